@@ -1,0 +1,47 @@
+# make demo | test | bench | lint | clean. Each target makes .venv itself when it is missing or out of date.
+# PYTHON=/path/to/python chooses the interpreter; else the first of python3.12, python3.13, python3 that fits.
+.PHONY: demo test bench lint clean
+.DELETE_ON_ERROR:
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PYTHON ?=
+PYTEST_ARGS ?=
+
+# The tensors of the demo and of the tests are small: threads that wait for each other cost more
+# than they bring, above all on shared cores. A value given from outside is kept.
+demo test: export OMP_NUM_THREADS ?= 1
+
+demo: $(READY)
+	$(BIN)/cnet-aihw experiment=demo
+
+test: $(READY)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks.speed
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) .ci-venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# A virtual environment that already holds a fitting Python is brought up to date, not made anew.
+$(READY): pyproject.toml constraints.txt
+	@found=; fits='import sys, venv, ensurepip; sys.exit(not (3, 12) <= sys.version_info[:2] < (3, 14))'; \
+	if ! $(BIN)/python -c "$$fits" 2>/dev/null; then \
+	  for python in $(or $(PYTHON),python3.12 python3.13 python3); do \
+	    if "$$python" -c "$$fits" 2>/dev/null; then found="$$python"; break; fi; \
+	  done; \
+	  if [ -z "$$found" ]; then \
+	    echo "cnet_aihw needs Python 3.12 or 3.13 with the modules venv and ensurepip, and none was found: install one and name it, as in make $(or $(MAKECMDGOALS),test) PYTHON=/path/to/python3.12." >&2; \
+	    exit 1; \
+	  fi; \
+	  "$$found" -m venv --clear $(VENV) || exit 1; \
+	fi
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
