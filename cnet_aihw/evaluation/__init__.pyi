@@ -1,0 +1,19 @@
+from .measure import Samples as Samples
+from .measure import accuracy as accuracy
+from .measure import measure as measure
+from .monte_carlo import evaluate_chips as evaluate_chips
+from .settings import EvaluationSettings as EvaluationSettings
+from .settings import validate_evaluation_settings as validate_evaluation_settings
+from .statistics import ChipStatistics as ChipStatistics
+from .statistics import chip_statistics as chip_statistics
+
+__all__ = [
+    "ChipStatistics",
+    "EvaluationSettings",
+    "Samples",
+    "accuracy",
+    "chip_statistics",
+    "evaluate_chips",
+    "measure",
+    "validate_evaluation_settings",
+]

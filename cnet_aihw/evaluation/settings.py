@@ -1,0 +1,71 @@
+"""Settings of a Monte Carlo evaluation, readable without torch."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from cnet_aihw.errors import CnetError
+
+
+@dataclass
+class EvaluationSettings:
+    """How many chips are measured, and how."""
+
+    chips: int = 100
+    """Number of chips. More chips extend fewer: the first ones stay the same."""
+
+    seed: int = 0
+    """Seed from which each chip's own seed is derived."""
+
+    batch_size: int = 500
+    """Samples a forward pass takes at once."""
+
+    threshold: float | None = None
+    """Accuracy in [0, 1] that a chip must reach to count for the yield; None: no yield."""
+
+    t_inference: Any = None
+    """Seconds between programming and measuring: a number, a list of numbers, or None for a noise model
+    without drift."""
+
+
+def validate_evaluation_settings(settings: EvaluationSettings) -> None:
+    """Check all values.
+
+    Raises:
+        CnetError: names the field, its value and what is allowed.
+    """
+    for name, value in (("chips", settings.chips), ("batch_size", settings.batch_size)):
+        if value < 1:
+            raise CnetError(f"evaluation.{name} is {value}; give a whole number of at least 1.")
+    check_threshold(settings.threshold)
+    times_of(settings.t_inference)
+
+
+def check_threshold(threshold: float | None) -> None:
+    """Check a yield threshold.
+
+    Raises:
+        CnetError: when it is not in [0, 1].
+    """
+    if threshold is not None and not 0.0 <= threshold <= 1.0:
+        raise CnetError(
+            f"threshold is {threshold}; give an accuracy in [0, 1] (0.9 for 90 %), or None for no yield."
+        )
+
+
+def times_of(t_inference: Any) -> list[float | None]:
+    """The times to measure at; [None] when there is no drift.
+
+    Raises:
+        CnetError: when a time is negative or not finite, the list is empty or a time stands twice.
+    """
+    if t_inference is None:
+        return [None]
+    given = [t_inference] if isinstance(t_inference, int | float) else list(t_inference)
+    times = [float(t) for t in given]
+    if not times or len(set(times)) < len(times):
+        raise CnetError(f"t_inference is {given}; give one or more different times in seconds.")
+    for t in times:
+        if not math.isfinite(t) or t < 0:
+            raise CnetError(f"t_inference has {t}; give seconds since programming, 0 or more.")
+    return list(times)
