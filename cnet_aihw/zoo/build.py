@@ -1,0 +1,191 @@
+"""From checked tensors to a `Dataset`: split, normalise, fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from cnet_aihw.errors import CnetError
+from cnet_aihw.zoo.augment import CropFlip
+from cnet_aihw.zoo.checks import check_alike, check_images, check_labels, check_no_empty_class
+from cnet_aihw.zoo.dataset import Dataset, Part
+from cnet_aihw.zoo.split import stratified_order, stratified_split
+
+Raw = tuple[Tensor, Tensor]
+"""Images [N, C, H, W] as given (uint8 or floating) and labels [N] int64."""
+
+
+def from_tensors(
+    name: str,
+    train: Raw,
+    test: Raw,
+    val: Raw | None = None,
+    *,
+    classes: int | None = None,
+    class_names: Sequence[str] = (),
+    val_size: int | float = 0.1,
+    split_seed: int = 0,
+    limit_train: int | None = None,
+    augment: bool = False,
+    crop: int = 4,
+    flip: bool = True,
+) -> Dataset:
+    """A data set from images and labels with a test part of their own.
+
+    uint8 pixels become 0 to 1; floating ones are taken as they are. Then each channel is
+    normalised with mean and standard deviation of the training part (after ``limit_train``); a
+    constant channel is only centred.
+
+    Args:
+        name: name of the data set, for records.
+        train: images [N, C, H, W] and labels [N] from which training and validation part are cut.
+        test: images and labels of the test part.
+        val: images and labels of the validation part; None cuts it from ``train``.
+        classes: number of classes; None takes the number of ``class_names``, or else the largest
+            label in ``train`` plus one.
+        class_names: names of the classes.
+        val_size: size of the validation part, images or share of ``train``; unused with ``val``.
+        split_seed: seed of the split and of the order of the training part.
+        limit_train: keep only the first so many images of the training part's order.
+        augment: give the data set a random crop and flip.
+        crop: border of the random crop in pixels; 0 does not crop.
+        flip: whether to flip left to right.
+
+    Returns:
+        The data set, on the CPU.
+
+    Raises:
+        CnetError: see the sentences in `checks` and `split`.
+    """
+    given = {"train": train, "test": test} | ({} if val is None else {"val": val})
+    if classes is None and class_names:
+        classes = len(class_names)
+    for part, (x, y) in given.items():
+        check_images(f"x_{part}", x)
+        check_labels(f"y_{part}", y, len(x), classes)
+        check_alike(train[0], x, f"x_{part}")
+        if classes is None:
+            classes = int(y.max()) + 1
+    assert classes is not None
+    _check_classes(classes, class_names)
+    train, test = (train[0], train[1].long()), (test[0], test[1].long())
+    check_no_empty_class(train[1], classes, class_names)
+    if val is None:
+        rows, kept = stratified_split(
+            train[1], {"val_size": val_size}, split_seed, classes, class_names
+        )
+        val = (train[0][rows], train[1][rows])
+    else:
+        kept = stratified_order(train[1], torch.Generator().manual_seed(split_seed))
+        val = (val[0], val[1].long())
+    kept = limited(kept, limit_train, classes)
+    return build(
+        name,
+        (train[0][kept], train[1][kept]),
+        val,
+        test,
+        classes=classes,
+        class_names=class_names,
+        augment=augment,
+        crop=crop,
+        flip=flip,
+    )
+
+
+def build(
+    name: str,
+    train: Raw,
+    val: Raw,
+    test: Raw,
+    *,
+    classes: int,
+    class_names: Sequence[str],
+    augment: bool,
+    crop: int,
+    flip: bool,
+) -> Dataset:
+    """A data set from parts that are already split and checked (arguments as `from_tensors`)."""
+    mean, std = _moments(train[0])  # [C] float64
+    black = (-mean / std).tolist()
+    parts = [Part(_normalised(x, mean, std), y) for x, y in (train, val, test)]
+    return Dataset(
+        name=name,
+        train=parts[0],
+        val=parts[1],
+        test=parts[2],
+        classes=classes,
+        input_shape=tuple(train[0].shape[1:]),
+        augment=CropFlip(black, crop, flip) if augment else None,
+        fingerprint=_fingerprint(classes, (train, val, test)),
+        mean=tuple(mean.tolist()),
+        std=tuple(std.tolist()),
+        class_names=tuple(class_names),
+    )
+
+
+def limited(rows: Tensor, limit_train: int | None, classes: int) -> Tensor:
+    """The first ``limit_train`` of the training rows, or all of them for None.
+
+    Raises:
+        CnetError: fewer than one image a class, or more than there are.
+    """
+    if limit_train is None:
+        return rows
+    if limit_train < classes:
+        raise CnetError(
+            f"limit_train={limit_train} is fewer than one image for each of the {classes} classes: "
+            "make it larger."
+        )
+    if limit_train > len(rows):
+        raise CnetError(
+            f"limit_train={limit_train} is more than the {len(rows)} images of the training part: "
+            "make it smaller, or leave it out."
+        )
+    return rows[:limit_train]
+
+
+def _check_classes(classes: int, class_names: Sequence[str]) -> None:
+    if classes < 2:
+        raise CnetError(f"There are {classes} classes: a classifier needs at least 2.")
+    if class_names and len(class_names) != classes:
+        raise CnetError(
+            f"There are {len(class_names)} class names for {classes} classes: give one for each."
+        )
+
+
+def _scaled(x: Tensor) -> Tensor:
+    return x.float().div_(255) if x.dtype == torch.uint8 else x.to(torch.float32, copy=True)
+
+
+def _moments(x: Tensor, chunk: int = 2000) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel [C], in float64 whatever the size of the set."""
+    pixels = x.numel() // x.shape[1]
+    mean = sum(_scaled(c).double().sum((0, 2, 3)) for c in x.split(chunk)) / pixels
+    assert isinstance(mean, Tensor)
+    at = mean[None, :, None, None]
+    var = sum((_scaled(c).double() - at).square().sum((0, 2, 3)) for c in x.split(chunk)) / pixels
+    assert isinstance(var, Tensor)
+    # what is left of a constant channel is rounding: it is centred, not blown up
+    constant = var.sqrt() <= 1e-7 * mean.abs()
+    return mean, torch.where(constant, torch.ones_like(var), var.sqrt())
+
+
+def _normalised(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    return (
+        _scaled(x)
+        .sub_(mean.float()[None, :, None, None])
+        .div_(std.float()[None, :, None, None])
+        .contiguous()
+    )
+
+
+def _fingerprint(classes: int, parts: Sequence[Raw]) -> str:
+    digest = hashlib.sha256(f"classes {classes}".encode())
+    for x, y in parts:
+        for tensor in (x, y):
+            digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.contiguous().numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,107 @@
+"""Checks of the pixels and labels that a user brings; each mistake is one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from cnet_aihw.errors import CnetError
+from cnet_aihw.zoo.split import label_of
+
+
+def check_images(name: str, x: Tensor) -> None:
+    """Refuse what is not a batch of images: [N, C, H, W] of uint8 or finite floating numbers.
+
+    Args:
+        name: name of the tensor in messages, as ``x_train``.
+        x: the images.
+
+    Raises:
+        CnetError: wrong number of dimensions, nothing in it, other number types, NaN or infinity.
+    """
+    if x.ndim != 4:
+        raise CnetError(
+            f"{name} has shape {tuple(x.shape)}: images have four dimensions, [N, C, H, W]."
+        )
+    if x.numel() == 0:
+        raise CnetError(f"{name} has shape {tuple(x.shape)}, that is no pixels: give images.")
+    if x.dtype != torch.uint8 and not x.is_floating_point():
+        raise CnetError(
+            f"{name} holds {x.dtype}: give pixels as uint8 (0 to 255) or as floating numbers."
+        )
+    if x.is_floating_point():
+        # the check is of what training will see: a large float64 is infinite as float32
+        bad = ~torch.isfinite(x.float()).flatten(1).all(1)
+        if bad.any():
+            raise CnetError(
+                f"{name} holds NaN or infinite pixels in {int(bad.sum())} of {len(x)} images, "
+                f"first in image {int(bad.nonzero()[0])}: mend or leave out these images."
+            )
+
+
+def check_labels(name: str, y: Tensor, images: int, classes: int | None) -> None:
+    """Refuse labels that are not one class number for each image.
+
+    Args:
+        name: name of the tensor in messages, as ``y_train``.
+        y: the labels.
+        images: number of images they belong to.
+        classes: number of classes; None does not bound them above.
+
+    Raises:
+        CnetError: not a vector, not whole numbers, another length, or out of range.
+    """
+    if y.ndim != 1:
+        raise CnetError(
+            f"{name} has shape {tuple(y.shape)}: labels are one class number for each image, [N]."
+        )
+    if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
+        raise CnetError(
+            f"{name} holds {y.dtype}: labels are class numbers of an integer type, from 0."
+        )
+    if len(y) != images:
+        raise CnetError(
+            f"{name} holds {len(y)} labels for {images} images: give one label for each image."
+        )
+    low, high = int(y.min()), int(y.max())
+    if low < 0:
+        raise CnetError(f"{name} holds the label {low}: class numbers start at 0.")
+    if classes is not None and high >= classes:
+        raise CnetError(
+            f"{name} holds the label {high} but there are {classes} classes (0 to {classes - 1}): "
+            "mend the labels or the number of classes."
+        )
+
+
+def check_alike(train: Tensor, test: Tensor, name: str = "x_test") -> None:
+    """Refuse test (or validation) images of another size or scale than the training images.
+
+    Raises:
+        CnetError: image shapes differ, or one is uint8 (scaled by 255) and the other floating.
+    """
+    if train.shape[1:] != test.shape[1:]:
+        raise CnetError(
+            f"x_train holds images of shape {tuple(train.shape[1:])} and {name} of shape "
+            f"{tuple(test.shape[1:])}: give both in the same shape."
+        )
+    if (train.dtype == torch.uint8) != (test.dtype == torch.uint8):
+        raise CnetError(
+            f"x_train holds {train.dtype} and {name} {test.dtype}: give both as uint8 (0 to 255) "
+            "or both as floating numbers on one scale."
+        )
+
+
+def check_no_empty_class(y: Tensor, classes: int, class_names: Sequence[str] = ()) -> None:
+    """Refuse a training part that lacks a class.
+
+    Raises:
+        CnetError: the first class without an image.
+    """
+    absent = torch.nonzero(torch.bincount(y, minlength=classes) == 0)
+    if len(absent):
+        raise CnetError(
+            f"The training part has no image of class {label_of(int(absent[0]), class_names)}: "
+            f"give images for each of the {classes} classes, numbered from 0 without a gap."
+        )

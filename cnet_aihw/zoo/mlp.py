@@ -1,0 +1,49 @@
+"""A plain multi-layer perceptron."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from cnet_aihw.errors import CnetError
+from cnet_aihw.zoo.shapes import check_classes, image_shape
+
+
+class MLP(nn.Module):
+    """Linear layers ``fc1``, ``fc2``, ... with ReLU between them.
+
+    Weights start as torch's layers do, from torch's global generator.
+
+    Args:
+        input_shape: (C, H, W), any size.
+        classes: number of classes.
+        hidden: width of each hidden layer; empty gives one linear layer.
+
+    Raises:
+        CnetError: a size below 1, or fewer than 2 classes.
+    """
+
+    def __init__(
+        self,
+        input_shape: Sequence[int] = (1, 28, 28),
+        classes: int = 10,
+        hidden: Sequence[int] = (300, 100),
+    ) -> None:
+        super().__init__()
+        channels, height, width = image_shape("MLP", input_shape, "(C, H, W)")
+        check_classes(classes)
+        if any(size < 1 for size in hidden):
+            raise CnetError(
+                f"hidden={tuple(hidden)} holds a width below 1: give widths of 1 or more."
+            )
+        sizes = [channels * height * width, *hidden, classes]
+        self.layers = nn.Sequential()
+        for number, (wide, out) in enumerate(zip(sizes, sizes[1:], strict=False), start=1):
+            if number > 1:
+                self.layers.add_module(f"relu{number - 1}", nn.ReLU())
+            self.layers.add_module(f"fc{number}", nn.Linear(wide, out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images [B, C, H, W] -> logits [B, classes]."""
+        return self.layers(x.flatten(1))

@@ -1,0 +1,118 @@
+"""Seeded, stratified splits: every part holds every class, in the proportions of the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from cnet_aihw.errors import CnetError
+
+
+def stratified_order(labels: Tensor, generator: torch.Generator) -> Tensor:
+    """A random order of the rows whose every beginning holds the classes evenly.
+
+    The k-th row of a class with n rows stands at k / n of the way, so the first n rows of the order
+    hold every class as soon as n reaches the number of classes.
+
+    Args:
+        labels: class numbers [N], int64.
+        generator: source of the order, on the CPU.
+
+    Returns:
+        Row numbers [N], int64.
+    """
+    shuffled = torch.randperm(len(labels), generator=generator)
+    drawn = labels[shuffled]
+    by_class = torch.argsort(drawn, stable=True)
+    counts = torch.bincount(drawn)
+    first = torch.cumsum(counts, 0) - counts
+    rank = torch.empty_like(drawn)
+    rank[by_class] = torch.arange(len(drawn)) - first[drawn[by_class]]
+    return shuffled[torch.argsort(rank.double() / counts[drawn], stable=True)]
+
+
+def stratified_split(
+    labels: Tensor,
+    sizes: Mapping[str, int | float],
+    seed: int,
+    classes: int,
+    class_names: Sequence[str] = (),
+) -> list[Tensor]:
+    """Cut rows into disjoint stratified parts.
+
+    Args:
+        labels: class numbers [N], int64, from 0 to ``classes`` - 1, every class there.
+        sizes: for each part to cut off, the name of the setting (for messages) and its value: a
+            whole number counts rows, a fraction between 0 and 1 is a share of all N.
+        seed: seed of the split, at least 0.
+        classes: number of classes.
+        class_names: names of the classes, for messages.
+
+    Returns:
+        One tensor of row numbers for each of ``sizes``, in order, then that of all other rows
+        (the training part), each in a stratified order.
+
+    Raises:
+        CnetError: a size that is no size, or that leaves some part without some class.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise CnetError(f"split_seed={seed!r} is no seed: give a whole number of at least 0.")
+    generator = torch.Generator().manual_seed(seed)
+    left = torch.arange(len(labels))
+    parts = []
+    for setting, size in sizes.items():
+        count = _count(setting, size, len(labels))
+        if count < classes:
+            raise CnetError(
+                f"{setting}={size} takes {count} of {len(labels)} images, fewer than one for each "
+                f"of the {classes} classes: make it larger."
+            )
+        if len(left) - count < classes:
+            raise CnetError(
+                f"{setting}={size} takes {count} of {len(left)} images and leaves no training part "
+                f"with one image for each of the {classes} classes: make it smaller."
+            )
+        order = left[stratified_order(labels[left], generator)]
+        parts.append(order[:count])
+        left = order[count:]
+        _check_every_class(setting, size, labels, (parts[-1], left), classes, class_names)
+    parts.append(left[stratified_order(labels[left], generator)])
+    return parts
+
+
+def label_of(number: int, class_names: Sequence[str]) -> str:
+    """How messages name a class: its number, and its name where there is one."""
+    return f"{number} ({class_names[number]})" if class_names else str(number)
+
+
+def _count(setting: str, size: int | float, rows: int) -> int:
+    if isinstance(size, bool) or not isinstance(size, int | float):
+        raise CnetError(f"{setting}={size!r} is no size: give a whole number or a fraction.")
+    if isinstance(size, int) and size >= 1:
+        return size
+    if isinstance(size, float) and 0 < size < 1:
+        return round(size * rows)
+    raise CnetError(
+        f"{setting}={size} is out of range: give a whole number of images of at least 1, "
+        "or a fraction between 0 and 1."
+    )
+
+
+def _check_every_class(
+    setting: str,
+    size: int | float,
+    labels: Tensor,
+    parts: tuple[Tensor, Tensor],
+    classes: int,
+    class_names: Sequence[str],
+) -> None:
+    for rows in parts:
+        absent = torch.nonzero(torch.bincount(labels[rows], minlength=classes) == 0)
+        if len(absent):
+            raise CnetError(
+                f"{setting}={size} does not leave images of class "
+                f"{label_of(int(absent[0]), class_names)} on both sides of the split: "
+                "give more images of it, or change the size."
+            )
