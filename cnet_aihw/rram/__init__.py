@@ -1,1 +1,5 @@
-"""Room rram."""
+"""RRAM on aihwkit: noise models, RPU configurations, analog layers, chips."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

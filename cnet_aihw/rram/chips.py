@@ -1,0 +1,258 @@
+"""Chips: program one by its seed, put the nominal weights back, and set what training injects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import fields, replace
+from typing import Any
+
+import torch
+from aihwkit.inference.noise.base import BaseNoiseModel
+from aihwkit.nn.modules.base import AnalogLayerBase
+from aihwkit.simulator.parameters.enums import WeightModifierType
+from aihwkit.simulator.tiles.inference import InferenceTile, InferenceTileWithPeriphery
+from torch import Tensor, nn
+
+from cnet_aihw.errors import CnetError
+from cnet_aihw.rram.configs import VariationParameter
+from cnet_aihw.rram.conversion import analog_layers
+from cnet_aihw.rram.layers import _FastLayer
+from cnet_aihw.rram.seeds import chip_scope, derive_seed, seeded_rng
+from cnet_aihw.rram.tiles import Perturbation, RRAMInferenceTile
+
+
+def program(
+    model: nn.Module,
+    seed: int,
+    noise_model: BaseNoiseModel | None = None,
+    t_inference: float | None = None,
+) -> None:
+    """Program one chip: the analog weights become one sample of the noise model.
+
+    The same seed gives the same chip, on every device, whatever was drawn before; each layer's part depends on the
+    seed and the layer's name alone. torch's random state is left as it was. Programming again starts from the nominal
+    weights. On failure the nominal weights are back.
+
+    Args:
+        model: an analog network; also one of stock aihwkit's inference tiles.
+        seed: the chip's seed.
+        noise_model: another noise model for this chip only; the configuration's by default.
+        t_inference: seconds since programming, for noise models that drift; None: just programmed.
+
+    Raises:
+        CnetError: if the model has no analog layer, or its tiles cannot be programmed.
+    """
+    tiles = list(_named_tiles(model))
+    for name, tile in tiles:
+        _check_programmable(name, tile)
+    try:
+        with chip_scope(seed):
+            for name, tile in tiles:
+                with seeded_rng(derive_seed(seed, name)):
+                    _program_tile(tile, noise_model, t_inference)
+    except BaseException:
+        restore(model)
+        raise
+
+
+def restore(model: nn.Module) -> None:
+    """Put the nominal weights back, bit for bit, and forget the chip; nothing happens where none is programmed.
+
+    Args:
+        model: an analog network.
+    """
+    for _, tile in _named_tiles(model):
+        if isinstance(tile, RRAMInferenceTile):
+            tile.restore_weights()
+        elif isinstance(tile, InferenceTileWithPeriphery):
+            if tile.reference_combined_weights is not None:
+                tile.tile.set_weights(tile.reference_combined_weights)
+            tile.reference_combined_weights = None
+            tile.programmed_weights = None
+            tile.drift_noise_parameters = None
+            tile.drift_baseline = None
+            tile.alpha = torch.ones_like(tile.alpha)
+
+
+@contextmanager
+def programmed(
+    model: nn.Module,
+    seed: int,
+    noise_model: BaseNoiseModel | None = None,
+    t_inference: float | None = None,
+) -> Iterator[nn.Module]:
+    """Program one chip inside the block; the nominal weights are back afterwards, also after an exception.
+
+    Args:
+        model: an analog network.
+        seed: the chip's seed.
+        noise_model: as in :func:`program`.
+        t_inference: as in :func:`program`.
+
+    Yields:
+        The model.
+    """
+    program(model, seed, noise_model, t_inference)
+    try:
+        yield model
+    finally:
+        restore(model)
+
+
+def is_programmed(model: nn.Module) -> bool:
+    """Say whether a chip is programmed on any tile of the model."""
+    return any(
+        isinstance(tile, InferenceTileWithPeriphery) and tile.reference_combined_weights is not None
+        for _, tile in _named_tiles(model)
+    )
+
+
+def nominal_weight(layer: AnalogLayerBase) -> Tensor:
+    """Return the wanted logical weights of a layer of ours, all scales applied.
+
+    Args:
+        layer: an RRAM layer.
+
+    Returns:
+        [out, in / groups * kernel]; part of the autograd graph unless a chip is programmed.
+
+    Raises:
+        CnetError: if it is another kind of layer.
+    """
+    if not isinstance(layer, _FastLayer):
+        raise CnetError(
+            f"{type(layer).__name__} is no RRAM layer; convert with cnet_aihw.convert_to_analog and an RRAMRPUConfig."
+        )
+    return layer.nominal_weight()
+
+
+def effective_weights(model: nn.Module) -> dict[str, Tensor]:
+    """Return copies of the logical weights as they are now: a chip's where one is programmed.
+
+    Args:
+        model: an analog network.
+
+    Returns:
+        Layer name -> [out, in / groups * kernel].
+    """
+    return {
+        name: layer.get_weights()[0].detach().clone()
+        for name, layer in analog_layers(model).items()
+    }
+
+
+def freeze_analog(model: nn.Module) -> None:
+    """Stop training of all analog layers (weights and digital biases); gradients still pass through them.
+
+    Variation is still injected in training forwards.
+    """
+    _set_trainable(model, False)
+
+
+def unfreeze_analog(model: nn.Module) -> None:
+    """Undo :func:`freeze_analog`."""
+    _set_trainable(model, True)
+
+
+def set_noise_model(model: nn.Module, noise_model: BaseNoiseModel) -> None:
+    """Give every tile a copy of a noise model, for training and programming.
+
+    Tiles copy their configuration when they are made, so that changing the configuration object later does nothing.
+    """
+    for _, tile in _named_tiles(model):
+        tile.rpu_config.noise_model = deepcopy(noise_model)
+
+
+def set_variation(model: nn.Module, **changes: Any) -> None:
+    """Change what training forwards inject; for example ``set_variation(model, enabled=False)``.
+
+    Args:
+        model: a network of RRAM layers.
+        **changes: fields of :class:`~cnet_aihw.rram.VariationParameter`.
+
+    Raises:
+        CnetError: if a field is unknown or its value is impossible.
+    """
+    known = [f.name for f in fields(VariationParameter)]
+    for name in changes:
+        if name not in known:
+            raise CnetError(f"variation has no field {name!r}; it has {', '.join(known)}.")
+    for _, tile in _rram_tiles(model):
+        tile.rpu_config.variation = replace(tile.rpu_config.variation, **changes)
+
+
+def get_variation(model: nn.Module) -> VariationParameter:
+    """Return a copy of what training forwards of the first tile inject."""
+    return replace(next(_rram_tiles(model))[1].rpu_config.variation)
+
+
+def resample_variation(model: nn.Module, seed: int) -> None:
+    """Draw the chip that training holds while ``variation.hold`` is on.
+
+    It is the same chip as ``program(model, seed)`` gives, as long as the nominal weights stay where they are.
+
+    Args:
+        model: a network of RRAM layers.
+        seed: the chip's seed.
+    """
+    with chip_scope(seed):
+        for name, tile in _rram_tiles(model):
+            weight = tile.tile.weight
+            with seeded_rng(derive_seed(seed, name)):
+                tile.tile.held = Perturbation.draw(
+                    tile.rpu_config.noise_model,
+                    weight.detach().cpu(),
+                    tile.rpu_config.variation.t_inference,
+                ).to(weight.device)
+
+
+def _named_tiles(model: nn.Module) -> Iterator[tuple[str, Any]]:
+    """Yield the tiles of all analog layers under names that stay the same however a layer is stored."""
+    for name, layer in analog_layers(model).items():
+        for index, tile in enumerate(layer.analog_tiles()):
+            yield f"{name}/{index}", tile
+
+
+def _rram_tiles(model: nn.Module) -> Iterator[tuple[str, RRAMInferenceTile]]:
+    for name, tile in _named_tiles(model):
+        if not isinstance(tile, RRAMInferenceTile):
+            raise CnetError(
+                f"layer {name.rpartition('/')[0]!r} is on {type(tile).__name__}, where variation cannot be injected; "
+                "convert the model with an RRAMRPUConfig."
+            )
+        yield name, tile
+
+
+def _check_programmable(name: str, tile: Any) -> None:
+    layer = name.rpartition("/")[0]
+    if not isinstance(tile, InferenceTileWithPeriphery):
+        raise CnetError(
+            f"layer {layer!r} is on {type(tile).__name__}, which has no noise model to program with; "
+            "convert the model with an inference configuration such as RRAMRPUConfig."
+        )
+    if isinstance(tile, InferenceTile) and tile.rpu_config.modifier.type not in (
+        WeightModifierType.NONE,
+        WeightModifierType.COPY,
+    ):
+        raise CnetError(
+            f"layer {layer!r} has a weight modifier on the C++ tile, whose stale weights outlive programming; "
+            "use RRAMRPUConfig, or set modifier.type to NONE."
+        )
+
+
+def _program_tile(tile: Any, noise_model: BaseNoiseModel | None, t_inference: float | None) -> None:
+    own = tile.rpu_config.noise_model
+    try:
+        tile.program_weights(noise_model=noise_model)  # aihwkit keeps the model that it is given
+        if t_inference is not None:
+            tile.drift_weights(t_inference)
+    finally:
+        tile.rpu_config.noise_model = own
+
+
+def _set_trainable(model: nn.Module, trainable: bool) -> None:
+    for layer in analog_layers(model).values():
+        for parameter in layer.parameters():
+            parameter.requires_grad_(trainable)
