@@ -47,7 +47,7 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A split data set: training sees ``train``, choices see ``val``, results come from ``test``."""
+    """A split data set: ``train`` to fit, ``val`` to choose, ``test`` for results alone."""
 
     name: str
     """Name, for records and tables."""

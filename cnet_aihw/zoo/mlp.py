@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from torch import Tensor, nn
 
@@ -39,11 +40,12 @@ class MLP(nn.Module):
             )
         sizes = [channels * height * width, *hidden, classes]
         self.layers = nn.Sequential()
-        for number, (wide, out) in enumerate(zip(sizes, sizes[1:], strict=False), start=1):
+        for number, (wide, out) in enumerate(pairwise(sizes), start=1):
             if number > 1:
                 self.layers.add_module(f"relu{number - 1}", nn.ReLU())
             self.layers.add_module(f"fc{number}", nn.Linear(wide, out))
 
     def forward(self, x: Tensor) -> Tensor:
         """Images [B, C, H, W] -> logits [B, classes]."""
-        return self.layers(x.flatten(1))
+        logits: Tensor = self.layers(x.flatten(1))
+        return logits

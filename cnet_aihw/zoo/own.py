@@ -95,8 +95,8 @@ def image_folder(
     """A data set from image files: ``root/train/CLASS/*`` and ``root/test/CLASS/*``.
 
     The validation part is ``root/val/CLASS/*`` where that folder is there (``val_size`` is then
-    not used), and else cut from ``root/train``. Images are resized to ``size`` x ``size`` (bilinear,
-    the aspect is not kept) and held in memory.
+    not used), and else cut from ``root/train``. Images are resized to ``size`` x ``size``
+    (bilinear, the aspect is not kept) and held in memory.
 
     Args:
         root: folder with ``train``, ``test`` and perhaps ``val``.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -14,10 +13,8 @@ from torch import Tensor, nn
 
 from cnet_aihw.errors import CnetError
 
-Network = TypeVar("Network", bound=nn.Module)
 
-
-def load_pretrained(model: Network, path: str | Path) -> Network:
+def load_pretrained[Network: nn.Module](model: Network, path: str | Path) -> Network:
     """Load all weights and buffers of a network from a file.
 
     Takes a ``.safetensors`` file, or a file of ``torch.save`` with a state dict, plain or as the

@@ -54,7 +54,8 @@ class ResNet20(nn.Module):
         """Images [B, C, H, W] -> logits [B, classes]."""
         x = F.relu(self.bn1(self.conv1(x)))
         x = self.stage3(self.stage2(self.stage1(x)))
-        return self.fc(x.mean((2, 3)))
+        logits: Tensor = self.fc(x.mean((2, 3)))
+        return logits
 
 
 class BasicBlock(nn.Module):

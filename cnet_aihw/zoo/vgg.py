@@ -15,11 +15,11 @@ _STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 class VGG16(nn.Module):
     """VGG16 (Simonyan and Zisserman 2015, configuration D) for 32x32 images: 16 weight layers.
 
-    Thirteen 3x3 convolutions (``features.conv1`` ...) in five stages that each halve the image, then
-    three linear layers (``classifier.fc1`` ...) of 512, 512 and ``classes``, where the original for
-    224x224 has 4096, 4096 and 1000; no dropout. With BatchNorm each convolution is followed by one
-    (``features.norm1`` ...) and has no bias of its own. Weights start as He et al. 2015 (normal, by
-    inputs), biases at 0, from torch's global generator.
+    Thirteen 3x3 convolutions (``features.conv1`` ...) in five stages that each halve the image,
+    then three linear layers (``classifier.fc1`` ...) of 512, 512 and ``classes``, where the
+    original for 224x224 has 4096, 4096 and 1000; no dropout. With BatchNorm each convolution is
+    followed by one (``features.norm1`` ...) and has no bias of its own. Weights start as He et al.
+    2015 (normal, by inputs), biases at 0, from torch's global generator.
 
     Args:
         input_shape: (C, 32, 32).
@@ -60,7 +60,8 @@ class VGG16(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Images [B, C, 32, 32] -> logits [B, classes]."""
-        return self.classifier(self.features(x).flatten(1))
+        logits: Tensor = self.classifier(self.features(x).flatten(1))
+        return logits
 
 
 def _features(channels: int, batch_norm: bool, width: float) -> nn.Sequential:
@@ -75,7 +76,7 @@ def _features(channels: int, batch_norm: bool, width: float) -> nn.Sequential:
             layers.add_module(f"conv{number}", conv)
             if batch_norm:
                 layers.add_module(f"norm{number}", nn.BatchNorm2d(out))
-            layers.add_module(f"relu{number}", nn.ReLU(inplace=True))
+            layers.add_module(f"relu{number}", nn.ReLU())
             channels = out
         layers.add_module(f"pool{stage}", nn.MaxPool2d(2))
     return layers
