@@ -31,9 +31,9 @@ def program(
 ) -> None:
     """Program one chip: the analog weights become one sample of the noise model.
 
-    The same seed gives the same chip, on every device, whatever was drawn before; each layer's part depends on the
-    seed and the layer's name alone. torch's random state is left as it was. Programming again starts from the nominal
-    weights. On failure the nominal weights are back.
+    The same seed gives the same chip, on every device, whatever was drawn before; each layer's part
+    depends on the seed and the layer's name alone. torch's random state is left as it was.
+    Programming again starts from the nominal weights. On failure the nominal weights are back.
 
     Args:
         model: an analog network; also one of stock aihwkit's inference tiles.
@@ -58,7 +58,7 @@ def program(
 
 
 def restore(model: nn.Module) -> None:
-    """Put the nominal weights back, bit for bit, and forget the chip; nothing happens where none is programmed.
+    """Put the nominal weights back, bit for bit, and forget the chip if there is one.
 
     Args:
         model: an analog network.
@@ -83,7 +83,7 @@ def programmed(
     noise_model: BaseNoiseModel | None = None,
     t_inference: float | None = None,
 ) -> Iterator[nn.Module]:
-    """Program one chip inside the block; the nominal weights are back afterwards, also after an exception.
+    """Program one chip inside the block; afterwards, also after an exception, restore.
 
     Args:
         model: an analog network.
@@ -123,7 +123,8 @@ def nominal_weight(layer: AnalogLayerBase) -> Tensor:
     """
     if not isinstance(layer, _FastLayer):
         raise CnetError(
-            f"{type(layer).__name__} is no RRAM layer; convert with cnet_aihw.convert_to_analog and an RRAMRPUConfig."
+            f"{type(layer).__name__} is no RRAM layer; convert with cnet_aihw.convert_to_analog "
+            "and an RRAMRPUConfig."
         )
     return layer.nominal_weight()
 
@@ -144,9 +145,10 @@ def effective_weights(model: nn.Module) -> dict[str, Tensor]:
 
 
 def freeze_analog(model: nn.Module) -> None:
-    """Stop training of all analog layers (weights and digital biases); gradients still pass through them.
+    """Stop training of all analog layers, weights and digital biases.
 
-    Variation is still injected in training forwards.
+    Gradients still pass through them to other layers, and training forwards still inject
+    variation.
     """
     _set_trainable(model, False)
 
@@ -159,7 +161,8 @@ def unfreeze_analog(model: nn.Module) -> None:
 def set_noise_model(model: nn.Module, noise_model: BaseNoiseModel) -> None:
     """Give every tile a copy of a noise model, for training and programming.
 
-    Tiles copy their configuration when they are made, so that changing the configuration object later does nothing.
+    Tiles copy their configuration when they are made, so that changing the configuration object
+    later does nothing.
     """
     for _, tile in _named_tiles(model):
         tile.rpu_config.noise_model = deepcopy(noise_model)
@@ -191,7 +194,8 @@ def get_variation(model: nn.Module) -> VariationParameter:
 def resample_variation(model: nn.Module, seed: int) -> None:
     """Draw the chip that training holds while ``variation.hold`` is on.
 
-    It is the same chip as ``program(model, seed)`` gives, as long as the nominal weights stay where they are.
+    It is the same chip as ``program(model, seed)`` gives, as long as the nominal weights stay where
+    they are.
 
     Args:
         model: a network of RRAM layers.
@@ -209,7 +213,7 @@ def resample_variation(model: nn.Module, seed: int) -> None:
 
 
 def _named_tiles(model: nn.Module) -> Iterator[tuple[str, Any]]:
-    """Yield the tiles of all analog layers under names that stay the same however a layer is stored."""
+    """Yield the tiles of all analog layers as ``layer/index``."""
     for name, layer in analog_layers(model).items():
         for index, tile in enumerate(layer.analog_tiles()):
             yield f"{name}/{index}", tile
@@ -219,8 +223,8 @@ def _rram_tiles(model: nn.Module) -> Iterator[tuple[str, RRAMInferenceTile]]:
     for name, tile in _named_tiles(model):
         if not isinstance(tile, RRAMInferenceTile):
             raise CnetError(
-                f"layer {name.rpartition('/')[0]!r} is on {type(tile).__name__}, where variation cannot be injected; "
-                "convert the model with an RRAMRPUConfig."
+                f"layer {name.rpartition('/')[0]!r} is on {type(tile).__name__}, where variation "
+                "cannot be injected; convert the model with an RRAMRPUConfig."
             )
         yield name, tile
 
@@ -229,16 +233,16 @@ def _check_programmable(name: str, tile: Any) -> None:
     layer = name.rpartition("/")[0]
     if not isinstance(tile, InferenceTileWithPeriphery):
         raise CnetError(
-            f"layer {layer!r} is on {type(tile).__name__}, which has no noise model to program with; "
-            "convert the model with an inference configuration such as RRAMRPUConfig."
+            f"layer {layer!r} is on {type(tile).__name__}, which has no noise model to program "
+            "with; convert the model with an inference configuration such as RRAMRPUConfig."
         )
     if isinstance(tile, InferenceTile) and tile.rpu_config.modifier.type not in (
         WeightModifierType.NONE,
         WeightModifierType.COPY,
     ):
         raise CnetError(
-            f"layer {layer!r} has a weight modifier on the C++ tile, whose stale weights outlive programming; "
-            "use RRAMRPUConfig, or set modifier.type to NONE."
+            f"layer {layer!r} has a weight modifier on the C++ tile, whose stale weights outlive "
+            "programming; use RRAMRPUConfig, or set modifier.type to NONE."
         )
 
 

@@ -30,13 +30,13 @@ class VariationParameter(_PrintableMixin):
     """Whether training forwards see varied weights; evaluation forwards never do by this."""
 
     hold: bool = False
-    """Keep one chip until ``resample_variation(model, seed)`` draws the next; otherwise every forward of every
-    layer draws anew."""
+    """Keep one chip until ``resample_variation(model, seed)`` draws the next; otherwise every
+    forward of every layer draws anew."""
 
     gradient: str = "auto"
-    """How the gradient reaches the nominal weights: ``"reparametrized"`` (through the factor of a multiplicative
-    noise model), ``"straight_through"`` (as if the noise were not there), or ``"auto"``: the first where the
-    model allows it, otherwise the second."""
+    """How the gradient reaches the nominal weights: ``"reparametrized"`` (through the factor of a
+    multiplicative noise model), ``"straight_through"`` (as if the noise were not there), or
+    ``"auto"``: the first where the model allows it, otherwise the second."""
 
     t_inference: float | None = None
     """Time after programming in seconds whose drift is included; None: just programmed."""
@@ -57,8 +57,8 @@ class VariationParameter(_PrintableMixin):
 class RRAMRPUConfig(TorchInferenceRPUConfig):
     """RRAM crossbars on aihwkit's torch tile, with the noise model injected in training.
 
-    The defaults are the setting of CorrectNet as we read the paper: lognormal variation of every weight, perfect
-    periphery, no drift compensation, one tile per layer, weights as they are.
+    The defaults are the setting of CorrectNet as we read the paper: lognormal variation of every
+    weight, perfect periphery, no drift compensation, one tile per layer, weights as they are.
     """
 
     simulator_tile_class: type = RRAMSimulatorTile
@@ -76,11 +76,14 @@ class RRAMRPUConfig(TorchInferenceRPUConfig):
     """DAC, ADC and noise at the periphery; perfect by default. See :func:`periphery`."""
 
     drift_compensation: Any = None
-    """aihwkit's drift compensation, or None. It rescales outputs in evaluation and so hides part of the variation."""
+    """aihwkit's drift compensation, or None. It rescales outputs in evaluation and so hides part of
+    the variation.
+    """
 
-    mapping: MappingParameter = None  # type: ignore[assignment]
-    """How weights lie on tiles. By default one tile per layer, and weights as they are with perfect periphery; with
-    DAC, ADC or noise at the periphery, each column's largest weight is mapped to 1, the unit their ranges are in."""
+    mapping: MappingParameter = None
+    """How weights lie on tiles. By default one tile per layer, and weights as they are with perfect
+    periphery; with DAC, ADC or noise at the periphery, each column's largest weight is mapped to 1,
+    the unit their ranges are in."""
 
     variation: VariationParameter = field(default_factory=VariationParameter)
     """What training injects."""
@@ -110,15 +113,17 @@ def periphery(
 ) -> IOParameters:
     """Describe DAC, ADC and noise at the edge of a crossbar; the defaults are a perfect periphery.
 
-    Each input vector is scaled to its largest entry before the DAC (aihwkit's noise management); bound management
-    is off, because on the torch tile it makes results depend on the batch.
+    Each input vector is scaled to its largest entry before the DAC (aihwkit's noise management);
+    bound management is off, because on the torch tile it makes results depend on the batch.
 
     Args:
         dac_bits: bits of the DAC, or None for infinite resolution.
         adc_bits: bits of the ADC, or None for infinite resolution.
-        out_noise: standard deviation of the noise of an output, where the largest weight times the largest input is 1.
+        out_noise: standard deviation of the noise of an output, where the largest weight times the
+            largest input is 1.
         inp_noise: standard deviation of the noise of an input, where the largest input is 1.
-        out_bound: largest output that the ADC takes, in the unit of ``out_noise``; it clips only where an ADC is given.
+        out_bound: largest output that the ADC takes, in the unit of ``out_noise``; it clips only
+            where an ADC is given.
 
     Returns:
         aihwkit's description of the periphery.

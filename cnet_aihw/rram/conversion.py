@@ -1,4 +1,4 @@
-"""From a digital network to an analog one and back, with a report that names every layer that stays digital."""
+"""From a digital network to an analog one and back; a report names what stays digital, and why."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ CONVERSION_MAP: dict[type[nn.Module], type] = {
     nn.Conv2d: RRAMConv2d,
     nn.Sequential: AnalogSequential,
 }
-"""What becomes what; also for the stock function: ``convert_to_analog(..., conversion_map=CONVERSION_MAP)``."""
+"""What becomes what; also for the stock function: ``convert_to_analog(...,
+conversion_map=CONVERSION_MAP)``.
+"""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,8 @@ def match_names(names: Sequence[str], patterns: Sequence[str], what: str) -> set
 
     Args:
         names: dotted names of layers.
-        patterns: names or shell patterns such as ``features.*``; a name also stands for all below it.
+        patterns: names or shell patterns such as ``features.*``; a name also stands for all below
+            it.
         what: where the patterns come from, for the message.
 
     Raises:
@@ -94,7 +97,8 @@ def match_names(names: Sequence[str], patterns: Sequence[str], what: str) -> set
         if not hits:
             near = get_close_matches(pattern, names, n=3, cutoff=0.0)
             raise CnetError(
-                f"{what} has {pattern!r}, which matches no layer; nearest: {', '.join(map(repr, near))}."
+                f"{what} has {pattern!r}, which matches no layer; nearest: "
+                f"{', '.join(map(repr, near))}."
             )
         found |= hits
     return found
@@ -148,18 +152,19 @@ def convert_to_analog(
     inplace: bool = False,
     ensure_analog_root: bool = True,
 ) -> nn.Module:
-    """Put a network's layers on crossbars; aihwkit's conversion with fast layers and without silent skips.
+    """Put a network's layers on crossbars, with fast layers and without silent skips.
 
-    With an :class:`~cnet_aihw.rram.RRAMRPUConfig` linear layers and convolutions (1d, 2d, any groups and padding)
-    become RRAM layers; with one of aihwkit's own configurations its own layers are taken. A layer that is registered
-    twice stays shared.
+    With an :class:`~cnet_aihw.rram.RRAMRPUConfig` linear layers and convolutions (1d, 2d, any
+    groups and padding) become RRAM layers; with one of aihwkit's own configurations its own layers
+    are taken. A layer that is registered twice stays shared.
 
     Args:
         model: the digital network.
         rpu_config: configuration of all crossbars; ``RRAMRPUConfig()`` by default.
         exclude: layers to leave digital: names, or patterns such as ``features.*``.
         inplace: whether to convert the network itself instead of a copy.
-        ensure_analog_root: whether the result gets aihwkit's model methods (``program_analog_weights``, ...).
+        ensure_analog_root: whether the result gets aihwkit's model methods
+            (``program_analog_weights``, ...).
 
     Returns:
         The analog network. Its attribute ``conversion_report`` is a :class:`ConversionReport`.
@@ -168,7 +173,8 @@ def convert_to_analog(
         CnetError: if nothing would become analog, or an excluded name matches no layer.
 
     Warns:
-        UserWarning: for each setting of the configuration that aihwkit takes but that gives results other than meant.
+        UserWarning: for each setting of the configuration that aihwkit takes but that gives results
+        other than meant.
     """
     rpu_config = RRAMRPUConfig() if rpu_config is None else rpu_config
     for trap in find_traps(rpu_config):
@@ -188,7 +194,8 @@ def convert_to_analog(
         model = deepcopy(model)
     wrapped = AnalogWrapper.SUBCLASSES.get(f"AnalogWrapper{type(model).__name__}")
     if wrapped is not None and wrapped.__bases__[1] is not type(model):
-        # aihwkit keys its wrappers by class name: another class of that name would be taken for this one.
+        # aihwkit keys its wrappers by class name: another class of that name would be taken for
+        # this one.
         del AnalogWrapper.SUBCLASSES[wrapped.__name__]
     analog = aihwkit_convert_to_analog(
         model,
@@ -206,14 +213,15 @@ def convert_to_analog(
 
 
 def convert_to_digital(model: nn.Module, inplace: bool = False) -> nn.Module:
-    """Turn an analog network into a plain one with the present weights (a chip's where one is programmed).
+    """Turn an analog network into a plain one with the present weights, also a chip's.
 
     Args:
         model: the analog network.
         inplace: whether to convert the network itself instead of a copy.
 
     Returns:
-        A network of plain torch layers, which computes the same as the analog one with perfect periphery.
+        A network of plain torch layers, which computes the same as the analog one with perfect
+        periphery.
     """
     conversion_set = _DEFAULT_DIGITAL_CONVERSION_SET | set(CONVERSION_MAP.values())
     aliases = _aliases(model)
@@ -249,7 +257,7 @@ def _conversion_map(rpu_config: RPUConfigBase) -> dict[type[nn.Module], type]:
 
 
 def _aliases(model: nn.Module) -> dict[str, str]:
-    """Return further names of modules that are registered more than once: further name -> first name."""
+    """Return further names of modules registered more than once: further -> first name."""
     first: dict[int, str] = {}
     aliases = {}
     for name, module in model.named_modules(remove_duplicate=False):
@@ -264,13 +272,10 @@ def _reason_to_stay_digital(module: nn.Module, conversion_map: dict[type[nn.Modu
     if type(module) in conversion_map:
         if conversion_map[type(module)] in CONVERSION_MAP.values():
             return ""
-        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
-            if (
-                module.groups != 1
-                or module.padding_mode != "zeros"
-                or isinstance(module.padding, str)
-            ):
-                return "aihwkit's own layer takes no groups, padding modes or named padding"
+        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) and (
+            module.groups != 1 or module.padding_mode != "zeros" or isinstance(module.padding, str)
+        ):
+            return "aihwkit's own layer takes no groups, padding modes or named padding"
         return ""
     if nn.utils.parametrize.is_parametrized(module):
         return "it carries a parametrization; remove that first (torch.nn.utils.parametrize)"

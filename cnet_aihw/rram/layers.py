@@ -1,15 +1,15 @@
 """Analog layers that compute with torch's own kernels where the periphery is perfect.
 
-aihwkit's analog convolution unfolds its input, which costs several times a plain convolution. With perfect inputs
-and outputs the same numbers come from ``F.conv2d`` on the chip's weights; with DAC, ADC or noise at the periphery
-aihwkit's own path is taken.
+aihwkit's analog convolution unfolds its input, which costs several times a plain convolution. With
+perfect inputs and outputs the same numbers come from ``F.conv2d`` on the chip's weights; with DAC,
+ADC or noise at the periphery aihwkit's own path is taken.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from aihwkit.nn.modules.base import AnalogLayerBase
@@ -39,15 +39,11 @@ class _FastLayer(AnalogLayerBase):
         return [module]
 
     def nominal_weight(self) -> Tensor:
-        """Return the wanted weights, [out, in / groups * kernel]; differentiable unless programmed."""
+        """Return the wanted weights, [out, in / groups * kernel], differentiable."""
         return self._joined([tile.nominal_weight() for tile in self.tiles()])
 
-    def effective_weight(self) -> Tensor:
-        """Return the weights as they are now, a chip's where one is programmed, [out, in / groups * kernel]."""
-        return self._joined([tile.logical_weight() for tile in self.tiles()])
-
     def _torch_weight(self) -> Tensor | None:
-        """Return the weights of this forward, or None where aihwkit's periphery has to compute it."""
+        """Return the weights of this forward, or None where the periphery is not perfect."""
         tiles = self.tiles()
         if not all(tile.has_perfect_periphery for tile in tiles):
             return None
@@ -64,8 +60,8 @@ class _FastLayer(AnalogLayerBase):
 def _check_config(rpu_config: Any, layer: str) -> None:
     if not isinstance(rpu_config, RRAMRPUConfig):
         raise CnetError(
-            f"{layer} needs an RRAMRPUConfig, not {type(rpu_config).__name__}; "
-            "aihwkit's own layers take the other configurations."
+            f"{layer} needs an RRAMRPUConfig, not {type(rpu_config).__name__}; aihwkit's own "
+            "layers take the other configurations."
         )
 
 
@@ -97,7 +93,7 @@ class RRAMLinear(_FastLayer, AnalogLinear):
 
 
 class _RRAMConvNd(_FastLayer, _AnalogConvNd):
-    """What the convolutions share. The tile holds [out, in / groups * kernel], all groups on one tile."""
+    """What the convolutions share; all groups lie on one tile [out, in / groups * kernel]."""
 
     def __init__(
         self,
@@ -128,7 +124,7 @@ class _RRAMConvNd(_FastLayer, _AnalogConvNd):
             (0,) * len(kernel_size),
             groups,
             bias,
-            padding_mode,
+            cast(Any, padding_mode),
         )
         AnalogLayerBase.__init__(self)
         self.in_features = in_channels // groups * math.prod(kernel_size)
@@ -145,8 +141,9 @@ class _RRAMConvNd(_FastLayer, _AnalogConvNd):
         if groups > 1:
             self.analog_module.tile.groups = groups
         self.use_indexed = False
-        del self.weight, self.bias
-        self.weight, self.bias = None, bias  # type: ignore[assignment]
+        # The tile holds weight and bias; aihwkit keeps whether there is a bias under its name.
+        self._parameters.clear()
+        self.__dict__.update(weight=None, bias=bias)
         self.reset_parameters()
 
     def forward(self, x_input: Tensor) -> Tensor:

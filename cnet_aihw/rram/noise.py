@@ -1,4 +1,4 @@
-"""Lognormal variation of programmed weights, CorrectNet's model of an RRAM chip, as an aihwkit noise model."""
+"""Lognormal variation of programmed weights, CorrectNet's model, as an aihwkit noise model."""
 
 from __future__ import annotations
 
@@ -45,27 +45,30 @@ class MultiplicativeNoiseModel(BaseNoiseModel):
 
 
 class LogNormalNoiseModel(MultiplicativeNoiseModel):
-    r"""Lognormal variation: every weight of a chip is off by a factor of its own, fixed for the chip's life.
+    r"""Lognormal variation: every weight of a chip is off by a factor, for the chip's life.
 
     .. math:: w = w_\text{nominal}\, e^{\theta_\text{die} + \theta},\quad
         \theta \sim {\cal N}(0, \sigma^2),\ \theta_\text{die} \sim {\cal N}(0, \sigma_\text{die}^2)
 
-    With ``sigma_die = 0`` it is the variation model of CorrectNet (DATE 2023), as we read the paper; the part
-    common to a die is ours. With ``sigma = sigma_die = 0`` weights come back bit for bit. There is no drift.
+    With ``sigma_die = 0`` it is the variation model of CorrectNet (DATE 2023), as we read the
+    paper; the part common to a die is ours. With ``sigma = sigma_die = 0`` weights come back bit
+    for bit. There is no drift.
 
     Args:
         sigma: standard deviation of theta, the variation within a die (no unit).
         sigma_die: standard deviation of theta_die, the variation from die to die (no unit).
         die: what shares one theta_die: all tiles of a ``"chip"``, or each ``"tile"`` for itself.
-        per_conductance: whether each conductance of a weight varies, instead of the weight as a whole. With the
-            single-pair converter and g_min = 0 the law is the same; with g_min > 0 small weights suffer more.
-        g_converter: how weights become conductances (in uS); a ``SinglePairConductanceConverter`` by default.
+        per_conductance: whether each conductance of a weight varies, instead of the weight as a
+            whole. With the single-pair converter and g_min = 0 the law is the same; with g_min > 0
+            small weights suffer more.
+        g_converter: how weights become conductances (in uS); a ``SinglePairConductanceConverter``
+            by default.
         g_max: largest conductance in uS of the default converter (25).
         g_min: smallest conductance in uS of the default converter (0).
 
     Raises:
-        CnetError: if a standard deviation is negative or not finite, if ``die`` is unknown, or if both a
-            converter and its range are given.
+        CnetError: if a standard deviation is negative or not finite, if ``die`` is unknown, or if
+            both a converter and its range are given.
     """
 
     def __init__(
@@ -89,8 +92,8 @@ class LogNormalNoiseModel(MultiplicativeNoiseModel):
             )
         if g_converter is not None and not (g_max is None and g_min is None):
             raise CnetError(
-                f"g_max = {g_max} and g_min = {g_min} are given beside a converter, which has its own; "
-                "give them to the converter."
+                f"g_max = {g_max} and g_min = {g_min} are given beside a converter, which has its "
+                "own; give them to the converter."
             )
         super().__init__(
             deepcopy(g_converter) or SinglePairConductanceConverter(g_max=g_max, g_min=g_min)
@@ -119,7 +122,7 @@ class LogNormalNoiseModel(MultiplicativeNoiseModel):
 
     @property
     def multiplicative(self) -> bool:
-        """Whether each weight keeps its sign and a zero stays zero: not so with g_min > 0 or a converter of its own."""
+        """Whether a zero stays zero: not so with g_min > 0 or a converter of one's own."""
         converter = self.g_converter
         return not self.per_conductance or (
             type(converter) is SinglePairConductanceConverter and converter.g_min == 0.0
@@ -152,7 +155,7 @@ class LogNormalNoiseModel(MultiplicativeNoiseModel):
 
     @no_grad()
     def apply_programming_noise(self, weights: Tensor) -> tuple[Tensor, list[Tensor | None]]:
-        """Program one tile: nominal weights [out, in] -> weights on the chip [out, in], and no drift parameters."""
+        """Program one tile, [out, in] -> [out, in]; there are no drift parameters."""
         if self.is_off:
             return weights.clone(), [None]
         if not self.per_conductance:
@@ -165,8 +168,9 @@ class LogNormalNoiseModel(MultiplicativeNoiseModel):
         noisy = self.g_converter.convert_back_to_weights(programmed, params)
         if not torch.isfinite(noisy).all():
             raise CnetError(
-                f"{self.g_converter} gives weights that are not finite; it cannot map a tile whose weights are "
-                "all equal; use a pair of devices per weight, or leave that layer digital."
+                f"{self.g_converter} gives weights that are not finite; it cannot map a tile "
+                "whose weights are all equal; use a pair of devices per weight, or leave that "
+                "layer digital."
             )
         return noisy, [None]
 
@@ -200,8 +204,9 @@ class LogNormalNoiseModel(MultiplicativeNoiseModel):
         seed = current_chip_seed()
         if seed is None:
             raise CnetError(
-                f"sigma_die = {self.sigma_die} is shared by a whole chip, but no chip is being programmed here: "
-                "use cnet_aihw.program(model, seed), hold a chip in training (steps_per_chip >= 1), or set die='tile'."
+                f"sigma_die = {self.sigma_die} is shared by a whole chip, but no chip is being "
+                "programmed here: use cnet_aihw.program(model, seed), hold a chip in training "
+                "(steps_per_chip >= 1), or set die='tile'."
             )
         generator = torch.Generator().manual_seed(derive_seed(seed, "die"))
         return torch.randn(1, generator=generator) * self.sigma_die

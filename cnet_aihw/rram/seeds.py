@@ -1,7 +1,7 @@
 """Seeds: how a chip's number becomes random draws, the same on every machine and in any order.
 
-Each tile of a chip draws from its own seed, derived from the chip's seed and the layer's name, so that what one
-layer draws does not depend on which other layers stand on the crossbar.
+Each tile of a chip draws from its own seed, derived from the chip's seed and the layer's name, so
+that what one layer draws does not depend on which other layers stand on the crossbar.
 """
 
 from __future__ import annotations

@@ -15,14 +15,14 @@ from cnet_aihw.rram.conversion import analog_layers, convert_to_digital
 
 
 def snapshot(model: nn.Module) -> dict[str, Tensor]:
-    """Copy all parameters and buffers; what aihwkit's ``state_dict`` cannot give without its own objects.
+    """Copy all parameters and buffers as plain tensors, without aihwkit's own objects.
 
     Args:
         model: a network, analog or digital, with nominal weights.
 
     Returns:
-        Names as in the digital network (a tile's parts without aihwkit's intermediate names) -> detached copies in
-        the shapes that the tiles hold.
+        Names as in the digital network (a tile's parts without aihwkit's intermediate names) ->
+        detached copies in the shapes that the tiles hold.
 
     Raises:
         CnetError: if a chip is programmed, whose weights are not the ones to keep.
@@ -60,7 +60,7 @@ def load_snapshot(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 
 def digital_state_dict(model: nn.Module) -> dict[str, Tensor]:
-    """Export the nominal weights for the plain digital network: ``digital.load_state_dict(...)`` takes them.
+    """Export the nominal weights as the plain digital network's ``load_state_dict`` takes them.
 
     Args:
         model: an analog network with nominal weights.
@@ -81,7 +81,7 @@ def trainable_parameters(model: nn.Module) -> list[Parameter]:
 
 
 def count_weights(model: nn.Module) -> int:
-    """Count the parameters (weights and biases), each once; aihwkit's placeholders would double analog weights."""
+    """Count weights and biases, each once; aihwkit's placeholders would double analog weights."""
     return sum(p.numel() for p in model.parameters() if not isinstance(p, AnalogContext))
 
 

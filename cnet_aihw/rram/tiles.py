@@ -1,4 +1,4 @@
-"""Torch tiles that inject an aihwkit noise model in training, and that refuse what would be silently wrong."""
+"""Torch tiles that inject a noise model in training and refuse what would be silently wrong."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class _ScaleGradient(Function):
 
 @dataclass
 class Perturbation:
-    """What one chip does to one tile: either a factor on each weight or an offset to it, [out, in]."""
+    """What one chip does to one tile: a factor on each weight or an offset to it, [out, in]."""
 
     factor: Tensor | None
     offset: Tensor | None
@@ -91,8 +91,8 @@ class Perturbation:
         if self.factor is None:
             if gradient == "reparametrized":
                 raise CnetError(
-                    "variation.gradient is 'reparametrized', but the noise model is no factor on each weight; "
-                    "give 'auto' or 'straight_through'."
+                    "variation.gradient is 'reparametrized', but the noise model is no factor on "
+                    "each weight; give 'auto' or 'straight_through'."
                 )
             assert self.offset is not None
             return weight + self.offset
@@ -105,7 +105,8 @@ class RRAMSimulatorTile(TorchSimulatorTile):
     """Torch simulator tile whose training forwards use varied weights.
 
     Attributes:
-        groups: convolution groups whose weights lie on this tile; inputs then are [..., groups * x_size].
+        groups: convolution groups whose weights lie on this tile; inputs then are [..., groups *
+            x_size].
         programmed: whether the weights are a chip's, so that nothing is injected on top.
         held: the chip that training holds, or None.
     """
@@ -119,14 +120,14 @@ class RRAMSimulatorTile(TorchSimulatorTile):
         self.held: Perturbation | None = None
         self.gradient_scale: Tensor | None = None
 
-    def set_config(self, rpu_config: RRAMRPUConfig) -> None:  # type: ignore[override]
+    def set_config(self, rpu_config: RRAMRPUConfig) -> None:
         """Take over changes of the configuration; called at every forward."""
         super().set_config(rpu_config)
         self._variation = rpu_config.variation
         self._noise_model = rpu_config.noise_model
 
     def mvm_weight(self, is_test: bool) -> Tensor:
-        """Return the weights that the next matrix-vector product uses, [out, in], in the tile's units.
+        """Return the weights that a forward uses, [out, in], in the tile's units.
 
         Args:
             is_test: whether it is an evaluation forward, which takes the weights as they are.
@@ -143,7 +144,8 @@ class RRAMSimulatorTile(TorchSimulatorTile):
             )
         elif self.held is None:
             raise CnetError(
-                "variation.hold is on but no chip was drawn; call cnet_aihw.resample_variation(model, seed) first."
+                "variation.hold is on but no chip was drawn; call "
+                "cnet_aihw.resample_variation(model, seed) first."
             )
         else:
             perturbation = self.held.to(weight.device)
@@ -187,13 +189,19 @@ class RRAMSimulatorTile(TorchSimulatorTile):
 
 
 class RRAMInferenceTile(TorchInferenceTile):
-    """aihwkit's torch inference tile, without the traps that a train, program, restore workflow meets.
+    """aihwkit's torch inference tile without the traps between training and programming.
 
-    It differs from its parent in this: the gradient scaling of mapped weights is part of the forward, so that it
-    survives copying and loading; a copy stays frozen where the original was; loading keeps this tile's
-    configuration unless ``load_rpu_config=True`` is asked for; loaded weights are the nominal ones; training a
-    programmed chip as if its weights were nominal is refused.
+    It differs from its parent in this: the gradient scaling of mapped weights is part of the
+    forward, so that it survives copying and loading; a copy stays frozen where the original was;
+    loading keeps this tile's configuration unless ``load_rpu_config=True`` is asked for; loaded
+    weights are the nominal ones; training a programmed chip as if its weights were nominal is
+    refused.
     """
+
+    rpu_config: RRAMRPUConfig
+    tile: RRAMSimulatorTile
+    alpha: Tensor
+    mapping_scales: Tensor | None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -219,15 +227,14 @@ class RRAMInferenceTile(TorchInferenceTile):
         self._prepare_forward()
         return self._scaled(self.tile.mvm_weight(is_test=not self.training))
 
-    def logical_weight(self) -> Tensor:
-        """Return the tile's weights as they are now with all scales applied, [out, in]; differentiable."""
-        return self._scaled(self.tile.weight)
-
     def nominal_weight(self) -> Tensor:
-        """Return the wanted logical weights, [out, in]: of a programmed chip, those before programming."""
-        if not self.is_programmed:
-            return self.logical_weight()
-        return self._scaled(self.reference_combined_weights.to(self.tile.weight.device))
+        """Return the wanted logical weights, all scales applied, [out, in]; differentiable.
+
+        Of a programmed chip, those before programming.
+        """
+        reference = self.reference_combined_weights
+        weight = self.tile.weight if reference is None else reference.to(self.tile.weight.device)
+        return self._scaled(weight)
 
     def forward(self, x_input: Tensor, tensor_view: tuple[int, ...] | None = None) -> Tensor:
         """Forward through the periphery, [..., in] -> [..., out]."""
@@ -248,8 +255,9 @@ class RRAMInferenceTile(TorchInferenceTile):
             and torch.is_grad_enabled()
         ):
             raise CnetError(
-                "this model is programmed: a training step would change the chip's weights, not the nominal ones; "
-                "call cnet_aihw.restore(model) before training, or freeze_analog(model) to train only digital parts."
+                "this model is programmed: a training step would change the chip's weights, not "
+                "the nominal ones; call cnet_aihw.restore(model) before training, or "
+                "freeze_analog(model) to train only digital parts."
             )
 
     def _scaled(self, weight: Tensor) -> Tensor:
@@ -261,7 +269,8 @@ class RRAMInferenceTile(TorchInferenceTile):
 
     def set_scales(self, scales: Tensor | float) -> None:
         """Set the mapping scales; the gradient's scaling follows them at every forward."""
-        # The parent would register a hook on the weight that copies lose and that loading leaves stale.
+        # The parent would register a hook on the weight that copies lose and that loading leaves
+        # stale.
         InferenceTileWithPeriphery.set_scales(self, scales)
 
     # -- programming
@@ -278,13 +287,15 @@ class RRAMInferenceTile(TorchInferenceTile):
         """Program the nominal weights once; see aihwkit's ``program_weights``.
 
         Raises:
-            CnetError: if the weights were changed since the last programming, which aihwkit would undo.
+            CnetError: if the weights were changed since the last programming, which aihwkit would
+            undo.
         """
         weight = self.tile.weight
         if from_reference and self.is_programmed and weight._version != self._chip_version:
             raise CnetError(
-                "the weights were changed after programming, and programming again would silently undo that; "
-                "call cnet_aihw.restore(model) before the weights are changed."
+                "the weights were changed after programming, and programming again would "
+                "silently undo that; call cnet_aihw.restore(model) before the weights are "
+                "changed."
             )
         super().program_weights(from_reference, noise_model)
         self.tile.programmed = True
@@ -308,14 +319,14 @@ class RRAMInferenceTile(TorchInferenceTile):
 
     # -- saving, loading, copying
 
-    def state_dict(  # type: ignore[override]
+    def state_dict(
         self, destination: dict[str, Any], prefix: str = "", keep_vars: bool = False
     ) -> None:
         """Add the tile to a state; a chip's weights are saved with a warning."""
         if self.is_programmed:
             warnings.warn(
-                "the model is programmed: its state_dict holds the weights of one chip, not the nominal ones; "
-                "call cnet_aihw.restore(model) before saving to keep those.",
+                "the model is programmed: its state_dict holds the weights of one chip, not the "
+                "nominal ones; call cnet_aihw.restore(model) before saving to keep those.",
                 stacklevel=2,
             )
         super().state_dict(destination, prefix, keep_vars)
@@ -326,8 +337,8 @@ class RRAMInferenceTile(TorchInferenceTile):
         if not isinstance(self.rpu_config, type(config)):
             self.rpu_config = config
             raise CnetError(
-                "the saved state's configuration is no RRAMRPUConfig and would switch the variation off; "
-                "load it with load_rpu_config=False."
+                "the saved state's configuration is no RRAMRPUConfig and would switch the "
+                "variation off; load it with load_rpu_config=False."
             )
         self._forget_chip()
 
