@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cnet_aihw.errors import CnetError
+from cnet_aihw.evaluation.devices import device_of
 
 
 class Samples(Protocol):
@@ -26,9 +27,10 @@ class Samples(Protocol):
 def measure(
     model: nn.Module, data: Samples | tuple[Tensor, Tensor], batch_size: int = 500
 ) -> tuple[float, float]:
-    """Measure cross entropy and accuracy of a classifier in evaluation mode, as its weights are now.
+    """Measure cross entropy and accuracy of a classifier as its weights are now.
 
-    The model's mode is put back afterwards; BatchNorm statistics stay as they are.
+    It runs in evaluation mode; the model's own mode is put back afterwards. BatchNorm statistics
+    stay as they are.
 
     Args:
         model: gives logits, [N, classes].
@@ -41,8 +43,10 @@ def measure(
     Raises:
         CnetError: for empty data, labels outside the network's classes or a batch size below 1.
     """
+    device = device_of(model)
+    x, y = (tensor.to(device) for tensor in check_samples(data))
     with evaluation_mode(model):
-        return _pass(model, *to_device(data, device_of(model)), batch_size)
+        return pass_over(model, x, y, batch_size)
 
 
 def accuracy(
@@ -64,15 +68,8 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
-def device_of(model: nn.Module) -> torch.device:
-    """The device of a model's first parameter or buffer; the CPU for a model without any."""
-    for tensor in (*model.parameters(), *model.buffers()):
-        return tensor.device
-    return torch.device("cpu")
-
-
-def to_device(data: Samples | tuple[Tensor, Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Inputs and labels on a device, checked.
+def check_samples(data: Samples | tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Inputs and labels of data in either form.
 
     Raises:
         CnetError: when there are no samples or not one label per sample.
@@ -85,19 +82,21 @@ def to_device(data: Samples | tuple[Tensor, Tensor], device: torch.device) -> tu
             f"There are {len(x)} samples but labels of shape {tuple(y.shape)}; "
             f"give one class number per sample, shape ({len(x)},)."
         )
-    return x.to(device), y.to(device)
+    return x, y
 
 
 @torch.inference_mode()
-def _pass(model: nn.Module, x: Tensor, y: Tensor, batch_size: int) -> tuple[float, float]:
+def pass_over(model: nn.Module, x: Tensor, y: Tensor, batch_size: int) -> tuple[float, float]:
     """Loss and accuracy over tensors that are on the model's device; one wait for the device."""
     if batch_size < 1:
         raise CnetError(f"batch_size is {batch_size}; give a whole number of at least 1.")
     sums = torch.zeros(2, dtype=torch.float64, device=x.device)  # cross entropy, correct
-    for start, (inputs, labels) in enumerate(zip(x.split(batch_size), y.split(batch_size))):
+    checked = False
+    for inputs, labels in zip(x.split(batch_size), y.split(batch_size), strict=True):
         logits = model(inputs)
-        if start == 0:
+        if not checked:
             _check_labels(logits, y)
+            checked = True
         loss = F.cross_entropy(logits.float(), labels, reduction="none")
         sums[0] += loss.double().sum()
         sums[1] += (logits.argmax(dim=1) == labels).sum()
@@ -108,7 +107,8 @@ def _pass(model: nn.Module, x: Tensor, y: Tensor, batch_size: int) -> tuple[floa
 def _check_labels(logits: Tensor, labels: Tensor) -> None:
     if logits.dim() != 2:
         raise CnetError(
-            f"The network gives outputs of shape {tuple(logits.shape)}; expected logits of shape (N, classes)."
+            f"The network gives outputs of shape {tuple(logits.shape)}; "
+            "expected logits of shape (N, classes)."
         )
     low, high = labels.min().item(), labels.max().item()
     if low < 0 or high >= logits.shape[1]:

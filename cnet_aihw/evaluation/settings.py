@@ -24,8 +24,8 @@ class EvaluationSettings:
     """Accuracy in [0, 1] that a chip must reach to count for the yield; None: no yield."""
 
     t_inference: Any = None
-    """Seconds between programming and measuring: a number, a list of numbers, or None for a noise model
-    without drift."""
+    """Seconds between programming and measuring: a number, a list of numbers, or None for a noise
+    model without drift."""
 
 
 def validate_evaluation_settings(settings: EvaluationSettings) -> None:
@@ -49,7 +49,8 @@ def check_threshold(threshold: float | None) -> None:
     """
     if threshold is not None and not 0.0 <= threshold <= 1.0:
         raise CnetError(
-            f"threshold is {threshold}; give an accuracy in [0, 1] (0.9 for 90 %), or None for no yield."
+            f"threshold is {threshold}; give an accuracy in [0, 1] (0.9 for 90 %), "
+            "or None for no yield."
         )
 
 

@@ -93,7 +93,7 @@ def chip_statistics(
         The statistics.
 
     Raises:
-        CnetError: without chips, for a threshold outside [0, 1], or for a reference that is not in (0, 1].
+        CnetError: without chips, for a threshold outside [0, 1] or a reference outside (0, 1].
     """
     check_threshold(threshold)
     check_reference(reference)

@@ -1,0 +1,39 @@
+"""A progress bar with the time left, on a terminal only."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def progress_bar(
+    description: str, total: int, done: int = 0, show: bool = True
+) -> Iterator[Callable[[int, str], None]]:
+    """Show a bar on stderr while the block runs, if stderr is a terminal.
+
+    Args:
+        description: what stands before the bar.
+        total: units of work.
+        done: units done already.
+        show: False shows nothing anywhere.
+
+    Yields:
+        ``advance(units, text)``: call it when so many units more are done; ``text`` stands behind
+        the bar.
+    """
+    if not show or not sys.stderr.isatty():
+        yield lambda units, text: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[text]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(description, total=total, completed=done, text="")
+        yield lambda units, text: progress.update(task, advance=units, text=text)
