@@ -234,6 +234,9 @@ class RRAMInferenceTile(TorchInferenceTile):
         """
         reference = self.reference_combined_weights
         weight = self.tile.weight if reference is None else reference.to(self.tile.weight.device)
+        if reference is None and self.mapping_scales is not None and weight.requires_grad:
+            # A step along the gradient of a penalty moves the logical weights as a digital step.
+            weight = _ScaleGradient.apply(weight, self.mapping_scales.view(-1, 1).pow(-2))
         return self._scaled(weight)
 
     def forward(self, x_input: Tensor, tensor_view: tuple[int, ...] | None = None) -> Tensor:
