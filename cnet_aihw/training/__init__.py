@@ -1,1 +1,5 @@
-"""Room training."""
+"""Training of analog networks: the loop, the Lipschitz penalty, checkpoints."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,192 @@
+"""The Lipschitz penalty of CorrectNet's step 1: it keeps a layer from amplifying an error."""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from aihwkit.inference.noise.base import BaseNoiseModel
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+
+from cnet_aihw.errors import CnetError
+from cnet_aihw.rram import analog_layers, derive_seed, nominal_weight
+from cnet_aihw.rram.conversion import match_names
+from cnet_aihw.rram.noise import MultiplicativeNoiseModel
+
+
+class LipschitzPenalty:
+    r"""Sum over analog layers of :math:`\|G - \lambda^2 I\|_F^2`, G the Gram matrix of the weights.
+
+    The weights are the nominal logical ones, [out, in * kernel]. G is taken on the smaller side
+    (:math:`W W^T` or :math:`W^T W`): the larger one is rank-deficient and cannot become
+    :math:`\lambda^2 I`. A grouped convolution is one map per group, so that each group's block has
+    its own Gram matrix. Source: CorrectNet (DATE 2023), step 1, as we read the paper; the smaller
+    side, the groups and the folding of BatchNorm are ours.
+
+    Args:
+        model: converted model; its layers are looked up once, here.
+        lambda_: singular value that all singular values are pulled to.
+        exclude: layers without the penalty: names, or patterns such as ``features.*``.
+        batchnorms: BatchNorm behind a layer by the layer's name, as :func:`following_batchnorms`
+            finds them; those layers count with their gain ``diag(gamma / sqrt(var + eps)) W``,
+            whose gradient goes to gamma as well. The others count with W alone.
+
+    Raises:
+        CnetError: if ``lambda_`` is no positive number, a name in ``exclude`` fits no layer, no
+            layer is left, or a BatchNorm keeps no running statistics.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        lambda_: float,
+        exclude: Iterable[str] = (),
+        batchnorms: Mapping[str, _BatchNorm] | None = None,
+    ) -> None:
+        if not (math.isfinite(lambda_) and lambda_ > 0):
+            raise CnetError(f"lambda is {lambda_}; it is a singular value, give a number above 0.")
+        self.lambda_ = lambda_
+        self.layers = _included(model, list(exclude))
+        self.batchnorms = dict(batchnorms or {})
+        for name, batchnorm in self.batchnorms.items():
+            if batchnorm.running_var is None:
+                raise CnetError(
+                    f"The BatchNorm behind {name} keeps no running statistics, so that its gain "
+                    "is not known; exclude that layer or switch fold_batchnorm off."
+                )
+
+    def __call__(self) -> Tensor:
+        """The penalty of the weights as they are now, a scalar in float32 or wider."""
+        terms = [
+            _GramDistance.apply(_matrix(layer, self.batchnorms.get(name)), self.lambda_)
+            for name, layer in self.layers.items()
+        ]
+        return torch.stack(terms).sum()
+
+
+def lipschitz_lambda(
+    noise_model: BaseNoiseModel,
+    k: float = 1.0,
+    weights: Mapping[str, Tensor] | None = None,
+    samples: int = 8,
+    seed: int = 0,
+) -> float:
+    r"""Singular value at which a layer does not amplify an error at three sigma of the variation.
+
+    .. math:: \lambda = k / (\mu + 3 s)
+
+    with mean and standard deviation of the factor on a weight. They are in closed form for a noise
+    model that is a factor; for any other they are fitted to samples on the weights themselves:
+    :math:`\mu = \langle w', w\rangle / \langle w, w\rangle` and
+    :math:`s = \mathrm{rms}(w' - \mu w) / \mathrm{rms}(w)`, w' just programmed.
+    Source: CorrectNet (DATE 2023), step 1, as we read the paper; the samples are ours.
+
+    Args:
+        noise_model: any aihwkit noise model.
+        k: Lipschitz constant wanted of a layer.
+        weights: nominal weights by layer, [out, in]; needed where there is no closed form.
+        samples: how often each layer is programmed for the fit.
+        seed: seed of those samples; torch's generators are left as they were.
+
+    Returns:
+        lambda; 0.340 for the lognormal with sigma 0.5.
+
+    Raises:
+        CnetError: if samples are needed and no weights are given, or they are all zero.
+    """
+    if isinstance(noise_model, MultiplicativeNoiseModel) and noise_model.multiplicative:
+        mean, std = noise_model.factor_moments()
+        return k / (mean + 3 * std)
+    if not weights:
+        raise CnetError(
+            f"{type(noise_model).__name__} has no closed form for lambda; "
+            "give the weights it acts on, or lambda itself."
+        )
+    cross = square = noisy_square = 0.0
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        for name, weight in weights.items():
+            nominal = weight.detach().cpu()
+            for sample in range(samples):
+                torch.manual_seed(derive_seed(seed, "lambda", name, sample))
+                noisy = noise_model.apply_programming_noise(nominal)[0].double()
+                cross += torch.sum(noisy * nominal.double()).item()
+                square += torch.sum(nominal.double() ** 2).item()
+                noisy_square += torch.sum(noisy**2).item()
+    if square == 0:
+        raise CnetError("All weights are zero, so that lambda cannot be sampled; give lambda.")
+    mean = cross / square
+    variance = noisy_square / square - mean**2  # <w' - mu w, w' - mu w> / <w, w>
+    return k / (mean + 3 * math.sqrt(max(variance, 0.0)))
+
+
+@torch.no_grad()
+def spectral_norms(
+    model: nn.Module, batchnorms: Mapping[str, _BatchNorm] | None = None
+) -> dict[str, float]:
+    """Largest singular value of each analog layer's nominal weights, by layer name.
+
+    A grouped convolution counts with its largest group; a BatchNorm given for a layer counts into
+    its gain, as in :class:`LipschitzPenalty`.
+    """
+    norms = {}
+    for name, layer in analog_layers(model).items():
+        matrix = _matrix(layer, (batchnorms or {}).get(name)).double()
+        gram = matrix @ matrix.mT if _is_wide(matrix) else matrix.mT @ matrix
+        norms[name] = math.sqrt(max(torch.linalg.eigvalsh(gram).max().item(), 0.0))
+    return norms
+
+
+class _GramDistance(torch.autograd.Function):
+    """||G - lambda^2 I||_F^2 of [..., rows, columns], with one product more for the gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, lambda_: float) -> Tensor:
+        with torch.autocast(weight.device.type, enabled=False):
+            matrix = weight.float() if weight.dtype in (torch.half, torch.bfloat16) else weight
+            gram = matrix @ matrix.mT if _is_wide(matrix) else matrix.mT @ matrix
+            gram.diagonal(dim1=-2, dim2=-1).sub_(lambda_**2)
+            ctx.save_for_backward(matrix, gram)
+            ctx.dtype = weight.dtype
+            return torch.dot(gram.flatten(), gram.flatten())
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        matrix, excess = ctx.saved_tensors
+        with torch.autocast(matrix.device.type, enabled=False):
+            scaled = excess * (4 * grad)
+            product = scaled @ matrix if _is_wide(matrix) else matrix @ scaled
+            return product.to(ctx.dtype), None
+
+
+def _is_wide(matrix: Tensor) -> bool:
+    return matrix.shape[-2] <= matrix.shape[-1]
+
+
+def _matrix(layer: nn.Module, batchnorm: _BatchNorm | None) -> Tensor:
+    """The matrix seen by the penalty: [out, in * kernel], or [groups, out / groups, ...]."""
+    weight = nominal_weight(layer)
+    if batchnorm is not None:
+        assert batchnorm.running_var is not None  # checked at construction
+        gain = torch.rsqrt(batchnorm.running_var + batchnorm.eps)
+        if batchnorm.weight is not None:
+            gain = gain * batchnorm.weight
+        weight = weight * gain.unsqueeze(1)
+    if isinstance(layer, _ConvNd) and layer.groups > 1:
+        return weight.unflatten(0, (layer.groups, -1))
+    return weight
+
+
+def _included(model: nn.Module, exclude: list[str]) -> dict[str, nn.Module]:
+    layers = analog_layers(model)
+    excluded = match_names(list(layers), exclude, "lipschitz.exclude")
+    included = {name: layer for name, layer in layers.items() if name not in excluded}
+    if not included:
+        raise CnetError(
+            f"lipschitz.exclude is {exclude} and leaves no layer for the penalty; "
+            "exclude fewer layers, or switch lipschitz.enabled off."
+        )
+    return included

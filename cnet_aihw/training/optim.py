@@ -1,0 +1,63 @@
+"""Optimizers, and learning rates as a closed function of the step."""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from cnet_aihw.training.settings import TrainingSettings
+
+_ONECYCLE_RISE = 0.3  # share of the steps; the three numbers are the defaults of torch's OneCycleLR
+_ONECYCLE_START = 1 / 25
+_ONECYCLE_END = 1 / 25e4
+
+
+def make_optimizer(
+    settings: TrainingSettings, parameters: Iterable[nn.Parameter]
+) -> torch.optim.Optimizer:
+    """The optimizer of the settings; its learning rate is set at each step."""
+    parameters = list(parameters)
+    lr, decay = settings.lr, settings.weight_decay
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(
+            parameters, lr=lr, momentum=settings.momentum, weight_decay=decay, fused=True
+        )
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer]
+    return kind(parameters, lr=lr, weight_decay=decay, fused=True)
+
+
+def learning_rate(settings: TrainingSettings, step: int, steps_per_epoch: int) -> float:
+    """The learning rate of a step.
+
+    It depends on nothing but its arguments, so that a resumed run has the same.
+
+    Args:
+        settings: schedule, largest learning rate, epochs and warm-up.
+        step: number of the optimizer step in the whole run, from 0.
+        steps_per_epoch: optimizer steps of one epoch.
+
+    Returns:
+        The learning rate, above 0.
+    """
+    total = settings.epochs * steps_per_epoch
+    if settings.schedule == "onecycle":
+        return settings.lr * _onecycle(step, total)
+    warmup = round(settings.warmup_epochs * steps_per_epoch)
+    if step < warmup:
+        return settings.lr * (step + 1) / (warmup + 1)
+    if settings.schedule == "constant":
+        return settings.lr
+    return settings.lr * _cosine(1.0, 0.0, (step - warmup) / (total - warmup))
+
+
+def _onecycle(step: int, total: int) -> float:
+    top = max(_ONECYCLE_RISE * total - 1, 1e-9)  # step (not whole) at which the rate is largest
+    if step <= top:
+        return _cosine(_ONECYCLE_START, 1.0, step / top)
+    return _cosine(1.0, _ONECYCLE_END, (step - top) / (total - 1 - top))
+
+
+def _cosine(start: float, end: float, position: float) -> float:
+    """From start to end along half a cosine; position in [0, 1]."""
+    return end + (start - end) * (1 + math.cos(math.pi * position)) / 2

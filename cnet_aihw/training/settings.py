@@ -1,0 +1,187 @@
+"""Settings of a training, readable without torch; they can be a structured configuration."""
+
+import difflib
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from cnet_aihw.errors import CnetError
+
+OPTIMIZERS = ("sgd", "adam", "adamw")
+SCHEDULES = ("cosine", "onecycle", "constant")
+SELECTIONS = ("chips", "clean", "last")
+GRADIENTS = ("auto", "reparametrized", "straight_through")
+
+
+@dataclass
+class LipschitzSettings:
+    """The penalty of CorrectNet's step 1: beta * sum over layers of ||W^T W - lambda^2 I||^2."""
+
+    enabled: bool = False
+    """Whether the penalty is part of the loss."""
+
+    beta: float = 1e-3
+    """Weight of the penalty beside the cross entropy."""
+
+    k: float = 1.0
+    """Lipschitz constant wanted of each layer at three sigma: lambda = k / (mu + 3 s)."""
+
+    lambda_: float | None = None
+    """Singular value that the penalty pulls to; None: from k and the model's noise model."""
+
+    fold_batchnorm: bool = False
+    """Whether a BatchNorm right behind a layer counts into the layer's gain."""
+
+    exclude: list[str] = field(default_factory=list)
+    """Layers without the penalty: names, or patterns such as "features.*"."""
+
+
+@dataclass
+class VariationSettings:
+    """What of the chips' variation the network sees while it is trained."""
+
+    enabled: bool = False
+    """Whether training forwards see varied weights."""
+
+    steps_per_chip: int = 0
+    """Optimizer steps for which one chip is held; 0: new noise at every forward pass."""
+
+    gradient: str = "auto"
+    """How the gradient passes the variation: "reparametrized" (through the factor),
+    "straight_through" (as if it were not there), "auto" (the first where it is a factor)."""
+
+    noise_model: Any = None
+    """Noise model seen in training; None: the model's own."""
+
+
+@dataclass
+class TrainingSettings:
+    """One training run."""
+
+    name: str = "plain"
+    """What the run is called in records and tables."""
+
+    epochs: int = 10
+    """Passes over the training part."""
+
+    batch_size: int = 128
+    """Samples a step. A single sample left over at the end of an epoch is skipped."""
+
+    optimizer: str = "sgd"
+    """"sgd", "adam" or "adamw"."""
+
+    lr: float = 0.05
+    """Largest learning rate."""
+
+    momentum: float = 0.9
+    """Momentum of SGD; the others do not use it."""
+
+    weight_decay: float = 5e-4
+    """Weight decay on all trained parameters (decoupled with adamw)."""
+
+    schedule: str = "cosine"
+    """"cosine" (to 0), "onecycle" (up for 30 % of the steps, then down) or "constant"."""
+
+    warmup_epochs: float = 0.0
+    """Epochs over which the learning rate rises linearly; not with onecycle, which has its own."""
+
+    label_smoothing: float = 0.0
+    """Share of a label's weight spread over all classes, in [0, 1)."""
+
+    grad_clip: float | None = None
+    """Largest norm of the gradient; None: not clipped."""
+
+    bf16: bool = False
+    """Whether forward passes run in bfloat16 where that is safe (autocast)."""
+
+    freeze_batchnorm: bool = False
+    """Whether BatchNorm layers keep their running statistics, as in evaluation."""
+
+    seed: int = 0
+    """Seed of the order of samples, of augmentation, of the variation in training."""
+
+    patience: int | None = None
+    """Epochs without a better validation accuracy after which the run stops; None: never."""
+
+    select: str = "chips"
+    """Which epoch's weights are the result: best validation accuracy on "chips" (clean accuracy
+    for a network without analog layers), best "clean" one, or the "last" epoch's."""
+
+    validation_chips: int = 5
+    """Chips, the same ones every time, on which the validation part is measured."""
+
+    validate_every: int = 1
+    """Epochs between measurements on chips; the last epoch is always measured."""
+
+    checkpoint_seconds: float = 60.0
+    """Longest time in seconds between two checkpoints within an epoch."""
+
+    lipschitz: LipschitzSettings = field(default_factory=LipschitzSettings)
+    """The Lipschitz penalty."""
+
+    variation: VariationSettings = field(default_factory=VariationSettings)
+    """Variation in training."""
+
+
+def validate_training_settings(settings: TrainingSettings) -> None:
+    """Check all values and that they fit together.
+
+    Raises:
+        CnetError: names the field, its value and what is allowed.
+    """
+    s, lipschitz, variation = settings, settings.lipschitz, settings.variation
+    for name, value, low in (
+        ("epochs", s.epochs, 1),
+        ("batch_size", s.batch_size, 1),
+        ("validation_chips", s.validation_chips, 0),
+        ("validate_every", s.validate_every, 1),
+        ("patience", s.patience, 1),
+        ("variation.steps_per_chip", variation.steps_per_chip, 0),
+    ):
+        if value is not None and (isinstance(value, bool) or int(value) != value or value < low):
+            raise _error(name, value, f"a whole number of at least {low}")
+    for name, number, positive in (
+        ("lr", s.lr, True),
+        ("grad_clip", s.grad_clip, True),
+        ("momentum", s.momentum, False),
+        ("weight_decay", s.weight_decay, False),
+        ("warmup_epochs", s.warmup_epochs, False),
+        ("checkpoint_seconds", s.checkpoint_seconds, False),
+        ("lipschitz.beta", lipschitz.beta, False),
+        ("lipschitz.k", lipschitz.k, True),
+        ("lipschitz.lambda_", lipschitz.lambda_, True),
+    ):
+        if number is None:
+            continue
+        if not math.isfinite(number) or number < 0 or (positive and number == 0):
+            raise _error(name, number, "a number above 0" if positive else "a number of at least 0")
+    for name, value in (("momentum", s.momentum), ("label_smoothing", s.label_smoothing)):
+        if not 0.0 <= value < 1.0:
+            raise _error(name, value, "a number in [0, 1)")
+    for name, word, allowed in (
+        ("optimizer", s.optimizer, OPTIMIZERS),
+        ("schedule", s.schedule, SCHEDULES),
+        ("select", s.select, SELECTIONS),
+        ("variation.gradient", variation.gradient, GRADIENTS),
+    ):
+        if word not in allowed:
+            raise _unknown(name, word, allowed)
+    if s.warmup_epochs >= s.epochs:
+        raise _error("warmup_epochs", s.warmup_epochs, f"fewer than the {s.epochs} epochs")
+    if s.schedule == "onecycle" and s.warmup_epochs > 0:
+        raise _error("warmup_epochs", s.warmup_epochs, "0 with the schedule onecycle")
+    if s.select == "chips" and s.validation_chips == 0:
+        raise CnetError(
+            "training.select is 'chips' but training.validation_chips is 0; "
+            "measure at least one chip, or select 'clean' or 'last'."
+        )
+
+
+def _error(name: str, value: object, expected: str) -> CnetError:
+    return CnetError(f"training.{name} is {value!r}; give {expected}.")
+
+
+def _unknown(name: str, word: str, allowed: tuple[str, ...]) -> CnetError:
+    near = difflib.get_close_matches(str(word).lower(), allowed, n=1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    return CnetError(f"training.{name} is {word!r}; give one of {', '.join(allowed)}{hint}.")

@@ -1,0 +1,274 @@
+"""The Lipschitz penalty: value, gradient, lambda, what it does to a layer, BatchNorm folded in."""
+
+import math
+
+import pytest
+import torch
+from aihwkit.inference import ReRamWan2022NoiseModel
+from torch import Tensor, nn
+
+from cnet_aihw.errors import CnetError
+from cnet_aihw.rram import (
+    LogNormalNoiseModel,
+    RRAMRPUConfig,
+    analog_layers,
+    convert_to_analog,
+    nominal_weight,
+    program,
+    restore,
+    set_variation,
+    trainable_parameters,
+)
+from cnet_aihw.training import (
+    LipschitzPenalty,
+    following_batchnorms,
+    lipschitz_lambda,
+    spectral_norms,
+)
+from cnet_aihw.training.lipschitz import _GramDistance
+
+LAYERS = {
+    "tall": lambda: nn.Linear(5, 9),
+    "wide": lambda: nn.Linear(9, 5),
+    "square": lambda: nn.Linear(6, 6),
+    "conv": lambda: nn.Conv2d(3, 4, 3),
+    "narrow conv": lambda: nn.Conv2d(1, 12, 2),
+    "grouped conv": lambda: nn.Conv2d(4, 6, 3, groups=2),
+    "depthwise conv": lambda: nn.Conv2d(4, 8, 3, groups=4),
+    "conv1d": lambda: nn.Conv1d(3, 4, 3),
+}
+
+
+def blocks(layer: nn.Module, weight: Tensor) -> list[Tensor]:
+    """The maps of a layer: its weight matrix, or one for each group."""
+    groups = layer.groups if isinstance(layer, nn.Conv1d | nn.Conv2d) else 1
+    return list(weight.flatten(1).chunk(groups))
+
+
+def plain_penalty(layer: nn.Module, weight: Tensor, lambda_: float) -> Tensor:
+    """The definition in plain torch."""
+    total = weight.new_zeros(())
+    for block in blocks(layer, weight):
+        small = block if block.shape[0] <= block.shape[1] else block.T
+        total = total + (small @ small.T - lambda_**2 * torch.eye(len(small))).square().sum()
+    return total
+
+
+def analog(*layers: nn.Module, omega: float = 0.0) -> nn.Module:
+    config = RRAMRPUConfig()
+    config.mapping.weight_scaling_omega = omega
+    return convert_to_analog(nn.Sequential(*layers), config)
+
+
+@pytest.mark.parametrize("omega", [0.0, 1.0])
+@pytest.mark.parametrize("kind", LAYERS)
+def test_value_and_gradient_are_those_of_the_definition(kind: str, omega: float) -> None:
+    torch.manual_seed(0)
+    digital = LAYERS[kind]()
+    model = analog(digital, omega=omega)
+    penalty = LipschitzPenalty(model, 0.34)()
+    expected = plain_penalty(digital, digital.weight, 0.34)
+    assert penalty.item() == pytest.approx(expected.item(), rel=1e-5)
+    penalty.backward()
+    expected.backward()
+    # one optimizer step moves the logical weights as plain torch does
+    torch.optim.SGD(trainable_parameters(model), lr=0.01).step()
+    torch.optim.SGD(digital.parameters(), lr=0.01).step()
+    (layer,) = analog_layers(model).values()
+    torch.testing.assert_close(nominal_weight(layer), digital.weight.detach().flatten(1))
+
+
+@pytest.mark.parametrize("shape", [(3, 7), (7, 3), (4, 4), (2, 3, 5), (2, 5, 3)])
+def test_gradient_against_finite_differences(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    weight = torch.randn(*shape, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda w: _GramDistance.apply(w, 0.7), weight)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_computed_in_float32(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    half = torch.randn(8, 64).mul(8).to(dtype).requires_grad_()  # float16 overflows above 65504
+    exact = half.detach().float().requires_grad_()
+    value, expected = _GramDistance.apply(half, 0.34), _GramDistance.apply(exact, 0.34)
+    assert value.dtype == torch.float32 and value.item() == expected.item() > 65504
+    (value * 1e-3).backward()
+    (expected * 1e-3).backward()
+    assert half.grad is not None and half.grad.dtype == dtype
+    torch.testing.assert_close(half.grad, exact.grad.to(dtype))
+    model = analog(nn.Linear(64, 8))
+    penalty = LipschitzPenalty(model, 0.34)
+    plain = penalty().item()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert penalty().item() == plain
+
+
+def test_layers_are_summed_excluded_and_seen_without_variation() -> None:
+    torch.manual_seed(0)
+    model = analog(nn.Conv2d(1, 4, 3), nn.Linear(5, 6), nn.Linear(6, 3))
+    parts = [LipschitzPenalty(analog_part, 0.5)().item() for analog_part in model]
+    assert LipschitzPenalty(model, 0.5)().item() == pytest.approx(sum(parts), rel=1e-6)
+    some = LipschitzPenalty(model, 0.5, exclude=["0", "2"])
+    assert some().item() == pytest.approx(parts[1], rel=1e-6)
+    set_variation(model, enabled=True)
+    model.train()
+    assert LipschitzPenalty(model, 0.5)().item() == pytest.approx(sum(parts), rel=1e-6)
+    program(model, 3)
+    assert LipschitzPenalty(model, 0.5)().item() == pytest.approx(sum(parts), rel=1e-6)
+    restore(model)
+
+
+def test_mistakes() -> None:
+    model = analog(nn.Linear(5, 6), nn.Linear(6, 3))
+    with pytest.raises(CnetError, match="lambda is -1"):
+        LipschitzPenalty(model, -1)
+    with pytest.raises(CnetError, match=r"lipschitz.exclude .*'7'"):
+        LipschitzPenalty(model, 1.0, exclude=["7"])
+    with pytest.raises(CnetError, match="leaves no layer"):
+        LipschitzPenalty(model, 1.0, exclude=["*"])
+    with pytest.raises(CnetError, match="convert"):
+        LipschitzPenalty(nn.Linear(2, 2), 1.0)
+    with pytest.raises(CnetError, match="behind 0 keeps no running statistics"):
+        batchnorm = nn.BatchNorm1d(6, track_running_stats=False)
+        LipschitzPenalty(model, 1.0, batchnorms={"0": batchnorm})
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_a_fitted_layer_reaches_lambda(kind: str) -> None:
+    """Under the penalty alone all singular values (of the smaller side) go to lambda."""
+    torch.manual_seed(0)
+    digital = LAYERS[kind]()
+    model = analog(digital)
+    penalty = LipschitzPenalty(model, 0.34)
+    optimizer = torch.optim.Adam(trainable_parameters(model), lr=0.02)
+    for _ in range(400):
+        optimizer.zero_grad()
+        penalty().backward()
+        optimizer.step()
+    (layer,) = analog_layers(model).values()
+    for block in blocks(digital, nominal_weight(layer).detach()):
+        singular_values = torch.linalg.svdvals(block)
+        torch.testing.assert_close(
+            singular_values, torch.full_like(singular_values, 0.34), atol=5e-3, rtol=0
+        )
+
+
+def test_spectral_norms_are_the_largest_singular_values() -> None:
+    torch.manual_seed(0)
+    digital = [LAYERS[kind]() for kind in LAYERS]
+    norms = spectral_norms(analog(*digital))
+    assert list(norms) == [str(i) for i in range(len(LAYERS))]
+    for layer, norm in zip(digital, norms.values(), strict=True):
+        matrices = blocks(layer, layer.weight.detach())
+        assert norm == pytest.approx(
+            max(torch.linalg.svdvals(m)[0].item() for m in matrices), rel=1e-5
+        )
+
+
+def test_lambda_of_the_lognormal_is_in_closed_form() -> None:
+    assert lipschitz_lambda(LogNormalNoiseModel(0.5)) == pytest.approx(0.340, abs=5e-4)
+    sigma = 0.3
+    mean = math.exp(sigma**2 / 2)
+    std = math.sqrt((math.exp(sigma**2) - 1) * math.exp(sigma**2))
+    assert lipschitz_lambda(LogNormalNoiseModel(sigma), k=2) == pytest.approx(
+        2 / (mean + 3 * std), rel=1e-12
+    )
+    assert lipschitz_lambda(LogNormalNoiseModel(0.0)) == 1.0
+
+
+def test_lambda_from_samples_agrees_with_the_closed_form() -> None:
+    """Per conductance with g_min = 0 through a converter of its own: the same law, but sampled."""
+
+    class Unknown(LogNormalNoiseModel):
+        multiplicative = False
+
+    torch.manual_seed(0)
+    weights = {"a": torch.randn(200, 100), "b": 0.01 * torch.randn(50, 100)}
+    state = torch.get_rng_state()
+    sampled = lipschitz_lambda(Unknown(0.3), weights=weights)
+    assert sampled == pytest.approx(lipschitz_lambda(LogNormalNoiseModel(0.3)), rel=0.01)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert lipschitz_lambda(Unknown(0.3), weights=weights) == sampled
+    assert lipschitz_lambda(Unknown(0.3), weights=weights, seed=1) != sampled
+
+
+def test_lambda_of_additive_noise() -> None:
+    """Noise of known size that does not depend on the weight: mu = 1, s = rms(noise) / rms(w)."""
+    weights = {"a": torch.full((300, 300), 0.5) * torch.randn(300, 300).sign()}
+
+    class Additive(LogNormalNoiseModel):
+        multiplicative = False
+
+        def apply_programming_noise(self, weights: Tensor) -> tuple[Tensor, list]:
+            return weights + 0.1 * torch.randn_like(weights), [None]
+
+    assert lipschitz_lambda(Additive(), weights=weights) == pytest.approx(1 / 1.6, rel=0.01)
+    with pytest.raises(CnetError, match="no closed form"):
+        lipschitz_lambda(ReRamWan2022NoiseModel(g_max=40.0))
+    with pytest.raises(CnetError, match="All weights are zero"):
+        lipschitz_lambda(Additive(), weights={"a": torch.zeros(3, 3)})
+
+
+class Branched(nn.Module):
+    """Layers with a BatchNorm behind them, with something between, with two, and used twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.direct = nn.Conv2d(1, 4, 3, padding=1)
+        self.direct_bn = nn.BatchNorm2d(4)
+        self.between = nn.Conv2d(4, 4, 3, padding=1)
+        self.between_bn = nn.BatchNorm2d(4)
+        self.twice = nn.Conv2d(4, 4, 1)
+        self.twice_bn = nn.BatchNorm2d(4)
+        self.torn = nn.Conv2d(4, 4, 1)
+        self.torn_bn = nn.ModuleList([nn.BatchNorm2d(4), nn.BatchNorm2d(4)])
+        self.sometimes = nn.Conv2d(4, 4, 1)
+        self.sometimes_bn = nn.BatchNorm2d(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.direct_bn(self.direct(x))
+        x = self.between_bn(self.between(x).relu())
+        x = self.twice_bn(self.twice(x))
+        x = self.twice_bn(self.twice(x))
+        x = self.torn_bn[0](self.torn(x))
+        x = self.torn_bn[1](self.torn(x))
+        x = self.sometimes_bn(self.sometimes(x))
+        return self.sometimes(x)
+
+
+def test_following_batchnorms() -> None:
+    model = convert_to_analog(Branched(), RRAMRPUConfig())
+    model.train()
+    found = following_batchnorms(model, torch.randn(2, 1, 5, 5))
+    assert found == {"direct": model.direct_bn, "twice": model.twice_bn}
+    assert model.training and model.direct_bn.num_batches_tracked == 0
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+def test_batchnorm_folded_in_counts_with_its_gain() -> None:
+    torch.manual_seed(0)
+    model = convert_to_analog(Branched(), RRAMRPUConfig())
+    batchnorm = model.direct_bn
+    with torch.no_grad():
+        batchnorm.weight.uniform_(0.5, 2)
+        batchnorm.running_var.uniform_(0.1, 3)
+    penalty = LipschitzPenalty(
+        model,
+        0.34,
+        exclude=["between", "twice", "torn", "sometimes"],
+        batchnorms=following_batchnorms(model, torch.randn(2, 1, 5, 5)),
+    )
+    weight = nominal_weight(analog_layers(model)["direct"]).detach().clone().requires_grad_()
+    gamma = batchnorm.weight.detach().clone().requires_grad_()
+    gain = gamma / (batchnorm.running_var + batchnorm.eps).sqrt()
+    expected = plain_penalty(nn.Identity(), torch.diag(gain) @ weight, 0.34)
+    value = penalty()
+    assert value.item() == pytest.approx(expected.item(), rel=1e-5)
+    value.backward()
+    expected.backward()
+    torch.testing.assert_close(batchnorm.weight.grad, gamma.grad)
+    (parameter,) = [p for p in trainable_parameters(model.direct) if p.shape == weight.shape]
+    torch.testing.assert_close(parameter.grad, weight.grad)
+    norms = spectral_norms(model, {"direct": batchnorm})
+    largest = torch.linalg.svdvals((torch.diag(gain) @ weight).detach())[0].item()
+    assert norms["direct"] == pytest.approx(largest, rel=1e-5)
