@@ -60,20 +60,19 @@ def stratified_split(
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise CnetError(f"split_seed={seed!r} is no seed: give a whole number of at least 0.")
     generator = torch.Generator().manual_seed(seed)
+    counts = {
+        setting: _count(setting, size, len(labels), classes) for setting, size in sizes.items()
+    }
+    if len(labels) - sum(counts.values()) < classes:
+        settings = " and ".join(f"{setting}={size}" for setting, size in sizes.items())
+        raise CnetError(
+            f"{settings}: {sum(counts.values())} of {len(labels)} images, which leaves no training "
+            f"part with one image for each of the {classes} classes; make it smaller."
+        )
     left = torch.arange(len(labels))
     parts = []
     for setting, size in sizes.items():
-        count = _count(setting, size, len(labels))
-        if count < classes:
-            raise CnetError(
-                f"{setting}={size} takes {count} of {len(labels)} images, fewer than one for each "
-                f"of the {classes} classes: make it larger."
-            )
-        if len(left) - count < classes:
-            raise CnetError(
-                f"{setting}={size} takes {count} of {len(left)} images and leaves no training part "
-                f"with one image for each of the {classes} classes: make it smaller."
-            )
+        count = counts[setting]
         order = left[stratified_order(labels[left], generator)]
         parts.append(order[:count])
         left = order[count:]
@@ -87,17 +86,21 @@ def label_of(number: int, class_names: Sequence[str]) -> str:
     return f"{number} ({class_names[number]})" if class_names else str(number)
 
 
-def _count(setting: str, size: int | float, rows: int) -> int:
+def _count(setting: str, size: int | float, rows: int, classes: int) -> int:
     if isinstance(size, bool) or not isinstance(size, int | float):
         raise CnetError(f"{setting}={size!r} is no size: give a whole number or a fraction.")
-    if isinstance(size, int) and size >= 1:
-        return size
-    if isinstance(size, float) and 0 < size < 1:
-        return round(size * rows)
-    raise CnetError(
-        f"{setting}={size} is out of range: give a whole number of images of at least 1, "
-        "or a fraction between 0 and 1."
-    )
+    if not (size >= 1 if isinstance(size, int) else 0 < size < 1):
+        raise CnetError(
+            f"{setting}={size} is out of range: give a whole number of images of at least 1, "
+            "or a fraction between 0 and 1."
+        )
+    count = size if isinstance(size, int) else round(size * rows)
+    if count < classes:
+        raise CnetError(
+            f"{setting}={size} takes {count} of {rows} images, fewer than one for each of the "
+            f"{classes} classes: make it larger."
+        )
+    return count
 
 
 def _check_every_class(

@@ -1,0 +1,215 @@
+"""`from_tensors`, which every source goes through: normalisation, fingerprint, no leaks, errors."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from cnet_aihw.errors import CnetError
+from cnet_aihw.zoo import Dataset, Part, from_tensors
+
+CLASSES = 3
+
+
+def images(n: int, start: int = 0, channels: int = 1) -> Tensor:
+    """Images that each carry their number in the first two pixels, so that rows can be told."""
+    x = torch.randint(0, 256, (n, channels, 4, 5), generator=torch.Generator().manual_seed(n))
+    number = torch.arange(start, start + n)
+    x[:, 0, 0, 0], x[:, 0, 0, 1] = number % 256, number // 256
+    return x.to(torch.uint8)
+
+
+def numbers(data: Dataset, part: Part) -> list[int]:
+    """The numbers of the images, read back through the normalisation."""
+    pixels = part.x[:, 0, 0, :2].double() * data.std[0] + data.mean[0]
+    low, high = (pixels * 255).round().long().unbind(1)
+    return (low + 256 * high).tolist()
+
+
+def labels(n: int) -> Tensor:
+    return torch.arange(n) % CLASSES
+
+
+def made(**changes: Any) -> Dataset:
+    given: dict[str, Any] = {
+        "train": (images(300), labels(300)),
+        "test": (images(60, 300), labels(60)),
+        "val_size": 60,
+    } | changes
+    return from_tensors("made", **given)
+
+
+def test_parts_are_disjoint_and_complete_and_the_test_part_is_the_one_given() -> None:
+    data = made()
+    train, val, test = (numbers(data, part) for part in (data.train, data.val, data.test))
+    assert sorted(train + val) == list(range(300))
+    assert test == list(range(300, 360))
+    assert len(data.train) == 240 and len(data.val) == 60
+    for part, rows in ((data.train, train), (data.val, val), (data.test, test)):
+        assert part.y.tolist() == [(row - 300 if row >= 300 else row) % CLASSES for row in rows]
+
+
+def test_what_a_data_set_says_of_itself() -> None:
+    data = made()
+    assert (data.name, data.classes, data.input_shape) == ("made", 3, (1, 4, 5))
+    for part in (data.train, data.val, data.test):
+        assert part.x.dtype == torch.float32 and part.y.dtype == torch.int64
+        assert part.x.is_contiguous()
+    assert data.augment is None
+
+
+def test_a_validation_part_of_its_own_is_taken_as_it_is() -> None:
+    data = made(val=(images(30, 400), labels(30)))
+    assert sorted(numbers(data, data.train)) == list(range(300))
+    assert numbers(data, data.val) == list(range(400, 430))
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.float32, torch.float64])
+def test_normalised_by_the_training_part_alone(kind: torch.dtype) -> None:
+    x, x_test = images(300, channels=3), images(60, channels=3)
+    if kind != torch.uint8:
+        x, x_test = x.to(kind) * 0.7 - 20, x_test.to(kind) * 0.7 - 20
+    data = made(train=(x, labels(300)), test=(x_test, labels(60)))
+    seen = data.train.x.double().numpy()
+    np.testing.assert_allclose(seen.mean((0, 2, 3)), 0, atol=1e-6)
+    np.testing.assert_allclose(seen.std((0, 2, 3)), 1, atol=1e-6)
+    scaled = x_test.double().numpy() / (255 if kind == torch.uint8 else 1)
+    mean, std = (np.array(m)[None, :, None, None] for m in (data.mean, data.std))
+    np.testing.assert_allclose(data.test.x.numpy(), (scaled - mean) / std, atol=1e-5)
+
+
+def test_other_test_images_leave_mean_and_std_as_they_are() -> None:
+    other = made(test=(255 - images(60), labels(60)))
+    assert other.mean == made().mean and other.std == made().std
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.float32])
+def test_a_constant_channel_is_only_centred(kind: torch.dtype) -> None:
+    x = images(300, channels=2).to(kind)
+    x[:, 1] = 77
+    data = made(train=(x, labels(300)), test=(x[:60], labels(60)))
+    assert data.std[1] == 1
+    assert data.train.x[:, 1].abs().max() < 1e-5
+
+
+def test_the_input_is_left_as_it_is() -> None:
+    x = images(300).float()
+    before = x.clone()
+    made(train=(x, labels(300)), test=(x[:60], labels(60)), val=(x[:60], labels(60)))
+    assert torch.equal(x, before)
+
+
+def test_limit_train_is_the_beginning_of_the_same_order() -> None:
+    whole, part = made(), made(limit_train=33)
+    assert numbers(part, part.train) == numbers(whole, whole.train)[:33]
+    assert numbers(part, part.val) == numbers(whole, whole.val)
+    assert torch.bincount(part.train.y).tolist() == [11] * 3
+    np.testing.assert_allclose(part.train.x.double().mean(), 0, atol=1e-6)
+
+
+def test_limit_train_keeps_every_class_of_an_uneven_set() -> None:
+    y = (torch.arange(300) >= 290).long() + (torch.arange(300) >= 296).long()
+    data = made(train=(images(300), y), limit_train=3, val_size=0.2)
+    assert sorted(data.train.y.tolist()) == [0, 1, 2]
+
+
+def test_the_fingerprint_follows_content_and_split() -> None:
+    one = made().fingerprint
+    assert len(one) == 64 and int(one, 16) >= 0
+    assert made().fingerprint == one
+    assert made(augment=True).fingerprint == one
+    x, y = images(300), labels(300)
+    x[5, 0, 2, 2] += 1
+    y_swapped = y.clone()
+    y_swapped[[0, 1]] = y[[1, 0]]
+    x_test = images(60, 300)
+    x_test[7, 0, 2, 2] += 1
+    others = [
+        made(split_seed=1),
+        made(val_size=63),
+        made(limit_train=90),
+        made(train=(x, y)),
+        made(train=(images(300), y_swapped)),
+        made(test=(x_test, labels(60))),
+        made(classes=3, test=(images(60, 300), labels(60).flip(0))),
+    ]
+    assert len({one, *(other.fingerprint for other in others)}) == len(others) + 1
+
+
+def test_augment_crops_and_flips_as_asked() -> None:
+    augment = made(augment=True, crop=1).augment
+    assert augment is not None
+    x = made().train.x[:8]
+    assert augment(x, torch.Generator().manual_seed(0)).shape == x.shape
+    with pytest.raises(CnetError, match="changes nothing"):
+        made(augment=True, crop=0, flip=False)
+    with pytest.raises(CnetError, match="crop=-1"):
+        made(augment=True, crop=-1)
+
+
+def pixel(value: float) -> Tensor:
+    x = images(300).float()
+    x[17, 0, 1, 1] = value
+    return x
+
+
+FLOAT_TEST = (images(60).float(), labels(60))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train": (images(300), labels(299))}, "y_train holds 299 labels for 300 images"),
+        ({"test": (images(60), labels(61))}, "y_test holds 61 labels for 60 images"),
+        ({"train": (images(300)[:, 0], labels(300))}, r"x_train has shape \(300, 4, 5\)"),
+        ({"train": (images(0), labels(0))}, "that is no pixels"),
+        ({"test": (images(0), labels(0))}, "x_test has shape .* that is no pixels"),
+        ({"train": (images(300).long(), labels(300))}, "x_train holds torch.int64"),
+        ({"test": (images(60)[:, :, :3], labels(60))}, r"shape \(1, 4, 5\) and x_test of .*3, 5"),
+        ({"test": FLOAT_TEST}, "x_train holds torch.uint8 and x_test torch.float32"),
+        ({"train": (images(300), labels(300)[:, None])}, r"y_train has shape \(300, 1\)"),
+        ({"train": (images(300), labels(300).float())}, "y_train holds torch.float32"),
+        ({"train": (images(300), labels(300) - 1)}, "y_train holds the label -1"),
+        ({"classes": 2}, "y_train holds the label 2 but there are 2 classes"),
+        ({"test": (images(60), labels(60) + 1)}, "y_test holds the label 3 but there are 3"),
+        ({"classes": 4}, "no image of class 3"),
+        ({"class_names": ["a", "b", "c", "cow"]}, r"no image of class 3 \(cow\)"),
+        ({"train": (images(300), labels(300) * 2)}, "no image of class 1"),
+        ({"classes": 3, "class_names": ["a", "b"]}, "2 class names for 3 classes"),
+        ({"train": (images(300), labels(300) * 0), "test": (images(60), labels(60) * 0)}, "1 cl"),
+        ({"train": (pixel(float("nan")), labels(300))}, "1 of 300 images, first in image 17"),
+        ({"train": (pixel(float("inf")), labels(300))}, "NaN or infinite pixels"),
+        ({"train": (pixel(1.0).double() * 1e300, labels(300))}, "NaN or infinite pixels"),
+        ({"val": (pixel(float("nan"))[:60], labels(60)), "test": FLOAT_TEST,
+          "train": (images(300).float(), labels(300))}, "x_val holds NaN"),
+        ({"limit_train": 2}, "limit_train=2 is fewer than one image for each of the 3 classes"),
+        ({"limit_train": 241}, "limit_train=241 is more than the 240 images"),
+        ({"val_size": 299}, "val_size=299: 299 of 300 images, which leaves no training part"),
+        ({"val_size": 2}, "val_size=2 .* fewer than one for each"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_one_sentence(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(CnetError, match=message) as caught:
+        made(**changes)
+    said = str(caught.value)
+    assert said.endswith(".") and "\n" not in said and ". " not in said
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (torch.zeros(3, 1, 2, 2), torch.zeros(2, dtype=torch.int64), "3 images but 2 labels"),
+        (torch.zeros(2, 1, 2, 2), torch.zeros(2), "vector of int64"),
+        (torch.zeros(2, 1, 2, 2), torch.zeros(2, 1, dtype=torch.int64), "vector of int64"),
+    ],
+)
+def test_a_part_refuses_what_does_not_belong_together(x: Tensor, y: Tensor, message: str) -> None:
+    with pytest.raises(CnetError, match=message):
+        Part(x, y)
+
+
+def test_a_part_moves_with_its_labels() -> None:
+    part = made().val.to("meta")
+    assert part.x.device.type == part.y.device.type == "meta" and len(part) == 60

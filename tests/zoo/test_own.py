@@ -1,0 +1,183 @@
+"""Images of the user's own: .npz files and folders of image files."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cnet_aihw.errors import CnetError
+from cnet_aihw.zoo import arrays, image_folder
+
+
+def nhwc(n: int, height: int = 6, width: int = 5, channels: int = 3) -> np.ndarray:
+    return np.random.default_rng(n).integers(0, 256, (n, height, width, channels), dtype=np.uint8)
+
+
+def write(path: Path, **changes: Any) -> Path:
+    content: dict[str, Any] = {
+        "x_train": nhwc(40),
+        "y_train": np.arange(40) % 4,
+        "x_test": nhwc(8),
+        "y_test": np.arange(8) % 4,
+    } | changes
+    np.savez(path, **{name: value for name, value in content.items() if value is not None})
+    return path
+
+
+def test_every_layout_gives_the_same_images(tmp_path: Path) -> None:
+    last = arrays(write(tmp_path / "last.npz"), val_size=8)
+    first = {f"x_{part}": nhwc(n).transpose(0, 3, 1, 2) for part, n in (("train", 40), ("test", 8))}
+    second = arrays(write(tmp_path / "first.npz", **first), val_size=8)
+    assert last.input_shape == second.input_shape == (3, 6, 5)
+    assert torch.equal(last.train.x, second.train.x) and last.fingerprint == second.fingerprint
+    assert last.name == "last" and last.classes == 4
+    raw = (
+        last.test.x * torch.tensor(last.std)[:, None, None] + torch.tensor(last.mean)[:, None, None]
+    )
+    np.testing.assert_array_equal((raw * 255).round(), nhwc(8).transpose(0, 3, 1, 2))
+
+
+def test_images_without_a_channel_dimension_have_one_channel(tmp_path: Path) -> None:
+    grey = {"x_train": nhwc(40)[..., 0], "x_test": nhwc(8)[..., 0]}
+    with_channel = {name: x[..., None] for name, x in grey.items()}
+    one = arrays(write(tmp_path / "a.npz", **grey))
+    assert one.input_shape == (1, 6, 5)
+    assert one.fingerprint == arrays(write(tmp_path / "b.npz", **with_channel)).fingerprint
+
+
+@pytest.mark.parametrize(
+    "shape", [(40, 3, 7, 3), (40, 1, 7, 3), (40, 4, 7, 5)], ids=["both", "1 and 3", "neither"]
+)
+def test_an_ambiguous_layout_must_be_named(shape: tuple[int, ...], tmp_path: Path) -> None:
+    x = np.zeros(shape, np.uint8)
+    x[::2] = 9
+    path = write(tmp_path / "a.npz", x_train=x, x_test=x[:8])
+    with pytest.raises(CnetError, match="layout=NHWC or layout=NCHW"):
+        arrays(path)
+    assert arrays(path, layout="NCHW").input_shape == shape[1:]
+    assert arrays(path, layout="NHWC").input_shape == (shape[3], *shape[1:3])
+
+
+def test_class_names_come_from_the_file_and_nothing_else_is_read(tmp_path: Path) -> None:
+    names = np.array(["ant", "bee", "cow", "dog"])
+    path = write(tmp_path / "a.npz", classes=names, notes=np.array([{"never": "unpickled"}]))
+    assert arrays(path).class_names == tuple(names)
+
+
+def test_columns_of_labels_and_other_number_types(tmp_path: Path) -> None:
+    one = arrays(write(tmp_path / "a.npz"))
+    labels = {
+        "y_train": (np.arange(40, dtype=np.uint8) % 4)[:, None],
+        "y_test": (np.arange(8, dtype=">i2") % 4)[:, None],
+    }
+    assert arrays(write(tmp_path / "b.npz", **labels)).fingerprint == one.fingerprint
+    floats = {"x_train": nhwc(40).astype(">f8"), "x_test": nhwc(8).astype(np.float16)}
+    other = arrays(write(tmp_path / "c.npz", **floats))
+    np.testing.assert_allclose(other.train.x, one.train.x, atol=1e-5)
+
+
+def test_arguments_are_handed_on(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.npz")
+    data = arrays(path, val_size=12, augment=True, limit_train=20, classes=4, crop=1)
+    assert [len(p) for p in (data.train, data.val, data.test)] == [20, 12, 8]
+    assert data.augment is not None
+    assert data.fingerprint != arrays(path, val_size=12, limit_train=20, split_seed=1).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("changes", "arguments", "message"),
+    [
+        ({"y_test": None, "x_test": None}, {}, "lacks x_test, y_test"),
+        ({"x_train": nhwc(40)[:, 0, 0]}, {}, r"x_train has shape \(40, 3\)"),
+        ({"x_train": nhwc(40).astype(np.int32)}, {}, "x_train holds int32"),
+        ({"x_test": nhwc(8, 7)}, {}, r"\(3, 6, 5\) and x_test of shape \(3, 7, 5\)"),
+        ({"y_train": np.arange(40.0) % 4}, {}, "y_train holds float64"),
+        ({"y_train": np.eye(4, dtype=int)[np.arange(40) % 4]}, {}, r"shape \(40, 4\)"),
+        ({"y_train": np.arange(39) % 4}, {}, "39 labels for 40 images"),
+        ({"x_train": np.array([{"code": "run"}] * 40)}, {}, "cannot be read"),
+        ({"classes": np.array(["a", "b"])}, {}, "holds the label 3 but there are 2 classes"),
+        ({}, {"classes": 5}, "no image of class 4"),
+        ({}, {"layout": "HWC"}, "layout='HWC' is unknown"),
+        ({"x_train": nhwc(40)[..., 0]}, {"layout": "NHWC"}, r"x_train has shape \(40, 6, 5\)"),
+        ({}, {"val_size": 40}, "leaves no training part"),
+    ],
+)
+def test_files_that_do_not_fit(
+    changes: dict[str, Any], arguments: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(CnetError, match=message):
+        arrays(write(tmp_path / "a.npz", **changes), **arguments)
+
+
+def test_files_that_are_something_else(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    with pytest.raises(CnetError, match="does not exist"):
+        arrays(path)
+    np.save(tmp_path / "a.npy", np.zeros(3))
+    with pytest.raises(CnetError, match=r"not an \.npz file"):
+        arrays(tmp_path / "a.npy")
+    content = write(path).read_bytes()
+    start = content.index(b"\x93NUMPY")
+    path.write_bytes(content[: start + 200] + b"\xff" * 50 + content[start + 250 :])
+    with pytest.raises(CnetError, match="cannot be read"):
+        arrays(path)
+
+
+COLORS = {"apple": (200, 10, 10), "leaf": (10, 180, 20), "sky": (30, 60, 250)}
+
+
+def write_folder(root: Path, parts: dict[str, int]) -> Path:
+    for part, count in parts.items():
+        for name, color in COLORS.items():
+            folder = root / part / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                image = Image.new("RGB", (9 + number, 7), color)
+                image.putpixel((0, 0), (number, 0, 0))
+                image.save(folder / f"{number}.png")
+    return root
+
+
+def test_image_folder_reads_resizes_and_labels(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "fruit", {"train": 6, "test": 2})
+    data = image_folder(root, size=4, val_size=3)
+    assert data.name == "fruit" and data.class_names == tuple(sorted(COLORS))
+    assert data.input_shape == (3, 4, 4) and data.classes == 3
+    assert [len(p) for p in (data.train, data.val, data.test)] == [15, 3, 6]
+    assert data.test.y.tolist() == [0, 0, 1, 1, 2, 2]
+    mean, std = (torch.tensor(m)[None, :, None, None] for m in (data.mean, data.std))
+    corner = ((data.test.x * std + mean) * 255).round()[:, :, -1, -1]  # plain color there
+    expected = [COLORS[data.class_names[label]] for label in data.test.y]
+    assert corner.int().tolist() == [list(color) for color in expected]
+
+
+def test_image_folder_takes_its_own_validation_part_and_grey(tmp_path: Path) -> None:
+    root = write_folder(tmp_path, {"train": 4, "val": 2, "test": 1})
+    data = image_folder(root, size=4, channels=1)
+    assert [len(p) for p in (data.train, data.val, data.test)] == [12, 6, 3]
+    assert data.input_shape == (1, 4, 4)
+
+
+def test_image_folder_mistakes(tmp_path: Path) -> None:
+    root = write_folder(tmp_path, {"train": 4})
+    with pytest.raises(CnetError, match=r"test does not exist"):
+        image_folder(root, size=4)
+    write_folder(tmp_path, {"test": 1})
+    with pytest.raises(CnetError, match="channels=2"):
+        image_folder(root, size=4, channels=2)
+    with pytest.raises(CnetError, match="size=0"):
+        image_folder(root, size=0)
+    (root / "test" / "leaf").rename(root / "test" / "leaves")
+    with pytest.raises(CnetError, match="class leaf is not in both"):
+        image_folder(root, size=4)
+    (root / "test" / "leaves").rename(root / "test" / "leaf")
+    (root / "train" / "moon").mkdir()
+    with pytest.raises(CnetError, match=r"lacks images.*moon"):
+        image_folder(root, size=4)
+    (root / "train" / "moon").rmdir()
+    (root / "train" / "sky" / "0.png").write_bytes(b"no image")
+    with pytest.raises(CnetError, match=r"0\.png cannot be read as an image"):
+        image_folder(root, size=4)

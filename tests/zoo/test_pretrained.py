@@ -1,0 +1,116 @@
+"""Pretrained weights: the ways they are saved, and the files that do not fit."""
+
+import os
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from cnet_aihw.errors import CnetError
+from cnet_aihw.zoo import MLP, ResNet20, load_pretrained
+
+
+def network() -> ResNet20:
+    return ResNet20((1, 8, 8), 3, width=0.5)
+
+
+def weights() -> dict[str, Tensor]:
+    model = network()
+    model(torch.randn(4, 1, 8, 8))  # so that the buffers of BatchNorm are others than at the start
+    return model.state_dict()
+
+
+def prefixed(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"module.{name}": value for name, value in state.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "save"),
+    [
+        ("a.safetensors", lambda s, p: save_file(s, p)),
+        ("b.safetensors", lambda s, p: save_file(prefixed(s), p)),
+        ("a.pt", torch.save),
+        ("b.pth", lambda s, p: torch.save({"state_dict": s, "epoch": 3}, p)),
+        ("c.pt", lambda s, p: torch.save({"state_dict": prefixed(s)}, p)),
+        ("d.pt", lambda s, p: torch.save(OrderedDict(prefixed(s)), p)),
+    ],
+)
+def test_every_way_of_saving(name: str, save: Callable[[Any, Path], None], tmp_path: Path) -> None:
+    state = weights()
+    save(state, tmp_path / name)
+    model = network()
+    assert load_pretrained(model, tmp_path / name) is model
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, state[key]), key
+
+
+def changed(drop: int = 0, add: int = 0, reshape: bool = False) -> dict[str, Tensor]:
+    state = dict(weights())
+    for name in list(state)[:drop]:
+        del state[name]
+    state |= {f"head.{number}": torch.zeros(1) for number in range(add)}
+    if reshape:
+        state["fc.weight"] = torch.zeros(10, 32)
+    return state
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        (changed(drop=1), r"the file lacks conv1\.weight;"),
+        (changed(drop=5), r"lacks conv1\.weight, bn1\.weight, bn1\.bias and 2 more;"),
+        (changed(add=1), r"has the unknown head\.0;"),
+        (changed(reshape=True), r"another shape for fc\.weight \(\(10, 32\), not \(3, 32\)\)"),
+        (changed(1, 1, True), r"lacks conv1\.weight, has the unknown head\.0, has another shape"),
+    ],
+)
+def test_weights_of_another_network(state: dict[str, Tensor], message: str, tmp_path: Path) -> None:
+    torch.save(state, tmp_path / "a.pt")
+    model = network()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(CnetError, match=message):
+        load_pretrained(model, tmp_path / "a.pt")
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+class Trap:
+    """An object that makes a folder when it is unpickled."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.folder),)
+
+
+def test_nothing_in_the_file_is_run(tmp_path: Path) -> None:
+    torch.save({"state_dict": weights(), "trap": Trap(tmp_path / "made")}, tmp_path / "a.pt")
+    with pytest.raises(CnetError, match="cannot be read as weights alone"):
+        load_pretrained(network(), tmp_path / "a.pt")
+    assert not (tmp_path / "made").exists()
+
+
+def test_files_that_are_something_else(tmp_path: Path) -> None:
+    model = MLP((1, 2, 2), 2)
+    with pytest.raises(CnetError, match="does not exist"):
+        load_pretrained(model, tmp_path / "none.pt")
+    for name in ("a.pt", "a.safetensors", "empty.pt"):
+        (tmp_path / name).write_bytes(b"" if name == "empty.pt" else b"no weights at all")
+        with pytest.raises(CnetError, match="cannot be read as weights alone"):
+            load_pretrained(model, tmp_path / name)
+    torch.save([torch.zeros(3)], tmp_path / "list.pt")
+    torch.save({"state_dict": {"a": 3}}, tmp_path / "number.pt")
+    for name in ("list.pt", "number.pt"):
+        with pytest.raises(CnetError, match="holds no state dict"):
+            load_pretrained(model, tmp_path / name)
+    save_file({"a": torch.zeros(3)}, tmp_path / "cut.safetensors")
+    content = (tmp_path / "cut.safetensors").read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(content[:-4])
+    with pytest.raises(CnetError, match="cannot be read as weights alone"):
+        load_pretrained(model, tmp_path / "cut.safetensors")
