@@ -1,0 +1,238 @@
+"""Chips: the same seed gives the same chip, and the nominal weights come back bit for bit."""
+
+import pytest
+import torch
+from aihwkit.inference import PCMLikeNoiseModel, ReRamWan2022NoiseModel
+from aihwkit.simulator.configs import (
+    InferenceRPUConfig,
+    SingleRPUConfig,
+    TorchInferenceRPUConfig,
+)
+from aihwkit.simulator.parameters import IOParameters
+from torch import nn
+
+from cnet_aihw.errors import CnetError
+from cnet_aihw.rram import (
+    LogNormalNoiseModel,
+    RRAMRPUConfig,
+    VariationParameter,
+    convert_to_analog,
+    derive_seed,
+    effective_weights,
+    freeze_analog,
+    get_variation,
+    is_programmed,
+    program,
+    programmed,
+    resample_variation,
+    restore,
+    set_noise_model,
+    set_variation,
+    unfreeze_analog,
+)
+
+
+@pytest.fixture
+def analog(conv_net):
+    return convert_to_analog(conv_net, RRAMRPUConfig()).eval()
+
+
+def chip(model, seed, **arguments):
+    with programmed(model, seed, **arguments):
+        return effective_weights(model)
+
+
+def same(a, b):
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_seed_is_a_chip_whatever_was_drawn_before(analog):
+    first = chip(analog, 5)
+    torch.randn(100)
+    chip(analog, 6)
+    assert same(chip(analog, 5), first)
+    assert not any(torch.equal(a, b) for a, b in zip(
+        chip(analog, 6).values(), first.values(), strict=True))  # fmt: skip
+
+
+def test_a_layers_part_of_a_chip_depends_on_its_name_alone(conv_net, analog):
+    fewer = convert_to_analog(conv_net, RRAMRPUConfig(), exclude=["first", "again"])
+    assert torch.equal(chip(fewer, 5)["fc"], chip(analog, 5)["fc"])
+
+
+def test_programming_again_starts_from_the_nominal_weights(analog):
+    program(analog, 1)
+    program(analog, 2)
+    second = effective_weights(analog)
+    restore(analog)
+    assert same(chip(analog, 2), second)
+
+
+def test_global_random_state_is_untouched(analog):
+    torch.manual_seed(3)
+    expected = torch.randn(4)
+    torch.manual_seed(3)
+    chip(analog, 9)
+    resample_variation(analog, 9)
+    assert torch.equal(torch.randn(4), expected)
+
+
+def test_restore_is_exact_also_after_an_exception(analog, images):
+    nominal, output = effective_weights(analog), analog(images)
+    with pytest.raises(KeyboardInterrupt), programmed(analog, 4):
+        assert is_programmed(analog)
+        assert not torch.equal(analog(images), output)
+        raise KeyboardInterrupt
+    assert not is_programmed(analog)
+    assert same(effective_weights(analog), nominal)
+    assert torch.equal(analog(images), output)
+    restore(analog)
+    assert same(effective_weights(analog), nominal)
+
+
+def test_failure_in_the_middle_of_programming_restores(analog):
+    class Faulty(LogNormalNoiseModel):
+        calls = 0
+
+        def apply_programming_noise(self, weights):
+            Faulty.calls += 1
+            if Faulty.calls == 3:
+                raise RuntimeError("no more")
+            return super().apply_programming_noise(weights)
+
+    nominal = effective_weights(analog)
+    with pytest.raises(RuntimeError, match="no more"):
+        program(analog, 1, noise_model=Faulty())
+    assert Faulty.calls == 3 and not is_programmed(analog)
+    assert same(effective_weights(analog), nominal)
+
+
+def test_noise_model_of_one_chip_does_not_stay(analog):
+    own = chip(analog, 1)
+    assert same(chip(analog, 1, noise_model=LogNormalNoiseModel(0.0)), effective_weights(analog))
+    assert same(chip(analog, 1), own)
+
+
+def test_noise_model_and_sigma_can_be_changed_on_one_model(analog):
+    spreads = []
+    for sigma in (0.1, 0.3, 0.5):
+        set_noise_model(analog, LogNormalNoiseModel(sigma))
+        ratio = chip(analog, 1)["fc"] / effective_weights(analog)["fc"]
+        spreads.append(ratio.log().std().item())
+    assert spreads == pytest.approx([0.1, 0.3, 0.5], rel=0.1)
+
+
+def test_held_chip_of_training_is_the_programmed_chip(analog, images):
+    with programmed(analog, 8):
+        expected = analog(images)
+    set_variation(analog, hold=True)
+    resample_variation(analog, 8)
+    analog.train()
+    analog.norm.eval()
+    assert torch.equal(analog(images), expected)
+    assert torch.equal(analog(images), expected)
+
+
+def test_held_chip_has_to_be_drawn_first(analog, images):
+    set_variation(analog, hold=True)
+    with pytest.raises(CnetError, match="resample_variation"):
+        analog.train()(images)
+
+
+def test_fresh_variation_differs_between_forwards_and_can_be_switched_off(analog, images):
+    analog.train()
+    analog.norm.eval()
+    assert not torch.equal(analog(images), analog(images))
+    set_variation(analog, enabled=False)
+    assert not get_variation(analog).enabled
+    assert torch.equal(analog(images), analog.eval()(images))
+
+
+def test_impossible_variation_is_refused(analog):
+    with pytest.raises(CnetError, match="'sigma'"):
+        set_variation(analog, sigma=0.3)
+    with pytest.raises(CnetError, match="'sideways'"):
+        set_variation(analog, gradient="sideways")
+    with pytest.raises(CnetError, match="t_inference"):
+        VariationParameter(t_inference=-1.0)
+
+
+@pytest.mark.parametrize("noise", [PCMLikeNoiseModel(), ReRamWan2022NoiseModel(g_max=40.0)])
+def test_any_aihwkit_noise_model_is_injected_as_it_is_programmed(conv_net, images, noise):
+    model = convert_to_analog(conv_net, RRAMRPUConfig(noise_model=noise)).eval()
+    with programmed(model, 2):
+        expected = model(images)
+    set_variation(model, hold=True)
+    resample_variation(model, 2)
+    model.train()
+    model.norm.eval()
+    out = model(images)
+    torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-5)
+    out.sum().backward()
+    assert model.fc.analog_module.tile.weight.grad.abs().sum() > 0
+    set_variation(model, gradient="reparametrized")
+    with pytest.raises(CnetError, match="no factor"):
+        model(images)
+
+
+def test_drift_reaches_training_and_chips(conv_net, images):
+    model = convert_to_analog(conv_net, RRAMRPUConfig(noise_model=PCMLikeNoiseModel())).eval()
+    now, later = chip(model, 1), chip(model, 1, t_inference=3.15e7)
+    assert later["fc"].abs().mean() < 0.9 * now["fc"].abs().mean()
+    set_variation(model, hold=True, t_inference=3.15e7)
+    resample_variation(model, 1)
+    model.train()
+    with programmed(model, 1, t_inference=3.15e7):
+        drifted = model.eval()(images)
+    model.train().norm.eval()
+    torch.testing.assert_close(model(images), drifted, rtol=1e-4, atol=1e-5)
+
+
+def test_frozen_analog_layers_stay_while_gradients_pass_through(analog, images):
+    digital_gradient = torch.autograd.grad(analog(images).sum(), analog.norm.weight)[0]
+    freeze_analog(analog)
+    analog(images).sum().backward()
+    torch.testing.assert_close(analog.norm.weight.grad, digital_gradient)
+    assert all(p.grad is None for p in analog.fc.parameters())
+    unfreeze_analog(analog)
+    analog(images).sum().backward()
+    assert analog.fc.analog_module.tile.weight.grad is not None
+
+
+def test_digital_parts_can_be_trained_on_a_programmed_frozen_chip(analog, images):
+    freeze_analog(analog)
+    program(analog, 1)
+    before = effective_weights(analog)
+    analog.train()
+    analog(images).sum().backward()
+    torch.optim.SGD([analog.norm.weight], lr=0.1).step()
+    assert same(effective_weights(analog), before)
+
+
+def test_models_without_programmable_tiles_are_refused():
+    net = nn.Sequential(nn.Linear(3, 3))
+    with pytest.raises(CnetError, match="convert it first"):
+        program(net, 1)
+    with pytest.raises(CnetError, match=r"layer '0' is on .*no noise model"):
+        program(convert_to_analog(net, SingleRPUConfig()), 1)
+    stock = convert_to_analog(net, TorchInferenceRPUConfig(
+        forward=IOParameters(is_perfect=True), drift_compensation=None))  # fmt: skip
+    with pytest.raises(CnetError, match="RRAMRPUConfig"):
+        set_variation(stock, enabled=False)
+
+
+def test_stock_tiles_are_programmed_and_restored_too():
+    net = nn.Sequential(nn.Linear(3, 3))
+    model = convert_to_analog(net, InferenceRPUConfig(
+        forward=IOParameters(is_perfect=True, out_bound=0.0), drift_compensation=None,
+        noise_model=LogNormalNoiseModel(0.5)))  # fmt: skip
+    nominal = effective_weights(model)
+    assert not same(chip(model, 1), nominal)
+    assert same(effective_weights(model), nominal)
+
+
+def test_seeds_are_stable_and_tell_their_parts_apart():
+    assert derive_seed(0, "conv1") == 2842079396922468125
+    assert derive_seed(1, "a") != derive_seed("1", "a")
+    assert derive_seed("ab", "c") != derive_seed("a", "bc")
+    assert 0 <= min(derive_seed(i) for i in range(100))

@@ -1,0 +1,176 @@
+"""Conversion: what becomes analog, what stays digital, and that the report says why."""
+
+import copy
+
+import pytest
+import torch
+from aihwkit.nn import AnalogLinear
+from aihwkit.simulator.configs import SingleRPUConfig
+from torch import Tensor, nn
+
+from cnet_aihw.errors import CnetError
+from cnet_aihw.rram import (
+    RRAMConv2d,
+    RRAMLinear,
+    RRAMRPUConfig,
+    analog_layers,
+    convert_to_analog,
+    convert_to_digital,
+    plan_conversion,
+)
+
+
+class MyLinear(nn.Linear):
+    pass
+
+
+class Awkward(nn.Module):
+    """Everything that aihwkit's conversion skips without a word."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.plain = nn.Linear(8, 8)
+        self.twice = self.plain
+        self.subclass = MyLinear(8, 8)
+        self.spectral = nn.utils.parametrizations.spectral_norm(nn.Linear(8, 8))
+        self.attention = nn.MultiheadAttention(8, 2)
+        self.up = nn.ConvTranspose2d(2, 2, 2)
+        self.embedding = nn.Embedding(5, 8)
+        self.tied = nn.Linear(8, 5, bias=False)
+        self.tied.weight = self.embedding.weight
+        self.norm = nn.LayerNorm(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.tied(self.norm(self.twice(self.spectral(self.subclass(self.plain(x))))))
+
+
+def test_every_silent_skip_is_named_with_its_reason():
+    report = convert_to_analog(Awkward()).conversion_report
+    assert report.analog == ("plain",)
+    digital = report.digital
+    assert "subclass of Linear" in digital["subclass"]
+    assert "parametrization" in digital["spectral"]
+    assert "attention" in digital["attention"]
+    assert "NonDynamicallyQuantizableLinear" in str(report)
+    assert "no analog layer for ConvTranspose2d" in digital["up"]
+    assert "no analog layer for Embedding" in digital["embedding"]
+    assert "shared with embedding" in digital["tied"]
+    for name in ("plain", *digital):
+        assert name in str(report)
+
+
+def test_what_the_report_calls_digital_is_untouched_and_computes_the_same():
+    digital = Awkward().eval()
+    analog = convert_to_analog(digital).eval()
+    assert type(analog.subclass) is MyLinear
+    assert analog.tied.weight is analog.embedding.weight
+    x = torch.randn(3, 8)
+    torch.testing.assert_close(analog(x), digital(x))
+
+
+def test_layer_registered_twice_stays_one_layer():
+    analog = convert_to_analog(Awkward())
+    assert isinstance(analog.plain, RRAMLinear)
+    assert analog.twice is analog.plain
+    assert list(analog_layers(analog)) == ["plain"]
+    back = convert_to_digital(analog)
+    assert type(back.twice) is nn.Linear and back.twice is back.plain
+
+
+def test_block_registered_twice_stays_one_block():
+    block = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+    analog = convert_to_analog(nn.Sequential(block, block))
+    assert analog[0] is analog[1]
+    assert list(analog_layers(analog)) == ["0.0"]
+
+
+@pytest.mark.parametrize(
+    ("exclude", "left"),
+    [
+        (["fc"], {"fc"}),
+        (["f*"], {"first", "fc"}),
+        (["grouped", "again"], {"grouped", "again"}),
+    ],
+)
+def test_layers_are_left_digital_by_name_or_pattern(conv_net, exclude, left):
+    analog = convert_to_analog(conv_net, exclude=exclude)
+    assert set(analog.conversion_report.digital) == left
+    assert set(analog_layers(analog)) == {"first", "grouped", "again", "fc"} - left
+    for name in left:
+        assert type(analog.get_submodule(name)) is type(conv_net.get_submodule(name))
+        assert analog.conversion_report.digital[name] == "named in exclude"
+
+
+def test_excluding_a_block_excludes_all_below_it():
+    net = nn.Sequential(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)), nn.Linear(2, 2))
+    assert list(analog_layers(convert_to_analog(net, exclude=["0"]))) == ["1"]
+
+
+def test_unknown_name_in_exclude_gives_the_nearest_names(conv_net):
+    with pytest.raises(CnetError, match=r"'frist'.*'first'"):
+        convert_to_analog(conv_net, exclude=["frist"])
+
+
+def test_network_without_a_layer_to_convert_is_refused():
+    with pytest.raises(CnetError, match="no layer of Sequential would become analog"):
+        convert_to_analog(nn.Sequential(nn.ReLU()))
+    with pytest.raises(CnetError, match="convert it first"):
+        analog_layers(nn.Linear(2, 2))
+
+
+def test_copy_by_default_and_in_place_on_request(conv_net):
+    analog = convert_to_analog(conv_net)
+    assert type(conv_net.first) is nn.Conv2d
+    assert isinstance(analog.first, RRAMConv2d)
+    convert_to_analog(conv_net, inplace=True)
+    assert isinstance(conv_net.first, RRAMConv2d)
+
+
+def test_digital_twin_computes_the_same_and_is_plain_torch(conv_net, images):
+    conv_net.eval()
+    analog = convert_to_analog(conv_net).eval()
+    twin = convert_to_digital(analog).eval()
+    assert torch.equal(twin(images), conv_net(images))
+    assert type(twin) is type(conv_net)
+    assert type(twin.grouped) is nn.Conv2d and twin.grouped.groups == 4
+    assert isinstance(analog.first, RRAMConv2d)
+
+
+def test_hooks_that_are_lost_are_named(conv_net):
+    conv_net.first.register_forward_hook(lambda *_: None)
+    (row,) = [r for r in plan_conversion(conv_net, RRAMRPUConfig()).layers if r.name == "first"]
+    assert row.analog and "hooks" in row.reason
+
+
+def test_classes_of_one_name_are_not_confused():
+    """aihwkit keys its wrapper classes by name, so that a second class Net would become the first."""
+
+    def make(value: float) -> nn.Module:
+        class Net(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.fc = nn.Linear(2, 2)
+
+            def forward(self, x: Tensor) -> Tensor:
+                return self.fc(x) * 0 + value
+
+        return Net()
+
+    first, second = convert_to_analog(make(1.0)), convert_to_analog(make(2.0))
+    assert first(torch.ones(1, 2)).tolist() == [[1.0, 1.0]]
+    assert second(torch.ones(1, 2)).tolist() == [[2.0, 2.0]]
+
+
+def test_other_configurations_get_aihwkits_own_layers(conv_net):
+    net = nn.Sequential(nn.Linear(3, 3), nn.Conv2d(2, 2, 1, groups=2))
+    analog = convert_to_analog(net, SingleRPUConfig())
+    assert type(analog[0]) is AnalogLinear
+    assert "takes no groups" in analog.conversion_report.digital["1"]
+
+
+def test_model_methods_of_aihwkit_are_there(conv_net, images):
+    analog = convert_to_analog(conv_net).eval()
+    before = analog(images)
+    analog.program_analog_weights()
+    assert not torch.allclose(analog(images), before)
+    assert copy.deepcopy(analog)(images).shape == before.shape

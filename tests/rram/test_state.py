@@ -1,0 +1,79 @@
+"""The state as plain tensors: exact, small, and loadable into plain torch."""
+
+import pytest
+import torch
+from aihwkit.simulator.parameters import MappingParameter
+from safetensors.torch import load_file, save_file
+
+from cnet_aihw.errors import CnetError
+from cnet_aihw.rram import (
+    RRAMRPUConfig,
+    convert_to_analog,
+    count_weights,
+    digital_state_dict,
+    freeze_analog,
+    load_snapshot,
+    program,
+    snapshot,
+    trainable_parameters,
+)
+
+MAPPINGS = {
+    "one tile": MappingParameter(max_input_size=0, max_output_size=0),
+    "tile array": MappingParameter(max_input_size=20, max_output_size=4),
+    "scaled": MappingParameter(weight_scaling_omega=0.8, learn_out_scaling=True),
+}
+
+
+@pytest.mark.parametrize("mapping", MAPPINGS)
+def test_snapshot_survives_a_file_and_training_bit_for_bit(conv_net, images, mapping, tmp_path):
+    model = convert_to_analog(conv_net, RRAMRPUConfig(mapping=MAPPINGS[mapping]))
+    save_file(snapshot(model), tmp_path / "model.safetensors")
+    expected = model.eval()(images)
+    optimizer = torch.optim.SGD(trainable_parameters(model), lr=0.1)
+    model.train()(images).sum().backward()
+    optimizer.step()
+    assert not torch.equal(model.eval()(images), expected)
+    load_snapshot(model, load_file(tmp_path / "model.safetensors"))
+    assert torch.equal(model.eval()(images), expected)  # weights, biases and BatchNorm statistics
+
+
+def test_snapshot_has_the_names_of_the_digital_network(conv_net):
+    assert set(snapshot(convert_to_analog(conv_net))) == set(conv_net.state_dict())
+
+
+@pytest.mark.parametrize("mapping", MAPPINGS)
+def test_export_loads_into_the_plain_network(conv_net, images, mapping):
+    model = convert_to_analog(conv_net, RRAMRPUConfig(mapping=MAPPINGS[mapping])).eval()
+    plain = type(conv_net)()
+    plain.load_state_dict(digital_state_dict(model))
+    torch.testing.assert_close(plain.eval()(images), conv_net.eval()(images), rtol=1e-4, atol=1e-5)
+
+
+def test_tensors_of_another_network_are_refused(conv_net):
+    model = convert_to_analog(conv_net)
+    tensors = snapshot(model)
+    missing = {k: v for k, v in tensors.items() if k != "fc.bias"}
+    with pytest.raises(CnetError, match=r"'fc.bias'"):
+        load_snapshot(model, missing)
+    with pytest.raises(CnetError, match=r"'extra'"):
+        load_snapshot(model, tensors | {"extra": torch.ones(1)})
+    with pytest.raises(CnetError, match=r"\(2,\).*\(10,\)"):
+        load_snapshot(model, tensors | {"fc.bias": torch.ones(2)})
+
+
+def test_a_chips_weights_are_not_kept_as_nominal(conv_net):
+    model = convert_to_analog(conv_net)
+    tensors = snapshot(model)
+    program(model, 1)
+    for action in (snapshot, digital_state_dict, lambda m: load_snapshot(m, tensors)):
+        with pytest.raises(CnetError, match="restore"):
+            action(model)
+
+
+def test_every_weight_is_counted_once(conv_net):
+    model = convert_to_analog(conv_net)
+    assert count_weights(model) == sum(p.numel() for p in conv_net.parameters())
+    assert sum(p.numel() for p in trainable_parameters(model)) == count_weights(model)
+    freeze_analog(model)
+    assert sum(p.numel() for p in trainable_parameters(model)) == 16  # gamma and beta of the norm
