@@ -154,6 +154,19 @@ def test_image_folder_reads_resizes_and_labels(tmp_path: Path) -> None:
     assert corner.int().tolist() == [list(color) for color in expected]
 
 
+def test_image_folder_keeps_images_of_the_right_size_as_they_are(tmp_path: Path) -> None:
+    pixels = {name: nhwc(6 + number, 5, 5) for number, name in enumerate(COLORS)}
+    for part in ("train", "test"):
+        for name, images in pixels.items():
+            (tmp_path / part / name).mkdir(parents=True)
+            for number, image in enumerate(images):
+                Image.fromarray(image).save(tmp_path / part / name / f"{number}.png")
+    data = image_folder(tmp_path, size=5, val_size=3)
+    mean, std = (torch.tensor(m)[None, :, None, None] for m in (data.mean, data.std))
+    seen = ((data.test.x * std + mean) * 255).round().permute(0, 2, 3, 1)
+    np.testing.assert_array_equal(seen, np.concatenate([pixels[n] for n in sorted(pixels)]))
+
+
 def test_image_folder_takes_its_own_validation_part_and_grey(tmp_path: Path) -> None:
     root = write_folder(tmp_path, {"train": 4, "val": 2, "test": 1})
     data = image_folder(root, size=4, channels=1)
