@@ -12,7 +12,14 @@ from typing import Any
 
 from cnet_aihw.errors import CnetError
 
-__all__ = ["append_record", "read_records", "replace_file", "write_json_atomic", "write_records"]
+__all__ = [
+    "append_record",
+    "read_json",
+    "read_records",
+    "replace_file",
+    "write_json_atomic",
+    "write_records",
+]
 
 
 def append_record(path: str | Path, record: Mapping[str, Any]) -> None:
@@ -69,6 +76,18 @@ def write_json_atomic(path: str | Path, obj: Any) -> None:
     path = Path(path)
     text = _to_json(obj, path, indent=2) + "\n"
     replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def read_json(path: str | Path) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+        CnetError: when the file holds something else.
+    """
+    record = _parse(Path(path).read_bytes())
+    if record is None:
+        raise CnetError(f"{path} is damaged: it holds no JSON object; delete its folder.")
+    return record
 
 
 def write_records(path: str | Path, records: list[dict[str, Any]]) -> None:

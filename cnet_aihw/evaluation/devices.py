@@ -18,15 +18,11 @@ def resolve_device(device: str | torch.device) -> torch.device:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        found = torch.device(device)
-        torch.empty(0, device=found)
+        return torch.empty(0, device=device).device  # with its number, where there can be several
     except (RuntimeError, AssertionError) as error:
         raise CnetError(
             f"device is {str(device)!r}, which is not to be had here; give 'auto', 'cpu' or 'cuda'."
         ) from error
-    if found.type == "cuda" and found.index is None:
-        return torch.device("cuda", torch.cuda.current_device())
-    return found
 
 
 def device_of(model: nn.Module) -> torch.device:

@@ -155,9 +155,9 @@ def validate_training_settings(settings: TrainingSettings) -> None:
             continue
         if not math.isfinite(number) or number < 0 or (positive and number == 0):
             raise _error(name, number, "a number above 0" if positive else "a number of at least 0")
-    for name, value in (("momentum", s.momentum), ("label_smoothing", s.label_smoothing)):
-        if not 0.0 <= value < 1.0:
-            raise _error(name, value, "a number in [0, 1)")
+    for name, share in (("momentum", s.momentum), ("label_smoothing", s.label_smoothing)):
+        if not 0.0 <= share < 1.0:
+            raise _error(name, share, "a number in [0, 1)")
     for name, word, allowed in (
         ("optimizer", s.optimizer, OPTIMIZERS),
         ("schedule", s.schedule, SCHEDULES),

@@ -1,0 +1,82 @@
+"""The variation that training injects: switched on for the steps, and put back as it was."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from aihwkit.nn.modules.base import AnalogLayerBase
+from torch import Tensor, nn
+
+from cnet_aihw.rram import (
+    analog_layers,
+    derive_seed,
+    resample_variation,
+    set_noise_model,
+    set_variation,
+)
+from cnet_aihw.rram.tiles import Perturbation, RRAMInferenceTile
+from cnet_aihw.training.settings import TrainingSettings
+
+
+def has_analog_layers(model: nn.Module) -> bool:
+    """Whether any layer of the model is analog."""
+    return any(isinstance(m, AnalogLayerBase) and not m.IS_CONTAINER for m in model.modules())
+
+
+@contextmanager
+def training_variation(model: nn.Module, settings: TrainingSettings) -> Iterator[None]:
+    """Inject what the settings say inside the block; the model's own variation afterwards."""
+    tiles = _tiles(model)
+    variation = settings.variation
+    configs = [tile.rpu_config for tile in tiles.values()]
+    own = [(config, config.variation, config.noise_model) for config in configs]
+    try:
+        if variation.enabled:
+            hold = variation.steps_per_chip > 0
+            set_variation(model, enabled=True, hold=hold, gradient=variation.gradient)
+            if variation.noise_model is not None:
+                set_noise_model(model, variation.noise_model)
+        elif tiles:
+            set_variation(model, enabled=False)
+        yield
+    finally:
+        for config, own_variation, own_noise_model in own:
+            config.variation, config.noise_model = own_variation, own_noise_model
+
+
+def hold_chip(model: nn.Module, settings: TrainingSettings, step: int) -> None:
+    """Draw the chip that training holds at a step."""
+    number = step // settings.variation.steps_per_chip
+    resample_variation(model, derive_seed(settings.seed, "chip", number))
+
+
+def held_offsets(model: nn.Module) -> dict[str, Tensor]:
+    """What a held chip adds to the weights, where that was drawn for weights that moved since."""
+    return {
+        name: tile.tile.held.offset
+        for name, tile in _tiles(model).items()
+        if tile.tile.held is not None and tile.tile.held.offset is not None
+    }
+
+
+def put_held_offsets(model: nn.Module, offsets: dict[str, Tensor]) -> None:
+    """Put back what :func:`held_offsets` gave."""
+    tiles = _tiles(model)
+    for name, offset in offsets.items():
+        tiles[name].tile.held = Perturbation(None, offset.to(tiles[name].tile.weight.device))
+
+
+def let_chip_go(model: nn.Module) -> None:
+    """Forget the chip that training held."""
+    for tile in _tiles(model).values():
+        tile.tile.held = None
+
+
+def _tiles(model: nn.Module) -> dict[str, RRAMInferenceTile]:
+    if not has_analog_layers(model):
+        return {}
+    return {
+        f"{name}/{number}": tile
+        for name, layer in analog_layers(model).items()
+        for number, tile in enumerate(layer.analog_tiles())
+        if isinstance(tile, RRAMInferenceTile)
+    }

@@ -1,0 +1,401 @@
+"""The loop does what the settings say, against plain torch where there is an equal."""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cnet_aihw.errors import CnetError
+from cnet_aihw.evaluation import accuracy, evaluate_chips
+from cnet_aihw.records import read_records
+from cnet_aihw.rram import (
+    LogNormalNoiseModel,
+    analog_layers,
+    derive_seed,
+    effective_weights,
+    freeze_analog,
+    get_variation,
+    nominal_weight,
+    program,
+    snapshot,
+)
+from cnet_aihw.training import (
+    LipschitzPenalty,
+    LipschitzSettings,
+    TrainingDiverged,
+    TrainingSettings,
+    VariationSettings,
+    learning_rate,
+    lipschitz_lambda,
+    load_checkpoint,
+    train,
+)
+
+from .conftest import Data, analog_network, digital_network
+
+PLAIN = TrainingSettings(epochs=3, batch_size=16, lr=0.05)
+BOTH = replace(
+    PLAIN,
+    lipschitz=LipschitzSettings(enabled=True, beta=0.01),
+    variation=VariationSettings(enabled=True),
+)
+
+
+def by_hand(
+    model: nn.Module, data: Data, settings: TrainingSettings, lambda_: float | None = None
+) -> None:
+    """The same training in a few lines of plain torch, for a network without randomness."""
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=1.0, momentum=settings.momentum, weight_decay=settings.weight_decay
+    )
+    model.train()
+    for epoch in range(settings.epochs):
+        seed = derive_seed(settings.seed, "order", epoch)
+        order = torch.randperm(70, generator=torch.Generator().manual_seed(seed))
+        for step, chosen in enumerate(order.split(16)):
+            x, y = data.train.x[chosen], data.train.y[chosen]
+            loss = F.cross_entropy(model(x), y, label_smoothing=settings.label_smoothing)
+            if lambda_ is not None:
+                for module in model:
+                    if isinstance(module, nn.Conv2d | nn.Linear):
+                        weight = module.weight.flatten(1)
+                        gram = weight @ weight.T - lambda_**2 * torch.eye(len(weight))
+                        loss = loss + settings.lipschitz.beta * gram.square().sum()
+            optimizer.param_groups[0]["lr"] = learning_rate(settings, epoch * 5 + step, 5)
+            optimizer.zero_grad()
+            loss.backward()
+            if settings.grad_clip is not None:
+                nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip)
+            optimizer.step()
+
+
+@pytest.mark.parametrize("analog", [False, True])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"label_smoothing": 0.1, "grad_clip": 0.5, "schedule": "onecycle"}, {"penalty": True}],
+)
+def test_training_is_plain_torch_training(
+    data: Data, tmp_path: Path, analog: bool, changes: dict
+) -> None:
+    changes = dict(changes)
+    penalty = changes.pop("penalty", False)
+    if penalty and not analog:
+        pytest.skip("the penalty acts on analog layers")
+    settings = replace(PLAIN, select="last", **changes)
+    lambda_ = None
+    if penalty:
+        settings.lipschitz = LipschitzSettings(enabled=True, beta=0.1)
+        lambda_ = lipschitz_lambda(LogNormalNoiseModel(0.5))
+    reference = digital_network()
+    reference[3] = nn.Identity()  # dropout draws from a generator of its own
+    by_hand(reference, data, settings, lambda_)
+    model = analog_network() if analog else digital_network()
+    model[3] = nn.Identity()
+    result = train(model, data, settings, tmp_path)
+    assert (result.epochs, result.best_epoch, result.lambda_) == (3, 2, lambda_)
+    tensors = snapshot(model)
+    for name, expected in reference.state_dict().items():
+        torch.testing.assert_close(tensors[name].view_as(expected), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_epoch_records_are_what_was_measured(data: Data, tmp_path: Path) -> None:
+    model = analog_network()
+    result = train(model, data, replace(BOTH, epochs=2, validate_every=2, select="last"), tmp_path)
+    first, last = read_records(tmp_path / "epochs.jsonl")
+    assert [first["epoch"], last["epoch"]] == [0, 1]
+    assert first["chip_accuracy"] is None and first["chip_std"] is None
+    for record in (first, last):
+        assert record["loss"] == pytest.approx(record["cross_entropy"] + 0.01 * record["penalty"])
+        assert 0 <= record["train_accuracy"] <= 1 and record["seconds"] > 0
+    assert last["lr"] == learning_rate(replace(BOTH, epochs=2), 9, 5)
+    chips = evaluate_chips(model, data.val, chips=5, seed=derive_seed(0, "validation"))
+    assert (last["chip_accuracy"], last["chip_std"]) == (chips.mean, chips.std)
+    assert last["clean_accuracy"] == chips.clean == accuracy(model, data.val)
+    assert (result.chip_accuracy, result.clean_accuracy) == (chips.mean, chips.clean)
+    assert result.seconds == pytest.approx(first["seconds"] + last["seconds"])
+    assert not model.training
+
+
+def test_tensorboard_shows_all_curves_once(data: Data, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train(analog_network(), data, BOTH, tmp_path)
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    records = read_records(tmp_path / "epochs.jsonl")
+    for tag, name in {
+        "loss/total": "loss",
+        "loss/cross_entropy": "cross_entropy",
+        "loss/penalty": "penalty",
+        "accuracy/clean": "clean_accuracy",
+        "accuracy/chips": "chip_accuracy",
+        "lr": "lr",
+    }.items():
+        curve = events.Scalars(tag)
+        assert [point.step for point in curve] == [0, 1, 2]
+        expected = [record[name] for record in records]
+        assert [point.value for point in curve] == pytest.approx(expected, rel=1e-6)
+    lambda_ = lipschitz_lambda(LogNormalNoiseModel(0.5))
+    assert events.Scalars("spectral_norm/lambda")[0].value == pytest.approx(lambda_)
+    assert len(events.Scalars("spectral_norm/0")) == len(events.Scalars("spectral_norm/5")) == 3
+
+
+@pytest.mark.parametrize("select", ["chips", "clean", "last"])
+def test_the_selected_epoch_is_in_the_model(data: Data, tmp_path: Path, select: str) -> None:
+    settings = replace(PLAIN, epochs=6, lr=0.4, select=select, schedule="constant")
+    model = analog_network()
+    result = train(model, data, settings, tmp_path)
+    records = read_records(tmp_path / "epochs.jsonl")
+    key = "clean_accuracy" if select == "clean" else "chip_accuracy"
+    values = [record[key] for record in records]
+    expected = 5 if select == "last" else values.index(max(values))
+    assert result.best_epoch == expected
+    assert accuracy(model, data.val) == records[expected]["clean_accuracy"]
+    stored = load_checkpoint(tmp_path / "best.safetensors").model
+    assert all(torch.equal(stored[name], tensor) for name, tensor in snapshot(model).items())
+
+
+def test_patience_stops_a_run_that_gets_no_better(data: Data, tmp_path: Path) -> None:
+    settings = replace(PLAIN, epochs=50, lr=1e-9, patience=2)  # nothing moves but BatchNorm
+    settings.freeze_batchnorm = True
+    result = train(analog_network(), data, settings, tmp_path / "a")
+    assert (result.epochs, result.best_epoch, result.stopped_early) == (3, 0, True)
+    settings.validate_every = 3  # patience is only lost where chips were measured
+    result = train(analog_network(), data, settings, tmp_path / "b")
+    assert (result.epochs, result.best_epoch, result.stopped_early) == (6, 2, True)
+
+
+def test_the_penalty_pulls_singular_values_down(data: Data, tmp_path: Path) -> None:
+    settings = replace(BOTH, epochs=8, lr=0.02, select="last")
+    settings.variation = VariationSettings()
+    distances = []
+    for beta in (0.0, 1.0):
+        settings.lipschitz = LipschitzSettings(enabled=True, beta=beta, exclude=["0"])
+        model = analog_network()
+        train(model, data, settings, tmp_path / str(beta))
+        layer = nominal_weight(analog_layers(model)["5"])
+        values = torch.linalg.svdvals(layer.detach())
+        distance = (values - lipschitz_lambda(LogNormalNoiseModel(0.5))).abs().max().item()
+        distances.append(distance)
+    assert distances[1] < distances[0] / 3
+
+
+def varied_run(data: Data, folder: Path, **variation: object) -> dict[str, Tensor]:
+    settings = replace(PLAIN, variation=VariationSettings(enabled=True, **variation))
+    model = analog_network()
+    model[3] = nn.Identity()  # dropout would draw between the draws of the variation
+    train(model, data, settings, folder)
+    return snapshot(model)
+
+
+def test_variation_settings_reach_the_network(data: Data, tmp_path: Path) -> None:
+    variants: dict[str, dict] = {
+        "fresh": {},
+        "held": {"steps_per_chip": 3},
+        "straight": {"gradient": "straight_through"},
+        "weaker": {"noise_model": LogNormalNoiseModel(0.1)},
+    }
+    results = {name: varied_run(data, tmp_path / name, **v) for name, v in variants.items()}
+    plain = analog_network()
+    plain[3] = nn.Identity()
+    train(plain, data, PLAIN, tmp_path / "plain")
+    weights = [tensors["5.weight"] for tensors in (*results.values(), snapshot(plain))]
+    for i, first in enumerate(weights):
+        assert not any(torch.equal(first, other) for other in weights[:i])
+    none = varied_run(data, tmp_path / "none", noise_model=LogNormalNoiseModel(0.0))
+    assert torch.equal(none["5.weight"], snapshot(plain)["5.weight"])
+
+
+def test_a_held_chip_is_the_same_for_its_steps(data: Data, tmp_path: Path) -> None:
+    """With one chip for the whole run, training is plain training of w * factor of that chip."""
+    model = analog_network()
+    model[3] = nn.Identity()
+    program(model, derive_seed(0, "chip", 0))
+    chip = effective_weights(model)["5"]
+    model = analog_network()
+    model[3] = nn.Identity()
+    factor = chip / nominal_weight(model[5]).detach()
+    seen = []
+
+    def objective(logits: Tensor, y: Tensor, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            eye = torch.eye(64)
+            seen.append((model[5](eye) - model[5](0 * eye)).T / nominal_weight(model[5]))
+        return F.cross_entropy(logits, y)
+
+    settings = replace(PLAIN, variation=VariationSettings(enabled=True, steps_per_chip=100))
+    train(model, data, settings, tmp_path, objective=objective)
+    assert len(seen) == 15
+    for observed in seen:
+        torch.testing.assert_close(observed, factor, rtol=1e-2, atol=1e-2)
+
+
+def test_the_model_keeps_its_own_variation_and_noise(data: Data, tmp_path: Path) -> None:
+    model = analog_network()
+    own = get_variation(model)
+    settings = replace(
+        PLAIN,
+        epochs=1,
+        variation=VariationSettings(
+            enabled=True,
+            steps_per_chip=2,
+            gradient="straight_through",
+            noise_model=LogNormalNoiseModel(0.1),
+        ),
+    )
+    state = torch.get_rng_state()
+    train(model, data, settings, tmp_path)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert get_variation(model) == own
+    noise = [
+        t.rpu_config.noise_model for layer in analog_layers(model).values() for t in layer.tiles()
+    ]
+    assert noise == [LogNormalNoiseModel(0.5)] * 2
+    (record,) = read_records(tmp_path / "epochs.jsonl")
+    chips = evaluate_chips(model, data.val, chips=5, seed=derive_seed(0, "validation"))
+    assert record["chip_accuracy"] == chips.mean  # measured with the model's own noise
+
+
+def test_only_what_requires_a_gradient_is_trained(data: Data, tmp_path: Path) -> None:
+    model = analog_network()
+    freeze_analog(model)
+    before = snapshot(model)
+    settings = replace(PLAIN, freeze_batchnorm=True, select="last")
+    settings.variation = VariationSettings(enabled=True)
+    train(model, data, settings, tmp_path)
+    after = snapshot(model)
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"1.weight", "1.bias"}
+
+
+def test_augmentation_sees_each_batch_with_its_own_seed(tmp_path: Path) -> None:
+    draws = []
+
+    def augment(x: Tensor, generator: torch.Generator) -> Tensor:
+        draws.append(torch.rand(1, generator=generator).item())
+        return x + 0.1
+
+    train(analog_network(), Data(augment=augment), replace(PLAIN, epochs=2), tmp_path)
+    assert len(set(draws)) == len(draws) == 10
+    seed = derive_seed(0, "augment", 1, 3)
+    assert draws[8] == torch.rand(1, generator=torch.Generator().manual_seed(seed)).item()
+
+
+def test_bf16_trains(data: Data, tmp_path: Path) -> None:
+    model = analog_network()
+    result = train(model, data, replace(BOTH, epochs=6, bf16=True), tmp_path)
+    assert result.clean_accuracy > 0.8
+    assert all(t.dtype in (torch.float32, torch.int64) for t in snapshot(model).values())
+
+
+def test_a_last_batch_of_one_sample_is_skipped(data: Data, tmp_path: Path) -> None:
+    sizes = []
+
+    def objective(logits: Tensor, y: Tensor, x: Tensor) -> Tensor:
+        sizes.append(len(x))
+        return F.cross_entropy(logits, y)
+
+    settings = replace(PLAIN, epochs=1, batch_size=23)
+    train(analog_network(), data, settings, tmp_path, objective=objective)
+    assert sizes == [23, 23, 23]
+    (record,) = read_records(tmp_path / "epochs.jsonl")
+    assert "objective" in record and "cross_entropy" not in record
+
+
+@pytest.mark.parametrize("part", ["cross entropy", "penalty"])
+def test_divergence_names_step_and_part_and_keeps_the_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    calls = []
+
+    def augment(x: Tensor, generator: torch.Generator) -> Tensor:
+        calls.append(x)
+        return x * math.nan if part == "cross entropy" and len(calls) == 8 else x
+
+    if part == "penalty":
+        original = LipschitzPenalty.__call__
+
+        def broken(self: LipschitzPenalty) -> Tensor:
+            return original(self) * (math.inf if len(calls) == 8 else 1.0)
+
+        monkeypatch.setattr(LipschitzPenalty, "__call__", broken)
+    model = analog_network()
+    settings = replace(BOTH, checkpoint_seconds=0.0)
+    with pytest.raises(TrainingDiverged, match=f"step 2 of epoch 1: the {part} is (nan|inf);"):
+        train(model, Data(augment=augment), settings, tmp_path)
+    checkpoint = load_checkpoint(tmp_path / "checkpoint.safetensors")
+    assert (checkpoint.meta["state"]["epoch"], checkpoint.meta["state"]["step"]) == (1, 2)
+    for name, tensor in snapshot(model).items():
+        assert torch.isfinite(tensor).all()
+        assert torch.equal(tensor, checkpoint.model[name])
+    assert len(read_records(tmp_path / "epochs.jsonl")) == 1
+
+
+def test_weights_that_are_not_finite_are_never_kept(data: Data, tmp_path: Path) -> None:
+    """A gradient can be NaN under a finite loss."""
+
+    def objective(logits: Tensor, y: Tensor, x: Tensor) -> Tensor:
+        return (logits * 0).abs().sqrt().sum()  # 0, with a gradient of 0 * inf
+
+    with pytest.raises(TrainingDiverged, match="weights are not finite"):
+        train(
+            analog_network(),
+            data,
+            replace(PLAIN, checkpoint_seconds=0.0),
+            tmp_path,
+            objective=objective,
+        )
+    tensors = load_checkpoint(tmp_path / "checkpoint.safetensors").model
+    assert all(torch.isfinite(tensor).all() for tensor in tensors.values())
+
+
+def frozen(model: nn.Module) -> nn.Module:
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    return model
+
+
+def programmed(model: nn.Module) -> nn.Module:
+    program(model, 1)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("make", "settings", "message"),
+    [
+        (digital_network, BOTH, "training.variation.enabled is true but .* no analog layer"),
+        (
+            digital_network,
+            replace(PLAIN, lipschitz=LipschitzSettings(enabled=True)),
+            "training.lipschitz.enabled is true but .* no analog layer",
+        ),
+        (lambda: programmed(analog_network()), PLAIN, "restore"),
+        (lambda: frozen(analog_network()), PLAIN, "nothing to train"),
+        (analog_network, replace(PLAIN, optimizer="sdg"), "did you mean 'sgd'"),
+        (
+            analog_network,
+            replace(BOTH, lipschitz=LipschitzSettings(enabled=True, exclude=["feature"])),
+            "'feature'",
+        ),
+    ],
+)
+def test_mistakes_leave_no_folder_behind(
+    data: Data, tmp_path: Path, make: Callable, settings: TrainingSettings, message: str
+) -> None:
+    with pytest.raises(CnetError, match=message):
+        train(make(), data, settings, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_digital_network_trains_and_has_no_chips(data: Data, tmp_path: Path) -> None:
+    result = train(digital_network(), data, replace(PLAIN, epochs=5), tmp_path)
+    assert result.chip_accuracy is None and result.clean_accuracy > 0.8
+    records = read_records(tmp_path / "epochs.jsonl")
+    values = [record["clean_accuracy"] for record in records]
+    assert result.best_epoch == values.index(max(values))
+    assert json.loads((tmp_path / "result.json").read_text())["clean_accuracy"] == max(values)

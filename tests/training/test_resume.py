@@ -1,0 +1,291 @@
+"""A run killed at any moment goes on and ends as if it had not been killed."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from aihwkit.inference import ReRamWan2022NoiseModel
+from torch import Tensor, nn
+
+from cnet_aihw.errors import CnetError
+from cnet_aihw.records import read_records
+from cnet_aihw.rram import snapshot
+from cnet_aihw.training import (
+    LipschitzSettings,
+    TrainingSettings,
+    VariationSettings,
+    load_checkpoint,
+    train,
+)
+
+from .conftest import Data, analog_network, digital_network
+
+SETTINGS = TrainingSettings(
+    epochs=3,
+    batch_size=16,
+    checkpoint_seconds=0.0,
+    validation_chips=2,
+    lipschitz=LipschitzSettings(enabled=True, beta=0.01),
+    variation=VariationSettings(enabled=True),
+)
+
+
+def outcome(folder: Path) -> tuple:
+    """All that must not depend on kills: tensors, and records without times."""
+    records = [{**r, "seconds": None} for r in read_records(folder / "epochs.jsonl")]
+    files = {
+        name: load_checkpoint(folder / f"{name}.safetensors") for name in ("best", "checkpoint")
+    }
+    state = files["checkpoint"].meta["state"]
+    return (
+        records,
+        {**state, "seconds": None, "sums": None},
+        files["best"].meta,
+        {
+            f"{name}/{group}/{key}": tensor
+            for name, checkpoint in files.items()
+            for group in ("model", "optimizer", "rng")
+            for key, tensor in getattr(checkpoint, group).items()
+        },
+    )
+
+
+def assert_same_outcome(folder: Path, other: Path) -> None:
+    *plain, tensors = outcome(folder)
+    *other_plain, other_tensors = outcome(other)
+    assert plain == other_plain
+    assert tensors.keys() == other_tensors.keys()
+    for name, tensor in tensors.items():
+        assert torch.equal(tensor, other_tensors[name]), name
+    assert (folder / "best.safetensors").read_bytes() == (other / "best.safetensors").read_bytes()
+
+
+class Killed(BaseException):
+    """Stands for a kill in the middle of a step."""
+
+
+def run_with_kills(
+    make: Callable[[], nn.Module], settings: TrainingSettings, folder: Path, every: int
+) -> int:
+    """Train, killed at every so many steps; each start builds the network anew. Number of kills."""
+    kills = 0
+    while True:
+        left = every
+
+        def augment(x: Tensor, generator: torch.Generator) -> Tensor:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise Killed
+            return x + 0.01 * torch.randn(x.shape, generator=generator)
+
+        try:
+            train(make(), Data(augment=augment), settings, folder)
+            return kills
+        except Killed:
+            kills += 1
+
+
+def additive_network() -> nn.Module:
+    return analog_network(noise_model=ReRamWan2022NoiseModel(g_max=40.0))
+
+
+@pytest.mark.parametrize(
+    ("make", "changes"),
+    [
+        (analog_network, {}),
+        (digital_network, {"lipschitz": LipschitzSettings(), "variation": VariationSettings()}),
+        (analog_network, {"optimizer": "adam", "lr": 1e-3, "schedule": "onecycle"}),
+        (analog_network, {"variation": VariationSettings(enabled=True, steps_per_chip=4)}),
+        (additive_network, {"variation": VariationSettings(enabled=True, steps_per_chip=4)}),
+        (analog_network, {"select": "last", "patience": 1, "lr": 1e-9}),
+        (analog_network, {"lipschitz": LipschitzSettings(enabled=True, fold_batchnorm=True)}),
+    ],
+)
+def test_kills_at_many_steps_change_nothing(
+    tmp_path: Path, make: Callable[[], nn.Module], changes: dict
+) -> None:
+    settings = replace(SETTINGS, **changes)
+    assert run_with_kills(make, settings, tmp_path / "whole", every=1000) == 0
+    assert run_with_kills(make, settings, tmp_path / "killed", every=3) >= 3
+    assert_same_outcome(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_steps_since_the_last_checkpoint_are_done_again(tmp_path: Path) -> None:
+    """Checkpoints at epoch ends only; kills two steps later."""
+    settings = replace(SETTINGS, checkpoint_seconds=1e9)
+    run_with_kills(analog_network, settings, tmp_path / "whole", every=1000)
+    assert run_with_kills(analog_network, settings, tmp_path / "killed", every=7) == 2
+    assert_same_outcome(tmp_path / "whole", tmp_path / "killed")
+
+
+def kill(*_: object, **__: object) -> None:
+    raise Killed
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "run.Run.start",  # run.json is there, no checkpoint yet
+        "run.Run._epoch_record",  # after the best weights, before the record
+        "run.Run._standing",  # between two steps
+        "journal.append_record",  # after the curves, before the record
+        "run.EpochSums",  # after the record, before the checkpoint
+        "loop.TrainingResult.as_record",  # all epochs done, no result yet
+    ],
+)
+def test_kills_between_two_writes_change_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    train(analog_network(), Data(), SETTINGS, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(f"cnet_aihw.training.{moment}", kill)
+        with pytest.raises(Killed):
+            train(analog_network(), Data(), SETTINGS, tmp_path / "killed")
+    assert not (tmp_path / "killed" / "result.json").exists()
+    train(analog_network(), Data(), SETTINGS, tmp_path / "killed")
+    assert_same_outcome(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_curves_have_no_duplicates_after_a_kill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run_with_kills(analog_network, SETTINGS, tmp_path, every=6)
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    for tag in ("loss/total", "accuracy/chips", "spectral_norm/5"):
+        assert [point.step for point in events.Scalars(tag)] == [0, 1, 2]
+
+
+LONG = replace(SETTINGS, epochs=40, checkpoint_seconds=0.02)
+LONG.variation = VariationSettings(enabled=True, steps_per_chip=3)
+CHILD = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from tests.training.test_resume import LONG, Data, analog_network, train
+train(analog_network(), Data(), LONG, Path({folder!r}))
+"""
+
+
+def start(folder: Path) -> subprocess.Popen:
+    script = CHILD.format(root=str(Path(__file__).parents[2]), folder=str(folder))
+    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    return subprocess.Popen([sys.executable, "-c", script], env={**os.environ, **threads})
+
+
+def test_kill_minus_nine_at_random_moments(tmp_path: Path) -> None:
+    folder = tmp_path / "killed"
+    checkpoint = folder / "checkpoint.safetensors"
+    seed = random.randrange(2**32)
+    print("moments from seed", seed)  # shown where the test fails
+    moments = random.Random(seed)
+    for _ in range(2):
+        known = checkpoint.stat().st_mtime_ns if checkpoint.exists() else None
+        process = start(folder)
+        while not checkpoint.exists() or checkpoint.stat().st_mtime_ns == known:
+            assert process.poll() is None
+            time.sleep(0.005)
+        time.sleep(moments.uniform(0, 0.3))
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+    assert not (folder / "result.json").exists()
+    train(analog_network(), Data(), LONG, folder)
+    train(analog_network(), Data(), LONG, tmp_path / "whole")
+    assert_same_outcome(tmp_path / "whole", folder)
+
+
+def test_a_complete_run_is_only_loaded(tmp_path: Path) -> None:
+    data, model = Data(), analog_network()
+    first = train(model, data, SETTINGS, tmp_path)
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    fresh = analog_network()
+    assert train(fresh, data, SETTINGS, tmp_path) == first
+    assert all(torch.equal(snapshot(model)[name], t) for name, t in snapshot(fresh).items())
+    assert not fresh.training
+    assert train(model, data, SETTINGS, tmp_path) == first  # with its own result in the model
+    assert train(model, data, replace(SETTINGS, checkpoint_seconds=9.0), tmp_path) == first
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()} == files
+
+
+def test_after_an_interruption_the_same_model_goes_on(tmp_path: Path) -> None:
+    model, stop = analog_network(), [7]
+
+    def augment(x: Tensor, generator: torch.Generator) -> Tensor:
+        stop[0] -= 1
+        if stop[0] == 0:
+            raise KeyboardInterrupt
+        return x
+
+    data = Data(augment=augment)
+    with pytest.raises(KeyboardInterrupt):
+        train(model, data, SETTINGS, tmp_path / "a")
+    checkpoint = load_checkpoint(tmp_path / "a" / "checkpoint.safetensors")
+    assert all(torch.equal(t, checkpoint.model[name]) for name, t in snapshot(model).items())
+    assert not model.training
+    train(model, data, SETTINGS, tmp_path / "a")
+    train(analog_network(), data, SETTINGS, tmp_path / "b")
+    assert_same_outcome(tmp_path / "a", tmp_path / "b")
+
+
+def other_weights() -> nn.Module:
+    model = analog_network()
+    with torch.no_grad():
+        model[1].weight.add_(0.1)
+    return model
+
+
+def other_network() -> nn.Module:
+    model = analog_network()
+    model[3] = nn.Identity()
+    return model
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"settings": replace(SETTINGS, epochs=4)}, "training.epochs = 3 and now it is 4"),
+        ({"settings": replace(SETTINGS, lr=0.01)}, "training.lr = 0.05 and now it is 0.01"),
+        (
+            {"settings": replace(SETTINGS, variation=VariationSettings())},
+            "training.variation.enabled = True and now it is False",
+        ),
+        ({"data": Data(fingerprint="other")}, "data.fingerprint"),
+        ({"data": Data(augment=lambda x, g: x)}, "data.augment"),
+        ({"model": other_network()}, "model.network"),
+        ({"model": additive_network()}, "model.hardware"),
+        ({"model": other_weights()}, "began with other weights"),
+    ],
+)
+def test_a_folder_of_another_run_is_refused(tmp_path: Path, change: dict, named: str) -> None:
+    train(analog_network(), Data(), SETTINGS, tmp_path)
+    arguments = {"model": analog_network(), "data": Data(), "settings": SETTINGS, **change}
+    with pytest.raises(CnetError, match=named):
+        train(**arguments, folder=tmp_path)
+
+
+def test_files_of_unknown_origin_are_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "epochs.jsonl").write_text('{"epoch": 0}\n')
+    with pytest.raises(CnetError, match=r"epochs.jsonl is there without run.json"):
+        train(analog_network(), Data(), SETTINGS, tmp_path)
+    assert (tmp_path / "epochs.jsonl").read_text() == '{"epoch": 0}\n'
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"torn"])
+def test_a_damaged_checkpoint_is_said_so(tmp_path: Path, content: bytes) -> None:
+    run = replace(SETTINGS, epochs=1)
+    train(analog_network(), Data(), run, tmp_path)
+    path = tmp_path / "checkpoint.safetensors"
+    path.write_bytes(path.read_bytes()[:5000] if content == b"torn" else content)
+    (tmp_path / "result.json").unlink()
+    with pytest.raises(CnetError, match=r"checkpoint.safetensors is damaged or no checkpoint"):
+        train(analog_network(), Data(), run, tmp_path)
