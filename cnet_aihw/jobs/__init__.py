@@ -1,1 +1,1 @@
-"""Room jobs."""
+"""The command `cnet-aihw`: what the other rooms do, tied together by Hydra; nothing else knows Hydra."""

@@ -1,0 +1,109 @@
+"""From configuration to objects: data set, network, analog network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from aihwkit.simulator.parameters.base import RPUConfigBase
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from cnet_aihw.errors import CnetError
+from cnet_aihw.jobs.messages import one_sentence
+from cnet_aihw.rram import convert_to_analog
+from cnet_aihw.zoo import Dataset, load_pretrained
+
+
+def build_data(config: DictConfig) -> Dataset:
+    """Load the data set that ``data`` describes.
+
+    Raises:
+        CnetError: when it cannot be had, or the target gives something else.
+    """
+    return _expect(make(config.data), Dataset, "data")
+
+
+def build_network(config: DictConfig, data: Dataset) -> nn.Module:
+    """Build the digital network that ``model`` describes, and see that it takes the data.
+
+    The first weights come from ``seed`` alone: the same network is built for every training.
+
+    Args:
+        config: the whole configuration; its node ``inputs`` is filled here.
+        data: the data set.
+
+    Returns:
+        The network, on the CPU, with the weights of ``pretrained`` where that is given.
+
+    Raises:
+        CnetError: when it cannot be built or loaded, or does not fit the data.
+    """
+    config.inputs.shape = list(data.input_shape)
+    config.inputs.classes = data.classes
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(config.seed)
+        network = _expect(make(config.model), nn.Module, "model")
+    if config.pretrained is not None:
+        load_pretrained(network, config.pretrained)
+    _check_fit(network, data)
+    return network
+
+
+def build_analog(config: DictConfig, rpu_config: RPUConfigBase, data: Dataset) -> nn.Module:
+    """Build the network and put it on crossbars, but for the layers that ``rram.exclude`` names.
+
+    Args:
+        config: the whole configuration.
+        rpu_config: what ``rram.rpu_config`` describes.
+        data: the data set.
+
+    Raises:
+        CnetError: as `build_network`, and where no layer would become analog.
+    """
+    network = build_network(config, data)
+    return convert_to_analog(network, rpu_config, exclude=list(config.rram.exclude), inplace=True)
+
+
+def make(node: DictConfig) -> Any:
+    """Build what a Hydra target describes, with the objects it refers to.
+
+    Raises:
+        CnetError: with the reason that the target gives.
+    """
+    try:
+        return instantiate(node, _convert_="object")
+    except InstantiationException as error:
+        raise CnetError(one_sentence(error)) from error
+
+
+def _expect[Kind](made: object, kind: type[Kind], group: str) -> Kind:
+    if not isinstance(made, kind):
+        raise CnetError(
+            f"{group}._target_ gives a {type(made).__name__}; name something that gives a "
+            f"{kind.__module__.removesuffix('.dataset')}.{kind.__name__}."
+        )
+    return made
+
+
+def _check_fit(network: nn.Module, data: Dataset) -> None:
+    """Two samples through the network, so that a misfit is told before any work."""
+    was_training = network.training
+    try:
+        with torch.no_grad():
+            logits = network.eval()(data.val.x[:2])
+    except RuntimeError as error:
+        raise CnetError(
+            f"{type(network).__name__} does not take inputs of shape {tuple(data.input_shape)} "
+            f"({str(error).splitlines()[0]}); choose another model or data set."
+        ) from error
+    finally:
+        network.train(was_training)
+    shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if shape != (len(data.val.x[:2]), data.classes):
+        raise CnetError(
+            f"{type(network).__name__} gives {shape} for 2 samples; a network gives logits "
+            f"[2, {data.classes}] for the {data.classes} classes of {data.name}."
+        )

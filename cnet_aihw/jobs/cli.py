@@ -1,0 +1,90 @@
+"""The command `cnet-aihw`. Heavy libraries are imported by the steps, so that help comes at once."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+import cnet_aihw.conf
+from cnet_aihw.errors import CnetError
+from cnet_aihw.jobs.messages import one_sentence
+from cnet_aihw.jobs.schema import register_schema
+
+_FULL_ERROR = "HYDRA_FULL_ERROR"
+
+
+def main() -> None:
+    """Run the job that the command line describes.
+
+    Exits with 2 and one line on stderr for what the user can mend (with Python's whole trace when
+    the environment has HYDRA_FULL_ERROR=1), and with 130 after Ctrl-C.
+    """
+    register_schema()
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # a user's own network lies there
+    wants_trace = os.environ.get(_FULL_ERROR) == "1"
+    try:
+        with _errors_handed_on():
+            _app()
+    except KeyboardInterrupt:
+        _stop("stopped before anything was done.", 130)
+    except (_Mendable, CnetError, HydraException, OmegaConfBaseException, OSError) as error:
+        if wants_trace:
+            raise
+        _stop(f"error: {one_sentence(error)}", 2)
+
+
+@hydra.main(
+    version_base="1.3",
+    config_path=str(Path(cnet_aihw.conf.__file__).parent),
+    config_name="config",
+)
+def _app(config: DictConfig) -> float | None:
+    from cnet_aihw.jobs.pipeline import run_job
+
+    node = HydraConfig.get()
+    in_sweep = node.mode == RunMode.MULTIRUN
+    try:
+        return run_job(config)
+    except KeyboardInterrupt:
+        place = f"sweep.dir={node.sweep.dir}" if in_sweep else f"run.dir={node.run.dir}"
+        _stop(f"stopped; the same command with hydra.{place} goes on from here.", 130)
+    except CnetError as error:
+        if in_sweep:
+            raise  # Hydra goes on with the other jobs, and says at the end which ones failed
+        raise _Mendable from error
+
+
+class _Mendable(BaseException):
+    """Carries a `CnetError` past Hydra, which would print lines of its own for an Exception."""
+
+
+@contextmanager
+def _errors_handed_on() -> Iterator[None]:
+    """Have Hydra hand exceptions on inside the block instead of printing them."""
+    before = os.environ.get(_FULL_ERROR)
+    os.environ[_FULL_ERROR] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[_FULL_ERROR]
+        if before is not None:
+            os.environ[_FULL_ERROR] = before
+
+
+def _stop(message: str, code: int) -> NoReturn:
+    print(f"cnet-aihw: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

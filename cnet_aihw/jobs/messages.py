@@ -1,0 +1,63 @@
+"""One sentence out of the exceptions of Hydra and OmegaConf."""
+
+import difflib
+
+from hydra.errors import MissingConfigException
+from omegaconf import DictConfig
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+from cnet_aihw.errors import CnetError
+
+_DETAILS = ("full_key:", "reference_type", "object_type", "See https://")
+
+
+def one_sentence(error: BaseException) -> str:
+    """What to tell the user about an error of the configuration, on one line.
+
+    A `CnetError` inside says it best; a key that is not there is told with the nearest one that is;
+    otherwise the messages of the chain follow each other.
+    """
+    chain = _chain(error)
+    for link in chain:
+        if isinstance(link, CnetError):
+            return _flat(str(link))
+    for link in chain:
+        if isinstance(link, ConfigKeyError | ConfigAttributeError):
+            return _unknown_key(link)
+        if isinstance(link, MissingConfigException) and link.options:
+            return f"there is no {link.missing_cfg_file}; there are {', '.join(link.options)}."
+    told: list[str] = []
+    telling = (OmegaConfBaseException, ImportError)
+    for link in chain[:1] + [e for e in chain[1:] if isinstance(e, telling)]:
+        text = _flat(str(link))
+        if text and "$VALUE" not in text and not any(text in other for other in told):
+            told.append(text)
+    return ": ".join(told) or type(error).__name__
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    links: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in links:
+        links.append(link)
+        link = link.__cause__ or link.__context__
+    return links
+
+
+def _unknown_key(error: ConfigKeyError | ConfigAttributeError) -> str:
+    key = str(error.full_key or error.key)
+    parent = error.parent_node
+    known = [str(name) for name in parent] if isinstance(parent, DictConfig) else []
+    near = difflib.get_close_matches(key.rpartition(".")[2], known, n=1)
+    prefix = f"{key.rpartition('.')[0]}." if "." in key else ""
+    if near:
+        return f"there is no {key}; did you mean {prefix}{near[0]}?"
+    return f"there is no {key}" + (f"; there are {', '.join(sorted(known))}." if known else ".")
+
+
+def _flat(text: str) -> str:
+    """The message without what Hydra adds for itself (search path, full_key, object_type, ...)."""
+    text = text.partition("Config search path:")[0]
+    text = text.replace(", set env var HYDRA_FULL_ERROR=1 to see chained exception", "")
+    lines = (line.strip() for line in text.splitlines())
+    return " ".join(line for line in lines if line and not line.startswith(_DETAILS))

@@ -1,0 +1,127 @@
+"""From the composed configuration to the trainings it asks for, each checked before any work."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+
+from cnet_aihw.errors import CnetError
+from cnet_aihw.evaluation.settings import EvaluationSettings, validate_evaluation_settings
+from cnet_aihw.jobs.messages import one_sentence
+from cnet_aihw.training.settings import TrainingSettings, validate_training_settings
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training with all it needs."""
+
+    name: str
+    """What the training is called: in tables, and as the folder of its results."""
+
+    config: DictConfig
+    """The whole configuration, composed for this training."""
+
+    training: TrainingSettings
+    """How it is trained."""
+
+    evaluation: EvaluationSettings
+    """How it is measured."""
+
+
+def recipes_of(config: DictConfig) -> list[Recipe]:
+    """The trainings that a configuration asks for.
+
+    Where ``training.compare`` names several, the configuration is composed anew for each, from the
+    same command line with ``training=NAME`` instead: what an experiment file or the command line
+    says of the values of ``training`` so holds for each of them.
+
+    Args:
+        config: what Hydra composed for the running job.
+
+    Returns:
+        One recipe for each training, in the order named.
+
+    Raises:
+        CnetError: for values that are missing or impossible, and names that stand twice.
+    """
+    names = list(config.training.compare)
+    configs = [_compose_with(name) for name in names] if names else [config]
+    recipes = [_recipe(each) for each in configs]
+    called = [recipe.name for recipe in recipes]
+    for name in called:
+        if called.count(name) > 1:
+            raise CnetError(
+                f"two of the trainings compared are called {name!r}, and their results would fall "
+                "into one folder; give each file of conf/training a name of its own and name it once."
+            )
+    return recipes
+
+
+def command_of_job() -> str:
+    """The command line that makes the results of the running job, whatever their folder."""
+    node = HydraConfig.get()
+    words = ["cnet-aihw"]
+    if node.job.config_name != "config":
+        words += ["--config-name", str(node.job.config_name)]
+    return shlex.join(words + list(node.overrides.task))
+
+
+def _compose_with(training: str) -> DictConfig:
+    node = HydraConfig.get()
+    name, chosen = node.job.config_name, f"training={training}"
+    replaced = ("training", "training.compare")
+    kept = [text for text in node.overrides.task if text.partition("=")[0] not in replaced]
+    try:
+        compares = bool(hydra.compose(name, [chosen]).training.compare)
+        config = hydra.compose(name, [*kept, chosen])
+    except HydraException as error:
+        raise CnetError(one_sentence(error)) from error
+    if compares:
+        raise CnetError(
+            f"training.compare names {training!r}, which itself compares several trainings; "
+            "name single ones."
+        )
+    return config
+
+
+def _recipe(config: DictConfig) -> Recipe:
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise CnetError(f"{missing[0]} has no value; give it one: {missing[0]}=VALUE.")
+    if not config.job.steps:
+        raise CnetError("job.steps is empty; name a step, or choose a file of conf/job.")
+    for name in ("training", "training.lipschitz", "training.variation", "evaluation", "job"):
+        _refuse_added_keys(name, OmegaConf.select(config, name))
+    typed = OmegaConf.to_object(config.training)
+    training = TrainingSettings(
+        **{f.name: getattr(typed, f.name) for f in fields(TrainingSettings)}
+    )
+    evaluation = OmegaConf.to_object(config.evaluation)
+    assert isinstance(evaluation, EvaluationSettings)
+    validate_training_settings(training)
+    validate_evaluation_settings(evaluation)
+    if not re.fullmatch(r"[\w.+=-]*\w[\w.+=-]*", training.name):
+        raise CnetError(
+            f"training.name is {training.name!r}, which also names a folder; give letters, digits, "
+            "and _ - + = . alone."
+        )
+    return Recipe(training.name, config, training, evaluation)
+
+
+def _refuse_added_keys(name: str, node: DictConfig) -> None:
+    """Refuse what ``+key=value`` put beside the typed values: nothing would read it."""
+    kind = OmegaConf.get_type(node)
+    assert kind is not None
+    known = [f.name for f in fields(kind)]
+    for key in node:
+        if key not in known:
+            near = get_close_matches(str(key), known, n=1)
+            hint = f"did you mean {name}.{near[0]}" if near else f"there are {', '.join(known)}"
+            raise CnetError(f"there is no {name}.{key}; {hint}{'?' if near else '.'}")

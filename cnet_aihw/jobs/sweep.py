@@ -1,0 +1,69 @@
+"""One table for a whole sweep, when all its jobs are done."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+
+from cnet_aihw.jobs.table import COLUMNS, render
+from cnet_aihw.records import write_json_atomic
+
+
+class SweepTable(Callback):
+    """Gathers the tables of a sweep's jobs into sweep.json and sweep.txt in the sweep's folder."""
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Hydra calls this after the last job."""
+        folder = Path(config.hydra.sweep.dir)
+        points = [_point(path) for path in sorted(folder.rglob("table.json"))]
+        if not points:
+            return
+        varied = _varied([values for values, _ in points])
+        rows = [
+            {**{name: values.get(name) for name in varied}, **row}
+            for values, table in points
+            for row in table
+        ]
+        _add_recovery(rows, varied)
+        rows.sort(key=lambda row: [_order(row[name]) for name in varied])
+        columns = [*varied, *(name for name in COLUMNS if name not in varied)]
+        text = render(f"sweep over {', '.join(varied)}", rows, columns)
+        write_json_atomic(folder / "sweep.json", {"varied": varied, "rows": rows})
+        (folder / "sweep.txt").write_text(text, encoding="utf-8")
+        print(f"\n{text}\nin {folder}", flush=True)
+
+
+def _point(path: Path) -> tuple[dict[str, str], list[dict[str, Any]]]:
+    """What was said on the command line of one job, and the rows of its table."""
+    said = OmegaConf.load(path.parent / ".hydra" / "overrides.yaml")
+    pairs = (str(override).partition("=") for override in said)
+    return {name.lstrip("+"): value for name, _, value in pairs}, json.loads(path.read_text())[
+        "rows"
+    ]
+
+
+def _varied(said: list[dict[str, str]]) -> list[str]:
+    """The overrides that differ between jobs; which training it was stands in the rows."""
+    names = dict.fromkeys(name for values in said for name in values)
+    return [n for n in names if n != "training" and len({values.get(n) for values in said}) > 1]
+
+
+def _add_recovery(rows: list[dict[str, Any]], varied: list[str]) -> None:
+    """Fill in the recovery where the plain training was a job of its own."""
+    clean = {tuple(r[n] for n in varied): r["clean"] for r in rows if r["training"] == "plain"}
+    for row in rows:
+        reference = clean.get(tuple(row[name] for name in varied))
+        if row["recovery"] is None and reference:
+            row["recovery"] = row["mean"] / reference
+
+
+def _order(value: str | None) -> tuple[int, float, str]:
+    """Numbers by size, before words."""
+    try:
+        return (0, float(value or ""), "")
+    except ValueError:
+        return (1, 0.0, value or "")
