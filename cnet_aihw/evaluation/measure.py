@@ -43,8 +43,7 @@ def measure(
     Raises:
         CnetError: for empty data, labels outside the network's classes or a batch size below 1.
     """
-    device = device_of(model)
-    x, y = (tensor.to(device) for tensor in check_samples(data))
+    x, y = samples_on(device_of(model), data)
     with evaluation_mode(model):
         return pass_over(model, x, y, batch_size)
 
@@ -82,6 +81,20 @@ def check_samples(data: Samples | tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor
             f"There are {len(x)} samples but labels of shape {tuple(y.shape)}; "
             f"give one class number per sample, shape ({len(x)},)."
         )
+    return x, y
+
+
+def samples_on(
+    device: torch.device, data: Samples | tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Inputs and labels on a device, images on a CPU with their channels last in memory.
+
+    Torch's convolutions on a CPU take up to a third less time with that layout.
+    """
+    x, y = (tensor.to(device) for tensor in check_samples(data))
+    if x.dim() == 4 and device.type == "cpu":
+        # A copy into strides of its own: with one channel contiguous() would change nothing.
+        x = torch.empty_like(x, memory_format=torch.channels_last).copy_(x)
     return x, y
 
 

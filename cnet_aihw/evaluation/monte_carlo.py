@@ -18,7 +18,13 @@ from cnet_aihw.evaluation.devices import (
     seed_random_state,
 )
 from cnet_aihw.evaluation.fingerprint import chip_fingerprints
-from cnet_aihw.evaluation.measure import Samples, check_samples, evaluation_mode, pass_over
+from cnet_aihw.evaluation.measure import (
+    Samples,
+    check_samples,
+    evaluation_mode,
+    pass_over,
+    samples_on,
+)
 from cnet_aihw.evaluation.progress import progress_bar
 from cnet_aihw.evaluation.settings import EvaluationSettings, validate_evaluation_settings
 from cnet_aihw.evaluation.settings import times_of as _times_of
@@ -135,7 +141,7 @@ def evaluate_chips(
             forked_random_state(where),
             progress_bar("chips", total, done, progress) as advance,
         ):
-            x, y = (tensor.to(where) for tensor in samples)
+            x, y = samples_on(where, samples)
             seed_random_state(derive_seed(seed, "clean"), where)
             clean = pass_over(model, x, y, batch_size)[1]
             for chip in range(chips):

@@ -1,0 +1,239 @@
+"""Speed of a training step and of a chip, against plain torch and stock aihwkit in one run.
+
+    make bench          (or: python benchmarks/speed.py [--quick] [--output FILE])
+
+All variants of a case take turns, round after round; each ratio is the median over the rounds of
+the ratios within a round: on a machine shared with others seconds mean little, ratios more. One thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import platform
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import aihwkit
+import torch
+from aihwkit.nn.conversion import convert_to_analog as stock_convert_to_analog
+from aihwkit.optim import AnalogSGD
+from aihwkit.simulator.configs import InferenceRPUConfig, TorchInferenceRPUConfig
+from aihwkit.simulator.parameters import IOParameters, MappingParameter, WeightModifierParameter
+from aihwkit.simulator.parameters.enums import WeightModifierType
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cnet_aihw.evaluation import evaluate_chips
+from cnet_aihw.records import read_records, write_json_atomic
+from cnet_aihw.rram import (
+    LogNormalNoiseModel,
+    RRAMRPUConfig,
+    convert_to_analog,
+    trainable_parameters,
+)
+from cnet_aihw.training import LipschitzPenalty, lipschitz_lambda
+from cnet_aihw.zoo import VGG16, LeNet5
+
+SIGMA = 0.5
+Step = Callable[[], float | None]
+"""Does the work once; returns its seconds where it knows better than the clock around it."""
+
+
+def stock_config(cls: type[InferenceRPUConfig], modifier: bool) -> InferenceRPUConfig:
+    """aihwkit at its fastest that computes the same: perfect periphery, one tile, no compensation.
+
+    With ``modifier`` the nearest noise that it can inject in training, 1 + sigma N.
+    """
+    return cls(
+        forward=IOParameters(is_perfect=True, out_bound=0.0),
+        mapping=MappingParameter(max_input_size=0, max_output_size=0),
+        drift_compensation=None,
+        noise_model=LogNormalNoiseModel(SIGMA),
+        modifier=WeightModifierParameter(
+            type=WeightModifierType.MULT_NORMAL if modifier else WeightModifierType.NONE,
+            std_dev=SIGMA,
+            rel_to_actual_wmax=False,
+            assumed_wmax=1.0,
+        ),
+    )
+
+
+def training_step(model: nn.Module, x: Tensor, y: Tensor, penalty: LipschitzPenalty | None) -> Step:
+    """One step of SGD with momentum on one batch."""
+    optimizer = torch.optim.SGD(trainable_parameters(model), lr=1e-4, momentum=0.9)
+    model.train()
+
+    def step() -> None:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        if penalty is not None:
+            loss = loss + 1e-4 * penalty()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def stock_training_step(model: nn.Module, x: Tensor, y: Tensor) -> Step:
+    """The same with aihwkit's optimizer, without which its C++ tile injects nothing."""
+    optimizer = AnalogSGD(model.parameters(), lr=1e-4, momentum=0.9)
+    optimizer.regroup_param_groups(model)
+    model.train()
+
+    def step() -> None:
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+
+    return step
+
+
+def training_variants(digital: nn.Module, x: Tensor, y: Tensor) -> dict[str, Step]:
+    """Name -> one training step."""
+    ours, penalized = (convert_to_analog(digital, RRAMRPUConfig()) for _ in range(2))
+    penalty = LipschitzPenalty(penalized, lipschitz_lambda(LogNormalNoiseModel(SIGMA)))
+    stock = {
+        name: stock_training_step(
+            stock_convert_to_analog(digital, stock_config(cls, modifier=True)), x, y
+        )
+        for name, cls in (
+            ("stock torch tile", TorchInferenceRPUConfig),
+            ("stock C++ tile", InferenceRPUConfig),
+        )
+    }
+    return {
+        "plain torch": training_step(digital, x, y, None),
+        "variation": training_step(ours, x, y, None),
+        "variation + penalty": training_step(penalized, x, y, penalty),
+        **stock,
+    }
+
+
+def chip_variants(digital: nn.Module, x: Tensor, y: Tensor, batch_size: int) -> dict[str, Step]:
+    """Name -> one chip measured (plain torch: one pass over the same data)."""
+    ours = convert_to_analog(digital, RRAMRPUConfig()).eval()
+    digital.eval()
+    seeds = itertools.count()
+
+    def pass_over(model: nn.Module) -> None:
+        with torch.inference_mode():
+            for inputs, labels in zip(x.split(batch_size), y.split(batch_size), strict=True):
+                F.cross_entropy(model(inputs), labels).item()
+
+    def ours_chip() -> float:
+        # The records hold what a chip takes: program, one pass, restore.
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "chips.jsonl"
+            seed = next(seeds)
+            evaluate_chips(ours, (x, y), chips=2, seed=seed, batch_size=batch_size, records=path)
+            return statistics.mean(record["seconds"] for record in read_records(path))
+
+    def stock_chip(model: nn.Module) -> Step:
+        def step() -> None:
+            model.program_analog_weights()
+            pass_over(model)
+
+        return step
+
+    return {
+        "plain torch": lambda: pass_over(digital),
+        "chip": ours_chip,
+        **{
+            name: stock_chip(
+                stock_convert_to_analog(digital, stock_config(cls, modifier=False)).eval()
+            )
+            for name, cls in (
+                ("stock torch tile", TorchInferenceRPUConfig),
+                ("stock C++ tile", InferenceRPUConfig),
+            )
+        },
+    }
+
+
+def race(variants: dict[str, Step], rounds: int) -> dict[str, list[float]]:
+    """Let the variants take turns; seconds of each in each round."""
+    for step in variants.values():
+        step()
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    for _ in range(rounds):
+        for name, step in variants.items():
+            start = time.perf_counter()
+            own = step()
+            seconds[name].append(time.perf_counter() - start if own is None else own)
+    return seconds
+
+
+def ratio(above: list[float], below: list[float]) -> float:
+    """Median over the rounds of the ratio within a round."""
+    return round(statistics.median(a / b for a, b in zip(above, below, strict=True)), 3)
+
+
+def rows(case: str, seconds: dict[str, list[float]], ours: tuple[str, ...]) -> list[dict]:
+    """The rows of one case: each of our variants against plain torch and the faster stock tile."""
+    plain = seconds["plain torch"]
+    stock = {name: ratio(seconds[name], plain) for name in seconds if name.startswith("stock")}
+    fastest = min(stock, key=stock.__getitem__)
+    return [
+        {
+            "case": f"{case}, {name}",
+            "ours_over_plain": ratio(seconds[name], plain),
+            "ours_over_stock": ratio(seconds[name], seconds[fastest]),
+            "stock": fastest,
+            "stock_over_plain": stock,
+            "milliseconds_plain": round(1e3 * statistics.median(plain), 1),
+            "repeats": len(plain),
+        }
+        for name in ours
+    ]
+
+
+def main() -> None:
+    """Run all cases and write the rows."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="few rounds and small inputs")
+    parser.add_argument(
+        "--output", type=Path, default=Path(__file__).parent / "results" / "speed.json"
+    )
+    arguments = parser.parse_args()
+    warnings.filterwarnings("ignore", category=UserWarning)
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    quick = arguments.quick
+    lenet = ("LeNet-5", (1, 28, 28), 256, 2000, 500)
+    vgg = ("VGG16", (3, 32, 32), 8 if quick else 64, 32 if quick else 256, 64)
+    result = []
+    for name, shape, batch, images, batch_size in (lenet, vgg):
+        make = LeNet5 if name == "LeNet-5" else VGG16
+        rounds = (3 if quick else 21) if name == "LeNet-5" else (1 if quick else 5)
+        x, y = torch.randn(batch, *shape), torch.randint(10, (batch,))
+        digital = make(input_shape=shape, classes=10)
+        seconds = race(training_variants(digital, x, y), rounds)
+        result += rows(
+            f"training step, {name}, batch {batch}", seconds, ("variation", "variation + penalty")
+        )
+        x, y = torch.randn(images, *shape), torch.randint(10, (images,))
+        seconds = race(chip_variants(make(input_shape=shape, classes=10), x, y, batch_size), rounds)
+        result += rows(f"one chip, {name}, {images} images", seconds, ("chip",))
+    for row in result:
+        print(json.dumps(row))
+    write_json_atomic(
+        arguments.output,
+        {
+            "command": "python benchmarks/speed.py" + (" --quick" if quick else ""),
+            "threads": 1,
+            "machine": platform.machine(),
+            "torch": torch.__version__,
+            "aihwkit": aihwkit.__version__,
+            "rows": result,
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()
