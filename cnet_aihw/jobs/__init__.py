@@ -1,1 +1,1 @@
-"""The command `cnet-aihw`: what the other rooms do, tied together by Hydra; nothing else knows Hydra."""
+"""The command `cnet-aihw`: ties the other rooms together; the only room that knows Hydra."""

@@ -1,4 +1,4 @@
-"""The command `cnet-aihw`. Heavy libraries are imported by the steps, so that help comes at once."""
+"""The command `cnet-aihw`; heavy libraries are left to the steps, so that help comes at once."""
 
 import os
 import sys

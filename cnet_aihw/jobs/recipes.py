@@ -59,7 +59,7 @@ def recipes_of(config: DictConfig) -> list[Recipe]:
         if called.count(name) > 1:
             raise CnetError(
                 f"two of the trainings compared are called {name!r}, and their results would fall "
-                "into one folder; give each file of conf/training a name of its own and name it once."
+                "into one folder; name each once, and give each file a training.name of its own."
             )
     return recipes
 
@@ -120,8 +120,8 @@ def _refuse_added_keys(name: str, node: DictConfig) -> None:
     kind = OmegaConf.get_type(node)
     assert kind is not None
     known = [f.name for f in fields(kind)]
-    for key in node:
+    for key in map(str, node):
         if key not in known:
-            near = get_close_matches(str(key), known, n=1)
+            near = get_close_matches(key, known, n=1)
             hint = f"did you mean {name}.{near[0]}" if near else f"there are {', '.join(known)}"
             raise CnetError(f"there is no {name}.{key}; {hint}{'?' if near else '.'}")

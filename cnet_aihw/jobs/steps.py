@@ -34,6 +34,7 @@ def train(run: Run) -> None:
 
     settings = [_training_settings(recipe) for recipe in run.recipes]
     models = _analog_networks(run)
+    log.info("network, layer by layer:\n%s", models[0].conversion_report)
     for recipe, setting, model in zip(run.recipes, settings, models, strict=True):
         log.info("training %s", recipe.name)
         result = train_network(
@@ -115,12 +116,10 @@ def _analog_networks(run: Run) -> list[nn.Module]:
     from cnet_aihw.jobs.build import build_analog, make
 
     rpu_configs = [make(recipe.config.rram.rpu_config) for recipe in run.recipes]
-    models = [
+    return [
         build_analog(recipe.config, rpu_config, run.data)
         for recipe, rpu_config in zip(run.recipes, rpu_configs, strict=True)
     ]
-    log.info("network, layer by layer:\n%s", models[0].conversion_report)
-    return models
 
 
 def _left_by_earlier_step(path: Path, step: str, what: str) -> None:

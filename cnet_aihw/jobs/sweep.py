@@ -19,7 +19,7 @@ class SweepTable(Callback):
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Hydra calls this after the last job."""
         folder = Path(config.hydra.sweep.dir)
-        points = [_point(path) for path in sorted(folder.rglob("table.json"))]
+        points = [_point(path) for path in sorted(folder.rglob("table.json"), key=_job_number)]
         if not points:
             return
         varied = _varied([values for values, _ in points])
@@ -29,12 +29,17 @@ class SweepTable(Callback):
             for row in table
         ]
         _add_recovery(rows, varied)
-        rows.sort(key=lambda row: [_order(row[name]) for name in varied])
         columns = [*varied, *(name for name in COLUMNS if name not in varied)]
         text = render(f"sweep over {', '.join(varied)}", rows, columns)
         write_json_atomic(folder / "sweep.json", {"varied": varied, "rows": rows})
         (folder / "sweep.txt").write_text(text, encoding="utf-8")
         print(f"\n{text}\nin {folder}", flush=True)
+
+
+def _job_number(path: Path) -> tuple[int, str]:
+    """Jobs in the order in which the sweep names them."""
+    node = OmegaConf.load(path.parent / ".hydra" / "hydra.yaml")
+    return int(OmegaConf.select(node, "hydra.job.num")), str(path)
 
 
 def _point(path: Path) -> tuple[dict[str, str], list[dict[str, Any]]]:
@@ -59,11 +64,3 @@ def _add_recovery(rows: list[dict[str, Any]], varied: list[str]) -> None:
         reference = clean.get(tuple(row[name] for name in varied))
         if row["recovery"] is None and reference:
             row["recovery"] = row["mean"] / reference
-
-
-def _order(value: str | None) -> tuple[int, float, str]:
-    """Numbers by size, before words."""
-    try:
-        return (0, float(value or ""), "")
-    except ValueError:
-        return (1, 0.0, value or "")
