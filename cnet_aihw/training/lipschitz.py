@@ -16,6 +16,8 @@ from cnet_aihw.rram import analog_layers, derive_seed, nominal_weight
 from cnet_aihw.rram.conversion import match_names
 from cnet_aihw.rram.noise import MultiplicativeNoiseModel
 
+_GRAM_BLOCK = 128  # below it a matrix product is too small to gain from being split
+
 
 class LipschitzPenalty:
     r"""Sum over analog layers of :math:`\|G - \lambda^2 I\|_F^2`, G the Gram matrix of the weights.
@@ -134,7 +136,7 @@ def spectral_norms(
     norms = {}
     for name, layer in analog_layers(model).items():
         matrix = _matrix(layer, (batchnorms or {}).get(name)).double()
-        gram = matrix @ matrix.mT if _is_wide(matrix) else matrix.mT @ matrix
+        gram = _gram(matrix)
         norms[name] = math.sqrt(max(torch.linalg.eigvalsh(gram).max().item(), 0.0))
     return norms
 
@@ -146,7 +148,7 @@ class _GramDistance(torch.autograd.Function):
     def forward(ctx: Any, weight: Tensor, lambda_: float) -> Tensor:
         with torch.autocast(weight.device.type, enabled=False):
             matrix = weight.float() if weight.dtype in (torch.half, torch.bfloat16) else weight
-            gram = matrix @ matrix.mT if _is_wide(matrix) else matrix.mT @ matrix
+            gram = _gram(matrix)
             gram.diagonal(dim1=-2, dim2=-1).sub_(lambda_**2)
             ctx.save_for_backward(matrix, gram)
             ctx.dtype = weight.dtype
@@ -160,6 +162,28 @@ class _GramDistance(torch.autograd.Function):
             scaled = excess * (4 * grad)
             product = scaled @ matrix if _is_wide(matrix) else matrix @ scaled
             return product.to(ctx.dtype), None
+
+
+def _gram(matrix: Tensor) -> Tensor:
+    """Gram matrix of the smaller side, [..., n, n]."""
+    rows = matrix if _is_wide(matrix) else matrix.mT
+    if rows.dim() > 2:  # a grouped convolution: small blocks
+        return rows @ rows.mT
+    gram = rows.new_empty(len(rows), len(rows))
+    _fill_gram(rows, gram)
+    return gram
+
+
+def _fill_gram(rows: Tensor, gram: Tensor) -> None:
+    """Write rows @ rows.T, [n, n]; being symmetric, it needs little more than half the products."""
+    if len(rows) <= _GRAM_BLOCK:
+        torch.mm(rows, rows.mT, out=gram)
+        return
+    half = len(rows) // 2
+    _fill_gram(rows[:half], gram[:half, :half])
+    _fill_gram(rows[half:], gram[half:, half:])
+    torch.mm(rows[:half], rows[half:].mT, out=gram[:half, half:])
+    gram[half:, :half] = gram[:half, half:].mT
 
 
 def _is_wide(matrix: Tensor) -> bool:

@@ -29,6 +29,7 @@ from cnet_aihw.training.lipschitz import _GramDistance
 
 LAYERS = {
     "tall": lambda: nn.Linear(5, 9),
+    "large": lambda: nn.Linear(333, 301),
     "wide": lambda: nn.Linear(9, 5),
     "square": lambda: nn.Linear(6, 6),
     "conv": lambda: nn.Conv2d(3, 4, 3),
@@ -75,7 +76,8 @@ def test_value_and_gradient_are_those_of_the_definition(kind: str, omega: float)
     torch.optim.SGD(trainable_parameters(model), lr=0.01).step()
     torch.optim.SGD(digital.parameters(), lr=0.01).step()
     (layer,) = analog_layers(model).values()
-    torch.testing.assert_close(nominal_weight(layer), digital.weight.detach().flatten(1))
+    weight = digital.weight.detach().flatten(1)
+    torch.testing.assert_close(nominal_weight(layer).detach(), weight, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("shape", [(3, 7), (7, 3), (4, 4), (2, 3, 5), (2, 5, 3)])
@@ -133,7 +135,7 @@ def test_mistakes() -> None:
         LipschitzPenalty(model, 1.0, batchnorms={"0": batchnorm})
 
 
-@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("kind", [kind for kind in LAYERS if kind != "large"])
 def test_a_fitted_layer_reaches_lambda(kind: str) -> None:
     """Under the penalty alone all singular values (of the smaller side) go to lambda."""
     torch.manual_seed(0)
