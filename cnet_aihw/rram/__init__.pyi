@@ -34,3 +34,4 @@ from .state import digital_state_dict as digital_state_dict
 from .state import load_snapshot as load_snapshot
 from .state import snapshot as snapshot
 from .state import trainable_parameters as trainable_parameters
+from .wrapping import LayerWrapper as LayerWrapper

@@ -23,6 +23,7 @@ from cnet_aihw.errors import CnetError
 from cnet_aihw.rram.checks import find_traps
 from cnet_aihw.rram.configs import RRAMRPUConfig
 from cnet_aihw.rram.layers import RRAMConv1d, RRAMConv2d, RRAMLinear
+from cnet_aihw.rram.wrapping import LayerWrapper, without_wrappers
 
 CONVERSION_MAP: dict[type[nn.Module], type] = {
     nn.Linear: RRAMLinear,
@@ -236,14 +237,19 @@ def convert_to_digital(model: nn.Module, inplace: bool = False) -> nn.Module:
 def analog_layers(model: nn.Module) -> dict[str, AnalogLayerBase]:
     """Return the analog layers, name -> layer, in the order of registration; a shared layer once.
 
+    A wrapped layer has the wrapper's name; one that its wrapper computes digitally is none.
+
     Raises:
         CnetError: if there is none.
     """
     layers = {
-        name: module
+        without_wrappers(model, name): module
         for name, module in model.named_modules()
         if isinstance(module, AnalogLayerBase) and not module.IS_CONTAINER
     }
+    for name, module in model.named_modules():
+        if isinstance(module, LayerWrapper) and not module.on_crossbar:
+            layers.pop(name, None)
     if not layers:
         raise CnetError(
             f"{type(model).__name__} has no analog layer; convert it first: "

@@ -42,6 +42,14 @@ class _FastLayer(AnalogLayerBase):
         """Return the wanted weights, [out, in / groups * kernel], differentiable."""
         return self._joined([tile.nominal_weight() for tile in self.tiles()])
 
+    def digital_forward(self, x_input: Tensor) -> Tensor:
+        """Compute as a digital layer: with the wanted weights and perfect periphery."""
+        return self._compute(x_input, self.nominal_weight())
+
+    def _compute(self, x_input: Tensor, weight: Tensor) -> Tensor:
+        """Compute with torch's kernel on a weight matrix, [out, in / groups * kernel]."""
+        raise NotImplementedError
+
     def _torch_weight(self) -> Tensor | None:
         """Return the weights of this forward, or None where the periphery is not perfect."""
         tiles = self.tiles()
@@ -89,6 +97,9 @@ class RRAMLinear(_FastLayer, AnalogLinear):
         weight = self._torch_weight()
         if weight is None:
             return super().forward(x_input)
+        return self._compute(x_input, weight)
+
+    def _compute(self, x_input: Tensor, weight: Tensor) -> Tensor:
         return F.linear(x_input, weight, self.analog_module.bias)
 
 
@@ -151,6 +162,9 @@ class _RRAMConvNd(_FastLayer, _AnalogConvNd):
         weight = self._torch_weight()
         if weight is None:
             return self._periphery_forward(x_input)
+        return self._compute(x_input, weight)
+
+    def _compute(self, x_input: Tensor, weight: Tensor) -> Tensor:
         padding = self.padding
         if self.padding_mode != "zeros":
             x_input = F.pad(x_input, self._reversed_padding_repeated_twice, mode=self.padding_mode)

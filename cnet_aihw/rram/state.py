@@ -12,6 +12,7 @@ from torch.nn import Parameter
 from cnet_aihw.errors import CnetError
 from cnet_aihw.rram.chips import is_programmed
 from cnet_aihw.rram.conversion import analog_layers, convert_to_digital
+from cnet_aihw.rram.wrapping import without_wrappers
 
 
 def snapshot(model: nn.Module) -> dict[str, Tensor]:
@@ -105,7 +106,7 @@ def _named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
             continue
         if not isinstance(tensor, Parameter) and name not in persistent:
             continue
-        yield _plain_name(name), tensor
+        yield _plain_name(without_wrappers(model, name)), tensor
 
 
 def _plain_name(name: str) -> str:
