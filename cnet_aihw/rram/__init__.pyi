@@ -4,6 +4,7 @@ from .chips import effective_weights as effective_weights
 from .chips import freeze_analog as freeze_analog
 from .chips import get_variation as get_variation
 from .chips import is_programmed as is_programmed
+from .chips import nominal_inside as nominal_inside
 from .chips import nominal_weight as nominal_weight
 from .chips import program as program
 from .chips import programmed as programmed

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import fields, replace
+from difflib import get_close_matches
 from typing import Any
 
 import torch
@@ -28,26 +29,36 @@ def program(
     seed: int,
     noise_model: BaseNoiseModel | None = None,
     t_inference: float | None = None,
+    layers: Collection[str] | None = None,
 ) -> None:
     """Program one chip: the analog weights become one sample of the noise model.
 
     The same seed gives the same chip, on every device, whatever was drawn before; each layer's part
     depends on the seed and the layer's name alone. torch's random state is left as it was.
-    Programming again starts from the nominal weights. On failure the nominal weights are back.
+    Programming again starts from the nominal weights, in all layers. On failure the nominal weights
+    are back.
 
     Args:
         model: an analog network; also one of stock aihwkit's inference tiles.
         seed: the chip's seed.
         noise_model: another noise model for this chip only; the configuration's by default.
         t_inference: seconds since programming, for noise models that drift; None: just programmed.
+        layers: names of the analog layers that vary, as :func:`analog_layers` gives them; the
+            others keep their nominal weights. None: all vary.
 
     Raises:
-        CnetError: if the model has no analog layer, or its tiles cannot be programmed.
+        CnetError: if the model has no analog layer or none of such a name, or its tiles cannot be
+            programmed.
     """
-    tiles = list(_named_tiles(model))
-    for name, tile in tiles:
-        _check_programmable(name, tile)
+    _check_names(model, layers)
+    tiles = []
+    for name, tile in _named_tiles(model):
+        if layers is None or name.rpartition("/")[0] in layers:
+            _check_programmable(name, tile)
+            tiles.append((name, tile))
     try:
+        if layers is not None:
+            restore(model)
         with chip_scope(seed):
             for name, tile in tiles:
                 with seeded_rng(derive_seed(seed, name)):
@@ -82,6 +93,7 @@ def programmed(
     seed: int,
     noise_model: BaseNoiseModel | None = None,
     t_inference: float | None = None,
+    layers: Collection[str] | None = None,
 ) -> Iterator[nn.Module]:
     """Program one chip inside the block; afterwards, also after an exception, restore.
 
@@ -90,15 +102,43 @@ def programmed(
         seed: the chip's seed.
         noise_model: as in :func:`program`.
         t_inference: as in :func:`program`.
+        layers: as in :func:`program`.
 
     Yields:
         The model.
     """
-    program(model, seed, noise_model, t_inference)
+    program(model, seed, noise_model, t_inference, layers)
     try:
         yield model
     finally:
         restore(model)
+
+
+@contextmanager
+def nominal_inside(model: nn.Module) -> Iterator[nn.Module]:
+    """Put the nominal weights in inside the block, and the same chip back after it, bit for bit.
+
+    Args:
+        model: an analog network, programmed or not.
+
+    Yields:
+        The model.
+    """
+    chip = [
+        (tile, tile.tile.get_weights(), tile.alpha)
+        for _, tile in _named_tiles(model)
+        if isinstance(tile, InferenceTileWithPeriphery)
+        and tile.reference_combined_weights is not None
+    ]
+    try:
+        for tile, _, alpha in chip:
+            tile.tile.set_weights(tile.reference_combined_weights)
+            tile.alpha = torch.ones_like(alpha)
+        yield model
+    finally:
+        for tile, weights, alpha in chip:
+            tile.tile.set_weights(weights)
+            tile.alpha = alpha
 
 
 def is_programmed(model: nn.Module) -> bool:
@@ -227,6 +267,19 @@ def _rram_tiles(model: nn.Module) -> Iterator[tuple[str, RRAMInferenceTile]]:
                 "cannot be injected; convert the model with an RRAMRPUConfig."
             )
         yield name, tile
+
+
+def _check_names(model: nn.Module, names: Collection[str] | None) -> None:
+    if isinstance(names, str):
+        raise CnetError(f"layers is the text {names!r}; give a list of names: [{names!r}].")
+    known = list(analog_layers(model))
+    for name in names or ():
+        if name not in known:
+            near = get_close_matches(name, known, n=3, cutoff=0.0)
+            raise CnetError(
+                f"layers has {name!r}, which is no analog layer of the model; nearest: "
+                f"{', '.join(map(repr, near))}."
+            )
 
 
 def _check_programmable(name: str, tile: Any) -> None:

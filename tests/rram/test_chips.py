@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from aihwkit.inference import PCMLikeNoiseModel, ReRamWan2022NoiseModel
+from aihwkit.inference import GlobalDriftCompensation, PCMLikeNoiseModel, ReRamWan2022NoiseModel
 from aihwkit.simulator.configs import (
     InferenceRPUConfig,
     SingleRPUConfig,
@@ -22,6 +22,7 @@ from cnet_aihw.rram import (
     freeze_analog,
     get_variation,
     is_programmed,
+    nominal_inside,
     program,
     programmed,
     resample_variation,
@@ -58,6 +59,59 @@ def test_a_seed_is_a_chip_whatever_was_drawn_before(analog):
 def test_a_layers_part_of_a_chip_depends_on_its_name_alone(conv_net, analog):
     fewer = convert_to_analog(conv_net, RRAMRPUConfig(), exclude=["first", "again"])
     assert torch.equal(chip(fewer, 5)["fc"], chip(analog, 5)["fc"])
+
+
+def test_named_layers_get_their_part_of_the_chip_and_the_others_stay_nominal(analog):
+    nominal, whole = effective_weights(analog), chip(analog, 5)
+    part = chip(analog, 5, layers=["grouped", "fc"])
+    for name in nominal:
+        assert torch.equal(part[name], (whole if name in ("grouped", "fc") else nominal)[name])
+    assert same(chip(analog, 5, layers=[]), nominal)
+    program(analog, 5)
+    program(analog, 6, layers=("fc",))  # again from the nominal weights, in all layers
+    assert is_programmed(analog)
+    assert torch.equal(effective_weights(analog)["first"], nominal["first"])
+    restore(analog)
+    assert not is_programmed(analog) and same(effective_weights(analog), nominal)
+
+
+def test_unknown_layers_are_refused_with_the_nearest_names(analog):
+    with pytest.raises(CnetError, match=r"has 'gruoped', which .* nearest: 'grouped'"):
+        program(analog, 1, layers=["fc", "gruoped"])
+    with pytest.raises(CnetError, match=r"layers is the text 'fc'; .*\['fc'\]"):
+        program(analog, 1, layers="fc")
+    assert not is_programmed(analog)
+
+
+@pytest.mark.parametrize("programmed_first", [True, False])
+def test_nominal_weights_inside_a_block_and_the_same_chip_after_it(
+    analog, images, programmed_first
+):
+    nominal, output = effective_weights(analog), analog(images)
+    if programmed_first:
+        program(analog, 3, layers=["first", "fc"])
+    weights = effective_weights(analog)
+    with pytest.raises(KeyboardInterrupt), nominal_inside(analog):
+        assert torch.equal(analog(images), output)
+        raise KeyboardInterrupt
+    assert same(effective_weights(analog), weights) and is_programmed(analog) is programmed_first
+    program(analog, 4)
+    restore(analog)
+    assert same(effective_weights(analog), nominal)
+
+
+def test_drift_compensation_is_off_inside_nominal_and_back_after_it():
+    config = RRAMRPUConfig(noise_model=PCMLikeNoiseModel())
+    config.drift_compensation = GlobalDriftCompensation()
+    with pytest.warns(UserWarning, match="drift_compensation"):
+        model = convert_to_analog(nn.Sequential(nn.Linear(6, 4)), config).eval()
+    images = torch.randn(5, 6, generator=torch.Generator().manual_seed(1))
+    output = model(images)
+    with programmed(model, 2, t_inference=1e6):
+        drifted = model(images)
+        with nominal_inside(model):
+            assert torch.equal(model(images), output)
+        assert torch.equal(model(images), drifted)
 
 
 def test_programming_again_starts_from_the_nominal_weights(analog):
