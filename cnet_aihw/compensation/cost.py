@@ -1,0 +1,212 @@
+"""What a network and a compensation cost: weights and multiply-accumulates (MACs)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+from cnet_aihw.compensation.placement import Placement
+from cnet_aihw.compensation.shapes import LayerShape, filters, layer_shape
+from cnet_aihw.compensation.variants import CompensationVariant
+from cnet_aihw.compensation.wrapping import compensation_disabled, compensation_parameters
+from cnet_aihw.errors import CnetError
+from cnet_aihw.evaluation.measure import evaluation_mode
+from cnet_aihw.rram import analog_layers, count_weights
+from cnet_aihw.rram.wrapping import without_wrappers
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """One linear layer or convolution."""
+
+    name: str
+    """Name in the model."""
+
+    shape: LayerShape
+    """Channels and dimensions."""
+
+    weights: int
+    """Weights and biases."""
+
+    positions: int
+    """Outputs per channel and sample, summed over all calls: H * W of a 2d convolution."""
+
+    macs: int
+    """Multiply-accumulates per sample, over all calls."""
+
+    analog: bool
+    """Whether it is on a crossbar."""
+
+
+@dataclass(frozen=True)
+class NetworkCost:
+    """A network without compensation."""
+
+    layers: dict[str, LayerCost]
+    """Linear layers and convolutions in order of execution."""
+
+    weights: int
+    """All weights and biases, BatchNorm included."""
+
+    macs: int
+    """Multiply-accumulates of linear layers and convolutions per sample."""
+
+
+@dataclass(frozen=True)
+class CompensationCost:
+    """What a placement adds."""
+
+    weights: dict[str, int]
+    """Digital weights by layer, biases included."""
+
+    macs: dict[str, int]
+    """Digital multiply-accumulates per sample by layer."""
+
+    overhead_weights: float
+    """All weights added / weights of the network."""
+
+    overhead_macs: float
+    """All multiply-accumulates added / those of the network."""
+
+
+def network_cost(model: nn.Module, example: Tensor) -> NetworkCost:
+    """Count weights and MACs of a model without its compensation.
+
+    Args:
+        model: converted model (or a digital one: then no layer is analog).
+        example: one or more inputs, [N, ...].
+
+    Returns:
+        Its costs per sample.
+    """
+    layers = {
+        without_wrappers(model, name): module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear | _ConvNd) and ".compensation." not in f".{name}."
+    }
+    positions: dict[str, int] = {}
+
+    def count(name: str, dims: int) -> Any:
+        def hook(_: nn.Module, __: Any, y: Tensor) -> None:
+            per_channel = y.shape[2:].numel() if dims else y[0, ..., 0].numel()
+            positions[name] = positions.get(name, 0) + per_channel
+
+        return hook
+
+    shapes = {n: layer_shape(m) for n, m in layers.items() if _countable(m)}
+    handles = [layers[n].register_forward_hook(count(n, s.dims)) for n, s in shapes.items()]
+    try:
+        with torch.no_grad(), evaluation_mode(model), compensation_disabled(model):
+            model(example)
+            analog = set(_analog_names(model))
+    finally:
+        for handle in handles:
+            handle.remove()
+    costs = {}
+    for name, places in positions.items():
+        layer, shape = layers[name], shapes[name]
+        taps = math.prod(layer.kernel_size) if isinstance(layer, _ConvNd) else 1
+        groups = layer.groups if isinstance(layer, _ConvNd) else 1
+        matrix = shape.out_channels * (shape.in_channels // groups) * taps
+        weights = count_weights(layer)
+        costs[name] = LayerCost(name, shape, weights, places, matrix * places, name in analog)
+    added = sum(p.numel() for p in compensation_parameters(model).values())
+    total = sum(cost.macs for cost in costs.values())
+    return NetworkCost(costs, count_weights(model) - added, total)
+
+
+def compensation_cost(
+    network: NetworkCost, placement: Placement, variant: CompensationVariant
+) -> CompensationCost:
+    """Count what a placement adds, from shapes alone: nothing is built or run.
+
+    Args:
+        network: costs of the network.
+        placement: layer -> ratio, or ``"digital"``, which costs the layer itself.
+        variant: how generators and compensators are built.
+
+    Raises:
+        CnetError: if the placement names a layer that the network does not run.
+    """
+    weights, macs = {}, {}
+    for name, ratio in placement.items():
+        if name not in network.layers:
+            raise CnetError(
+                f"the placement names {name!r}, which the network does not run; it runs "
+                f"{', '.join(network.layers)}."
+            )
+        layer = network.layers[name]
+        if isinstance(ratio, str):
+            weights[name], macs[name] = layer.weights, layer.macs
+            continue
+        m, c = filters(layer.shape, ratio), layer.shape.out_channels
+        taps = variant.kernel_size**layer.shape.dims
+        generator = layer.shape.channels_read(variant) * taps * m
+        compensator = ((c + m) if variant.form == "full" else m) * c
+        weights[name] = generator + m + compensator + c if m else 0
+        macs[name] = (generator + compensator) * layer.positions if m else 0
+    return CompensationCost(
+        weights,
+        macs,
+        sum(weights.values()) / network.weights,
+        sum(macs.values()) / network.macs,
+    )
+
+
+def uniform_placement(
+    network: NetworkCost,
+    layers: Sequence[str],
+    limit: float,
+    variant: CompensationVariant,
+    max_ratio: float = 1.0,
+) -> Placement:
+    """Give layers one common ratio, the largest that keeps the overhead in weights within a limit.
+
+    Where even one filter per layer costs too much, the last layers are left out, one after another.
+
+    Args:
+        network: costs of the network.
+        layers: the layers, the most important first.
+        limit: largest overhead in weights, such as 0.05.
+        variant: how generators and compensators are built.
+        max_ratio: largest ratio to take.
+
+    Raises:
+        CnetError: if no layer is given, or not even the first with one filter stays within the
+            limit.
+    """
+    if not layers:
+        raise CnetError("there is no layer to compensate; name layers, or choose more candidates.")
+    unknown = [name for name in layers if name not in network.layers]
+    if unknown:
+        raise CnetError(f"the network does not run {unknown[0]!r}.")
+    for count in range(len(layers), 0, -1):
+        chosen = layers[:count]
+        widths = {network.layers[name].shape.out_channels for name in chosen}
+        ratios = sorted({k / c for c in widths for k in range(1, c + 1)}, reverse=True)
+        for ratio in (r for r in ratios if r <= max_ratio):
+            placement = Placement(dict.fromkeys(chosen, ratio))
+            if compensation_cost(network, placement, variant).overhead_weights <= limit:
+                return placement
+    least = compensation_cost(network, Placement({layers[0]: 1e-9}), variant).overhead_weights
+    raise CnetError(
+        f"the overhead limit {limit:.4g} allows no compensation: one filter at {layers[0]!r} "
+        f"costs {least:.4g} of the network's weights; raise the limit or take another variant."
+    )
+
+
+def _countable(module: nn.Module) -> bool:
+    return not isinstance(module, _ConvNd) or len(module.kernel_size) <= 2
+
+
+def _analog_names(model: nn.Module) -> list[str]:
+    try:
+        return list(analog_layers(model))
+    except CnetError:
+        return []

@@ -1,0 +1,134 @@
+"""Placements: which layer gets how much compensation; parsed, checked and written."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+
+import yaml
+from torch import nn
+
+from cnet_aihw.compensation.shapes import layer_shape
+from cnet_aihw.errors import CnetError
+from cnet_aihw.rram import RRAMConv1d, RRAMConv2d, RRAMLinear, analog_layers
+
+DIGITAL = "digital"
+"""In place of a ratio: the layer leaves the crossbar and costs all its weights."""
+
+
+class Placement(Mapping[str, float | str]):
+    """Layer name -> ratio in [0, 1], or ``"digital"``; immutable, in the order given.
+
+    Args:
+        layers: the mapping; a ratio of 0 means no compensation there.
+
+    Raises:
+        CnetError: if a value is neither a ratio in [0, 1] nor ``"digital"``.
+    """
+
+    def __init__(self, layers: Mapping[str, float | str]) -> None:
+        for name, value in layers.items():
+            if not isinstance(name, str):
+                raise CnetError(f"a placement names layers by text, not by {name!r}.")
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if value != DIGITAL and not (
+                number and math.isfinite(float(value)) and 0.0 <= float(value) <= 1.0
+            ):
+                raise CnetError(
+                    f"the placement gives {name!r} the ratio {value!r}; give a number in [0, 1], "
+                    f"or {DIGITAL!r}."
+                )
+        self._layers = {n: DIGITAL if isinstance(v, str) else float(v) for n, v in layers.items()}
+
+    @classmethod
+    def parse(cls, text: str) -> Placement:
+        """Read YAML or JSON text, such as ``{conv1: 0.5, fc1: digital}``.
+
+        Raises:
+            CnetError: if it is no mapping of names to ratios.
+        """
+        try:
+            layers = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise CnetError(
+                f"the placement {text!r} is neither YAML nor JSON ({str(error).splitlines()[0]}); "
+                "write it like {conv1: 0.5, fc1: digital}."
+            ) from error
+        if not isinstance(layers, dict):
+            raise CnetError(
+                f"the placement {text!r} is no mapping; write it like {{conv1: 0.5, fc1: digital}}."
+            )
+        return cls(layers)
+
+    @classmethod
+    def read(cls, path: str | Path) -> Placement:
+        """Read a YAML or JSON file.
+
+        Raises:
+            CnetError: if it is missing or holds no placement.
+        """
+        try:
+            return cls.parse(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise CnetError(
+                f"the placement file {path} cannot be read ({error.strerror})."
+            ) from error
+
+    def to_json(self) -> str:
+        """Write as one line of JSON."""
+        return json.dumps(self._layers)
+
+    def to_yaml(self) -> str:
+        """Write as YAML, one line a layer."""
+        return str(yaml.safe_dump(self._layers, sort_keys=False))
+
+    def __getitem__(self, name: str) -> float | str:
+        return self._layers[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._layers)
+
+    def __len__(self) -> int:
+        return len(self._layers)
+
+    def __repr__(self) -> str:
+        return f"Placement({self._layers})"
+
+    def __hash__(self) -> int:
+        return hash(tuple(sorted((n, str(v)) for n, v in self._layers.items())))
+
+
+def check_placement(placement: Placement, model: nn.Module) -> None:
+    """Check that every layer named can take what it is given.
+
+    Raises:
+        CnetError: if a layer is unknown (with the nearest names), not analog, the whole model, or
+            of a kind that cannot be compensated.
+    """
+    analog = analog_layers(model)
+    for name in placement:
+        if name in analog:
+            if name == "":
+                raise CnetError(
+                    "the model itself is the layer to compensate; put it into torch.nn.Sequential."
+                )
+            if not isinstance(analog[name], RRAMLinear | RRAMConv1d | RRAMConv2d):
+                raise CnetError(
+                    f"layer {name!r} is a {type(analog[name]).__name__}; compensation goes to "
+                    "RRAM layers, so convert the model with an RRAMRPUConfig."
+                )
+            layer_shape(analog[name])
+            continue
+        near = ", ".join(map(repr, get_close_matches(name, analog, n=3, cutoff=0.0)))
+        modules = dict(model.named_modules(remove_duplicate=False))
+        if name in modules:
+            raise CnetError(
+                f"the placement names {name!r}, a {type(modules[name]).__name__} that is not "
+                f"analog; the nearest analog layers are {near}."
+            )
+        raise CnetError(
+            f"the placement names {name!r}, which the model does not have; nearest: {near}."
+        )

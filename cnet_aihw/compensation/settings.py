@@ -1,0 +1,78 @@
+"""Settings of a fit, readable without torch; they can be a structured configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from cnet_aihw.errors import CnetError
+from cnet_aihw.training.settings import (
+    TrainingSettings,
+    VariationSettings,
+    validate_training_settings,
+)
+
+BATCHNORMS = ("frozen", "per_chip")
+
+
+@dataclass
+class FitSettings(TrainingSettings):
+    """How compensation is fitted: a training with other defaults, and what a fit alone has."""
+
+    name: str = "compensation"
+    """What the fit is called in records and tables."""
+
+    epochs: int = 3
+    """Passes over the training part."""
+
+    optimizer: str = "adam"
+    """"sgd", "adam" or "adamw"; the paper, as we read it, names Adam."""
+
+    lr: float = 2e-3
+    """Largest learning rate."""
+
+    weight_decay: float = 0.0
+    """Weight decay on the compensation."""
+
+    select: str = "last"
+    """Which epoch's compensation is the result: "chips", "clean" or "last"."""
+
+    variation: VariationSettings = field(
+        default_factory=lambda: VariationSettings(enabled=True, steps_per_chip=1)
+    )
+    """A fresh chip each step, as in the paper as we read it; steps_per_chip holds it longer."""
+
+    batchnorm: str = "frozen"
+    """What BatchNorm uses in the fit: its own statistics ("frozen"), or those of the batch on each
+    chip ("per_chip"; measure with BatchNormReestimation then). Its own are never changed."""
+
+    distillation: float = 0.0
+    """Share of the loss that is the divergence from the clean network's outputs, in [0, 1]."""
+
+    temperature: float = 2.0
+    """Temperature of those outputs, above 0."""
+
+    def __post_init__(self) -> None:
+        """Follow the BatchNorm policy."""
+        self.freeze_batchnorm = self.batchnorm == "frozen"
+
+
+def validate_fit_settings(settings: FitSettings) -> None:
+    """Check all values.
+
+    Raises:
+        CnetError: names the field, its value and what is allowed.
+    """
+    validate_training_settings(settings)
+    if settings.batchnorm not in BATCHNORMS:
+        raise CnetError(f"fit.batchnorm is {settings.batchnorm!r}; give frozen or per_chip.")
+    if not 0.0 <= settings.distillation <= 1.0:
+        raise CnetError(f"fit.distillation is {settings.distillation}; give a share in [0, 1].")
+    if not settings.temperature > 0.0:
+        raise CnetError(f"fit.temperature is {settings.temperature}; give a number above 0.")
+    if settings.lipschitz.enabled:
+        raise CnetError(
+            "fit.lipschitz.enabled is true, but a fit leaves the analog weights as they are; "
+            "switch it off, or use the penalty in training."
+        )
+    if not settings.variation.enabled:
+        raise CnetError("fit.variation.enabled is false; a fit needs chips, so switch it on.")
