@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BEST = "best.safetensors"
-RESULT = "result.json"
+MEASURED = "chips.json"
 
 
 def train(run: Run) -> None:
@@ -81,14 +81,14 @@ def evaluate(run: Run) -> None:
         by_time = list(measured.values()) if isinstance(measured, dict) else [measured]
         log.info("chips %s: mean accuracy %.4f", recipe.name, by_time[0].mean)
         records = [statistics.as_record() for statistics in by_time]
-        write_json_atomic(folder / RESULT, {**_origin(run, recipe), "statistics": records})
+        write_json_atomic(folder / MEASURED, {**_origin(run, recipe), "statistics": records})
 
 
 def table(run: Run) -> None:
     """Put the results of all recipes into one table: table.json, table.txt and on the screen."""
     results = []
     for recipe in run.recipes:
-        path = run.folder_of(recipe) / RESULT
+        path = run.folder_of(recipe) / MEASURED
         _left_by_earlier_step(path, "evaluate", "measurements on chips")
         results.append(json.loads(path.read_text(encoding="utf-8")))
     rows = rows_of(results)

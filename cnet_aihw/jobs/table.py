@@ -20,7 +20,7 @@ def rows_of(results: Sequence[Mapping[str, Any]], plain: str = "plain") -> list[
     """The rows of a table; fractions stay in [0, 1].
 
     Args:
-        results: what each result.json holds.
+        results: what each chips.json holds.
         plain: the training to whose clean accuracy the recovery is relative.
 
     Returns:
