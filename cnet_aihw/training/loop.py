@@ -26,7 +26,7 @@ from cnet_aihw.training.lipschitz import lipschitz_lambda
 from cnet_aihw.training.result import TrainingResult
 from cnet_aihw.training.run import BEST, CHECKPOINT, Run
 from cnet_aihw.training.settings import TrainingSettings, validate_training_settings
-from cnet_aihw.training.variation import has_analog_layers
+from cnet_aihw.training.variation import has_analog_layers, try_variation
 
 Objective = Callable[[Tensor, Tensor, Tensor], Tensor]
 """A loss in place of the cross entropy: (logits [N, classes], labels [N], inputs) -> scalar."""
@@ -80,6 +80,9 @@ def train(
     _check(model, data, settings, analog)
     identity = describe_run(model, data, settings, where, objective, analog)
     weights = tensors_fingerprint(snapshot(model))
+    try_variation(model, settings)
+    if folder.is_file():
+        raise CnetError(f"folder is {folder}, which is a file; give a folder for the run.")
     begun = (folder / _RUN).exists()
     if begun:
         stored = read_json(folder / _RUN)
@@ -132,6 +135,8 @@ def _check(model: nn.Module, data: TrainingData, settings: TrainingSettings, ana
             f"training.{wants[0]}.enabled is true but the model has no analog layer; "
             "convert it with convert_to_analog first, or switch that off."
         )
+    for layer in analog_layers(model).values() if analog else ():
+        nominal_weight(layer)  # says to convert with an RRAMRPUConfig, where it is another's layer
     if analog and is_programmed(model):
         raise CnetError(
             "The model has a chip programmed, whose weights would be trained in place of the "

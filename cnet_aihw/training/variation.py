@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from aihwkit.nn.modules.base import AnalogLayerBase
 from torch import Tensor, nn
 
+from cnet_aihw.evaluation.devices import device_of, forked_random_state
 from cnet_aihw.rram import (
     analog_layers,
     derive_seed,
@@ -41,6 +42,23 @@ def training_variation(model: nn.Module, settings: TrainingSettings) -> Iterator
     finally:
         for config, own_variation, own_noise_model in own:
             config.variation, config.noise_model = own_variation, own_noise_model
+
+
+def try_variation(model: nn.Module, settings: TrainingSettings) -> None:
+    """Draw the variation of one step, so that what cannot work says so before anything is written.
+
+    Raises:
+        CnetError: if the noise model cannot be injected as the settings say.
+    """
+    if not settings.variation.enabled:
+        return
+    with training_variation(model, settings), forked_random_state(device_of(model)):
+        if settings.variation.steps_per_chip:
+            hold_chip(model, settings, 0)
+        for tile in _tiles(model).values():
+            tile.tile.set_config(tile.rpu_config)
+            tile.tile.mvm_weight(is_test=False)
+    let_chip_go(model)
 
 
 def hold_chip(model: nn.Module, settings: TrainingSettings, step: int) -> None:

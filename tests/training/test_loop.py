@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from aihwkit.inference import ReRamWan2022NoiseModel
+from aihwkit.nn.conversion import convert_to_analog as aihwkit_convert_to_analog
+from aihwkit.simulator.configs import TorchInferenceRPUConfig
 from torch import Tensor, nn
 
 from cnet_aihw.errors import CnetError
@@ -75,18 +78,22 @@ def by_hand(
             optimizer.step()
 
 
-@pytest.mark.parametrize("analog", [False, True])
+SMOOTHED = {"label_smoothing": 0.1, "grad_clip": 0.5, "schedule": "onecycle"}
+
+
 @pytest.mark.parametrize(
-    "changes",
-    [{}, {"label_smoothing": 0.1, "grad_clip": 0.5, "schedule": "onecycle"}, {"penalty": True}],
+    ("analog", "changes", "penalty"),
+    [
+        (False, {}, False),
+        (True, {}, False),
+        (False, SMOOTHED, False),
+        (True, SMOOTHED, False),
+        (True, {}, True),
+    ],
 )
 def test_training_is_plain_torch_training(
-    data: Data, tmp_path: Path, analog: bool, changes: dict
+    data: Data, tmp_path: Path, analog: bool, changes: dict, penalty: bool
 ) -> None:
-    changes = dict(changes)
-    penalty = changes.pop("penalty", False)
-    if penalty and not analog:
-        pytest.skip("the penalty acts on analog layers")
     settings = replace(PLAIN, select="last", **changes)
     lambda_ = None
     if penalty:
@@ -360,6 +367,10 @@ def frozen(model: nn.Module) -> nn.Module:
     return model
 
 
+def stock_network() -> nn.Module:
+    return aihwkit_convert_to_analog(digital_network(), TorchInferenceRPUConfig())
+
+
 def programmed(model: nn.Module) -> nn.Module:
     program(model, 1)
     return model
@@ -375,6 +386,21 @@ def programmed(model: nn.Module) -> nn.Module:
             "training.lipschitz.enabled is true but .* no analog layer",
         ),
         (lambda: programmed(analog_network()), PLAIN, "restore"),
+        (
+            stock_network,
+            PLAIN,
+            "RRAMRPUConfig",
+        ),
+        (
+            lambda: analog_network(noise_model=LogNormalNoiseModel(0.5, sigma_die=0.1)),
+            BOTH,
+            "steps_per_chip",
+        ),
+        (
+            lambda: analog_network(noise_model=ReRamWan2022NoiseModel(g_max=40.0)),
+            replace(PLAIN, variation=VariationSettings(enabled=True, gradient="reparametrized")),
+            "straight_through",
+        ),
         (lambda: frozen(analog_network()), PLAIN, "nothing to train"),
         (analog_network, replace(PLAIN, optimizer="sdg"), "did you mean 'sgd'"),
         (
@@ -390,6 +416,9 @@ def test_mistakes_leave_no_folder_behind(
     with pytest.raises(CnetError, match=message):
         train(make(), data, settings, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CnetError, match="is a file"):
+        train(analog_network(), data, PLAIN, tmp_path / "file")
 
 
 def test_a_digital_network_trains_and_has_no_chips(data: Data, tmp_path: Path) -> None:
