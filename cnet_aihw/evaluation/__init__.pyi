@@ -1,3 +1,6 @@
+from .calibration import AffineCorrection as AffineCorrection
+from .calibration import BatchNormReestimation as BatchNormReestimation
+from .calibration import ChipCalibration as ChipCalibration
 from .measure import Samples as Samples
 from .measure import accuracy as accuracy
 from .measure import measure as measure
@@ -8,6 +11,9 @@ from .statistics import ChipStatistics as ChipStatistics
 from .statistics import chip_statistics as chip_statistics
 
 __all__ = [
+    "AffineCorrection",
+    "BatchNormReestimation",
+    "ChipCalibration",
     "ChipStatistics",
     "EvaluationSettings",
     "Samples",

@@ -1,0 +1,238 @@
+"""Calibration of each chip by itself on unlabelled inputs: the baselines beside compensation.
+
+A calibration is a callable: ``with calibration(model):`` measures a chip after calibrating it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any, Protocol
+
+import torch
+from aihwkit.nn.modules.base import AnalogLayerBase
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+
+from cnet_aihw.errors import CnetError
+from cnet_aihw.evaluation.devices import device_of
+from cnet_aihw.evaluation.fingerprint import tensors_fingerprint
+from cnet_aihw.evaluation.measure import evaluation_mode, inputs_on
+from cnet_aihw.rram import analog_layers, nominal_inside
+
+
+class ChipCalibration(Protocol):
+    """Calibrates the chip that is programmed on a model, inside a block."""
+
+    def __call__(self, model: nn.Module) -> AbstractContextManager[None]:
+        """Calibrate the programmed chip; everything is as before, bit for bit, after the block."""
+
+    def label(self) -> str:
+        """A short name for tables and records."""
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of all that determines what it does to a chip."""
+
+    def cost(self, model: nn.Module) -> int:
+        """Digital weights that it adds to a network."""
+
+
+class BatchNormReestimation:
+    """Re-estimate the running statistics of every BatchNorm on each chip: AdaBS.
+
+    One pass over the inputs, in batches of equal size (or one sample less). As in training, each
+    BatchNorm normalises a batch by that batch's own statistics, and so feeds what follows;
+    its running mean and variance become the plain averages over the batches of the batches' means
+    and (unbiased) variances (torch's ``momentum=None``). With one batch they are the statistics of
+    the inputs themselves. All else computes as in evaluation, and no hardware is added.
+
+    Source: Joshi et al., *Accurate deep neural network inference using computational phase-change
+    memory*, Nature Communications 11 (2020): adaptive batch normalisation statistics.
+
+    Args:
+        x: unlabelled inputs, [N, ...], at least two; moved to the model's device.
+        batch_size: samples a forward pass takes at once (the last ones may come on top rather than
+            stand alone).
+
+    Raises:
+        CnetError: for fewer than two inputs or a batch size below 2; when calibrating, for a
+            network without BatchNorm that has running statistics.
+    """
+
+    def __init__(self, x: Tensor, batch_size: int = 500) -> None:
+        _check_inputs(x)
+        if batch_size < 2:
+            raise CnetError(f"batch_size is {batch_size}; statistics need at least 2 samples.")
+        self.x = x
+        self.batch_size = batch_size
+
+    def __call__(self, model: nn.Module) -> AbstractContextManager[None]:
+        """Re-estimate inside a block; afterwards the old statistics are back."""
+        return self._calibrated(model)
+
+    def label(self) -> str:
+        """A short name for tables and records."""
+        return f"BatchNorm re-estimated ({len(self.x)} images)"
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the inputs and how they are divided."""
+        return tensors_fingerprint({f"{type(self).__name__} {self.batch_size}": self.x})
+
+    def cost(self, model: nn.Module) -> int:
+        """No digital weight is added."""
+        return 0
+
+    @contextmanager
+    def _calibrated(self, model: nn.Module) -> Iterator[None]:
+        norms = [
+            module
+            for module in model.modules()
+            if isinstance(module, _BatchNorm) and module.running_mean is not None
+        ]
+        if not norms:
+            raise CnetError(
+                f"{type(model).__name__} has no BatchNorm with running statistics to re-estimate; "
+                "calibrate with AffineCorrection instead."
+            )
+        kept = [(n, n.momentum, n.training, [b.clone() for b in n.buffers()]) for n in norms]
+        try:
+            with evaluation_mode(model):
+                self._estimate(model, norms)
+            yield
+        finally:
+            for norm, momentum, training, buffers in kept:
+                norm.momentum, norm.training = momentum, training
+                with torch.no_grad():
+                    for buffer, old in zip(norm.buffers(), buffers, strict=True):
+                        buffer.copy_(old)
+
+    @torch.no_grad()
+    def _estimate(self, model: nn.Module, norms: list[_BatchNorm]) -> None:
+        """Run all inputs through; the BatchNorms are left in evaluation mode."""
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # a plain average over the batches
+            norm.training = True
+        x = inputs_on(device_of(model), self.x)
+        batches = max(1, min(-(-len(x) // self.batch_size), len(x) // 2))
+        for inputs in x.tensor_split(batches):
+            model(inputs)
+        for norm in norms:
+            norm.training = False
+
+
+class AffineCorrection:
+    """Give each output channel of every analog layer a digital scale and offset, on each chip.
+
+    They give the channel the mean and the standard deviation (over inputs and positions) that it
+    has in the clean network on the same inputs. All is estimated in one pass of the clean network
+    and one of the chip, all inputs in one batch; there each layer is corrected before the next one
+    sees its outputs. A channel that is constant on the chip gets an offset only. A layer that is
+    called several times is corrected everywhere by what its first call gives.
+
+    Args:
+        x: unlabelled inputs, [N, ...], at least two; moved to the model's device.
+
+    Raises:
+        CnetError: for fewer than two inputs.
+    """
+
+    def __init__(self, x: Tensor) -> None:
+        _check_inputs(x)
+        self.x = x
+
+    def __call__(self, model: nn.Module) -> AbstractContextManager[None]:
+        """Correct the chip inside a block; afterwards its layers are as before."""
+        return self._calibrated(model)
+
+    def label(self) -> str:
+        """A short name for tables and records."""
+        return f"affine correction ({len(self.x)} images)"
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the inputs."""
+        return tensors_fingerprint({type(self).__name__: self.x})
+
+    def cost(self, model: nn.Module) -> int:
+        """Two numbers for each output channel of each analog layer."""
+        return sum(2 * layer.get_weights()[0].shape[0] for layer in analog_layers(model).values())
+
+    @contextmanager
+    def _calibrated(self, model: nn.Module) -> Iterator[None]:
+        layers = list(analog_layers(model).values())
+        x = inputs_on(device_of(model), self.x)
+        with evaluation_mode(model):
+            with ExitStack() as observing, nominal_inside(model):
+                observers = {layer: _Observer() for layer in layers}
+                _hook(observing, observers)
+                _forward(model, x)
+            correctors = {
+                layer: _Corrector(observer.mean_and_std)
+                for layer, observer in observers.items()
+                if observer.mean_and_std is not None
+            }
+        with ExitStack() as correcting:
+            _hook(correcting, correctors)
+            with evaluation_mode(model):
+                _forward(model, x)
+            yield
+
+
+class _Observer:
+    """Forward hook that keeps mean and standard deviation of each channel at the first call."""
+
+    def __init__(self) -> None:
+        self.mean_and_std: tuple[Tensor, Tensor] | None = None  # each [channels, 1, ...]
+
+    def __call__(self, layer: nn.Module, inputs: Any, output: Tensor) -> None:
+        if self.mean_and_std is None:
+            self.mean_and_std = _channel_statistics(layer, output)
+
+
+class _Corrector:
+    """Forward hook that estimates scale and offset at its first call and applies them at all."""
+
+    def __init__(self, wanted: tuple[Tensor, Tensor]) -> None:
+        self.wanted = wanted
+        self.scale: Tensor | None = None  # [channels, 1, ...]
+        self.offset = torch.empty(0)
+
+    def __call__(self, layer: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        if self.scale is None:
+            mean, std = _channel_statistics(layer, output)
+            wanted_mean, wanted_std = self.wanted
+            # what a float32 sum leaves of a constant channel is no spread
+            constant = std <= 1e-6 * mean.abs()
+            scale = torch.where(constant, 1.0, wanted_std / std)
+            self.scale, self.offset = scale, wanted_mean - scale * mean
+        return (output * self.scale + self.offset).to(output.dtype)
+
+
+def _channel_statistics(layer: nn.Module, output: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel, in shapes that broadcast to the output."""
+    positions = len(layer.kernel_size) if isinstance(layer, _ConvNd) else 0
+    channel = output.dim() - 1 - positions
+    others = [dim for dim in range(output.dim()) if dim != channel]
+    variance, mean = torch.var_mean(output.float(), dim=others, correction=0)
+    shape = (-1,) + (1,) * positions
+    return mean.view(shape), variance.sqrt().view(shape)
+
+
+def _hook(stack: ExitStack, hooks: dict[AnalogLayerBase, Any]) -> None:
+    """Register forward hooks, each the first of its layer, for as long as the stack is open."""
+    for layer, hook in hooks.items():
+        stack.enter_context(layer.register_forward_hook(hook, prepend=True))
+
+
+@torch.no_grad()
+def _forward(model: nn.Module, x: Tensor) -> None:
+    model(x)
+
+
+def _check_inputs(x: Tensor) -> None:
+    if not isinstance(x, Tensor) or x.dim() == 0 or len(x) < 2:
+        found = f"shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
+        raise CnetError(
+            f"x is of {found}; give a tensor of unlabelled inputs, [N, ...], at least two."
+        )
