@@ -5,6 +5,10 @@ from .measure import Samples as Samples
 from .measure import accuracy as accuracy
 from .measure import measure as measure
 from .monte_carlo import evaluate_chips as evaluate_chips
+from .sensitivity import LayerRow as LayerRow
+from .sensitivity import LayerScan as LayerScan
+from .sensitivity import candidate_layers as candidate_layers
+from .sensitivity import scan_layers as scan_layers
 from .settings import EvaluationSettings as EvaluationSettings
 from .settings import validate_evaluation_settings as validate_evaluation_settings
 from .statistics import ChipStatistics as ChipStatistics
@@ -16,10 +20,14 @@ __all__ = [
     "ChipCalibration",
     "ChipStatistics",
     "EvaluationSettings",
+    "LayerRow",
+    "LayerScan",
     "Samples",
     "accuracy",
+    "candidate_layers",
     "chip_statistics",
     "evaluate_chips",
     "measure",
+    "scan_layers",
     "validate_evaluation_settings",
 ]
