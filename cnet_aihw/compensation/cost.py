@@ -17,7 +17,7 @@ from cnet_aihw.compensation.variants import CompensationVariant
 from cnet_aihw.compensation.wrapping import compensation_disabled, compensation_parameters
 from cnet_aihw.errors import CnetError
 from cnet_aihw.evaluation.measure import evaluation_mode
-from cnet_aihw.rram import analog_layers, count_weights
+from cnet_aihw.rram import count_weights, find_analog_layers
 from cnet_aihw.rram.wrapping import without_wrappers
 
 
@@ -104,7 +104,7 @@ def network_cost(model: nn.Module, example: Tensor) -> NetworkCost:
     try:
         with torch.no_grad(), evaluation_mode(model), compensation_disabled(model):
             model(example)
-            analog = set(_analog_names(model))
+            analog = set(find_analog_layers(model))
     finally:
         for handle in handles:
             handle.remove()
@@ -203,10 +203,3 @@ def uniform_placement(
 
 def _countable(module: nn.Module) -> bool:
     return not isinstance(module, _ConvNd) or len(module.kernel_size) <= 2
-
-
-def _analog_names(model: nn.Module) -> list[str]:
-    try:
-        return list(analog_layers(model))
-    except CnetError:
-        return []

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from aihwkit.nn.modules.base import AnalogLayerBase
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -65,7 +66,9 @@ class DigitalLayer(LayerWrapper):
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute the layer without variation and periphery."""
-        return self.base_layer.digital_forward(x) if self.enabled else self.base_layer(x)
+        if self.enabled and isinstance(self.base_layer, AnalogLayerBase):
+            return self.base_layer.digital_forward(x)
+        return self.base_layer(x)  # on the crossbar, or plain torch after conversion to digital
 
 
 def compensate(

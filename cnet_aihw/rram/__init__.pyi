@@ -22,6 +22,7 @@ from .conversion import LayerReport as LayerReport
 from .conversion import analog_layers as analog_layers
 from .conversion import convert_to_analog as convert_to_analog
 from .conversion import convert_to_digital as convert_to_digital
+from .conversion import find_analog_layers as find_analog_layers
 from .conversion import match_names as match_names
 from .conversion import plan_conversion as plan_conversion
 from .layers import RRAMConv1d as RRAMConv1d

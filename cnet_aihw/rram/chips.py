@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from cnet_aihw.errors import CnetError
 from cnet_aihw.rram.configs import VariationParameter
-from cnet_aihw.rram.conversion import analog_layers
+from cnet_aihw.rram.conversion import analog_layers, find_analog_layers
 from cnet_aihw.rram.layers import _FastLayer
 from cnet_aihw.rram.seeds import chip_scope, derive_seed, seeded_rng
 from cnet_aihw.rram.tiles import Perturbation, RRAMInferenceTile
@@ -254,12 +254,13 @@ def resample_variation(model: nn.Module, seed: int) -> None:
 
 def _named_tiles(model: nn.Module) -> Iterator[tuple[str, Any]]:
     """Yield the tiles of all analog layers as ``layer/index``."""
-    for name, layer in analog_layers(model).items():
+    for name, layer in find_analog_layers(model).items():
         for index, tile in enumerate(layer.analog_tiles()):
             yield f"{name}/{index}", tile
 
 
 def _rram_tiles(model: nn.Module) -> Iterator[tuple[str, RRAMInferenceTile]]:
+    analog_layers(model)  # says to convert first, where there is none
     for name, tile in _named_tiles(model):
         if not isinstance(tile, RRAMInferenceTile):
             raise CnetError(

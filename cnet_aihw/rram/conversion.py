@@ -242,6 +242,17 @@ def analog_layers(model: nn.Module) -> dict[str, AnalogLayerBase]:
     Raises:
         CnetError: if there is none.
     """
+    layers = find_analog_layers(model)
+    if not layers:
+        raise CnetError(
+            f"{type(model).__name__} has no analog layer; convert it first: "
+            "cnet_aihw.convert_to_analog(model, RRAMRPUConfig())."
+        )
+    return layers
+
+
+def find_analog_layers(model: nn.Module) -> dict[str, AnalogLayerBase]:
+    """Return the analog layers as :func:`analog_layers` does, also where there is none."""
     layers = {
         without_wrappers(model, name): module
         for name, module in model.named_modules()
@@ -250,11 +261,6 @@ def analog_layers(model: nn.Module) -> dict[str, AnalogLayerBase]:
     for name, module in model.named_modules():
         if isinstance(module, LayerWrapper) and not module.on_crossbar:
             layers.pop(name, None)
-    if not layers:
-        raise CnetError(
-            f"{type(model).__name__} has no analog layer; convert it first: "
-            "cnet_aihw.convert_to_analog(model, RRAMRPUConfig())."
-        )
     return layers
 
 

@@ -11,7 +11,7 @@ from torch.nn import Parameter
 
 from cnet_aihw.errors import CnetError
 from cnet_aihw.rram.chips import is_programmed
-from cnet_aihw.rram.conversion import analog_layers, convert_to_digital
+from cnet_aihw.rram.conversion import convert_to_digital
 from cnet_aihw.rram.wrapping import without_wrappers
 
 
@@ -118,14 +118,7 @@ def _plain_name(name: str) -> str:
 
 
 def _refuse_chip(model: nn.Module, consequence: str) -> None:
-    if any(True for _ in _analog(model)) and is_programmed(model):
+    if is_programmed(model):
         raise CnetError(
             f"the model is programmed: {consequence}; call cnet_aihw.restore(model) first."
         )
-
-
-def _analog(model: nn.Module) -> Iterator[nn.Module]:
-    try:
-        yield from analog_layers(model).values()
-    except CnetError:
-        return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from aihwkit.nn.modules.base import AnalogLayerBase
 from torch import nn
 
@@ -29,7 +31,7 @@ class LayerWrapper(nn.Module):
         """Whether the layer, as wrapped now, computes on a crossbar."""
         return True
 
-    def __getattr__(self, name: str) -> object:
+    def __getattr__(self, name: str) -> Any:
         """Look an attribute up here, then in the layer."""
         try:
             return super().__getattr__(name)

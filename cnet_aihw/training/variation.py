@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from aihwkit.nn.modules.base import AnalogLayerBase
 from torch import Tensor, nn
 
 from cnet_aihw.evaluation.devices import device_of, forked_random_state
 from cnet_aihw.rram import (
     analog_layers,
     derive_seed,
+    find_analog_layers,
     resample_variation,
     set_noise_model,
     set_variation,
@@ -20,7 +20,7 @@ from cnet_aihw.training.settings import TrainingSettings
 
 def has_analog_layers(model: nn.Module) -> bool:
     """Whether any layer of the model is analog."""
-    return any(isinstance(m, AnalogLayerBase) and not m.IS_CONTAINER for m in model.modules())
+    return bool(find_analog_layers(model))
 
 
 @contextmanager

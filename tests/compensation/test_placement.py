@@ -1,0 +1,173 @@
+"""Placements: parsing, checks against the model, and the largest uniform one."""
+
+import pytest
+import torch
+from aihwkit.simulator.configs import TorchInferenceRPUConfig
+from aihwkit.simulator.parameters import IOParameters
+from torch import nn
+
+from cnet_aihw.compensation import (
+    PAPER,
+    CompensationVariant,
+    Placement,
+    check_placement,
+    compensate,
+    compensation_cost,
+    compensation_disabled,
+    enable_compensation,
+    load_compensation,
+    network_cost,
+    remove_compensation,
+    save_compensation,
+    uniform_placement,
+)
+from cnet_aihw.errors import CnetError
+from cnet_aihw.rram import convert_to_analog, program
+from cnet_aihw.zoo import LeNet5
+
+RESIDUAL = CompensationVariant(form="residual")
+
+
+@pytest.fixture
+def lenet():
+    torch.manual_seed(0)
+    return convert_to_analog(LeNet5()).eval()
+
+
+@pytest.fixture
+def costs(lenet):
+    return network_cost(lenet, torch.zeros(1, 1, 28, 28))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{conv1: 0.5, fc1: digital}", '{"conv1": 0.5, "fc1": "digital"}', "conv1: 0.5\nfc1: digital"],
+)
+def test_yaml_and_json_are_read_and_written(text, tmp_path):
+    placement = Placement.parse(text)
+    assert dict(placement) == {"conv1": 0.5, "fc1": "digital"}
+    for written in (placement.to_json(), placement.to_yaml()):
+        (tmp_path / "placement").write_text(written)
+        assert Placement.read(tmp_path / "placement") == placement
+        assert hash(Placement.parse(written)) == hash(placement)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{conv1: 1.5}", "'conv1' the ratio 1.5"),
+        ("{conv1: -0.1}", "the ratio -0.1"),
+        ("{conv1: .nan}", "the ratio nan"),
+        ("{conv1: true}", "the ratio True"),
+        ("{conv1: analog}", "'analog'"),
+        ("{1: 0.5}", "not by 1"),
+        ("[conv1]", "no mapping"),
+        ("{conv1: [", "neither YAML nor JSON"),
+    ],
+)
+def test_impossible_placements_are_refused_in_one_sentence(text, words):
+    with pytest.raises(CnetError, match=words) as error:
+        Placement.parse(text)
+    assert "\n" not in str(error.value)
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(CnetError, match=r"none\.yaml cannot be read"):
+        Placement.read(tmp_path / "none.yaml")
+
+
+def test_unknown_layer_gives_the_nearest_names(lenet):
+    with pytest.raises(CnetError, match=r"'conv3', which the model does not have.*'conv"):
+        compensate(lenet, Placement({"conv3": 0.5}))
+
+
+def test_layers_that_are_not_analog_are_refused():
+    model = convert_to_analog(LeNet5(), exclude=["fc1"])
+    with pytest.raises(CnetError, match=r"'fc1', a Linear that is not analog"):
+        check_placement(Placement({"fc1": 0.5}), model)
+    config = TorchInferenceRPUConfig(forward=IOParameters(is_perfect=True), drift_compensation=None)
+    stock = convert_to_analog(nn.Sequential(nn.Linear(2, 2)), config)
+    with pytest.raises(CnetError, match="RRAMRPUConfig"):
+        check_placement(Placement({"0": 0.5}), stock)
+    with pytest.raises(CnetError, match="Sequential"):
+        check_placement(Placement({"": 0.5}), convert_to_analog(nn.Linear(2, 2)))
+
+
+def test_misuse_of_the_verbs_is_refused(lenet, tmp_path):
+    placement = Placement({"conv1": 0.5})
+    with pytest.raises(CnetError, match="no compensation to save"):
+        save_compensation(lenet, tmp_path / "c.safetensors")
+    program(lenet, 1)
+    with pytest.raises(CnetError, match="restore"):
+        compensate(lenet, placement)
+    lenet = convert_to_analog(LeNet5())
+    compensate(lenet, placement)
+    with pytest.raises(CnetError, match="already"):
+        compensate(lenet, placement)
+    with pytest.raises(CnetError, match="no compensation saved"):
+        (tmp_path / "bad").write_bytes(b"something else")
+        load_compensation(remove_compensation(lenet), tmp_path / "bad")
+
+
+def test_digital_layer_cannot_change_sides_while_a_chip_is_programmed(lenet):
+    compensate(lenet, Placement({"conv1": "digital"}))
+    program(lenet, 1)
+    with pytest.raises(CnetError, match="restore"):
+        enable_compensation(lenet, False)
+
+
+def test_file_of_another_network_is_refused_and_leaves_the_model_as_it_was(lenet, tmp_path):
+    compensate(lenet, Placement({"conv1": 0.5}))
+    save_compensation(lenet, tmp_path / "c.safetensors")
+    other = convert_to_analog(LeNet5(input_shape=(3, 32, 32)))
+    with pytest.raises(CnetError, match="another network"):
+        load_compensation(other, tmp_path / "c.safetensors")
+    compensate(other, Placement({"conv1": 0.5}))
+
+
+def test_digital_layers_do_not_vary_and_cost_their_weights(lenet, costs):
+    x = torch.randn(3, 1, 28, 28)
+    before = lenet(x)
+    everything = Placement(dict.fromkeys(costs.layers, "digital"))
+    compensate(lenet, everything)
+    assert torch.equal(lenet.train()(x), before)
+    cost = compensation_cost(costs, everything, PAPER)
+    assert cost.overhead_weights == 1.0 and cost.overhead_macs == 1.0
+    with compensation_disabled(lenet):
+        assert not torch.equal(lenet(x), before)
+
+
+def test_lenet_has_its_known_costs(costs):
+    assert costs.weights == 61_706
+    assert costs.layers["conv1"].macs == 28 * 28 * 25 * 6
+    assert costs.macs == 28 * 28 * 150 + 10 * 10 * 2400 + 400 * 120 + 120 * 84 + 840
+
+
+def test_cost_of_the_papers_compensation_by_hand(costs):
+    cost = compensation_cost(costs, Placement({"conv2": 0.25, "fc3": 0.0}), PAPER)
+    weights = (6 + 16) * 4 + 4 + (16 + 4) * 16 + 16
+    assert cost.weights == {"conv2": weights, "fc3": 0}
+    assert cost.macs["conv2"] == ((6 + 16) * 4 + (16 + 4) * 16) * 100
+    assert cost.overhead_weights == weights / 61_706
+
+
+@pytest.mark.parametrize("limit", [0.005, 0.01, 0.02, 0.05, 0.5])
+@pytest.mark.parametrize("variant", [PAPER, RESIDUAL])
+def test_uniform_placement_is_the_largest_within_the_limit(costs, limit, variant):
+    layers = ["conv1", "conv2", "fc1"]
+    placement = uniform_placement(costs, layers, limit, variant)
+    (ratio,) = set(placement.values())
+    assert compensation_cost(costs, placement, variant).overhead_weights <= limit
+    if ratio < 1.0:
+        wider = Placement(dict.fromkeys(placement, min(1.0, ratio + 1 / 6)))
+        assert compensation_cost(costs, wider, variant).overhead_weights > limit
+    if len(placement) < 3:
+        more = Placement(dict.fromkeys(layers[: len(placement) + 1], 1e-9))
+        assert compensation_cost(costs, more, variant).overhead_weights > limit
+
+
+def test_limit_that_allows_nothing_says_what_the_least_costs(costs):
+    with pytest.raises(CnetError, match=r"one filter at 'conv1' costs 0\.0009"):
+        uniform_placement(costs, ["conv1"], 1e-5, PAPER)
+    with pytest.raises(CnetError, match="no layer to compensate"):
+        uniform_placement(costs, [], 0.05, PAPER)
