@@ -2,6 +2,7 @@ from .cost import CompensationCost as CompensationCost
 from .cost import LayerCost as LayerCost
 from .cost import NetworkCost as NetworkCost
 from .cost import compensation_cost as compensation_cost
+from .cost import digital_placement as digital_placement
 from .cost import network_cost as network_cost
 from .cost import uniform_placement as uniform_placement
 from .fitting import fit_compensation as fit_compensation

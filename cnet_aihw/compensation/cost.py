@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from cnet_aihw.compensation.placement import Placement
+from cnet_aihw.compensation.placement import DIGITAL, Placement
 from cnet_aihw.compensation.shapes import LayerShape, filters, layer_shape
 from cnet_aihw.compensation.variants import CompensationVariant
 from cnet_aihw.compensation.wrapping import compensation_disabled, compensation_parameters
@@ -199,6 +199,29 @@ def uniform_placement(
         f"the overhead limit {limit:.4g} allows no compensation: one filter at {layers[0]!r} "
         f"costs {least:.4g} of the network's weights; raise the limit or take another variant."
     )
+
+
+def digital_placement(network: NetworkCost, layers: Sequence[str], limit: float) -> Placement:
+    """Keep layers digital within an overhead limit: in the order given, each that still fits.
+
+    Args:
+        network: costs of the network.
+        layers: the layers, the most sensitive first.
+        limit: largest overhead in weights.
+
+    Raises:
+        CnetError: if none of the layers fits.
+    """
+    chosen: list[str] = []
+    for name in layers:
+        weights = sum(network.layers[n].weights for n in (*chosen, name))
+        if weights / network.weights <= limit:
+            chosen.append(name)
+    if not chosen:
+        raise CnetError(
+            f"the overhead limit {limit:.4g} is less than any of the layers costs; raise it."
+        )
+    return Placement(dict.fromkeys(chosen, DIGITAL))
 
 
 def _countable(module: nn.Module) -> bool:

@@ -150,6 +150,12 @@ class _RRAMConvNd(_FastLayer, _AnalogConvNd):
             self.out_features, self.in_features, rpu_config, bias
         )
         if groups > 1:
+            if rpu_config.drift_compensation is not None:
+                raise CnetError(
+                    f"drift_compensation is {type(rpu_config.drift_compensation).__name__}, which "
+                    f"cannot read out a convolution of {groups} groups; set it to None, or leave "
+                    "that layer digital with exclude."
+                )
             self.analog_module.tile.groups = groups
         self.use_indexed = False
         # The tile holds weight and bias; aihwkit keeps whether there is a bias under its name.

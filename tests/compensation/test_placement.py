@@ -14,6 +14,7 @@ from cnet_aihw.compensation import (
     compensate,
     compensation_cost,
     compensation_disabled,
+    digital_placement,
     enable_compensation,
     load_compensation,
     network_cost,
@@ -164,6 +165,22 @@ def test_uniform_placement_is_the_largest_within_the_limit(costs, limit, variant
     if len(placement) < 3:
         more = Placement(dict.fromkeys(layers[: len(placement) + 1], 1e-9))
         assert compensation_cost(costs, more, variant).overhead_weights > limit
+
+
+def test_digital_placement_takes_the_first_that_fit(costs):
+    order = ["fc1", "conv2", "fc3", "conv1"]
+    placements = {limit: digital_placement(costs, order, limit) for limit in (0.01, 0.02, 0.05)}
+    assert [list(p) for p in placements.values()] == [
+        ["conv1"],
+        ["fc3", "conv1"],
+        ["conv2", "conv1"],
+    ]
+    assert all(
+        compensation_cost(costs, p, PAPER).overhead_weights <= limit
+        for limit, p in placements.items()
+    )
+    with pytest.raises(CnetError, match="less than any"):
+        digital_placement(costs, order, 0.001)
 
 
 def test_limit_that_allows_nothing_says_what_the_least_costs(costs):

@@ -5,6 +5,7 @@ import warnings
 
 import pytest
 import torch
+from aihwkit.inference import GlobalDriftCompensation
 from aihwkit.nn import AnalogConv2d, AnalogLinear
 from aihwkit.nn.conversion import convert_to_analog as stock_convert_to_analog
 from aihwkit.optim import AnalogSGD
@@ -260,6 +261,12 @@ def test_layers_stand_alone_and_refuse_other_configurations(cls, arguments):
     assert layer.get_weights()[0].abs().max() > 0
     with pytest.raises(CnetError, match="TorchInferenceRPUConfig"):
         cls(*arguments, rpu_config=TorchInferenceRPUConfig())
+
+
+def test_drift_compensation_of_a_grouped_convolution_is_refused():
+    config = RRAMRPUConfig(drift_compensation=GlobalDriftCompensation())
+    with pytest.raises(CnetError, match="GlobalDriftCompensation.*2 groups"):
+        RRAMConv2d(4, 4, 3, groups=2, rpu_config=config)
 
 
 def test_half_precision_autocast_computes_in_that_precision():
