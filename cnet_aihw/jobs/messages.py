@@ -2,7 +2,7 @@
 
 import difflib
 
-from hydra.errors import MissingConfigException
+from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
@@ -24,6 +24,8 @@ def one_sentence(error: BaseException) -> str:
     for link in chain:
         if isinstance(link, ConfigKeyError | ConfigAttributeError):
             return _unknown_key(link)
+        if isinstance(link, OverrideParseException):
+            return f"{link.override!r} cannot be read; write KEY=VALUE, or GROUP=OPTION."
         if isinstance(link, MissingConfigException) and link.options:
             return f"there is no {link.missing_cfg_file}; there are {', '.join(link.options)}."
     told: list[str] = []

@@ -1,0 +1,96 @@
+"""The real command, run inside the test process; and data so small that a job takes a second."""
+
+import os
+import sys
+import types
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cnet_aihw.jobs.cli import main
+
+PROBE = "cnet_aihw_test_probe"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+Cli = Callable[..., Outcome]
+
+
+@pytest.fixture
+def cli(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> Iterator[Cli]:
+    """Run `cnet-aihw` with these words in an empty folder, as the shell would."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+
+    def run(*words: str) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["cnet-aihw", *words])
+        capfd.readouterr()
+        code: Any = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        told = capfd.readouterr()
+        return Outcome(code, told.out, told.err)
+
+    yield run
+    assert "HYDRA_FULL_ERROR" not in os.environ
+
+
+@pytest.fixture
+def only(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Any], Any]], str]:
+    """Make a function the only step of a job: returns the words for the command line."""
+
+    def make(step: Callable[[Any], Any]) -> str:
+        module = types.ModuleType(PROBE)
+        vars(module)["step"] = step
+        monkeypatch.setitem(sys.modules, PROBE, module)
+        return f"job.steps=[{PROBE}.step]"
+
+    return make
+
+
+@pytest.fixture
+def tiny() -> list[str]:
+    """Words that make any job small."""
+    return [
+        *("training.epochs=1", "training.validation_chips=2", "training.batch_size=32"),
+        *("evaluation.chips=2", "progress=false"),
+    ]
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Write an .npz file of random images that a network can tell apart by their brightness."""
+    folder = tmp_path_factory.mktemp("images")
+
+    def write(size: int, channels: int, samples: int = 60, classes: int = 3) -> Path:
+        path = folder / f"{size}x{size}x{channels}.npz"
+        if not path.exists():
+            rng = np.random.default_rng(0)
+            arrays = {}
+            for part, number in (("train", samples), ("test", 20)):
+                y = np.arange(number) % classes
+                noise = rng.integers(0, 60, (number, size, size, channels))
+                arrays[f"x_{part}"] = (noise + 60 * y[:, None, None, None]).astype(np.uint8)
+                arrays[f"y_{part}"] = y
+            np.savez(path, **arrays)
+        return path
+
+    return write

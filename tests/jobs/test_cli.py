@@ -1,0 +1,180 @@
+"""The command as the user meets it: help, mistakes, Ctrl-C."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cnet_aihw.errors import CnetError
+
+Cli = Callable[..., Any]
+Only = Callable[[Callable[[Any], Any]], str]
+COMMAND = [sys.executable, "-m", "cnet_aihw.jobs.cli"]
+
+
+def test_help_names_groups_and_values_and_reads_no_torch(tmp_path: Path) -> None:
+    code = """
+import sys
+from cnet_aihw.jobs.cli import main
+try:
+    main()
+finally:
+    print("heavy:", sorted({"torch", "aihwkit", "numpy", "rich", "tensorboard"} & set(sys.modules)))
+"""
+    begin = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--help"], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert time.monotonic() - begin < 10  # 1.5 s on an idle machine; torch alone would be 4 more
+    assert done.returncode == 0
+    assert "heavy: []" in done.stdout
+    for said in ("training: all, lipschitz", "data: arrays", "sigma: 0.5", "cnet-aihw -m "):
+        assert said in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+MISTAKES = [
+    (["training.epoch=3"], "there is no training.epoch; did you mean training.epochs?"),
+    (["training.lipschitz.bet=1"], "did you mean training.lipschitz.beta?"),
+    (["+training.epoch=3"], "there is no training.epoch; did you mean training.epochs?"),
+    (["+evaluation.variation.x=3"], "there is no evaluation.variation"),
+    (["rram.sigm=1"], "there is no rram.sigm; did you mean rram.sigma?"),
+    (["modle=mlp"], "there is no modle; did you mean model?"),
+    (["training.epochs=many"], "'many' of type 'str' could not be converted to Integer"),
+    (["training.epochs=0"], "training.epochs is 0; give a whole number of at least 1."),
+    (["training.optimizer=sdg"], "did you mean 'sgd'?"),
+    (["evaluation.chips=0"], "evaluation.chips is 0"),
+    (["evaluation.chips=1,2"], "add --multirun"),
+    (["model=lenet6"], "there is no model/lenet6; there are custom, lenet5, mlp"),
+    (["experiment=nix"], "there is no experiment/nix; there are demo"),
+    (["training.compare=[plain,nix]"], "there is no training/nix; there are all, lipschitz"),
+    (["training.compare=[plain,all]"], "'all', which itself compares several"),
+    (["training.compare=[plain,plain]"], "two of the trainings compared are called 'plain'"),
+    (["training=plain", "training.name=a/b"], "training.name is 'a/b'"),
+    (["data=arrays"], "data.path has no value; give it one: data.path=VALUE."),
+    (["model=custom"], "model._target_ has no value"),
+    (["job.steps=[]"], "job.steps is empty"),
+    (["job.steps=[no.such]"], "job.steps names 'no.such'"),
+    (["job.steps=[cnet_aihw.jobs.steps.trian]"], "names 'cnet_aihw.jobs.steps.trian'"),
+    (["no equal sign"], "'no equal sign' cannot be read; write KEY=VALUE"),
+]
+
+
+@pytest.mark.parametrize(("words", "sentence"), MISTAKES, ids=[" ".join(w) for w, _ in MISTAKES])
+def test_a_mistake_is_told_in_one_line_before_any_work(
+    cli: Cli, words: list[str], sentence: str
+) -> None:
+    outcome = cli(*words, "hydra.run.dir=run")
+    assert outcome.code == 2
+    assert outcome.err.startswith("cnet-aihw: error: ")
+    assert outcome.err.count("\n") == 1
+    assert sentence in outcome.err
+    assert outcome.out == ""
+
+
+LATER_MISTAKES = [
+    (["rram.sigma=-1"], "sigma is -1"),
+    (["rram.dac_bits=1"], "dac_bits is 1; give 2 to 32 bits"),
+    (["rram.exclude=[fc9]"], "'fc9', which matches no layer"),
+    (["+model.depth=3"], "unexpected keyword argument 'depth'"),
+    (["model._target_=nix.Net"], "nix"),
+    (["model=custom", "model._target_=cnet_aihw.zoo.digits"], "model._target_ gives a Dataset"),
+    (["model=vgg16"], "VGG16 does not fit images of shape (1, 28, 28)"),
+    (["model.classes=5"], "for the 10 classes of digits"),
+    (["pretrained=nix.pt"], "nix.pt does not exist"),
+    (["data=mnist"], "set download=true to fetch it"),
+    (["device=nix"], "device is 'nix'"),
+]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"), LATER_MISTAKES, ids=[" ".join(w) for w, _ in LATER_MISTAKES]
+)
+def test_what_only_building_shows_is_told_before_training(
+    cli: Cli, words: list[str], sentence: str
+) -> None:
+    outcome = cli(*words, "hydra.run.dir=run")
+    assert outcome.code == 2
+    assert sentence in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert sorted(p.name for p in Path("run").iterdir()) == [".hydra", "cnet-aihw.log"]
+
+
+def test_the_whole_trace_is_there_for_the_asking(cli: Cli, monkeypatch: Any) -> None:
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    with pytest.raises(BaseException) as caught:
+        cli("training.epochs=0")
+    monkeypatch.delenv("HYDRA_FULL_ERROR")
+    assert isinstance(caught.value.__cause__, CnetError)
+
+
+def test_a_mistake_of_ours_keeps_its_trace(cli: Cli, only: Only) -> None:
+    with pytest.raises(ZeroDivisionError):
+        cli(only(lambda run: 1 / 0))
+
+
+def test_in_a_sweep_the_other_jobs_still_run(cli: Cli, only: Only) -> None:
+    seen: list[Any] = []
+    words = ["-m", "training=plain", only(seen.append), "hydra.sweep.dir=sweep"]
+    outcome = cli(*words, "training.epochs=0,2")
+    assert outcome.code == 2
+    assert [run.recipes[0].training.epochs for run in seen] == [2]
+    assert "training.epochs=0" in outcome.err
+    assert outcome.err.endswith("error: training.epochs is 0; give a whole number of at least 1.\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "place"),
+    [
+        (["hydra.run.dir=run"], "hydra.run.dir=run"),
+        (["-m", "training=plain,noise", "hydra.sweep.dir=sweep"], "hydra.sweep.dir=sweep"),
+    ],
+)
+def test_ctrl_c_says_how_to_go_on(cli: Cli, only: Only, words: list[str], place: str) -> None:
+    calls = []
+
+    def stop(run: Any) -> None:
+        calls.append(run)
+        raise KeyboardInterrupt
+
+    outcome = cli(*words, only(stop))
+    assert outcome.code == 130
+    assert outcome.err == f"cnet-aihw: stopped; the same command with {place} goes on from here.\n"
+    assert len(calls) == 1
+
+
+def test_a_network_of_the_users_own_lies_in_the_folder(cli: Cli, tiny: list[str]) -> None:
+    Path("own_network.py").write_text(
+        "from torch import nn\n"
+        "def make(width, classes):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.ReLU(),\n"
+        "                         nn.Linear(width, classes))\n"
+    )
+    network = ["model=custom", "model._target_=own_network.make", "+model.width=8"]
+    outcome = cli(
+        *network, "+model.classes=${inputs.classes}", "data.size=8", "training=plain", *tiny
+    )
+    assert outcome.code == 0, outcome.err
+    assert "analog   Linear (512 weights)" in outcome.out
+
+
+@pytest.mark.slow
+def test_killed_and_started_again_it_ends_the_same(cli: Cli, tiny: list[str]) -> None:
+    words = [*tiny, "training.compare=[plain,noise]", "model=mlp", "data.size=8"]
+    words += ["training.epochs=15", "hydra.run.dir=run"]
+    log = Path("run/noise/epochs.jsonl")
+    with subprocess.Popen([*COMMAND, *words]) as process:
+        while process.poll() is None and not (log.exists() and log.read_text().count("\n") >= 2):
+            time.sleep(0.02)
+        process.kill()
+    assert process.returncode == -9
+    assert not Path("run/noise/result.json").exists()
+    assert cli(*words).code == 0
+    words[-1] = "hydra.run.dir=whole"
+    assert cli(*words).code == 0
+    for name in ("plain/best.safetensors", "noise/best.safetensors", "table.json"):
+        assert Path("run", name).read_bytes() == Path("whole", name).read_bytes()

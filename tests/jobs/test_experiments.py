@@ -1,0 +1,112 @@
+"""Every file of conf/ composes, names real arguments and runs."""
+
+import inspect
+import json
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra.utils import get_object
+from omegaconf import OmegaConf
+
+import cnet_aihw.conf
+
+Cli = Callable[..., Any]
+Only = Callable[[Callable[[Any], Any]], str]
+CONF = Path(cnet_aihw.conf.__file__).parent
+
+
+def files(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def command_of(experiment: str) -> list[str]:
+    """The words of the command that stands on top of an experiment file."""
+    lines = (CONF / "experiment" / f"{experiment}.yaml").read_text().splitlines()
+    assert lines[0] == "# @package _global_"
+    words = shlex.split(lines[1].removeprefix("# "))
+    assert words[0] == "cnet-aihw"
+    assert f"experiment={experiment}" in words
+    return words[1:]
+
+
+@pytest.mark.parametrize("experiment", files("experiment"))
+def test_the_command_on_top_composes(cli: Cli, only: Only, experiment: str) -> None:
+    seen: list[Any] = []
+    outcome = cli(*command_of(experiment), only(seen.append))
+    assert outcome.code == 0, outcome.err
+    assert len(seen[0].recipes) >= 3
+    assert all(recipe.config.rram.sigma == 0.5 for recipe in seen[0].recipes)
+
+
+@pytest.mark.parametrize("experiment", files("experiment"))
+def test_the_experiment_runs(
+    cli: Cli, tiny: list[str], images: Callable[..., Path], experiment: str
+) -> None:
+    small = []
+    if experiment != "demo":  # which needs no files
+        size, channels = (28, 1) if experiment.endswith("mnist") else (32, 3)
+        small = ["data=arrays", f"data.path={images(size, channels)}", "data.val_size=0.2"]
+    if not experiment.startswith("lenet5") and experiment != "demo":
+        small += ["model.width=0.125", "training.warmup_epochs=0"]
+    if experiment == "demo":
+        small = ["data.limit_train=64"]
+    outcome = cli(f"experiment={experiment}", *small, *tiny, "hydra.run.dir=run")
+    assert outcome.code == 0, outcome.err
+    rows = json.loads(Path("run/table.json").read_text())["rows"]
+    assert rows[0]["training"] == "plain"
+    assert all(row["chips"] == 2 and row["recovery"] > 0 for row in rows)
+
+
+@pytest.mark.parametrize("rram", files("rram"))
+def test_every_chip_model_trains_and_measures(cli: Cli, tiny: list[str], rram: str) -> None:
+    words = [f"rram={rram}", "data.limit_train=64", "model=mlp", "data.size=8"]
+    outcome = cli(*words, *tiny, "training=lipschitz_noise", "hydra.run.dir=run")
+    assert outcome.code == 0, outcome.err
+    (row,) = json.loads(Path("run/table.json").read_text())["rows"]
+    assert 0 < row["mean"] < 1
+
+
+def test_drift_gives_a_row_for_each_time(cli: Cli, tiny: list[str]) -> None:
+    words = ["rram=pcm", "evaluation=drift", "data.limit_train=64", "model=mlp", "data.size=8"]
+    outcome = cli(*words, *tiny, "training=plain", "hydra.run.dir=run")
+    assert outcome.code == 0, outcome.err
+    rows = json.loads(Path("run/table.json").read_text())["rows"]
+    assert [row["t_inference"] for row in rows] == [1.0, 3600.0, 86400.0, 31536000.0]
+    assert "seconds since programming" in outcome.out
+
+
+def test_periphery_and_digital_layers_are_a_word_each(cli: Cli, tiny: list[str]) -> None:
+    words = ["rram.adc_bits=6", "rram.dac_bits=6", "rram.out_noise=0.01", "rram.exclude=[conv1]"]
+    outcome = cli(*words, "data.limit_train=64", *tiny, "training=noise", "hydra.run.dir=run")
+    assert outcome.code == 0, outcome.err
+    assert "conv1  digital  Conv2d (150 weights): named in exclude" in outcome.out
+
+
+@pytest.mark.parametrize(
+    ("group", "name"),
+    [(group, name) for group in ("data", "model") for name in files(group) if name != "custom"],
+)
+def test_a_file_names_the_arguments_of_its_target(group: str, name: str) -> None:
+    node: Any = OmegaConf.to_container(OmegaConf.load(CONF / group / f"{name}.yaml"))
+    parameters = inspect.signature(get_object(node.pop("_target_"))).parameters
+    assert set(node) == set(parameters)
+    if group == "data":  # the file only repeats the defaults, but for what each set needs
+        differ = {
+            key
+            for key, value in node.items()
+            if value != "???" and parameters[key].default not in (inspect.Parameter.empty, value)
+        }
+        assert differ <= ({"augment"} if name.startswith("cifar") else set())
+
+
+@pytest.mark.parametrize("model", [name for name in files("model") if name != "custom"])
+def test_every_network_is_built_for_the_data(
+    cli: Cli, tiny: list[str], images: Callable[..., Path], model: str
+) -> None:
+    width = ["model.width=0.125"] if model in ("vgg16", "resnet20") else []
+    words = ["data=arrays", f"data.path={images(32, 3)}", "data.val_size=0.2", f"model={model}"]
+    outcome = cli(*words, *width, *tiny, "training=plain", "hydra.run.dir=run")
+    assert outcome.code == 0, outcome.err

@@ -1,0 +1,185 @@
+"""A whole job on tiny data: what it writes, what it does not do twice, what it compares."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cnet_aihw.evaluation import evaluate_chips
+from cnet_aihw.jobs.pipeline import run_job
+from cnet_aihw.records import read_records
+from cnet_aihw.rram import LogNormalNoiseModel, RRAMRPUConfig, convert_to_analog
+from cnet_aihw.training import load_checkpoint
+from cnet_aihw.zoo import LeNet5, digits
+
+Cli = Callable[..., Any]
+NAMES = ("plain", "lipschitz", "noise")
+SMALL = ["data.limit_train=200", "training.lr=0.02", "training.epochs=2", "hydra.run.dir=run"]
+
+
+@pytest.fixture
+def words(tiny: list[str]) -> list[str]:
+    return [*tiny, *SMALL]
+
+
+def read(path: str) -> Any:
+    return json.loads(Path(path).read_text())
+
+
+def contents(folder: str) -> dict[str, bytes]:
+    """All files of the results, without Hydra's own and the log."""
+    return {
+        str(path): path.read_bytes()
+        for path in sorted(Path(folder).rglob("*"))
+        if path.is_file() and ".hydra" not in path.parts and path.suffix != ".log"
+    }
+
+
+def test_the_way_from_training_to_table(cli: Cli, words: list[str]) -> None:
+    outcome = cli(*words)
+    assert outcome.code == 0, outcome.err
+    table = read("run/table.json")
+    assert table["command"].startswith("cnet-aihw training.epochs=1 ")
+    assert [row["training"] for row in table["rows"]] == list(NAMES)
+    clean = table["rows"][0]["clean"]
+    for row in table["rows"]:
+        lines = read_records(f"run/{row['training']}/chips.jsonl")
+        accuracies = [line["accuracy"] for line in lines]
+        assert row["chips"] == len(accuracies) == 2
+        assert row["mean"] == pytest.approx(sum(accuracies) / 2, abs=1e-12)
+        assert row["min"] == min(accuracies)
+        assert row["recovery"] == pytest.approx(row["mean"] / clean, abs=1e-12)
+    seeds = [[line["seed"] for line in read_records(f"run/{n}/chips.jsonl")] for n in NAMES]
+    assert seeds[0] == seeds[1] == seeds[2]
+    starts = {read(f"run/{name}/run.json")["initial_weights"] for name in NAMES}
+    assert len(starts) == 1
+    text = Path("run/table.txt").read_text()
+    assert text in outcome.out
+    assert f"{100 * clean:.2f}" in text
+    assert "yield" not in text  # no threshold was given
+
+    # the numbers are those of the library alone, on the test part
+    data = digits(limit_train=200)
+    network = LeNet5(data.input_shape, data.classes)
+    weights = load_checkpoint("run/noise/best.safetensors").model
+    own = network.state_dict()
+    network.load_state_dict({name: weights[name].view_as(own[name]) for name in own})
+    model = convert_to_analog(network, RRAMRPUConfig(noise_model=LogNormalNoiseModel(0.5)))
+    chips = evaluate_chips(model, data.test, chips=2, seed=0)
+    assert chips.mean == table["rows"][2]["mean"]
+    assert chips.clean == table["rows"][2]["clean"]
+
+    # again in the same folder: nothing is done twice
+    before = contents("run")
+    assert cli(*words).code == 0
+    after = contents("run")
+    events = {name for name in after if "tensorboard" in name}
+    assert {n: v for n, v in before.items() if n not in events} == {
+        n: v for n, v in after.items() if n not in events
+    }
+
+    # more chips extend the ones there; one step alone works on what is there
+    old = Path("run/noise/chips.jsonl").read_text()
+    assert cli(*words, "job=evaluate", "evaluation.chips=4", "evaluation.threshold=0.1").code == 0
+    new = Path("run/noise/chips.jsonl").read_text()
+    assert new.startswith(old)
+    assert new.count("\n") == 4
+    rows = read("run/table.json")["rows"]
+    assert [row["chips"] for row in rows] == [4, 4, 4]
+    assert all(0 <= row["yield"] <= 1 for row in rows)
+    Path("run/table.json").unlink()
+    assert "yield" in cli(*words, "job=table").out
+    assert read("run/table.json")["rows"] == rows
+
+    # other weights than those the folder began with are refused
+    outcome = cli(*words, "seed=1")
+    assert outcome.code == 2
+    assert "run/plain" in outcome.err
+    assert outcome.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("job", "sentence"),
+    [
+        ("evaluate", "has no trained weights (best.safetensors); run job=train first"),
+        ("table", "has no measurements on chips (chips.json); run job=evaluate first"),
+    ],
+)
+def test_a_step_without_the_one_before_says_what_to_run(
+    cli: Cli, words: list[str], job: str, sentence: str
+) -> None:
+    outcome = cli(*words, f"job={job}")
+    assert outcome.code == 2
+    assert sentence in outcome.err
+
+
+def test_what_a_sweeper_gets_is_of_the_validation_part(
+    cli: Cli, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    returned = []
+
+    def keep(config: Any) -> float | None:
+        returned.append(run_job(config))
+        return returned[-1]
+
+    monkeypatch.setattr("cnet_aihw.jobs.pipeline.run_job", keep)
+    assert cli(*words, "training=noise").code == 0
+    assert returned == [read("run/noise/result.json")["chip_accuracy"]]
+    assert returned[0] != read("run/noise/chips.json")["statistics"][0]["mean"]
+    assert read("run/table.json")["rows"][0]["recovery"] is None
+
+
+def test_a_sweep_ends_with_one_table(cli: Cli, tiny: list[str]) -> None:
+    words = ["data.limit_train=100", "model=mlp", "hydra.sweep.dir=sweep"]
+    command = ["-m", "rram.sigma=0.1,0.5", "training=plain,noise", *words, *tiny]
+    assert cli(*command).code == 0
+    sweep = read("sweep/sweep.json")
+    assert sweep["varied"] == ["rram.sigma"]
+    rows = sweep["rows"]
+    assert [(row["rram.sigma"], row["training"]) for row in rows] == [
+        *(("0.1", "plain"), ("0.1", "noise")),
+        *(("0.5", "plain"), ("0.5", "noise")),
+    ]
+    for row in rows:
+        plain = next(
+            r for r in rows if (r["rram.sigma"], r["training"]) == (row["rram.sigma"], "plain")
+        )
+        assert row["recovery"] == row["mean"] / plain["clean"]
+    # more chips find the jobs that are there, and only add to them
+    assert cli(*command[:-2], "evaluation.chips=3", "progress=false").code == 0
+    assert [row["chips"] for row in read("sweep/sweep.json")["rows"]] == [3] * 4
+    assert len(list(Path("sweep").glob("*/table.json"))) == 4
+
+
+def test_the_training_may_see_another_noise_model_than_the_chips(
+    cli: Cli, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import cnet_aihw.training
+
+    given: list[Any] = []
+
+    def look(model: Any, data: Any, settings: Any, folder: Any, **rest: Any) -> Any:
+        given.append(settings.variation.noise_model)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cnet_aihw.training, "train", look)
+    model = "{_target_:cnet_aihw.rram.LogNormalNoiseModel,sigma:0.2}"
+    outcome = cli(*words, "training=noise", f"training.variation.noise_model={model}")
+    assert outcome.code == 130, outcome.err
+    assert isinstance(given[0], LogNormalNoiseModel)
+    assert given[0].sigma == 0.2
+
+
+def test_pretrained_weights_are_where_training_begins(cli: Cli, words: list[str]) -> None:
+    torch.manual_seed(3)
+    network = LeNet5((1, 28, 28), 10)
+    torch.save(network.state_dict(), "mine.pt")
+    words = [w for w in words if not w.startswith("training.lr")]
+    outcome = cli(*words, "training=plain", "pretrained=mine.pt", "training.lr=1e-30")
+    assert outcome.code == 0, outcome.err
+    trained = load_checkpoint("run/plain/best.safetensors").model
+    for name, tensor in network.state_dict().items():
+        assert torch.allclose(trained[name].view_as(tensor), tensor, atol=1e-6), name

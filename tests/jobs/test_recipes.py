@@ -1,0 +1,108 @@
+"""How one command line becomes several trainings."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+import cnet_aihw.conf
+from cnet_aihw.training.settings import TrainingSettings
+
+Cli = Callable[..., Any]
+Only = Callable[[Callable[[Any], Any]], str]
+CONF = Path(cnet_aihw.conf.__file__).parent
+SINGLE = sorted(p.stem for p in (CONF / "training").glob("*.yaml") if p.stem != "all")
+
+
+@pytest.fixture
+def recipes(cli: Cli, only: Only) -> Callable[..., list[Any]]:
+    def of(*words: str) -> list[Any]:
+        seen: list[Any] = []
+        outcome = cli(*words, only(seen.append))
+        assert outcome.code == 0, outcome.err
+        return seen[-1].recipes
+
+    return of
+
+
+def test_by_default_three_trainings_in_order(recipes: Any) -> None:
+    found = recipes()
+    assert [r.name for r in found] == ["plain", "lipschitz", "noise"]
+    assert [r.training.lipschitz.enabled for r in found] == [False, True, False]
+    assert [r.training.variation.enabled for r in found] == [False, False, True]
+    assert all(type(r.training) is TrainingSettings for r in found)
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_each_file_is_called_as_its_training(recipes: Any, name: str) -> None:
+    (recipe,) = recipes(f"training={name}")
+    assert recipe.name == name
+    assert recipe.training.lipschitz.enabled == ("lipschitz" in name)
+    assert recipe.training.variation.enabled == ("noise" in name)
+
+
+def test_alone_and_in_the_comparison_a_training_is_the_same(recipes: Any) -> None:
+    words = ["training.epochs=7", "rram.sigma=0.25", "seed=5"]
+    for recipe in recipes(*words, "training.compare=[plain,lipschitz,noise,lipschitz_noise]"):
+        (alone,) = recipes(*words, f"training={recipe.name}")
+        assert alone.training == recipe.training
+        ours, others = (OmegaConf.to_container(r.config) for r in (alone, recipe))
+        ours.pop("job"), others.pop("job")
+        assert ours == others
+
+
+def test_values_of_the_command_line_hold_for_every_training(recipes: Any) -> None:
+    words = ["training.epochs=7", "training.lipschitz.beta=0.5", "rram.sigma=0.25", "seed=5"]
+    for recipe in recipes(*words, "evaluation.chips=9"):
+        assert recipe.training.epochs == 7
+        assert recipe.training.lipschitz.beta == 0.5
+        assert recipe.training.seed == 5
+        assert recipe.config.rram.sigma == 0.25
+        assert recipe.evaluation.chips == 9
+
+
+def test_values_of_an_experiment_hold_for_every_training(recipes: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "mine" / "experiment"
+    folder.mkdir(parents=True)
+    (folder / "long.yaml").write_text(
+        "# @package _global_\n"
+        "defaults:\n  - override /training: all\n  - override /model: mlp\n"
+        "training:\n  compare: [noise, plain]\n  epochs: 77\n  batch_size: 11\n"
+    )
+    found = recipes(f"--config-dir={tmp_path / 'mine'}", "experiment=long", "training.batch_size=5")
+    assert [r.name for r in found] == ["noise", "plain"]
+    for recipe in found:
+        assert recipe.training.epochs == 77
+        assert recipe.training.batch_size == 5  # the command line has the last word
+        assert recipe.config.model._target_ == "cnet_aihw.zoo.MLP"
+
+
+def test_a_new_recipe_is_one_new_file(recipes: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "mine" / "training"
+    folder.mkdir(parents=True)
+    (folder / "gentle.yaml").write_text("name: gentle\nlr: 0.001\nvariation: {enabled: true}\n")
+    found = recipes(f"--config-dir={tmp_path / 'mine'}", "training.compare=[plain,gentle]")
+    assert [(r.name, r.training.lr) for r in found] == [("plain", 0.05), ("gentle", 0.001)]
+
+
+def test_a_sweep_composes_each_job_for_itself(cli: Cli, only: Only) -> None:
+    seen: list[Any] = []
+    words = ["-m", "rram.sigma=0.1,0.3", "training=plain,noise", "hydra.sweep.dir=sweep"]
+    assert cli(*words, only(seen.append)).code == 0
+    found = [(run.config.rram.sigma, run.recipes[0].name) for run in seen]
+    assert found == [(0.1, "plain"), (0.1, "noise"), (0.3, "plain"), (0.3, "noise")]
+    assert len({run.folder for run in seen}) == 4
+
+
+def test_the_command_told_makes_the_same_job(cli: Cli, only: Only) -> None:
+    seen: list[Any] = []
+    cli("training.epochs=3", "rram.exclude=['fc1','conv*']", "hydra.run.dir=run", only(seen.append))
+    import shlex
+
+    words = shlex.split(seen[0].command)
+    assert words[0] == "cnet-aihw"
+    assert not any(word.startswith("hydra.") for word in words)
+    assert cli(*words[1:]).code == 0
+    assert seen[1].config == seen[0].config
