@@ -52,8 +52,7 @@ def recipes_of(config: DictConfig) -> list[Recipe]:
         CnetError: for values that are missing or impossible, and names that stand twice.
     """
     names = list(config.training.compare)
-    configs = [_compose_with(name) for name in names] if names else [config]
-    recipes = [_recipe(each) for each in configs]
+    recipes = [_recipe(_compose_with(name)) for name in names] if names else [_recipe(config)]
     called = [recipe.name for recipe in recipes]
     for name in called:
         if called.count(name) > 1:
@@ -79,8 +78,9 @@ def _compose_with(training: str) -> DictConfig:
     replaced = ("training", "training.compare")
     kept = [text for text in node.overrides.task if text.partition("=")[0] not in replaced]
     try:
-        compares = bool(hydra.compose(name, [chosen]).training.compare)
         config = hydra.compose(name, [*kept, chosen])
+        # An experiment may set it too, which does not count; the file by itself decides.
+        compares = config.training.compare and hydra.compose(name, [chosen]).training.compare
     except HydraException as error:
         raise CnetError(one_sentence(error)) from error
     if compares:
