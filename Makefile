@@ -21,6 +21,7 @@ test: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.speed
+	$(BIN)/python -m benchmarks.startup
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -35,7 +35,7 @@ DATA: dict[str, Callable[[], Dataset]] = {
     "cifar10": lambda: arrays("data/cifar10.npz", val_size=5000, augment=True),
 }
 WHERE = {"mnist": "data.root=data", "cifar10": "data.path=data/cifar10.npz"}
-SWEEP_EPOCHS = {"mnist": 6, "cifar10": 10}
+SWEEP_EPOCHS = {"mnist": 3, "cifar10": 4}
 BETAS = "1e-4,1e-3,1e-2"
 
 
@@ -70,7 +70,7 @@ def select(name: str) -> list[dict]:
               f"training.epochs={SWEEP_EPOCHS[name]}", "training.validation_chips=20",
               "training.select=last", f"training.validate_every={SWEEP_EPOCHS[name]}")  # fmt: skip
     for sweep, words in (
-        ("lr", ("training=plain,noise", "training.lr=5e-4,1e-3,2e-3")),
+        ("lr", ("training=plain,noise", "training.lr=1e-3,2e-3,4e-3")),
         ("beta", ("training=lipschitz,lipschitz_noise", f"training.lipschitz.beta={BETAS}")),
     ):
         folder = RECORDS / f"selection_{name}_{sweep}"

@@ -143,7 +143,7 @@ def test_hooks_that_are_lost_are_named(conv_net):
 
 
 def test_classes_of_one_name_are_not_confused():
-    """aihwkit keys its wrapper classes by name, so that a second class Net would become the first."""
+    """aihwkit keys its wrappers by class name; a second class Net would become the first."""
 
     def make(value: float) -> nn.Module:
         class Net(nn.Module):

@@ -265,7 +265,7 @@ def test_layers_stand_alone_and_refuse_other_configurations(cls, arguments):
 
 def test_drift_compensation_of_a_grouped_convolution_is_refused():
     config = RRAMRPUConfig(drift_compensation=GlobalDriftCompensation())
-    with pytest.raises(CnetError, match="GlobalDriftCompensation.*2 groups"):
+    with pytest.raises(CnetError, match=r"GlobalDriftCompensation.*2 groups"):
         RRAMConv2d(4, 4, 3, groups=2, rpu_config=config)
 
 

@@ -1,0 +1,62 @@
+"""What starting costs: importing the package beside torch and aihwkit, and the command's help.
+
+    python -m benchmarks.startup
+
+Each measurement is a new process; the variants take turns and the medians are written to
+benchmarks/results/startup.json.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from cnet_aihw.records import write_json_atomic
+
+REPEATS = 7
+BASE = "import torch, aihwkit.nn, aihwkit.inference, aihwkit.simulator.configs"
+ROOMS = "; ".join(
+    f"import cnet_aihw.{room}; [getattr(cnet_aihw.{room}, n) for n in cnet_aihw.{room}.__all__]"
+    for room in ("rram", "zoo", "evaluation", "training", "compensation")
+)
+VARIANTS = {
+    "torch and aihwkit": BASE,
+    "and cnet_aihw": f"{BASE}; import cnet_aihw",
+    "and all names of all rooms": f"{BASE}; {ROOMS}",
+    "cnet-aihw --help": "import sys; sys.argv = ['cnet-aihw', '--help']; "
+    "from cnet_aihw.jobs.cli import main; main()",
+}
+
+
+def seconds(code: str) -> float:
+    """Wall time of a new interpreter that runs the code."""
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    """Measure and write."""
+    times: dict[str, list[float]] = {name: [] for name in VARIANTS}
+    for _ in range(REPEATS):
+        for name, code in VARIANTS.items():
+            times[name].append(seconds(code))
+    median = {name: statistics.median(values) for name, values in times.items()}
+    base = median["torch and aihwkit"]
+    result = {
+        "command": "python -m benchmarks.startup",
+        "repeats": REPEATS,
+        "seconds": {name: round(value, 2) for name, value in median.items()},
+        "import_over_torch_and_aihwkit": round(median["and cnet_aihw"] - base, 2),
+        "all_names_over_torch_and_aihwkit": round(median["and all names of all rooms"] - base, 2),
+        "help": round(median["cnet-aihw --help"], 2),
+    }
+    print(result)
+    write_json_atomic(Path(__file__).parent / "results" / "startup.json", result)
+
+
+if __name__ == "__main__":
+    main()
