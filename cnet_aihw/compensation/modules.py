@@ -52,6 +52,10 @@ class Compensation(nn.Module):
             if variant.form == "full":
                 self.compensator.weight.flatten(1)[:, :c].fill_diagonal_(1.0)
 
+    def extra_repr(self) -> str:
+        """Tell the variant: also to what says whether a folder belongs to this network."""
+        return self.variant.label()
+
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the corrected output.
 

@@ -7,6 +7,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
 from cnet_aihw.evaluation.settings import EvaluationSettings
+from cnet_aihw.jobs.compensation import CompensationConfig
 from cnet_aihw.training.settings import TrainingSettings
 
 
@@ -52,6 +53,9 @@ class Config:
 
     training: TrainingConfig = field(default_factory=TrainingConfig)
     """Training."""
+
+    compensation: CompensationConfig = field(default_factory=CompensationConfig)
+    """Compensation: where, how built, how fitted."""
 
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     """Measuring over chips."""
