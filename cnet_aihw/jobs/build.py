@@ -10,8 +10,16 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from cnet_aihw.compensation import (
+    check_placement,
+    compensation_cost,
+    network_cost,
+    uniform_placement,
+)
 from cnet_aihw.errors import CnetError
+from cnet_aihw.jobs.compensation import CompensationConfig
 from cnet_aihw.jobs.messages import one_sentence
 from cnet_aihw.rram import convert_to_analog
 from cnet_aihw.zoo import Dataset, load_pretrained
@@ -65,6 +73,35 @@ def build_analog(config: DictConfig, rpu_config: RPUConfigBase, data: Dataset) -
     """
     network = build_network(config, data)
     return convert_to_analog(network, rpu_config, exclude=list(config.rram.exclude), inplace=True)
+
+
+def check_compensation_fits(settings: CompensationConfig, model: nn.Module, data: Dataset) -> None:
+    """See that a network can take the compensation asked for, before it is trained.
+
+    Args:
+        settings: where compensation goes and how it is built.
+        model: the analog network.
+        data: the data set.
+
+    Raises:
+        CnetError: for a placement that does not fit, a limit that allows none, and a policy for
+            BatchNorm where there is none.
+    """
+    if settings.fit.batchnorm == "per_chip" and not any(
+        isinstance(m, _BatchNorm) and m.running_mean is not None for m in model.modules()
+    ):
+        raise CnetError(
+            f"compensation.fit.batchnorm is per_chip, but the network {type(model).__name__} has "
+            "no BatchNorm; leave it frozen."
+        )
+    placement, variant = settings.given_placement(), settings.variant()
+    network = network_cost(model, data.val.x[:1])
+    if placement is not None:
+        check_placement(placement, model)
+        compensation_cost(network, placement, variant)
+    elif settings.scan.mode == "suffix":  # where there are candidates, the first layer is one
+        first = [name for name, layer in network.layers.items() if layer.analog][:1]
+        check_placement(uniform_placement(network, first, settings.limit, variant), model)
 
 
 def make(node: DictConfig) -> Any:

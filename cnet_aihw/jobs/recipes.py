@@ -14,8 +14,15 @@ from omegaconf import DictConfig, OmegaConf
 
 from cnet_aihw.errors import CnetError
 from cnet_aihw.evaluation.settings import EvaluationSettings, validate_evaluation_settings
+from cnet_aihw.jobs.compensation import CompensationConfig, validate_compensation
 from cnet_aihw.jobs.messages import one_sentence
 from cnet_aihw.training.settings import TrainingSettings, validate_training_settings
+
+_TYPED = (
+    *("training", "training.lipschitz", "training.variation", "evaluation", "job"),
+    *("compensation", "compensation.scan", "compensation.fit"),
+    *("compensation.fit.lipschitz", "compensation.fit.variation"),
+)
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,9 @@ class Recipe:
 
     evaluation: EvaluationSettings
     """How it is measured."""
+
+    compensation: CompensationConfig
+    """How it is compensated."""
 
 
 def recipes_of(config: DictConfig) -> list[Recipe]:
@@ -97,7 +107,7 @@ def _recipe(config: DictConfig) -> Recipe:
         raise CnetError(f"{missing[0]} has no value; give it one: {missing[0]}=VALUE.")
     if not config.job.steps:
         raise CnetError("job.steps is empty; name a step, or choose a file of conf/job.")
-    for name in ("training", "training.lipschitz", "training.variation", "evaluation", "job"):
+    for name in _TYPED:
         _refuse_added_keys(name, OmegaConf.select(config, name))
     typed = OmegaConf.to_object(config.training)
     training = TrainingSettings(
@@ -105,14 +115,17 @@ def _recipe(config: DictConfig) -> Recipe:
     )
     evaluation = OmegaConf.to_object(config.evaluation)
     assert isinstance(evaluation, EvaluationSettings)
+    compensation = OmegaConf.to_object(config.compensation)
+    assert isinstance(compensation, CompensationConfig)
     validate_training_settings(training)
     validate_evaluation_settings(evaluation)
+    validate_compensation(compensation)
     if not re.fullmatch(r"[\w.+=-]*\w[\w.+=-]*", training.name):
         raise CnetError(
             f"training.name is {training.name!r}, which also names a folder; give letters, digits, "
             "and _ - + = . alone."
         )
-    return Recipe(training.name, config, training, evaluation)
+    return Recipe(training.name, config, training, evaluation, compensation)
 
 
 def _refuse_added_keys(name: str, node: DictConfig) -> None:

@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import OmegaConf
-
-from cnet_aihw.errors import CnetError
 from cnet_aihw.jobs.recipes import Recipe
+from cnet_aihw.jobs.results import (
+    COMPENSATION,
+    MEASURED,
+    MEASURED_COMPENSATED,
+    analog_networks,
+    compensation_left,
+    left_by_earlier_step,
+    origin,
+    trained_networks,
+)
 from cnet_aihw.jobs.table import render, rows_of
-from cnet_aihw.records import write_json_atomic
+from cnet_aihw.records import read_json, write_json_atomic
 from cnet_aihw.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from cnet_aihw.evaluation import ChipCalibration
     from cnet_aihw.jobs.pipeline import Run
 
 log = logging.getLogger(__name__)
-
-BEST = "best.safetensors"
-MEASURED = "chips.json"
 
 
 def train(run: Run) -> None:
@@ -33,7 +36,7 @@ def train(run: Run) -> None:
     from cnet_aihw.training import train as train_network
 
     settings = [_training_settings(recipe) for recipe in run.recipes]
-    models = _analog_networks(run)
+    models = analog_networks(run)
     log.info("network, layer by layer:\n%s", models[0].conversion_report)
     for recipe, setting, model in zip(run.recipes, settings, models, strict=True):
         log.info("training %s", recipe.name)
@@ -56,46 +59,45 @@ def train(run: Run) -> None:
 
 
 def evaluate(run: Run) -> None:
-    """Measure each trained network on the same chips, with the test part of the data."""
-    from cnet_aihw.evaluation import evaluate_chips
-    from cnet_aihw.rram import load_snapshot
-    from cnet_aihw.training import load_checkpoint
+    """Measure each trained network, without and with compensation, on the same chips.
 
-    for recipe in run.recipes:
-        _left_by_earlier_step(run.folder_of(recipe) / BEST, "train", "trained weights")
-    for recipe, model in zip(run.recipes, _analog_networks(run), strict=True):
-        folder, settings = run.folder_of(recipe), recipe.evaluation
-        load_snapshot(model, load_checkpoint(folder / BEST).model)
-        measured = evaluate_chips(
-            model,
-            run.data.test,
-            chips=settings.chips,
-            seed=settings.seed,
-            batch_size=settings.batch_size,
-            t_inference=settings.t_inference,
-            threshold=settings.threshold,
-            records=folder / "chips.jsonl",
-            device=recipe.config.device,
-            progress=recipe.config.progress,
+    The data are the test part.
+    """
+    from cnet_aihw.compensation import load_compensation
+
+    for recipe, model in trained_networks(run):
+        folder = run.folder_of(recipe)
+        statistics = _measure(run, recipe, model, "chips.jsonl")
+        write_json_atomic(folder / MEASURED, {**origin(run, recipe), "statistics": statistics})
+        described = compensation_left(run, recipe)
+        if described is None:
+            continue
+        path = left_by_earlier_step(folder / COMPENSATION, "compensate", "compensation")
+        load_compensation(model, path)
+        calibration = _calibration(run, described)
+        statistics = _measure(run, recipe, model, "chips-compensated.jsonl", calibration)
+        names = ("label", "placement", "overhead_weights", "overhead_macs", "calibration_samples")
+        compensation = {name: described[name] for name in names}
+        write_json_atomic(
+            folder / MEASURED_COMPENSATED,
+            {**origin(run, recipe), "compensation": compensation, "statistics": statistics},
         )
-        by_time = list(measured.values()) if isinstance(measured, dict) else [measured]
-        log.info("chips %s: mean accuracy %.4f", recipe.name, by_time[0].mean)
-        records = [statistics.as_record() for statistics in by_time]
-        write_json_atomic(folder / MEASURED, {**_origin(run, recipe), "statistics": records})
 
 
 def table(run: Run) -> None:
     """Put the results of all recipes into one table: table.json, table.txt and on the screen."""
     results = []
     for recipe in run.recipes:
-        path = run.folder_of(recipe) / MEASURED
-        _left_by_earlier_step(path, "evaluate", "measurements on chips")
-        results.append(json.loads(path.read_text(encoding="utf-8")))
+        folder = run.folder_of(recipe)
+        names = [MEASURED] + [MEASURED_COMPENSATED] * (compensation_left(run, recipe) is not None)
+        for name in names:
+            left_by_earlier_step(folder / name, "evaluate", "measurements on chips")
+            results.append(read_json(folder / name))
     rows = rows_of(results)
-    origin = {name: results[0][name] for name in ("data", "model", "rram")}
-    title = "  ".join(f"{name}: {value}" for name, value in origin.items())
+    about = {name: results[0][name] for name in ("data", "model", "rram")}
+    title = "  ".join(f"{name}: {value}" for name, value in about.items())
     text = render(title, rows) + f"\n{run.command}\n"
-    write_json_atomic(run.folder / "table.json", {"command": run.command, **origin, "rows": rows})
+    write_json_atomic(run.folder / "table.json", {"command": run.command, **about, "rows": rows})
     (run.folder / "table.txt").write_text(text, encoding="utf-8")
     print(f"\n{text}", flush=True)
 
@@ -111,33 +113,38 @@ def _training_settings(recipe: Recipe) -> TrainingSettings:
     return replace(recipe.training, variation=variation)
 
 
-def _analog_networks(run: Run) -> list[nn.Module]:
-    """The untrained network of each recipe: all are built, and so checked, before any is used."""
-    from cnet_aihw.jobs.build import build_analog, make
+def _measure(
+    run: Run,
+    recipe: Recipe,
+    model: nn.Module,
+    records: str,
+    calibration: ChipCalibration | None = None,
+) -> list[dict[str, Any]]:
+    """Statistics over chips, one for each time; each chip is a record."""
+    from cnet_aihw.evaluation import evaluate_chips
 
-    rpu_configs = [make(recipe.config.rram.rpu_config) for recipe in run.recipes]
-    return [
-        build_analog(recipe.config, rpu_config, run.data)
-        for recipe, rpu_config in zip(run.recipes, rpu_configs, strict=True)
-    ]
+    settings = recipe.evaluation
+    measured = evaluate_chips(
+        model,
+        run.data.test,
+        chips=settings.chips,
+        seed=settings.seed,
+        batch_size=settings.batch_size,
+        t_inference=settings.t_inference,
+        threshold=settings.threshold,
+        calibration=calibration,
+        records=run.folder_of(recipe) / records,
+        device=recipe.config.device,
+        progress=recipe.config.progress,
+    )
+    by_time = list(measured.values()) if isinstance(measured, dict) else [measured]
+    log.info("%s of %s: mean accuracy %.4f", records, recipe.name, by_time[0].mean)
+    return [statistics.as_record() for statistics in by_time]
 
 
-def _left_by_earlier_step(path: Path, step: str, what: str) -> None:
-    if not path.exists():
-        raise CnetError(
-            f"{path.parent} has no {what} ({path.name}); run job={step} first, or name the folder "
-            "of an earlier run with hydra.run.dir=FOLDER."
-        )
+def _calibration(run: Run, described: Mapping[str, Any]) -> ChipCalibration | None:
+    """What a compensation that was fitted with each chip's own BatchNorm is measured with."""
+    from cnet_aihw.evaluation import BatchNormReestimation
 
-
-def _origin(run: Run, recipe: Recipe) -> dict[str, Any]:
-    """What the results of one training come from."""
-    choices = HydraConfig.get().runtime.choices
-    config: Any = OmegaConf.to_container(recipe.config, resolve=True)
-    return {
-        "training": recipe.name,
-        **{group: choices[group] for group in ("data", "model", "rram")},
-        "data_fingerprint": run.data.fingerprint,
-        "command": run.command,
-        "config": config,
-    }
+    samples = described["calibration_samples"]
+    return None if samples is None else BatchNormReestimation(run.data.train.x[:samples])

@@ -59,7 +59,8 @@ def _varied(said: list[dict[str, str]]) -> list[str]:
 
 def _add_recovery(rows: list[dict[str, Any]], varied: list[str]) -> None:
     """Fill in the recovery where the plain training was a job of its own."""
-    clean = {tuple(r[n] for n in varied): r["clean"] for r in rows if r["training"] == "plain"}
+    plain = [r for r in rows if r["training"] == "plain" and r.get("compensation") is None]
+    clean = {tuple(row[name] for name in varied): row["clean"] for row in plain}
     for row in rows:
         reference = clean.get(tuple(row[name] for name in varied))
         if row["recovery"] is None and reference:

@@ -7,27 +7,40 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 COLUMNS = (
-    *("training", "t_inference", "clean", "mean", "std", "q05", "min"),
-    *("yield", "recovery", "chips", "seed"),
+    *("training", "compensation", "overhead_weights", "overhead_macs", "t_inference"),
+    *("clean", "mean", "std", "q05", "min", "yield", "recovery", "chips", "seed"),
 )
 """Columns in order; one that has no value in any row is left out where the table is shown."""
 
-_PERCENT = ("clean", "mean", "std", "q05", "min", "yield", "recovery")
-_HEADINGS = {"t_inference": "seconds since programming", "seed": "chips' seed"}
+_PERCENT = (
+    *("overhead_weights", "overhead_macs"),
+    *("clean", "mean", "std", "q05", "min", "yield", "recovery"),
+)
+_HEADINGS = {
+    "overhead_weights": "weights added",
+    "overhead_macs": "MACs added",
+    "t_inference": "seconds since programming",
+    "seed": "chips' seed",
+}
 
 
 def rows_of(results: Sequence[Mapping[str, Any]], plain: str = "plain") -> list[dict[str, Any]]:
     """The rows of a table; fractions stay in [0, 1].
 
     Args:
-        results: what each chips.json holds.
+        results: what each chips.json and chips-compensated.json holds.
         plain: the training to whose clean accuracy the recovery is relative.
 
     Returns:
-        One row for each training and time, with the keys of `COLUMNS`.
+        One row for each result and time, with the keys of `COLUMNS`; what has no compensation has
+        None in its columns.
     """
     reference = next(
-        (result["statistics"][0]["clean"] for result in results if result["training"] == plain),
+        (
+            result["statistics"][0]["clean"]
+            for result in results
+            if result["training"] == plain and "compensation" not in result
+        ),
         None,
     )
     rows = []
@@ -35,6 +48,10 @@ def rows_of(results: Sequence[Mapping[str, Any]], plain: str = "plain") -> list[
         for statistics in result["statistics"]:
             row = {name: statistics.get(name) for name in COLUMNS}
             row["training"] = result["training"]
+            if "compensation" in result:
+                row["compensation"] = result["compensation"]["label"]
+                for name in ("overhead_weights", "overhead_macs"):
+                    row[name] = result["compensation"][name]
             row["recovery"] = statistics["mean"] / reference if reference else None
             rows.append(row)
     return rows

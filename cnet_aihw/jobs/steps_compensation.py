@@ -1,0 +1,180 @@
+"""The steps that find where compensation may go, and put it there."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+from cnet_aihw.compensation.settings import FitSettings
+from cnet_aihw.jobs.recipes import Recipe
+from cnet_aihw.jobs.results import (
+    COMPENSATED,
+    COMPENSATION,
+    SCANNED,
+    left_by_earlier_step,
+    origin,
+    trained_networks,
+)
+from cnet_aihw.records import read_json, write_json_atomic
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from cnet_aihw.compensation import NetworkCost, Placement
+    from cnet_aihw.jobs.pipeline import Run
+
+log = logging.getLogger(__name__)
+
+_OFF = "no compensation is asked for (compensation.enabled is false)"
+
+
+def scan(run: Run) -> None:
+    """Scan the layers of each trained network over chips, with the validation part of the data."""
+    if not _enabled(run):
+        log.info(_OFF)
+        return
+    from cnet_aihw.evaluation import candidate_layers, scan_layers
+
+    for recipe, model in trained_networks(run):
+        folder, settings = run.folder_of(recipe), recipe.compensation
+        samples = settings.scan.samples
+        scans = {
+            mode: scan_layers(
+                model,
+                (run.data.val.x[:samples], run.data.val.y[:samples]),
+                mode=mode,
+                chips=settings.scan.chips,
+                seed=settings.scan.seed,
+                batch_size=recipe.evaluation.batch_size,
+                records=folder / f"scan-{mode}.jsonl",
+                device=recipe.config.device,
+                progress=recipe.config.progress,
+            )
+            for mode in ("suffix", "single")
+        }
+        candidates = candidate_layers(scans[settings.scan.mode], settings.threshold)
+        log.info("candidate layers of %s: %s", recipe.name, ", ".join(candidates) or "none")
+        found = {
+            "clean": scans["suffix"].clean,
+            "mode": settings.scan.mode,
+            "threshold": settings.threshold,
+            "candidates": list(candidates),
+            "rows": scans["suffix"].as_rows() + scans["single"].as_rows(),
+        }
+        write_json_atomic(folder / SCANNED, {**origin(run, recipe), **found})
+
+
+def compensate(run: Run) -> None:
+    """Compensate each trained network, and fit the compensation on chips."""
+    if not _enabled(run):
+        log.info(_OFF)
+        return
+    from cnet_aihw.compensation import network_cost
+
+    candidates = {recipe.name: _candidates(run, recipe) for recipe in run.recipes}
+    for recipe, model in trained_networks(run):
+        cost = network_cost(model, run.data.val.x[:1])
+        placement = _placement(recipe, candidates[recipe.name], cost)
+        described = {
+            **origin(run, recipe),
+            "candidates": candidates[recipe.name],
+            "placement": dict(placement),
+        }
+        if placement:
+            described |= _compensated(run, recipe, model, placement, cost)
+        else:
+            why = "no ratio above 0" if recipe.compensation.placement else "no candidate layer"
+            log.info("%s has %s and takes no compensation", recipe.name, why)
+        write_json_atomic(run.folder_of(recipe) / COMPENSATED, described)
+
+
+def _enabled(run: Run) -> bool:
+    return all(recipe.compensation.enabled for recipe in run.recipes)
+
+
+def _candidates(run: Run, recipe: Recipe) -> list[str] | None:
+    """What the scan found; None where it was not made and is not needed."""
+    path = run.folder_of(recipe) / SCANNED
+    if recipe.compensation.placement is not None and not path.exists():
+        return None
+    what = "scan of its layers, and compensation.placement is not given"
+    left_by_earlier_step(path, "scan", what)
+    names: list[str] = read_json(path)["candidates"]
+    return names
+
+
+def _placement(recipe: Recipe, candidates: list[str] | None, cost: NetworkCost) -> Placement:
+    """The placement given, or one ratio for all candidates; layers with ratio 0 are left out."""
+    from cnet_aihw.compensation import Placement, uniform_placement
+
+    settings = recipe.compensation
+    given = settings.given_placement()
+    if given is not None:
+        return Placement({name: ratio for name, ratio in given.items() if ratio != 0.0})
+    if not candidates:
+        return Placement({})
+    return uniform_placement(cost, candidates, settings.limit, settings.variant())
+
+
+def _compensated(
+    run: Run, recipe: Recipe, model: nn.Module, placement: Placement, network: NetworkCost
+) -> dict[str, Any]:
+    """Compensate and fit one network; returns what it is, costs and reaches."""
+    from cnet_aihw.compensation import (
+        compensate as put,
+    )
+    from cnet_aihw.compensation import (
+        compensation_cost,
+        compensation_parameters,
+        fit_compensation,
+        save_compensation,
+    )
+
+    folder, settings = run.folder_of(recipe), recipe.compensation
+    fit = _fit_settings(recipe)
+    cost = compensation_cost(network, placement, settings.variant())
+    log.info(
+        "compensation of %s: %s, %.2f %% of the weights, %.2f %% of the MACs",
+        *(recipe.name, placement.to_json(), 100 * cost.overhead_weights, 100 * cost.overhead_macs),
+    )
+    put(model, placement, settings.variant(), fit.seed)
+    validation = None
+    if compensation_parameters(model):  # layers that are all digital have nothing to fit
+        device, progress = recipe.config.device, recipe.config.progress
+        result = fit_compensation(
+            model, run.data, fit, folder / "compensation", device=device, progress=progress
+        )
+        validation = {
+            "clean": result.clean_accuracy,
+            "mean": result.chip_accuracy,
+            "std": result.chip_std,
+            "chips": fit.validation_chips,
+        }
+        if result.chip_accuracy is not None:
+            run.objectives[recipe.name] = result.chip_accuracy
+    save_compensation(model, folder / COMPENSATION)
+    per_chip = fit.batchnorm == "per_chip"
+    label = settings.variant().label() if validation else "digital"
+    return {
+        "label": label + (", BatchNorm per chip" if per_chip else ""),
+        "variant": asdict(settings.variant()),
+        "calibration_samples": settings.calibration_samples if per_chip else None,
+        "overhead_weights": cost.overhead_weights,
+        "overhead_macs": cost.overhead_macs,
+        "weights": cost.weights,
+        "macs": cost.macs,
+        "network_weights": network.weights,
+        "network_macs": network.macs,
+        "validation": validation,
+    }
+
+
+def _fit_settings(recipe: Recipe) -> FitSettings:
+    """The fit's settings with the noise model that they describe."""
+    from cnet_aihw.jobs.build import make
+
+    fit, described = recipe.compensation.fit, recipe.config.compensation.fit.variation.noise_model
+    if described is None:
+        return fit
+    return replace(fit, variation=replace(fit.variation, noise_model=make(described)))
