@@ -77,12 +77,12 @@ def trained_networks(run: Run) -> Sequence[tuple[Recipe, nn.Module]]:
 
 
 def compensation_left(run: Run, recipe: Recipe) -> dict[str, Any] | None:
-    """What compensation.json says of a training; None where no layer has compensation."""
+    """What the step ``compensate`` says of a training; None where it was not asked for.
+
+    Where its ``placement`` is empty there is no compensation, and ``reason`` says why.
+    """
     path = run.folder_of(recipe) / COMPENSATED
-    if not recipe.compensation.enabled or not path.exists():
-        return None
-    described = read_json(path)
-    return described if described["placement"] else None
+    return read_json(path) if recipe.compensation.enabled and path.exists() else None
 
 
 def origin(run: Run, recipe: Recipe) -> dict[str, Any]:

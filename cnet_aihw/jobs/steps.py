@@ -70,7 +70,7 @@ def evaluate(run: Run) -> None:
         statistics = _measure(run, recipe, model, "chips.jsonl")
         write_json_atomic(folder / MEASURED, {**origin(run, recipe), "statistics": statistics})
         described = compensation_left(run, recipe)
-        if described is None:
+        if described is None or not described["placement"]:
             continue
         path = left_by_earlier_step(folder / COMPENSATION, "compensate", "compensation")
         load_compensation(model, path)
@@ -86,17 +86,21 @@ def evaluate(run: Run) -> None:
 
 def table(run: Run) -> None:
     """Put the results of all recipes into one table: table.json, table.txt and on the screen."""
-    results = []
+    results, notes = [], ""
     for recipe in run.recipes:
-        folder = run.folder_of(recipe)
-        names = [MEASURED] + [MEASURED_COMPENSATED] * (compensation_left(run, recipe) is not None)
+        folder, names = run.folder_of(recipe), [MEASURED]
+        described = compensation_left(run, recipe)
+        if described is not None and described["placement"]:
+            names.append(MEASURED_COMPENSATED)
+        elif described is not None:
+            notes += f"{recipe.name} has no compensation: {described['reason']}.\n"
         for name in names:
             left_by_earlier_step(folder / name, "evaluate", "measurements on chips")
             results.append(read_json(folder / name))
     rows = rows_of(results)
     about = {name: results[0][name] for name in ("data", "model", "rram")}
     title = "  ".join(f"{name}: {value}" for name, value in about.items())
-    text = render(title, rows) + f"\n{run.command}\n"
+    text = render(title, rows) + f"\n{notes}{run.command}\n"
     write_json_atomic(run.folder / "table.json", {"command": run.command, **about, "rows": rows})
     (run.folder / "table.txt").write_text(text, encoding="utf-8")
     print(f"\n{text}", flush=True)

@@ -84,8 +84,8 @@ def compensate(run: Run) -> None:
         if placement:
             described |= _compensated(run, recipe, model, placement, cost)
         else:
-            why = "no ratio above 0" if recipe.compensation.placement else "no candidate layer"
-            log.info("%s has %s and takes no compensation", recipe.name, why)
+            described["reason"] = _why_none(recipe)
+            log.info("%s: no compensation, because %s", recipe.name, described["reason"])
         write_json_atomic(run.folder_of(recipe) / COMPENSATED, described)
 
 
@@ -115,6 +115,13 @@ def _placement(recipe: Recipe, candidates: list[str] | None, cost: NetworkCost) 
     if not candidates:
         return Placement({})
     return uniform_placement(cost, candidates, settings.limit, settings.variant())
+
+
+def _why_none(recipe: Recipe) -> str:
+    settings = recipe.compensation
+    if settings.placement is not None:
+        return "the placement gives no layer a ratio above 0"
+    return f"no layer takes the accuracy under {100 * settings.threshold:g} % of the clean one"
 
 
 def _compensated(

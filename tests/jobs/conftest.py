@@ -68,8 +68,9 @@ def only(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Any], Any]], st
 
 @pytest.fixture
 def tiny() -> list[str]:
-    """Words that make any job small."""
+    """Words that make any job small; without compensation."""
     return [
+        "compensation=none",
         *("training.epochs=1", "training.validation_chips=2", "training.batch_size=32"),
         *("evaluation.chips=2", "progress=false"),
     ]

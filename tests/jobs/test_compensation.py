@@ -1,0 +1,354 @@
+"""Compensation in a job: where it goes, what it leaves, what it costs, what it may not change."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+from cnet_aihw.compensation import DEFAULT, PAPER, load_compensation
+from cnet_aihw.evaluation import BatchNormReestimation, evaluate_chips
+from cnet_aihw.jobs.compensation import CompensationConfig
+from cnet_aihw.jobs.pipeline import run_job
+from cnet_aihw.records import read_records
+from cnet_aihw.rram import (
+    LogNormalNoiseModel,
+    RRAMRPUConfig,
+    convert_to_analog,
+    load_snapshot,
+)
+from cnet_aihw.training import load_checkpoint
+from cnet_aihw.zoo import MLP, ResNet20, arrays, digits
+
+Cli = Callable[..., Any]
+Only = Callable[[Callable[[Any], Any]], str]
+LEFT = ("scan.json", "compensation.json", "compensation.safetensors", "chips-compensated.json")
+
+
+@pytest.fixture
+def words(tiny: list[str]) -> list[str]:
+    """A job with compensation of a second: two trainings of a small network."""
+    return [
+        *tiny,
+        *("compensation=default", "compensation.scan.chips=2", "compensation.scan.samples=100"),
+        *("compensation.fit.epochs=1", "compensation.fit.batch_size=32"),
+        *("compensation.fit.validation_chips=2", "hydra.run.dir=run"),
+        *("training.compare=[plain,noise]", "data.limit_train=200"),
+    ]
+
+
+@pytest.fixture
+def small(words: list[str]) -> list[str]:
+    """It learns enough for its layers to be candidates."""
+    more = ["model=mlp", "data.size=8", "training.lr=0.1", "training.epochs=3"]
+    return [*words, *more, "compensation.threshold=1.0"]
+
+
+def read(path: str) -> Any:
+    return json.loads(Path(path).read_text())
+
+
+def contents(folder: str) -> dict[str, bytes]:
+    """All files of the results, without Hydra's own, logs and what is written at each start."""
+    return {
+        str(path): path.read_bytes()
+        for path in sorted(Path(folder).rglob("*"))
+        if path.is_file() and not {".hydra", "tensorboard"} & set(path.parts)
+        if path.suffix != ".log"
+    }
+
+
+def test_the_way_with_compensation(cli: Cli, small: list[str]) -> None:
+    outcome = cli(*small)
+    assert outcome.code == 0, outcome.err
+    rows = read("run/table.json")["rows"]
+    label = "xy-relu-k1-residual"
+    assert [(row["training"], row["compensation"]) for row in rows] == [
+        *(("plain", None), ("plain", label), ("noise", None), ("noise", label)),
+    ]
+    for row in rows:
+        end = "" if row["compensation"] is None else "-compensated"
+        lines = read_records(f"run/{row['training']}/chips{end}.jsonl")
+        accuracies = [line["accuracy"] for line in lines]
+        assert row["mean"] == pytest.approx(sum(accuracies) / 2, abs=1e-12)
+        assert row["recovery"] == pytest.approx(row["mean"] / rows[0]["clean"], abs=1e-12)
+        # before and after are the same chips
+        before = read_records(f"run/{row['training']}/chips.jsonl")
+        assert [line["seed"] for line in lines] == [line["seed"] for line in before]
+    text = Path("run/table.txt").read_text()
+    assert "weights added %" in text
+    assert label in text
+
+    # what it costs, counted in the file itself
+    data = digits(size=8, limit_train=200)
+    network = MLP(data.input_shape, data.classes, hidden=(256, 128))
+    weights = sum(parameter.numel() for parameter in network.parameters())
+    added = sum(t.numel() for t in load_file("run/noise/compensation.safetensors").values())
+    described = read("run/noise/compensation.json")
+    assert rows[3]["overhead_weights"] == added / weights == described["overhead_weights"]
+    assert 0 < rows[3]["overhead_weights"] <= 0.05
+    assert sum(described["weights"].values()) == added
+    assert list(described["placement"]) == read("run/noise/scan.json")["candidates"]
+    assert len(set(described["placement"].values())) == 1
+
+    # the numbers are those of the library alone, on the test part
+    model = convert_to_analog(network, RRAMRPUConfig(noise_model=LogNormalNoiseModel(0.5)))
+    load_snapshot(model, load_checkpoint("run/noise/best.safetensors").model)
+    assert evaluate_chips(model, data.test, chips=2).mean == rows[2]["mean"]
+    load_compensation(model, "run/noise/compensation.safetensors")
+    compensated = evaluate_chips(model, data.test, chips=2)
+    assert (compensated.mean, compensated.clean) == (rows[3]["mean"], rows[3]["clean"])
+
+    # again: nothing is done twice, and each step alone gives back what is missing
+    before = contents("run")
+    for name in LEFT:
+        Path("run/noise", name).unlink()
+    assert cli(*small).code == 0
+    assert contents("run") == before
+    for name in LEFT:
+        Path("run/noise", name).unlink()
+    for job, name in (("scan", "scan.json"), ("compensate", "compensation.json")):
+        assert cli(*small, f"job={job}").code == 0
+        assert Path("run/noise", name).exists()
+    assert cli(*small, "job=evaluate").code == 0
+    assert read("run/table.json")["rows"] == rows
+
+    # another compensation does not take up this one's fit; none at all leaves it alone
+    outcome = cli(*small, "job=compensate", "compensation.activation=tanh")
+    assert outcome.code == 2
+    assert "run/plain/compensation holds a run with" in outcome.err
+    assert cli(*small, "job=evaluate", "compensation=none").code == 0
+    assert [row["compensation"] for row in read("run/table.json")["rows"]] == [None, None]
+
+
+def test_scans_are_of_the_validation_part_and_of_both_kinds(cli: Cli, small: list[str]) -> None:
+    assert cli(*small, "job.steps=[cnet_aihw.jobs.steps.train]").code == 0
+    assert cli(*small, "job=scan").code == 0
+    scan = read("run/noise/scan.json")
+    names = [row["layer"] for row in scan["rows"]]
+    assert names[:3] == names[3:]
+    assert [row["mode"] for row in scan["rows"]] == ["suffix"] * 3 + ["single"] * 3
+    assert all(row["chips"] == 2 and row["seed"] == 1 for row in scan["rows"])
+    data = digits(size=8, limit_train=200)
+    network = MLP(data.input_shape, data.classes, hidden=(256, 128))
+    model = convert_to_analog(network, RRAMRPUConfig(noise_model=LogNormalNoiseModel(0.5)))
+    load_snapshot(model, load_checkpoint("run/noise/best.safetensors").model)
+    part = (data.val.x[:100], data.val.y[:100])
+    whole = evaluate_chips(model, part, chips=2, seed=1)  # a suffix from the first layer on
+    assert scan["rows"][0]["mean"] == whole.mean
+    assert scan["clean"] == whole.clean
+
+
+def test_a_placement_can_be_given(cli: Cli, words: list[str]) -> None:
+    given = "compensation.placement={conv1:0.5,conv2:digital,fc3:0}"
+    outcome = cli(*words, given, "training.compare=[]", "training=plain")
+    assert outcome.code == 0, outcome.err
+    described = read("run/plain/compensation.json")
+    assert described["placement"] == {"conv1": 0.5, "conv2": "digital"}
+    # conv1: 3 filters over 1 + 6 channels, 6 over these 3; conv2: all its weights and biases
+    assert described["weights"] == {"conv1": 7 * 3 + 3 + 3 * 6 + 6, "conv2": 16 * 6 * 25 + 16}
+    # ... at 28 x 28 positions for conv1, 10 x 10 for conv2
+    assert described["macs"] == {"conv1": (21 + 18) * 28 * 28, "conv2": 16 * 6 * 25 * 100}
+    assert read("run/table.json")["rows"][1]["compensation"] == "xy-relu-k1-residual"
+    saved = load_file("run/plain/compensation.safetensors")
+    assert {name.partition(".")[0] for name in saved} == {"conv1"}
+
+
+def test_layers_kept_digital_need_no_fit_and_no_scan(cli: Cli, words: list[str]) -> None:
+    alone = [*words, "training.compare=[]", "training=plain"]
+    assert cli(*alone, "job=train").code == 0
+    placement = "compensation.placement={conv1:digital,conv2:digital,fc1:digital,fc2:digital}"
+    outcome = cli(*alone, placement, "job=compensate")
+    assert outcome.code == 0, outcome.err
+    assert not Path("run/plain/compensation").exists()
+    assert not Path("run/plain/scan.json").exists()
+    assert cli(*alone, placement, "job=evaluate").code == 0
+    row = read("run/table.json")["rows"][1]
+    assert row["compensation"] == "digital"
+    assert row["overhead_weights"] == pytest.approx(1 - 850 / 61706)
+    assert row["clean"] == read("run/table.json")["rows"][0]["clean"]
+
+
+@pytest.mark.parametrize("text", ["{conv1: 0.5, fc1: digital}", '{"conv1": 0.5, "fc1": "digital"}'])
+def test_a_placement_is_a_mapping_text_or_a_file(cli: Cli, only: Only, text: str) -> None:
+    seen: list[Any] = []
+    Path("mine.yaml").write_text(text)
+    quoted = text.replace('"', '\\"')
+    for value in ("{conv1:0.5,fc1:digital}", f'"{quoted}"', "mine.yaml"):
+        outcome = cli(f"compensation.placement={value}", only(seen.append))
+        assert outcome.code == 0, outcome.err
+        found = seen[-1].recipes[0].compensation.given_placement()
+        assert dict(found) == {"conv1": 0.5, "fc1": "digital"}
+
+
+def test_layers_named_by_numbers_can_be_placed() -> None:
+    config = CompensationConfig(placement={0: 0.5, "1": 1, 2.1: "digital"})
+    assert dict(config.given_placement() or {}) == {"0": 0.5, "1": 1.0, "2.1": "digital"}
+
+
+@pytest.mark.parametrize(
+    ("option", "reason"),
+    [
+        ("compensation.threshold=1e-9", "no layer takes the accuracy under 1e-07 % of the clean"),
+        ("compensation.placement={fc1:0}", "the placement gives no layer a ratio above 0"),
+    ],
+)
+def test_where_nothing_is_compensated_the_table_says_why(
+    cli: Cli, small: list[str], option: str, reason: str
+) -> None:
+    if "placement" in option:
+        small = [word for word in small if not word.startswith("model=")]
+        small = [word for word in small if not word.startswith("data.size=")]
+    outcome = cli(*small, option)
+    assert outcome.code == 0, outcome.err
+    assert reason in Path("run/table.txt").read_text()
+    assert reason in read("run/noise/compensation.json")["reason"]
+    assert len(read("run/table.json")["rows"]) == 2
+    assert not Path("run/noise/compensation.safetensors").exists()
+
+
+def test_without_compensation_its_steps_do_nothing(cli: Cli, words: list[str]) -> None:
+    assert cli(*words, "compensation=none").code == 0
+    left = {path.name for path in Path("run/plain").iterdir()}
+    assert not {name for name in left if "scan" in name or "compens" in name}
+    assert "compensation" not in Path("run/table.txt").read_text().split("cnet-aihw")[0]
+
+
+def test_batchnorm_per_chip_is_measured_as_it_was_fitted(
+    cli: Cli, words: list[str], images: Callable[..., Path]
+) -> None:
+    path = images(32, 3)
+    own = ["data=arrays", f"data.path={path}", "data.val_size=0.2", "data.limit_train=null"]
+    own += ["model=resnet20", "model.width=0.125", "training.compare=[]", "training=plain"]
+    per_chip = ["compensation.fit.batchnorm=per_chip", "compensation.calibration_samples=20"]
+    placement = "compensation.placement={conv1:0.5}"
+    outcome = cli(*words, *own, *per_chip, placement)
+    assert outcome.code == 0, outcome.err
+    measured = read("run/plain/chips-compensated.json")
+    assert measured["compensation"]["calibration_samples"] == 20
+    assert measured["compensation"]["label"] == "xy-relu-k1-residual, BatchNorm per chip"
+    data = arrays(path, val_size=0.2)
+    network = ResNet20(data.input_shape, data.classes, width=0.125)
+    model = convert_to_analog(network, RRAMRPUConfig(noise_model=LogNormalNoiseModel(0.5)))
+    load_snapshot(model, load_checkpoint("run/plain/best.safetensors").model)
+    load_compensation(model, "run/plain/compensation.safetensors")
+    calibration = BatchNormReestimation(data.train.x[:20])
+    expected = evaluate_chips(model, data.test, chips=2, calibration=calibration)
+    assert measured["statistics"][0]["accuracies"] == list(expected.accuracies)
+
+
+@pytest.mark.parametrize("rram", ["pcm", "reram_wan2022"])
+def test_any_chip_model_can_be_compensated(cli: Cli, small: list[str], rram: str) -> None:
+    outcome = cli(*small, f"rram={rram}", "compensation.threshold=1.0")
+    assert outcome.code == 0, outcome.err
+    assert "compensation" in read("run/table.json")["rows"][0]
+
+
+def test_what_a_sweeper_gets_is_of_the_compensated_network(
+    cli: Cli, small: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    returned = []
+
+    def keep(config: Any) -> float | None:
+        returned.append(run_job(config))
+        return returned[-1]
+
+    monkeypatch.setattr("cnet_aihw.jobs.pipeline.run_job", keep)
+    assert cli(*small).code == 0
+    assert returned == [read("run/noise/compensation/result.json")["chip_accuracy"]]
+
+
+def test_a_sweep_compares_with_the_plain_network_without_compensation(
+    cli: Cli, small: list[str]
+) -> None:
+    words = [w for w in small if not w.startswith(("training.compare", "hydra.run"))]
+    command = ["-m", "training=plain,noise", "rram.sigma=0.3,0.5", "hydra.sweep.dir=sweep"]
+    outcome = cli(*command, *words)
+    assert outcome.code == 0, outcome.err
+    rows = read("sweep/sweep.json")["rows"]
+    assert len(rows) == 8
+    clean = {r["rram.sigma"]: r["clean"] for r in rows if r["training"] == "plain"}
+    clean |= {
+        r["rram.sigma"]: r["clean"]
+        for r in rows
+        if r["training"] == "plain" and r["compensation"] is None
+    }
+    for row in rows:
+        assert row["recovery"] == pytest.approx(row["mean"] / clean[row["rram.sigma"]], abs=1e-12)
+
+
+def test_the_files_are_the_variants_of_the_library(cli: Cli, only: Only) -> None:
+    seen: list[Any] = []
+    for name in ("default", "paper"):
+        assert cli(f"compensation={name}", only(seen.append)).code == 0
+    default, paper = (run.recipes[0].compensation for run in seen)
+    assert default.variant() == DEFAULT
+    assert paper.variant() == PAPER
+    assert default == CompensationConfig()  # the file only repeats the defaults
+    assert cli("seed=7", only(seen.append)).code == 0
+    assert seen[-1].recipes[0].compensation.fit.seed == 7
+
+
+MISTAKES = [
+    ("compensation=nix", "there is no compensation/nix; there are default, none, paper"),
+    ("compensation.limt=0.1", "there is no compensation.limt; did you mean compensation.limit?"),
+    ("+compensation.limt=0.1", "there is no compensation.limt; did you mean compensation.limit?"),
+    ("+compensation.fit.epoch=3", "there is no compensation.fit.epoch; did you mean"),
+    ("+compensation.scan.chip=3", "there is no compensation.scan.chip; did you mean"),
+    ("compensation.limit=0", "compensation.limit is 0.0; give a share"),
+    ("compensation.limit=nan", "compensation.limit is nan; give a share"),
+    ("compensation.threshold=0", "compensation.threshold is 0.0; give a share"),
+    ("compensation.reads=z", "compensation.reads is 'z'; give one of xy, x, y."),
+    ("compensation.kernel_size=2", "compensation.kernel_size is 2; give one of 1, 3."),
+    ("compensation.scan.mode=both", "compensation.scan.mode is 'both'; give suffix or single."),
+    ("compensation.scan.chips=0", "compensation.scan.chips is 0; give a whole number"),
+    ("compensation.fit.epochs=0", "error: compensation.fit.epochs is 0; give a whole number"),
+    ("compensation.fit.batchnorm=off", "compensation.fit.batchnorm is 'off'; give frozen or"),
+    ("compensation.fit.lipschitz.enabled=true", "compensation.fit.lipschitz.enabled is true"),
+    ("compensation.placement={conv1:2}", "gives 'conv1' the ratio 2; give a number in [0, 1]"),
+    ("compensation.placement=conv1", "the placement 'conv1' is no mapping"),
+    ("compensation.placement=nix.yaml", "the placement file nix.yaml cannot be read"),
+]
+
+
+@pytest.mark.parametrize(("word", "sentence"), MISTAKES, ids=[word for word, _ in MISTAKES])
+def test_a_mistake_is_told_before_any_work(cli: Cli, word: str, sentence: str) -> None:
+    outcome = cli(word, "hydra.run.dir=run")
+    assert outcome.code == 2
+    assert outcome.err.startswith("cnet-aihw: error: ")
+    assert outcome.err.count("\n") == 1
+    assert sentence in outcome.err
+    assert outcome.out == ""
+
+
+LATER_MISTAKES = [
+    ("compensation.placement={conv9:0.5}", "'conv9', which the model does not have; nearest: "),
+    ("compensation.limit=1e-6", "the overhead limit 1e-06 allows no compensation"),
+    ("compensation.fit.batchnorm=per_chip", "is per_chip, but the network LeNet5 has no BatchNorm"),
+]
+
+
+@pytest.mark.parametrize(
+    ("word", "sentence"), LATER_MISTAKES, ids=[word for word, _ in LATER_MISTAKES]
+)
+def test_what_only_the_network_shows_is_told_before_training(
+    cli: Cli, words: list[str], word: str, sentence: str
+) -> None:
+    outcome = cli(*words, word)
+    assert outcome.code == 2
+    assert sentence in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert sorted(p.name for p in Path("run").iterdir()) == [".hydra", "cnet-aihw.log"]
+
+
+def test_a_step_without_the_one_before_says_what_to_run(cli: Cli, words: list[str]) -> None:
+    assert "run job=train first" in cli(*words, "job=scan").err
+    assert "run job=scan first" in cli(*words, "job=compensate").err
+    assert cli(*words, "job=train").code == 0
+    outcome = cli(*words, "job=compensate")
+    assert outcome.code == 2
+    assert outcome.err.count("\n") == 1
+    assert "has no scan of its layers" in outcome.err
+    assert "run job=train first" in cli(*words, "job=scan", "hydra.run.dir=other").err
