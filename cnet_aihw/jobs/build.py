@@ -91,8 +91,8 @@ def check_compensation_fits(settings: CompensationConfig, model: nn.Module, data
         isinstance(m, _BatchNorm) and m.running_mean is not None for m in model.modules()
     ):
         raise CnetError(
-            f"compensation.fit.batchnorm is per_chip, but the network {type(model).__name__} has "
-            "no BatchNorm; leave it frozen."
+            "compensation.fit.batchnorm is per_chip, but the network has no BatchNorm with running "
+            "statistics; leave it frozen."
         )
     placement, variant = settings.given_placement(), settings.variant()
     network = network_cost(model, data.val.x[:1])
