@@ -32,7 +32,13 @@ finally:
     assert time.monotonic() - begin < 10  # 1.5 s on an idle machine; torch alone would be 4 more
     assert done.returncode == 0
     assert "heavy: []" in done.stdout
-    for said in ("training: all, lipschitz", "data: arrays", "sigma: 0.5", "cnet-aihw -m "):
+    for said in (
+        "training: all, grid, lipschitz",
+        "compensation: default, none",
+        "data: arrays",
+        "sigma: 0.5",
+        "cnet-aihw -m ",
+    ):
         assert said in done.stdout
     assert list(tmp_path.iterdir()) == []
 
@@ -51,7 +57,7 @@ MISTAKES = [
     (["evaluation.chips=1,2"], "add --multirun"),
     (["model=lenet6"], "there is no model/lenet6; there are custom, lenet5, mlp"),
     (["experiment=nix"], "there is no experiment/nix; there are demo"),
-    (["training.compare=[plain,nix]"], "there is no training/nix; there are all, lipschitz"),
+    (["training.compare=[plain,nix]"], "there is no training/nix; there are all, grid, lipschitz"),
     (["training.compare=[plain,all]"], "'all', which itself compares several"),
     (["training.compare=[plain,plain]"], "two of the trainings compared are called 'plain'"),
     (["training=plain", "training.name=a/b"], "training.name is 'a/b'"),

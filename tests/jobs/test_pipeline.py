@@ -42,7 +42,7 @@ def test_the_way_from_training_to_table(cli: Cli, words: list[str]) -> None:
     outcome = cli(*words)
     assert outcome.code == 0, outcome.err
     table = read("run/table.json")
-    assert table["command"].startswith("cnet-aihw training.epochs=1 ")
+    assert table["command"].startswith("cnet-aihw compensation=none training.epochs=1 ")
     assert [row["training"] for row in table["rows"]] == list(NAMES)
     clean = table["rows"][0]["clean"]
     for row in table["rows"]:
