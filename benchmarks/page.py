@@ -45,13 +45,14 @@ SECTIONS: list[tuple[str, str, str, Mapping[str, Callable[[Row], str]]]] = [
     (
         "training",
         "Training, LeNet-5 at sigma 0.5, test part",
-        "One learning rate per data set and one beta per training that uses the penalty were "
-        "chosen on the validation part (next table): the learning rate with the highest sum over "
-        "plain and noise-injected training of the accuracy on validation chips, then the beta "
-        "with the highest accuracy on validation chips. Every training has the same number of "
-        "epochs and starts from the same weights; the plain network's epoch is chosen by clean "
-        "validation accuracy, the others' by validation accuracy on 5 chips. The chips of this "
-        "table are others. Recovery is the mean over the plain network's clean accuracy.",
+        "One learning rate and one beta per data set were chosen on the validation part (next "
+        "table): the learning rate with the highest accuracy on chips summed over plain and "
+        "noise-injected training, then the beta with the highest sum over the two trainings with "
+        "the penalty. The number of epochs is what a CPU carries in minutes; the epoch whose "
+        "weights are measured is chosen on the validation part: by clean accuracy for the plain "
+        "network, on 5 chips for the others. All trainings start from the same weights. The "
+        "chips of this table were seen by no choice. Recovery is the mean over the plain "
+        "network's clean accuracy.",
         {
             "data": text("data"),
             "training": text("training"),

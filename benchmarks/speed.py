@@ -240,7 +240,7 @@ def main() -> None:
     result = []
     for name, shape, batch, images, batch_size in (lenet, vgg):
         make = LeNet5 if name == "LeNet-5" else VGG16
-        rounds = (3 if quick else 21) if name == "LeNet-5" else (1 if quick else 5)
+        rounds = (3 if quick else 21) if name == "LeNet-5" else (1 if quick else 4)
         x, y = torch.randn(batch, *shape), torch.randint(10, (batch,))
         digital = make(input_shape=shape, classes=10)
         seconds = race(training_variants(digital, x, y), rounds)

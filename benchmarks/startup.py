@@ -16,7 +16,7 @@ from pathlib import Path
 
 from cnet_aihw.records import write_json_atomic
 
-REPEATS = 7
+REPEATS = 5
 BASE = "import torch, aihwkit.nn, aihwkit.inference, aihwkit.simulator.configs"
 ROOMS = "; ".join(
     f"import cnet_aihw.{room}; [getattr(cnet_aihw.{room}, n) for n in cnet_aihw.{room}.__all__]"

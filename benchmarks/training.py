@@ -36,7 +36,6 @@ DATA: dict[str, Callable[[], Dataset]] = {
 }
 WHERE = {"mnist": "data.root=data", "cifar10": "data.path=data/cifar10.npz"}
 SWEEP_EPOCHS = {"mnist": 3, "cifar10": 4}
-BETAS = "1e-4,1e-3,1e-2"
 
 
 @cache
@@ -70,8 +69,18 @@ def select(name: str) -> list[dict]:
               f"training.epochs={SWEEP_EPOCHS[name]}", "training.validation_chips=20",
               "training.select=last", f"training.validate_every={SWEEP_EPOCHS[name]}")  # fmt: skip
     for sweep, words in (
-        ("lr", ("training=plain,noise", "training.lr=1e-3,2e-3,4e-3")),
-        ("beta", ("training=lipschitz,lipschitz_noise", f"training.lipschitz.beta={BETAS}")),
+        (
+            "lr",
+            ("training=plain,noise", "training.lr=1e-3,2e-3,4e-3", "training.lipschitz.beta=1e-3"),
+        ),
+        (
+            "beta",
+            (
+                "training=lipschitz,lipschitz_noise",
+                "training.lr=2e-3",
+                "training.lipschitz.beta=1e-4,1e-3,1e-2",
+            ),
+        ),
     ):
         folder = RECORDS / f"selection_{name}_{sweep}"
         command = cnet_aihw("-m", *common, *words, f"hydra.sweep.dir={folder}")
