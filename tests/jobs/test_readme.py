@@ -1,4 +1,4 @@
-"""What the README shows works as written."""
+"""What the README and the page on compensation show works as written."""
 
 import re
 import shlex
@@ -10,15 +10,26 @@ from typing import Any
 
 import pytest
 
+from cnet_aihw.rram import RRAMRPUConfig, convert_to_analog
+from cnet_aihw.zoo import LeNet5, digits
+
 Cli = Callable[..., Any]
 Only = Callable[[Callable[[Any], Any]], str]
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
+COMPENSATION = (ROOT / "docs" / "compensation.md").read_text(encoding="utf-8")
+
+
+def blocks(text: str) -> list[tuple[str, str]]:
+    """Kind and text of each block of code."""
+    return re.findall(r"```(\w+)\n(.*?)```", text, flags=re.DOTALL)
+
+
+BLOCKS = blocks(README)
 COMMANDS = sorted(
     {
         line.split("#")[0].strip()
-        for kind, text in BLOCKS
+        for kind, text in BLOCKS + blocks(COMPENSATION)
         if kind == "sh"
         for line in text.splitlines()
         if line.startswith("cnet-aihw")
@@ -43,10 +54,21 @@ def test_the_python_example_runs(tmp_path: Path) -> None:
 def test_the_commands_compose(cli: Cli, only: Only, command: str) -> None:
     words = shlex.split(command)
     assert words[0] == "cnet-aihw"
+    Path("mine.yaml").write_text("conv1: 0.5\n")
     seen: list[Any] = []
     outcome = cli(*words[1:], only(seen.append))
     assert outcome.code == 0, outcome.err
     assert len(seen) == (9 if "-m" in words else 1)
+
+
+def test_the_verbs_of_compensation_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (code,) = (text for kind, text in blocks(COMPENSATION) if kind == "python")
+    data = digits(limit_train=64)
+    model = convert_to_analog(LeNet5(data.input_shape, data.classes), RRAMRPUConfig())
+    shown: list[Any] = []
+    exec(code, {"model": model, "data": data, "x": data.val.x[:1], "print": shown.append})
+    assert shown[0].weights == {"conv1": 7 * 3 + 3 + 3 * 6 + 6}
 
 
 def test_the_make_targets_are_there() -> None:
