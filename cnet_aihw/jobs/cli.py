@@ -16,8 +16,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 import cnet_aihw.conf
 from cnet_aihw.errors import CnetError
+from cnet_aihw.jobs.help import help_text
 from cnet_aihw.jobs.messages import one_sentence
 from cnet_aihw.jobs.schema import register_schema
+
+CONFIG_DIR = Path(cnet_aihw.conf.__file__).parent
 
 _FULL_ERROR = "HYDRA_FULL_ERROR"
 
@@ -34,9 +37,18 @@ def main() -> None:
     wants_trace = os.environ.get(_FULL_ERROR) == "1"
     try:
         with _errors_handed_on():
-            _app()
+            words = sys.argv[1:]
+            overrides = [word for word in words if word not in ("-h", "--help")]
+            if len(overrides) < len(words) and not any(o.startswith("-") for o in overrides):
+                print(help_text(CONFIG_DIR, overrides))
+            else:
+                _app()
     except KeyboardInterrupt:
         _stop("stopped before anything was done.", 130)
+    except (
+        BrokenPipeError
+    ):  # whoever read the output has had enough, as in `cnet-aihw --help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (_Mendable, CnetError, HydraException, OmegaConfBaseException, OSError) as error:
         if wants_trace:
             raise
@@ -45,7 +57,7 @@ def main() -> None:
 
 @hydra.main(
     version_base="1.3",
-    config_path=str(Path(cnet_aihw.conf.__file__).parent),
+    config_path=str(CONFIG_DIR),
     config_name="config",
 )
 def _app(config: DictConfig) -> float | None:
