@@ -55,7 +55,7 @@ SCAN_CHIPS = 20
 SCAN_SAMPLES = 1000
 CALIBRATION_SAMPLES = 1000
 OVERHEADS = (0.01, 0.02, 0.05)
-EPOCHS = 3
+EPOCHS = 1
 VARIANTS = {
     "paper": PAPER,
     "full, relu": CompensationVariant(activation="relu"),
@@ -177,7 +177,8 @@ def run(name: str, training: str) -> Iterator[dict]:
     """All methods, on test data."""
     it = subject(name, training)
     test = it.data.test
-    measured = evaluate_chips(it.model, test, chips=CHIPS, records=it.folder / "none.jsonl")
+    records = RECORDS / f"lenet5_{name}" / training / "chips.jsonl"  # measured there already
+    measured = evaluate_chips(it.model, test, chips=CHIPS, records=records)
     yield row(it, "none", "", measured)
     calibration = AffineCorrection(it.data.train.x[:CALIBRATION_SAMPLES])
     measured = evaluate_chips(
