@@ -102,7 +102,9 @@ def subject(name: str, training: str) -> Subject:
     part = (data.val.x[:SCAN_SAMPLES], data.val.y[:SCAN_SAMPLES])
     folder = RECORDS / f"compensation_{name}" / training
     scans = [
-        scan_layers(model, part, mode=mode, chips=SCAN_CHIPS, records=folder / f"scan-{mode}.jsonl")
+        scan_layers(
+            model, part, mode=mode, chips=SCAN_CHIPS, seed=1, records=folder / f"scan-{mode}.jsonl"
+        )
         for mode in ("suffix", "single")
     ]
     return Subject(name, training, data, model, network_cost(model, data.val.x[:1]), *scans)
