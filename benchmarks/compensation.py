@@ -85,11 +85,6 @@ class Subject:
         return RECORDS / f"compensation_{self.name}" / self.training
 
     @property
-    def candidates(self) -> tuple[str, ...]:
-        """Candidate layers; all layers, should none have fallen under the threshold."""
-        return candidate_layers(self.suffix) or tuple(self.cost.layers)
-
-    @property
     def by_sensitivity(self) -> list[str]:
         """All layers, the one whose variation alone costs most first."""
         return [row.name for row in sorted(self.single.rows, key=lambda row: row.mean)]
@@ -129,6 +124,7 @@ def row(subject: Subject, method: str, variant: str, chips: ChipStatistics, **mo
         "method": method,
         "variant": variant,
         "sigma": 0.5,
+        "candidates": list(candidate_layers(subject.suffix)),
         "overhead_weights": 0.0,
         "overhead_macs": 0.0,
         **more,
@@ -146,7 +142,7 @@ def compensated_row(
 ) -> dict | None:
     """Fit one variant within an overhead limit and measure it; None where it does not fit in."""
     try:
-        placement = uniform_placement(subject.cost, subject.candidates, limit, variant)
+        placement = uniform_placement(subject.cost, subject.by_sensitivity, limit, variant)
     except CnetError:
         return None
     label = f"{variant.label()}-{limit:g}"

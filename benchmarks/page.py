@@ -78,12 +78,13 @@ SECTIONS: list[tuple[str, str, str, Mapping[str, Callable[[Row], str]]]] = [
     (
         "compensation",
         "Compensation, LeNet-5 at sigma 0.5, test part",
-        "Compensation stands on the candidate layers (variation from that layer on brings the "
-        "accuracy under 95 % of the clean one, 20 chips on 1,000 validation images), at one "
-        "ratio, the largest within the limit. `paper` is CorrectNet's as we read it, `default` "
-        "the variant that won on validation data; a method without a row at a limit does not fit "
-        "into it. Digital layers are taken by sensitivity. The affine correction uses 1,000 "
-        "unlabelled training images per chip. All methods see the same chips.",
+        "Compensation stands on the layers whose variation alone costs most accuracy (20 chips, "
+        "1,000 validation images), as many as fit into the limit with one filter, at one ratio, the "
+        "largest that fits: the candidate layers of the method alone would often stay far below "
+        "it. `paper` is CorrectNet's variant as we read it, `default` the one that won on "
+        "validation data; a method without a row at a limit does not fit into it. Digital layers "
+        "are taken in the same order. The affine correction uses 1,000 unlabelled training images "
+        "per chip. All methods see the same chips.",
         {
             "data": text("data"),
             "training": text("training"),
