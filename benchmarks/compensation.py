@@ -56,6 +56,7 @@ SCAN_SAMPLES = 1000
 CALIBRATION_SAMPLES = 1000
 OVERHEADS = (0.01, 0.02, 0.05)
 EPOCHS = 1
+MIN_RATIO = 0.1
 VARIANTS = {
     "paper": PAPER,
     "full, relu": CompensationVariant(activation="relu"),
@@ -142,7 +143,9 @@ def compensated_row(
 ) -> dict | None:
     """Fit one variant within an overhead limit and measure it; None where it does not fit in."""
     try:
-        placement = uniform_placement(subject.cost, subject.by_sensitivity, limit, variant)
+        placement = uniform_placement(
+            subject.cost, subject.by_sensitivity, limit, variant, MIN_RATIO
+        )
     except CnetError:
         return None
     label = f"{variant.label()}-{limit:g}"

@@ -164,18 +164,19 @@ def uniform_placement(
     layers: Sequence[str],
     limit: float,
     variant: CompensationVariant,
-    max_ratio: float = 1.0,
+    min_ratio: float = 0.0,
 ) -> Placement:
     """Give layers one common ratio, the largest that keeps the overhead in weights within a limit.
 
-    Where even one filter per layer costs too much, the last layers are left out, one after another.
+    Where even the smallest ratio (at least one filter per layer) costs too much, the last layers
+    are left out, one after another.
 
     Args:
         network: costs of the network.
         layers: the layers, the most important first.
         limit: largest overhead in weights, such as 0.05.
         variant: how generators and compensators are built.
-        max_ratio: largest ratio to take.
+        min_ratio: smallest ratio worth taking: rather fewer layers than a smaller one.
 
     Raises:
         CnetError: if no layer is given, or not even the first with one filter stays within the
@@ -190,14 +191,15 @@ def uniform_placement(
         chosen = layers[:count]
         widths = {network.layers[name].shape.out_channels for name in chosen}
         ratios = sorted({k / c for c in widths for k in range(1, c + 1)}, reverse=True)
-        for ratio in (r for r in ratios if r <= max_ratio):
+        for ratio in (r for r in ratios if r >= min_ratio):
             placement = Placement(dict.fromkeys(chosen, ratio))
             if compensation_cost(network, placement, variant).overhead_weights <= limit:
                 return placement
-    least = compensation_cost(network, Placement({layers[0]: 1e-9}), variant).overhead_weights
+    least = Placement({layers[0]: max(min_ratio, 1e-9)})
+    cost = compensation_cost(network, least, variant).overhead_weights
     raise CnetError(
-        f"the overhead limit {limit:.4g} allows no compensation: one filter at {layers[0]!r} "
-        f"costs {least:.4g} of the network's weights; raise the limit or take another variant."
+        f"the overhead limit {limit:.4g} allows no compensation: the least at {layers[0]!r} costs "
+        f"{cost:.4g} of the network's weights; raise the limit or take another variant."
     )
 
 

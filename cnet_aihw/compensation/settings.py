@@ -33,6 +33,9 @@ class FitSettings(TrainingSettings):
     weight_decay: float = 0.0
     """Weight decay on the compensation."""
 
+    channels_last: bool = True
+    """Whether images lie with their channels last in memory; a fit takes a third less time."""
+
     select: str = "last"
     """Which epoch's compensation is the result: "chips", "clean" or "last"."""
 

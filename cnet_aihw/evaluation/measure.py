@@ -98,10 +98,15 @@ def inputs_on(device: torch.device, x: Tensor) -> Tensor:
     Torch's convolutions on a CPU take up to a third less time with that layout.
     """
     x = x.to(device)
-    if x.dim() == 4 and device.type == "cpu":
-        # A copy into strides of its own: with one channel contiguous() would change nothing.
-        x = torch.empty_like(x, memory_format=torch.channels_last).copy_(x)
-    return x
+    return channels_last(x) if device.type == "cpu" else x
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """Images [N, C, H, W] with their channels last in memory; other inputs as they are."""
+    if x.dim() != 4:
+        return x
+    # A copy into strides of its own: with one channel contiguous() would change nothing.
+    return torch.empty_like(x, memory_format=torch.channels_last).copy_(x)
 
 
 @torch.inference_mode()

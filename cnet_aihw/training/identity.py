@@ -53,6 +53,8 @@ def describe_run(
     """Everything that determines the course of a run but the initial weights, as plain values."""
     described = asdict(settings)
     del described["checkpoint_seconds"]
+    if not described["channels_last"]:
+        del described["channels_last"]  # runs begun before there was a choice go on
     noise = settings.variation.noise_model
     described["variation"]["noise_model"] = (
         None if noise is None else f"{type(noise).__name__} {noise}"

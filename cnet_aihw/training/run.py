@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from cnet_aihw.evaluation.devices import seed_random_state
+from cnet_aihw.evaluation.measure import channels_last
 from cnet_aihw.evaluation.progress import progress_bar
 from cnet_aihw.rram import derive_seed, load_snapshot, snapshot, trainable_parameters
 from cnet_aihw.training.checkpoint import (
@@ -157,6 +158,8 @@ class Run:
         if self.augment is not None:
             seed = derive_seed(settings.seed, "augment", state.epoch, state.step)
             x = self.augment(x, torch.Generator().manual_seed(seed))
+        if settings.channels_last:
+            x = channels_last(x)
         per_chip = settings.variation.steps_per_chip
         if settings.variation.enabled and per_chip and number % per_chip == 0:
             hold_chip(self.model, settings, number)

@@ -94,6 +94,10 @@ class TrainingSettings:
     bf16: bool = False
     """Whether forward passes run in bfloat16 where that is safe (autocast)."""
 
+    channels_last: bool = False
+    """Whether images lie with their channels last in memory: most convolutions are faster; results
+    differ in rounding, and in what dropout draws."""
+
     freeze_batchnorm: bool = False
     """Whether BatchNorm layers keep their running statistics, as in evaluation."""
 

@@ -167,6 +167,14 @@ def test_uniform_placement_is_the_largest_within_the_limit(costs, limit, variant
         assert compensation_cost(costs, more, variant).overhead_weights > limit
 
 
+def test_uniform_placement_takes_fewer_layers_rather_than_a_smaller_ratio(costs):
+    layers = ["conv1", "fc1", "conv2"]
+    thin = uniform_placement(costs, layers, 0.02, RESIDUAL)
+    assert list(thin) == layers and max(thin.values()) < 0.1
+    wide = uniform_placement(costs, layers, 0.02, RESIDUAL, min_ratio=0.1)
+    assert list(wide) == ["conv1"] and min(wide.values()) >= 0.1
+
+
 def test_digital_placement_takes_the_first_that_fit(costs):
     order = ["fc1", "conv2", "fc3", "conv1"]
     placements = {limit: digital_placement(costs, order, limit) for limit in (0.01, 0.02, 0.05)}
@@ -184,7 +192,7 @@ def test_digital_placement_takes_the_first_that_fit(costs):
 
 
 def test_limit_that_allows_nothing_says_what_the_least_costs(costs):
-    with pytest.raises(CnetError, match=r"one filter at 'conv1' costs 0\.0009"):
+    with pytest.raises(CnetError, match=r"the least at 'conv1' costs 0\.0009"):
         uniform_placement(costs, ["conv1"], 1e-5, PAPER)
     with pytest.raises(CnetError, match="no layer to compensate"):
         uniform_placement(costs, [], 0.05, PAPER)

@@ -300,6 +300,27 @@ def test_bf16_trains(data: Data, tmp_path: Path) -> None:
     assert all(t.dtype in (torch.float32, torch.int64) for t in snapshot(model).values())
 
 
+def test_channels_last_reaches_the_network_and_changes_rounding_alone(
+    data: Data, tmp_path: Path
+) -> None:
+    weights = []
+    for wanted in (False, True):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3))
+        layouts: list[bool] = []
+
+        def look(module: nn.Module, inputs: tuple[Tensor], seen: list[bool] = layouts) -> None:
+            if torch.is_grad_enabled():  # a step; validation always has its channels last
+                seen.append(inputs[0].stride(1) == 1)
+
+        model[0].register_forward_pre_hook(look)
+        settings = replace(PLAIN, channels_last=wanted)
+        train(model, data, settings, tmp_path / str(wanted), device="cpu", progress=False)
+        assert set(layouts) == {wanted}
+        weights.append(model[0].weight.detach())
+    torch.testing.assert_close(*weights, rtol=1e-3, atol=1e-4)
+
+
 def test_a_last_batch_of_one_sample_is_skipped(data: Data, tmp_path: Path) -> None:
     sizes = []
 
