@@ -168,8 +168,8 @@ def uniform_placement(
 ) -> Placement:
     """Give layers one common ratio, the largest that keeps the overhead in weights within a limit.
 
-    Where even the smallest ratio (at least one filter per layer) costs too much, the last layers
-    are left out, one after another.
+    Layers are taken in the order given, each that still fits with the smallest ratio (at least one
+    filter).
 
     Args:
         network: costs of the network.
@@ -179,28 +179,34 @@ def uniform_placement(
         min_ratio: smallest ratio worth taking: rather fewer layers than a smaller one.
 
     Raises:
-        CnetError: if no layer is given, or not even the first with one filter stays within the
-            limit.
+        CnetError: if no layer is given, one is unknown, or none stays within the limit.
     """
     if not layers:
         raise CnetError("there is no layer to compensate; name layers, or choose more candidates.")
     unknown = [name for name in layers if name not in network.layers]
     if unknown:
         raise CnetError(f"the network does not run {unknown[0]!r}.")
-    for count in range(len(layers), 0, -1):
-        chosen = layers[:count]
-        widths = {network.layers[name].shape.out_channels for name in chosen}
-        ratios = sorted({k / c for c in widths for k in range(1, c + 1)}, reverse=True)
-        for ratio in (r for r in ratios if r >= min_ratio):
-            placement = Placement(dict.fromkeys(chosen, ratio))
-            if compensation_cost(network, placement, variant).overhead_weights <= limit:
-                return placement
-    least = Placement({layers[0]: max(min_ratio, 1e-9)})
-    cost = compensation_cost(network, least, variant).overhead_weights
-    raise CnetError(
-        f"the overhead limit {limit:.4g} allows no compensation: the least at {layers[0]!r} costs "
-        f"{cost:.4g} of the network's weights; raise the limit or take another variant."
-    )
+
+    def overhead(names: Sequence[str], ratio: float) -> float:
+        placement = Placement(dict.fromkeys(names, ratio))
+        return compensation_cost(network, placement, variant).overhead_weights
+
+    widest = max(network.layers[name].shape.out_channels for name in layers)
+    least = max(min_ratio, 1 / widest)  # one filter, where no smallest ratio is given
+    chosen: list[str] = []
+    for name in layers:
+        if overhead([*chosen, name], least) <= limit:
+            chosen.append(name)
+    if not chosen:
+        cost, name = min((overhead([name], least), name) for name in layers)
+        raise CnetError(
+            f"the overhead limit {limit:.4g} allows no compensation: the least, at {name!r}, costs "
+            f"{cost:.4g} of the network's weights; raise the limit or take another variant."
+        )
+    widths = {network.layers[name].shape.out_channels for name in chosen}
+    ratios = {least} | {k / c for c in widths for k in range(1, c + 1)}
+    fitting = [r for r in ratios if r >= least and overhead(chosen, r) <= limit]
+    return Placement(dict.fromkeys(chosen, max(fitting)))
 
 
 def digital_placement(network: NetworkCost, layers: Sequence[str], limit: float) -> Placement:
