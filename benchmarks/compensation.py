@@ -5,7 +5,8 @@
 
 Both take up the networks that `python -m benchmarks.training` left in benchmarks/records, continue
 where they were stopped, and write benchmarks/results/variants.json and compensation.json from the
-records alone. `--data mnist` and `--training noise` restrict what is run, not what is written.
+records alone. `--data mnist` and `--training noise` restrict what is run, not what is written;
+what was done before is done anew with `--again` alone.
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ from torch import nn
 
 from benchmarks.training import DATA, RECORDS, RESULTS, TRAININGS, trained_network
 from cnet_aihw.compensation import (
-    DEFAULT,
     PAPER,
     CompensationVariant,
     FitSettings,
@@ -166,8 +166,12 @@ def seed_of(part: str) -> int:
 
 
 def select(name: str, training: str) -> Iterator[dict]:
-    """Every variant at 2 % overhead, on validation data."""
+    """No compensation, and every variant at 2 % overhead, on validation data."""
     it = subject(name, training)
+    measured = evaluate_chips(
+        it.model, it.data.val, chips=30, seed=seed_of("val"), records=it.folder / "none-val.jsonl"
+    )
+    yield row(it, "none", "", measured)
     for method, variant in VARIANTS.items():
         found = compensated_row(it, method, variant, 0.02, "val", 30)
         if found is not None:
@@ -190,7 +194,7 @@ def run(name: str, training: str) -> Iterator[dict]:
         it, "affine correction per chip", calibration.label(), measured, overhead_weights=share
     )
     for limit in OVERHEADS:
-        for method, variant in (("paper", PAPER), ("default", DEFAULT)):
+        for method, variant in (("paper", PAPER), ("residual", VARIANTS["residual"])):
             found = compensated_row(it, method, variant, limit, "test", CHIPS)
             if found is not None:
                 yield found
@@ -211,16 +215,19 @@ def main() -> None:
     parser.add_argument("action", choices=("select", "run"))
     parser.add_argument("--data", choices=list(DATA), nargs="+", default=list(DATA))
     parser.add_argument("--training", choices=TRAININGS, nargs="+", default=list(TRAININGS))
+    parser.add_argument("--again", action="store_true", help="also where it was done before")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     target = "variants" if arguments.action == "select" else "compensation"
     for name, training in itertools.product(arguments.data, arguments.training):
-        folder = subject(name, training).folder
+        done = RECORDS / f"compensation_{name}" / training / f"{target}.json"
+        if done.exists() and not arguments.again:
+            continue
         rows = []
         for found in (select if arguments.action == "select" else run)(name, training):
             rows.append(found)
             print(json.dumps(found), flush=True)
-        write_json_atomic(folder / f"{target}.json", rows)
+        write_json_atomic(done, rows)
     command = f"python -m benchmarks.compensation {arguments.action}"
     rows = [
         {**entry, "command": command}

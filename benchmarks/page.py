@@ -79,12 +79,12 @@ SECTIONS: list[tuple[str, str, str, Mapping[str, Callable[[Row], str]]]] = [
         "compensation",
         "Compensation, LeNet-5 at sigma 0.5, test part",
         "Compensation stands on the layers whose variation alone costs most accuracy (20 chips, "
-        "1,000 validation images), as many as fit into the limit at a ratio of 0.1 or more, at one "
-        "ratio, the largest that fits: the candidate layers of the method alone would often stay "
-        "far below it. `paper` is CorrectNet's variant as we read it, `default` the one that won "
-        "on validation data; a method without a row at a limit does not fit into it. Digital "
-        "layers are taken in the same order. The affine correction uses 1,000 unlabelled training "
-        "images per chip. All methods see the same chips.",
+        "1,000 validation images), as many as fit into the limit at a ratio of 0.1 or more, at "
+        "one ratio, the largest that fits: the candidate layers of the method alone would often "
+        "stay far below it. `paper` is CorrectNet's variant as we read it; a method without a "
+        "row at a limit does not fit into it. Digital layers are taken in the same order. The "
+        "affine correction uses 1,000 unlabelled training images per chip. All methods see the "
+        "same chips.",
         {
             "data": text("data"),
             "training": text("training"),
@@ -98,7 +98,8 @@ SECTIONS: list[tuple[str, str, str, Mapping[str, Callable[[Row], str]]]] = [
     (
         "variants",
         "Variants of compensation at 2 % of the weights, validation part",
-        "The project's default is the variant with the highest mean over these rows.",
+        "2 % of the weights, 30 chips that no other table uses. The project's default is the "
+        "variant with the highest sum of means over these rows.",
         {
             "data": text("data"),
             "training": text("training"),

@@ -199,9 +199,11 @@ def uniform_placement(
             chosen.append(name)
     if not chosen:
         cost, name = min((overhead([name], least), name) for name in layers)
+        full = variant.form == "full"
         raise CnetError(
             f"the overhead limit {limit:.4g} allows no compensation: the least, at {name!r}, costs "
-            f"{cost:.4g} of the network's weights; raise the limit or take another variant."
+            f"{cost:.4g} of the network's weights; raise the limit or take another variant"
+            + (", such as form='residual', which costs wide layers less." if full else ".")
         )
     widths = {network.layers[name].shape.out_channels for name in chosen}
     ratios = {least} | {k / c for c in widths for k in range(1, c + 1)}

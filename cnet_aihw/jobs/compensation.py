@@ -48,13 +48,13 @@ class CompensationConfig:
     reads: str = "xy"
     """What the generator reads: "xy", "x" or "y"."""
 
-    activation: str = "relu"
+    activation: str = "none"
     """What follows the generator: "none", "relu" or "tanh"."""
 
     kernel_size: int = 1
     """Side of the generator's filters: 1 or 3."""
 
-    form: str = "residual"
+    form: str = "full"
     """What the compensator is: "full" or "residual"."""
 
     placement: Any = None

@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from cnet_aihw.compensation.settings import FitSettings
+from cnet_aihw.errors import CnetError
 from cnet_aihw.jobs.recipes import Recipe
 from cnet_aihw.jobs.results import (
     COMPENSATED,
@@ -75,7 +76,7 @@ def compensate(run: Run) -> None:
     candidates = {recipe.name: _candidates(run, recipe) for recipe in run.recipes}
     for recipe, model in trained_networks(run):
         cost = network_cost(model, run.data.val.x[:1])
-        placement = _placement(recipe, candidates[recipe.name], cost)
+        placement, why_none = _placement(recipe, candidates[recipe.name], cost)
         described = {
             **origin(run, recipe),
             "candidates": candidates[recipe.name],
@@ -84,7 +85,7 @@ def compensate(run: Run) -> None:
         if placement:
             described |= _compensated(run, recipe, model, placement, cost)
         else:
-            described["reason"] = _why_none(recipe)
+            described["reason"] = why_none
             log.info("%s: no compensation, because %s", recipe.name, described["reason"])
         write_json_atomic(run.folder_of(recipe) / COMPENSATED, described)
 
@@ -104,24 +105,27 @@ def _candidates(run: Run, recipe: Recipe) -> list[str] | None:
     return names
 
 
-def _placement(recipe: Recipe, candidates: list[str] | None, cost: NetworkCost) -> Placement:
-    """The placement given, or one ratio for all candidates; layers with ratio 0 are left out."""
+def _placement(
+    recipe: Recipe, candidates: list[str] | None, cost: NetworkCost
+) -> tuple[Placement, str]:
+    """The placement given, or one ratio for the candidates, and why it is empty, where it is.
+
+    Layers with ratio 0 are left out.
+    """
     from cnet_aihw.compensation import Placement, uniform_placement
 
     settings = recipe.compensation
     given = settings.given_placement()
     if given is not None:
-        return Placement({name: ratio for name, ratio in given.items() if ratio != 0.0})
+        placement = Placement({name: ratio for name, ratio in given.items() if ratio != 0.0})
+        return placement, "the placement gives no layer a ratio above 0"
     if not candidates:
-        return Placement({})
-    return uniform_placement(cost, candidates, settings.limit, settings.variant())
-
-
-def _why_none(recipe: Recipe) -> str:
-    settings = recipe.compensation
-    if settings.placement is not None:
-        return "the placement gives no layer a ratio above 0"
-    return f"no layer takes the accuracy under {100 * settings.threshold:g} % of the clean one"
+        share = f"{100 * settings.threshold:g} %"
+        return Placement({}), f"no layer takes the accuracy under {share} of the clean one"
+    try:
+        return uniform_placement(cost, candidates, settings.limit, settings.variant()), ""
+    except CnetError as error:  # the trainings are done: measure them, and say it in the table
+        return Placement({}), str(error).rstrip(".")
 
 
 def _compensated(

@@ -32,7 +32,12 @@ def words(tiny: list[str]) -> list[str]:
     """A job with compensation of a second: two trainings of a small network."""
     return [
         *tiny,
-        *("compensation=default", "compensation.scan.chips=2", "compensation.scan.samples=100"),
+        *(
+            "compensation=default",
+            "compensation.form=residual",
+            "compensation.scan.chips=2",
+            "compensation.scan.samples=100",
+        ),
         *("compensation.fit.epochs=1", "compensation.fit.batch_size=32"),
         *("compensation.fit.validation_chips=2", "hydra.run.dir=run"),
         *("training.compare=[plain,noise]", "data.limit_train=200"),
@@ -64,7 +69,7 @@ def test_the_way_with_compensation(cli: Cli, small: list[str]) -> None:
     outcome = cli(*small)
     assert outcome.code == 0, outcome.err
     rows = read("run/table.json")["rows"]
-    label = "xy-relu-k1-residual"
+    label = "xy-none-k1-residual"
     assert [(row["training"], row["compensation"]) for row in rows] == [
         *(("plain", None), ("plain", label), ("noise", None), ("noise", label)),
     ]
@@ -151,7 +156,7 @@ def test_a_placement_can_be_given(cli: Cli, words: list[str]) -> None:
     assert described["weights"] == {"conv1": 7 * 3 + 3 + 3 * 6 + 6, "conv2": 16 * 6 * 25 + 16}
     # ... at 28 x 28 positions for conv1, 10 x 10 for conv2
     assert described["macs"] == {"conv1": (21 + 18) * 28 * 28, "conv2": 16 * 6 * 25 * 100}
-    assert read("run/table.json")["rows"][1]["compensation"] == "xy-relu-k1-residual"
+    assert read("run/table.json")["rows"][1]["compensation"] == "xy-none-k1-residual"
     saved = load_file("run/plain/compensation.safetensors")
     assert {name.partition(".")[0] for name in saved} == {"conv1"}
 
@@ -228,7 +233,7 @@ def test_batchnorm_per_chip_is_measured_as_it_was_fitted(
     assert outcome.code == 0, outcome.err
     measured = read("run/plain/chips-compensated.json")
     assert measured["compensation"]["calibration_samples"] == 20
-    assert measured["compensation"]["label"] == "xy-relu-k1-residual, BatchNorm per chip"
+    assert measured["compensation"]["label"] == "xy-none-k1-residual, BatchNorm per chip"
     data = arrays(path, val_size=0.2)
     network = ResNet20(data.input_shape, data.classes, width=0.125)
     model = convert_to_analog(network, RRAMRPUConfig(noise_model=LogNormalNoiseModel(0.5)))
