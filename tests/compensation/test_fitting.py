@@ -92,8 +92,11 @@ def test_only_the_compensation_changes(model, tmp_path, batchnorm):
     base = snapshot(remove_compensation(copy.deepcopy(model)))
     before = {n: p.clone() for n, p in compensation_parameters(model).items()}
     trainable = [p.requires_grad for p in model.parameters()]
+    seen = []
+    model[1].register_forward_hook(lambda norm, *_: seen.append(norm.running_mean.clone()))
     settings = fit_settings(epochs=1, batchnorm=batchnorm)
     fit_compensation(model, DATA, settings, tmp_path, device="cpu", progress=False)
+    assert all(torch.equal(mean, base["1.running_mean"]) for mean in seen)  # also on the way
     assert all(not torch.equal(p, before[n]) for n, p in compensation_parameters(model).items())
     assert [p.requires_grad for p in model.parameters()] == trainable
     assert model[1].momentum == 0.1
