@@ -68,7 +68,7 @@ def test_the_verbs_of_compensation_run(tmp_path: Path, monkeypatch: pytest.Monke
     model = convert_to_analog(LeNet5(data.input_shape, data.classes), RRAMRPUConfig())
     shown: list[Any] = []
     exec(code, {"model": model, "data": data, "x": data.val.x[:1], "print": shown.append})
-    assert shown[0].weights == {"conv1": 7 * 3 + 3 + 3 * 6 + 6}
+    assert shown[0].weights == {"conv1": 7 * 3 + 3 + (6 + 3) * 6 + 6}
 
 
 def test_the_make_targets_are_there() -> None:
