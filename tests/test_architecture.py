@@ -16,7 +16,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": {"rram"},
     "training": {"rram", "evaluation"},
     "compensation": {"rram", "evaluation", "training"},
-    "jobs": {"zoo", "rram", "evaluation", "training", "compensation", "conf"},
+    "search": {"rram", "evaluation", "training", "compensation"},
+    "jobs": {"zoo", "rram", "evaluation", "training", "compensation", "search", "conf"},
 }
 # import name -> name of the distribution, where they differ
 DISTRIBUTIONS = {
@@ -90,7 +91,8 @@ def test_every_library_imported_is_declared() -> None:
         .strip()
         .lower()
         .replace("_", "-")
-        for text in project["dependencies"]
+        for texts in (project["dependencies"], *project["optional-dependencies"].values())
+        for text in texts
     }
     for path in PACKAGE.rglob("*.py"):
         for top in {name.split(".")[0] for name in imported(path)}:

@@ -1,0 +1,12 @@
+from .problem import CandidateLayer as CandidateLayer
+from .problem import Choice as Choice
+from .problem import Evaluation as Evaluation
+from .problem import PlacementProblem as PlacementProblem
+from .problem import Plan as Plan
+from .problem import placement_problem as placement_problem
+from .settings import ObjectiveSettings as ObjectiveSettings
+from .settings import RaySettings as RaySettings
+from .settings import SpaceSettings as SpaceSettings
+from .settings import validate_objective_settings as validate_objective_settings
+from .settings import validate_ray_settings as validate_ray_settings
+from .settings import validate_space_settings as validate_space_settings

@@ -1,0 +1,5 @@
+"""Search with Ray and RLlib: the agent, its networks, parallel evaluation and monitoring."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
