@@ -17,7 +17,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training": {"rram", "evaluation"},
     "compensation": {"rram", "evaluation", "training"},
     "search": {"rram", "evaluation", "training", "compensation"},
-    "jobs": {"zoo", "rram", "evaluation", "training", "compensation", "search", "conf"},
+    "report": set(),
+    "jobs": {"zoo", "rram", "evaluation", "training", "compensation", "search", "report", "conf"},
 }
 # import name -> name of the distribution, where they differ
 DISTRIBUTIONS = {

@@ -1,0 +1,5 @@
+"""The page that a run or a sweep ends with, made of its records alone."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,5 @@
+from .style import figure_style as figure_style
+from .style import new_figure as new_figure
+from .style import save_figure as save_figure
+
+__all__ = ["figure_style", "new_figure", "save_figure"]

@@ -1,0 +1,115 @@
+"""How every figure looks and how it is saved: the same records give the same bytes."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+PURPLE, SKY, YELLOW, BLACK = "#CC79A7", "#56B4E9", "#F0E442", "#000000"
+COLORS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK)
+"""Colours in the order in which they are given out (Okabe and Ito 2008, without the yellow, which
+is too light for lines); readable with any kind of colour vision."""
+
+INK, QUIET, FAINT = "#222222", "#666666", "#dddddd"
+WIDTH = 5.2
+"""Width of a figure in inches: half a page on a screen, all of it on a phone, where its words are
+still readable."""
+
+_RC = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": QUIET,
+    "axes.grid": True,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.8,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 10,
+    "figure.dpi": 100,
+    "font.size": 10,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.6,
+    "legend.fontsize": 9,
+    "legend.frameon": False,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 4.5,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "cnet_aihw",
+    "text.color": INK,
+    "xtick.color": QUIET,
+    "xtick.labelcolor": INK,
+    "ytick.color": QUIET,
+    "ytick.labelcolor": INK,
+}
+
+
+@contextmanager
+def figure_style() -> Iterator[None]:
+    """Matplotlib's settings inside the block, whatever the user's own are; drawn and saved here."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_RC)
+        yield
+
+
+def new_figure(height: float, rows: int = 1, **options: Any) -> tuple[Figure, list[Axes]]:
+    """A figure of the page's width with axes one under the other.
+
+    Args:
+        height: in inches.
+        rows: how many axes.
+        options: for ``Figure.subplots``.
+
+    Returns:
+        The figure and its axes; it belongs to no window and no global list of figures.
+    """
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, 1, squeeze=False, **options)
+    return figure, list(axes[:, 0])
+
+
+def color_of(index: int) -> str:
+    """The colour of the n-th thing in a figure."""
+    return COLORS[index % len(COLORS)]
+
+
+def save_figure(figure: Figure, folder: Path, name: str) -> str:
+    """Write ``name``.png and ``name``.svg.
+
+    Args:
+        figure: what is drawn, within `figure_style`.
+        folder: where to; made when missing.
+        name: without an ending; also keeps the ids of the SVG apart from those of other figures.
+
+    Returns:
+        The SVG as an element that can stand in an HTML page.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    figure.savefig(folder / f"{name}.png", dpi=160, metadata={"Software": None})
+    text = io.StringIO()
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    figure.savefig(text, format="svg", metadata=nothing)
+    (folder / f"{name}.svg").write_text(text.getvalue(), encoding="utf-8")
+    return _inline(text.getvalue(), name)
+
+
+def _inline(svg: str, name: str) -> str:
+    """The element alone, with ids of its own and without names of namespaces."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg).replace("xlink:href", "href")
+    svg = re.sub(r'\bid="', f'id="{name}-', svg)
+    svg = re.sub(r'href="#', f'href="#{name}-', svg)
+    svg = svg.replace("url(#", f"url(#{name}-")
+    svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)  # it would hold for all the page
+    return re.sub(r'\s(width|height)="[\d.]+pt"', "", svg, count=2).strip()
