@@ -1,9 +1,11 @@
+from .env import PlacementEnv as PlacementEnv
 from .problem import CandidateLayer as CandidateLayer
 from .problem import Choice as Choice
 from .problem import Evaluation as Evaluation
 from .problem import PlacementProblem as PlacementProblem
 from .problem import Plan as Plan
 from .problem import placement_problem as placement_problem
+from .services import evaluation_service as evaluation_service
 from .settings import ObjectiveSettings as ObjectiveSettings
 from .settings import RaySettings as RaySettings
 from .settings import SpaceSettings as SpaceSettings

@@ -1,0 +1,116 @@
+"""The placement problem as a gymnasium environment: a walk over the layers, one choice for each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from cnet_aihw.search.problem import KINDS, CandidateLayer, PlacementProblem
+from cnet_aihw.search.services import find_service
+
+Observation = dict[str, NDArray[np.float32]]
+
+_BOUND = 10.0  # of what is observed; costs far over the limit are all the same
+
+
+class PlacementEnv(gymnasium.Env[Observation, np.int64]):
+    """An episode is a plan: in the order of execution, each candidate layer is given a choice.
+
+    The reward comes at the end: that of :meth:`PlacementProblem.reward`, from the evaluation
+    service of this process. A plan over the limit is never evaluated. An observation has
+
+    - ``"observations"``: which layer it is, its kind, channels and outputs, its depth and
+      sensitivity, the cost of each choice, what is used and left of the limit (all in shares of the
+      limit), the previous choice and, with history, all choices so far;
+    - ``"action_mask"``: 1 for choices that stay within the limit. With the objective's
+      ``over_limit`` "penalty", all are 1, and a plan over the limit ends with minus its overhead.
+
+    The last step's info has the plan, its reward, its overhead and whether it was evaluated (not
+    for a plan over the limit, nor where the budget was spent, which gives a reward of 0).
+    Source: CorrectNet (DATE 2023), step 3, as we read the paper; what is observed is ours.
+
+    Args:
+        config: ``problem``, a :class:`PlacementProblem`; ``service``, the name of an evaluation
+            service; ``history``, whether all choices so far are observed, which a recurrent policy
+            does not need (default True).
+    """
+
+    metadata = {"render_modes": []}  # noqa: RUF012, as gymnasium has it
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.problem: PlacementProblem = config["problem"]
+        self._service: str = config["service"]
+        self._history: bool = config.get("history", True)
+        self._plan: list[int] = []
+        choices = len(self.problem.choices)
+        shape = self._observe()["observations"].shape
+        self.observation_space = spaces.Dict(
+            {
+                "observations": spaces.Box(-_BOUND, _BOUND, shape, np.float32),
+                "action_mask": spaces.Box(0.0, 1.0, (choices,), np.float32),
+            }
+        )
+        self.action_space = spaces.Discrete(choices)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Begin a plan."""
+        super().reset(seed=seed)
+        self._plan = []
+        return self._observe(), {}
+
+    def step(self, action: np.int64) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Give the next layer a choice; after the last one, the plan is valued."""
+        self._plan.append(int(action))
+        if len(self._plan) < len(self.problem.layers):
+            return self._observe(), 0.0, False, False, {}
+        plan = tuple(self._plan)
+        fits = self.problem.fits(plan)
+        value = find_service(self._service)(plan) if fits else self.problem.reward(plan, None)
+        reward = 0.0 if value is None else value
+        info = {
+            "plan": plan,
+            "reward": reward,
+            "overhead": self.problem.overhead(plan),
+            "evaluated": fits and value is not None,
+        }
+        return self._observe(), reward, True, False, info
+
+    def _observe(self) -> Observation:
+        problem, plan = self.problem, self._plan
+        shape = len(problem.layers), len(problem.choices)
+        chosen = np.zeros(shape)
+        chosen[range(len(plan)), plan] = 1
+        previous = chosen[len(plan) - 1] if plan else np.zeros(shape[1])
+        place, kind, features = np.zeros(shape[0]), np.zeros(len(KINDS)), [0.0] * 5
+        costs, mask = [0.0] * shape[1], [True] * shape[1]
+        if len(plan) < shape[0]:  # after the last layer there is none to show
+            layer = problem.layers[len(plan)]
+            place[len(plan)] = 1
+            kind[KINDS.index(layer.kind)] = 1
+            features = _features(layer)
+            costs = [cost / problem.limit for cost in problem.costs[len(plan)]]
+            if problem.objective.over_limit == "mask":
+                mask = list(problem.mask(plan))
+        used = problem.overhead(plan) / problem.limit
+        parts = [place, kind, features, costs, [used, 1 - used], previous]
+        if self._history:
+            parts.append(chosen.ravel())
+        observed = np.concatenate(parts).clip(-_BOUND, _BOUND)
+        return {
+            "observations": observed.astype(np.float32),
+            "action_mask": np.array(mask, dtype=np.float32),
+        }
+
+
+def _features(layer: CandidateLayer) -> list[float]:
+    """Five numbers of about one; counts by their order of magnitude."""
+    counts = layer.in_channels, layer.out_channels, layer.positions
+    return [*(math.log2(n) / 10 for n in counts), layer.depth, layer.sensitivity]
