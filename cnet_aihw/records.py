@@ -6,9 +6,12 @@ Floats are written so that they read back exactly; NaN and infinity are refused.
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
 
 from cnet_aihw.errors import CnetError
 
@@ -32,15 +35,18 @@ def append_record(path: str | Path, record: Mapping[str, Any]) -> None:
         record: what to write; floats must be finite (use None for "no value").
 
     Raises:
-        CnetError: when a value is NaN, infinite or nothing JSON can hold.
+        CnetError: when a value is NaN, infinite or nothing JSON can hold, or the disk does not take
+            it (it is full or cannot be written to); lines written before are still there.
     """
     path = Path(path)
     line = (_to_json(record, path) + "\n").encode()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+b", buffering=0) as file:
-        line = _mend_end(file.fileno()) + line
-        file.write(line)
-        os.fsync(file.fileno())
+    with _disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "a+b", buffering=0) as file:
+            line = _mend_end(file.fileno()) + line
+            while line:  # a disk that is nearly full takes a part, and refuses the rest
+                line = line[file.write(line) :]
+            os.fsync(file.fileno())
 
 
 def read_records(path: str | Path) -> list[dict[str, Any]]:
@@ -71,7 +77,8 @@ def write_json_atomic(path: str | Path, obj: Any) -> None:
     """Write ``obj`` as a JSON file that is either the old one or the new one, never a part.
 
     Raises:
-        CnetError: when a value is NaN, infinite or nothing JSON can hold.
+        CnetError: when a value is NaN, infinite or nothing JSON can hold, or the disk does not take
+            it.
     """
     path = Path(path)
     text = _to_json(obj, path, indent=2) + "\n"
@@ -91,20 +98,47 @@ def read_json(path: str | Path) -> dict[str, Any]:
 
 
 def write_records(path: str | Path, records: list[dict[str, Any]]) -> None:
-    """Replace a records file as a whole: either all old lines stand there or all new ones."""
+    """Replace a records file as a whole: either all old lines stand there or all new ones.
+
+    Raises:
+        CnetError: as :func:`write_json_atomic`.
+    """
     path = Path(path)
     text = "".join(_to_json(record, path) + "\n" for record in records)
     replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, then put it in place at once."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Let ``write`` fill a temporary file beside ``path``, then put it in place at once.
+
+    Raises:
+        CnetError: when the disk does not take it; the old file stays.
+    """
     temporary = path.with_name(path.name + ".tmp")
-    write(temporary)
-    with open(temporary, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    with _disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            write(temporary)
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    """Say in a sentence what the disk refuses inside the block."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise CnetError(
+            f"{path} cannot be written ({reason}); make room on the disk, or write elsewhere, and "
+            "start again: what was finished before is kept."
+        ) from error
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:

@@ -2,14 +2,26 @@
 
 import json
 import math
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
 from cnet_aihw.errors import CnetError
-from cnet_aihw.records import append_record, read_records, write_json_atomic, write_records
+from cnet_aihw.records import (
+    append_record,
+    read_records,
+    replace_file,
+    write_json_atomic,
+    write_records,
+)
 
 
 def test_lines_come_back_in_order(tmp_path: Path) -> None:
@@ -91,3 +103,72 @@ def test_a_records_file_is_replaced_whole(tmp_path: Path) -> None:
     write_records(path, read_records(path)[:2])
     append_record(path, {"chip": 7})
     assert [record["chip"] for record in read_records(path)] == [0, 1, 7]
+
+
+def big(path: Path) -> None:
+    replace_file(path, lambda temporary: save_file({"x": np.zeros(9999)}, temporary))
+
+
+WRITES: dict[str, Callable[[Path], None]] = {
+    "append_record": lambda path: append_record(path, {"text": "x" * 9999}),
+    "write_records": lambda path: write_records(path, [{"text": "x" * 9999}]),
+    "write_json_atomic": lambda path: write_json_atomic(path, {"text": "x" * 9999}),
+    "replace_file with safetensors": big,
+}
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+def test_a_disk_that_fills_up_is_said_in_one_sentence(
+    tmp_path: Path, write: Callable[[Path], None]
+) -> None:
+    path = tmp_path / "x.jsonl"
+    append_record(path, {"chip": 0})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, hard))
+    try:
+        with pytest.raises(CnetError, match=r"x\.jsonl cannot be written \(.*too large.*make room"):
+            write(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert read_records(path) == [{"chip": 0}]
+    append_record(path, {"chip": 1})
+    assert read_records(path) == [{"chip": 0}, {"chip": 1}]
+    assert [file.name for file in tmp_path.iterdir()] == ["x.jsonl"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+def test_a_full_device_is_said() -> None:
+    with pytest.raises(CnetError, match=r"/dev/full cannot be written \(No space left on device\)"):
+        append_record("/dev/full", {"chip": 0})
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+def test_a_file_where_a_folder_should_be_is_said(
+    tmp_path: Path, write: Callable[[Path], None]
+) -> None:
+    (tmp_path / "runs").write_text("")
+    with pytest.raises(CnetError, match=r"runs/x\.jsonl cannot be written \((Not a dir|File exi)"):
+        write(tmp_path / "runs" / "x.jsonl")
+
+
+def test_a_read_only_folder_is_said(tmp_path: Path) -> None:
+    code = """
+import os, sys
+from cnet_aihw.errors import CnetError
+from cnet_aihw.records import append_record, write_json_atomic
+if os.geteuid() == 0:  # nothing is read-only to root
+    os.setuid(65534)
+for write in (append_record, write_json_atomic):
+    try:
+        write("x.jsonl", {"chip": 0})
+    except CnetError as error:
+        print(error)
+"""
+    tmp_path.chmod(0o555)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True
+    )
+    tmp_path.chmod(0o755)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2
+    assert all("x.jsonl cannot be written (Permission denied)" in line for line in lines)
