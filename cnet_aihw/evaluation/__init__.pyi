@@ -1,6 +1,8 @@
 from .calibration import AffineCorrection as AffineCorrection
 from .calibration import BatchNormReestimation as BatchNormReestimation
 from .calibration import ChipCalibration as ChipCalibration
+from .layer_errors import LayerError as LayerError
+from .layer_errors import error_growth as error_growth
 from .measure import Samples as Samples
 from .measure import accuracy as accuracy
 from .measure import measure as measure
@@ -20,12 +22,14 @@ __all__ = [
     "ChipCalibration",
     "ChipStatistics",
     "EvaluationSettings",
+    "LayerError",
     "LayerRow",
     "LayerScan",
     "Samples",
     "accuracy",
     "candidate_layers",
     "chip_statistics",
+    "error_growth",
     "evaluate_chips",
     "measure",
     "scan_layers",

@@ -25,7 +25,7 @@ WIDTH = 5.2
 """Width of a figure in inches: half a page on a screen, all of it on a phone, where its words are
 still readable."""
 
-_RC = {
+_RC: Any = {
     "axes.axisbelow": True,
     "axes.edgecolor": QUIET,
     "axes.grid": True,

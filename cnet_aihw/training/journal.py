@@ -42,7 +42,7 @@ class Journal:
     def write(
         self, record: Mapping[str, Any], norms: Mapping[str, float], lambda_: float | None
     ) -> None:
-        """Write one epoch: its record, the layers' spectral norms, and lambda beside them."""
+        """Write one epoch: its record with the layers' spectral norms, and lambda as a curve."""
         epoch = record["epoch"]
         curves = {tag: record[name] for name, tag in _CURVES.items() if name in record}
         curves |= {f"spectral_norm/{name}": norm for name, norm in norms.items()}
@@ -51,7 +51,7 @@ class Journal:
             if value is not None:
                 self._writer.add_scalar(tag, value, epoch)
         self._writer.flush()
-        append_record(self.path, record)
+        append_record(self.path, {**record, "spectral_norms": dict(norms)})
 
     def close(self) -> None:
         """Close the TensorBoard file."""

@@ -1,0 +1,130 @@
+"""Growth of the error through the layers: against plain torch and closed forms."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cnet_aihw.errors import CnetError
+from cnet_aihw.evaluation import error_growth
+from cnet_aihw.rram import (
+    LayerWrapper,
+    LogNormalNoiseModel,
+    RRAMRPUConfig,
+    convert_to_analog,
+    derive_seed,
+    effective_weights,
+    programmed,
+    snapshot,
+)
+
+
+def network(sigma: float, *layers: nn.Module) -> nn.Module:
+    torch.manual_seed(0)
+    inside = layers or (nn.Linear(6, 8), nn.ReLU(inplace=True), nn.Linear(8, 3))
+    config = RRAMRPUConfig(noise_model=LogNormalNoiseModel(sigma))
+    return convert_to_analog(nn.Sequential(*inside), config)
+
+
+@pytest.fixture
+def x() -> Tensor:
+    return torch.randn(20, 6, generator=torch.Generator().manual_seed(1))
+
+
+def test_it_is_the_error_that_plain_torch_finds(x: Tensor) -> None:
+    model = network(0.5)
+    before, state = snapshot(model), torch.get_rng_state()
+    first, last = error_growth(model, x, chips=3, seed=7)
+    biases = {name: model.get_submodule(name).get_weights()[1] for name in ("0", "2")}
+
+    def outputs() -> list[Tensor]:
+        weights = effective_weights(model)
+        hidden = F.linear(x, weights["0"], biases["0"])
+        return [hidden, F.linear(hidden.relu(), weights["2"], biases["2"])]
+
+    clean, wanted = outputs(), []
+    for chip in range(3):
+        with programmed(model, derive_seed(7, chip)):
+            wanted.append(
+                [
+                    ((noisy - y).norm() / y.norm()).item()
+                    for noisy, y in zip(outputs(), clean, strict=True)
+                ]
+            )
+    for index, found in enumerate((first, last)):
+        errors = [chip[index] for chip in wanted]
+        assert found.mean == pytest.approx(sum(errors) / 3, rel=1e-4)
+        assert (found.low, found.high) == pytest.approx((min(errors), max(errors)), rel=1e-4)
+        assert (found.index, found.chips, found.samples) == (index, 3, 20)
+    assert [first.layer, last.layer] == ["0", "2"]
+    # and no trace is left
+    assert all(torch.equal(before[name], tensor) for name, tensor in snapshot(model).items())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_without_variation_there_is_none(x: Tensor) -> None:
+    assert [(e.mean, e.high) for e in error_growth(network(0.0), x, chips=2)] == [(0.0, 0.0)] * 2
+
+
+class Twice(LayerWrapper):
+    """Doubles what its layer gives."""
+
+    enabled = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (2.0 if self.enabled else 1.0) * self.base_layer(x)
+
+
+@contextmanager
+def as_it_was(model: nn.Module) -> Iterator[None]:
+    model[0].enabled = False
+    yield
+    model[0].enabled = True
+
+
+def test_what_stands_beside_a_layer_counts_against_the_network_without_it(x: Tensor) -> None:
+    model = network(0.0)
+    model[0] = Twice(model[0])
+    assert [e.mean for e in error_growth(model, x)] == [0.0, 0.0]
+    errors = error_growth(model, x, reference=as_it_was)
+    assert errors[0].layer == "0"
+    assert errors[0].mean == pytest.approx(1.0)  # |2 y - y| / |y|
+    assert errors[1].mean > 0.0
+
+
+class Odd(nn.Module):
+    """A layer called twice, one that is never called, one that gives zeros."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.never, self.twice = nn.Linear(6, 6), nn.Linear(6, 6)
+        self.zeros = nn.Linear(6, 3, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.zeros(torch.zeros_like(self.twice(self.twice(x))))
+
+
+def test_a_layer_without_outputs_to_compare_has_no_row(x: Tensor) -> None:
+    model = network(0.5, Odd()).eval().requires_grad_(False)
+    (only,) = error_growth(model, x, chips=1)
+    assert only.layer == "0.twice"
+    with programmed(model, derive_seed(0, 0)):
+        first = model[0].twice(x)
+        noisy = torch.cat([first, model[0].twice(first)])
+    first = model[0].twice(x)
+    clean = torch.cat([first, model[0].twice(first)])
+    assert only.mean == pytest.approx(((noisy - clean).norm() / clean.norm()).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize(("chips", "inputs"), [(0, 20), (1, 0)])
+def test_nothing_to_measure_is_told(x: Tensor, chips: int, inputs: int) -> None:
+    with pytest.raises(CnetError, match=f"{chips} chips and {inputs} inputs"):
+        error_growth(network(0.5), x[:inputs], chips=chips)
+
+
+def test_outputs_that_are_not_finite_are_told(x: Tensor) -> None:
+    with pytest.raises(CnetError, match="Layer 0 gives outputs on chips that are not finite"):
+        error_growth(network(200.0), x, chips=2)
