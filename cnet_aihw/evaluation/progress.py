@@ -34,6 +34,8 @@ def progress_bar(
         TimeRemainingColumn(),
         TextColumn("{task.fields[text]}"),
     )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    hour = 3600.0  # the speed is that of the last hour: units may take minutes
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, speed_estimate_period=hour) as progress:
         task = progress.add_task(description, total=total, completed=done, text="")
         yield lambda units, text: progress.update(task, advance=units, text=text)
