@@ -28,6 +28,9 @@ from .conversion import plan_conversion as plan_conversion
 from .layers import RRAMConv1d as RRAMConv1d
 from .layers import RRAMConv2d as RRAMConv2d
 from .layers import RRAMLinear as RRAMLinear
+from .mapping import CrossbarMapping as CrossbarMapping
+from .mapping import ReferenceColumnConverter as ReferenceColumnConverter
+from .mapping import conductance_converter as conductance_converter
 from .noise import LogNormalNoiseModel as LogNormalNoiseModel
 from .noise import MultiplicativeNoiseModel as MultiplicativeNoiseModel
 from .seeds import derive_seed as derive_seed

@@ -8,10 +8,11 @@ from typing import Any
 from aihwkit.inference.noise.base import BaseNoiseModel
 from aihwkit.simulator.configs import TorchInferenceRPUConfig
 from aihwkit.simulator.parameters import IOParameters, MappingParameter
-from aihwkit.simulator.parameters.enums import BoundManagementType
+from aihwkit.simulator.parameters.enums import BoundManagementType, NoiseManagementType
 from aihwkit.simulator.parameters.helpers import _PrintableMixin
 
 from cnet_aihw.errors import CnetError
+from cnet_aihw.rram.mapping import CrossbarMapping
 from cnet_aihw.rram.noise import LogNormalNoiseModel
 from cnet_aihw.rram.tiles import RRAMInferenceTile, RRAMSimulatorTile
 
@@ -81,23 +82,29 @@ class RRAMRPUConfig(TorchInferenceRPUConfig):
     """
 
     mapping: MappingParameter = None
-    """How weights lie on tiles. By default one tile per layer, and weights as they are with perfect
-    periphery; with DAC, ADC or noise at the periphery, each column's largest weight is mapped to 1,
-    the unit their ranges are in."""
+    """How weights lie on tiles: aihwkit's description, or a :class:`CrossbarMapping`, which is
+    turned into one. By default one tile per layer, and weights as they are with perfect periphery;
+    with DAC, ADC or noise at the periphery, each column's largest weight is mapped to 1, the unit
+    their ranges are in."""
 
     variation: VariationParameter = field(default_factory=VariationParameter)
     """What training injects."""
 
     def __post_init__(self) -> None:
-        """Choose the mapping where none is given."""
-        if self.mapping is None:
-            perfect = self.forward.is_perfect
-            self.mapping = MappingParameter(
-                max_input_size=0,
-                max_output_size=0,
-                weight_scaling_omega=0.0 if perfect else 1.0,
-                weight_scaling_columnwise=not perfect,
-            )
+        """Turn our description of the mapping into aihwkit's."""
+        mapping: Any = self.mapping
+        if mapping is None:
+            mapping = CrossbarMapping()
+        if isinstance(mapping, CrossbarMapping):
+            self.mapping = mapping.as_parameter(self.forward.is_perfect)
+
+    def get_default_tile_module_class(self, out_size: int = 0, in_size: int = 0) -> type:
+        """Return the class for a layer of that size: one tile, or an array of several."""
+        # The parent takes 0, which stands for no limit, for a limit where the other one is given.
+        limits = (self.mapping.max_input_size, self.mapping.max_output_size)
+        sizes = zip((in_size, out_size), limits, strict=True)
+        fits = all(limit <= 0 or size <= limit for size, limit in sizes)
+        return self.tile_class if fits else self.tile_array_class
 
     def compatible_with(self, tile_class_name: str) -> bool:
         """Say whether a state saved from a tile of that class can be loaded."""
@@ -109,12 +116,15 @@ def periphery(
     adc_bits: int | None = None,
     out_noise: float = 0.0,
     inp_noise: float = 0.0,
-    out_bound: float = 12.0,
+    *,
+    dac_range: float | None = None,
+    adc_range: float | None = 12.0,
+    wire_resistance: float = 0.0,
+    g_max: float | None = None,
 ) -> IOParameters:
-    """Describe DAC, ADC and noise at the edge of a crossbar; the defaults are a perfect periphery.
+    """Describe what is at the edge of a crossbar; the defaults are a perfect periphery.
 
-    Each input vector is scaled to its largest entry before the DAC (aihwkit's noise management);
-    bound management is off, because on the torch tile it makes results depend on the batch.
+    Bound management is off, because on the torch tile it makes results depend on the batch.
 
     Args:
         dac_bits: bits of the DAC, or None for infinite resolution.
@@ -122,14 +132,20 @@ def periphery(
         out_noise: standard deviation of the noise of an output, where the largest weight times the
             largest input is 1.
         inp_noise: standard deviation of the noise of an input, where the largest input is 1.
-        out_bound: largest output that the ADC takes, in the unit of ``out_noise``; it clips only
-            where an ADC is given.
+        dac_range: the largest input: larger ones are clipped. None: each input vector of a crossbar
+            is scaled to its own largest entry (aihwkit's noise management).
+        adc_range: largest output that the ADC takes, in the unit of ``out_noise``; larger ones are
+            clipped. It counts only where an ADC is given. None: to be found by
+            :func:`cnet_aihw.evaluation.calibrate_adc`.
+        wire_resistance: resistance in Ohm of the wire from one cell of a column to the next, for IR
+            drop; see :func:`cnet_aihw.rram.mvm.voltage_loss`.
+        g_max: largest conductance in uS, for IR drop.
 
     Returns:
         aihwkit's description of the periphery.
 
     Raises:
-        CnetError: if bits are below 2 or a noise is negative.
+        CnetError: for values out of range, and for IR drop without ``g_max``.
     """
     for name, bits in (("dac_bits", dac_bits), ("adc_bits", adc_bits)):
         if bits is not None and not 2 <= bits <= 32:
@@ -139,15 +155,31 @@ def periphery(
     for name, noise in (("out_noise", out_noise), ("inp_noise", inp_noise)):
         if not 0.0 <= noise < float("inf"):
             raise CnetError(f"{name} is {noise}; it is a standard deviation, give a number >= 0.")
-    if not out_bound > 0.0:
-        raise CnetError(f"out_bound is {out_bound}; give a number > 0.")
-    if dac_bits is None and adc_bits is None and out_noise == 0.0 and inp_noise == 0.0:
+    for name, limit in (("dac_range", dac_range), ("adc_range", adc_range)):
+        if limit is not None and not 0.0 < limit < float("inf"):
+            raise CnetError(f"{name} is {limit}; give a number > 0.")
+    if not 0.0 <= wire_resistance < float("inf"):
+        raise CnetError(f"wire_resistance is {wire_resistance}; give Ohm >= 0.")
+    if wire_resistance > 0.0 and not (g_max is not None and 0.0 < g_max < float("inf")):
+        raise CnetError(
+            f"wire_resistance is {wire_resistance} Ohm but g_max is {g_max}; IR drop needs the "
+            "largest conductance in uS."
+        )
+    noisy = out_noise > 0.0 or inp_noise > 0.0 or wire_resistance > 0.0
+    if not noisy and dac_bits is None and adc_bits is None and dac_range is None:
         return IOParameters(is_perfect=True)
-    return IOParameters(
+    parameters = IOParameters(
         inp_res=-1.0 if dac_bits is None else 1.0 / (2**dac_bits - 2),
         out_res=-1.0 if adc_bits is None else 1.0 / (2**adc_bits - 2),
-        out_bound=0.0 if adc_bits is None else out_bound,
+        out_bound=0.0 if adc_bits is None or adc_range is None else adc_range,
         out_noise=out_noise,
         inp_noise=inp_noise,
         bound_management=BoundManagementType.NONE,
     )
+    if dac_range is not None:
+        parameters.noise_management = NoiseManagementType.CONSTANT
+        parameters.nm_thres = dac_range
+    if wire_resistance > 0.0 and g_max is not None:
+        parameters.ir_drop = 1.0
+        parameters.ir_drop_g_ratio = 1.0 / (wire_resistance * g_max * 1e-6)
+    return parameters

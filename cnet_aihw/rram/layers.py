@@ -73,6 +73,21 @@ def _check_config(rpu_config: Any, layer: str) -> None:
         )
 
 
+def _check_group_fits(config: RRAMRPUConfig, rows: int, columns: int, groups: int) -> None:
+    """See that each group of a convolution has its crossbar: groups are not split further."""
+    mapping = config.mapping
+    for name, size, limit in (
+        ("rows", rows, mapping.max_input_size),
+        ("columns", columns, mapping.max_output_size),
+    ):
+        if 0 < limit < size:
+            raise CnetError(
+                f"max_{name} is {limit}, but each of the {groups} groups of a convolution needs "
+                f"{size} {name}, and a group is not split over crossbars; raise max_{name}, or "
+                "leave that layer digital with exclude."
+            )
+
+
 class RRAMLinear(_FastLayer, AnalogLinear):
     """Linear layer on RRAM; arguments, weights and bias as ``aihwkit.nn.AnalogLinear``.
 
@@ -140,6 +155,8 @@ class _RRAMConvNd(_FastLayer, _AnalogConvNd):
         AnalogLayerBase.__init__(self)
         self.in_features = in_channels // groups * math.prod(kernel_size)
         self.out_features = out_channels
+        if groups > 1:
+            _check_group_fits(rpu_config, self.in_features, out_channels // groups, groups)
         if tile_module_class is None:
             tile_module_class = (
                 rpu_config.get_default_tile_module_class(self.out_features, self.in_features)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from aihwkit.exceptions import ConfigError
 from aihwkit.inference.noise.base import BaseNoiseModel
 from aihwkit.simulator.parameters.enums import AnalogMVType, WeightModifierType
 from aihwkit.simulator.tiles.base import AnalogTileStateNames
@@ -17,6 +19,7 @@ from torch import Tensor
 from torch.autograd import Function, no_grad
 
 from cnet_aihw.errors import CnetError
+from cnet_aihw.rram.mvm import RRAMAnalogMVM
 from cnet_aihw.rram.noise import MultiplicativeNoiseModel
 
 if TYPE_CHECKING:
@@ -109,16 +112,25 @@ class RRAMSimulatorTile(TorchSimulatorTile):
             x_size].
         programmed: whether the weights are a chip's, so that nothing is injected on top.
         held: the chip that training holds, or None.
+        observer: while set, it is given all outputs before the ADC, [..., out], which then is not
+            there.
     """
 
     def __init__(self, x_size: int, d_size: int, rpu_config: RRAMRPUConfig, **kwargs: Any) -> None:
-        super().__init__(x_size, d_size, rpu_config, **kwargs)
+        try:
+            super().__init__(x_size, d_size, rpu_config, analog_mvm=RRAMAnalogMVM, **kwargs)
+        except ConfigError as error:
+            raise CnetError(
+                f"torch tiles do not compute this: {str(error).rstrip('.')}; take that setting "
+                "back, or measure with aihwkit's InferenceRPUConfig, whose C++ tile may have it."
+            ) from error
         self._variation: VariationParameter = rpu_config.variation
         self._noise_model: BaseNoiseModel = rpu_config.noise_model
         self.groups = 1
         self.programmed = False
         self.held: Perturbation | None = None
         self.gradient_scale: Tensor | None = None
+        self.observer: Callable[[Tensor], None] | None = None
 
     def set_config(self, rpu_config: RRAMRPUConfig) -> None:
         """Take over changes of the configuration; called at every forward."""
@@ -172,6 +184,7 @@ class RRAMSimulatorTile(TorchSimulatorTile):
                 False,
                 is_test=is_test,
                 out_noise_values=noise,
+                observer=self.observer,
             )
             for group_weight, group_input, noise in zip(
                 weight.chunk(self.groups, dim=-2),

@@ -42,7 +42,10 @@ LAYERS = {
     ),
     "conv2d": (lambda: nn.Conv2d(4, 6, 3, padding=1, stride=2), (3, 4, 9, 8)),
     "conv2d unbatched": (lambda: nn.Conv2d(4, 6, 3), (4, 9, 8)),
-    "conv2d grouped": (lambda: nn.Conv2d(4, 6, 3, groups=2, bias=False), (3, 4, 9, 8)),
+    "conv2d grouped": (
+        lambda: nn.Conv2d(4, 6, (3, 1), groups=2, bias=False),
+        (3, 4, 9, 8),
+    ),
     "conv2d depthwise, dilated": (
         lambda: nn.Conv2d(4, 8, (3, 2), groups=4, dilation=(1, 2), padding=(2, 1)),
         (3, 4, 9, 8),
@@ -57,7 +60,7 @@ CONFIGS = {
     "one tile": {},
     "scaled columns": {"mapping": MappingParameter(weight_scaling_omega=1.0,
                        weight_scaling_columnwise=True, max_input_size=0, max_output_size=0)},
-    "tile array": {"mapping": MappingParameter(max_input_size=5, max_output_size=4)},
+    "tile array": {"mapping": MappingParameter(max_input_size=6, max_output_size=4)},
 }  # fmt: skip
 
 
@@ -132,7 +135,7 @@ def test_straight_through_gradient_ignores_the_factor():
 def test_periphery_path_agrees_where_the_periphery_is_nearly_perfect(name):
     """With 24-bit converters aihwkit's own path computes the same as torch's kernels."""
     digital, x = build(name)
-    config = RRAMRPUConfig(forward=periphery(dac_bits=24, adc_bits=24, out_bound=100.0))
+    config = RRAMRPUConfig(forward=periphery(dac_bits=24, adc_bits=24, adc_range=100.0))
     layer = convert_to_analog(digital, config, ensure_analog_root=False).eval()
     torch.testing.assert_close(layer(x), digital(x), rtol=1e-3, atol=1e-3)
 
@@ -283,6 +286,6 @@ def test_periphery_refuses_impossible_values():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert periphery().is_perfect
-    for arguments in ({"dac_bits": 1}, {"adc_bits": 40}, {"out_noise": -1.0}, {"out_bound": 0.0}):
+    for arguments in ({"dac_bits": 1}, {"adc_bits": 40}, {"out_noise": -1.0}, {"adc_range": 0.0}):
         with pytest.raises(CnetError, match=next(iter(arguments))):
             periphery(**arguments)

@@ -171,7 +171,7 @@ def test_s11_frozen_layers_still_vary_when_only_digital_parts_are_optimized():
 
 
 def test_s14_results_do_not_depend_on_the_rest_of_the_batch():
-    model = one_layer(forward=periphery(dac_bits=6, adc_bits=6, out_bound=0.5)).eval()
+    model = one_layer(forward=periphery(dac_bits=6, adc_bits=6, adc_range=0.5)).eval()
     x = torch.rand(4, 20)
     alone = model(x)
     with_a_saturating_one = model(torch.cat([x, torch.full((1, 20), 1e3)]))[:4]
