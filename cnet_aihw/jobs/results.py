@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,5 +96,9 @@ def origin(run: Run, recipe: Recipe) -> dict[str, Any]:
         **{group: choices[group] for group in ("data", "model", "rram")},
         "data_fingerprint": run.data.fingerprint,
         "command": run.command,
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("cnet_aihw", "aihwkit", "torch", "numpy")},
+        },
         "config": config,
     }

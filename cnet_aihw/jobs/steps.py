@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_GROWTH_CHIPS, _GROWTH_SAMPLES = 5, 100  # enough for a curve over layers
+
 
 def train(run: Run) -> None:
     """Train each recipe's network, or go on where an earlier run of the same folder stopped."""
@@ -67,20 +69,20 @@ def evaluate(run: Run) -> None:
 
     for recipe, model in trained_networks(run):
         folder = run.folder_of(recipe)
-        statistics = _measure(run, recipe, model, "chips.jsonl")
-        write_json_atomic(folder / MEASURED, {**origin(run, recipe), "statistics": statistics})
+        measured = _measured(run, recipe, model, "chips.jsonl")
+        write_json_atomic(folder / MEASURED, {**origin(run, recipe), **measured})
         described = compensation_left(run, recipe)
         if described is None or not described["placement"]:
             continue
         path = left_by_earlier_step(folder / COMPENSATION, "compensate", "compensation")
         load_compensation(model, path)
         calibration = _calibration(run, described)
-        statistics = _measure(run, recipe, model, "chips-compensated.jsonl", calibration)
+        measured = _measured(run, recipe, model, "chips-compensated.jsonl", calibration)
         names = ("label", "placement", "overhead_weights", "overhead_macs", "calibration_samples")
         compensation = {name: described[name] for name in names}
         write_json_atomic(
             folder / MEASURED_COMPENSATED,
-            {**origin(run, recipe), "compensation": compensation, "statistics": statistics},
+            {**origin(run, recipe), "compensation": compensation, **measured},
         )
 
 
@@ -117,15 +119,20 @@ def _training_settings(recipe: Recipe) -> TrainingSettings:
     return replace(recipe.training, variation=variation)
 
 
-def _measure(
+def _measured(
     run: Run,
     recipe: Recipe,
     model: nn.Module,
     records: str,
     calibration: ChipCalibration | None = None,
-) -> list[dict[str, Any]]:
-    """Statistics over chips, one for each time; each chip is a record."""
-    from cnet_aihw.evaluation import evaluate_chips
+) -> dict[str, Any]:
+    """Statistics over chips, one for each time, and how the error grows through the layers.
+
+    Each chip of the statistics is a record. The error is that of the first time, on the validation
+    part, against the network without compensation.
+    """
+    from cnet_aihw.compensation import compensation_disabled
+    from cnet_aihw.evaluation import error_growth, evaluate_chips
 
     settings = recipe.evaluation
     measured = evaluate_chips(
@@ -143,7 +150,20 @@ def _measure(
     )
     by_time = list(measured.values()) if isinstance(measured, dict) else [measured]
     log.info("%s of %s: mean accuracy %.4f", records, recipe.name, by_time[0].mean)
-    return [statistics.as_record() for statistics in by_time]
+    growth = error_growth(
+        model,
+        run.data.val.x[:_GROWTH_SAMPLES],
+        chips=min(_GROWTH_CHIPS, settings.chips),
+        seed=settings.seed,
+        t_inference=by_time[0].t_inference,
+        calibration=calibration,
+        reference=compensation_disabled,
+        device=recipe.config.device,
+    )
+    return {
+        "statistics": [statistics.as_record() for statistics in by_time],
+        "error_growth": [error.as_record() for error in growth],
+    }
 
 
 def _calibration(run: Run, described: Mapping[str, Any]) -> ChipCalibration | None:
