@@ -12,8 +12,8 @@ from aihwkit.simulator.parameters.enums import BoundManagementType, NoiseManagem
 from aihwkit.simulator.parameters.helpers import _PrintableMixin
 
 from cnet_aihw.errors import CnetError
+from cnet_aihw.rram.devices.lognormal import LogNormalNoiseModel
 from cnet_aihw.rram.mapping import CrossbarMapping
-from cnet_aihw.rram.noise import LogNormalNoiseModel
 from cnet_aihw.rram.tiles import RRAMInferenceTile, RRAMSimulatorTile
 
 GRADIENTS = ("auto", "reparametrized", "straight_through")

@@ -1,10 +1,11 @@
-"""Lognormal variation of programmed weights, CorrectNet's model, as an aihwkit noise model."""
+"""What all noise models of ours share: weights become devices, devices change, and are read."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from copy import deepcopy
-from typing import Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from aihwkit.inference.converter.base import BaseConductanceConverter
@@ -14,13 +15,267 @@ from torch import Tensor
 from torch.autograd import no_grad
 
 from cnet_aihw.errors import CnetError
-from cnet_aihw.rram.seeds import current_chip_seed, derive_seed
+from cnet_aihw.rram.conductances import TileDevices, WeightScale, range_of
+
+Stage = Literal["levels", "variation", "faults", "drift", "read noise"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
+"""The order in which models act when a chip is programmed."""
 
 
-class MultiplicativeNoiseModel(BaseNoiseModel):
+class DeviceNoiseModel(BaseNoiseModel):
+    """A noise model that says what happens to each device, in uS.
+
+    A subclass is one file that names its source, its units and its valid range. It says its
+    ``stage``, its :meth:`label` and when it :attr:`is_off`, and overrides :meth:`program_device`,
+    and :meth:`drift_device` and :meth:`read_std_of_device` where it drifts or is read with noise.
+    Its settings are plain public attributes: they tell models apart in records.
+
+    Args:
+        g_converter: how weights become conductances; by default a pair of devices per weight.
+        g_max: largest conductance in uS of the default converter.
+        g_min: smallest conductance in uS of the default converter.
+
+    Raises:
+        CnetError: if the conductances are no range or outside that of the device, or both a
+            converter and its range are given.
+    """
+
+    stage: ClassVar[Stage] = "variation"
+    """Where it acts in a :class:`~cnet_aihw.rram.CompositeNoiseModel`."""
+
+    drifts: ClassVar[bool] = False
+    """Whether it has a change with time of its own."""
+
+    valid_range: tuple[float, float] = (0.0, math.inf)
+    """Conductances in uS that the device was measured at."""
+
+    default_range: tuple[float, float] = (0.0, 25.0)
+    """Conductances in uS that weights are mapped to where nothing else is said."""
+
+    def __init__(
+        self,
+        g_converter: BaseConductanceConverter | None = None,
+        g_max: float | None = None,
+        g_min: float | None = None,
+    ) -> None:
+        if g_converter is not None and not (g_max is None and g_min is None):
+            raise CnetError(
+                f"g_max = {g_max} and g_min = {g_min} are given beside a converter, which has its "
+                "own; give them to the converter."
+            )
+        self.range_is_given = not (g_converter is None and g_max is None and g_min is None)
+        if g_converter is None:
+            low, high = self.default_range
+            g_min, g_max = low if g_min is None else g_min, high if g_max is None else g_max
+            if not 0.0 <= g_min < g_max < math.inf:
+                raise CnetError(
+                    f"g_min is {g_min} and g_max is {g_max}; give conductances in uS, "
+                    "0 <= g_min < g_max."
+                )
+            g_converter = self.default_converter(g_max, g_min)
+        super().__init__(deepcopy(g_converter))
+        self.check_range(*range_of(self.g_converter))
+
+    # -- what a model says of itself
+
+    def label(self) -> str:
+        """A short name for tables and records."""
+        raise NotImplementedError
+
+    @property
+    def is_off(self) -> bool:
+        """Whether the model, as configured, leaves all weights as they are, bit for bit."""
+        return False
+
+    @property
+    def has_read_noise(self) -> bool:
+        """Whether each forward pass reads other weights."""
+        return any(model.stage == "read noise" for model in self.chain())
+
+    def default_converter(self, g_max: float, g_min: float) -> BaseConductanceConverter:
+        """Return how weights become conductances where no converter is given."""
+        return SinglePairConductanceConverter(g_max=g_max, g_min=g_min)
+
+    def check_range(self, g_min: float, g_max: float) -> None:
+        """Check that the device is known at these conductances, in uS.
+
+        Raises:
+            CnetError: if it is not.
+        """
+        low, high = self.valid_range
+        if g_min < low or g_max > high:
+            raise CnetError(
+                f"weights are mapped to {g_min:g} to {g_max:g} uS, but {type(self).__name__} holds "
+                f"from {low:g} to {high:g} uS; set g_min and g_max inside that."
+            )
+
+    def check_time(self, t_inference: float) -> None:
+        """Check that the device is known at this time after programming, in seconds.
+
+        Raises:
+            CnetError: if it is not.
+        """
+        if not 0.0 <= t_inference < math.inf:
+            raise CnetError(f"t_inference is {t_inference}; give seconds >= 0.")
+
+    # -- what it does to each device
+
+    def program_device(self, g: Tensor, scale: WeightScale) -> tuple[Tensor, Any]:
+        """Program one device of every weight.
+
+        Args:
+            g: conductances asked for in uS, [out, in] or [1, in]; not to be changed in place.
+            scale: what they stand for.
+
+        Returns:
+            Conductances just programmed, and what :meth:`drift_device` needs of the draws.
+        """
+        return g, None
+
+    def program_devices(
+        self, devices: list[Tensor], scale: WeightScale
+    ) -> list[tuple[Tensor, Any]]:
+        """Program all devices of a tile; to be overridden where they have something in common."""
+        return [self.program_device(g, scale) for g in devices]
+
+    def drift_device(self, g: Tensor, memory: Any, t_inference: float) -> Tensor:
+        """Return the same devices at a later time.
+
+        Args:
+            g: conductances in uS that the models before this one give at that time.
+            memory: what :meth:`program_device` kept.
+            t_inference: seconds since programming.
+        """
+        raise NotImplementedError
+
+    def read_std_of_device(self, g: Tensor, scale: WeightScale) -> Tensor:
+        """Return the standard deviation in uS of one reading of each device."""
+        raise NotImplementedError
+
+    def chain(self) -> Sequence[DeviceNoiseModel]:
+        """Return the models that act, in order; those that are off do not."""
+        return () if self.is_off else (self,)
+
+    # -- aihwkit's interface
+
+    @no_grad()
+    def apply_programming_noise(self, weights: Tensor) -> tuple[Tensor, list[Any]]:
+        """Program one tile.
+
+        Args:
+            weights: nominal weights in the tile's units, [out, in].
+
+        Returns:
+            Weights of the chip, [out, in], and a list of the tile's :class:`TileDevices` (of None
+            where the model is off).
+
+        Raises:
+            CnetError: if the converter cannot map these weights.
+        """
+        chain = self.chain()
+        if not chain:
+            return weights.clone(), [None]
+        devices = TileDevices.of(weights, self.g_converter)
+        for model in chain:
+            programmed = model.program_devices(devices.present, devices.scale)
+            devices.present = [g for g, _ in programmed]
+            devices.memories.append([memory for _, memory in programmed])
+        if all(model.stage in ("drift", "read noise") for model in chain):
+            return weights.clone(), [devices]  # programming is exact; conductances would round
+        return devices.weights(), [devices]
+
+    @no_grad()
+    def apply_drift_noise(
+        self, weights: Tensor, drift_noise_parameters: list[Any], t_inference: float
+    ) -> Tensor:
+        """Return the tile's weights at a later time.
+
+        The devices keep the scale that they were programmed with; aihwkit would rescale the tile by
+        its largest programmed weight.
+
+        Args:
+            weights: weights just programmed, [out, in].
+            drift_noise_parameters: what :meth:`apply_programming_noise` gave beside them.
+            t_inference: seconds since programming.
+
+        Raises:
+            CnetError: if the device is not known at that time.
+        """
+        self.check_time(t_inference)
+        (devices,) = drift_noise_parameters
+        chain = self.chain()
+        if devices is None or all(model.stage == "read noise" for model in chain):
+            return weights.clone()
+        devices.present = list(devices.targets)
+        # A stuck device does not drift: faults have the last word.
+        stages = list(zip(chain, devices.memories, strict=True))
+        for model, memories in sorted(stages, key=lambda stage: _AGEING.index(stage[0].stage)):
+            devices.present = [
+                model.drift_device(g, memory, t_inference)
+                for g, memory in zip(devices.present, memories, strict=True)
+            ]
+        return devices.weights()
+
+    @no_grad()
+    def apply_noise(self, weights: Tensor, t_inference: float) -> Tensor:
+        """Return the weights of a fresh chip at a time after programming, [out, in]."""
+        programmed, parameters = self.apply_programming_noise(weights)
+        return self.apply_drift_noise(programmed, parameters, t_inference)
+
+    @no_grad()
+    def read_stds(self, drift_noise_parameters: list[Any]) -> list[Tensor]:
+        """Return how far one reading of a programmed tile is off, in the tile's units.
+
+        A reading is off by the sum of independent normal draws, one tensor for each that is
+        returned; a tensor of shape [1, in] is common to all outputs. Empty: no read noise.
+
+        Args:
+            drift_noise_parameters: what :meth:`apply_programming_noise` gave; the devices count as
+                they were at the time last asked for.
+        """
+        readers = [model for model in self.chain() if model.stage == "read noise"]
+        (devices,) = drift_noise_parameters
+        if devices is None or not readers:
+            return []
+        variances: dict[torch.Size, Tensor] = {}
+        for g, slope in zip(devices.present, devices.scale.slopes, strict=True):
+            for model in readers:
+                variance = (slope * model.read_std_of_device(g, devices.scale)).square()
+                variances[g.shape] = variances.get(g.shape, torch.zeros_like(g)) + variance
+        return [variance.sqrt() for variance in variances.values()]
+
+    # -- telling models apart
+
+    def __str__(self) -> str:
+        settings = [
+            f"{n}={v}" for n, v in vars(self).items() if n not in _NOT_SETTINGS and n[0] != "_"
+        ]
+        settings.append(f"g_converter={self.converter_text()}")
+        return f"{type(self).__name__}({', '.join(settings)})"
+
+    def converter_text(self) -> str:
+        """Say the converter with all its numbers; aihwkit's own text rounds them."""
+        converter = self.g_converter
+        numbers = ", ".join(f"{n}={v}" for n, v in vars(converter).items() if v is not None)
+        return f"{type(converter).__name__}({numbers})"
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def __eq__(self, other: object) -> bool:
+        """Compare the law, not the identity, of converter and parameters."""
+        return type(self) is type(other) and str(self) == str(other)
+
+    def __hash__(self) -> int:
+        """Hash by the law."""
+        return hash(str(self))
+
+
+class MultiplicativeNoiseModel(DeviceNoiseModel):
     """A noise model that multiplies each weight by a random factor.
 
-    Training can then pass the gradient through the factor: ``d w_chip / d w = factor``.
+    Training can then pass the gradient through the factor: ``d w_chip / d w = factor``. By itself
+    it acts on weights; in a composition on each of their devices.
     """
 
     @property
@@ -43,170 +298,51 @@ class MultiplicativeNoiseModel(BaseNoiseModel):
         """Return mean and standard deviation of the factor, in closed form."""
         raise NotImplementedError
 
+    def program_device(self, g: Tensor, scale: WeightScale) -> tuple[Tensor, Any]:
+        """Multiply each conductance by a factor of its own."""
+        programmed = g * self.sample_factor(g)
+        return programmed, programmed
 
-class LogNormalNoiseModel(MultiplicativeNoiseModel):
-    r"""Lognormal variation: every weight of a chip is off by a factor, for the chip's life.
-
-    .. math:: w = w_\text{nominal}\, e^{\theta_\text{die} + \theta},\quad
-        \theta \sim {\cal N}(0, \sigma^2),\ \theta_\text{die} \sim {\cal N}(0, \sigma_\text{die}^2)
-
-    With ``sigma_die = 0`` it is the variation model of CorrectNet (DATE 2023), as we read the
-    paper; the part common to a die is ours. With ``sigma = sigma_die = 0`` weights come back bit
-    for bit. There is no drift.
-
-    Args:
-        sigma: standard deviation of theta, the variation within a die (no unit).
-        sigma_die: standard deviation of theta_die, the variation from die to die (no unit).
-        die: what shares one theta_die: all tiles of a ``"chip"``, or each ``"tile"`` for itself.
-        per_conductance: whether each conductance of a weight varies, instead of the weight as a
-            whole. With the single-pair converter and g_min = 0 the law is the same; with g_min > 0
-            small weights suffer more.
-        g_converter: how weights become conductances (in uS); a ``SinglePairConductanceConverter``
-            by default.
-        g_max: largest conductance in uS of the default converter (25).
-        g_min: smallest conductance in uS of the default converter (0).
-
-    Raises:
-        CnetError: if a standard deviation is negative or not finite, if ``die`` is unknown, or if
-            both a converter and its range are given.
-    """
-
-    def __init__(
-        self,
-        sigma: float = 0.5,
-        sigma_die: float = 0.0,
-        die: Literal["chip", "tile"] = "chip",
-        per_conductance: bool = False,
-        g_converter: BaseConductanceConverter | None = None,
-        g_max: float | None = None,
-        g_min: float | None = None,
-    ) -> None:
-        for name, value in (("sigma", sigma), ("sigma_die", sigma_die)):
-            if not math.isfinite(value) or value < 0.0:
-                raise CnetError(
-                    f"{name} is {value}; it is a standard deviation, give a number >= 0."
-                )
-        if die not in ("chip", "tile"):
-            raise CnetError(
-                f"die is {die!r}; give 'chip' or 'tile', what shares one die-to-die draw."
-            )
-        if g_converter is not None and not (g_max is None and g_min is None):
-            raise CnetError(
-                f"g_max = {g_max} and g_min = {g_min} are given beside a converter, which has its "
-                "own; give them to the converter."
-            )
-        super().__init__(
-            deepcopy(g_converter) or SinglePairConductanceConverter(g_max=g_max, g_min=g_min)
-        )
-        self.sigma = float(sigma)
-        self.sigma_die = float(sigma_die)
-        self.die = die
-        self.per_conductance = per_conductance
-
-    def __eq__(self, other: object) -> bool:
-        """Compare the law, not the identity, of converter and parameters."""
-        return type(self) is type(other) and str(self) == str(other)
-
-    def __hash__(self) -> int:
-        """Hash by the law."""
-        return hash(str(self))
-
-    def __str__(self) -> str:
-        text = f"LogNormalNoiseModel(sigma={self.sigma}, sigma_die={self.sigma_die}, die={self.die}"
-        return text + (f", per_conductance={self.g_converter})" if self.per_conductance else ")")
-
-    @property
-    def is_off(self) -> bool:
-        """Whether the model leaves all weights as they are."""
-        return self.sigma == 0.0 and self.sigma_die == 0.0
-
-    @property
-    def multiplicative(self) -> bool:
-        """Whether a zero stays zero: not so with g_min > 0 or a converter of one's own."""
-        converter = self.g_converter
-        return not self.per_conductance or (
-            type(converter) is SinglePairConductanceConverter and converter.g_min == 0.0
-        )
-
-    def factor_moments(self) -> tuple[float, float]:
-        r"""Return mean and standard deviation of :math:`w / w_\text{nominal}`, in closed form.
-
-        Returns:
-            :math:`\mu = e^{v/2}` and :math:`s = \sqrt{(e^v - 1)\,e^v}` with
-            :math:`v = \sigma^2 + \sigma_\text{die}^2`.
-
-        Raises:
-            CnetError: if conductances vary in a way that is no factor on the weight.
-        """
-        if not self.multiplicative:
-            raise CnetError(
-                f"{self} is no factor on a weight: its moments have no closed form; sample them."
-            )
-        variance = self.sigma**2 + self.sigma_die**2
-        return math.exp(variance / 2), math.sqrt(math.expm1(variance) * math.exp(variance))
+    def drift_device(self, g: Tensor, memory: Any, t_inference: float) -> Tensor:
+        """Return the programmed conductances: there is no drift."""
+        return memory
 
     @no_grad()
-    def sample_factor(self, weights: Tensor) -> Tensor:
-        """Draw one factor per entry (and one for the die); shapes as the weights."""
-        theta = torch.randn_like(weights).mul_(self.sigma)
-        if self.sigma_die > 0.0:
-            theta += self._sample_die().to(weights.device, weights.dtype)
-        return theta.exp_()
-
-    @no_grad()
-    def apply_programming_noise(self, weights: Tensor) -> tuple[Tensor, list[Tensor | None]]:
+    def apply_programming_noise(self, weights: Tensor) -> tuple[Tensor, list[Any]]:
         """Program one tile, [out, in] -> [out, in]; there are no drift parameters."""
         if self.is_off:
             return weights.clone(), [None]
-        if not self.per_conductance:
-            return weights * self.sample_factor(weights), [None]
-        conductances, params = self.g_converter.convert_to_conductances(weights)
-        if isinstance(conductances, Tensor):  # aihwkit's SingleDevice converter gives no list
-            programmed: Tensor | list[Tensor] = conductances * self.sample_factor(conductances)
-        else:
-            programmed = [g * self.sample_factor(g) for g in conductances]
-        noisy = self.g_converter.convert_back_to_weights(programmed, params)
-        if not torch.isfinite(noisy).all():
-            raise CnetError(
-                f"{self.g_converter} gives weights that are not finite; it cannot map a tile "
-                "whose weights are all equal; use a pair of devices per weight, or leave that "
-                "layer digital."
-            )
-        return noisy, [None]
+        return weights * self.sample_factor(weights), [None]
 
-    @no_grad()
-    def apply_noise(self, weights: Tensor, t_inference: float) -> Tensor:
-        """Return the weights on a fresh chip at any time: the variation does not drift."""
-        return self.apply_programming_noise(weights)[0]
 
-    @no_grad()
-    def apply_drift_noise(
-        self, weights: Tensor, drift_noise_parameters: list[Tensor | None], t_inference: float
-    ) -> Tensor:
-        """Return the programmed weights: the variation is fixed for the chip's life."""
-        return weights.clone()
+def check_times(noise_model: BaseNoiseModel, times: Iterable[float | None]) -> None:
+    """Check that a noise model knows its device at these times, before any work.
 
-    @no_grad()
-    def apply_programming_noise_to_conductance(self, g_target: Tensor) -> Tensor:
-        """Program conductances, [out, in] in uS."""
-        return g_target * self.sample_factor(g_target)
+    Args:
+        noise_model: any noise model; aihwkit's own say nothing.
+        times: seconds since programming; None: just programmed.
 
-    @no_grad()
-    def apply_drift_noise_to_conductance(
-        self, g_prog: Tensor, drift_noise_param: Tensor | None, t_inference: float
-    ) -> Tensor:
-        """Return the programmed conductances: there is no drift."""
-        return g_prog
+    Raises:
+        CnetError: for the first time that it does not know.
+    """
+    if isinstance(noise_model, DeviceNoiseModel):
+        for t_inference in times:
+            if t_inference is not None:
+                noise_model.check_time(t_inference)
 
-    def _sample_die(self) -> Tensor:
-        if self.die == "tile":
-            return torch.randn(1) * self.sigma_die
-        seed = current_chip_seed()
-        if seed is None:
-            raise CnetError(
-                f"sigma_die = {self.sigma_die} is shared by a whole chip, but no chip is being "
-                "programmed here: use cnet_aihw.program(model, seed), hold a chip in training "
-                "(steps_per_chip >= 1), or set die='tile'."
-            )
-        generator = torch.Generator().manual_seed(derive_seed(seed, "die"))
-        return torch.randn(1, generator=generator) * self.sigma_die
+
+def check_number(
+    name: str, value: float, low: float, high: float = math.inf, unit: str = ""
+) -> None:
+    """Check a number of a device.
+
+    Raises:
+        CnetError: if it is not in [low, high], or not finite.
+    """
+    if not (math.isfinite(value) and low <= value <= high):
+        limits = f"at least {low:g}" if math.isinf(high) else f"from {low:g} to {high:g}"
+        raise CnetError(f"{name} is {value}; give a number {limits}{unit and ' ' + unit}.")
+
+
+_NOT_SETTINGS = ("g_converter", "range_is_given", "valid_range", "default_range")
+_AGEING: tuple[Stage, ...] = ("levels", "variation", "drift", "faults", "read noise")

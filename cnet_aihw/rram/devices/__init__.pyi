@@ -1,0 +1,13 @@
+from .aihwkit_model import AihwkitNoiseModel as AihwkitNoiseModel
+from .cmo import CMONoiseModel as CMONoiseModel
+from .composite import CompositeNoiseModel as CompositeNoiseModel
+from .gaussian_additive import GaussianAdditiveNoiseModel as GaussianAdditiveNoiseModel
+from .gaussian_proportional import GaussianProportionalNoiseModel as GaussianProportionalNoiseModel
+from .levels import LevelsNoiseModel as LevelsNoiseModel
+from .lognormal import LogNormalNoiseModel as LogNormalNoiseModel
+from .measured import MeasuredNoiseModel as MeasuredNoiseModel
+from .pcm import PCMNoiseModel as PCMNoiseModel
+from .power_law_drift import PowerLawDriftNoiseModel as PowerLawDriftNoiseModel
+from .read_noise import ReadNoiseModel as ReadNoiseModel
+from .stuck_at import StuckAtNoiseModel as StuckAtNoiseModel
+from .wan2022 import Wan2022NoiseModel as Wan2022NoiseModel

@@ -1,0 +1,140 @@
+"""Devices as they were measured: a table of target and measured conductances.
+
+Source: the user's file. Units: uS. Valid between the smallest and the largest target of the file,
+just programmed.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from aihwkit.inference.converter.base import BaseConductanceConverter
+from torch import Tensor
+
+from cnet_aihw.errors import CnetError
+from cnet_aihw.rram.conductances import WeightScale
+from cnet_aihw.rram.noise import DeviceNoiseModel, check_number
+
+
+class MeasuredNoiseModel(DeviceNoiseModel):
+    """Each device is off as one that was measured with the same target was.
+
+    At a target of the table one of its measurements is drawn. Between two targets the errors of the
+    same rank are drawn from both and interpolated, so that mean and spread go over into each other;
+    rows of a target may be in any order, and of different number. There is no drift.
+
+    Args:
+        path: CSV file with a line of names, then one line per measurement.
+        target: name of the column with the conductances asked for, in uS.
+        measured: name of the column with the conductances measured, in uS.
+        noise_scale: scale of the errors; 1 is as measured.
+        g_converter: how weights become conductances; by default a pair of devices.
+        g_max: largest conductance in uS of the default converter (the largest target).
+        g_min: smallest conductance in uS of the default converter (the smallest target).
+
+    Raises:
+        CnetError: if the file cannot be read, lacks a column, has a value that is no finite number
+            or a target below 0, or fewer than two targets; if weights are mapped to conductances
+            outside the targets, or the scale is negative.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        target: str = "target",
+        measured: str = "measured",
+        noise_scale: float = 1.0,
+        g_converter: BaseConductanceConverter | None = None,
+        g_max: float | None = None,
+        g_min: float | None = None,
+    ) -> None:
+        check_number("noise_scale", noise_scale, 0.0, unit="(1 is as measured)")
+        errors = _read_errors(Path(path), target, measured)
+        self.noise_scale = float(noise_scale)
+        self.name = Path(path).stem
+        self.digest = hashlib.sha256(repr(sorted(errors.items())).encode()).hexdigest()
+        self._targets = torch.tensor(sorted(errors), dtype=torch.float64)
+        ordered = [errors[value] for value in sorted(errors)]
+        self._errors = torch.tensor([e for some in ordered for e in some], dtype=torch.float64)
+        self._counts = torch.tensor([len(some) for some in ordered])
+        self.valid_range = (min(errors), max(errors))
+        self.default_range = self.valid_range
+        super().__init__(g_converter, g_max, g_min)
+
+    def label(self) -> str:
+        """A short name for tables and records."""
+        return f"measured {self.name}" + (
+            "" if self.noise_scale == 1.0 else f" x {self.noise_scale:g}"
+        )
+
+    @property
+    def is_off(self) -> bool:
+        """Whether the model leaves all weights as they are."""
+        return self.noise_scale == 0.0
+
+    def program_device(self, g: Tensor, scale: WeightScale) -> tuple[Tensor, Any]:
+        """Draw an error for each device from the measurements with the nearest targets."""
+        targets = self._targets.to(g.device)
+        upper = torch.searchsorted(targets, g.double()).clamp(1, len(targets) - 1)
+        low, high = targets[upper - 1], targets[upper]
+        share = ((g.double() - low) / (high - low)).clamp(0.0, 1.0)
+        rank = torch.rand_like(g).double()
+        error = torch.lerp(self._draw(upper - 1, rank), self._draw(upper, rank), share)
+        programmed = g + (self.noise_scale * error).to(g.dtype)
+        return programmed, programmed
+
+    def drift_device(self, g: Tensor, memory: Any, t_inference: float) -> Tensor:
+        """Return the programmed conductances: the table knows no time."""
+        return memory
+
+    def _draw(self, number: Tensor, rank: Tensor) -> Tensor:
+        """The error of a rank in [0, 1) among the measurements of a target, by its number."""
+        counts = self._counts.to(number.device)
+        first = counts.cumsum(0) - counts
+        place = (rank * counts[number]).long().clamp(max=counts[number] - 1)
+        return self._errors.to(number.device)[first[number] + place]
+
+
+def _read_errors(path: Path, target: str, measured: str) -> dict[float, list[float]]:
+    """Target -> measured minus target, in ascending order."""
+    errors: dict[float, list[float]] = {}
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = csv.DictReader(file, skipinitialspace=True)
+            names = rows.fieldnames or []
+            for name in (target, measured):
+                if name not in names:
+                    there = ", ".join(names) or "nothing"
+                    raise CnetError(
+                        f"{path} has no column {name!r}, but {there}; name its columns with target "
+                        "and measured."
+                    )
+            for row in rows:
+                where = f"{path} line {rows.line_num}"
+                wanted, found = (_number(row[name], name, where) for name in (target, measured))
+                if wanted < 0.0:
+                    raise CnetError(f"{where} has the target {wanted}; give conductances in uS.")
+                errors.setdefault(wanted, []).append(found - wanted)
+    except (OSError, UnicodeDecodeError) as error:
+        raise CnetError(f"{path} cannot be read ({error}); give a CSV file.") from error
+    if len(errors) < 2:
+        raise CnetError(
+            f"{path} has {len(errors)} different targets; give measurements at two or more, to "
+            "interpolate between."
+        )
+    return {wanted: sorted(some) for wanted, some in errors.items()}
+
+
+def _number(text: str | None, name: str, where: str) -> float:
+    try:
+        value = float(text or "")
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise CnetError(f"{where} has {name} = {text!r}; give a finite number in uS.")
+    return value

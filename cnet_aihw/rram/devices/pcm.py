@@ -1,0 +1,67 @@
+"""Phase-change memory, for comparison: programming noise, drift and read noise.
+
+Source: Nandakumar et al., *Phase-change memory models for deep learning training and inference*,
+ICECS 2019, in aihwkit's ``PCMLikeNoiseModel``. Units: uS and seconds. The noise was fitted at 25 uS
+and is taken relative to g_max, as aihwkit does; valid at any time.
+"""
+
+from __future__ import annotations
+
+from aihwkit.inference.noise.pcm import PCMLikeNoiseModel
+
+from cnet_aihw.rram.devices.aihwkit_model import AihwkitNoiseModel
+from cnet_aihw.rram.noise import check_number
+
+
+class PCMNoiseModel(AihwkitNoiseModel):
+    """aihwkit's PCM model, whose conductances keep their scale when they drift.
+
+    Its read noise is 1/f noise accumulated since programming: drawn once for a chip and a time,
+    and only where a time is given. :class:`~cnet_aihw.rram.ReadNoiseModel` comes on top of it; set
+    ``read_noise_scale=0`` to have that one alone.
+
+    Args:
+        g_max: largest conductance in uS.
+        prog_noise_scale: scale of the programming noise; 1 is as measured.
+        read_noise_scale: scale of the read noise.
+        drift_scale: scale of the drift coefficients.
+
+    Raises:
+        CnetError: if a scale is negative or ``g_max`` is not positive.
+    """
+
+    def __init__(
+        self,
+        g_max: float = 25.0,
+        prog_noise_scale: float = 1.0,
+        read_noise_scale: float = 1.0,
+        drift_scale: float = 1.0,
+    ) -> None:
+        check_number("g_max", g_max, 1e-6, unit="(uS)")
+        for name, value in (
+            ("prog_noise_scale", prog_noise_scale),
+            ("read_noise_scale", read_noise_scale),
+            ("drift_scale", drift_scale),
+        ):
+            check_number(name, value, 0.0, unit="(1 is as measured)")
+        super().__init__(
+            PCMLikeNoiseModel(
+                g_max=g_max,
+                prog_noise_scale=prog_noise_scale,
+                read_noise_scale=read_noise_scale,
+                drift_scale=drift_scale,
+            )
+        )
+        self.scales = (float(prog_noise_scale), float(read_noise_scale), float(drift_scale))
+
+    def label(self) -> str:
+        """A short name for tables and records."""
+        scaled = (
+            "" if self.scales == (1.0, 1.0, 1.0) else " x {:g}, {:g}, {:g}".format(*self.scales)
+        )
+        return f"PCM{scaled}"
+
+    @property
+    def is_off(self) -> bool:
+        """Whether the model leaves all weights as they are, at all times."""
+        return self.scales == (0.0, 0.0, 0.0)
