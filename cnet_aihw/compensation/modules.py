@@ -56,6 +56,23 @@ class Compensation(nn.Module):
         """Tell the variant: also to what says whether a folder belongs to this network."""
         return self.variant.label()
 
+    def first_filters(self, count: int) -> dict[str, Tensor]:
+        """Return the parameters of the first generator filters, as a smaller compensation has them.
+
+        Args:
+            count: how many filters, from 1 to all.
+
+        Returns:
+            Name of a parameter -> view of it: the generator's first rows, and of the compensator
+            the columns that read y (where it does) and those filters.
+        """
+        first: dict[str, Tensor] = dict(self.named_parameters())
+        read = first["compensator.weight"].shape[1] - len(first["generator.weight"])  # C or 0
+        for name in ("generator.weight", "generator.bias"):
+            first[name] = first[name][:count]
+        first["compensator.weight"] = first["compensator.weight"][:, : read + count]
+        return first
+
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the corrected output.
 

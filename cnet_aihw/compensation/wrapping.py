@@ -105,13 +105,13 @@ def compensate(
         if ratio == 0.0:
             continue
         if isinstance(ratio, str):
-            _replace(model, layer, DigitalLayer(layer).train(layer.training))
+            replace_module(model, layer, DigitalLayer(layer).train(layer.training))
             continue
         with seeded_rng(derive_seed(seed, "compensation", name)):
             compensation = Compensation(layer_shape(layer), ratio, variant)
         compensation.to(next(layer.parameters()).device)
         wrapper = CompensatedLayer(layer, compensation, ratio)
-        _replace(model, layer, wrapper.train(layer.training))
+        replace_module(model, layer, wrapper.train(layer.training))
     return model
 
 
@@ -125,7 +125,7 @@ def remove_compensation(model: nn.Module) -> nn.Module:
         The model.
     """
     for wrapper in _wrappers(model).values():
-        _replace(model, wrapper, cast(nn.Module, wrapper.base_layer))
+        replace_module(model, wrapper, cast(nn.Module, wrapper.base_layer))
     return model
 
 
@@ -248,7 +248,7 @@ def _digital(model: nn.Module) -> list[DigitalLayer]:
     return [w for w in _wrappers(model).values() if isinstance(w, DigitalLayer)]
 
 
-def _replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
+def replace_module(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
     """Put one module in place of another wherever it is registered."""
     parents = [m for m in model.modules() if m is not new]
     for parent in parents:

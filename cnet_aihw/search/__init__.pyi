@@ -1,4 +1,8 @@
 from .env import PlacementEnv as PlacementEnv
+from .evaluators import FitEvaluator as FitEvaluator
+from .evaluators import PlacementEvaluator as PlacementEvaluator
+from .evaluators import SharedCompensation as SharedCompensation
+from .evaluators import SharedEvaluator as SharedEvaluator
 from .problem import CandidateLayer as CandidateLayer
 from .problem import Choice as Choice
 from .problem import Evaluation as Evaluation
@@ -12,3 +16,4 @@ from .settings import SpaceSettings as SpaceSettings
 from .settings import validate_objective_settings as validate_objective_settings
 from .settings import validate_ray_settings as validate_ray_settings
 from .settings import validate_space_settings as validate_space_settings
+from .store import EvaluationStore as EvaluationStore

@@ -1,0 +1,222 @@
+"""The store of evaluations: each placement once, by any number of processes, whatever dies."""
+
+import json
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from cnet_aihw.compensation import Placement
+from cnet_aihw.errors import CnetError
+from cnet_aihw.search import Evaluation, EvaluationStore
+
+FORK = multiprocessing.get_context("fork")
+PLACEMENTS = [Placement({"a": i / 16, "b": 0.5}) for i in range(8)]
+
+
+class Logged:
+    """Takes its time for an evaluation, and writes down in a file that it began one."""
+
+    def __init__(self, log: Path, seconds: float = 0.0) -> None:
+        self.log, self.seconds = log, seconds
+
+    def key(self) -> str:
+        return "0123456789abcdef" * 4
+
+    def describe(self) -> dict:
+        return {"evaluator": "logged", "chips": 2}
+
+    def evaluate(self, placement: Placement) -> tuple[float, ...]:
+        with open(self.log, "a") as file:
+            file.write(placement.to_json() + "\n")
+        time.sleep(self.seconds)
+        return (0.1 + placement.get("a", 0.0), 1 / 3)
+
+    def begun(self) -> list[dict]:
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+
+@pytest.fixture
+def evaluator(tmp_path):
+    return Logged(tmp_path / "log")
+
+
+@pytest.fixture
+def store(tmp_path, evaluator):
+    return EvaluationStore(tmp_path / "store", evaluator.key())
+
+
+def reopened(store: EvaluationStore) -> EvaluationStore:
+    return EvaluationStore(store.folder, store.key)
+
+
+def test_a_value_is_evaluated_once_and_read_back_exactly(store, evaluator):
+    placement = Placement({"a": 0.3, "b": "digital"})
+    assert store.get(placement) is None
+    value, known = store.measure(placement, evaluator)
+    assert value.accuracies == (0.1 + 0.3, 1 / 3) and value.seconds >= 0 and not known
+    assert store.measure(placement, evaluator) == (value, True)
+    assert reopened(store).measure(placement, evaluator) == (value, True)
+    assert len(evaluator.begun()) == len(store) == 1
+
+
+def test_what_is_the_same_placement(store, evaluator):
+    value, _ = store.measure(Placement({"a": 0.25, "b": 0.5, "c": 0.0}), evaluator)
+    assert store.get(Placement({"b": 0.5, "a": 0.25})) == value
+    assert reopened(store).get(Placement({"b": 0.5, "d": 0, "a": 0.25})) == value
+    for other in ({"a": 0.25}, {"a": 0.5, "b": 0.25}, {"a": 0.25, "b": "digital"}, {}):
+        assert store.get(Placement(other)) is None
+
+
+def test_the_evaluator_is_described_beside_its_values(store, evaluator):
+    store.measure(PLACEMENTS[0], evaluator)
+    described = json.loads((store.folder / f"{evaluator.key()}.json").read_text())
+    assert described == {"key": evaluator.key(), **evaluator.describe()}
+    record = json.loads((store.folder / f"{evaluator.key()}.jsonl").read_text())
+    assert record["placement"] == {"b": 0.5} and record["accuracies"] == [0.1, 1 / 3]
+
+
+def test_values_of_others_are_seen_while_both_are_open(store, evaluator):
+    other = reopened(store)
+    for placement in PLACEMENTS:
+        value, _ = other.measure(placement, evaluator)
+        assert store.get(placement) == value
+
+
+def _measure_all(folder: Path, log: Path, seconds: float, results: Path, backwards: bool) -> None:
+    evaluator = Logged(log, seconds)
+    store = EvaluationStore(folder, evaluator.key())
+    order = PLACEMENTS[::-1] if backwards else PLACEMENTS
+    found = [[p.to_json(), store.measure(p, evaluator)[0].as_record()] for p in order]
+    results.write_text(json.dumps(sorted(found, key=lambda row: row[0])))
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_processes_that_race_evaluate_each_placement_once(tmp_path, store, evaluator, backwards):
+    """In the same order, where they wait for each other each time, and in opposite orders."""
+    children = [
+        FORK.Process(
+            target=_measure_all,
+            args=(store.folder, evaluator.log, 0.02, tmp_path / f"{i}.json", backwards and i == 0),
+        )
+        for i in range(3)
+    ]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(60)
+        assert child.exitcode == 0
+    begun = [json.dumps(placement) for placement in evaluator.begun()]
+    assert sorted(begun) == sorted(placement.to_json() for placement in PLACEMENTS)
+    assert len({(tmp_path / f"{i}.json").read_text() for i in range(3)}) == 1
+    assert not list(store.folder.rglob("*[!r].lock"))  # but the writer's, nothing is left over
+
+
+def _start_one(store: EvaluationStore, evaluator: Logged) -> multiprocessing.Process:
+    """A process in the middle of the evaluation of the first placement."""
+    slow = Logged(evaluator.log, 600.0)
+    child = FORK.Process(target=reopened(store).measure, args=(PLACEMENTS[0], slow))
+    child.start()
+    deadline = time.monotonic() + 60
+    while not evaluator.log.exists() or PLACEMENTS[0] not in map(Placement, evaluator.begun()):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    return child
+
+
+def test_a_killed_process_loses_only_what_it_was_at(store, evaluator):
+    kept, _ = store.measure(PLACEMENTS[1], evaluator)
+    child = _start_one(store, evaluator)
+    assert reopened(store).measure(PLACEMENTS[2], evaluator)[1] is False  # others need not wait
+    os.kill(child.pid, signal.SIGKILL)
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
+    later = reopened(store)
+    assert later.get(PLACEMENTS[0]) is None
+    assert later.measure(PLACEMENTS[0], evaluator)[1] is False
+    assert later.get(PLACEMENTS[1]) == kept
+    assert len(later) == 3
+
+
+def test_who_waits_for_a_process_that_is_killed_goes_on(store, evaluator):
+    child = _start_one(store, evaluator)
+    waiting = FORK.Process(target=reopened(store).measure, args=(PLACEMENTS[0], evaluator))
+    waiting.start()
+    time.sleep(0.2)
+    assert store.get(PLACEMENTS[0]) is None and len(evaluator.begun()) == 1
+    os.kill(child.pid, signal.SIGKILL)
+    waiting.join(60)
+    assert waiting.exitcode == 0
+    assert store.get(PLACEMENTS[0]).accuracies == (0.1, 1 / 3)
+    child.join()
+
+
+@pytest.mark.parametrize("left", [1, 10, -2, -1])
+def test_a_torn_last_line_is_evaluated_again_and_no_other(store, evaluator, left):
+    values = [store.measure(placement, evaluator)[0] for placement in PLACEMENTS[:3]]
+    whole = store.path.read_bytes()
+    start = whole[:-1].rfind(b"\n") + 1
+    store.path.write_bytes(whole[:start] + whole[start:][:left])
+    later = reopened(store)
+    assert [later.get(p) for p in PLACEMENTS[:3]] == [*values[:2], None]
+    assert later.measure(PLACEMENTS[2], evaluator)[0].accuracies == values[2].accuracies
+    assert len(reopened(store)) == 3
+
+
+def test_an_evaluation_that_fails_leaves_nothing(store, evaluator):
+    def fail(placement: Placement) -> tuple[float, ...]:
+        raise CnetError("no such layer")
+
+    failing = Logged(evaluator.log)
+    failing.evaluate = fail
+    with pytest.raises(CnetError, match="no such layer"):
+        store.measure(PLACEMENTS[0], failing)
+    assert store.get(PLACEMENTS[0]) is None
+    assert store.measure(PLACEMENTS[0], evaluator)[1] is False
+
+
+def test_a_store_deleted_meanwhile_is_begun_anew(store, evaluator):
+    store.measure(PLACEMENTS[0], evaluator)
+    store.path.unlink()
+    assert len(store) == 0
+    assert store.measure(PLACEMENTS[0], evaluator)[1] is False
+
+
+def test_values_of_another_evaluator_are_refused(tmp_path, evaluator):
+    store = EvaluationStore(tmp_path, "f" * 64)
+    with pytest.raises(CnetError, match="another evaluator than this one"):
+        store.measure(PLACEMENTS[0], evaluator)
+    assert not evaluator.log.exists()
+
+
+@pytest.mark.parametrize("line", ["garbage", "[]", '{"placement": {"a": 2.0}, "accuracies": [0]}'])
+def test_a_damaged_line_is_said_so(store, evaluator, line):
+    store.measure(PLACEMENTS[0], evaluator)
+    store.path.write_text(f"{line}\n{store.path.read_text()}")
+    with pytest.raises(CnetError, match=r"delete that line"):
+        reopened(store).get(PLACEMENTS[0])
+
+
+def test_a_folder_that_cannot_be_written_to_is_said_before_any_work(tmp_path, evaluator):
+    (tmp_path / "file").touch()
+    store = EvaluationStore(tmp_path / "file", evaluator.key())
+    with pytest.raises(CnetError, match="cannot be written to"):
+        store.measure(PLACEMENTS[0], evaluator)
+    assert not evaluator.log.exists()
+
+
+def test_looking_up_is_cheap(store, evaluator):
+    """Thousands of look-ups a second: a searcher asks for the same placements again and again."""
+    value, _ = store.measure(PLACEMENTS[0], evaluator)
+    start = time.perf_counter()
+    for _ in range(1000):
+        assert store.get(PLACEMENTS[0]) is value or store.get(PLACEMENTS[0]) == value
+    assert time.perf_counter() - start < 1.0
+
+
+def test_evaluations_read_back_as_they_were() -> None:
+    value = Evaluation((0.1, 1 / 3, 0.0), 1.5)
+    assert Evaluation.from_record(json.loads(json.dumps(value.as_record()))) == value
