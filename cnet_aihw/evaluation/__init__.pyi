@@ -1,3 +1,7 @@
+from .adc import AdcUse as AdcUse
+from .adc import adc_use as adc_use
+from .adc import calibrate_adc as calibrate_adc
+from .adc import conversion_steps as conversion_steps
 from .calibration import AffineCorrection as AffineCorrection
 from .calibration import BatchNormReestimation as BatchNormReestimation
 from .calibration import ChipCalibration as ChipCalibration
@@ -17,6 +21,7 @@ from .statistics import ChipStatistics as ChipStatistics
 from .statistics import chip_statistics as chip_statistics
 
 __all__ = [
+    "AdcUse",
     "AffineCorrection",
     "BatchNormReestimation",
     "ChipCalibration",
@@ -27,8 +32,11 @@ __all__ = [
     "LayerScan",
     "Samples",
     "accuracy",
+    "adc_use",
+    "calibrate_adc",
     "candidate_layers",
     "chip_statistics",
+    "conversion_steps",
     "error_growth",
     "evaluate_chips",
     "measure",

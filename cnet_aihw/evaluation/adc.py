@@ -1,0 +1,188 @@
+"""The ADCs of a network on crossbars: their ranges, found on data, and what conversions cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cnet_aihw.errors import CnetError
+from cnet_aihw.evaluation.chip import check_nominal, measuring
+from cnet_aihw.evaluation.devices import device_of, seed_random_state
+from cnet_aihw.evaluation.measure import inputs_on
+from cnet_aihw.rram import analog_layers
+from cnet_aihw.rram.tiles import RRAMInferenceTile
+
+
+@dataclass(frozen=True)
+class AdcUse:
+    """What the ADCs of one layer do for one sample."""
+
+    layer: str
+    """Name of the layer."""
+
+    crossbars: int
+    """Crossbars that the layer lies on."""
+
+    conversions: int
+    """Conversions for one sample: columns of its crossbars times positions of a convolution."""
+
+    bits: int
+    """Bits of each."""
+
+    @property
+    def steps(self) -> int:
+        """Conversion steps for one sample; see :func:`conversion_steps`."""
+        return conversion_steps(self.conversions, self.bits)
+
+
+def conversion_steps(conversions: int, bits: int) -> int:
+    """Count the conversion steps of an ADC, to which its energy is proportional.
+
+    ``conversions * 2**bits``: the figure of merit of ADCs is their energy per conversion step, so
+    that a conversion costs ``2**bits`` of them, and each bit doubles the cost. Times the figure of
+    merit of an ADC (some fJ to some 100 fJ per step) it is an energy. Source: R. H. Walden,
+    *Analog-to-digital converter survey and analysis*, IEEE J. Sel. Areas Commun. 17(4), 1999.
+
+    Args:
+        conversions: how many conversions.
+        bits: bits of each.
+    """
+    return conversions * 2**bits
+
+
+def adc_use(model: nn.Module, example: Tensor) -> tuple[AdcUse, ...]:
+    """Count the conversions that each layer needs for one sample.
+
+    Args:
+        model: converted model with nominal weights.
+        example: one input or more, [N, ...].
+
+    Returns:
+        The layers with ADCs on torch tiles, in the order of registration; none where outputs are
+        not converted.
+
+    Raises:
+        CnetError: if a chip is programmed.
+    """
+    check_nominal(model)
+    layers = analog_layers(model)
+    vectors: dict[str, int] = {}
+
+    def count(name: str, columns: int) -> Callable[[nn.Module, Any, Tensor], None]:
+        def hook(_: nn.Module, __: Any, outputs: Tensor) -> None:
+            vectors[name] = vectors.get(name, 0) + outputs.numel() // columns
+
+        return hook
+
+    device = device_of(model)
+    with ExitStack() as stack:
+        for name, layer in layers.items():
+            handle = layer.register_forward_hook(count(name, layer.out_features))
+            stack.callback(handle.remove)
+        stack.enter_context(_observed(model, lambda tile, outputs: None))
+        model(inputs_on(device, example))
+    uses = []
+    for name, tiles in _converted(model).items():
+        conversions = sum(tile.out_size for tile in tiles) * vectors.get(name, 0) // len(example)
+        bits = round(math.log2(1.0 / tiles[0].rpu_config.forward.out_res + 2.0))
+        uses.append(AdcUse(name, len(tiles), conversions, bits))
+    return tuple(uses)
+
+
+def calibrate_adc(model: nn.Module, inputs: Tensor, batch_size: int = 500) -> dict[str, float]:
+    """Set the range of each crossbar's ADCs to the largest output that inputs give there.
+
+    The outputs are those of the nominal weights behind the DAC, without output noise. All ADCs of a
+    crossbar share one range. It is rounded up to two digits, so that small differences between
+    machines do not change it.
+
+    Args:
+        model: converted model with nominal weights; its crossbars' ranges are changed.
+        inputs: unlabelled inputs such as of the training part, [N, ...].
+        batch_size: samples a forward pass takes at once.
+
+    Returns:
+        Crossbar, as ``layer/number``, -> range, where the largest weight times the largest input
+        is 1.
+
+    Raises:
+        CnetError: if there are no inputs, no ADC on a torch tile, or a chip is programmed.
+    """
+    check_nominal(model)
+    if len(inputs) == 0:
+        raise CnetError("ADC ranges are calibrated on inputs, but there are none; give some.")
+    if not _converted(model):
+        raise CnetError(
+            "no crossbar of the model has an ADC whose range could be calibrated; give adc_bits."
+        )
+    largest: dict[int, Tensor] = {}
+
+    def see(tile: RRAMInferenceTile, outputs: Tensor) -> None:
+        reach = outputs.abs().amax()
+        largest[id(tile)] = torch.maximum(reach, largest.get(id(tile), reach))
+
+    with _observed(model, see):
+        for batch in inputs.split(batch_size):
+            model(inputs_on(device_of(model), batch))
+    ranges = {}
+    for name, tiles in _converted(model).items():
+        for number, tile in enumerate(tiles):
+            seen = largest.get(id(tile))  # none where all inputs were 0
+            reach = 1.0 if seen is None else _rounded_up(seen.item())
+            tile.rpu_config.forward.out_bound = reach
+            ranges[f"{name}/{number}"] = reach
+    return ranges
+
+
+@contextmanager
+def _observed(
+    model: nn.Module, observer: Callable[[RRAMInferenceTile, Tensor], None]
+) -> Iterator[None]:
+    """Let an observer see what each ADC would convert inside the block, where there is no ADC.
+
+    Weights are as they are; modes and torch's random state are as before after the block.
+    """
+    converted = [tile for tiles in _converted(model).values() for tile in tiles]
+
+    def seen_by(tile: RRAMInferenceTile) -> Callable[[Tensor], None]:
+        return lambda outputs: observer(tile, outputs)
+
+    try:
+        for tile in converted:
+            tile.tile.observer = seen_by(tile)
+        device = device_of(model)
+        with measuring(model, device), torch.inference_mode():
+            seed_random_state(0, device)
+            yield
+    finally:
+        for tile in converted:
+            tile.tile.observer = None
+
+
+def _converted(model: nn.Module) -> dict[str, list[RRAMInferenceTile]]:
+    """The torch tiles of each layer whose outputs an ADC converts."""
+    tiles = {
+        name: [
+            tile
+            for tile in layer.analog_tiles()
+            if isinstance(tile, RRAMInferenceTile)
+            and not tile.rpu_config.forward.is_perfect
+            and tile.rpu_config.forward.out_res > 0.0
+        ]
+        for name, layer in analog_layers(model).items()
+    }
+    return {name: found for name, found in tiles.items() if found}
+
+
+def _rounded_up(value: float) -> float:
+    """The next number of two digits; 1 for 0."""
+    if value <= 0.0:
+        return 1.0
+    digit = 10.0 ** (math.floor(math.log10(value)) - 1)
+    return round(math.ceil(value / digit - 1e-9) * digit, 12)
