@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import is_dataclass
+from typing import Any, cast
 
 import torch
 from aihwkit.simulator.parameters.base import RPUConfigBase
@@ -19,9 +20,11 @@ from cnet_aihw.compensation import (
     uniform_placement,
 )
 from cnet_aihw.errors import CnetError
-from cnet_aihw.jobs.compensation import CompensationConfig
 from cnet_aihw.jobs.messages import one_sentence
+from cnet_aihw.jobs.recipes import Recipe
 from cnet_aihw.rram import convert_to_analog
+from cnet_aihw.search import placement_problem
+from cnet_aihw.search.searchers import Searcher
 from cnet_aihw.zoo import Dataset, load_pretrained
 
 
@@ -75,18 +78,34 @@ def build_analog(config: DictConfig, rpu_config: RPUConfigBase, data: Dataset) -
     return convert_to_analog(network, rpu_config, exclude=list(config.rram.exclude), inplace=True)
 
 
-def check_compensation_fits(settings: CompensationConfig, model: nn.Module, data: Dataset) -> None:
+def build_searcher(config: DictConfig) -> Searcher:
+    """Build what ``search.searcher`` describes.
+
+    Raises:
+        CnetError: when it cannot be built, or the target gives something else.
+    """
+    made = make(config.search.searcher)
+    if not is_dataclass(made) or isinstance(made, type):
+        raise CnetError(
+            f"search.searcher._target_ gives {made!r}; name a searcher, such as "
+            "cnet_aihw.search.searchers.RandomSearcher."
+        )
+    return cast(Searcher, made)
+
+
+def check_compensation_fits(recipe: Recipe, model: nn.Module, data: Dataset) -> None:
     """See that a network can take the compensation asked for, before it is trained.
 
     Args:
-        settings: where compensation goes and how it is built.
+        recipe: where compensation goes, how it is built and how its placement is searched.
         model: the analog network.
         data: the data set.
 
     Raises:
-        CnetError: for a placement that does not fit, a limit that allows none, and a policy for
-            BatchNorm where there is none.
+        CnetError: for a placement that does not fit, a limit that allows none, a policy for
+            BatchNorm where there is none, and a searcher that cannot be.
     """
+    settings = recipe.compensation
     if settings.fit.batchnorm == "per_chip" and not any(
         isinstance(m, _BatchNorm) and m.running_mean is not None for m in model.modules()
     ):
@@ -99,6 +118,11 @@ def check_compensation_fits(settings: CompensationConfig, model: nn.Module, data
     if placement is not None:
         check_placement(placement, model)
         compensation_cost(network, placement, variant)
+    elif recipe.searches:
+        build_searcher(recipe.config)
+        analog = [name for name, layer in network.layers.items() if layer.analog]
+        objective = recipe.search.objective
+        placement_problem(network, analog, variant, settings.limit, recipe.search, objective)
     elif settings.scan.mode == "suffix":  # where there are candidates, the first layer is one
         first = [name for name, layer in network.layers.items() if layer.analog][:1]
         check_placement(uniform_placement(network, first, settings.limit, variant), model)

@@ -39,7 +39,8 @@ class Run:
     """The command line that makes these results."""
 
     objectives: dict[str, float] = field(default_factory=dict)
-    """Of each training done: mean accuracy on chips of the validation part."""
+    """Of each training done, on the validation part: its mean accuracy on chips, or the reward of
+    the best placement where the search was the last that was done."""
 
     @cached_property
     def data(self) -> Dataset:
@@ -57,6 +58,11 @@ class Run:
         """Where the results of one training are."""
         return self.folder / recipe.name
 
+    def source_of(self, recipe: Recipe) -> Path:
+        """Where its trained network and its scan are: there too, or in the run of ``source``."""
+        source = self.config.source
+        return self.folder_of(recipe) if source is None else Path(source) / recipe.name
+
 
 def run_job(config: DictConfig) -> float | None:
     """Do the steps that ``job`` names.
@@ -65,8 +71,9 @@ def run_job(config: DictConfig) -> float | None:
         config: what Hydra composed for the running job.
 
     Returns:
-        For a sweeper to maximize: the mean accuracy on chips of the validation part after the last
-        training (the test part is not looked at); None where nothing was trained.
+        For a sweeper to maximize, of the last training, on the validation part (the test part is
+        not looked at): the mean accuracy on chips, or, where a search was the last that was done,
+        the reward of the best placement; None where nothing was trained or searched.
 
     Raises:
         CnetError: for what the user can mend; impossible values before any work.

@@ -16,12 +16,15 @@ from cnet_aihw.errors import CnetError
 from cnet_aihw.evaluation.settings import EvaluationSettings, validate_evaluation_settings
 from cnet_aihw.jobs.compensation import CompensationConfig, validate_compensation
 from cnet_aihw.jobs.messages import one_sentence
+from cnet_aihw.jobs.search import SearchConfig, check_chips_are_new, validate_search
+from cnet_aihw.search.settings import RaySettings, validate_ray_settings
 from cnet_aihw.training.settings import TrainingSettings, validate_training_settings
 
 _TYPED = (
     *("training", "training.lipschitz", "training.variation", "evaluation", "job"),
     *("compensation", "compensation.scan", "compensation.fit"),
     *("compensation.fit.lipschitz", "compensation.fit.variation"),
+    *("search", "search.objective", "search.evaluator", "ray"),
 )
 
 
@@ -43,6 +46,18 @@ class Recipe:
 
     compensation: CompensationConfig
     """How it is compensated."""
+
+    search: SearchConfig
+    """How the placement of its compensation is searched."""
+
+    ray: RaySettings
+    """Where Ray runs, for what uses it."""
+
+    @property
+    def searches(self) -> bool:
+        """Whether its placement is to be searched: where one is wanted and none is given."""
+        wanted = self.compensation.enabled and self.search.searcher is not None
+        return wanted and self.compensation.placement is None
 
 
 def recipes_of(config: DictConfig) -> list[Recipe]:
@@ -117,15 +132,23 @@ def _recipe(config: DictConfig) -> Recipe:
     assert isinstance(evaluation, EvaluationSettings)
     compensation = OmegaConf.to_object(config.compensation)
     assert isinstance(compensation, CompensationConfig)
+    search, ray = OmegaConf.to_object(config.search), OmegaConf.to_object(config.ray)
+    assert isinstance(search, SearchConfig)
+    assert isinstance(ray, RaySettings)
     validate_training_settings(training)
     validate_evaluation_settings(evaluation)
     validate_compensation(compensation)
+    validate_search(search)
+    validate_ray_settings(ray)
     if not re.fullmatch(r"[\w.+=-]*\w[\w.+=-]*", training.name):
         raise CnetError(
             f"training.name is {training.name!r}, which also names a folder; give letters, digits, "
             "and _ - + = . alone."
         )
-    return Recipe(training.name, config, training, evaluation, compensation)
+    recipe = Recipe(training.name, config, training, evaluation, compensation, search, ray)
+    if recipe.searches:
+        check_chips_are_new(search, compensation.scan.seed, evaluation.seed)
+    return recipe
 
 
 def _refuse_added_keys(name: str, node: DictConfig) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 BEST = "best.safetensors"
 SCANNED = "scan.json"
+SEARCHED = "search.json"
 COMPENSATION = "compensation.safetensors"
 COMPENSATED = "compensation.json"
 MEASURED = "chips.json"
@@ -42,6 +43,19 @@ def left_by_earlier_step(path: Path, step: str, what: str) -> Path:
     return path
 
 
+def refuse_source(run: Run, step: str) -> None:
+    """Refuse to do again what another run has done already.
+
+    Raises:
+        CnetError: if ``source`` names another run.
+    """
+    if run.config.source is not None:
+        raise CnetError(
+            f"source={run.config.source} names a run whose trained networks and scans are taken, "
+            f"but this job would {step}; choose job=search, or leave source out."
+        )
+
+
 def analog_networks(run: Run) -> list[nn.Module]:
     """The untrained network of each recipe: all are built, and so checked, before any is used.
 
@@ -57,7 +71,7 @@ def analog_networks(run: Run) -> list[nn.Module]:
     ]
     for recipe, model in zip(run.recipes, models, strict=True):
         if recipe.compensation.enabled:
-            check_compensation_fits(recipe.compensation, model, run.data)
+            check_compensation_fits(recipe, model, run.data)
     return models
 
 
@@ -71,11 +85,73 @@ def trained_networks(run: Run) -> Sequence[tuple[Recipe, nn.Module]]:
     from cnet_aihw.training import load_checkpoint
 
     for recipe in run.recipes:
-        left_by_earlier_step(run.folder_of(recipe) / BEST, "train", "trained weights")
+        _check_trained(run, recipe)
     models = analog_networks(run)
     for recipe, model in zip(run.recipes, models, strict=True):
-        load_snapshot(model, load_checkpoint(run.folder_of(recipe) / BEST).model)
+        load_snapshot(model, load_checkpoint(run.source_of(recipe) / BEST).model)
     return list(zip(run.recipes, models, strict=True))
+
+
+def _check_trained(run: Run, recipe: Recipe) -> None:
+    path, source = run.source_of(recipe) / BEST, run.config.source
+    if source is not None and not path.exists():
+        there = ", ".join(sorted(p.parent.name for p in Path(source).glob(f"*/{BEST}")))
+        raise CnetError(
+            f"source={source} has no training {recipe.name!r}; "
+            + (
+                f"it has {there}, so choose one of them with training=NAME."
+                if there
+                else "name the folder of an earlier run, in which networks were trained."
+            )
+        )
+    left_by_earlier_step(path, "train", "trained weights")
+
+
+def check_same_origin(run: Run, recipe: Recipe, found: Mapping[str, Any]) -> None:
+    """See that what an earlier step left belongs to the data, network and chips asked for now.
+
+    Args:
+        run: the job.
+        recipe: a training; its network is built.
+        found: what the step wrote, with its `origin`.
+
+    Raises:
+        CnetError: names what differs.
+    """
+    now = origin(run, recipe)
+    differs = {
+        "data": found["data_fingerprint"] != now["data_fingerprint"],
+        "model": found["config"]["model"] != now["config"]["model"],
+        "rram": found["config"]["rram"] != now["config"]["rram"],
+    }
+    for group, different in differs.items():
+        if different:
+            raise CnetError(
+                f"{run.source_of(recipe)} was made with other values of {group} than are given "
+                f"now; give those of its own command again: {found['command']}"
+            )
+
+
+def scan_left(run: Run, recipe: Recipe) -> dict[str, Any] | None:
+    """What the step ``scan`` found; None where it was not made and is not needed.
+
+    Raises:
+        CnetError: where it was not made and no placement is given.
+    """
+    path = run.source_of(recipe) / SCANNED
+    if recipe.compensation.placement is not None and not path.exists():
+        return None
+    what = "scan of its layers, and compensation.placement is not given"
+    return read_json(left_by_earlier_step(path, "scan", what))
+
+
+def search_left(run: Run, recipe: Recipe) -> dict[str, Any] | None:
+    """The result of the step ``search``; None where nothing was, or is to be, searched."""
+    path = run.folder_of(recipe) / SEARCHED
+    if not recipe.searches or not path.exists():
+        return None
+    result: dict[str, Any] | None = read_json(path)["result"]
+    return result
 
 
 def compensation_left(run: Run, recipe: Recipe) -> dict[str, Any] | None:

@@ -8,6 +8,8 @@ from omegaconf import MISSING
 
 from cnet_aihw.evaluation.settings import EvaluationSettings
 from cnet_aihw.jobs.compensation import CompensationConfig
+from cnet_aihw.jobs.search import SearchConfig
+from cnet_aihw.search.settings import RaySettings
 from cnet_aihw.training.settings import TrainingSettings
 
 
@@ -57,6 +59,12 @@ class Config:
     compensation: CompensationConfig = field(default_factory=CompensationConfig)
     """Compensation: where, how built, how fitted."""
 
+    search: SearchConfig = field(default_factory=SearchConfig)
+    """Search for the placement: who proposes, what evaluates, how many."""
+
+    ray: RaySettings = field(default_factory=RaySettings)
+    """Where Ray runs, for what uses it."""
+
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     """Measuring over chips."""
 
@@ -68,6 +76,9 @@ class Config:
 
     device: str = "auto"
     """Where to compute."""
+
+    source: str | None = None
+    """Folder of an earlier run whose trained networks and scans are used; None: this run's."""
 
     pretrained: str | None = None
     """File of weights the network starts from."""

@@ -16,6 +16,7 @@ from cnet_aihw.jobs.results import (
     compensation_left,
     left_by_earlier_step,
     origin,
+    refuse_source,
     trained_networks,
 )
 from cnet_aihw.jobs.table import render, rows_of
@@ -37,6 +38,7 @@ def train(run: Run) -> None:
     """Train each recipe's network, or go on where an earlier run of the same folder stopped."""
     from cnet_aihw.training import train as train_network
 
+    refuse_source(run, "train")
     settings = [_training_settings(recipe) for recipe in run.recipes]
     models = analog_networks(run)
     log.info("network, layer by layer:\n%s", models[0].conversion_report)
@@ -79,7 +81,9 @@ def evaluate(run: Run) -> None:
         calibration = _calibration(run, described)
         measured = _measured(run, recipe, model, "chips-compensated.jsonl", calibration)
         names = ("label", "placement", "overhead_weights", "overhead_macs", "calibration_samples")
+        found = described.get("search")
         compensation = {name: described[name] for name in names}
+        compensation["search"] = None if found is None else found["searcher"]
         write_json_atomic(
             folder / MEASURED_COMPENSATED,
             {**origin(run, recipe), "compensation": compensation, **measured},

@@ -13,11 +13,13 @@ from cnet_aihw.jobs.results import (
     COMPENSATED,
     COMPENSATION,
     SCANNED,
-    left_by_earlier_step,
     origin,
+    refuse_source,
+    scan_left,
+    search_left,
     trained_networks,
 )
-from cnet_aihw.records import read_json, write_json_atomic
+from cnet_aihw.records import write_json_atomic
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,6 +34,7 @@ _OFF = "no compensation is asked for (compensation.enabled is false)"
 
 def scan(run: Run) -> None:
     """Scan the layers of each trained network over chips, with the validation part of the data."""
+    refuse_source(run, "scan")
     if not _enabled(run):
         log.info(_OFF)
         return
@@ -71,15 +74,22 @@ def compensate(run: Run) -> None:
     if not _enabled(run):
         log.info(_OFF)
         return
-    from cnet_aihw.compensation import network_cost
+    from cnet_aihw.compensation import Placement, network_cost
 
-    candidates = {recipe.name: _candidates(run, recipe) for recipe in run.recipes}
+    scans = {recipe.name: scan_left(run, recipe) for recipe in run.recipes}
     for recipe, model in trained_networks(run):
-        cost = network_cost(model, run.data.val.x[:1])
-        placement, why_none = _placement(recipe, candidates[recipe.name], cost)
+        cost, scanned = network_cost(model, run.data.val.x[:1]), scans[recipe.name]
+        candidates = None if scanned is None else scanned["candidates"]
+        found = search_left(run, recipe)
+        if found is None:
+            placement, why_none = _placement(recipe, candidates, cost)
+        else:
+            placement = Placement(found["placement"])
+            why_none = "the search found no placement that is worth its overhead"
         described = {
             **origin(run, recipe),
-            "candidates": candidates[recipe.name],
+            "candidates": candidates,
+            "search": found,
             "placement": dict(placement),
         }
         if placement:
@@ -90,19 +100,18 @@ def compensate(run: Run) -> None:
         write_json_atomic(run.folder_of(recipe) / COMPENSATED, described)
 
 
+def fit_settings(recipe: Recipe) -> FitSettings:
+    """The fit's settings with the noise model that they describe."""
+    from cnet_aihw.jobs.build import make
+
+    fit, described = recipe.compensation.fit, recipe.config.compensation.fit.variation.noise_model
+    if described is None:
+        return fit
+    return replace(fit, variation=replace(fit.variation, noise_model=make(described)))
+
+
 def _enabled(run: Run) -> bool:
     return all(recipe.compensation.enabled for recipe in run.recipes)
-
-
-def _candidates(run: Run, recipe: Recipe) -> list[str] | None:
-    """What the scan found; None where it was not made and is not needed."""
-    path = run.folder_of(recipe) / SCANNED
-    if recipe.compensation.placement is not None and not path.exists():
-        return None
-    what = "scan of its layers, and compensation.placement is not given"
-    left_by_earlier_step(path, "scan", what)
-    names: list[str] = read_json(path)["candidates"]
-    return names
 
 
 def _placement(
@@ -143,7 +152,7 @@ def _compensated(
     )
 
     folder, settings = run.folder_of(recipe), recipe.compensation
-    fit = _fit_settings(recipe)
+    fit = fit_settings(recipe)
     cost = compensation_cost(network, placement, settings.variant())
     log.info(
         "compensation of %s: %s, %.2f %% of the weights, %.2f %% of the MACs",
@@ -179,13 +188,3 @@ def _compensated(
         "network_macs": network.macs,
         "validation": validation,
     }
-
-
-def _fit_settings(recipe: Recipe) -> FitSettings:
-    """The fit's settings with the noise model that they describe."""
-    from cnet_aihw.jobs.build import make
-
-    fit, described = recipe.compensation.fit, recipe.config.compensation.fit.variation.noise_model
-    if described is None:
-        return fit
-    return replace(fit, variation=replace(fit.variation, noise_model=make(described)))

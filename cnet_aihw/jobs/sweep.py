@@ -1,39 +1,57 @@
-"""One table for a whole sweep, when all its jobs are done."""
+"""Tables for a whole sweep, when all its jobs are done."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from cnet_aihw.jobs.searches import SEARCH_COLUMNS
 from cnet_aihw.jobs.table import COLUMNS, render
 from cnet_aihw.records import write_json_atomic
 
 
 class SweepTable(Callback):
-    """Gathers the tables of a sweep's jobs into sweep.json and sweep.txt in the sweep's folder."""
+    """Gathers the tables of a sweep's jobs in the sweep's folder.
+
+    Measurements on chips go into sweep.json and sweep.txt, searches into sweep-searches.json and
+    sweep-searches.txt.
+    """
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Hydra calls this after the last job."""
         folder = Path(config.hydra.sweep.dir)
-        points = [_point(path) for path in sorted(folder.rglob("table.json"), key=_job_number)]
-        if not points:
-            return
-        varied = _varied([values for values, _ in points])
-        rows = [
-            {**{name: values.get(name) for name in varied}, **row}
-            for values, table in points
-            for row in table
-        ]
+        _gather(folder, "table.json", "sweep", COLUMNS)
+        _gather(folder, "searches.json", "sweep-searches", SEARCH_COLUMNS)
+
+
+def _gather(folder: Path, name: str, sweep: str, known: Sequence[str]) -> None:
+    """Put the jobs' tables of one name into one, written and shown; nothing where there is none."""
+    points = [_point(path) for path in sorted(folder.rglob(name), key=_job_number)]
+    if not points:
+        return
+    varied = _varied([values for values, _ in points])
+    rows = [
+        {**row, **{name: values.get(name) for name in varied}}
+        for values, table in points
+        for row in table
+    ]
+    if known == COLUMNS:
         _add_recovery(rows, varied)
-        columns = [*varied, *(name for name in COLUMNS if name not in varied)]
-        text = render(f"sweep over {', '.join(varied)}", rows, columns)
-        write_json_atomic(folder / "sweep.json", {"varied": varied, "rows": rows})
-        (folder / "sweep.txt").write_text(text, encoding="utf-8")
-        print(f"\n{text}\nin {folder}", flush=True)
+    columns = [*varied, *(name for name in known if name not in varied)]
+    text = render(
+        f"sweep over {', '.join(varied)}",
+        rows,
+        columns,
+        as_named=(*varied, "seed") if known == SEARCH_COLUMNS else varied,
+    )
+    write_json_atomic(folder / f"{sweep}.json", {"varied": varied, "rows": rows})
+    (folder / f"{sweep}.txt").write_text(text, encoding="utf-8")
+    print(f"\n{text}\nin {folder}", flush=True)
 
 
 def _job_number(path: Path) -> tuple[int, str]:

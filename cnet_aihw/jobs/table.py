@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 COLUMNS = (
-    *("training", "compensation", "overhead_weights", "overhead_macs", "t_inference"),
+    *("training", "compensation", "search", "overhead_weights", "overhead_macs", "t_inference"),
     *("clean", "mean", "std", "q05", "min", "yield", "recovery", "chips", "seed"),
 )
 """Columns in order; one that has no value in any row is left out where the table is shown."""
 
 _PERCENT = (
-    *("overhead_weights", "overhead_macs"),
+    *("overhead_weights", "overhead_macs", "reward", "accuracy"),
     *("clean", "mean", "std", "q05", "min", "yield", "recovery"),
 )
 _HEADINGS = {
@@ -50,6 +50,7 @@ def rows_of(results: Sequence[Mapping[str, Any]], plain: str = "plain") -> list[
             row["training"] = result["training"]
             if "compensation" in result:
                 row["compensation"] = result["compensation"]["label"]
+                row["search"] = result["compensation"].get("search")
                 for name in ("overhead_weights", "overhead_macs"):
                     row[name] = result["compensation"][name]
             row["recovery"] = statistics["mean"] / reference if reference else None
@@ -57,13 +58,19 @@ def rows_of(results: Sequence[Mapping[str, Any]], plain: str = "plain") -> list[
     return rows
 
 
-def render(title: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = COLUMNS) -> str:
+def render(
+    title: str,
+    rows: Sequence[Mapping[str, Any]],
+    columns: Sequence[str] = COLUMNS,
+    as_named: Sequence[str] = (),
+) -> str:
     """The table as text; accuracies, yield and recovery in percent.
 
     Args:
         title: what stands above.
         rows: values by column; a missing one is None.
         columns: which columns, in order.
+        as_named: columns whose heading is their name as it stands.
 
     Returns:
         Lines of text, as wide as the table needs.
@@ -75,7 +82,9 @@ def render(title: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     shown = [name for name in columns if any(row.get(name) is not None for row in rows)]
     for name in shown:
-        heading = _HEADINGS.get(name, name) + (" %" if name in _PERCENT else "")
+        heading = (name if name in as_named else _HEADINGS.get(name, name)) + (
+            " %" if name in _PERCENT else ""
+        )
         table.add_column(heading, justify="left" if name == shown[0] else "right", no_wrap=True)
     for row in rows:
         table.add_row(*(_cell(name, row.get(name)) for name in shown))
