@@ -5,6 +5,9 @@ from .adc import conversion_steps as conversion_steps
 from .calibration import AffineCorrection as AffineCorrection
 from .calibration import BatchNormReestimation as BatchNormReestimation
 from .calibration import ChipCalibration as ChipCalibration
+from .device_report import DeviceReport as DeviceReport
+from .device_report import DeviceRow as DeviceRow
+from .inspection import inspect_device as inspect_device
 from .layer_errors import LayerError as LayerError
 from .layer_errors import error_growth as error_growth
 from .measure import Samples as Samples
@@ -26,6 +29,8 @@ __all__ = [
     "BatchNormReestimation",
     "ChipCalibration",
     "ChipStatistics",
+    "DeviceReport",
+    "DeviceRow",
     "EvaluationSettings",
     "LayerError",
     "LayerRow",
@@ -39,6 +44,7 @@ __all__ = [
     "conversion_steps",
     "error_growth",
     "evaluate_chips",
+    "inspect_device",
     "measure",
     "scan_layers",
     "validate_evaluation_settings",

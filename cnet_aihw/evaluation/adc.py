@@ -85,7 +85,7 @@ def adc_use(model: nn.Module, example: Tensor) -> tuple[AdcUse, ...]:
         for name, layer in layers.items():
             handle = layer.register_forward_hook(count(name, layer.out_features))
             stack.callback(handle.remove)
-        stack.enter_context(_observed(model, lambda tile, outputs: None))
+        stack.enter_context(before_adcs(model, lambda tile, outputs: None))
         model(inputs_on(device, example))
     uses = []
     for name, tiles in _converted(model).items():
@@ -127,7 +127,7 @@ def calibrate_adc(model: nn.Module, inputs: Tensor, batch_size: int = 500) -> di
         reach = outputs.abs().amax()
         largest[id(tile)] = torch.maximum(reach, largest.get(id(tile), reach))
 
-    with _observed(model, see):
+    with before_adcs(model, see):
         for batch in inputs.split(batch_size):
             model(inputs_on(device_of(model), batch))
     ranges = {}
@@ -140,8 +140,17 @@ def calibrate_adc(model: nn.Module, inputs: Tensor, batch_size: int = 500) -> di
     return ranges
 
 
+def lacks_adc_range(model: nn.Module) -> bool:
+    """Say whether an ADC of the model has no range yet, so that nothing could be computed."""
+    return any(
+        tile.rpu_config.forward.out_bound <= 0.0
+        for tiles in _converted(model).values()
+        for tile in tiles
+    )
+
+
 @contextmanager
-def _observed(
+def before_adcs(
     model: nn.Module, observer: Callable[[RRAMInferenceTile, Tensor], None]
 ) -> Iterator[None]:
     """Let an observer see what each ADC would convert inside the block, where there is no ADC.

@@ -1,0 +1,202 @@
+"""What a device and its crossbar do to weights and to outputs, seen before a long run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from aihwkit.simulator.configs import InferenceRPUConfig
+from torch import Tensor, nn
+
+from cnet_aihw.errors import CnetError
+from cnet_aihw.evaluation.adc import before_adcs, calibrate_adc, lacks_adc_range
+from cnet_aihw.evaluation.device_report import DeviceReport, DeviceRow, looks_wrong
+from cnet_aihw.evaluation.devices import forked_random_state, seed_random_state
+from cnet_aihw.evaluation.settings import (
+    EvaluationSettings,
+    times_of,
+    validate_evaluation_settings,
+)
+from cnet_aihw.rram import (
+    DeviceNoiseModel,
+    convert_to_analog,
+    derive_seed,
+    effective_weights,
+    programmed,
+)
+from cnet_aihw.rram.tiles import RRAMInferenceTile
+
+ROWS, COLUMNS, INPUTS = 128, 64, 500
+_POINTS = 1000  # of a scatter plot
+_EXACT_DB = 100.0  # what is nearer is the rounding of 32-bit numbers
+_SMALL = 0.05  # weights below this share of the largest have no meaningful relative error
+
+
+def inspect_device(
+    rpu_config: InferenceRPUConfig,
+    weight: Tensor | None = None,
+    *,
+    chips: int = 10,
+    seed: int = 0,
+    t_inference: float | Sequence[float] | None = None,
+) -> DeviceReport:
+    """Program a linear layer onto chips, and compare weights and outputs with what was meant.
+
+    Inputs are normal with the negative ones set to 0, as behind a ReLU. An ADC without a range is
+    calibrated on them.
+
+    Args:
+        rpu_config: device and crossbar: ours, or one of aihwkit's inference configurations.
+        weight: weights to program, [out, in]; by default 64 x 128 normal ones, a sixteenth of them
+            0.
+        chips: how many chips.
+        seed: seed of the chips' seeds.
+        t_inference: seconds since programming; a sequence: at each of these times.
+
+    Returns:
+        The numbers, with warnings where they look like a wrong unit.
+
+    Raises:
+        CnetError: for impossible arguments, and for weights that are not finite on a chip.
+    """
+    settings = EvaluationSettings(chips=chips, seed=seed, t_inference=t_inference)
+    validate_evaluation_settings(settings)
+    nominal = _default_weight() if weight is None else weight.detach().float()
+    x = _default_inputs(nominal.shape[1])
+    ideal = x @ nominal.T
+    cpu = torch.device("cpu")
+    with forked_random_state(cpu), torch.no_grad():
+        model = _layer(nominal, rpu_config)
+        seed_random_state(derive_seed(seed, "clean"), cpu)
+        clipped, reach = _adc_fit(model, x)
+        periphery_db = _snr_db([model(x)], ideal)
+        measured = {t: _on_chips(model, x, settings, t) for t in times_of(t_inference)}
+    rows = tuple(_row(t, nominal, ideal, x, *found, periphery_db) for t, found in measured.items())
+    first_weights, first_outputs = (found[0] for found in next(iter(measured.values())))
+    model_of_noise = rpu_config.noise_model
+    ours = isinstance(model_of_noise, DeviceNoiseModel)
+    return DeviceReport(
+        device=model_of_noise.label() if ours else type(model_of_noise).__name__,
+        weights=nominal.numel(),
+        chips=chips,
+        seed=seed,
+        rows=rows,
+        clipped=clipped,
+        reach=reach,
+        warnings=looks_wrong(rows, clipped, reach),
+        weight_points=_points(nominal=nominal, programmed=first_weights),
+        output_points=_points(ideal=ideal, chip=first_outputs),
+    )
+
+
+def _default_weight() -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(COLUMNS, ROWS, generator=generator) / math.sqrt(ROWS)
+    return weight.masked_fill(torch.rand(COLUMNS, ROWS, generator=generator) < 1 / 16, 0.0)
+
+
+def _default_inputs(rows: int) -> Tensor:
+    return torch.randn(INPUTS, rows, generator=torch.Generator().manual_seed(1)).relu()
+
+
+def _layer(weight: Tensor, rpu_config: InferenceRPUConfig) -> nn.Module:
+    if weight.dim() != 2 or not torch.isfinite(weight).all() or not weight.any():
+        raise CnetError(
+            f"weight has shape {tuple(weight.shape)}; give a matrix [out, in] of finite numbers, "
+            "not all 0."
+        )
+    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
+    with torch.no_grad():
+        linear.weight.copy_(weight)
+    return convert_to_analog(nn.Sequential(linear), rpu_config).eval()
+
+
+def _adc_fit(model: nn.Module, x: Tensor) -> tuple[float | None, float | None]:
+    """Share of outputs beyond the ADCs' ranges, and the largest output / its range."""
+    relative: list[Tensor] = []
+
+    def see(tile: RRAMInferenceTile, outputs: Tensor) -> None:
+        relative.append(outputs.abs() / tile.rpu_config.forward.out_bound)
+
+    if lacks_adc_range(model):
+        calibrate_adc(model, x)
+    with before_adcs(model, see):
+        model(x)
+    if not relative:
+        return None, None
+    everything = torch.cat([y.flatten() for y in relative])
+    return (everything > 1.0).double().mean().item(), everything.max().item()
+
+
+def _on_chips(
+    model: nn.Module, x: Tensor, settings: EvaluationSettings, t_inference: float | None
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Weights and outputs of each chip."""
+    weights, outputs = [], []
+    for chip in range(settings.chips):
+        chip_seed = derive_seed(settings.seed, chip)
+        with programmed(model, chip_seed, t_inference=t_inference):
+            seed_random_state(derive_seed(chip_seed, "read noise"), x.device)
+            weights.append(effective_weights(model)["0"])
+            outputs.append(model(x))
+    if not all(torch.isfinite(t).all() for t in (*weights, *outputs)):
+        raise CnetError(
+            "the device gives weights or outputs that are not finite; check the units of its "
+            "settings."
+        )
+    return weights, outputs
+
+
+def _row(
+    t_inference: float | None,
+    nominal: Tensor,
+    ideal: Tensor,
+    x: Tensor,
+    weights: list[Tensor],
+    outputs: list[Tensor],
+    periphery_db: float | None,
+) -> DeviceRow:
+    chips = torch.stack(weights).double()  # [chips, out, in]
+    target = nominal.double()
+    largest = target.abs().max()
+    error = chips - target
+    relative = (error / target)[:, target.abs() > _SMALL * largest]
+    isnt_zero = target != 0.0
+    reached = chips.abs().amax(dim=(1, 2), keepdim=True)
+    at_end = (chips.abs() >= reached * (1 - 1e-4)) & (target.abs() < 0.9 * largest)
+    moved = (chips[:, ~isnt_zero] != 0.0).double().mean().item() if not isnt_zero.all() else None
+    return DeviceRow(
+        t_inference=t_inference,
+        gain=((chips * target).sum() / (len(chips) * target.square().sum())).item(),
+        error_std=(error.std(correction=0) / largest).item(),
+        relative_mean=relative.mean().item(),
+        relative_std=relative.std(correction=0).item(),
+        sign_flips=(chips.sign() * target.sign() < 0.0).double().mean().item(),
+        zeros=(chips[:, isnt_zero] == 0.0).double().mean().item(),
+        zeros_moved=moved,
+        saturated=at_end.double().mean().item(),
+        values=(chips[0] / largest * 1e5).round().unique().numel(),
+        snr_weights_db=_snr_db([x @ w.T for w in weights], ideal),
+        snr_periphery_db=periphery_db,
+        snr_db=_snr_db(outputs, ideal),
+    )
+
+
+def _snr_db(outputs: list[Tensor], ideal: Tensor) -> float | None:
+    """Power of the ideal outputs over that of the error in dB; None: no error but rounding."""
+    error = sum((y - ideal).double().square().mean().item() for y in outputs) / len(outputs)
+    signal = ideal.double().square().mean().item()
+    if error <= signal * 10 ** (-_EXACT_DB / 10):
+        return None
+    return 10.0 * math.log10(signal / error)
+
+
+def _points(**tensors: Tensor) -> dict[str, list[float]]:
+    """The same evenly spaced entries of tensors of one shape."""
+    count = next(iter(tensors.values())).numel()
+    step = max(1, count // _POINTS)
+    return {
+        name: [float(f"{value:.5g}") for value in tensor.flatten()[::step].tolist()]
+        for name, tensor in tensors.items()
+    }
