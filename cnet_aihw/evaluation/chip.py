@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,14 @@ from cnet_aihw.evaluation.devices import forked_random_state, moved_to, seed_ran
 from cnet_aihw.evaluation.measure import evaluation_mode, pass_over
 from cnet_aihw.evaluation.settings import EvaluationSettings
 from cnet_aihw.records import read_records
-from cnet_aihw.rram import analog_layers, derive_seed, is_programmed, programmed, restore
+from cnet_aihw.rram import (
+    analog_layers,
+    check_times,
+    derive_seed,
+    is_programmed,
+    programmed,
+    restore,
+)
 
 if TYPE_CHECKING:
     from cnet_aihw.evaluation.calibration import ChipCalibration
@@ -36,6 +43,19 @@ def check_nominal(model: nn.Module) -> None:
             "The model has a chip programmed, whose weights would be taken for the nominal ones; "
             "call restore(model) first."
         )
+
+
+def check_times_known(
+    model: nn.Module, noise_model: BaseNoiseModel | None, times: Iterable[float | None]
+) -> None:
+    """Check that the chips' noise model knows its device at these times.
+
+    Raises:
+        CnetError: for the first time that it does not know.
+    """
+    for layer in analog_layers(model).values():
+        for tile in layer.analog_tiles():
+            check_times(noise_model or tile.rpu_config.noise_model, times)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from aihwkit.inference.noise.base import BaseNoiseModel
 from aihwkit.nn.modules.base import AnalogLayerBase
 from torch import Tensor, nn
 
-from cnet_aihw.rram import analog_layers, snapshot
+from cnet_aihw.rram import analog_layers, has_read_noise, snapshot
 
 
 def chip_fingerprints(
@@ -21,12 +21,13 @@ def chip_fingerprints(
 ) -> dict[str, str]:
     """Fingerprints of what determines each chip's accuracy, by the user's word for it.
 
-    The batch size counts only where the periphery is not perfect: there its noise is drawn batch
-    by batch.
+    The batch size counts only where the periphery is not perfect or devices are read with noise:
+    there noise is drawn batch by batch.
     """
     x, y = data
     perfect = all(
         tile.rpu_config.forward.is_perfect
+        and not has_read_noise(noise_model or tile.rpu_config.noise_model)
         for layer in analog_layers(model).values()
         for tile in layer.analog_tiles()
     )

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from cnet_aihw.evaluation.calibration import ChipCalibration
 from cnet_aihw.evaluation.chip import (
     check_nominal,
+    check_times_known,
     known_records,
     measure_chip,
     measure_clean,
@@ -120,6 +121,7 @@ def evaluate_chips(
     samples = check_samples(data)
     check_nominal(model)
     times = _times_of(t_inference)
+    check_times_known(model, noise_model, times)
     key, known = "", {}
     if records is not None:
         parts = chip_fingerprints(model, noise_model, samples, seed, batch_size)

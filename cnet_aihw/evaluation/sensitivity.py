@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from cnet_aihw.errors import CnetError
 from cnet_aihw.evaluation.chip import (
     check_nominal,
+    check_times_known,
     known_records,
     measure_chip,
     measure_clean,
@@ -161,6 +162,7 @@ def scan_layers(
         raise CnetError(f"cache_bytes is {cache_bytes}; give 0 or more.")
     samples = check_samples(data)
     check_nominal(model)
+    check_times_known(model, noise_model, [t_inference])
     where = resolve_device(device)
     time = None if t_inference is None else float(t_inference)
     with measuring(model, where):

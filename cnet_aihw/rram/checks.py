@@ -14,6 +14,9 @@ from aihwkit.simulator.parameters.enums import (
     WeightModifierType,
 )
 
+from cnet_aihw.rram.noise import has_read_noise, label_of
+from cnet_aihw.rram.tiles import RRAMInferenceTile
+
 
 @dataclass(frozen=True)
 class Trap:
@@ -102,6 +105,12 @@ def _modifier_traps(config: InferenceRPUConfig) -> Iterator[Trap]:
 
 def _noise_traps(config: InferenceRPUConfig) -> Iterator[Trap]:
     model = config.noise_model
+    if has_read_noise(model) and not issubclass(config.tile_class, RRAMInferenceTile):
+        yield Trap(
+            "unread-noise",
+            f"the noise model ({label_of(model)}) has read noise, but {config.tile_class.__name__} "
+            "reads the same weights every time; use RRAMRPUConfig.",
+        )
     if config.drift_compensation is not None:
         yield Trap(
             "drift-compensation",

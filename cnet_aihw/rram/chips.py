@@ -34,7 +34,8 @@ def program(
     """Program one chip: the analog weights become one sample of the noise model.
 
     The same seed gives the same chip, on every device, whatever was drawn before; each layer's part
-    depends on the seed and the layer's name alone. torch's random state is left as it was.
+    depends on the seed and the layer's name alone, and so does its read noise at each forward pass
+    that follows. torch's random state is left as it was.
     Programming again starts from the nominal weights, in all layers. On failure the nominal weights
     are back.
 
@@ -63,6 +64,8 @@ def program(
             for name, tile in tiles:
                 with seeded_rng(derive_seed(seed, name)):
                     _program_tile(tile, noise_model, t_inference)
+                if isinstance(tile, RRAMInferenceTile):
+                    tile.seed_reads(derive_seed(seed, name, "read noise"))
     except BaseException:
         restore(model)
         raise
@@ -130,7 +133,10 @@ def nominal_inside(model: nn.Module) -> Iterator[nn.Module]:
         if isinstance(tile, InferenceTileWithPeriphery)
         and tile.reference_combined_weights is not None
     ]
+    read = [(tile, tile.read_noise) for tile, *_ in chip if isinstance(tile, RRAMInferenceTile)]
     try:
+        for tile, _ in read:
+            tile.read_noise = None
         for tile, _, alpha in chip:
             tile.tile.set_weights(tile.reference_combined_weights)
             tile.alpha = torch.ones_like(alpha)
@@ -139,6 +145,8 @@ def nominal_inside(model: nn.Module) -> Iterator[nn.Module]:
         for tile, weights, alpha in chip:
             tile.tile.set_weights(weights)
             tile.alpha = alpha
+        for tile, read_noise in read:
+            tile.read_noise = read_noise
 
 
 def is_programmed(model: nn.Module) -> bool:

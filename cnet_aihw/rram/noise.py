@@ -315,6 +315,18 @@ class MultiplicativeNoiseModel(DeviceNoiseModel):
         return weights * self.sample_factor(weights), [None]
 
 
+def label_of(noise_model: BaseNoiseModel) -> str:
+    """Return a short name of any noise model, for tables and records."""
+    if isinstance(noise_model, DeviceNoiseModel):
+        return noise_model.label()
+    return type(noise_model).__name__.removesuffix("NoiseModel")
+
+
+def has_read_noise(noise_model: BaseNoiseModel) -> bool:
+    """Say whether each forward pass on a chip of any noise model reads other weights."""
+    return isinstance(noise_model, DeviceNoiseModel) and noise_model.has_read_noise
+
+
 def check_times(noise_model: BaseNoiseModel, times: Iterable[float | None]) -> None:
     """Check that a noise model knows its device at these times, before any work.
 

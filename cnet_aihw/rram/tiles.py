@@ -21,6 +21,7 @@ from torch.autograd import Function, no_grad
 from cnet_aihw.errors import CnetError
 from cnet_aihw.rram.mvm import RRAMAnalogMVM
 from cnet_aihw.rram.noise import MultiplicativeNoiseModel
+from cnet_aihw.rram.reading import ReadNoise
 
 if TYPE_CHECKING:
     from cnet_aihw.rram.configs import RRAMRPUConfig, VariationParameter
@@ -54,10 +55,14 @@ class _ScaleGradient(Function):
 
 @dataclass
 class Perturbation:
-    """What one chip does to one tile: a factor on each weight or an offset to it, [out, in]."""
+    """What one chip does to one tile: a factor on each weight or an offset to it, [out, in].
+
+    Read noise comes on top of an offset, new each time that the weights are used.
+    """
 
     factor: Tensor | None
     offset: Tensor | None
+    read_noise: ReadNoise | None = None
 
     @classmethod
     @no_grad()
@@ -76,13 +81,14 @@ class Perturbation:
         noisy, drift = noise_model.apply_programming_noise(weight)
         if t_inference is not None:
             noisy = noise_model.apply_drift_noise(noisy, drift, t_inference)
-        return cls(None, noisy - weight)
+        return cls(None, noisy - weight, ReadNoise.of(noise_model, drift))
 
     def to(self, device: torch.device) -> Perturbation:
         """Move to a device."""
         return Perturbation(
             None if self.factor is None else self.factor.to(device),
             None if self.offset is None else self.offset.to(device),
+            None if self.read_noise is None else self.read_noise.to(device),
         )
 
     def apply(self, weight: Tensor, gradient: str) -> Tensor:
@@ -98,7 +104,8 @@ class Perturbation:
                     "each weight; give 'auto' or 'straight_through'."
                 )
             assert self.offset is not None
-            return weight + self.offset
+            weight = weight + self.offset
+            return weight if self.read_noise is None else self.read_noise.add_to(weight)
         if gradient == "straight_through":
             return _StraightThrough.apply(weight, weight.detach() * self.factor)
         return weight * self.factor
@@ -112,6 +119,7 @@ class RRAMSimulatorTile(TorchSimulatorTile):
             x_size].
         programmed: whether the weights are a chip's, so that nothing is injected on top.
         held: the chip that training holds, or None.
+        read_noise: what each forward of a programmed chip reads beside its weights, or None.
         observer: while set, it is given all outputs before the ADC, [..., out], which then is not
             there.
     """
@@ -129,6 +137,7 @@ class RRAMSimulatorTile(TorchSimulatorTile):
         self.groups = 1
         self.programmed = False
         self.held: Perturbation | None = None
+        self.read_noise: ReadNoise | None = None
         self.gradient_scale: Tensor | None = None
         self.observer: Callable[[Tensor], None] | None = None
 
@@ -147,6 +156,8 @@ class RRAMSimulatorTile(TorchSimulatorTile):
         weight = self.weight
         if self.gradient_scale is not None and weight.requires_grad:
             weight = _ScaleGradient.apply(weight, self.gradient_scale)
+        if self.read_noise is not None:
+            return self.read_noise.add_to(weight)
         variation = self._variation
         if is_test or self.programmed or not variation.enabled:
             return weight
@@ -215,6 +226,7 @@ class RRAMInferenceTile(TorchInferenceTile):
     tile: RRAMSimulatorTile
     alpha: Tensor
     mapping_scales: Tensor | None
+    read_noise: ReadNoise | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -259,6 +271,9 @@ class RRAMInferenceTile(TorchInferenceTile):
 
     def _prepare_forward(self) -> None:
         self.tile.set_config(self.rpu_config)
+        # A copy has a new simulator tile, which does not know of the chip.
+        self.tile.programmed = self.is_programmed
+        self.tile.read_noise = self.read_noise
         weight = self.tile.weight
         scales = self.mapping_scales
         self.tile.gradient_scale = (
@@ -313,9 +328,31 @@ class RRAMInferenceTile(TorchInferenceTile):
                 "silently undo that; call cnet_aihw.restore(model) before the weights are "
                 "changed."
             )
+        self.tile.read_noise = None  # the read-out for drift compensation is exact
         super().program_weights(from_reference, noise_model)
         self.tile.programmed = True
         self._chip_version = weight._version
+        self._read_anew()
+
+    @no_grad()
+    def drift_weights(self, t_inference: float = 0.0) -> None:
+        """Let the programmed weights drift; see aihwkit's ``drift_weights``."""
+        seed = None if self.read_noise is None else self.read_noise.seed
+        self.tile.read_noise = None
+        super().drift_weights(t_inference)
+        self._read_anew()
+        if seed is not None:
+            self.seed_reads(seed)
+
+    def seed_reads(self, seed: int) -> None:
+        """Let the read noise of the programmed chip belong to a seed, from the first reading on."""
+        if self.read_noise is not None:
+            self.read_noise.seed, self.read_noise.reads = seed, 0
+
+    def _read_anew(self) -> None:
+        parameters: Any = self.drift_noise_parameters  # set by programming
+        read_noise = ReadNoise.of(self.rpu_config.noise_model, parameters)
+        self.read_noise = None if read_noise is None else read_noise.to(self.tile.weight.device)
 
     @no_grad()
     def restore_weights(self) -> None:
@@ -331,6 +368,7 @@ class RRAMInferenceTile(TorchInferenceTile):
         self.drift_baseline = None
         self.alpha = torch.ones_like(self.alpha)
         self.tile.programmed = False
+        self.read_noise = self.tile.read_noise = None
         self._chip_version = None
 
     # -- saving, loading, copying

@@ -15,6 +15,8 @@ from cnet_aihw.errors import CnetError
 from cnet_aihw.rram import analog_layers, derive_seed, nominal_weight
 from cnet_aihw.rram.conversion import match_names
 from cnet_aihw.rram.noise import MultiplicativeNoiseModel
+from cnet_aihw.rram.seeds import chip_scope
+from cnet_aihw.rram.tiles import Perturbation
 
 _GRAM_BLOCK = 128  # below it a matrix product is too small to gain from being split
 
@@ -83,14 +85,15 @@ def lipschitz_lambda(
     with mean and standard deviation of the factor on a weight. They are in closed form for a noise
     model that is a factor; for any other they are fitted to samples on the weights themselves:
     :math:`\mu = \langle w', w\rangle / \langle w, w\rangle` and
-    :math:`s = \mathrm{rms}(w' - \mu w) / \mathrm{rms}(w)`, w' just programmed.
+    :math:`s = \mathrm{rms}(w' - \mu w) / \mathrm{rms}(w)`, w' just programmed and read once.
     Source: CorrectNet (DATE 2023), step 1, as we read the paper; the samples are ours.
 
     Args:
         noise_model: any aihwkit noise model.
         k: Lipschitz constant wanted of a layer.
-        weights: nominal weights by layer, [out, in]; needed where there is no closed form.
-        samples: how often each layer is programmed for the fit.
+        weights: nominal weights of each tile, [out, in], in the tile's units; needed where there is
+            no closed form.
+        samples: how often each tile is programmed for the fit.
         seed: seed of those samples; torch's generators are left as they were.
 
     Returns:
@@ -113,7 +116,9 @@ def lipschitz_lambda(
             nominal = weight.detach().cpu()
             for sample in range(samples):
                 torch.manual_seed(derive_seed(seed, "lambda", name, sample))
-                noisy = noise_model.apply_programming_noise(nominal)[0].double()
+                with chip_scope(derive_seed(seed, "lambda", sample)):
+                    chip = Perturbation.draw(noise_model, nominal, None)
+                noisy = chip.apply(nominal, "straight_through").double()
                 cross += torch.sum(noisy * nominal.double()).item()
                 square += torch.sum(nominal.double() ** 2).item()
                 noisy_square += torch.sum(noisy**2).item()

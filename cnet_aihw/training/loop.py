@@ -151,10 +151,14 @@ def _lambda(model: nn.Module, settings: TrainingSettings) -> float | None:
         return None
     if lipschitz.lambda_ is not None:
         return lipschitz.lambda_
-    layers = analog_layers(model)
-    noise_model = next(tile for layer in layers.values() for tile in layer.analog_tiles())
-    weights = {name: nominal_weight(layer).detach() for name, layer in layers.items()}
-    return lipschitz_lambda(noise_model.rpu_config.noise_model, lipschitz.k, weights)
+    tiles = {
+        f"{name}/{number}": tile
+        for name, layer in analog_layers(model).items()
+        for number, tile in enumerate(layer.analog_tiles())
+    }
+    noise_model = next(iter(tiles.values())).rpu_config.noise_model
+    weights = {name: tile.tile.weight.detach() for name, tile in tiles.items()}
+    return lipschitz_lambda(noise_model, lipschitz.k, weights)
 
 
 def _check_empty(folder: Path) -> None:

@@ -14,8 +14,11 @@ from cnet_aihw.rram import (
     set_noise_model,
     set_variation,
 )
+from cnet_aihw.rram.reading import ReadNoise
 from cnet_aihw.rram.tiles import Perturbation, RRAMInferenceTile
 from cnet_aihw.training.settings import TrainingSettings
+
+_READ = "#read"  # behind a tile's name: standard deviations of its read noise
 
 
 def has_analog_layers(model: nn.Module) -> bool:
@@ -69,18 +72,27 @@ def hold_chip(model: nn.Module, settings: TrainingSettings, step: int) -> None:
 
 def held_offsets(model: nn.Module) -> dict[str, Tensor]:
     """What a held chip adds to the weights, where that was drawn for weights that moved since."""
-    return {
-        name: tile.tile.held.offset
-        for name, tile in _tiles(model).items()
-        if tile.tile.held is not None and tile.tile.held.offset is not None
+    held = {
+        name: tile.tile.held for name, tile in _tiles(model).items() if tile.tile.held is not None
     }
+    tensors = {name: chip.offset for name, chip in held.items() if chip.offset is not None}
+    for name, chip in held.items():
+        stds = [] if chip.read_noise is None else chip.read_noise.stds
+        tensors |= {f"{name}{_READ}{number}": std for number, std in enumerate(stds)}
+    return tensors
 
 
 def put_held_offsets(model: nn.Module, offsets: dict[str, Tensor]) -> None:
     """Put back what :func:`held_offsets` gave."""
     tiles = _tiles(model)
+    stds: dict[str, list[Tensor]] = {}
+    for name in sorted(name for name in offsets if _READ in name):
+        stds.setdefault(name.partition(_READ)[0], []).append(offsets[name])
     for name, offset in offsets.items():
-        tiles[name].tile.held = Perturbation(None, offset.to(tiles[name].tile.weight.device))
+        if _READ not in name:
+            read_noise = ReadNoise(stds[name]) if name in stds else None
+            held = Perturbation(None, offset, read_noise)
+            tiles[name].tile.held = held.to(tiles[name].tile.weight.device)
 
 
 def let_chip_go(model: nn.Module) -> None:

@@ -13,8 +13,8 @@ from aihwkit.inference.noise.base import BaseNoiseModel
 from torch import Tensor
 
 from cnet_aihw.errors import CnetError
-from cnet_aihw.rram.conductances import WeightScale
-from cnet_aihw.rram.noise import DeviceNoiseModel
+from cnet_aihw.rram.conductances import WeightScale, range_of
+from cnet_aihw.rram.noise import DeviceNoiseModel, label_of
 
 
 class AihwkitNoiseModel(DeviceNoiseModel):
@@ -40,11 +40,12 @@ class AihwkitNoiseModel(DeviceNoiseModel):
                 "and those of cnet_aihw as they are."
             )
         self.noise_model = deepcopy(noise_model)
+        self.valid_range = range_of(self.noise_model.g_converter)
         super().__init__(self.noise_model.g_converter)
 
     def label(self) -> str:
         """A short name for tables and records."""
-        return type(self.noise_model).__name__.removesuffix("NoiseModel")
+        return label_of(self.noise_model)
 
     def program_device(self, g: Tensor, scale: WeightScale) -> tuple[Tensor, Any]:
         """Program by the model's own hook; kept are conductances and drift coefficients."""

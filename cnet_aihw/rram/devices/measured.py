@@ -79,13 +79,13 @@ class MeasuredNoiseModel(DeviceNoiseModel):
 
     def program_device(self, g: Tensor, scale: WeightScale) -> tuple[Tensor, Any]:
         """Draw an error for each device from the measurements with the nearest targets."""
-        targets = self._targets.to(g.device)
-        upper = torch.searchsorted(targets, g.double()).clamp(1, len(targets) - 1)
-        low, high = targets[upper - 1], targets[upper]
-        share = ((g.double() - low) / (high - low)).clamp(0.0, 1.0)
-        rank = torch.rand_like(g).double()
+        targets, wanted = self._targets.to(g), g.flatten()
+        upper = torch.searchsorted(targets, wanted).clamp_(1, len(targets) - 1)
+        low, high = targets.index_select(0, upper - 1), targets.index_select(0, upper)
+        share = ((wanted - low) / (high - low)).clamp_(0.0, 1.0)
+        rank = torch.rand_like(wanted)
         error = torch.lerp(self._draw(upper - 1, rank), self._draw(upper, rank), share)
-        programmed = g + (self.noise_scale * error).to(g.dtype)
+        programmed = g + self.noise_scale * error.view_as(g)
         return programmed, programmed
 
     def drift_device(self, g: Tensor, memory: Any, t_inference: float) -> Tensor:
@@ -94,10 +94,10 @@ class MeasuredNoiseModel(DeviceNoiseModel):
 
     def _draw(self, number: Tensor, rank: Tensor) -> Tensor:
         """The error of a rank in [0, 1) among the measurements of a target, by its number."""
-        counts = self._counts.to(number.device)
-        first = counts.cumsum(0) - counts
-        place = (rank * counts[number]).long().clamp(max=counts[number] - 1)
-        return self._errors.to(number.device)[first[number] + place]
+        counts = self._counts.to(rank).index_select(0, number)
+        last = (self._counts.cumsum(0) - 1).to(rank.device).index_select(0, number)
+        place = last - (rank * counts).long()  # rank < 1, so never before the target's first
+        return self._errors.to(rank).index_select(0, place)
 
 
 def _read_errors(path: Path, target: str, measured: str) -> dict[float, list[float]]:
