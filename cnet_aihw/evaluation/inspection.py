@@ -62,7 +62,7 @@ def inspect_device(
     """
     settings = EvaluationSettings(chips=chips, seed=seed, t_inference=t_inference)
     validate_evaluation_settings(settings)
-    nominal = _default_weight() if weight is None else weight.detach().float()
+    nominal = _default_weight() if weight is None else _checked(weight)
     x = _default_inputs(nominal.shape[1])
     ideal = x @ nominal.T
     cpu = torch.device("cpu")
@@ -100,12 +100,17 @@ def _default_inputs(rows: int) -> Tensor:
     return torch.randn(INPUTS, rows, generator=torch.Generator().manual_seed(1)).relu()
 
 
-def _layer(weight: Tensor, rpu_config: InferenceRPUConfig) -> nn.Module:
+def _checked(weight: Tensor) -> Tensor:
+    weight = weight.detach().float()
     if weight.dim() != 2 or not torch.isfinite(weight).all() or not weight.any():
         raise CnetError(
             f"weight has shape {tuple(weight.shape)}; give a matrix [out, in] of finite numbers, "
             "not all 0."
         )
+    return weight
+
+
+def _layer(weight: Tensor, rpu_config: InferenceRPUConfig) -> nn.Module:
     linear = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
     with torch.no_grad():
         linear.weight.copy_(weight)
