@@ -6,6 +6,7 @@ from dataclasses import is_dataclass
 from typing import Any, cast
 
 import torch
+from aihwkit.simulator.configs import InferenceRPUConfig
 from aihwkit.simulator.parameters.base import RPUConfigBase
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
@@ -20,9 +21,10 @@ from cnet_aihw.compensation import (
     uniform_placement,
 )
 from cnet_aihw.errors import CnetError
+from cnet_aihw.evaluation.settings import times_of
 from cnet_aihw.jobs.messages import one_sentence
 from cnet_aihw.jobs.recipes import Recipe
-from cnet_aihw.rram import convert_to_analog
+from cnet_aihw.rram import check_times, convert_to_analog
 from cnet_aihw.search import placement_problem
 from cnet_aihw.search.searchers import Searcher
 from cnet_aihw.zoo import Dataset, load_pretrained
@@ -72,8 +74,11 @@ def build_analog(config: DictConfig, rpu_config: RPUConfigBase, data: Dataset) -
         data: the data set.
 
     Raises:
-        CnetError: as `build_network`, and where no layer would become analog.
+        CnetError: as `build_network`, where no layer would become analog, and where the device is
+            not known at the times that are measured.
     """
+    if isinstance(rpu_config, InferenceRPUConfig):
+        check_times(rpu_config.noise_model, times_of(config.evaluation.t_inference))
     network = build_network(config, data)
     return convert_to_analog(network, rpu_config, exclude=list(config.rram.exclude), inplace=True)
 

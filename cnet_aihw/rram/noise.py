@@ -58,22 +58,8 @@ class DeviceNoiseModel(BaseNoiseModel):
         g_max: float | None = None,
         g_min: float | None = None,
     ) -> None:
-        if g_converter is not None and not (g_max is None and g_min is None):
-            raise CnetError(
-                f"g_max = {g_max} and g_min = {g_min} are given beside a converter, which has its "
-                "own; give them to the converter."
-            )
         self.range_is_given = not (g_converter is None and g_max is None and g_min is None)
-        if g_converter is None:
-            low, high = self.default_range
-            g_min, g_max = low if g_min is None else g_min, high if g_max is None else g_max
-            if not 0.0 <= g_min < g_max < math.inf:
-                raise CnetError(
-                    f"g_min is {g_min} and g_max is {g_max}; give conductances in uS, "
-                    "0 <= g_min < g_max."
-                )
-            g_converter = self.default_converter(g_max, g_min)
-        super().__init__(deepcopy(g_converter))
+        super().__init__(self.make_converter(g_converter, g_max, g_min))
         self.check_range(*range_of(self.g_converter))
 
     # -- what a model says of itself
@@ -95,6 +81,30 @@ class DeviceNoiseModel(BaseNoiseModel):
     def default_converter(self, g_max: float, g_min: float) -> BaseConductanceConverter:
         """Return how weights become conductances where no converter is given."""
         return SinglePairConductanceConverter(g_max=g_max, g_min=g_min)
+
+    def make_converter(
+        self, g_converter: BaseConductanceConverter | None, g_max: float | None, g_min: float | None
+    ) -> BaseConductanceConverter:
+        """Return a copy of the converter, or the default one of this range, in uS.
+
+        Raises:
+            CnetError: if the conductances are no range, or both are given.
+        """
+        if g_converter is not None:
+            if not (g_max is None and g_min is None):
+                raise CnetError(
+                    f"g_max = {g_max} and g_min = {g_min} are given beside a converter, which has "
+                    "its own; give them to the converter."
+                )
+            return deepcopy(g_converter)
+        low, high = self.default_range
+        g_min, g_max = low if g_min is None else g_min, high if g_max is None else g_max
+        if not 0.0 <= g_min < g_max < math.inf:
+            raise CnetError(
+                f"g_min is {g_min} and g_max is {g_max}; give conductances in uS, "
+                "0 <= g_min < g_max."
+            )
+        return self.default_converter(g_max, g_min)
 
     def check_range(self, g_min: float, g_max: float) -> None:
         """Check that the device is known at these conductances, in uS.

@@ -7,6 +7,7 @@ and is taken relative to g_max, as aihwkit does; valid at any time.
 
 from __future__ import annotations
 
+from aihwkit.inference.converter.base import BaseConductanceConverter
 from aihwkit.inference.noise.pcm import PCMLikeNoiseModel
 
 from cnet_aihw.rram.devices.aihwkit_model import AihwkitNoiseModel
@@ -21,23 +22,27 @@ class PCMNoiseModel(AihwkitNoiseModel):
     ``read_noise_scale=0`` to have that one alone.
 
     Args:
-        g_max: largest conductance in uS.
         prog_noise_scale: scale of the programming noise; 1 is as measured.
         read_noise_scale: scale of the read noise.
         drift_scale: scale of the drift coefficients.
+        g_converter: how weights become conductances; by default a pair of devices.
+        g_max: largest conductance in uS of the default converter (25).
+        g_min: smallest conductance in uS of the default converter (0).
 
     Raises:
-        CnetError: if a scale is negative or ``g_max`` is not positive.
+        CnetError: if a scale is negative, conductances are no range, or both a converter and its
+            range are given.
     """
 
     def __init__(
         self,
-        g_max: float = 25.0,
         prog_noise_scale: float = 1.0,
         read_noise_scale: float = 1.0,
         drift_scale: float = 1.0,
+        g_converter: BaseConductanceConverter | None = None,
+        g_max: float | None = None,
+        g_min: float | None = None,
     ) -> None:
-        check_number("g_max", g_max, 1e-6, unit="(uS)")
         for name, value in (
             ("prog_noise_scale", prog_noise_scale),
             ("read_noise_scale", read_noise_scale),
@@ -46,7 +51,7 @@ class PCMNoiseModel(AihwkitNoiseModel):
             check_number(name, value, 0.0, unit="(1 is as measured)")
         super().__init__(
             PCMLikeNoiseModel(
-                g_max=g_max,
+                g_converter=self.make_converter(g_converter, g_max, g_min),
                 prog_noise_scale=prog_noise_scale,
                 read_noise_scale=read_noise_scale,
                 drift_scale=drift_scale,
