@@ -35,6 +35,7 @@ def main() -> None:
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # a user's own network lies there
     wants_trace = os.environ.get(_FULL_ERROR) == "1"
+    sys.argv[1:] = _with_folder(sys.argv[1:])
     try:
         with _errors_handed_on():
             words = sys.argv[1:]
@@ -74,6 +75,22 @@ def _app(config: DictConfig) -> float | None:
         if in_sweep:
             raise  # Hydra goes on with the other jobs, and says at the end which ones failed
         raise _Mendable from error
+
+
+def _with_folder(words: list[str]) -> list[str]:
+    """Replace ``run=FOLDER`` by Hydra's word for the folder of a run, or of a sweep."""
+    key = "hydra.sweep.dir" if {"-m", "--multirun"} & set(words) else "hydra.run.dir"
+    short = "run="
+    return [
+        f"{key}={_quoted(word.removeprefix(short))}" if word.startswith(short) else word
+        for word in words
+    ]
+
+
+def _quoted(folder: str) -> str:
+    """A value that Hydra takes as it stands, whatever its characters."""
+    escaped = folder.replace("'", r"\'")
+    return f"'{escaped}'"
 
 
 class _Mendable(BaseException):

@@ -1,4 +1,4 @@
-"""Tables for a whole sweep, when all its jobs are done."""
+"""Tables and page for a whole sweep, when all its jobs are done."""
 
 from __future__ import annotations
 
@@ -16,33 +16,54 @@ from cnet_aihw.records import write_json_atomic
 
 
 class SweepTable(Callback):
-    """Gathers the tables of a sweep's jobs in the sweep's folder.
-
-    Measurements on chips go into sweep.json and sweep.txt, searches into sweep-searches.json and
-    sweep-searches.txt.
-    """
+    """Gathers the tables of a sweep's jobs in the sweep's folder, and makes its page."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Hydra calls this after the last job."""
         folder = Path(config.hydra.sweep.dir)
-        _gather(folder, "table.json", "sweep", COLUMNS)
-        _gather(folder, "searches.json", "sweep-searches", SEARCH_COLUMNS)
+        if gather_sweep(folder):
+            from cnet_aihw.report import write_report
+
+            print(f"report: {write_report(folder).resolve()}", flush=True)
 
 
-def _gather(folder: Path, name: str, sweep: str, known: Sequence[str]) -> None:
-    """Put the jobs' tables of one name into one, written and shown; nothing where there is none."""
-    points = [_point(path) for path in sorted(folder.rglob(name), key=_job_number)]
-    if not points:
-        return
+def gather_sweep(folder: Path) -> bool:
+    """Put the tables of a sweep's jobs into one, written and shown.
+
+    Measurements on chips go into sweep.json and sweep.txt, searches into sweep-searches.json and
+    sweep-searches.txt.
+
+    Args:
+        folder: the sweep's folder.
+
+    Returns:
+        Whether there was any.
+    """
+    measured = _gather(folder, "table.json", "sweep", COLUMNS)
+    searched = _gather(folder, "searches.json", "sweep-searches", SEARCH_COLUMNS)
+    return measured or searched
+
+
+def _gather(folder: Path, name: str, sweep: str, known: Sequence[str]) -> bool:
+    """Put the jobs' tables of one name into one; nothing where there is none."""
+    paths = sorted(folder.rglob(name), key=_job_number)
+    if not paths:
+        return False
+    points = [_point(path) for path in paths]
     varied = _varied([values for values, _ in points])
     rows = [
-        {**row, **{name: values.get(name) for name in varied}}
-        for values, table in points
+        {
+            **row,
+            **{name: values.get(name) for name in varied},
+            "folder": path.parent.relative_to(folder).as_posix(),
+        }
+        for path, (values, table) in zip(paths, points, strict=True)
         for row in table
     ]
     if known == COLUMNS:
         _add_recovery(rows, varied)
-    columns = [*varied, *(name for name in known if name not in varied)]
+    said = {*varied, *(name.removeprefix("rram.") for name in varied)}
+    columns = [*varied, *(name for name in known if name not in said)]
     text = render(
         f"sweep over {', '.join(varied)}",
         rows,
@@ -52,6 +73,7 @@ def _gather(folder: Path, name: str, sweep: str, known: Sequence[str]) -> None:
     write_json_atomic(folder / f"{sweep}.json", {"varied": varied, "rows": rows})
     (folder / f"{sweep}.txt").write_text(text, encoding="utf-8")
     print(f"\n{text}\nin {folder}", flush=True)
+    return True
 
 
 def _job_number(path: Path) -> tuple[int, str]:

@@ -1,0 +1,1 @@
+"""The figures of the page; each is drawn from a table alone."""

@@ -1,0 +1,157 @@
+"""Figures along the network: growth of the error, sensitivity, placement."""
+
+from __future__ import annotations
+
+from matplotlib.axes import Axes
+
+from cnet_aihw.report.figures.plot import (
+    Colors,
+    Look,
+    Plot,
+    Row,
+    along_network,
+    beside,
+    grouped,
+    legend_below,
+    look_of,
+    network_entries,
+    percent,
+    with_colors,
+)
+from cnet_aihw.report.style import FAINT, QUIET, new_figure
+from cnet_aihw.report.tables import Table
+
+_MODES = {
+    "suffix": "variation in this layer and all behind it",
+    "single": "variation in this layer alone",
+}
+
+
+def error_growth(growth: Table, colors: Colors) -> Plot | None:
+    """Relative error of each layer's output on chips."""
+    rows = list(growth.rows)
+    if not rows:
+        return None
+    figure, (field,) = new_figure(3.6)
+    places = along_network(field, list(grouped(rows, "layer")))
+    networks = grouped(rows, "training", "compensation").values()
+    for shift, of_network in zip(beside(len(networks)), networks, strict=True):
+        x = [places[row["layer"]] + shift for row in of_network]
+        color = colors[of_network[0]["training"]]
+        low, high = ([row[name] for row in of_network] for name in ("low", "high"))
+        field.vlines(x, low, high, color=color, alpha=0.5, linewidth=1.0)
+        mean = [row["mean"] for row in of_network]
+        field.plot(x, mean, color=color, **look_of(of_network[0]))
+    field.set_ylim(bottom=0.0)
+    field.set_ylabel("relative error of the output")
+    legend_below(figure, *network_entries(rows, colors))
+    caption = (
+        "How far each layer's output on a chip is from that of the clean network: norm of the "
+        "difference / norm of the clean output, after compensation where a layer has it. Lines are "
+        f"means over {rows[0]['chips']} chips and {rows[0]['samples']} "
+        "validation samples; upright lines reach from the smallest to the largest of these chips."
+    )
+    return Plot("error-growth", "Growth of the error", caption, figure, growth)
+
+
+def sensitivity(scan: Table, colors: Colors, thresholds: dict[str, float]) -> Plot | None:
+    """Accuracy with variation in some layers only.
+
+    Args:
+        scan: the scans.
+        colors: of the trainings.
+        thresholds: of each training, the accuracy under which layers became candidates.
+    """
+    if not scan.rows:
+        return None
+    modes, colors = grouped(scan.rows, "mode"), with_colors(scan.rows, colors)
+    figure, fields = new_figure(0.9 + 2.1 * len(modes), len(modes), sharex=True)
+    layers = list(grouped(scan.rows, "layer"))
+    for field, (mode, rows) in zip(fields, modes.items(), strict=True):
+        places = along_network(field, layers)
+        trainings = grouped(rows, "training")
+        for shift, (training, of_training) in zip(
+            beside(len(trainings)), trainings.items(), strict=True
+        ):
+            x = [places[row["layer"]] + shift for row in of_training]
+            _with_interval(field, x, of_training, colors[training])
+            if training in thresholds:
+                threshold = 100.0 * thresholds[training]
+                field.axhline(threshold, color=colors[training], linestyle=":", linewidth=1.0)
+        field.set_title(_MODES[mode])
+        field.set_ylabel("accuracy, %")
+    entries: list[tuple[str, Look]] = [
+        (name, {"color": color, "marker": "o"}) for name, color in colors.items()
+    ]
+    if thresholds:
+        entries.append(("threshold of candidates", {"linestyle": ":"}))
+    legend_below(figure, entries)
+    chips = scan.rows[0]["chips"]
+    caption = (
+        f"Mean accuracy on the validation part over {chips} chips whose variation is in some "
+        "layers only, with its 95 % confidence interval. Layers up to the last one under the "
+        "threshold (upper field), or those under it (lower field), are candidates for "
+        "compensation."
+    )
+    return Plot("sensitivity", "Sensitivity of the layers", caption, figure, scan)
+
+
+def _with_interval(field: Axes, x: list[float], rows: list[Row], color: str) -> None:
+    mean = percent(row["mean"] for row in rows)
+    field.plot(x, mean, color=color, marker="o")
+    if all(row["ci95_low"] is not None for row in rows):
+        low, high = (percent(row[name] for row in rows) for name in ("ci95_low", "ci95_high"))
+        field.vlines(x, low, high, color=color, linewidth=1.0)
+
+
+def placement(placed: Table, colors: Colors) -> Plot | None:
+    """The ratio of each layer, and what it costs."""
+    if not placed.rows:
+        return None
+    trainings = grouped(placed.rows, "training")
+    layers = list(grouped(placed.rows, "layer"))
+    figure, fields = new_figure(0.8 + 1.3 * len(trainings), len(trainings), sharex=True)
+    for field, (training, rows) in zip(fields, trainings.items(), strict=True):
+        places = along_network(field, layers)
+        for row in rows:
+            _bar(field, row, places[row["layer"]], colors[training], len(layers))
+        field.set_ylim(0.0, 1.3)
+        field.set_yticks([0.0, 0.5, 1.0])
+        field.set_ylabel("ratio")
+        field.set_title(training)
+    entries: list[tuple[str, Look]] = [
+        ("compensation", {"marker": "s", "markersize": 8, "linestyle": "none"}),
+        ("candidate", {"color": FAINT, "linewidth": 8}),
+    ]
+    if any(row["ratio"] == "digital" for row in placed.rows):
+        hollow = {"marker": "s", "markersize": 8, "linestyle": "none", "markerfacecolor": "white"}
+        entries.insert(1, ("digital", hollow))
+    legend_below(figure, entries)
+    caption = (
+        "Where compensation stands along the network: generator filters / filters of the layer, "
+        "with the number of weights that it adds. Layers behind which there is grey were "
+        "candidates; a digital layer has left the crossbar."
+    )
+    return Plot("placement", "Placement of compensation", caption, figure, placed)
+
+
+def _bar(field: Axes, row: Row, place: int, color: str, layers: int) -> None:
+    if row["candidate"]:
+        field.axvspan(place - 0.45, place + 0.45, color=FAINT, alpha=0.5, linewidth=0)
+    digital = row["ratio"] == "digital"
+    height = 1.0 if digital else row["ratio"]
+    if not height:
+        return
+    look: Look = {"facecolor": "white", "hatch": "////"} if digital else {"facecolor": color}
+    field.bar(place, height, 0.6, edgecolor=color, **look)
+    text = f"+{row['weights']:,}"
+    size = 8 if layers <= 12 else 6
+    field.annotate(
+        text,
+        (place, height),
+        (0, 2),
+        textcoords="offset points",
+        ha="center",
+        fontsize=size,
+        color=QUIET,
+    )

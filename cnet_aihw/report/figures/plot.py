@@ -1,0 +1,140 @@
+"""What a figure is, and what several of them share."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from cnet_aihw.report.style import QUIET, color_of
+from cnet_aihw.report.tables import Table
+
+Row = Mapping[str, Any]
+Look = Mapping[str, Any]
+"""Keyword arguments of a line, as matplotlib names them."""
+Colors = Mapping[str, str]
+"""A colour for each training, the same in all figures of a page."""
+
+
+_LEGEND_WIDTH = 75
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure with the words and numbers that belong to it."""
+
+    name: str
+    """Name of its files, without an ending."""
+
+    title: str
+    """What stands above it."""
+
+    caption: str
+    """What is seen in it, with units."""
+
+    figure: Figure
+    """The figure, not yet saved."""
+
+    data: Table
+    """What it is drawn from."""
+
+
+def grouped(rows: Iterable[Row], *names: str) -> dict[Any, list[Row]]:
+    """Rows by the values of some columns, in the order of their first appearance."""
+    groups: dict[Hashable, list[Row]] = {}
+    for row in rows:
+        values = tuple(row.get(name) for name in names)
+        groups.setdefault(values if len(names) > 1 else values[0], []).append(row)
+    return groups
+
+
+def colors_of(names: Iterable[str]) -> Colors:
+    """A colour for each name, in their order."""
+    return {name: color_of(index) for index, name in enumerate(dict.fromkeys(names))}
+
+
+def with_colors(rows: Iterable[Row], colors: Colors) -> dict[str, str]:
+    """The trainings that rows are of, each with its colour."""
+    return {training: colors[training] for training in grouped(rows, "training")}
+
+
+def percent(values: Iterable[float]) -> list[float]:
+    """Shares in percent."""
+    return [100.0 * value for value in values]
+
+
+def whole_numbers(axes: Axes) -> None:
+    """Have the x axis marked at whole numbers only."""
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def beside(groups: int) -> list[float]:
+    """Small shifts along an axis, so that what stands at one place does not hide the other."""
+    width = min(0.08 * (groups - 1), 0.5)
+    return [width * (g / (groups - 1) - 0.5) if groups > 1 else 0.0 for g in range(groups)]
+
+
+def along_network(axes: Axes, layers: Sequence[str]) -> dict[str, int]:
+    """Put the layers on the x axis in their order; returns the place of each."""
+    places = {layer: place for place, layer in enumerate(layers)}
+    turned = sum(len(layer) + 2 for layer in layers) > 55  # characters that stand side by side
+    size = 9 if len(layers) <= 24 else 7
+    axes.set_xticks(range(len(layers)), list(layers), rotation=90 if turned else 0, fontsize=size)
+    axes.set_xlim(-0.5, len(layers) - 0.5)
+    axes.grid(axis="x", visible=False)
+    return places
+
+
+def legend_below(figure: Figure, *lines: Iterable[tuple[str, Look]]) -> None:
+    """One legend under all axes: in one line where that fits, else line by line.
+
+    Args:
+        figure: its axes have their legend together.
+        lines: entries that belong together, label and look.
+    """
+    given = [list(line) for line in lines]
+    entries = [entry for line in given for entry in line]
+    columns = len(entries)
+    if sum(_widths(entries, columns)) > _LEGEND_WIDTH:
+        columns = max(len(line) for line in given)
+        blanks = ("", {"linestyle": "none"})
+        entries = [e for line in given for e in [*line, *[blanks] * (columns - len(line))]]
+    while columns > 1 and sum(_widths(entries, columns)) > _LEGEND_WIDTH:
+        columns -= 1
+        entries = [entry for line in given for entry in line]
+    ordered = [entry for column in range(columns) for entry in entries[column::columns]]
+    handles = [Line2D([], [], **{"color": QUIET, **look}) for _, look in ordered]
+    labels = [label for label, _ in ordered]
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+
+
+def _widths(entries: list[tuple[str, Look]], columns: int) -> list[int]:
+    """Width of each column of a legend, in characters; 8 are the line before and the gap."""
+    return [max(len(label) + 8 for label, _ in entries[c::columns]) for c in range(columns)]
+
+
+PLAIN_LOOK: Look = {"linestyle": "--", "marker": "o", "markerfacecolor": "white"}
+COMPENSATED_LOOK: Look = {"linestyle": "-", "marker": "o"}
+
+
+def look_of(row: Row) -> Look:
+    """How a line looks: broken and hollow without compensation, whole and full with it."""
+    return PLAIN_LOOK if row.get("compensation") is None else COMPENSATED_LOOK
+
+
+def network_entries(
+    rows: Sequence[Row], colors: Colors
+) -> tuple[list[tuple[str, Look]], list[tuple[str, Look]]]:
+    """Lines of a legend: a colour for each training, a look without and with compensation."""
+    trainings: list[tuple[str, Look]] = [
+        (name, {"color": color, "linewidth": 4})
+        for name, color in with_colors(rows, colors).items()
+    ]
+    if all(row.get("compensation") is None for row in rows):
+        return trainings, []
+    return trainings, [("as trained", PLAIN_LOOK), ("with compensation", COMPENSATED_LOOK)]

@@ -1,0 +1,114 @@
+"""Figures of searches for a placement."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from cnet_aihw.report.figures.plot import (
+    Look,
+    Plot,
+    Row,
+    colors_of,
+    grouped,
+    legend_below,
+    percent,
+    whole_numbers,
+)
+from cnet_aihw.report.reading import Search
+from cnet_aihw.report.run_tables import evaluations_table, limit_of
+from cnet_aihw.report.style import INK, QUIET, new_figure
+from cnet_aihw.report.tables import Table
+
+_MEASURES = {"weights": "weights added, %", "macs": "MACs added, %"}
+
+
+def both(name: str, what: str, searches: Sequence[Search]) -> list[Plot]:
+    """The two figures of some searches for the same network; none where nothing was evaluated.
+
+    Args:
+        name: for their files.
+        what: what was compensated, in words.
+        searches: with any searchers and seeds.
+    """
+    evaluations = evaluations_table(name, searches)
+    plots = (progress(what, evaluations), trade_off(what, evaluations, *limit_of(searches)))
+    return [plot for plot in plots if plot is not None]
+
+
+def progress(what: str, evaluations: Table) -> Plot | None:
+    """Best reward so far against evaluations, a line for each search.
+
+    Args:
+        what: what was compensated, in words.
+        evaluations: all placements evaluated; the name of the table names the figure's files.
+    """
+    if not evaluations.rows:
+        return None
+    figure, (field,) = new_figure(3.4)
+    colors = colors_of(row["searcher"] for row in evaluations.rows)
+    for (searcher, _), rows in grouped(evaluations.rows, "searcher", "seed").items():
+        x = [row["evaluation"] for row in rows]
+        y = [row["best_reward"] for row in rows]
+        field.step(x, y, where="post", color=colors[searcher], marker="o" if len(x) == 1 else None)
+    field.set_xlabel("placements evaluated")
+    field.set_ylabel("best reward so far")
+    whole_numbers(field)
+    legend_below(figure, [(name, {"color": color}) for name, color in colors.items()])
+    caption = (
+        f"Searches for compensation of {what}: the highest reward (objective over chips - "
+        "overhead) among the placements evaluated so far, whether or not the store had them; a "
+        "line for each seed."
+    )
+    return Plot(evaluations.name, f"Search: best so far ({what})", caption, figure, evaluations)
+
+
+def trade_off(what: str, evaluations: Table, measure: str, limit: float | None) -> Plot | None:
+    """Accuracy of each placement against its overhead, and the Pareto front.
+
+    Args:
+        what: what was compensated, in words.
+        evaluations: all placements evaluated.
+        measure: the overhead that the searches counted, ``weights`` or ``macs``.
+        limit: the largest overhead allowed; None where it is not known.
+    """
+    if not evaluations.rows:
+        return None
+    overhead = f"overhead_{measure}"
+    figure, (field,) = new_figure(3.6)
+    colors = colors_of(row["searcher"] for row in evaluations.rows)
+    for searcher, rows in grouped(evaluations.rows, "searcher").items():
+        x, y = (percent(row[key] for row in rows) for key in (overhead, "accuracy"))
+        field.scatter(x, y, s=22, color=colors[searcher], alpha=0.8, linewidths=0)
+    front = pareto_front(evaluations.rows, overhead)
+    x, y = (percent(row[key] for row in front) for key in (overhead, "accuracy"))
+    field.step(x, y, where="post", color=INK, linewidth=1.0, zorder=1)
+    best = max(evaluations.rows, key=lambda row: row["reward"])
+    ring: Look = {"marker": "o", "markersize": 9, "markerfacecolor": "none", "linestyle": "none"}
+    field.plot(100.0 * best[overhead], 100.0 * best["accuracy"], color=INK, **ring)
+    if limit is not None:
+        field.axvline(100.0 * limit, color=QUIET, linestyle=":")
+    field.set_xlabel(_MEASURES[measure])
+    field.set_ylabel("mean accuracy on chips, %")
+    dot = {"marker": "o", "linestyle": "none"}
+    entries: list[tuple[str, Look]] = [
+        (name, {**dot, "color": color}) for name, color in colors.items()
+    ]
+    entries += [("highest reward", {**ring, "color": INK}), ("Pareto front", {"color": INK})]
+    if limit is not None:
+        entries.append(("limit", {"linestyle": ":"}))
+    legend_below(figure, entries)
+    caption = (
+        f"Each point is a placement evaluated for {what}, on the chips and the data of the "
+        "search. On the front no other one is more accurate without costing more."
+    )
+    name = evaluations.name.replace("search", "pareto", 1)
+    return Plot(name, f"Search: accuracy and overhead ({what})", caption, figure, evaluations)
+
+
+def pareto_front(rows: Iterable[Row], cost: str) -> list[Row]:
+    """The rows that are more accurate than every one that costs no more, cheapest first."""
+    front: list[Row] = []
+    for row in sorted(rows, key=lambda row: (row[cost], -row["accuracy"])):
+        if not front or row["accuracy"] > front[-1]["accuracy"]:
+            front.append(row)
+    return front
