@@ -12,6 +12,7 @@ from hydra.utils import get_object
 from omegaconf import OmegaConf
 
 import cnet_aihw.conf
+from cnet_aihw.jobs.build import make
 
 Cli = Callable[..., Any]
 Only = Callable[[Callable[[Any], Any]], str]
@@ -60,13 +61,47 @@ def test_the_experiment_runs(
     assert all(row["chips"] == 2 and row["recovery"] > 0 for row in rows)
 
 
+def words_of(rram: str) -> list[str]:
+    """The words that choose a chip model; for measured devices a table is written first."""
+    if rram != "measured":
+        return [f"rram={rram}"]
+    rows = [f"{target},{target + 0.1 * i}" for target in (0, 10, 20) for i in range(-5, 6)]
+    Path("devices.csv").write_text("\n".join(["target,measured", *rows]))
+    return ["rram=measured", "rram.path=devices.csv"]
+
+
 @pytest.mark.parametrize("rram", files("rram"))
 def test_every_chip_model_trains_and_measures(cli: Cli, tiny: list[str], rram: str) -> None:
-    words = [f"rram={rram}", "data.limit_train=64", "model=mlp", "data.size=8"]
+    words = [*words_of(rram), "data.limit_train=64", "model=mlp", "data.size=8"]
     outcome = cli(*words, *tiny, "training=lipschitz_noise", "hydra.run.dir=run")
     assert outcome.code == 0, outcome.err
-    (row,) = json.loads(Path("run/table.json").read_text())["rows"]
+    table = json.loads(Path("run/table.json").read_text())
+    assert f"device: {table['device']}" in outcome.out
+    (row,) = table["rows"]
     assert 0 < row["mean"] < 1
+
+
+@pytest.mark.parametrize("rram", files("rram"))
+def test_a_device_file_says_the_defaults_of_its_model(cli: Cli, only: Only, rram: str) -> None:
+    seen: list[Any] = []
+    outcome = cli(*words_of(rram), only(seen.append))
+    assert outcome.code == 0, outcome.err
+    node = seen[0].config.rram.rpu_config.noise_model
+    model = make(node)
+    assert model.label()
+    if rram != "composed":  # which has no defaults of its own
+        own = {"path": node.path} if rram == "measured" else {}
+        assert model == get_object(node._target_)(**own)
+
+
+def test_a_time_at_which_a_device_is_not_known_is_told_before_training(
+    cli: Cli, tiny: list[str]
+) -> None:
+    words = ["rram=reram_wan2022", "evaluation=drift", "data.limit_train=64"]
+    outcome = cli(*words, *tiny, "training=plain", "hydra.run.dir=run")
+    assert outcome.code == 2
+    assert "give 1 to 172800 seconds" in outcome.err
+    assert not Path("run/plain").exists()
 
 
 def test_drift_gives_a_row_for_each_time(cli: Cli, tiny: list[str]) -> None:
