@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from cnet_aihw.errors import CnetError
 from cnet_aihw.evaluation.chip import check_nominal, measuring
-from cnet_aihw.evaluation.devices import device_of, seed_random_state
+from cnet_aihw.evaluation.devices import device_of, resolve_device, seed_random_state
 from cnet_aihw.evaluation.measure import inputs_on
 from cnet_aihw.rram import analog_layers
 from cnet_aihw.rram.tiles import RRAMInferenceTile
@@ -80,13 +80,13 @@ def adc_use(model: nn.Module, example: Tensor) -> tuple[AdcUse, ...]:
 
         return hook
 
-    device = device_of(model)
+    where = device_of(model)
     with ExitStack() as stack:
         for name, layer in layers.items():
             handle = layer.register_forward_hook(count(name, layer.out_features))
             stack.callback(handle.remove)
-        stack.enter_context(before_adcs(model, lambda tile, outputs: None))
-        model(inputs_on(device, example))
+        stack.enter_context(before_adcs(model, lambda tile, outputs: None, where))
+        model(inputs_on(where, example))
     uses = []
     for name, tiles in _converted(model).items():
         conversions = sum(tile.out_size for tile in tiles) * vectors.get(name, 0) // len(example)
@@ -95,7 +95,12 @@ def adc_use(model: nn.Module, example: Tensor) -> tuple[AdcUse, ...]:
     return tuple(uses)
 
 
-def calibrate_adc(model: nn.Module, inputs: Tensor, batch_size: int = 500) -> dict[str, float]:
+def calibrate_adc(
+    model: nn.Module,
+    inputs: Tensor,
+    batch_size: int = 500,
+    device: str | torch.device = "auto",
+) -> dict[str, float]:
     """Set the range of each crossbar's ADCs to the largest output that inputs give there.
 
     The outputs are those of the nominal weights behind the DAC, without output noise. All ADCs of a
@@ -106,6 +111,7 @@ def calibrate_adc(model: nn.Module, inputs: Tensor, batch_size: int = 500) -> di
         model: converted model with nominal weights; its crossbars' ranges are changed.
         inputs: unlabelled inputs such as of the training part, [N, ...].
         batch_size: samples a forward pass takes at once.
+        device: "auto" (CUDA when there), or any device of torch.
 
     Returns:
         Crossbar, as ``layer/number``, -> range, where the largest weight times the largest input
@@ -127,9 +133,10 @@ def calibrate_adc(model: nn.Module, inputs: Tensor, batch_size: int = 500) -> di
         reach = outputs.abs().amax()
         largest[id(tile)] = torch.maximum(reach, largest.get(id(tile), reach))
 
-    with before_adcs(model, see):
+    where = resolve_device(device)
+    with before_adcs(model, see, where):
         for batch in inputs.split(batch_size):
-            model(inputs_on(device_of(model), batch))
+            model(inputs_on(where, batch))
     ranges = {}
     for name, tiles in _converted(model).items():
         for number, tile in enumerate(tiles):
@@ -151,11 +158,11 @@ def lacks_adc_range(model: nn.Module) -> bool:
 
 @contextmanager
 def before_adcs(
-    model: nn.Module, observer: Callable[[RRAMInferenceTile, Tensor], None]
+    model: nn.Module, observer: Callable[[RRAMInferenceTile, Tensor], None], device: torch.device
 ) -> Iterator[None]:
     """Let an observer see what each ADC would convert inside the block, where there is no ADC.
 
-    Weights are as they are; modes and torch's random state are as before after the block.
+    The model is on ``device`` there; afterwards it, modes and torch's random state are as before.
     """
     converted = [tile for tiles in _converted(model).values() for tile in tiles]
 
@@ -165,7 +172,6 @@ def before_adcs(
     try:
         for tile in converted:
             tile.tile.observer = seen_by(tile)
-        device = device_of(model)
         with measuring(model, device), torch.inference_mode():
             seed_random_state(0, device)
             yield

@@ -19,10 +19,10 @@ from cnet_aihw.evaluation.settings import (
     validate_evaluation_settings,
 )
 from cnet_aihw.rram import (
-    DeviceNoiseModel,
     convert_to_analog,
     derive_seed,
     effective_weights,
+    label_of,
     programmed,
 )
 from cnet_aihw.rram.tiles import RRAMInferenceTile
@@ -74,10 +74,8 @@ def inspect_device(
         measured = {t: _on_chips(model, x, settings, t) for t in times_of(t_inference)}
     rows = tuple(_row(t, nominal, ideal, x, *found, periphery_db) for t, found in measured.items())
     first_weights, first_outputs = (found[0] for found in next(iter(measured.values())))
-    model_of_noise = rpu_config.noise_model
-    ours = isinstance(model_of_noise, DeviceNoiseModel)
     return DeviceReport(
-        device=model_of_noise.label() if ours else type(model_of_noise).__name__,
+        device=label_of(rpu_config.noise_model),
         weights=nominal.numel(),
         chips=chips,
         seed=seed,
@@ -125,8 +123,8 @@ def _adc_fit(model: nn.Module, x: Tensor) -> tuple[float | None, float | None]:
         relative.append(outputs.abs() / tile.rpu_config.forward.out_bound)
 
     if lacks_adc_range(model):
-        calibrate_adc(model, x)
-    with before_adcs(model, see):
+        calibrate_adc(model, x, device=x.device)
+    with before_adcs(model, see, x.device):
         model(x)
     if not relative:
         return None, None

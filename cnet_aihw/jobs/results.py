@@ -12,6 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from cnet_aihw.errors import CnetError
+from cnet_aihw.jobs.crossbar import check_adc_range, on_crossbars, training_config
 from cnet_aihw.jobs.recipes import Recipe
 from cnet_aihw.records import read_json
 
@@ -62,14 +63,16 @@ def analog_networks(run: Run) -> list[nn.Module]:
     Raises:
         CnetError: where one cannot be built, or its compensation does not fit it.
     """
-    from cnet_aihw.jobs.build import build_analog, check_compensation_fits, make
+    from cnet_aihw.jobs.build import build_analog, check_compensation_fits
 
-    rpu_configs = [make(recipe.config.rram.rpu_config) for recipe in run.recipes]
+    rpu_configs = [training_config(recipe) for recipe in run.recipes]
     models = [
         build_analog(recipe.config, rpu_config, run.data)
         for recipe, rpu_config in zip(run.recipes, rpu_configs, strict=True)
     ]
     for recipe, model in zip(run.recipes, models, strict=True):
+        check_adc_range(model)
+        on_crossbars(recipe, model)  # what cannot be measured there says so now
         if recipe.compensation.enabled:
             check_compensation_fits(recipe, model, run.data)
     return models
@@ -154,22 +157,35 @@ def search_left(run: Run, recipe: Recipe) -> dict[str, Any] | None:
     return result
 
 
+def compensation_folder(run: Run, recipe: Recipe) -> Path:
+    """Where a training's compensation is: in this run, or in its source if only there.
+
+    What a search is asked for is never taken from the source, which may have had another one.
+    """
+    here = run.folder_of(recipe)
+    return here if recipe.searches or (here / COMPENSATED).exists() else run.source_of(recipe)
+
+
 def compensation_left(run: Run, recipe: Recipe) -> dict[str, Any] | None:
     """What the step ``compensate`` says of a training; None where it was not asked for.
 
     Where its ``placement`` is empty there is no compensation, and ``reason`` says why.
     """
-    path = run.folder_of(recipe) / COMPENSATED
+    path = compensation_folder(run, recipe) / COMPENSATED
     return read_json(path) if recipe.compensation.enabled and path.exists() else None
 
 
 def origin(run: Run, recipe: Recipe) -> dict[str, Any]:
     """What the results of one training come from."""
+    from cnet_aihw.jobs.build import make
+    from cnet_aihw.rram import label_of
+
     choices = HydraConfig.get().runtime.choices
     config: Any = OmegaConf.to_container(recipe.config, resolve=True)
     return {
         "training": recipe.name,
         **{group: choices[group] for group in ("data", "model", "rram")},
+        "device": label_of(make(recipe.config.rram.rpu_config).noise_model),
         "data_fingerprint": run.data.fingerprint,
         "command": run.command,
         "versions": {

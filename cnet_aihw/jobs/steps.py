@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from cnet_aihw.jobs.crossbar import crossbar_record, on_crossbars, prepare
 from cnet_aihw.jobs.recipes import Recipe
 from cnet_aihw.jobs.results import (
     COMPENSATION,
     MEASURED,
     MEASURED_COMPENSATED,
     analog_networks,
+    compensation_folder,
     compensation_left,
     left_by_earlier_step,
     origin,
@@ -69,14 +71,15 @@ def evaluate(run: Run) -> None:
     """
     from cnet_aihw.compensation import load_compensation
 
-    for recipe, model in trained_networks(run):
-        folder = run.folder_of(recipe)
+    for recipe, trained in trained_networks(run):
+        folder, model = run.folder_of(recipe), on_crossbars(recipe, trained)
         measured = _measured(run, recipe, model, "chips.jsonl")
         write_json_atomic(folder / MEASURED, {**origin(run, recipe), **measured})
         described = compensation_left(run, recipe)
         if described is None or not described["placement"]:
             continue
-        path = left_by_earlier_step(folder / COMPENSATION, "compensate", "compensation")
+        path = compensation_folder(run, recipe) / COMPENSATION
+        left_by_earlier_step(path, "compensate", "compensation")
         load_compensation(model, path)
         calibration = _calibration(run, described)
         measured = _measured(run, recipe, model, "chips-compensated.jsonl", calibration)
@@ -106,7 +109,8 @@ def table(run: Run) -> None:
     rows = rows_of(results)
     about = {name: results[0][name] for name in ("data", "model", "rram")}
     title = "  ".join(f"{name}: {value}" for name, value in about.items())
-    text = render(title, rows) + f"\n{notes}{run.command}\n"
+    about["device"] = results[0].get("device", about["rram"])  # earlier versions wrote none
+    text = render(title, rows) + f"\n{notes}device: {about['device']}\n{run.command}\n"
     write_json_atomic(run.folder / "table.json", {"command": run.command, **about, "rows": rows})
     (run.folder / "table.txt").write_text(text, encoding="utf-8")
     print(f"\n{text}", flush=True)
@@ -138,6 +142,7 @@ def _measured(
     from cnet_aihw.compensation import compensation_disabled
     from cnet_aihw.evaluation import error_growth, evaluate_chips
 
+    prepare(run, recipe, model)
     settings = recipe.evaluation
     measured = evaluate_chips(
         model,
@@ -165,6 +170,7 @@ def _measured(
         device=recipe.config.device,
     )
     return {
+        "crossbar": crossbar_record(run, recipe, model),
         "statistics": [statistics.as_record() for statistics in by_time],
         "error_growth": [error.as_record() for error in growth],
     }

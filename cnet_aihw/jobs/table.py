@@ -8,6 +8,7 @@ from typing import Any
 
 COLUMNS = (
     *("training", "compensation", "search", "overhead_weights", "overhead_macs", "t_inference"),
+    *("levels", "adc_bits", "adc_cost"),
     *("clean", "mean", "std", "q05", "min", "yield", "recovery", "chips", "seed"),
 )
 """Columns in order; one that has no value in any row is left out where the table is shown."""
@@ -20,6 +21,8 @@ _HEADINGS = {
     "overhead_weights": "weights added",
     "overhead_macs": "MACs added",
     "t_inference": "seconds since programming",
+    "adc_bits": "ADC bits",
+    "adc_cost": "ADC steps",
     "seed": "chips' seed",
 }
 
@@ -48,6 +51,9 @@ def rows_of(results: Sequence[Mapping[str, Any]], plain: str = "plain") -> list[
         for statistics in result["statistics"]:
             row = {name: statistics.get(name) for name in COLUMNS}
             row["training"] = result["training"]
+            crossbar = result.get("crossbar", {})  # earlier versions wrote none
+            for name in ("levels", "adc_bits", "adc_cost"):
+                row[name] = crossbar.get(name)
             if "compensation" in result:
                 row["compensation"] = result["compensation"]["label"]
                 row["search"] = result["compensation"].get("search")

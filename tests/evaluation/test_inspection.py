@@ -136,7 +136,7 @@ def test_times_come_in_rows_and_drift_shows() -> None:
     assert [row.t_inference for row in report.rows] == [1.0, 3600.0, 3e7]
     gains = [row.gain for row in report.rows]
     assert gains[0] > gains[1] > gains[2]
-    assert report.device == "PCMLikeNoiseModel"
+    assert report.device == "PCMLike"
 
 
 def test_it_is_repeatable_and_leaves_torchs_random_state_alone() -> None:

@@ -1,0 +1,99 @@
+"""Networks trained without what is at the edges of crossbars, and put on those to be measured."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import OmegaConf
+
+from cnet_aihw.errors import CnetError
+from cnet_aihw.jobs.recipes import Recipe
+
+if TYPE_CHECKING:
+    from aihwkit.simulator.configs import InferenceRPUConfig
+    from torch import nn
+
+    from cnet_aihw.jobs.pipeline import Run
+
+log = logging.getLogger(__name__)
+
+_CALIBRATION_SAMPLES = 1000
+
+
+def training_config(recipe: Recipe) -> InferenceRPUConfig:
+    """What a network is trained, scanned and compensated on.
+
+    With ``rram.in_training`` false it is the same device with perfect periphery, one crossbar a
+    layer: so networks trained once can be measured on many crossbars.
+    """
+    from cnet_aihw.jobs.build import make
+    from cnet_aihw.rram import RRAMRPUConfig
+
+    config: InferenceRPUConfig = make(recipe.config.rram.rpu_config)
+    if _in_training(recipe):
+        return config
+    return RRAMRPUConfig(
+        noise_model=config.noise_model, drift_compensation=config.drift_compensation
+    )
+
+
+def check_adc_range(model: nn.Module) -> None:
+    """Refuse an ADC without a range where training needs one.
+
+    Raises:
+        CnetError: if there is such an ADC.
+    """
+    from cnet_aihw.evaluation.adc import lacks_adc_range
+
+    if lacks_adc_range(model):
+        raise CnetError(
+            "rram.adc_range is null, so that it is calibrated on the trained network, but "
+            "rram.in_training is true; set rram.in_training=false, or give a number."
+        )
+
+
+def on_crossbars(recipe: Recipe, model: nn.Module) -> nn.Module:
+    """The network as it is measured, from the network as it was trained."""
+    from cnet_aihw.jobs.build import make
+    from cnet_aihw.rram import convert_to_analog, convert_to_digital
+
+    if _in_training(recipe):
+        return model
+    config = make(recipe.config.rram.rpu_config)
+    digital = convert_to_digital(model)
+    return convert_to_analog(digital, config, exclude=list(recipe.config.rram.exclude))
+
+
+def prepare(run: Run, recipe: Recipe, model: nn.Module) -> None:
+    """Calibrate the ADCs of a network that is to be measured, where ``rram.adc_range`` is null."""
+    from cnet_aihw.evaluation import adc_use, calibrate_adc
+
+    given = OmegaConf.select(recipe.config, "rram.adc_range", default=0.0)
+    if given is not None or not adc_use(model, run.data.val.x[:1]):
+        return
+    ranges = calibrate_adc(
+        model,
+        run.data.train.x[:_CALIBRATION_SAMPLES],
+        recipe.evaluation.batch_size,
+        recipe.config.device,
+    )
+    told = ", ".join(f"{name} {reach:g}" for name, reach in ranges.items())
+    log.info("ADC ranges of %s: %s", recipe.name, told)
+
+
+def crossbar_record(run: Run, recipe: Recipe, model: nn.Module) -> dict[str, Any]:
+    """Conductance levels, ADC bits and what conversions cost, for a table; None without."""
+    from cnet_aihw.evaluation import adc_use
+
+    uses = adc_use(model, run.data.val.x[:1])
+    return {
+        "levels": OmegaConf.select(recipe.config, "rram.levels", default=None) or None,
+        "adc_bits": uses[0].bits if uses else None,
+        "adc_conversions": sum(use.conversions for use in uses) if uses else None,
+        "adc_cost": sum(use.steps for use in uses) if uses else None,
+    }
+
+
+def _in_training(recipe: Recipe) -> bool:
+    return bool(OmegaConf.select(recipe.config, "rram.in_training", default=True))
