@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from cnet_aihw.search.problem import KINDS, CandidateLayer, PlacementProblem
+from cnet_aihw.search.problem import KINDS, CandidateLayer, PlacementProblem, Plan
 from cnet_aihw.search.services import find_service
 
 Observation = dict[str, NDArray[np.float32]]
@@ -37,15 +37,16 @@ class PlacementEnv(gymnasium.Env[Observation, np.int64]):
 
     Args:
         config: ``problem``, a :class:`PlacementProblem`; ``service``, the name of an evaluation
-            service; ``history``, whether all choices so far are observed, which a recurrent policy
-            does not need (default True).
+            service, or None (default) for walks that are valued elsewhere and give 0 here;
+            ``history``, whether all choices so far are observed, which a recurrent policy does not
+            need (default True).
     """
 
     metadata = {"render_modes": []}  # noqa: RUF012, as gymnasium has it
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.problem: PlacementProblem = config["problem"]
-        self._service: str = config["service"]
+        self._service: str | None = config.get("service")
         self._history: bool = config.get("history", True)
         self._plan: list[int] = []
         choices = len(self.problem.choices)
@@ -73,7 +74,7 @@ class PlacementEnv(gymnasium.Env[Observation, np.int64]):
             return self._observe(), 0.0, False, False, {}
         plan = tuple(self._plan)
         fits = self.problem.fits(plan)
-        value = find_service(self._service)(plan) if fits else self.problem.reward(plan, None)
+        value = self._evaluate(plan) if fits else self.problem.reward(plan, None)
         reward = 0.0 if value is None else value
         info = {
             "plan": plan,
@@ -82,6 +83,9 @@ class PlacementEnv(gymnasium.Env[Observation, np.int64]):
             "evaluated": fits and value is not None,
         }
         return self._observe(), reward, True, False, info
+
+    def _evaluate(self, plan: Plan) -> float | None:
+        return None if self._service is None else find_service(self._service)(plan)
 
     def _observe(self) -> Observation:
         problem, plan = self.problem, self._plan
