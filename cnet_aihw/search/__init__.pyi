@@ -1,3 +1,7 @@
+from .book import BudgetSpent as BudgetSpent
+from .book import Evaluations as Evaluations
+from .book import Observer as Observer
+from .book import TraceRow as TraceRow
 from .env import PlacementEnv as PlacementEnv
 from .evaluators import FitEvaluator as FitEvaluator
 from .evaluators import PlacementEvaluator as PlacementEvaluator
@@ -9,6 +13,9 @@ from .problem import Evaluation as Evaluation
 from .problem import PlacementProblem as PlacementProblem
 from .problem import Plan as Plan
 from .problem import placement_problem as placement_problem
+from .result import SearchResult as SearchResult
+from .run import run_search as run_search
+from .searchers import Searcher as Searcher
 from .services import evaluation_service as evaluation_service
 from .settings import ObjectiveSettings as ObjectiveSettings
 from .settings import RaySettings as RaySettings

@@ -123,7 +123,9 @@ class Evaluations:
         """The one with the highest reward so far, the first of several."""
         self.replayed = 0
         """How many of the rows were taken from the trace of an earlier start."""
-        self._measure, self._observers = measure, list(observers)
+        self.observers = list(observers)
+        """Who is told of each evaluation from now on; closed with the search."""
+        self._measure = measure
         self._trace = None if trace is None else Path(trace)
         self._earlier = _read_trace(self._trace)
         self._rewards: dict[Plan, float] = {}
@@ -140,7 +142,7 @@ class Evaluations:
         """Evaluations that are still to be had: 0 as well where every plan is evaluated."""
         return self._reachable - self.spent
 
-    def __contains__(self, plan: Plan) -> bool:
+    def __contains__(self, plan: object) -> bool:
         """Whether a plan is evaluated already."""
         return plan in self._rewards
 
@@ -206,13 +208,9 @@ class Evaluations:
             )
         self._replay([row.plan for row in self._earlier[self.spent : rows]])
 
-    def observe(self, observer: Observer) -> None:
-        """Tell a further observer of the evaluations from here on."""
-        self._observers.append(observer)
-
     def scalars(self, values: Mapping[str, float]) -> None:
         """Show the observers further figures, such as the entropy of a policy."""
-        for observer in self._observers:
+        for observer in self.observers:
             observer.scalars(self.spent, dict(values))
 
     def finish(self) -> None:
@@ -221,7 +219,7 @@ class Evaluations:
 
     def close(self) -> None:
         """Close the observers."""
-        for observer in self._observers:
+        for observer in self.observers:
             observer.close()
 
     def _checked(self, plan: Sequence[int]) -> Plan:
@@ -242,7 +240,7 @@ class Evaluations:
     def _replay(self, plans: Sequence[Plan]) -> int:
         """Take over what stands in the trace of the plans, in their order; how many that are."""
         for known, plan in enumerate(plans):
-            if self.spent == len(self._earlier):
+            if self.spent >= len(self._earlier):
                 return known
             row = self._earlier[self.spent]
             if row.plan != plan:
@@ -281,7 +279,7 @@ class Evaluations:
         self._rewards[row.plan] = row.reward
         if self.best is None or row.reward > self.best.reward:
             self.best = row
-        for observer in self._observers:
+        for observer in self.observers:
             observer.evaluated(row, self)
         if self._trace is not None and row.evaluation > self.replayed:
             append_record(self._trace, row.as_record())

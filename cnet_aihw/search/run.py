@@ -17,7 +17,7 @@ from cnet_aihw.compensation import Placement
 from cnet_aihw.errors import CnetError
 from cnet_aihw.records import read_json, write_json_atomic
 from cnet_aihw.rram import derive_seed
-from cnet_aihw.search.book import BudgetSpent, Evaluations, Measure
+from cnet_aihw.search.book import BudgetSpent, Evaluations, Measure, Observer
 from cnet_aihw.search.evaluators.protocol import PlacementEvaluator
 from cnet_aihw.search.problem import Evaluation, PlacementProblem
 from cnet_aihw.search.result import SearchResult
@@ -85,13 +85,15 @@ def run_search(
             return result
         evaluations_store = EvaluationStore(store or folder / "evaluations", evaluator.key())
         with ExitStack() as stack:
-            measure = stack.enter_context(
-                _measuring(evaluator, evaluations_store, ray, name or folder.name)
-            )
-            observers = [TensorBoardCurves(folder / "tensorboard", problem)]
-            evaluations = Evaluations(problem, measure, budget, folder / TRACE, observers)
+            name = name or folder.name
+            measure = stack.enter_context(_measuring(evaluator, evaluations_store, ray, name))
+            evaluations = Evaluations(problem, measure, budget, folder / TRACE)
             stack.enter_context(closing(evaluations))
-            evaluations.observe(ProgressLine(evaluations, progress))
+            evaluations.observers += _observers(evaluations, folder, progress)
+            if ray.workers:
+                from cnet_aihw.search.rllib.monitor import SearchMonitor  # needs Ray
+
+                evaluations.observers.append(SearchMonitor(name, searcher.name))
             _search(searcher, evaluations, seed, folder)
         if evaluations.best is None:
             raise CnetError(f"the searcher {searcher.name} ended without any evaluation.")
@@ -138,6 +140,11 @@ def _search(searcher: Searcher, evaluations: Evaluations, seed: int, folder: Pat
             f"evaluations, which are kept; with the same folder, {folder}, it goes on."
         ) from interrupt
     evaluations.finish()
+
+
+def _observers(evaluations: Evaluations, folder: Path, progress: bool) -> list[Observer]:
+    curves = TensorBoardCurves(folder / "tensorboard", evaluations.problem)
+    return [curves, ProgressLine(evaluations, progress)]
 
 
 @contextmanager

@@ -1,0 +1,58 @@
+"""Coordinate search: one layer after the other gets its best choice, again and again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from cnet_aihw.search.book import Evaluations
+from cnet_aihw.search.problem import PlacementProblem, Plan
+from cnet_aihw.search.searchers.moves import neighbours, no_compensation, perturbed, rewards_of
+
+
+@dataclass
+class CoordinateSearcher:
+    """Coordinate ascent from no compensation, the most sensitive layers first.
+
+    Where no layer alone betters the plan, it starts again from the best one with about a third of
+    the layers drawn anew.
+    """
+
+    name: ClassVar[str] = "coordinate"
+
+    def search(
+        self,
+        problem: PlacementProblem,
+        evaluations: Evaluations,
+        rng: np.random.Generator,
+        folder: Path | None,
+    ) -> None:
+        """Ascend, and start again near the best plan, until the budget is spent."""
+        sensitivities = [layer.sensitivity for layer in problem.layers]
+        order = sorted(range(len(problem.layers)), key=lambda layer: -sensitivities[layer])
+        start = no_compensation(problem)
+        while evaluations.left:
+            _ascend(problem, evaluations, start, order)
+            if evaluations.left:
+                assert evaluations.best is not None
+                start = perturbed(problem, evaluations.best.plan, evaluations, rng)
+                order = rng.permutation(order).tolist()
+
+
+def _ascend(
+    problem: PlacementProblem, evaluations: Evaluations, plan: Plan, order: list[int]
+) -> None:
+    """Give the layers in turn their best choices until none of them changes."""
+    reward, unchanged = evaluations(plan), 0
+    while unchanged < len(order):
+        layer = order[0]
+        order = [*order[1:], layer]
+        unchanged += 1
+        candidates = neighbours(problem, plan, [layer])
+        rewards = rewards_of(evaluations, candidates)
+        if rewards and max(rewards) > reward:
+            reward, unchanged = max(rewards), 1
+            plan = candidates[rewards.index(reward)]
