@@ -1,4 +1,4 @@
-"""What the README and the page on compensation show works as written."""
+"""What the README and the pages on compensation and devices show works as written."""
 
 import re
 import shlex
@@ -18,6 +18,7 @@ Only = Callable[[Callable[[Any], Any]], str]
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMPENSATION = (ROOT / "docs" / "compensation.md").read_text(encoding="utf-8")
+DEVICES = (ROOT / "docs" / "devices.md").read_text(encoding="utf-8")
 
 
 def blocks(text: str) -> list[tuple[str, str]]:
@@ -29,7 +30,7 @@ BLOCKS = blocks(README)
 COMMANDS = sorted(
     {
         line.split("#")[0].strip()
-        for kind, text in BLOCKS + blocks(COMPENSATION)
+        for kind, text in BLOCKS + blocks(COMPENSATION) + blocks(DEVICES)
         if kind == "sh"
         for line in text.splitlines()
         if line.startswith("cnet-aihw")
@@ -69,6 +70,22 @@ def test_the_verbs_of_compensation_run(tmp_path: Path, monkeypatch: pytest.Monke
     shown: list[Any] = []
     exec(code, {"model": model, "data": data, "x": data.val.x[:1], "print": shown.append})
     assert shown[0].weights == {"conv1": 7 * 3 + 3 + (6 + 3) * 6 + 6}
+
+
+def test_the_composition_of_devices_has_the_label_shown() -> None:
+    (code,) = (text for kind, text in blocks(DEVICES) if kind == "python")
+    shown: list[Any] = []
+    exec(code, {"network": LeNet5((1, 28, 28), 10), "print": shown.append})
+    assert shown == [code.rpartition("# ")[2].strip()]
+
+
+def test_every_device_stands_in_the_table() -> None:
+    rows = dict(re.findall(r"^\| `(\w+)` \| `(\w+)` \|", DEVICES, flags=re.MULTILINE))
+    files = {path.stem: path.read_text() for path in (ROOT / "conf" / "rram").glob("*.yaml")}
+    used = {m for text in files.values() for m in re.findall(r"cnet_aihw\.rram\.(\w+Model)", text)}
+    assert set(rows.values()) == used
+    for name, model in rows.items():
+        assert f"cnet_aihw.rram.{model}\n" in files[name]
 
 
 def test_the_make_targets_are_there() -> None:

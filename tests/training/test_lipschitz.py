@@ -1,6 +1,7 @@
 """The Lipschitz penalty: value, gradient, lambda, what it does to a layer, BatchNorm folded in."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -9,8 +10,13 @@ from torch import Tensor, nn
 
 from cnet_aihw.errors import CnetError
 from cnet_aihw.rram import (
+    CompositeNoiseModel,
+    GaussianProportionalNoiseModel,
+    LevelsNoiseModel,
     LogNormalNoiseModel,
+    ReadNoiseModel,
     RRAMRPUConfig,
+    StuckAtNoiseModel,
     analog_layers,
     convert_to_analog,
     nominal_weight,
@@ -192,6 +198,57 @@ def test_lambda_from_samples_agrees_with_the_closed_form() -> None:
     assert torch.equal(torch.get_rng_state(), state)
     assert lipschitz_lambda(Unknown(0.3), weights=weights) == sampled
     assert lipschitz_lambda(Unknown(0.3), weights=weights, seed=1) != sampled
+
+
+def lenet_like_weights() -> dict[str, Tensor]:
+    torch.manual_seed(0)
+    return {f"{i}/0": nn.Linear(250, rows).weight.detach() for i, rows in enumerate((16, 84, 120))}
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        LogNormalNoiseModel(0.1),
+        LogNormalNoiseModel(0.3),
+        LogNormalNoiseModel(0.5),
+        GaussianProportionalNoiseModel(0.2),
+    ],
+    ids=str,
+)
+def test_lambda_of_a_composition_is_sampled_and_agrees_with_the_closed_form(model: Any) -> None:
+    composed = CompositeNoiseModel([model])
+    sampled = lipschitz_lambda(composed, weights=lenet_like_weights())
+    assert sampled == pytest.approx(lipschitz_lambda(model), rel=0.01)
+
+
+def test_lambda_takes_all_that_a_chip_has() -> None:
+    """Levels, faults and read noise each take some of the margin; what is off takes none."""
+    weights = lenet_like_weights()
+    stages = [LogNormalNoiseModel(0.3), ReadNoiseModel(0.02), LevelsNoiseModel(4)]
+    lambdas = [
+        lipschitz_lambda(CompositeNoiseModel(stages[: n + 1]), weights=weights) for n in range(3)
+    ]
+    assert lambdas == sorted(lambdas, reverse=True) and len(set(lambdas)) == 3
+    off = CompositeNoiseModel([*stages, StuckAtNoiseModel(0.0, 0.0)])
+    assert lipschitz_lambda(off, weights=weights) == lambdas[-1]
+    faulty = CompositeNoiseModel([*stages, StuckAtNoiseModel()])
+    assert lipschitz_lambda(faulty, weights=weights) < 0.9 * lambdas[-1]
+
+
+def test_lambda_of_read_noise_has_a_closed_form() -> None:
+    """Weights of one size, a pair from 0 to g_max: a reading is off by sqrt(2) sigma of them."""
+    weights = {"a": torch.full((300, 300), 0.5) * torch.randn(300, 300).sign()}
+    expected = 1 / (1 + 3 * 2**0.5 * 0.05)
+    assert lipschitz_lambda(ReadNoiseModel(0.05), weights=weights) == pytest.approx(
+        expected, rel=0.01
+    )
+
+
+def test_lambda_of_variation_from_die_to_die_is_sampled_over_dies() -> None:
+    model = LogNormalNoiseModel(0.2, sigma_die=0.1, per_conductance=True, g_max=25.0, g_min=1.0)
+    sampled = lipschitz_lambda(model, weights=lenet_like_weights(), samples=30)
+    without = LogNormalNoiseModel(0.2, per_conductance=True, g_max=25.0, g_min=1.0)
+    assert sampled < lipschitz_lambda(without, weights=lenet_like_weights(), samples=30)
 
 
 def test_lambda_of_additive_noise() -> None:

@@ -17,7 +17,12 @@ from torch import Tensor, nn
 
 from cnet_aihw.errors import CnetError
 from cnet_aihw.records import read_records
-from cnet_aihw.rram import snapshot
+from cnet_aihw.rram import (
+    CompositeNoiseModel,
+    LogNormalNoiseModel,
+    ReadNoiseModel,
+    snapshot,
+)
 from cnet_aihw.training import (
     LipschitzSettings,
     TrainingSettings,
@@ -99,6 +104,11 @@ def additive_network() -> nn.Module:
     return analog_network(noise_model=ReRamWan2022NoiseModel(g_max=40.0))
 
 
+def read_network() -> nn.Module:
+    models = [LogNormalNoiseModel(0.3), ReadNoiseModel(0.05)]
+    return analog_network(noise_model=CompositeNoiseModel(models))
+
+
 @pytest.mark.parametrize(
     ("make", "changes"),
     [
@@ -107,6 +117,7 @@ def additive_network() -> nn.Module:
         (analog_network, {"optimizer": "adam", "lr": 1e-3, "schedule": "onecycle"}),
         (analog_network, {"variation": VariationSettings(enabled=True, steps_per_chip=4)}),
         (additive_network, {"variation": VariationSettings(enabled=True, steps_per_chip=4)}),
+        (read_network, {"variation": VariationSettings(enabled=True, steps_per_chip=4)}),
         (analog_network, {"select": "last", "patience": 1, "lr": 1e-9}),
         (analog_network, {"lipschitz": LipschitzSettings(enabled=True, fold_batchnorm=True)}),
     ],
