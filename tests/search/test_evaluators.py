@@ -1,0 +1,630 @@
+"""Evaluators: what they measure, that it is always the same, and what their keys depend on."""
+
+import copy
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import cloudpickle
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cnet_aihw.compensation import (
+    CompensationVariant,
+    FitSettings,
+    Placement,
+    compensate,
+    fit_compensation,
+    network_cost,
+)
+from cnet_aihw.errors import CnetError
+from cnet_aihw.evaluation import AffineCorrection, evaluate_chips
+from cnet_aihw.rram import (
+    LogNormalNoiseModel,
+    RRAMRPUConfig,
+    analog_layers,
+    convert_to_analog,
+    derive_seed,
+    effective_weights,
+    load_snapshot,
+    nominal_weight,
+    periphery,
+    program,
+    programmed,
+    set_noise_model,
+    snapshot,
+)
+from cnet_aihw.search import (
+    FitEvaluator,
+    ObjectiveSettings,
+    PlacementProblem,
+    SharedCompensation,
+    SharedEvaluator,
+    SpaceSettings,
+    placement_problem,
+)
+from cnet_aihw.search.evaluators.subplacements import draw_plan
+from cnet_aihw.training import TrainingSettings, VariationSettings, train
+
+RESIDUAL = CompensationVariant(form="residual", activation="relu")
+FULL = CompensationVariant(activation="tanh")
+VARIANTS = {"residual": RESIDUAL, "full": FULL}
+FIT = FitSettings(batch_size=20, lr=2e-2)
+PLACEMENTS = [
+    Placement({"0": 0.5}),
+    Placement({"0": 1.0, "4": 0.34}),
+    Placement({"0": "digital", "2": 0.5}),
+    Placement({"4": "digital"}),
+    Placement({}),
+]
+
+
+def samples(count: int, seed: int) -> SimpleNamespace:
+    """Four classes of noisy 8x8 patterns."""
+    generator = torch.Generator().manual_seed(seed)
+    patterns = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(99))
+    y = torch.randint(4, (count,), generator=generator)
+    noise = torch.randn(count, 1, 8, 8, generator=generator)
+    return SimpleNamespace(x=patterns[y] + 1.5 * noise, y=y)
+
+
+def dataset(**changes: Any) -> SimpleNamespace:
+    parts = {"train": samples(400, 1), "val": samples(240, 2), "augment": None, "fingerprint": "p"}
+    return SimpleNamespace(**(parts | changes))
+
+
+DATA = dataset()
+
+
+def network(**config: Any) -> nn.Module:
+    """Two convolutions and a linear layer; the second convolution halves the size."""
+    torch.manual_seed(0)
+    digital = nn.Sequential(
+        nn.Conv2d(1, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 6, 3, stride=2), nn.Flatten(),
+        nn.Linear(54, 4),
+    )  # fmt: skip
+    return convert_to_analog(digital, RRAMRPUConfig(noise_model=LogNormalNoiseModel(0.6), **config))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    model = network()
+    settings = TrainingSettings(
+        epochs=4, batch_size=50, optimizer="adam", lr=5e-3, select="last", validation_chips=0
+    )
+    train(model, DATA, settings, tmp_path_factory.mktemp("base"), device="cpu", progress=False)
+    return model
+
+
+def problem_of(
+    model: nn.Module,
+    variant: CompensationVariant = RESIDUAL,
+    limit: float = 1.0,
+    ratios: tuple[float, ...] = (0.0, 0.34, 0.5, 1.0),
+    layers: tuple[str, ...] = ("0", "2", "4"),
+    **objective: Any,
+) -> PlacementProblem:
+    space = SpaceSettings(list(ratios), digital=True)
+    cost = network_cost(model, DATA.val.x[:1])
+    return placement_problem(cost, layers, variant, limit, space, ObjectiveSettings(**objective))
+
+
+COMMON = {"chips": 3, "samples": 120, "device": "cpu"}
+
+
+def fit_evaluator(model: nn.Module, data: Any = DATA, **changes: Any) -> FitEvaluator:
+    arguments = {"variant": RESIDUAL, "fit": FIT, "steps": 6, **COMMON}
+    return FitEvaluator(model, data, **(arguments | changes))
+
+
+def shared_evaluator(
+    model: nn.Module, data: Any = DATA, problem: PlacementProblem | None = None, **changes: Any
+) -> SharedEvaluator:
+    arguments = {"variant": RESIDUAL, "fit": FIT, "steps": 12, **COMMON} | changes
+    problem = problem or problem_of(model, arguments["variant"])
+    return SharedEvaluator(model, data, problem, **arguments)
+
+
+EVALUATORS: dict[str, Callable[..., Any]] = {"fit": fit_evaluator, "shared": shared_evaluator}
+
+
+@pytest.fixture(params=EVALUATORS)
+def make(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    return EVALUATORS[request.param]
+
+
+def on_chips(model: nn.Module, **changes: Any) -> tuple[float, ...]:
+    data = (DATA.val.x[:120], DATA.val.y[:120])
+    return evaluate_chips(model, data, chips=3, device="cpu", **changes).accuracies
+
+
+# -- what is measured
+
+
+@pytest.mark.parametrize("placement", [{}, {"0": 0.0}, {"0": "digital", "4": "digital"}])
+def test_without_compensation_it_is_the_network_on_its_chips(make, trained, placement):
+    evaluator = make(trained, steps=10**6)  # no fit: it would take an hour
+    expected = on_chips(compensate(copy.deepcopy(trained), Placement(placement)))
+    assert evaluator.evaluate(Placement(placement)) == expected
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"noise_model": LogNormalNoiseModel(0.2)},
+        {"seed": 5},
+        {"calibration": AffineCorrection(DATA.train.x[:50])},
+        {"batch_size": 7},
+    ],
+)
+def test_chips_are_measured_as_by_evaluate_chips(make, trained, how):
+    assert make(trained, **how).evaluate(Placement({})) == on_chips(trained, **how)
+
+
+def test_a_fit_is_that_of_fit_compensation(trained, tmp_path):
+    """With as many steps as two passes over the training part take."""
+    placement = PLACEMENTS[1]
+    model = compensate(copy.deepcopy(trained), placement, RESIDUAL)
+    before = on_chips(model)
+    order = torch.randperm(
+        400, generator=torch.Generator().manual_seed(derive_seed(FIT.seed, "samples"))
+    )
+    data = dataset(train=SimpleNamespace(x=DATA.train.x[order], y=DATA.train.y[order]))
+    settings = replace(FIT, epochs=2, validation_chips=0)
+    fit_compensation(model, data, settings, tmp_path, device="cpu", progress=False)
+    assert fit_evaluator(trained, steps=40).evaluate(placement) == on_chips(model) != before
+
+
+@pytest.mark.parametrize(
+    ("steps", "taken", "used"), [(1, 1, 20), (20, 20, 400), (21, 22, 220), (50, 51, 340)]
+)
+def test_steps_are_taken_as_stated_or_rounded_up_to_equal_passes(trained, steps, taken, used):
+    described = fit_evaluator(trained, steps=steps).describe()["fit"]
+    assert (described["steps"], described["samples"]) == (taken, used)
+
+
+def _plain_logits(tensors: dict[str, Tensor], placed: dict[str, int], model: nn.Module) -> Any:
+    """The network on the chip that is programmed, in plain torch, with parts of the tensors."""
+    weights = effective_weights(model)
+
+    def corrected(name: str, x: Tensor, y: Tensor, form: str) -> Tensor:
+        if name not in placed:
+            return y
+        m = placed[name]
+        dims = y.dim() - 2
+        if dims:
+            x = F.adaptive_avg_pool2d(x, y.shape[2:])
+
+        def pointwise(weight: Tensor, bias: Tensor, inputs: Tensor) -> Tensor:
+            result = torch.einsum("oi,bi...->bo...", weight.flatten(1), inputs)
+            return result + bias.view(-1, *[1] * dims)
+
+        part = {n: tensors[f"{name}.{n}"] for n in _NAMES}
+        g = pointwise(
+            part["generator.weight"][:m], part["generator.bias"][:m], torch.cat([x, y], 1)
+        )
+        if form == "residual":
+            return y + pointwise(
+                part["compensator.weight"][:, :m], part["compensator.bias"], F.relu(g)
+            )
+        columns = part["compensator.weight"][:, : y.shape[1] + m]
+        return pointwise(columns, part["compensator.bias"], torch.cat([y, torch.tanh(g)], 1))
+
+    def logits(x: Tensor, form: str) -> Tensor:
+        biases = {name: layer.get_weights()[1] for name, layer in analog_layers(model).items()}
+        y = F.conv2d(x, weights["0"].view(6, 1, 3, 3), biases["0"], padding=1)
+        x = F.relu(corrected("0", x, y, form))
+        y = F.conv2d(x, weights["2"].view(6, 6, 3, 3), biases["2"], stride=2)
+        x = corrected("2", x, y, form).flatten(1)
+        return corrected("4", x, F.linear(x, weights["4"], biases["4"]), form)
+
+    return logits
+
+
+_NAMES = ("generator.weight", "generator.bias", "compensator.weight", "compensator.bias")
+
+
+@pytest.mark.parametrize("form", VARIANTS)
+@pytest.mark.parametrize(
+    ("placement", "filters"),
+    [
+        ({"0": 0.34}, {"0": 2}),
+        ({"2": 1.0}, {"2": 6}),
+        ({"0": 0.5, "2": 0.34, "4": 1.0}, {"0": 3, "2": 2, "4": 4}),
+    ],
+)
+def test_shared_sub_placements_equal_hand_sliced_modules(
+    trained, tmp_path, form, placement, filters
+):
+    """The saved tensors, sliced by hand, in plain torch on the chips' weights."""
+    evaluator = shared_evaluator(
+        trained, variant=VARIANTS[form], problem=problem_of(trained, VARIANTS[form], limit=10.0),
+        folder=tmp_path, steps=40, seed=3,
+    )  # fmt: skip
+    found = evaluator.evaluate(Placement(placement))
+    (file,) = tmp_path.glob("shared-*.safetensors")
+    tensors = load_file(file)
+    for chip, accuracy in enumerate(found):
+        with programmed(trained, derive_seed(3, chip)), torch.no_grad():
+            logits = _plain_logits(tensors, filters, trained)(DATA.val.x[:120], form)
+        assert (logits.argmax(1) == DATA.val.y[:120]).double().mean().item() == accuracy
+    assert found != evaluator.evaluate(Placement({}))
+
+
+def test_shared_compensation_raises_the_accuracy_wherever_it_is(trained):
+    """One layer or all of them, few filters or all."""
+    evaluator = shared_evaluator(trained, steps=200, chips=10)
+    without = sum(evaluator.evaluate(Placement({}))) / 10
+    for placement in ({"0": 0.34}, {"4": 1.0}, {"0": 1.0, "2": 0.5, "4": 1.0}):
+        assert sum(evaluator.evaluate(Placement(placement))) / 10 > without + 0.02
+
+
+def test_a_fit_can_start_from_the_shared_compensation(trained, tmp_path):
+    shared = SharedCompensation(
+        trained, DATA, problem_of(trained), variant=RESIDUAL, fit=FIT, steps=30, device="cpu"
+    )
+    tiny = {"steps": 1, "fit": replace(FIT, lr=1e-12)}
+    shared_alone = shared_evaluator(trained, steps=30)
+    started = fit_evaluator(trained, start=shared, **tiny)
+    assert started.evaluate(PLACEMENTS[1]) == shared_alone.evaluate(PLACEMENTS[1])
+    assert fit_evaluator(trained, **tiny).evaluate(PLACEMENTS[1]) == on_chips(trained)
+
+
+# -- always the same
+
+
+def test_values_depend_on_the_placement_alone(make, trained):
+    """Twice, in another order, by another evaluator, at other random states: the same."""
+    first = make(trained)
+    values = [first.evaluate(placement) for placement in PLACEMENTS]
+    assert [first.evaluate(placement) for placement in PLACEMENTS[::-1]] == values[::-1]
+    assert len(set(values)) > 3
+    torch.manual_seed(123)
+    assert [make(trained).evaluate(placement) for placement in PLACEMENTS[:2]] == values[:2]
+
+
+def test_values_are_the_same_in_another_process(trained, tmp_path):
+    """Sent there by cloudpickle, as Ray does, and with another number of threads set."""
+    evaluators = [fit_evaluator(trained), shared_evaluator(trained)]
+    (tmp_path / "evaluators.pkl").write_bytes(cloudpickle.dumps(evaluators))
+    script = f"""
+import cloudpickle, torch
+torch.set_num_threads(2)
+evaluators = cloudpickle.load(open({str(tmp_path / "evaluators.pkl")!r}, "rb"))
+from cnet_aihw.compensation import Placement
+placements = [Placement(p) for p in {list(map(dict, PLACEMENTS[:3]))}]
+print([[evaluator.key(), *map(evaluator.evaluate, placements)] for evaluator in evaluators])
+"""
+    printed = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    ).stdout
+    assert printed.strip() == str([[e.key(), *map(e.evaluate, PLACEMENTS[:3])] for e in evaluators])
+
+
+def test_it_leaves_no_trace(make, trained, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    before, mode, threads = snapshot(trained), trained.training, torch.get_num_threads()
+    evaluator, random = make(trained), torch.get_rng_state()
+    evaluator.evaluate(PLACEMENTS[1])
+    assert torch.equal(torch.get_rng_state(), random)
+    assert torch.get_num_threads() == threads and trained.training == mode
+    after = snapshot(trained)
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    assert not list(tmp_path.iterdir())
+
+
+def test_later_changes_of_the_model_do_not_count(make, trained):
+    model, evaluator = copy.deepcopy(trained), make(trained)
+    other = make(model)
+    with torch.no_grad():
+        for layer in analog_layers(model).values():
+            nominal_weight(layer).zero_()
+    assert other.key() == evaluator.key()
+    assert other.evaluate(PLACEMENTS[1]) == evaluator.evaluate(PLACEMENTS[1])
+
+
+def test_a_pickled_shared_evaluator_brings_no_training_data(trained):
+    big = dataset(train=samples(20_000, 1))
+    evaluator = shared_evaluator(trained, data=big, steps=10, fit=replace(FIT, batch_size=2000))
+    assert len(cloudpickle.dumps(evaluator)) < 400_000 < evaluator.shared._fit.data.train.x.nbytes
+
+
+# -- the shared compensation on disk
+
+
+def test_it_is_fitted_once_for_all_runs(trained, tmp_path, monkeypatch):
+    values = shared_evaluator(trained, folder=tmp_path).evaluate(PLACEMENTS[0])
+    left = sorted(path.name for path in tmp_path.iterdir() if path.name != ".locks")
+    key = shared_evaluator(trained).shared.key()
+    assert left == [f"shared-{key}.json", f"shared-{key}.safetensors"]
+    monkeypatch.setattr(
+        "cnet_aihw.search.evaluators.fitting.fit_compensation",
+        lambda *_, **__: pytest.fail("fitted again"),
+    )
+    other = shared_evaluator(trained, folder=tmp_path, chips=4)  # other chips, same compensation
+    assert other.evaluate(PLACEMENTS[0])[:3] == values
+    assert other.shared.seconds() > 0
+
+
+class Killed(BaseException):
+    """Stands for a kill in the middle of a step."""
+
+
+def test_a_killed_shared_fit_ends_as_if_it_had_not_been_killed(trained, tmp_path):
+    kills = 0
+
+    def killing_every(steps: int) -> Callable[[Tensor, torch.Generator], Tensor]:
+        left = steps + 1  # once for the key
+
+        def augment(x: Tensor, generator: torch.Generator) -> Tensor:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise Killed
+            return x
+
+        return augment
+
+    files = []
+    for folder, steps in ((tmp_path / "whole", 1000), (tmp_path / "killed", 5)):
+        while not list(folder.glob("*.safetensors")):
+            data = dataset(augment=killing_every(steps))
+            fit = replace(FIT, checkpoint_seconds=0.0)
+            evaluator = shared_evaluator(trained, data, folder=folder, fit=fit)
+            try:
+                evaluator.evaluate(PLACEMENTS[0])
+            except Killed:
+                kills += 1
+        (file,) = folder.glob("*.safetensors")
+        files.append(file.read_bytes())
+    assert kills == 2
+    assert files[0] == files[1]
+
+
+def _evaluate_one(evaluator: SharedEvaluator, results: Path) -> None:
+    results.write_text(str(evaluator.evaluate(PLACEMENTS[0])))
+
+
+def test_processes_share_one_fit_though_the_first_is_killed(trained, tmp_path):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # a forked process cannot use its parent's threads
+    try:
+        evaluator = shared_evaluator(
+            trained, folder=tmp_path / "shared", steps=100, fit=replace(FIT, checkpoint_seconds=0.0)
+        )
+        fork = multiprocessing.get_context("fork")
+        children = [
+            fork.Process(target=_evaluate_one, args=(evaluator, tmp_path / f"{i}")) for i in "ab"
+        ]
+        children[0].start()
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob("shared/*/checkpoint.safetensors")):
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        children[1].start()
+        os.kill(children[0].pid, signal.SIGKILL)
+        children[0].join()
+        assert children[0].exitcode == -signal.SIGKILL
+        children[1].join(60)
+        assert children[1].exitcode == 0
+        assert (tmp_path / "b").read_text() == str(evaluator.evaluate(PLACEMENTS[0]))
+    finally:
+        torch.set_num_threads(threads)
+
+
+# -- keys
+
+
+def other_weights(model: nn.Module) -> nn.Module:
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        nominal_weight(analog_layers(other)["0"]).add_(0.01)
+    return other
+
+
+def with_noise(model: nn.Module, sigma: float) -> nn.Module:
+    other = copy.deepcopy(model)
+    set_noise_model(other, LogNormalNoiseModel(sigma))
+    return other
+
+
+def with_config(model: nn.Module, **config: Any) -> nn.Module:
+    other = network(**config)
+    load_snapshot(other, snapshot(model))
+    return other
+
+
+EVERY_KEY: dict[str, Callable[[nn.Module], dict[str, Any]]] = {
+    "weights": lambda model: {"model": other_weights(model)},
+    "the network's noise model": lambda model: {"model": with_noise(model, 0.1)},
+    "variant": lambda model: {"variant": FULL},
+    "learning rate": lambda model: {"fit": replace(FIT, lr=1e-3)},
+    "seed of the fit": lambda model: {"fit": replace(FIT, seed=1)},
+    "batch size of the fit": lambda model: {"fit": replace(FIT, batch_size=10)},
+    "noise model of the fit": lambda model: {
+        "fit": replace(
+            FIT,
+            variation=VariationSettings(
+                enabled=True, steps_per_chip=1, noise_model=LogNormalNoiseModel(0.1)
+            ),
+        )
+    },
+    "steps": lambda model: {"steps": 7},
+    "training samples": lambda model: {"data": dataset(train=samples(400, 3))},
+    "validation samples": lambda model: {"data": dataset(val=samples(240, 3))},
+    "augmentation": lambda model: {"data": dataset(augment=lambda x, g: x.flip(-1))},
+    "another augmentation": lambda model: {"data": dataset(augment=lambda x, g: x.flip(-2))},
+    "chips": lambda model: {"chips": 4},
+    "seed of the chips": lambda model: {"seed": 1},
+    "number of samples": lambda model: {"samples": 119},
+    "noise model of the chips": lambda model: {"noise_model": LogNormalNoiseModel(0.1)},
+    "time": lambda model: {"t_inference": 3600.0},
+    "calibration": lambda model: {"calibration": AffineCorrection(DATA.train.x[:50])},
+    "threads": lambda model: {"threads": 2},
+}
+SHARED_KEY: dict[str, Callable[[nn.Module], dict[str, Any]]] = {
+    "limit": lambda model: {"problem": problem_of(model, limit=0.5)},
+    "ratios": lambda model: {"problem": problem_of(model, ratios=(0.0, 1.0))},
+    "layers": lambda model: {"problem": problem_of(model, layers=("0", "2"))},
+    "measure of the limit": lambda model: {"problem": problem_of(model, overhead="macs")},
+    "what is drawn": lambda model: {"within_limit": False},
+}
+NO_KEY: dict[str, Callable[[nn.Module], dict[str, Any]]] = {
+    "the same again": lambda model: {},
+    "the same weights in another network": lambda model: {"model": with_config(model)},
+    "name of the fit": lambda model: {"fit": replace(FIT, name="other")},
+    "what a fit is not asked for": lambda model: {
+        "fit": replace(FIT, epochs=9, select="clean", validation_chips=2, checkpoint_seconds=1.0)
+    },
+    "batch size, with perfect periphery": lambda model: {"batch_size": 50},
+    "samples that are not looked at": lambda model: {
+        "data": dataset(
+            val=SimpleNamespace(
+                x=torch.cat([DATA.val.x[:120], samples(50, 7).x]),
+                y=torch.cat([DATA.val.y[:120], samples(50, 7).y]),
+            )
+        )
+    },
+}
+NO_SHARED_KEY: dict[str, Callable[[nn.Module], dict[str, Any]]] = {
+    "objective": lambda model: {"problem": problem_of(model, kind="quantile")},
+    "folder": lambda model: {"folder": "elsewhere"},
+    "limit, where all is drawn": lambda model: {
+        "problem": problem_of(model, limit=0.5),
+        "within_limit": False,
+    },
+}
+
+
+def _key(make: Callable[..., Any], model: nn.Module, changes: dict[str, Any]) -> str:
+    evaluator = make(**({"model": model} | changes))
+    assert evaluator.key() == evaluator.key() and len(evaluator.key()) == 64
+    return evaluator.key()
+
+
+@pytest.mark.parametrize("what", EVERY_KEY)
+def test_the_key_changes_with_what_determines_values(make, trained, what):
+    assert _key(make, trained, EVERY_KEY[what](trained)) != _key(make, trained, {})
+
+
+def test_all_keys_differ(make, trained):
+    keys = {_key(make, trained, changes(trained)) for changes in EVERY_KEY.values()}
+    assert len(keys) == len(EVERY_KEY)
+
+
+@pytest.mark.parametrize("what", NO_KEY)
+def test_the_key_does_not_change_with_anything_else(make, trained, what):
+    assert _key(make, trained, NO_KEY[what](trained)) == _key(make, trained, {})
+
+
+@pytest.mark.parametrize("what", SHARED_KEY)
+def test_the_shared_key_changes_with_the_problem(trained, what):
+    key = _key(shared_evaluator, trained, SHARED_KEY[what](trained))
+    assert key != _key(shared_evaluator, trained, {})
+
+
+@pytest.mark.parametrize("what", NO_SHARED_KEY)
+def test_the_shared_key_does_not_change_with_what_does_not_matter(trained, what):
+    changes = NO_SHARED_KEY[what](trained)
+    other = {"within_limit": False} if "within_limit" in changes else {}
+    assert _key(shared_evaluator, trained, changes) == _key(shared_evaluator, trained, other)
+
+
+def test_the_key_of_a_fit_changes_with_its_start(trained):
+    starts = [
+        SharedCompensation(trained, DATA, problem_of(trained), variant=RESIDUAL, fit=FIT, steps=n)
+        for n in (5, 6)
+    ]
+    assert len({fit_evaluator(trained, start=start).key() for start in (None, *starts)}) == 3
+
+
+def test_the_batch_size_is_in_the_key_where_it_counts(make, trained):
+    noisy = network(forward=periphery(out_noise=0.01))
+    assert _key(make, noisy, {"batch_size": 50}) != _key(make, noisy, {})
+
+
+# -- what is drawn in a shared fit
+
+
+@pytest.mark.parametrize("limit", [0.2, 10.0])
+@pytest.mark.parametrize("within", [True, False])
+def test_drawn_plans(trained, limit, within):
+    """Within the limit where it counts; all numbers of layers, all choices; never no ratio."""
+    problem = problem_of(trained, limit=limit)
+    torch.manual_seed(0)
+    plans = [draw_plan(problem, within) for _ in range(2000)]
+    if within:
+        assert all(problem.fits(plan) for plan in plans)
+    ratios = [[c for c in plan if 0 < c < len(problem.choices) - 1] for plan in plans]
+    assert all(ratios)
+    seen = {plan for plan in plans if sum(map(bool, plan)) == 1}
+    possible = {
+        tuple(choice if i == layer else 0 for i in range(3))
+        for layer in range(3)
+        for choice in range(1, len(problem.choices) - 1)
+        if not within or problem.costs[layer][choice] <= limit
+    }
+    assert seen == possible
+    if not within or limit > 1:
+        counts = torch.tensor([sum(map(bool, plan)) for plan in plans]).bincount(minlength=4)[1:]
+        assert (counts > 2000 / 3 * 0.75).all()
+
+
+def test_draws_come_from_torchs_generator(trained):
+    problem, drawn = problem_of(trained), []
+    for _ in range(2):
+        torch.manual_seed(7)
+        drawn.append([draw_plan(problem, True) for _ in range(20)])
+    assert drawn[0] == drawn[1]
+
+
+# -- users' mistakes
+
+
+def programmed_copy(model: nn.Module) -> nn.Module:
+    other = copy.deepcopy(model)
+    program(other, 0)
+    return other
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: {"steps": 0}, "steps is 0"),
+        (lambda m: {"chips": 0}, "chips is 0"),
+        (lambda m: {"samples": 0}, "samples is 0"),
+        (lambda m: {"threads": 0}, "threads is 0"),
+        (lambda m: {"fit": FitSettings(lr=-1.0)}, "lr is -1.0"),
+        (lambda m: {"device": "tpu"}, "device is 'tpu'"),
+        (lambda m: {"model": compensate(copy.deepcopy(m), PLACEMENTS[0])}, "compensated already"),
+        (lambda m: {"model": programmed_copy(m)}, "chip programmed"),
+    ],
+)
+def test_mistakes_are_said_when_it_is_made(make, trained, change, message):
+    with pytest.raises(CnetError, match=message):
+        make(**({"model": trained} | change(trained)))
+
+
+def test_an_unknown_layer_is_said(make, trained):
+    with pytest.raises(CnetError, match="'7', which the model does not have"):
+        make(trained).evaluate(Placement({"7": 0.5}))
+
+
+@pytest.mark.parametrize("placement", [{"2": 0.5}, {"4": 1.0}])
+def test_a_placement_that_the_shared_compensation_lacks_is_said(trained, placement):
+    problem = problem_of(trained, layers=("0", "4"), ratios=(0.0, 0.5))
+    with pytest.raises(CnetError, match=r"filters where the shared compensation has"):
+        shared_evaluator(trained, problem=problem).evaluate(Placement(placement))
