@@ -54,13 +54,22 @@ def check_adc_range(model: nn.Module) -> None:
 
 
 def on_crossbars(recipe: Recipe, model: nn.Module) -> nn.Module:
-    """The network as it is measured, from the network as it was trained."""
+    """The network as it is measured, from the network as it was trained.
+
+    Raises:
+        CnetError: if it cannot lie there, or its compensation cannot stand beside it there.
+    """
     from cnet_aihw.jobs.build import make
-    from cnet_aihw.rram import convert_to_analog, convert_to_digital
+    from cnet_aihw.rram import RRAMRPUConfig, convert_to_analog, convert_to_digital
 
     if _in_training(recipe):
         return model
     config = make(recipe.config.rram.rpu_config)
+    if recipe.compensation.enabled and not isinstance(config, RRAMRPUConfig):
+        raise CnetError(
+            f"rram.rpu_config is an {type(config).__name__}, on whose layers compensation cannot "
+            "be put; choose compensation=none, or an RRAMRPUConfig."
+        )
     digital = convert_to_digital(model)
     return convert_to_analog(digital, config, exclude=list(recipe.config.rram.exclude))
 
