@@ -44,7 +44,6 @@ from .layers import RRAMLinear as RRAMLinear
 from .mapping import CrossbarMapping as CrossbarMapping
 from .mapping import ReferenceColumnConverter as ReferenceColumnConverter
 from .mapping import conductance_converter as conductance_converter
-from .noise import STAGES as STAGES
 from .noise import DeviceNoiseModel as DeviceNoiseModel
 from .noise import MultiplicativeNoiseModel as MultiplicativeNoiseModel
 from .noise import check_times as check_times

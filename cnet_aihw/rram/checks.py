@@ -126,12 +126,13 @@ def _noise_traps(config: InferenceRPUConfig) -> Iterator[Trap]:
             "reram-wan-g-max",
             f"ReRamWan2022NoiseModel has g_max = {model.g_converter.g_max} uS, but its "
             "coefficients were fitted at 40 uS and are not rescaled, so that the noise is off by "
-            "their ratio; give g_max=40.0.",
+            "their ratio; give g_max=40.0, or take cnet_aihw.rram.Wan2022NoiseModel.",
         )
     if isinstance(model, ReRamCMONoiseModel) and model.acceptance_range == min(model.coeff_dict):
         yield Trap(
             "reram-cmo-acceptance",
             f"ReRamCMONoiseModel runs at acceptance_range = {model.acceptance_range} percent, "
             "which is also what it takes for any value it does not know, such as its own default "
-            f"0.02; it knows {sorted(model.coeff_dict)}.",
+            f"0.02; it knows {sorted(model.coeff_dict)}, and cnet_aihw.rram.CMONoiseModel refuses "
+            "any other.",
         )

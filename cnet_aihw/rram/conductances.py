@@ -1,4 +1,4 @@
-"""The devices of a tile: how its weights become conductances, and what those stand for later.
+"""The devices of a tile: how its weights become conductances, what happens to them, what they give.
 
 Weights are mapped once, when a tile is programmed, and keep that scale: what happens to the devices
 later never changes what the others stand for.
@@ -6,14 +6,25 @@ later never changes what the others stand for.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from aihwkit.inference.converter.base import BaseConductanceConverter
 from torch import Tensor
 
 from cnet_aihw.errors import CnetError
+
+if TYPE_CHECKING:
+    from cnet_aihw.rram.noise import DeviceNoiseModel
+
+Stage = Literal["levels", "variation", "faults", "drift", "read noise"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
+"""The order in which models act when a chip is programmed."""
+
+# A stuck device does not drift: later, faults have the last word.
+_AGEING: tuple[Stage, ...] = ("levels", "variation", "drift", "faults", "read noise")
 
 
 @dataclass(frozen=True)
@@ -42,7 +53,8 @@ class TileDevices:
 
     Attributes:
         targets: conductances that were asked for.
-        memories: for each model and each tensor, what the model keeps of its draws.
+        memories: for each model and each tensor, what the model keeps of its draws; empty where
+            nothing drifts.
         present: conductances at the time last asked for.
         scale: what they stand for.
         converter: how they become weights.
@@ -79,6 +91,40 @@ class TileDevices:
             slopes.append(_to_weights(converter, one, params, bare) - zero)
         scale = WeightScale(*range_of(converter), weights.abs().max(), slopes)
         return cls(targets, [], targets, scale, converter, params, bare)
+
+    def program(self, chain: Sequence[DeviceNoiseModel]) -> None:
+        """Let models act on the devices, one after the other.
+
+        The draws of one model come before those of the next, so that a further model leaves what
+        earlier ones draw.
+        """
+        drifts = any(model.drifts for model in chain)
+        for model in chain:
+            programmed = model.program_devices(self.present, self.scale)
+            self.present = [g for g, _ in programmed]
+            if drifts:
+                self.memories.append([memory for _, memory in programmed])
+
+    def drift(self, chain: Sequence[DeviceNoiseModel], t_inference: float) -> None:
+        """Let the devices, programmed by the same models, become those of a time in seconds."""
+        self.present = self.targets
+        stages = list(zip(chain, self.memories, strict=True))
+        for model, memories in sorted(stages, key=lambda stage: _AGEING.index(stage[0].stage)):
+            self.present = [
+                model.drift_device(g, memory, t_inference)
+                for g, memory in zip(self.present, memories, strict=True)
+            ]
+
+    def read_stds(self, chain: Sequence[DeviceNoiseModel]) -> list[Tensor]:
+        """Return how far a reading of the weights is off; see ``DeviceNoiseModel.read_stds``."""
+        variances: dict[torch.Size, Tensor] = {}
+        for model in chain:
+            if model.stage != "read noise":
+                continue
+            for g, slope in zip(self.present, self.scale.slopes, strict=True):
+                variance = (slope * model.read_std_of_device(g, self.scale)).square()
+                variances[g.shape] = variances.get(g.shape, torch.zeros_like(g)) + variance
+        return [variance.sqrt() for variance in variances.values()]
 
     def weights(self) -> Tensor:
         """Return what the present conductances stand for, [out, in]."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar
 
-import torch
 from aihwkit.inference.converter.base import BaseConductanceConverter
 from aihwkit.inference.converter.conductance import SinglePairConductanceConverter
 from aihwkit.inference.noise.base import BaseNoiseModel
@@ -15,11 +14,7 @@ from torch import Tensor
 from torch.autograd import no_grad
 
 from cnet_aihw.errors import CnetError
-from cnet_aihw.rram.conductances import TileDevices, WeightScale, range_of
-
-Stage = Literal["levels", "variation", "faults", "drift", "read noise"]
-STAGES: tuple[Stage, ...] = get_args(Stage)
-"""The order in which models act when a chip is programmed."""
+from cnet_aihw.rram.conductances import Stage, TileDevices, WeightScale, range_of
 
 
 class DeviceNoiseModel(BaseNoiseModel):
@@ -186,10 +181,7 @@ class DeviceNoiseModel(BaseNoiseModel):
         if not chain:
             return weights.clone(), [None]
         devices = TileDevices.of(weights, self.g_converter)
-        for model in chain:
-            programmed = model.program_devices(devices.present, devices.scale)
-            devices.present = [g for g, _ in programmed]
-            devices.memories.append([memory for _, memory in programmed])
+        devices.program(chain)
         if all(model.stage in ("drift", "read noise") for model in chain):
             return weights.clone(), [devices]  # programming is exact; conductances would round
         return devices.weights(), [devices]
@@ -214,16 +206,9 @@ class DeviceNoiseModel(BaseNoiseModel):
         self.check_time(t_inference)
         (devices,) = drift_noise_parameters
         chain = self.chain()
-        if devices is None or all(model.stage == "read noise" for model in chain):
+        if not any(model.drifts for model in chain):
             return weights.clone()
-        devices.present = list(devices.targets)
-        # A stuck device does not drift: faults have the last word.
-        stages = list(zip(chain, devices.memories, strict=True))
-        for model, memories in sorted(stages, key=lambda stage: _AGEING.index(stage[0].stage)):
-            devices.present = [
-                model.drift_device(g, memory, t_inference)
-                for g, memory in zip(devices.present, memories, strict=True)
-            ]
+        devices.drift(chain, t_inference)
         return devices.weights()
 
     @no_grad()
@@ -243,16 +228,8 @@ class DeviceNoiseModel(BaseNoiseModel):
             drift_noise_parameters: what :meth:`apply_programming_noise` gave; the devices count as
                 they were at the time last asked for.
         """
-        readers = [model for model in self.chain() if model.stage == "read noise"]
         (devices,) = drift_noise_parameters
-        if devices is None or not readers:
-            return []
-        variances: dict[torch.Size, Tensor] = {}
-        for g, slope in zip(devices.present, devices.scale.slopes, strict=True):
-            for model in readers:
-                variance = (slope * model.read_std_of_device(g, devices.scale)).square()
-                variances[g.shape] = variances.get(g.shape, torch.zeros_like(g)) + variance
-        return [variance.sqrt() for variance in variances.values()]
+        return [] if devices is None else devices.read_stds(self.chain())
 
     # -- telling models apart
 
@@ -367,4 +344,3 @@ def check_number(
 
 
 _NOT_SETTINGS = ("g_converter", "range_is_given", "valid_range", "default_range")
-_AGEING: tuple[Stage, ...] = ("levels", "variation", "drift", "faults", "read noise")

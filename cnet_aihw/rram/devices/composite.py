@@ -11,8 +11,9 @@ from aihwkit.inference.converter.base import BaseConductanceConverter
 from aihwkit.inference.noise.base import BaseNoiseModel
 
 from cnet_aihw.errors import CnetError
+from cnet_aihw.rram.conductances import STAGES
 from cnet_aihw.rram.devices.aihwkit_model import AihwkitNoiseModel
-from cnet_aihw.rram.noise import STAGES, DeviceNoiseModel
+from cnet_aihw.rram.noise import DeviceNoiseModel
 
 
 class CompositeNoiseModel(DeviceNoiseModel):
