@@ -1,4 +1,4 @@
-"""What the README and the pages on compensation and devices show works as written."""
+"""What the README and the pages on compensation, devices and crossbars show works as written."""
 
 import re
 import shlex
@@ -19,6 +19,7 @@ ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMPENSATION = (ROOT / "docs" / "compensation.md").read_text(encoding="utf-8")
 DEVICES = (ROOT / "docs" / "devices.md").read_text(encoding="utf-8")
+CROSSBARS = (ROOT / "docs" / "crossbars.md").read_text(encoding="utf-8")
 
 
 def blocks(text: str) -> list[tuple[str, str]]:
@@ -30,10 +31,10 @@ BLOCKS = blocks(README)
 COMMANDS = sorted(
     {
         line.split("#")[0].strip()
-        for kind, text in BLOCKS + blocks(COMPENSATION) + blocks(DEVICES)
+        for kind, text in BLOCKS + blocks(COMPENSATION) + blocks(DEVICES) + blocks(CROSSBARS)
         if kind == "sh"
         for line in text.splitlines()
-        if line.startswith("cnet-aihw")
+        if line.startswith("cnet-aihw") and "adc_levels" not in line  # has a test of its own
     }
 )
 
@@ -49,6 +50,13 @@ def test_the_python_example_runs(tmp_path: Path) -> None:
     clean, mean = re.search(r"clean ([\d.]+), on chips ([\d.]+) \+- [\d.]+\n", done.stdout).groups()
     assert float(clean) > 0.8
     assert float(mean) > 0.6
+
+
+def test_the_crossbars_in_python_can_be_described() -> None:
+    (code,) = (text for kind, text in blocks(CROSSBARS) if kind == "python")
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert convert_to_analog(LeNet5((1, 28, 28), 10), names["config"]).conversion_report.analog
 
 
 @pytest.mark.parametrize("command", COMMANDS)
