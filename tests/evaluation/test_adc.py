@@ -34,8 +34,8 @@ class Net(nn.Module):
 def converted(mapping: CrossbarMapping | None = None, **settings: object) -> nn.Module:
     torch.manual_seed(0)
     config = RRAMRPUConfig(
-        forward=periphery(**settings),  # type: ignore[arg-type]
-        mapping=mapping,  # type: ignore[arg-type]
+        forward=periphery(**settings),
+        mapping=mapping,
         noise_model=LogNormalNoiseModel(0.3),
     )
     return convert_to_analog(Net(), config)

@@ -88,7 +88,7 @@ def test_trained_without_the_crossbar_and_measured_with_it(
     config = RRAMRPUConfig(
         noise_model=LogNormalNoiseModel(0.5),
         forward=periphery(adc_bits=4, adc_range=None),
-        mapping=CrossbarMapping(max_rows=32),  # type: ignore[arg-type]
+        mapping=CrossbarMapping(max_rows=32),
     )
     measured = convert_to_analog(convert_to_digital(model), config)
     calibrate_adc(measured, data.train.x[:1000])

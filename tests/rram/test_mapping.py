@@ -1,5 +1,6 @@
 """Crossbar knobs: off is nothing, on goes the stated way; closed forms and aihwkit are oracles."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -25,9 +26,16 @@ from cnet_aihw.rram import (
     RRAMRPUConfig,
     conductance_converter,
     convert_to_analog,
+    convert_to_digital,
+    count_weights,
+    digital_state_dict,
     effective_weights,
+    load_snapshot,
     periphery,
     program,
+    restore,
+    snapshot,
+    trainable_parameters,
 )
 
 ROWS, COLUMNS = 24, 10
@@ -194,6 +202,31 @@ def test_split_layers_compute_as_whole_ones(
     rows = 36 if name == "conv" else ROWS
     count = -(-rows // (sizes[0] or rows)) * -(-COLUMNS // (sizes[1] or COLUMNS))
     assert len(list(tiled.analog_tiles())) == count
+
+
+@pytest.mark.parametrize("scaling", ["none", "column"])
+@pytest.mark.parametrize("name", ["linear", "conv"])
+def test_split_layers_are_copied_saved_and_exported_as_whole_ones(name: str, scaling: str) -> None:
+    digital, x, tiled = digital_and_tiled(name, CrossbarMapping(8, 4, scaling))
+    expected = digital(x)
+    exported = convert_to_digital(tiled)
+    assert not list(exported.modules())[-1].__class__.__name__.startswith("RRAM")
+    for net in (copy.deepcopy(tiled), exported):
+        torch.testing.assert_close(net(x), expected, rtol=1e-4, atol=1e-5)
+    for key, value in digital_state_dict(tiled).items():
+        torch.testing.assert_close(value, digital.state_dict()[key.removeprefix("0.")])
+    other = digital_and_tiled(name, CrossbarMapping(8, 4, scaling))[2]
+    with torch.no_grad():
+        for parameter in trainable_parameters(other):
+            parameter.zero_()
+    load_snapshot(other, snapshot(tiled))
+    torch.testing.assert_close(other(x), expected, rtol=1e-4, atol=1e-5)
+    assert count_weights(tiled) == count_weights(digital)
+    nominal = effective_weights(tiled)["0"]
+    program(tiled, 1)
+    assert not torch.equal(effective_weights(tiled)["0"], nominal)
+    restore(tiled)
+    assert torch.equal(effective_weights(tiled)["0"], nominal)
 
 
 def test_a_gradient_step_of_a_split_layer_is_the_digital_one() -> None:
