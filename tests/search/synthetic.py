@@ -84,7 +84,8 @@ class Synthetic:
         self.gains = gain[:, None] * share
         self.share = share / share.max(1, keepdims=True)
         self.pairs = np.triu(rng.normal(0, self.rugged, (n, n)), 1)
-        self.problem = placement_problem(self.layers, self.limit, gain.tolist())
+        known = gain * rng.lognormal(0, 0.5, n)  # what a layer alone loses tells but roughly
+        self.problem = placement_problem(self.layers, self.limit, known.tolist())
         self.evaluated: list[Placement] = []
 
     def accuracy(self, plan: Sequence[int], noise: bool = True) -> float:

@@ -5,3 +5,4 @@ from .greedy import GreedySearcher as GreedySearcher
 from .protocol import Searcher as Searcher
 from .random import RandomSearcher as RandomSearcher
 from .surrogate import SurrogateSearcher as SurrogateSearcher
+from .tpe import TPESearcher as TPESearcher

@@ -13,12 +13,12 @@ from cnet_aihw.errors import CnetError
 from cnet_aihw.search.book import Evaluations
 from cnet_aihw.search.problem import PlacementProblem, Plan
 from cnet_aihw.search.searchers.moves import (
+    cut_to_fit,
     no_compensation,
     perturbed,
     redrawn,
     rewards_of,
     unseen,
-    with_choice,
 )
 
 _TRIES = 50  # children of the same tournament before one is drawn near the best plan
@@ -83,7 +83,8 @@ class EvolutionSearcher:
         for _ in range(_TRIES):
             child = self._parent(members, rng)
             if rng.random() < self.crossover:
-                child = _crossed(problem, child, self._parent(members, rng), rng)
+                mixed = np.where(rng.random(len(child)) < 0.5, child, self._parent(members, rng))
+                child = cut_to_fit(problem, tuple(mixed.tolist()), rng)
             mutated = rng.permutation(len(child))[: rng.integers(1, 3)]
             child = redrawn(problem, child, mutated.tolist(), rng)
             if child not in evaluations and child not in born:
@@ -96,13 +97,3 @@ class EvolutionSearcher:
         size = min(self.tournament, len(members))
         drawn = rng.choice(len(members), size, replace=False)
         return max(members[index] for index in drawn)[1]
-
-
-def _crossed(problem: PlacementProblem, plan: Plan, other: Plan, rng: np.random.Generator) -> Plan:
-    """Each layer from either plan, as far as it fits."""
-    child = tuple(int(c) for c in np.where(rng.random(len(plan)) < 0.5, plan, other))
-    for layer in rng.permutation(len(child)):
-        if problem.fits(child):
-            break
-        child = with_choice(child, int(layer), 0)
-    return child

@@ -49,6 +49,14 @@ def redrawn(
     return plan
 
 
+def cut_to_fit(problem: PlacementProblem, plan: Plan, rng: np.random.Generator) -> Plan:
+    """Return the plan with choices lowered by one, at random layers, until it fits."""
+    while not problem.fits(plan):
+        layer = int(rng.choice(np.flatnonzero(plan)))
+        plan = with_choice(plan, layer, plan[layer] - 1)
+    return plan
+
+
 def unseen(problem: PlacementProblem, known: Container[Plan], rng: np.random.Generator) -> Plan:
     """Draw a plan that fits and is not known yet; there must be one.
 
