@@ -26,7 +26,7 @@ class SharedEvaluator:
 
     The compensation is fitted once for all placements (see :class:`SharedCompensation`, ``shared``
     here), when it is first needed; after that, a placement costs its forward passes. The values
-    are lower than what a fit of the placement alone reaches; what counts is their order.
+    are not those that a fit of each placement alone reaches; what counts is their order.
 
     Args:
         model: trained analog network without compensation; copied.
