@@ -14,7 +14,7 @@ from cnet_aihw.report.figures.plot import colors_of
 from cnet_aihw.report.page import Number, Page, Section, write_page
 from cnet_aihw.report.reading import RunRecords, read_run
 from cnet_aihw.report.style import figure_style
-from cnet_aihw.report.tables import Table
+from cnet_aihw.report.tables import Table, percent_text
 
 
 def write_run_report(folder: str | Path) -> Path:
@@ -124,37 +124,39 @@ def _numbers(results: Table, run: RunRecords) -> list[Number]:
     """The best network on chips, and the plain one; before there are chips, the trainings."""
     if not results.rows:
         return [
-            Number(_percent(of.result["clean_accuracy"]), f"{of.name}: clean, validation part")
+            Number(percent_text(of.result["clean_accuracy"]), f"{of.name}: clean, validation part")
             for of in run.trainings
             if of.result is not None
         ]
     best = max(results.rows, key=lambda row: row["mean"])
     what = best["training"] + (f", {best['compensation']}" if best["compensation"] else "")
-    spread = "" if best["std"] is None else f"; standard deviation {_percent(best['std'])}"
+    spread = "" if best["std"] is None else f"; standard deviation {percent_text(best['std'])}"
     numbers = [
         Number(
-            _percent(best["mean"]),
+            percent_text(best["mean"]),
             f"mean accuracy on {best['chips']} chips",
             f"{what}, the highest of the table{spread}",
         ),
-        Number(_percent(best["q05"]), "5 % quantile over chips"),
+        Number(percent_text(best["q05"]), "5 % quantile over chips"),
     ]
     if best["yield"] is not None:
-        least = _percent(best["threshold"])
-        numbers.append(Number(_percent(best["yield"]), f"of chips reach {least}"))
+        least = percent_text(best["threshold"])
+        numbers.append(Number(percent_text(best["yield"]), f"of chips reach {least}"))
     if best["recovery"] is not None:
         numbers.append(
-            Number(_percent(best["recovery"]), "recovery", "of the plain clean accuracy")
+            Number(percent_text(best["recovery"]), "recovery", "of the plain clean accuracy")
         )
     if best["overhead_weights"] is not None:
-        macs = f"{_percent(best['overhead_macs'])} of MACs"
-        numbers.append(Number(_percent(best["overhead_weights"]), "weights added", macs))
+        macs = f"{percent_text(best['overhead_macs'])} of MACs"
+        numbers.append(Number(percent_text(best["overhead_weights"]), "weights added", macs))
     plain = next(
         (r for r in results.rows if r["training"] == "plain" and r["compensation"] is None), None
     )
     if plain is not None and plain is not best:
-        clean = f"its clean accuracy is {_percent(plain['clean'])}"
-        numbers.append(Number(_percent(plain["mean"]), "plain network on the same chips", clean))
+        clean = f"its clean accuracy is {percent_text(plain['clean'])}"
+        numbers.append(
+            Number(percent_text(plain["mean"]), "plain network on the same chips", clean)
+        )
     return numbers
 
 
@@ -204,7 +206,3 @@ def _versions(origin: Mapping[str, Any]) -> str:
 
 def _yaml(values: Mapping[str, Any]) -> str:
     return str(yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True))
-
-
-def _percent(share: float) -> str:
-    return f"{100.0 * share:.2f} %"

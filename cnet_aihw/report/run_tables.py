@@ -86,7 +86,7 @@ def results_text(results: Table) -> str:
     )
     least = sorted({row["threshold"] for row in results.rows if row.get("threshold") is not None})
     if least:
-        reached = " or ".join(f"{100.0 * threshold:g} %" for threshold in least)
+        reached = " or ".join(f"{100.0 * threshold:g}\N{NO-BREAK SPACE}%" for threshold in least)
         text += f" Yield is the share of chips with an accuracy of at least {reached}."
     return text
 

@@ -98,6 +98,10 @@ def save_figure(figure: Figure, folder: Path, name: str) -> str:
         The SVG as an element that can stand in an HTML page.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    layout = figure.get_layout_engine()
+    if layout is not None:  # once for both files: it takes as long as drawing
+        layout.execute(figure)
+        figure.set_layout_engine("none")
     figure.savefig(folder / f"{name}.png", dpi=160, metadata={"Software": None})
     text = io.StringIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))

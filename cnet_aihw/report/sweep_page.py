@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from cnet_aihw.report.page import PAGE, Number, Page, Section, write_page
 from cnet_aihw.report.reading import SWEEP, SWEEP_SEARCHES, read_run
 from cnet_aihw.report.run_tables import RESULTS, SEARCHES, results_text
 from cnet_aihw.report.style import figure_style
-from cnet_aihw.report.tables import Column, Table
+from cnet_aihw.report.tables import Column, Table, percent_text
 
 _SIGMA = "rram.sigma"
 
@@ -74,12 +74,20 @@ def _page(measured: _Sweep, searched: _Sweep, folder: Path) -> Page:
             Section(
                 "Jobs",
                 text="Each job has a page of its own.",
-                links=[
-                    (job, f"{quote(job)}/{PAGE}") for job in jobs if (folder / job / PAGE).exists()
-                ],
+                links=list(_links(measured, searched, folder)),
             ),
         ],
     )
+
+
+def _links(measured: _Sweep, searched: _Sweep, folder: Path) -> Iterator[tuple[str, str]]:
+    """Each job's page, by what was varied there."""
+    for job, rows in grouped([*measured.rows, *searched.rows], "folder").items():
+        if (folder / job / PAGE).exists():
+            trainings = ", ".join(dict.fromkeys(row["training"] for row in rows))
+            varied = dict.fromkeys([*measured.varied, *searched.varied])
+            said = [f"{name}={rows[0][name]}" for name in varied if rows[0].get(name) is not None]
+            yield ", ".join([*said, trainings]), f"{quote(job)}/{PAGE}"
 
 
 def _searches(searched: _Sweep, folder: Path) -> list[Plot]:
@@ -121,5 +129,5 @@ def _numbers(measured: _Sweep) -> list[Number]:
             words = [row["training"], row.get("compensation")]
             words += [f"{name}={row[name]}" for name in measured.varied]
             more = ", ".join(word for word in words if word)
-            numbers.append(Number(f"{100.0 * row['mean']:.2f} %", what, more))
+            numbers.append(Number(percent_text(row["mean"]), what, more))
     return numbers

@@ -14,6 +14,11 @@ from cnet_aihw.records import replace_file
 _DASH = "-"
 
 
+def percent_text(share: float) -> str:
+    """A share in percent, in one piece."""
+    return f"{100.0 * share:.2f}\N{NO-BREAK SPACE}%"
+
+
 @dataclass(frozen=True)
 class Column:
     """One column of a table."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from cnet_aihw.report.figures.plot import (
     Colors,
@@ -53,6 +54,7 @@ def histogram(chips: Table, results: Table, colors: Colors) -> Plot | None:
         field.grid(axis="x", visible=False)
     for field in fields:
         field.set_ylim(0.0, 1.1 * top)
+        field.yaxis.set_major_locator(MaxNLocator(3, integer=True))
     fields[-1].set_xlabel("accuracy of a chip, %")
     if any(row["compensation"] is not None for row in rows):
         fill = {"marker": "s", "markersize": 8, "linestyle": "none"}
