@@ -304,6 +304,29 @@ def test_output_noise_is_in_units_of_largest_weight_times_largest_input() -> Non
     assert noise.mean().abs() < 0.005
 
 
+def test_input_noise_adds_up_over_the_rows() -> None:
+    torch.manual_seed(0)
+    x = inputs().repeat(50, 1)
+    out = linear(RRAMRPUConfig(forward=periphery(inp_noise=0.1)))(x).detach()
+    noise = (out - x @ weights().T) / x.abs().amax(1, keepdim=True)
+    torch.testing.assert_close(noise.std(0), 0.1 * weights().norm(dim=1), rtol=0.05, atol=0.0)
+
+
+def test_what_g_min_does_to_weights_of_zero_in_closed_form() -> None:
+    """Both devices of the pair vary around g_min; what is left of them is the weight."""
+    sigma, g_min, g_max = 0.3, 2.0, 42.0
+    w = torch.zeros(100, 100)
+    w[0, 0] = 0.8  # the largest weight, which g_max stands for
+    noise = LogNormalNoiseModel(
+        sigma, per_conductance=True, g_converter=conductance_converter("pair", g_min, g_max)
+    )
+    torch.manual_seed(0)
+    programmed = noise.apply_programming_noise(w)[0].flatten()[1:]
+    _, of_one = LogNormalNoiseModel(sigma).factor_moments()
+    expected = 0.8 * g_min / (g_max - g_min) * of_one * 2**0.5
+    assert programmed.std().item() == pytest.approx(expected, rel=0.03)
+
+
 # -- oracles: stock aihwkit
 
 
