@@ -91,22 +91,20 @@ def test_drift_of_conductances_is_that_of_aihwkit(name: str, time: float) -> Non
     torch.testing.assert_close(mine, expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "time"), [("wan", DAY), ("cmo 2", 3600.0), ("pcm", 1.0)])
-def test_s8_a_tile_keeps_its_scale_when_it_drifts(name: str, time: float) -> None:
-    ours, stock = STOCK[name]
+def test_s8_a_tile_keeps_its_scale_when_it_drifts() -> None:
+    ours, stock = STOCK["wan"]
     nominal = weights(64, 576)
-
-    def slopes(model: Any) -> list[float]:
-        found = []
-        for seed in range(100, 108):
-            torch.manual_seed(seed)
-            programmed, devices = model.apply_programming_noise(nominal)
-            later = model.apply_drift_noise(programmed, devices, time)
-            found.append(torch.sum(later * nominal).item() / torch.sum(nominal**2).item())
-        return found
-
-    assert np.std(slopes(ours)) < 0.005
-    assert np.std(slopes(stock)) > 3 * np.std(slopes(ours))
+    largest = nominal.abs().max()
+    factors = []
+    for seed in range(100, 108):
+        with seeded_rng(seed):
+            mine = ours.apply_drift_noise(*ours.apply_programming_noise(nominal), DAY)
+        with seeded_rng(seed):
+            programmed, targets = stock.apply_programming_noise(nominal)
+            theirs = stock.apply_drift_noise(programmed, targets, DAY)
+        factors.append((programmed.abs().max() / largest).item())
+        torch.testing.assert_close(mine * factors[-1], theirs, rtol=1e-4, atol=1e-5)
+    assert max(abs(factor - 1.0) for factor in factors) > 0.02  # what aihwkit multiplies tiles by
 
 
 def test_s9_wan_at_another_g_max_has_the_error_measured_at_that_conductance() -> None:
