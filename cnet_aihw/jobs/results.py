@@ -88,14 +88,15 @@ def trained_networks(run: Run) -> Sequence[tuple[Recipe, nn.Module]]:
     from cnet_aihw.training import load_checkpoint
 
     for recipe in run.recipes:
-        _check_trained(run, recipe)
+        _check_source(run, recipe)
+        left_by_earlier_step(run.source_of(recipe) / BEST, "train", "trained weights")
     models = analog_networks(run)
     for recipe, model in zip(run.recipes, models, strict=True):
         load_snapshot(model, load_checkpoint(run.source_of(recipe) / BEST).model)
     return list(zip(run.recipes, models, strict=True))
 
 
-def _check_trained(run: Run, recipe: Recipe) -> None:
+def _check_source(run: Run, recipe: Recipe) -> None:
     path, source = run.source_of(recipe) / BEST, run.config.source
     if source is not None and not path.exists():
         there = ", ".join(sorted(p.parent.name for p in Path(source).glob(f"*/{BEST}")))
@@ -107,7 +108,6 @@ def _check_trained(run: Run, recipe: Recipe) -> None:
                 else "name the folder of an earlier run, in which networks were trained."
             )
         )
-    left_by_earlier_step(path, "train", "trained weights")
 
 
 def check_same_origin(run: Run, recipe: Recipe, found: Mapping[str, Any]) -> None:
@@ -141,6 +141,7 @@ def scan_left(run: Run, recipe: Recipe) -> dict[str, Any] | None:
     Raises:
         CnetError: where it was not made and no placement is given.
     """
+    _check_source(run, recipe)
     path = run.source_of(recipe) / SCANNED
     if recipe.compensation.placement is not None and not path.exists():
         return None

@@ -26,8 +26,11 @@ class EvaluatorConfig:
     """"shared": all placements share one compensation that is fitted once, and are only measured;
     "fit": each placement is fitted, then measured."""
 
-    steps: int | None = None
-    """Optimizer steps of the fit of each placement, or of the shared fit; None: 300, or 3000."""
+    steps: int = 300
+    """Optimizer steps of the fit of each placement."""
+
+    shared_steps: int = 3000
+    """Optimizer steps of the fit that all placements share."""
 
     start: str = "identity"
     """What a fit of a placement starts from: "identity", or "shared" (a shared fit)."""
@@ -83,9 +86,10 @@ def validate_search(config: SearchConfig) -> None:
         ("chips", config.chips, 1),
         ("samples", config.samples, 1),
         ("evaluator.steps", evaluator.steps, 1),
+        ("evaluator.shared_steps", evaluator.shared_steps, 1),
         ("evaluator.threads", evaluator.threads, 1),
     ):
-        if value is not None and value < least:
+        if value < least:
             raise CnetError(f"search.{name} is {value}; give a whole number of at least {least}.")
     for name, word, allowed in (
         ("kind", evaluator.kind, EVALUATORS),

@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 def search(run: Run) -> None:
     """Search each network's placement among the candidate layers (CorrectNet, step 3)."""
     if not any(recipe.searches for recipe in run.recipes):
-        log.info("no search: none is asked for, or a placement is given, or no compensation")
+        log.info("nothing is searched, because %s", _why_not(run.recipes[0]))
         return
     scans = {recipe.name: scan_left(run, recipe) for recipe in run.recipes}
     for recipe, model in trained_networks(run):
@@ -54,14 +54,27 @@ def search(run: Run) -> None:
 
 
 def searches(run: Run) -> None:
-    """Put the results of all searches into one table: searches.json, .txt and on the screen."""
+    """Put the results of all searches into one table: searches.json, .txt and on the screen.
+
+    Raises:
+        CnetError: if nothing was to be searched.
+    """
+    if not any(recipe.searches for recipe in run.recipes):
+        raise CnetError(f"there is nothing to search, because {_why_not(run.recipes[0])}.")
     found = [
         read_json(path)
         for recipe in run.recipes
-        if recipe.searches and (path := run.folder_of(recipe) / SEARCHED).exists()
+        if (path := run.folder_of(recipe) / SEARCHED).exists()
     ]
-    if found:
-        render_searches(run, found)
+    render_searches(run, found)
+
+
+def _why_not(recipe: Recipe) -> str:
+    if not recipe.compensation.enabled:
+        return "no compensation is asked for (compensation.enabled is false)"
+    if recipe.compensation.placement is not None:
+        return "compensation.placement is given"
+    return "there is no searcher (search.searcher is null); choose one, such as search=ppo"
 
 
 def _problem(
@@ -142,17 +155,17 @@ def _evaluator(
         "batch_size": recipe.evaluation.batch_size,
         "calibration": _calibration(run, recipe),
     }
-    steps: dict[str, Any] = {} if asked.steps is None else {"steps": asked.steps}
-    shared: dict[str, Any] = {**common, "folder": Path(settings.store).absolute()}
+    folder = Path(settings.store).absolute()
+    shared: dict[str, Any] = {**common, "steps": asked.shared_steps, "folder": folder}
     if asked.kind == "shared":
-        evaluator = SharedEvaluator(model, run.data, problem, **shared, **measured, **steps)
+        evaluator = SharedEvaluator(model, run.data, problem, **shared, **measured)
         _get_ready(recipe, evaluator.shared)
         return evaluator
     start = None
     if asked.start == "shared":
         start = SharedCompensation(model, run.data, problem, **shared)
         _get_ready(recipe, start)
-    return FitEvaluator(model, run.data, start=start, **common, **measured, **steps)
+    return FitEvaluator(model, run.data, start=start, steps=asked.steps, **common, **measured)
 
 
 def _get_ready(recipe: Recipe, shared: SharedCompensation) -> None:

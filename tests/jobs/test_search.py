@@ -1,0 +1,338 @@
+"""Search in a job: what it may see, what it leaves, how searchers are compared, what is told."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import fields
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+import cnet_aihw.conf
+from cnet_aihw.compensation import PAPER, FitSettings, Placement, network_cost
+from cnet_aihw.evaluation import evaluate_chips
+from cnet_aihw.jobs.pipeline import run_job
+from cnet_aihw.jobs.search import SearchConfig
+from cnet_aihw.records import read_records
+from cnet_aihw.rram import LogNormalNoiseModel, RRAMRPUConfig, convert_to_analog, load_snapshot
+from cnet_aihw.search import SharedEvaluator, placement_problem
+from cnet_aihw.search.settings import RaySettings
+from cnet_aihw.training import load_checkpoint
+from cnet_aihw.zoo import LeNet5, digits
+
+Cli = Callable[..., Any]
+Only = Callable[[Callable[[Any], Any]], str]
+CONF = Path(cnet_aihw.conf.__file__).parent
+SEARCHERS = sorted(path.stem for path in (CONF / "search").glob("*.yaml"))
+
+NETWORK = [
+    *("data.limit_train=300", "rram.sigma=0.8", "compensation.threshold=1.0", "progress=false"),
+    *("compensation.fit.epochs=1", "compensation.fit.batch_size=16", "compensation.fit.lr=0.01"),
+]
+SEARCH = [
+    "search.budget=8",
+    "search.chips=2",
+    "search.samples=100",
+    "search.evaluator.shared_steps=120",
+]
+WAY = [
+    *NETWORK,
+    *SEARCH,
+    *("training=plain", "training.epochs=5", "training.optimizer=adam"),
+    *("training.lr=0.003", "training.batch_size=16", "training.validation_chips=2"),
+    *("compensation.scan.chips=2", "compensation.scan.samples=100", "evaluation.chips=3"),
+    *("compensation.fit.validation_chips=2", "search=coordinate"),
+]
+
+
+def read(path: str | Path) -> Any:
+    return json.loads(Path(path).read_text())
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """All files of the results, without Hydra's own, logs and what is written at each start."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not {".hydra", "tensorboard"} & set(path.parts)
+        if path.suffix != ".log"
+    }
+
+
+@pytest.fixture(scope="module")
+def way(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a whole run with a search; its store lies beside it."""
+    here = tmp_path_factory.mktemp("search")
+    words = [*WAY, f"search.store={here / 'store'}", "run=run"]
+    command = [sys.executable, "-m", "cnet_aihw.jobs.cli", *words]
+    done = subprocess.run(command, cwd=here, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return here / "run"
+
+
+@pytest.fixture
+def again(way: Path) -> list[str]:
+    """Words of a job that searches what that run trained, with its store."""
+    source = [f"source={way}", f"search.store={way.parent / 'store'}"]
+    return [*NETWORK, *SEARCH, *source, "training=plain", "job=search", "run=again"]
+
+
+def test_the_way_with_a_search(way: Path) -> None:
+    bare, compensated = read(way / "table.json")["rows"]
+    assert (bare["search"], compensated["search"]) == (None, "coordinate")
+    assert " search " in (way / "table.txt").read_text()
+    folder = way / "plain"
+    search = read(folder / "search" / "coordinate-seed0" / "search.json")
+    trace = read_records(folder / "search" / "coordinate-seed0" / "search.jsonl")
+    best = max(trace, key=lambda line: line["reward"])
+    described = read(folder / "compensation.json")
+    assert described["placement"] == best["placement"] == search["result"]["placement"]
+    assert set(best["placement"]) <= set(read(folder / "scan.json")["candidates"])
+    assert 0 < described["overhead_weights"] == compensated["overhead_weights"] <= 0.05
+    assert described["overhead_weights"] == pytest.approx(best["overhead_weights"], abs=1e-12)
+    assert read(folder / "search.json")["result"] == search["result"]
+
+
+def test_what_a_search_saw_is_of_the_validation_part_and_of_chips_of_its_own(way: Path) -> None:
+    """The values in the trace are those of the library alone; the evaluation's chips are others."""
+    network = LeNet5((1, 28, 28), 10)
+    model = convert_to_analog(network, RRAMRPUConfig(noise_model=LogNormalNoiseModel(0.8)))
+    load_snapshot(model, load_checkpoint(way / "plain" / "best.safetensors").model)
+    trace = read_records(way / "plain" / "search" / "coordinate-seed0" / "search.jsonl")
+    assert trace[0]["placement"] == {}  # where coordinate ascent starts
+    data = digits(limit_train=300)
+    x, y = data.val.x[:100], data.val.y[:100]
+    chips = evaluate_chips(model, (x, y), chips=2, seed=1000)
+    assert (trace[0]["accuracy"], trace[0]["std"]) == (chips.mean, chips.std)
+    candidates = read(way / "plain" / "scan.json")["candidates"]
+    problem = placement_problem(network_cost(model, x[:1]), candidates, PAPER, 0.05)
+    fit = FitSettings(batch_size=16, lr=0.01)
+    alone = SharedEvaluator(
+        model, data, problem, variant=PAPER, fit=fit, steps=120, chips=2, seed=1000, samples=100
+    )
+    best = max(trace, key=lambda line: line["reward"])
+    accuracies = alone.evaluate(Placement(best["placement"]))
+    assert sum(accuracies) / 2 == best["accuracy"]
+    assert best["reward"] == pytest.approx(best["accuracy"] - best["overhead_weights"], abs=1e-12)
+    measured = {line["seed"] for line in read_records(way / "plain" / "chips-compensated.jsonl")}
+    scanned = {line["seed"] for line in read_records(way / "plain" / "scan-suffix.jsonl")}
+    assert not measured & scanned
+
+
+def test_a_run_that_is_done_is_not_done_again(cli: Cli, way: Path) -> None:
+    before = contents(way.parent)
+    outcome = cli(*WAY, f"search.store={way.parent / 'store'}", f"run={way}")
+    assert outcome.code == 0, outcome.err
+    assert contents(way.parent) == before
+
+
+def test_searchers_are_compared_on_one_trained_network(
+    cli: Cli, way: Path, again: list[str]
+) -> None:
+    before = contents(way)
+    words = [word for word in again if not word.startswith("run=")]
+    sweep = ["search=random,greedy", "seed=1,2", "search.budget=4", "hydra.sweep.dir=sweep"]
+    outcome = cli("-m", *words, *sweep, "hydra.sweep.subdir=${hydra:job.num}")
+    assert outcome.code == 0, outcome.err
+    rows = read("sweep/sweep-searches.json")["rows"]
+    told = [(row["search"], row["seed"], row["training"], row["evaluations"]) for row in rows]
+    assert told == [(s, n, "plain", 4) for s in ("random", "greedy") for n in ("1", "2")]
+    traces = [read_records(path) for path in Path("sweep").glob("*/plain/search/*/search.jsonl")]
+    assert len(traces) == 4
+    lines = list(chain.from_iterable(traces))
+    values: dict[str, set[float]] = {}
+    for line in lines:
+        values.setdefault(str(line["placement"]), set()).add(line["accuracy"])
+    assert all(len(accuracies) == 1 for accuracies in values.values())
+    assert len(values) > 4
+    assert sum(not line["cached"] for line in lines) < len(values)  # the first run's too
+    assert contents(way) == before
+    assert " reward %" in Path("sweep/sweep-searches.txt").read_text()
+
+
+def test_a_sweeper_gets_the_reward_of_the_best_placement(
+    cli: Cli, again: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    returned = []
+
+    def keep(config: Any) -> float | None:
+        returned.append(run_job(config))
+        return returned[-1]
+
+    monkeypatch.setattr("cnet_aihw.jobs.pipeline.run_job", keep)
+    assert cli(*again, "search=random").code == 0
+    assert returned == [read("again/plain/search.json")["result"]["reward"]]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["search.evaluator.kind=fit", "search.evaluator.steps=2"],
+        [
+            *("search.evaluator.kind=fit", "search.evaluator.start=shared"),
+            *("search.evaluator.steps=2", "search.evaluator.shared_steps=3"),
+        ],
+        ["search.objective.kind=quantile", "search.objective.overhead=macs", "search.digital=true"],
+    ],
+    ids=["fit", "fit from the shared one", "another objective"],
+)
+def test_any_evaluator_and_objective_can_be_chosen(
+    cli: Cli, again: list[str], words: list[str]
+) -> None:
+    outcome = cli(*again, "search=random", "search.budget=2", *words)
+    assert outcome.code == 0, outcome.err
+    (row,) = read("again/searches.json")["rows"]
+    assert row["evaluations"] == 2
+
+
+def test_without_candidates_nothing_fails_and_the_tables_say_why(cli: Cli, way: Path) -> None:
+    shutil.copytree(way, "run")  # what is trained and measured there is not done again
+    words = [word for word in WAY if "threshold" not in word]
+    words += ["compensation.threshold=0.01", f"search.store={way.parent / 'store'}", "run=run"]
+    outcome = cli(*words)
+    assert outcome.code == 0, outcome.err
+    why = "no layer takes the accuracy under 1 % of the clean one."
+    assert f"plain has no compensation: {why}" in Path("run/table.txt").read_text()
+    assert cli(*words, "job=search").code == 0
+    assert f"plain was not searched: {why}" in Path("run/searches.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("word", "why"),
+    [
+        ("search=none", "there is no searcher (search.searcher is null); choose one"),
+        ("compensation.placement={fc3:0.5}", "compensation.placement is given"),
+        ("compensation=none", "no compensation is asked for"),
+    ],
+)
+def test_a_search_of_nothing_is_told(cli: Cli, again: list[str], word: str, why: str) -> None:
+    outcome = cli(*again, "search=random", word)
+    assert outcome.code == 2
+    assert f"there is nothing to search, because {why}" in outcome.err
+    assert not list(Path("again").glob("**/search*"))
+
+
+@pytest.mark.parametrize("name", [name for name in SEARCHERS if name != "none"])
+def test_a_file_names_a_searcher_with_its_defaults(name: str) -> None:
+    node = OmegaConf.load(CONF / "search" / f"{name}.yaml")
+    assert node.defaults == ["none"]
+    searcher = instantiate(node.searcher)
+    assert searcher == type(searcher)()
+    assert searcher.name == name
+    written = set(node.searcher) - {"_target_"}
+    assert written == {field.name for field in fields(searcher)}
+
+
+def test_the_files_repeat_the_defaults(cli: Cli, only: Only) -> None:
+    seen: list[Any] = []
+    assert cli("search=none", only(seen.append)).code == 0
+    assert cli("seed=7", only(seen.append)).code == 0
+    assert seen[0].recipes[0].search == SearchConfig()
+    assert seen[0].recipes[0].ray == RaySettings()
+    assert seen[1].recipes[0].search.seed == 7
+
+
+MISTAKES = [
+    ("search=nix", "there is no search/nix; there are "),
+    ("search.budgt=3", "there is no search.budgt; did you mean search.budget?"),
+    ("+search.budgt=3", "there is no search.budgt; did you mean search.budget?"),
+    ("+search.evaluator.step=3", "did you mean search.evaluator.steps?"),
+    ("+search.objective.kin=mean", "did you mean search.objective.kind?"),
+    ("+ray.worker=3", "there is no ray.worker; did you mean ray.workers?"),
+    ("search.budget=0", "search.budget is 0; give a whole number of at least 1."),
+    ("search.chips=0", "search.chips is 0; give a whole number of at least 1."),
+    ("search.samples=0", "search.samples is 0"),
+    ("search.evaluator.steps=0", "search.evaluator.steps is 0"),
+    ("search.evaluator.shared_steps=0", "search.evaluator.shared_steps is 0"),
+    ("search.evaluator.threads=0", "search.evaluator.threads is 0"),
+    ("search.evaluator.kind=nix", "search.evaluator.kind is 'nix'; give shared or fit."),
+    ("search.evaluator.start=nix", "search.evaluator.start is 'nix'; give identity or shared."),
+    ("search.ratios=[0.5]", "search.ratios is [0.5]; add 0"),
+    ("search.ratios=[0,2]", "search.ratios has 2.0; give ratios in [0, 1]."),
+    ("search.objective.kind=men", "search.objective.kind is 'men'; give one of mean"),
+    ("search.objective.kind=yield", "search.objective.threshold is not given; give"),
+    ("search.chips_seed=0", "search.chips_seed is 0, and so is evaluation.seed"),
+    ("search.chips_seed=1", "search.chips_seed is 1, and so is compensation.scan.seed"),
+    ("ray.workers=-1", "ray.workers is -1"),
+]
+
+
+@pytest.mark.parametrize(("word", "sentence"), MISTAKES, ids=[word for word, _ in MISTAKES])
+def test_a_mistake_is_told_before_any_work(cli: Cli, word: str, sentence: str) -> None:
+    chosen = [] if word.startswith("search=") else ["search=random"]
+    outcome = cli(*chosen, word, "run=run")
+    assert outcome.code == 2
+    assert outcome.err.startswith("cnet-aihw: error: ")
+    assert outcome.err.count("\n") == 1
+    assert sentence in outcome.err
+    assert outcome.out == ""
+
+
+LATER_MISTAKES = [
+    (["compensation.limit=1e-6"], "the overhead limit 1e-06 allows no compensation: the least, "),
+    (["search.searcher._target_=builtins.dict"], "search.searcher._target_ gives {}; name a"),
+    (["+search.searcher.speed=3"], "unexpected keyword argument 'speed'"),
+]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"), LATER_MISTAKES, ids=[words[0] for words, _ in LATER_MISTAKES]
+)
+def test_what_only_the_network_shows_is_told_before_training(
+    cli: Cli, words: list[str], sentence: str
+) -> None:
+    outcome = cli(*WAY, *words, "run=run")
+    assert outcome.code == 2
+    assert sentence in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert sorted(p.name for p in Path("run").iterdir()) == [".hydra", "cnet-aihw.log"]
+
+
+SOURCES = [
+    (["source=nix"], "source=nix has no training 'plain'; name the folder of an earlier run"),
+    (["training=noise"], "has no training 'noise'; it has plain, so choose one"),
+    (
+        ["data.limit_train=200"],
+        "was made with other values of data than are given now; give those of",
+    ),
+    (["rram.sigma=0.5"], "was made with other values of rram than are given now"),
+    (["job=pipeline"], "but this job would train; choose job=search, or leave source out"),
+    (["job=scan"], "but this job would scan; choose job=search"),
+]
+
+
+@pytest.mark.parametrize(("words", "sentence"), SOURCES, ids=[words[0] for words, _ in SOURCES])
+def test_a_source_that_cannot_be_is_told(
+    cli: Cli, again: list[str], words: list[str], sentence: str
+) -> None:
+    outcome = cli(*again, "search=random", *words)
+    assert outcome.code == 2
+    assert sentence in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert not list(Path("again").glob("*/search*"))
+
+
+def test_a_folder_holds_one_search_of_a_kind(cli: Cli, again: list[str]) -> None:
+    assert cli(*again, "search=random", "search.budget=1").code == 0
+    assert cli(*again, "search=random", "search.budget=2").code == 0  # it goes on
+    outcome = cli(*again, "search=random", "search.budget=2", "search.chips_seed=5")
+    assert outcome.code == 2
+    assert "again/plain/search/random-seed0 holds a run with" in outcome.err
+
+
+def test_a_search_without_a_scan_says_what_to_run(cli: Cli, way: Path, again: list[str]) -> None:
+    scan = way / "plain" / "scan.json"
+    kept = scan.read_bytes()
+    scan.unlink()
+    try:
+        outcome = cli(*again, "search=random")
+    finally:
+        scan.write_bytes(kept)
+    assert outcome.code == 2
+    assert "run job=scan first" in outcome.err
