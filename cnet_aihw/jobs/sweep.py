@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -77,9 +78,10 @@ def _gather(folder: Path, name: str, sweep: str, known: Sequence[str]) -> bool:
 
 
 def _job_number(path: Path) -> tuple[int, str]:
-    """Jobs in the order in which the sweep names them."""
+    """Jobs in the order in which the sweep names them; last, one that was then run by itself."""
     node = OmegaConf.load(path.parent / ".hydra" / "hydra.yaml")
-    return int(OmegaConf.select(node, "hydra.job.num")), str(path)
+    number = OmegaConf.select(node, "hydra.job.num")
+    return sys.maxsize if number is None else int(number), str(path)
 
 
 def _point(path: Path) -> tuple[dict[str, str], list[dict[str, Any]]]:

@@ -12,8 +12,9 @@ from cnet_aihw.jobs.cli import main
 SMALL = [
     *("model=mlp", "data.size=8", "data.limit_train=150", "progress=false"),
     *("training.epochs=2", "training.lr=0.1", "training.batch_size=32"),
-    *("training.validation_chips=2", "training.compare=[plain,lipschitz]"),
+    "training.validation_chips=2",
 ]
+BOTH = "training.compare=[plain,lipschitz]"
 COMPENSATED = [
     *("compensation.scan.chips=2", "compensation.scan.samples=50", "compensation.threshold=1.0"),
     *("compensation.fit.epochs=1", "compensation.fit.batch_size=64", "compensation.limit=0.3"),
@@ -36,9 +37,9 @@ def command(*words: str) -> None:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a whole run, searched in besides; not to be changed."""
     folder = tmp_path_factory.mktemp("run") / "run"
-    command(*SMALL, *COMPENSATED, f"run={folder}")
+    command(*SMALL, BOTH, *COMPENSATED, f"run={folder}")
     store = f"search.store={folder.parent / 'store'}"
-    command(*SMALL, *COMPENSATED, *SEARCH, store, f"run={folder}")
+    command(*SMALL, BOTH, *COMPENSATED, *SEARCH, store, f"run={folder}")
     return folder
 
 
@@ -46,7 +47,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished_sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a whole sweep over sigma; not to be changed."""
     folder = tmp_path_factory.mktemp("sweep") / "sweep"
-    words = ["-m", "rram.sigma=0.1,0.3,0.6", "compensation=none", "evaluation.chips=4"]
+    words = [
+        "-m",
+        "rram.sigma=0.1,0.5",
+        "training=plain",
+        "compensation=none",
+        "evaluation.chips=4",
+    ]
     command(*words, *SMALL, "hydra.sweep.subdir=${hydra.job.num}", f"run={folder}")
     return folder
 
