@@ -161,10 +161,11 @@ def search_left(run: Run, recipe: Recipe) -> dict[str, Any] | None:
 def compensation_folder(run: Run, recipe: Recipe) -> Path:
     """Where a training's compensation is: in this run, or in its source if only there.
 
-    What a search is asked for is never taken from the source, which may have had another one.
+    Where this run searched, its source's is another one.
     """
     here = run.folder_of(recipe)
-    return here if recipe.searches or (here / COMPENSATED).exists() else run.source_of(recipe)
+    own = (here / COMPENSATED).exists() or (here / SEARCHED).exists()
+    return here if own else run.source_of(recipe)
 
 
 def compensation_left(run: Run, recipe: Recipe) -> dict[str, Any] | None:

@@ -52,6 +52,7 @@ def test_every_knob_goes_through_a_whole_job(cli: Cli, small: list[str]) -> None
         *("rram.out_noise=0.01", "rram.inp_noise=0.01", "rram.wire_resistance=1.0"),
         *("rram.g_max=30.0", "rram.g_min=1.0", "rram.cell=reference"),
         *("rram.per_conductance=true", "rram.sigma=0.1", "compensation=default"),
+        "search=none",
         *("compensation.form=residual", "compensation.threshold=1.0"),
         *("compensation.fit.epochs=1", "compensation.fit.validation_chips=2"),
         *("compensation.scan.chips=1", "compensation.scan.samples=20"),
@@ -100,6 +101,7 @@ def test_trained_without_the_crossbar_and_measured_with_it(
 
     # the same networks again, from that run, on other crossbars, without training or fitting
     edges[0] = "rram.adc_bits=10"
+    words = [*small, "training=noise", "compensation=default"]  # the placement is the source's
     outcome = cli(*words, *edges, "job=evaluate", "source=run", "hydra.run.dir=other")
     assert outcome.code == 0, outcome.err
     again = read("other/table.json")["rows"]
