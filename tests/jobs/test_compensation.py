@@ -33,7 +33,7 @@ def words(tiny: list[str]) -> list[str]:
     return [
         *tiny,
         *(
-            "compensation=default",
+            *("compensation=default", "search=none"),
             "compensation.form=residual",
             "compensation.scan.chips=2",
             "compensation.scan.samples=100",

@@ -1,5 +1,6 @@
 """What the README and the pages on compensation, devices and crossbars show works as written."""
 
+import math
 import re
 import shlex
 import subprocess
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from cnet_aihw.records import read_records
 from cnet_aihw.rram import RRAMRPUConfig, convert_to_analog
 from cnet_aihw.zoo import LeNet5, digits
 
@@ -20,6 +22,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMPENSATION = (ROOT / "docs" / "compensation.md").read_text(encoding="utf-8")
 DEVICES = (ROOT / "docs" / "devices.md").read_text(encoding="utf-8")
 CROSSBARS = (ROOT / "docs" / "crossbars.md").read_text(encoding="utf-8")
+SEARCH = (ROOT / "docs" / "search.md").read_text(encoding="utf-8")
 
 
 def blocks(text: str) -> list[tuple[str, str]]:
@@ -31,7 +34,8 @@ BLOCKS = blocks(README)
 COMMANDS = sorted(
     {
         line.split("#")[0].strip()
-        for kind, text in BLOCKS + blocks(COMPENSATION) + blocks(DEVICES) + blocks(CROSSBARS)
+        for page in (README, COMPENSATION, DEVICES, CROSSBARS, SEARCH)
+        for kind, text in blocks(page)
         if kind == "sh"
         for line in text.splitlines()
         if line.startswith("cnet-aihw") and "adc_levels" not in line  # has a test of its own
@@ -67,7 +71,8 @@ def test_the_commands_compose(cli: Cli, only: Only, command: str) -> None:
     seen: list[Any] = []
     outcome = cli(*words[1:], only(seen.append))
     assert outcome.code == 0, outcome.err
-    assert len(seen) == (9 if "-m" in words else 1)
+    swept = [word.split(",") for word in words if "-m" in words]
+    assert len(seen) == math.prod(len(values) for values in swept)
 
 
 def test_the_verbs_of_compensation_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,6 +83,27 @@ def test_the_verbs_of_compensation_run(tmp_path: Path, monkeypatch: pytest.Monke
     shown: list[Any] = []
     exec(code, {"model": model, "data": data, "x": data.val.x[:1], "print": shown.append})
     assert shown[0].weights == {"conv1": 7 * 3 + 3 + (6 + 3) * 6 + 6}
+
+
+def test_the_search_in_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (code,) = (text for kind, text in blocks(SEARCH) if kind == "python")
+    for shown, small in (("steps=3000", "steps=2"), ("chips=10", "chips=1"), ("=60", "=3")):
+        assert shown in code
+        code = code.replace(shown, small)
+    data = digits(limit_train=64)
+    model = convert_to_analog(LeNet5(data.input_shape, data.classes), RRAMRPUConfig())
+    names: dict[str, Any] = {"model": model, "data": data, "x": data.val.x[:1]}
+    exec(code, names)
+    assert names["result"].evaluations == 3
+    assert names["result"].reward == max(
+        row["reward"] for row in read_records("search/search.jsonl")
+    )
+
+
+def test_every_searcher_of_a_search_is_on_its_page() -> None:
+    for path in (ROOT / "conf" / "search").glob("*.yaml"):
+        assert f"`{path.stem}`" in SEARCH or f"search={path.stem}" in SEARCH
 
 
 def test_the_composition_of_devices_has_the_label_shown() -> None:
