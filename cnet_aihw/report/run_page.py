@@ -8,11 +8,12 @@ from typing import Any
 
 import yaml
 
-from cnet_aihw.report import run_tables as tables
+from cnet_aihw.report import layer_tables, run_tables
 from cnet_aihw.report.figures import chips, layers, search, training
-from cnet_aihw.report.figures.plot import colors_of
+from cnet_aihw.report.figures.plot import Colors, colors_of
 from cnet_aihw.report.page import Number, Page, Section, write_page
 from cnet_aihw.report.reading import RunRecords, read_run
+from cnet_aihw.report.search_tables import searches_table
 from cnet_aihw.report.style import figure_style
 from cnet_aihw.report.tables import Table, percent_text
 
@@ -35,62 +36,71 @@ def write_run_report(folder: str | Path) -> Path:
 
 
 def _page(run: RunRecords) -> Page:
-    results, origin = tables.results_table(run), _origin(run)
+    results, origin = run_tables.results_table(run), _origin(run)
     colors = colors_of(of.name for of in run.trainings)
     return Page(
         title=_title(origin, run),
         subtitle=_subtitle(origin, run),
         command=run.table.get("command", origin.get("command")),
-        versions=_versions(origin),
+        versions=", ".join(f"{name} {version}" for name, version in _versions(origin).items()),
         numbers=_numbers(results, run),
         missing=list(_missing(run)),
         sections=[
             Section(
                 "Results",
-                text=tables.results_text(results),
+                text=run_tables.results_text(results),
                 table=results,
                 notes=list(_without_compensation(run)),
             ),
-            Section(
-                "On chips",
-                plots=[
-                    chips.histogram(tables.chips_table(run), results, colors),
-                    chips.over_time(results, colors),
-                    layers.error_growth(tables.growth_table(run), colors),
-                ],
-            ),
-            Section(
-                "Training",
-                plots=[
-                    training.curves(tables.epochs_table(run), colors),
-                    training.spectral_norms(tables.norms_table(run), colors),
-                ],
-            ),
-            Section(
-                "Compensation",
-                plots=[
-                    layers.sensitivity(tables.sensitivity_table(run), colors, _thresholds(run)),
-                    layers.placement(tables.placement_table(run), colors),
-                    training.curves(tables.epochs_table(run, fit=True), colors, fit=True),
-                ],
-            ),
-            Section(
-                "Search",
-                text="The best placement that each searcher found.",
-                table=tables.searches_table(run),
-                notes=[
-                    f"{of.name} was not searched: {of.not_searched}."
-                    for of in run.trainings
-                    if of.not_searched
-                ],
-                plots=[
-                    plot
-                    for of in run.trainings
-                    for plot in search.both(of.name, of.name, of.searches)
-                ],
-            ),
+            *_figures(run, results, colors),
+            _search_section(run),
             Section("Configuration", details=list(_details(run))),
         ],
+    )
+
+
+def _figures(run: RunRecords, results: Table, colors: Colors) -> list[Section]:
+    epochs = run_tables.epochs_table
+    scan = layer_tables.sensitivity_table(run)
+    return [
+        Section(
+            "On chips",
+            plots=[
+                chips.histogram(run_tables.chips_table(run), results, colors),
+                chips.over_time(results, colors),
+                layers.error_growth(layer_tables.growth_table(run), colors),
+            ],
+        ),
+        Section(
+            "Training",
+            plots=[
+                training.curves(epochs(run), colors),
+                training.spectral_norms(layer_tables.norms_table(run), colors),
+            ],
+        ),
+        Section(
+            "Compensation",
+            plots=[
+                layers.sensitivity(scan, colors, _thresholds(run)),
+                layers.placement(layer_tables.placement_table(run), colors),
+                training.curves(epochs(run, fit=True), colors, fit=True),
+            ],
+        ),
+    ]
+
+
+def _search_section(run: RunRecords) -> Section:
+    return Section(
+        "Search",
+        text="The best placement that each search found; accuracies are those of the search, on "
+        "validation chips of its own.",
+        table=searches_table(run),
+        notes=[
+            f"{of.name} was not searched: {of.not_searched}."
+            for of in run.trainings
+            if of.not_searched
+        ],
+        plots=[plot for of in run.trainings for plot in search.both(of.name, of.name, of.searches)],
     )
 
 
@@ -162,6 +172,8 @@ def _numbers(results: Table, run: RunRecords) -> list[Number]:
 
 def _missing(run: RunRecords) -> Iterator[str]:
     for of in run.trainings:
+        if of.run is None:
+            continue  # trained in another run, and only searched here
         if of.result is None:
             yield f"{of.name}: its training is not finished; job=train goes on with it."
         elif not of.measurements:
@@ -195,13 +207,14 @@ def _details(run: RunRecords) -> Iterator[tuple[str, str]]:
             config = of.run["identity"]["training"]
         if config is not None:
             yield f"Training {of.name}", _yaml(config)
-    if "versions" in origin:
-        known = {**origin["versions"], "data fingerprint": origin["data_fingerprint"]}
+    if origin:
+        known = {**_versions(origin), "data fingerprint": origin["data_fingerprint"]}
         yield "Versions and data", _yaml(known)
 
 
-def _versions(origin: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {number}" for name, number in origin.get("versions", {}).items())
+def _versions(origin: Mapping[str, Any]) -> Mapping[str, str]:
+    versions: Mapping[str, str] = origin.get("versions", {})
+    return versions
 
 
 def _yaml(values: Mapping[str, Any]) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from cnet_aihw.report.reading import Measurement, RunRecords, Search, Training
+from cnet_aihw.report.reading import Measurement, RunRecords
 from cnet_aihw.report.tables import Column, Table
 
 RESULTS = (
@@ -34,24 +34,8 @@ RESULTS = (
     Column("chips_seconds", "on chips", "s"),
     Column("command"),
 )
-SEARCHES = (
-    Column("training"),
-    Column("search"),
-    Column("seed"),
-    Column("evaluations"),
-    Column("budget"),
-    Column("reward"),
-    Column("accuracy", unit="%"),
-    Column("std", unit="%"),
-    Column("q05", "5 % quantile", "%"),
-    Column("overhead_weights", "weights added", "%"),
-    Column("overhead_macs", "MACs added", "%"),
-    Column("seconds", "time", "s"),
-    Column("placement"),
-)
-
-_NETWORK = (Column("training"), Column("compensation"))
-_LAYER = (Column("layer"), Column("index"))
+NETWORK = (Column("training"), Column("compensation"))
+"""Which network a row is of."""
 
 
 def results_table(run: RunRecords) -> Table:
@@ -65,7 +49,7 @@ def results_table(run: RunRecords) -> Table:
     for training in run.trainings:
         for measured in training.measurements:
             for statistics in measured.record["statistics"]:
-                row = {**statistics, **_network(measured), "search": measured.search}
+                row = {**statistics, **network_of(measured), "search": measured.search}
                 row = {**in_table.get(_key(row), {}), **row}
                 row["recovery"] = in_table.get(_key(row), {}).get("recovery")
                 for name in ("overhead_weights", "overhead_macs"):
@@ -93,10 +77,10 @@ def results_text(results: Table) -> str:
 
 def chips_table(run: RunRecords) -> Table:
     """The accuracy of each chip, from the statistics in chips*.json."""
-    columns = (*_NETWORK, Column("t_inference"), Column("chip"), Column("accuracy", unit="%"))
+    columns = (*NETWORK, Column("t_inference"), Column("chip"), Column("accuracy", unit="%"))
     rows = [
         {
-            **_network(measured),
+            **network_of(measured),
             "t_inference": statistics["t_inference"],
             "chip": chip,
             "accuracy": accuracy,
@@ -106,20 +90,6 @@ def chips_table(run: RunRecords) -> Table:
         for chip, accuracy in enumerate(statistics["accuracies"])
     ]
     return Table("chips", columns, rows)
-
-
-def growth_table(run: RunRecords) -> Table:
-    """The growth of the error through the layers, from chips*.json."""
-    columns = (
-        *(*_NETWORK, *_LAYER, Column("mean"), Column("low"), Column("high")),
-        *(Column("chips"), Column("samples")),
-    )
-    rows = [
-        {**row, **_network(measured)}
-        for measured in run.measurements
-        for row in measured.record.get("error_growth", ())
-    ]
-    return Table("error-growth", columns, rows)
 
 
 def epochs_table(run: RunRecords, fit: bool = False) -> Table:
@@ -138,143 +108,8 @@ def epochs_table(run: RunRecords, fit: bool = False) -> Table:
     return Table("fit-epochs" if fit else "epochs", columns, rows)
 
 
-def norms_table(run: RunRecords) -> Table:
-    """Spectral norms of the selected epoch, from epochs.jsonl; lambda from result.json."""
-    rows: list[dict[str, Any]] = []
-    for training in run.trainings:
-        if training.result is None:
-            continue
-        chosen = training.result["best_epoch"]
-        of_chosen = (record for record in training.epochs if record["epoch"] == chosen)
-        norms = next(of_chosen, {}).get("spectral_norms", {})
-        rows += [
-            {
-                "training": training.name,
-                "layer": layer,
-                "spectral_norm": norm,
-                "lambda": training.result["lambda_"],
-            }
-            for layer, norm in norms.items()
-        ]
-    columns = (Column("training"), Column("layer"), Column("spectral_norm"), Column("lambda"))
-    return Table("spectral-norms", columns, rows)
-
-
-def sensitivity_table(run: RunRecords) -> Table:
-    """Accuracy with variation in some layers only, and the candidates, from scan.json."""
-    columns = (
-        *(Column("training"), Column("mode"), *_LAYER, Column("clean", unit="%")),
-        *(Column("mean", unit="%"), Column("std", unit="%")),
-        *(Column("ci95_low", unit="%"), Column("ci95_high", unit="%"), Column("chips")),
-        *(Column("seed"), Column("candidate")),
-    )
-    rows = [
-        {
-            **row,
-            "training": training.name,
-            "candidate": row["layer"] in training.scan["candidates"],
-        }
-        for training in run.trainings
-        if training.scan is not None
-        for row in training.scan["rows"]
-    ]
-    return Table("sensitivity", columns, rows)
-
-
-def placement_table(run: RunRecords) -> Table:
-    """What compensation each layer has, and its cost, from compensation.json."""
-    columns = (
-        *(Column("training"), Column("layer"), Column("ratio"), Column("candidate")),
-        *(Column("weights", "weights added"), Column("macs", "MACs added")),
-    )
-    rows: list[dict[str, Any]] = []
-    for training in run.trainings:
-        described = training.compensation
-        if described is None or not described["placement"]:
-            continue
-        candidates = described["candidates"] or ()
-        layers = dict.fromkeys([*_layers(training), *described["placement"]])
-        rows += [
-            {
-                "training": training.name,
-                "layer": layer,
-                "ratio": described["placement"].get(layer, 0.0),
-                "candidate": layer in candidates,
-                "weights": described["weights"].get(layer, 0),
-                "macs": described["macs"].get(layer, 0),
-            }
-            for layer in layers
-        ]
-    return Table("placement", columns, rows)
-
-
-def searches_table(run: RunRecords) -> Table:
-    """One row for each search: the best of its evaluations, from search.jsonl."""
-    rows = []
-    for training in run.trainings:
-        for search in training.searches:
-            if not search.rows:
-                continue
-            best = max(search.rows, key=lambda row: row["reward"])  # the first of equals
-            rows.append(
-                {
-                    **best,
-                    "training": training.name,
-                    "search": search.searcher,
-                    "seed": search.seed,
-                    "evaluations": len(search.rows),
-                    "budget": search.described.get("budget"),
-                    "seconds": math.fsum(r["seconds"] for r in search.rows if not r["cached"]),
-                    "placement": placement_text(best["placement"]),
-                }
-            )
-    return Table("searches", SEARCHES, rows)
-
-
-def evaluations_table(name: str, searches: Iterable[Search]) -> Table:
-    """All evaluations of some searches, from search.jsonl."""
-    names = ("evaluation", "reward", "best_reward", "accuracy", "std", "q05")
-    columns = (
-        *(Column("searcher"), Column("seed"), *map(Column, names), Column("overhead_weights")),
-        *(Column("overhead_macs"), Column("cached"), Column("seconds"), Column("placement")),
-    )
-    rows = [
-        {
-            **row,
-            "searcher": search.searcher,
-            "seed": search.seed,
-            "placement": placement_text(row["placement"]),
-        }
-        for search in searches
-        for row in search.rows
-    ]
-    return Table(f"search-{name}", columns, rows)
-
-
-def limit_of(searches: Iterable[Search]) -> tuple[str, float | None]:
-    """The measure of the overhead, ``weights`` or ``macs``, and the limit that all searches had."""
-    problems = [search.problem for search in searches if search.problem]
-    limits = {problem["limit"] for problem in problems}
-    measure = problems[0]["objective"]["overhead"] if problems else "weights"
-    return measure, limits.pop() if len(limits) == 1 else None
-
-
-def placement_text(placement: Mapping[str, Any]) -> str:
-    """A placement in a few words."""
-    shares = (f"{n}: {r:g}" if isinstance(r, float) else f"{n}: {r}" for n, r in placement.items())
-    return ", ".join(shares) or "none"
-
-
-def _layers(training: Training) -> Sequence[str]:
-    """The network's analog layers in the order of execution, as far as records name them."""
-    for measured in training.measurements:
-        if measured.record.get("error_growth"):
-            return [row["layer"] for row in measured.record["error_growth"]]
-    rows = (training.scan or {}).get("rows", ())
-    return list(dict.fromkeys(row["layer"] for row in rows))
-
-
-def _network(measured: Measurement) -> dict[str, Any]:
+def network_of(measured: Measurement) -> dict[str, Any]:
+    """Which network a measurement is of, by the names of `NETWORK`."""
     return {"training": measured.training, "compensation": measured.compensation}
 
 

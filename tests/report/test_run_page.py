@@ -188,6 +188,7 @@ def test_searches_alone_have_a_page(finished: Path, copy: Copy) -> None:
     write_report(folder)
     found = set(re.findall(r'id="figure-(.*?)"', page_of(folder)))
     assert found == {name for name in FIGURES if name.startswith(("search", "pareto"))}
+    assert "Not all of the run is there" not in page_of(folder)
     for row in table(folder, "searches"):
         result = read(folder / row["training"] / "search.json")["result"]
         names = ("reward", "accuracy", "std", "q05", "overhead_weights", "seconds", "seed")
