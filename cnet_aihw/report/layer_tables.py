@@ -1,0 +1,105 @@
+"""Tables of a run's layers: which record each value is taken from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from cnet_aihw.report.reading import RunRecords, Training
+from cnet_aihw.report.run_tables import NETWORK, network_of
+from cnet_aihw.report.tables import Column, Table
+
+_LAYER = (Column("layer"), Column("index"))
+
+
+def growth_table(run: RunRecords) -> Table:
+    """The growth of the error through the layers, from chips*.json."""
+    columns = (
+        *(*NETWORK, *_LAYER, Column("mean"), Column("low"), Column("high")),
+        *(Column("chips"), Column("samples")),
+    )
+    rows = [
+        {**row, **network_of(measured)}
+        for measured in run.measurements
+        for row in measured.record.get("error_growth", ())
+    ]
+    return Table("error-growth", columns, rows)
+
+
+def norms_table(run: RunRecords) -> Table:
+    """Spectral norms of the selected epoch, from epochs.jsonl; lambda from result.json."""
+    rows: list[dict[str, Any]] = []
+    for training in run.trainings:
+        if training.result is None:
+            continue
+        chosen = training.result["best_epoch"]
+        of_chosen = (record for record in training.epochs if record["epoch"] == chosen)
+        norms = next(of_chosen, {}).get("spectral_norms", {})
+        rows += [
+            {
+                "training": training.name,
+                "layer": layer,
+                "spectral_norm": norm,
+                "lambda": training.result["lambda_"],
+            }
+            for layer, norm in norms.items()
+        ]
+    columns = (Column("training"), Column("layer"), Column("spectral_norm"), Column("lambda"))
+    return Table("spectral-norms", columns, rows)
+
+
+def sensitivity_table(run: RunRecords) -> Table:
+    """Accuracy with variation in some layers only, and the candidates, from scan.json."""
+    columns = (
+        *(Column("training"), Column("mode"), *_LAYER, Column("clean", unit="%")),
+        *(Column("mean", unit="%"), Column("std", unit="%")),
+        *(Column("ci95_low", unit="%"), Column("ci95_high", unit="%"), Column("chips")),
+        *(Column("seed"), Column("candidate")),
+    )
+    rows = [
+        {
+            **row,
+            "training": training.name,
+            "candidate": row["layer"] in training.scan["candidates"],
+        }
+        for training in run.trainings
+        if training.scan is not None
+        for row in training.scan["rows"]
+    ]
+    return Table("sensitivity", columns, rows)
+
+
+def placement_table(run: RunRecords) -> Table:
+    """What compensation each layer has, and its cost, from compensation.json."""
+    columns = (
+        *(Column("training"), Column("layer"), Column("ratio"), Column("candidate")),
+        *(Column("weights", "weights added"), Column("macs", "MACs added")),
+    )
+    rows: list[dict[str, Any]] = []
+    for training in run.trainings:
+        described = training.compensation
+        if described is None or not described["placement"]:
+            continue
+        candidates = described["candidates"] or ()
+        layers = dict.fromkeys([*_layers(training), *described["placement"]])
+        rows += [
+            {
+                "training": training.name,
+                "layer": layer,
+                "ratio": described["placement"].get(layer, 0.0),
+                "candidate": layer in candidates,
+                "weights": described["weights"].get(layer, 0),
+                "macs": described["macs"].get(layer, 0),
+            }
+            for layer in layers
+        ]
+    return Table("placement", columns, rows)
+
+
+def _layers(training: Training) -> Sequence[str]:
+    """The network's analog layers in the order of execution, as far as records name them."""
+    for measured in training.measurements:
+        if measured.record.get("error_growth"):
+            return [row["layer"] for row in measured.record["error_growth"]]
+    rows = (training.scan or {}).get("rows", ())
+    return list(dict.fromkeys(row["layer"] for row in rows))

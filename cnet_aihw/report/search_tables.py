@@ -1,0 +1,83 @@
+"""Tables of searches: which record each value is taken from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from cnet_aihw.report.reading import RunRecords, Search
+from cnet_aihw.report.tables import Column, Table
+
+SEARCHES = (
+    Column("training"),
+    Column("search"),
+    Column("seed"),
+    Column("evaluations"),
+    Column("budget"),
+    Column("reward"),
+    Column("accuracy", unit="%"),
+    Column("std", unit="%"),
+    Column("q05", "5 % quantile", "%"),
+    Column("overhead_weights", "weights added", "%"),
+    Column("overhead_macs", "MACs added", "%"),
+    Column("seconds", "time", "s"),
+    Column("placement"),
+)
+
+
+def searches_table(run: RunRecords) -> Table:
+    """One row for each search: the best of its evaluations, from search.jsonl."""
+    rows = []
+    for training in run.trainings:
+        for search in training.searches:
+            if not search.rows:
+                continue
+            best = max(search.rows, key=lambda row: row["reward"])  # the first of equals
+            rows.append(
+                {
+                    **best,
+                    "training": training.name,
+                    "search": search.searcher,
+                    "seed": search.seed,
+                    "evaluations": len(search.rows),
+                    "budget": search.described.get("budget"),
+                    "seconds": math.fsum(r["seconds"] for r in search.rows if not r["cached"]),
+                    "placement": placement_text(best["placement"]),
+                }
+            )
+    return Table("searches", SEARCHES, rows)
+
+
+def evaluations_table(name: str, searches: Iterable[Search]) -> Table:
+    """All evaluations of some searches, from search.jsonl."""
+    names = ("evaluation", "reward", "best_reward", "accuracy", "std", "q05")
+    columns = (
+        *(Column("searcher"), Column("seed"), *map(Column, names), Column("overhead_weights")),
+        *(Column("overhead_macs"), Column("cached"), Column("seconds"), Column("placement")),
+    )
+    rows = [
+        {
+            **row,
+            "searcher": search.searcher,
+            "seed": search.seed,
+            "placement": placement_text(row["placement"]),
+        }
+        for search in searches
+        for row in search.rows
+    ]
+    return Table(f"search-{name}", columns, rows)
+
+
+def limit_of(searches: Iterable[Search]) -> tuple[str, float | None]:
+    """The measure of the overhead, ``weights`` or ``macs``, and the limit that all searches had."""
+    problems = [search.problem for search in searches if search.problem]
+    limits = {problem["limit"] for problem in problems}
+    measure = problems[0]["objective"]["overhead"] if problems else "weights"
+    return measure, limits.pop() if len(limits) == 1 else None
+
+
+def placement_text(placement: Mapping[str, Any]) -> str:
+    """A placement in a few words."""
+    shares = (f"{n}: {r:g}" if isinstance(r, float) else f"{n}: {r}" for n, r in placement.items())
+    return ", ".join(shares) or "none"
