@@ -110,6 +110,38 @@ SECTIONS: list[tuple[str, str, str, Mapping[str, Callable[[Row], str]]]] = [
         },
     ),
     (
+        "search",
+        "Searchers at equal budgets",
+        "Regret in points (of 100) of the best placement found after a number of evaluations, "
+        "over seeds. LeNet-5 on CIFAR-10: 5 layers, 5 choices each, all placements within the "
+        "limit evaluated, so that the optimum is known. VGG16 of an eighth of the width on "
+        "CIFAR-10: 13 convolutions, 5 choices each; the optimum is not known, and the best "
+        "placement that any searcher found stands for it.",
+        {
+            "problem": text("problem"),
+            "searcher": text("searcher"),
+            "evaluations": text("evaluations"),
+            "mean regret": percent("regret_mean"),
+            "least": percent("regret_min"),
+            "largest": percent("regret_max"),
+            "seeds": text("seeds"),
+        },
+    ),
+    (
+        "evaluators",
+        "The shared evaluator beside a fit of each placement",
+        "Rank correlation over the same placements, and how many times longer the fit of a "
+        "placement takes than measuring it with the shared compensation (amortised: with the one "
+        "fit of the shared compensation spread over these placements).",
+        {
+            "problem": text("problem"),
+            "placements": text("placements"),
+            "Spearman": text("spearman"),
+            "cost ratio": text("cost_ratio"),
+            "amortised": text("cost_ratio_amortised"),
+        },
+    ),
+    (
         "speed",
         "Speed",
         "Ratios of time within one run, one thread; below 1 is faster. `stock` is the faster of "
