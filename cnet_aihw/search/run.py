@@ -21,7 +21,7 @@ from cnet_aihw.search.book import BudgetSpent, Evaluations, Measure, Observer
 from cnet_aihw.search.evaluators.protocol import PlacementEvaluator
 from cnet_aihw.search.problem import Evaluation, PlacementProblem
 from cnet_aihw.search.result import SearchResult
-from cnet_aihw.search.searchers.protocol import Searcher
+from cnet_aihw.search.searchers.protocol import Searcher, UsesRay
 from cnet_aihw.search.settings import RaySettings, validate_ray_settings
 from cnet_aihw.search.store import EvaluationStore
 from cnet_aihw.search.watch import ProgressLine, TensorBoardCurves
@@ -86,11 +86,13 @@ def run_search(
         evaluations_store = EvaluationStore(store or folder / "evaluations", evaluator.key())
         with ExitStack() as stack:
             name = name or folder.name
+            if isinstance(searcher, UsesRay):
+                searcher.start_ray(ray)
             measure = stack.enter_context(_measuring(evaluator, evaluations_store, ray, name))
             evaluations = Evaluations(problem, measure, budget, folder / TRACE)
             stack.enter_context(closing(evaluations))
             evaluations.observers += _observers(evaluations, folder, progress)
-            if ray.workers:
+            if ray.workers or isinstance(searcher, UsesRay):
                 from cnet_aihw.search.rllib.monitor import SearchMonitor  # needs Ray
 
                 evaluations.observers.append(SearchMonitor(name, searcher.name))

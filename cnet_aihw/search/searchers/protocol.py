@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
 from cnet_aihw.search.book import Evaluations
 from cnet_aihw.search.problem import PlacementProblem
+from cnet_aihw.search.settings import RaySettings
 
 
 class Searcher(Protocol):
@@ -34,4 +35,20 @@ class Searcher(Protocol):
             evaluations: what to ask; it ends the search by an exception when the budget is spent.
             rng: the only source of chance.
             folder: where it may keep state of its own; None: nowhere.
+        """
+
+
+@runtime_checkable
+class UsesRay(Protocol):
+    """What a searcher that needs Ray does as well."""
+
+    def start_ray(self, settings: RaySettings) -> None:
+        """Start what it needs, before anything is evaluated.
+
+        Args:
+            settings: where Ray runs; they do not belong to the searcher's own, as they change
+                nothing in what it finds.
+
+        Raises:
+            CnetError: if that is not possible there.
         """

@@ -1,0 +1,194 @@
+"""Ray: started once, found or refused in one sentence, and nothing of it stays behind."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+from uuid import uuid4
+
+import pytest
+
+from cnet_aihw.errors import CnetError
+from cnet_aihw.search import RaySettings
+from cnet_aihw.search.rllib import RaySession, start_ray
+from cnet_aihw.search.rllib import session as module
+
+from .conftest import SETTINGS
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_a_second_start_gives_the_same_session(session: RaySession) -> None:
+    assert start_ray(SETTINGS) is session
+    assert start_ray(replace(SETTINGS, num_cpus=7, dashboard=False)) is session
+    with pytest.raises(CnetError, match=r"ray.address=127.0.0.1:1 is not possible"):
+        start_ray(RaySettings(address="127.0.0.1:1"))
+
+
+def test_ray_that_is_not_installed_is_said_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(CnetError, match=r"pip install 'ray\[default,rllib\]'"):
+        start_ray(RaySettings())
+
+
+@contextmanager
+def taken_port() -> Iterator[int]:
+    """A port where an HTTP server listens."""
+
+    class Silent(BaseHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Silent) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port
+        server.shutdown()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+ATTACH = """
+import sys
+from pathlib import Path
+
+from cnet_aihw.search import EvaluationStore, RaySettings
+from cnet_aihw.search.rllib import EvaluationWorkers
+from cnet_aihw.compensation import Placement
+
+class Half:
+    key = lambda self: "half"
+    describe = lambda self: {}
+    evaluate = lambda self, placement: (0.5, len(placement))
+
+settings = RaySettings(address=sys.argv[1], workers=1)
+with EvaluationWorkers(Half(), EvaluationStore(sys.argv[2], "half"), settings, "attached") as w:
+    print([value.accuracies for value, _ in w.measure([Placement({}), Placement({"a": 0.5})])])
+"""
+
+
+def test_a_process_attaches_to_a_cluster_and_evaluates_there(
+    session: RaySession, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-c", ATTACH, session.address, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.stdout == "[(0.5, 0), (0.5, 1)]\n", done.stderr
+    assert done.stderr == ""
+
+
+@pytest.fixture
+def no_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a process where Ray does not run."""
+    import ray
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+
+@pytest.mark.usefixtures("no_session")
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("127.0.0.1:{free}", r"no Ray at ray.address=127.0.0.1:\d+ .*'ray start --head"),
+        ("127.0.0.1:{taken}", r"no Ray at ray.address=127.0.0.1:\d+ \(what answers there is not"),
+        ("127.0.0.1:99999", r"no Ray at ray.address=127.0.0.1:99999"),
+        ("no-such-host.invalid:6379", r"no Ray at ray.address=no-such-host.invalid:6379"),
+        ("local", r"ray.address is 'local'; give 'auto' or host:port"),
+        ("ray://127.0.0.1:10001", r"ray.address is 'ray://127.0.0.1:10001'; give 'auto'"),
+    ],
+)
+def test_an_address_without_ray_is_said_within_seconds(address: str, message: str) -> None:
+    with taken_port() as taken:
+        settings = RaySettings(address=address.format(free=free_port(), taken=taken))
+        begin = time.monotonic()
+        with pytest.raises(CnetError, match=message):
+            start_ray(settings)
+    assert time.monotonic() - begin < 30
+
+
+@pytest.mark.usefixtures("no_session")
+def test_where_no_ray_runs_auto_finds_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray._private import services
+
+    monkeypatch.setattr(services, "find_gcs_addresses", set)
+    monkeypatch.setattr(services, "find_bootstrap_address", lambda _: None)
+    with pytest.raises(CnetError, match=r"'auto', but no Ray runs on this machine; start one with"):
+        start_ray(RaySettings(address="auto"))
+
+
+def test_a_dashboard_port_that_is_taken_gives_the_next_free_one(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with taken_port() as taken:
+        options = module._private(RaySettings(dashboard_port=taken))
+    assert taken < options["dashboard_port"] < taken + 50
+    assert f"Port {taken} is taken; the dashboard is at port {options['dashboard_port']}" in (
+        caplog.text
+    )
+
+
+# What a process starts carries its environment, and with it this mark.
+DRIVER = """
+import ray, time
+from cnet_aihw.search import RaySettings
+from cnet_aihw.search.rllib import start_ray
+
+start_ray(RaySettings(num_cpus=1, dashboard=False))
+
+@ray.remote
+class Busy:
+    def work(self):
+        time.sleep(600)
+
+busy = Busy.remote()
+waiting = busy.work.remote()
+ray.wait([waiting], timeout=1)
+print("started", flush=True)
+ray.get(waiting)
+"""
+
+
+def marked(mark: str) -> list[int]:
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                if mark.encode() in (folder / "environ").read_bytes():
+                    found.append(int(folder.name))
+            except OSError:
+                continue
+    return found
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
+def test_nothing_stays_behind_however_the_process_ends(end: signal.Signals) -> None:
+    mark = f"CNET_TEST_MARK={uuid4().hex}"
+    name, value = mark.split("=")
+    # RAY_ADDRESS names a cluster that is not there: a private Ray does not care.
+    env = {**os.environ, name: value, "RAY_ADDRESS": "127.0.0.1:1", "RAY_AUTH_MODE": "disabled"}
+    command = [sys.executable, "-c", DRIVER]
+    with subprocess.Popen(
+        command, env=env, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as driver:
+        assert driver.stdout is not None and driver.stderr is not None
+        assert driver.stdout.readline() == "started\n", driver.stderr.read()
+        assert len(marked(mark)) > 3
+        driver.send_signal(end)
+        driver.wait(60)
+        said = driver.stderr.read()
+    assert "KeyboardInterrupt" in said if end == signal.SIGINT else said == ""
+    deadline = time.monotonic() + 60
+    while left := marked(mark):
+        assert time.monotonic() < deadline, [Path(f"/proc/{p}/cmdline").read_text() for p in left]
+        time.sleep(0.1)

@@ -1,0 +1,128 @@
+"""Workers: the same values as in one process, once each, whatever becomes of a worker."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from threading import Lock
+
+import pytest
+
+from cnet_aihw.compensation import Placement
+from cnet_aihw.errors import CnetError
+from cnet_aihw.records import read_records
+from cnet_aihw.search import EvaluationStore
+from cnet_aihw.search.rllib import EvaluationWorkers
+
+from .conftest import SETTINGS
+from .evaluators import Logged
+
+PLACEMENTS = [Placement({f"layer{i}": i / 8}) for i in range(6)]
+TWO = replace(SETTINGS, workers=2, cpus_per_worker=1.0)
+
+pytestmark = pytest.mark.usefixtures("session")
+
+
+def values(results: object) -> list[tuple[tuple[float, ...], bool]]:
+    return [(value.accuracies, known) for value, known in results]  # type: ignore[attr-defined]
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def test_values_come_in_order_and_each_placement_is_evaluated_once(tmp_path: Path) -> None:
+    evaluator = Logged(tmp_path / "log", 0.1)
+    store = EvaluationStore(tmp_path / "store", evaluator.key())
+    store.measure(PLACEMENTS[4], evaluator)
+    asked = [*PLACEMENTS, PLACEMENTS[0]]
+    with EvaluationWorkers(evaluator, store, TWO, "order") as workers:
+        pids = workers.pids
+        first = values(workers.measure(asked))
+        again = values(workers.measure(asked))
+    assert [v for v, _ in first] == [Logged(tmp_path / "other").evaluate(p) for p in asked]
+    assert [known for _, known in first[:6]] == [False] * 4 + [True, False]
+    assert all(known for _, known in again)
+    begun = evaluator.lines()
+    assert sorted(layers for _, layers in begun) == sorted(",".join(p) for p in PLACEMENTS)
+    assert {pid for pid, _ in begun} == {*pids, os.getpid()}
+    assert len(read_records(store.path)) == len(PLACEMENTS)
+    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists() and not gone(pid)]
+
+
+def gone(pid: int) -> bool:
+    wait_until(lambda: not Path(f"/proc/{pid}").exists())
+    return True
+
+
+def test_a_worker_killed_in_the_middle_costs_only_that_evaluation(tmp_path: Path) -> None:
+    evaluator = Logged(tmp_path / "log", 0.4)
+    store = EvaluationStore(tmp_path / "store", evaluator.key())
+    with EvaluationWorkers(evaluator, store, TWO, "killed") as workers:
+        results = workers.measure(PLACEMENTS)
+        first = next(results)
+        done = len(read_records(store.path))
+        wait_until(lambda: len(evaluator.lines()) > done + 1)
+        victim, layers = evaluator.lines()[-1]
+        os.kill(victim, signal.SIGKILL)
+        measured = values([first, *results])
+    assert measured == [(Logged(tmp_path / "other").evaluate(p), False) for p in PLACEMENTS]
+    begun = [layers for _, layers in evaluator.lines()]
+    assert begun.count(layers) == 2 and len(begun) == len(PLACEMENTS) + 1
+    assert len(read_records(store.path)) == len(PLACEMENTS)
+
+
+def test_a_placement_that_kills_every_worker_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cnet_aihw.search.rllib.workers.RETRIES", 1)
+    evaluator = Logged(tmp_path / "log", deadly="layer2")
+    store = EvaluationStore(tmp_path / "store", evaluator.key())
+    settings = replace(TWO, workers=1)
+    with EvaluationWorkers(evaluator, store, settings, "deadly") as workers:
+        with pytest.raises(CnetError, match=r"evaluates .*layer2.* died 2 times; .*ray.workers"):
+            list(workers.measure(PLACEMENTS[:3]))
+        assert len(list(workers.measure(PLACEMENTS[:2]))) == 2
+
+
+def test_what_the_evaluator_refuses_is_said_as_it_says_it(tmp_path: Path) -> None:
+    evaluator = Logged(tmp_path / "log", refused="layer1")
+    store = EvaluationStore(tmp_path / "store", evaluator.key())
+    settings = replace(TWO, workers=1)
+    with (
+        EvaluationWorkers(evaluator, store, settings, "refused") as workers,
+        pytest.raises(CnetError, match=r"^the network has no layer 'layer1'.$"),
+    ):
+        list(workers.measure(PLACEMENTS))
+
+
+class Unpicklable(Logged):
+    def __init__(self, log: Path) -> None:
+        super().__init__(log)
+        self.lock = Lock()
+
+
+@pytest.mark.parametrize(
+    ("make", "settings", "message"),
+    [
+        (Unpicklable, TWO, r"cannot be sent to worker processes .*lock"),
+        (Logged, replace(TWO, workers=3), r"3 workers need 3 CPUs and the private Ray has 2"),
+        (Logged, replace(TWO, address="127.0.0.1:1", num_cpus=None), "uses the Ray at .* already"),
+    ],
+)
+def test_what_cannot_work_is_said_before_any_evaluation(
+    tmp_path: Path, make: Callable[[Path], Logged], settings: object, message: str
+) -> None:
+    evaluator = make(tmp_path / "log")
+    store = EvaluationStore(tmp_path / "store", evaluator.key())
+    with (
+        pytest.raises(CnetError, match=message),
+        EvaluationWorkers(evaluator, store, settings, "x"),  # type: ignore[arg-type]
+    ):
+        pass
+    assert evaluator.lines() == []
