@@ -608,6 +608,8 @@ def programmed_copy(model: nn.Module) -> nn.Module:
         (lambda m: {"samples": 0}, "samples is 0"),
         (lambda m: {"threads": 0}, "threads is 0"),
         (lambda m: {"fit": FitSettings(lr=-1.0)}, "lr is -1.0"),
+        (lambda m: {"t_inference": [1.0, 2.0]}, "at one time"),
+        (lambda m: {"t_inference": -1.0}, "t_inference has -1.0"),
         (lambda m: {"device": "tpu"}, "device is 'tpu'"),
         (lambda m: {"model": compensate(copy.deepcopy(m), PLACEMENTS[0])}, "compensated already"),
         (lambda m: {"model": programmed_copy(m)}, "chip programmed"),

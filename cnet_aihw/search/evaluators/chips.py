@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cnet_aihw.errors import CnetError
 from cnet_aihw.evaluation.calibration import ChipCalibration
-from cnet_aihw.evaluation.chip import measure_chip, measuring
+from cnet_aihw.evaluation.chip import check_times_known, measure_chip, measuring
 from cnet_aihw.evaluation.devices import resolve_device
 from cnet_aihw.evaluation.fingerprint import chip_fingerprints
 from cnet_aihw.evaluation.measure import Samples, check_samples, samples_on
@@ -23,6 +23,7 @@ class ChipMeasurement:
     """Measures networks on the same chips and samples each time, with what `evaluate_chips` gives.
 
     Args:
+        model: the network without compensation, for what can be checked beforehand.
         data: labelled samples.
         chips: how many chips.
         seed: seed of the chips' seeds.
@@ -41,6 +42,7 @@ class ChipMeasurement:
 
     def __init__(
         self,
+        model: nn.Module,
         data: Samples,
         *,
         chips: int,
@@ -58,6 +60,11 @@ class ChipMeasurement:
         for name, value in (("samples", samples), ("threads", threads)):
             if value is not None and value < 1:
                 raise CnetError(f"{name} is {value}; give a whole number of at least 1.")
+        if t_inference is not None and not isinstance(t_inference, int | float):
+            raise CnetError(
+                f"t_inference is {t_inference}; placements are valued at one time, in seconds."
+            )
+        check_times_known(model, noise_model, [t_inference])
         x, y = check_samples((data.x[:samples], data.y[:samples]))
         self.x, self.y = x.detach().cpu().clone(), y.detach().cpu().clone()  # no view of all
         self.noise_model, self.calibration = noise_model, calibration

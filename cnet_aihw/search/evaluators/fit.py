@@ -76,7 +76,7 @@ class FitEvaluator:
         self._model, self._variant, self._start = bare(model), variant, start
         self._fit = ShortFit(data, fit or FitSettings(), steps, device, threads)
         self._measurement = ChipMeasurement(
-            data.val, chips=chips, seed=seed, samples=samples, batch_size=batch_size,
+            model, data.val, chips=chips, seed=seed, samples=samples, batch_size=batch_size,
             noise_model=noise_model, t_inference=t_inference, calibration=calibration,
             device=device, threads=threads,
         )  # fmt: skip

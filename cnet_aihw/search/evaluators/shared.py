@@ -83,7 +83,7 @@ class SharedEvaluator:
             folder=folder, device=device, threads=threads,
         )  # fmt: skip
         self._measurement = ChipMeasurement(
-            data.val, chips=chips, seed=seed, samples=samples, batch_size=batch_size,
+            model, data.val, chips=chips, seed=seed, samples=samples, batch_size=batch_size,
             noise_model=noise_model, t_inference=t_inference, calibration=calibration,
             device=device, threads=threads,
         )  # fmt: skip
