@@ -37,7 +37,7 @@ def command(*words: str) -> None:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a whole run, searched in besides; not to be changed."""
     folder = tmp_path_factory.mktemp("run") / "run"
-    command(*SMALL, BOTH, *COMPENSATED, f"run={folder}")
+    command(*SMALL, BOTH, *COMPENSATED, "search=none", f"run={folder}")
     store = f"search.store={folder.parent / 'store'}"
     command(*SMALL, BOTH, *COMPENSATED, *SEARCH, store, f"run={folder}")
     return folder

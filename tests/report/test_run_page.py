@@ -209,7 +209,7 @@ def test_records_of_earlier_versions_are_read(finished: Path, copy: Copy) -> Non
         path.write_text("".join(json.dumps(record) + "\n" for record in records))
     write_report(folder)
     found = set(re.findall(r'id="figure-(.*?)"', page_of(folder)))
-    assert found == {"chips", "training"}
+    assert found == {"chips", "training", "fit"}
 
 
 def test_why_there_is_no_compensation_is_told(finished: Path, copy: Copy) -> None:
