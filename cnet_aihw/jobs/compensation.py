@@ -58,11 +58,12 @@ class CompensationConfig:
     """What the compensator is: "full" or "residual"."""
 
     placement: Any = None
-    """Layer -> ratio or "digital": a mapping, text in YAML or JSON, or a file of either. None: all
-    candidate layers, at the largest common ratio within ``limit``."""
+    """Layer -> ratio or "digital": a mapping, text in YAML or JSON, or a file of either. None: it
+    is searched, or, without a searcher, all candidate layers get the largest common ratio within
+    ``limit``."""
 
     limit: float = 0.05
-    """Largest overhead in weights where no placement is given."""
+    """Largest overhead where no placement is given, in weights, or in what a search counts."""
 
     threshold: float = 0.95
     """Share of the clean accuracy under which a scan makes candidates."""

@@ -45,7 +45,7 @@ def search(run: Run) -> None:
             problem = _problem(run, recipe, scan, model)
         except CnetError as error:  # the trainings are done: go on, and say it in the tables
             reason = str(error).rstrip(".")
-            log.warning("%s is not searched, because %s", recipe.name, reason)
+            log.info("%s is not searched, because %s", recipe.name, reason)
             found: dict[str, Any] = {"result": None, "reason": reason}
         else:
             found = {"result": _searched(run, recipe, problem, model)}

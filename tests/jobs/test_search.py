@@ -318,6 +318,24 @@ def test_a_source_that_cannot_be_is_told(
     assert not list(Path("again").glob("*/search*"))
 
 
+@pytest.mark.slow
+def test_the_agent_of_rllib_searches_and_ray_keeps_silent(
+    way: Path, again: list[str], tmp_path: Path
+) -> None:
+    words = [*again, "search=ppo", "search.budget=6", "ray.num_cpus=1", "ray.dashboard=false"]
+    command = [sys.executable, "-m", "cnet_aihw.jobs.cli", *words]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    log, _, table = done.stdout.partition("\n\n")
+    assert all(line.startswith("[20") and "][cnet_aihw." in line for line in log.splitlines())
+    assert "searches, on validation chips of their own" in table
+    trace = read_records(tmp_path / "again" / "plain" / "search" / "ppo-seed0" / "search.jsonl")
+    assert len(trace) == 6
+    (row,) = read(tmp_path / "again" / "searches.json")["rows"]
+    assert (row["search"], row["reward"]) == ("ppo", max(line["reward"] for line in trace))
+
+
 def test_a_folder_holds_one_search_of_a_kind(cli: Cli, again: list[str]) -> None:
     assert cli(*again, "search=random", "search.budget=1").code == 0
     assert cli(*again, "search=random", "search.budget=2").code == 0  # it goes on
