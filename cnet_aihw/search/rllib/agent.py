@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from ray.exceptions import RayError
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
+from cnet_aihw.errors import CnetError
 from cnet_aihw.records import read_json, write_json_atomic
 from cnet_aihw.rram import derive_seed
 from cnet_aihw.search.env import PlacementEnv
@@ -97,7 +99,13 @@ class Agent:
         with _seeded(seed):
             if self._settings.num_env_runners:
                 runners.foreach_env_runner(_Reseed(seed), local_env_runner=False)
-            learned = self._algorithm.train()["learners"]["default_policy"]
+            try:
+                learned = self._algorithm.train()["learners"]["default_policy"]
+            except RayError as error:
+                raise CnetError(
+                    f"a process that walks has died ({str(error).strip().splitlines()[0]}); start "
+                    "the search again, and it goes on from where it was."
+                ) from error
         names = {"entropy": "entropy", "vf_loss": "value_loss", "policy_loss": "policy_loss"}
         figures = {ours: float(learned[theirs]) for theirs, ours in names.items()}
         return {**figures, "return": math.fsum(returns) / len(returns)}
@@ -157,9 +165,8 @@ class Agent:
                 sample_timeout_s=None,
             )
             .rl_module(rl_module_spec=RLModuleSpec(POLICIES[s.policy], model_config=model))
-            .learners(num_learners=0, num_gpus_per_learner=0)
+            .learners(num_learners=0, num_gpus_per_learner=0, learner_class=PlacementLearner)
             .training(
-                learner_class=PlacementLearner,
                 train_batch_size_per_learner=s.episodes_per_iteration * layers,
                 minibatch_size=None,
                 num_epochs=s.num_epochs,
@@ -173,7 +180,7 @@ class Agent:
                 lambda_=1.0,
                 use_kl_loss=False,
             )
-            .fault_tolerance(restart_failed_env_runners=True)
+            .fault_tolerance(restart_failed_env_runners=False)
             .reporting(
                 metrics_num_episodes_for_smoothing=s.episodes_per_iteration,
                 min_time_s_per_iteration=0,

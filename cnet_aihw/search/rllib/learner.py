@@ -29,5 +29,7 @@ class PlacementLearner(PPOTorchLearner):
         episodes = kwargs["training_data"].episodes
         plans = [tuple(int(choice) for choice in episode.get_actions()) for episode in episodes]
         for episode, reward in zip(episodes, self.value_walks(plans), strict=True):
-            episode.set_rewards(new_data=[np.asarray(reward, np.float32)], at_indices=[-1])
+            rewards = np.zeros(len(episode))
+            rewards[-1] = reward
+            episode.rewards.data = rewards  # anew: those of other processes cannot be written to
         return super().update(*args, **kwargs)

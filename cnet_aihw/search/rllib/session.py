@@ -196,8 +196,8 @@ def _find(address: str) -> str:
             address = canonicalize_bootstrap_address_or_die("auto")
         except ConnectionError as error:
             raise CnetError(
-                "ray.address is 'auto', but no Ray runs on this machine; start one with "
-                "'ray start --head', or leave ray.address out for a private one."
+                f"ray.address is 'auto', but {str(error).partition('.')[0]}; start one with "
+                "'ray start --head', give its host:port, or leave ray.address out."
             ) from error
     host, colon, port = address.rpartition(":")
     if not (colon and host and port.isdigit() and "/" not in host):

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -21,9 +21,7 @@ from cnet_aihw.search import RaySettings
 from cnet_aihw.search.rllib import RaySession, start_ray
 from cnet_aihw.search.rllib import session as module
 
-from .conftest import SETTINGS
-
-ROOT = Path(__file__).parents[3]
+from .conftest import ROOT, SETTINGS, Killed
 
 
 def test_a_second_start_gives_the_same_session(session: RaySession) -> None:
@@ -118,12 +116,21 @@ def test_an_address_without_ray_is_said_within_seconds(address: str, message: st
 
 
 @pytest.mark.usefixtures("no_session")
-def test_where_no_ray_runs_auto_finds_none(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("running", "message"),
+    [
+        (set(), r"'auto', but Could not find any running Ray instance; start one with 'ray start"),
+        ({"127.0.0.1:1", "127.0.0.1:2"}, r"'auto', but Found multiple .*; .* give its host:port"),
+    ],
+)
+def test_auto_needs_exactly_one_ray(
+    monkeypatch: pytest.MonkeyPatch, running: set[str], message: str
+) -> None:
     from ray._private import services
 
-    monkeypatch.setattr(services, "find_gcs_addresses", set)
-    monkeypatch.setattr(services, "find_bootstrap_address", lambda _: None)
-    with pytest.raises(CnetError, match=r"'auto', but no Ray runs on this machine; start one with"):
+    monkeypatch.setattr(services, "find_gcs_addresses", lambda: running)
+    monkeypatch.setattr(services, "canonicalize_bootstrap_address", lambda *_, **__: None)
+    with pytest.raises(CnetError, match=message):
         start_ray(RaySettings(address="auto"))
 
 
@@ -138,8 +145,7 @@ def test_a_dashboard_port_that_is_taken_gives_the_next_free_one(
     )
 
 
-# What a process starts carries its environment, and with it this mark.
-DRIVER = """
+INTERRUPTED = """
 import ray, time
 from cnet_aihw.search import RaySettings
 from cnet_aihw.search.rllib import start_ray
@@ -147,48 +153,49 @@ from cnet_aihw.search.rllib import start_ray
 start_ray(RaySettings(num_cpus=1, dashboard=False))
 
 @ray.remote
-class Busy:
-    def work(self):
-        time.sleep(600)
+def work():
+    time.sleep(600)
 
-busy = Busy.remote()
-waiting = busy.work.remote()
+waiting = work.remote()
 ray.wait([waiting], timeout=1)
 print("started", flush=True)
 ray.get(waiting)
 """
 
 
-def marked(mark: str) -> list[int]:
+def marked(mark: str) -> list[str]:
+    """Processes in whose environment a mark stands, which what they start inherits."""
     found = []
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
-            try:
+            with suppress(OSError):
                 if mark.encode() in (folder / "environ").read_bytes():
-                    found.append(int(folder.name))
-            except OSError:
-                continue
+                    found.append((folder / "cmdline").read_text())
     return found
 
 
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
-def test_nothing_stays_behind_however_the_process_ends(end: signal.Signals) -> None:
-    mark = f"CNET_TEST_MARK={uuid4().hex}"
-    name, value = mark.split("=")
-    # RAY_ADDRESS names a cluster that is not there: a private Ray does not care.
-    env = {**os.environ, name: value, "RAY_ADDRESS": "127.0.0.1:1", "RAY_AUTH_MODE": "disabled"}
-    command = [sys.executable, "-c", DRIVER]
+def wait_until_gone(mark: str, deadline: float) -> None:
+    while left := marked(mark):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.1)
+
+
+def test_nothing_stays_behind_after_ctrl_c() -> None:
+    mark = uuid4().hex
+    env = {**os.environ, "CNET_MARK": mark}
+    command = [sys.executable, "-c", INTERRUPTED]
     with subprocess.Popen(
         command, env=env, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as driver:
         assert driver.stdout is not None and driver.stderr is not None
         assert driver.stdout.readline() == "started\n", driver.stderr.read()
         assert len(marked(mark)) > 3
-        driver.send_signal(end)
+        driver.send_signal(signal.SIGINT)
         driver.wait(60)
-        said = driver.stderr.read()
-    assert "KeyboardInterrupt" in said if end == signal.SIGINT else said == ""
-    deadline = time.monotonic() + 60
-    while left := marked(mark):
-        assert time.monotonic() < deadline, [Path(f"/proc/{p}/cmdline").read_text() for p in left]
-        time.sleep(0.1)
+        assert driver.stderr.read().endswith("KeyboardInterrupt\n")
+    wait_until_gone(mark, time.monotonic() + 30)
+
+
+def test_nothing_stays_behind_after_a_kill(killed: Killed) -> None:
+    # Ray's agents notice at once, but try for a minute to tell the head node, which is gone too.
+    wait_until_gone(killed.mark, killed.moment + 120)
