@@ -15,7 +15,7 @@ SEARCHES = (
     Column("seed"),
     Column("evaluations"),
     Column("budget"),
-    Column("reward"),
+    Column("reward", unit="%"),
     Column("accuracy", unit="%"),
     Column("std", unit="%"),
     Column("q05", "5 % quantile", "%"),

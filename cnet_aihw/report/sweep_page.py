@@ -60,8 +60,9 @@ def _page(measured: _Sweep, searched: _Sweep, folder: Path) -> Page:
     varied = list(dict.fromkeys([*measured.varied, *searched.varied]))
     return Page(
         title=f"Sweep over {', '.join(varied) or 'trainings'}",
-        subtitle=f"{len(jobs)} jobs, {len(measured.rows)} results on chips",
-        numbers=_numbers(measured),
+        subtitle=f"{len(jobs)} jobs",
+        numbers=_numbers(measured, "mean", "mean accuracy on chips")
+        or _numbers(searched, "reward", "reward of a search"),
         sections=[
             Section("Curves", plots=_curves(measured.varied, results)),
             Section("Results", text=results_text(results), table=results),
@@ -121,14 +122,14 @@ def _curves(varied: Sequence[str], table: Table) -> Sequence[Plot]:
     return against(table, swept, others, colors_of(row["training"] for row in table.rows))
 
 
-def _numbers(measured: _Sweep) -> list[Number]:
-    """The highest and the lowest mean."""
+def _numbers(sweep: _Sweep, name: str, what: str) -> list[Number]:
+    """The highest and the lowest value of a column; none where there are no rows."""
     numbers = []
-    for choose, what in ((max, "highest mean accuracy on chips"), (min, "lowest")):
-        if measured.rows:
-            row = choose(measured.rows, key=lambda row: row["mean"])
+    for choose, which in ((max, "highest"), (min, "lowest")):
+        if sweep.rows:
+            row = choose(sweep.rows, key=lambda row: row[name])
             words = [row["training"], row.get("compensation")]
-            words += [f"{name}={row[name]}" for name in measured.varied]
+            words += [f"{varied}={row[varied]}" for varied in sweep.varied]
             more = ", ".join(word for word in words if word)
-            numbers.append(Number(percent_text(row["mean"]), what, more))
+            numbers.append(Number(percent_text(row[name]), f"{which} {what}", more))
     return numbers

@@ -167,7 +167,7 @@ def test_each_searcher_has_a_line_of_its_best() -> None:
         evaluation(1, 0.6, 0.6, "b"),
     ]
     (axes,) = search.progress("plain", table(rows)).figure.axes
-    assert [list(line.get_ydata()) for line in axes.lines] == [[0.5, 0.5], [0.6]]
+    assert [list(line.get_ydata()) for line in axes.lines] == [[50.0, 50.0], [60.0]]
     (axes,) = search.trade_off("plain", table(rows), "weights", 0.05).figure.axes
     assert sum(len(points.get_offsets()) for points in axes.collections) == 3
 

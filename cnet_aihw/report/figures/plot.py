@@ -21,7 +21,7 @@ Colors = Mapping[str, str]
 """A colour for each training, the same in all figures of a page."""
 
 
-_LEGEND_WIDTH = 75
+_LEGEND_WIDTH = 78
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from cnet_aihw.report.search_tables import evaluations_table, limit_of
 from cnet_aihw.report.style import INK, QUIET, new_figure
 from cnet_aihw.report.tables import Table
 
+_ROUNDING = 1e-9  # by which means of the same accuracies may differ
 _MEASURES = {"weights": "weights added, %", "macs": "MACs added, %"}
 
 
@@ -48,10 +49,10 @@ def progress(what: str, evaluations: Table) -> Plot | None:
     colors = colors_of(row["searcher"] for row in evaluations.rows)
     for (searcher, _), rows in grouped(evaluations.rows, "searcher", "seed").items():
         x = [row["evaluation"] for row in rows]
-        y = [row["best_reward"] for row in rows]
+        y = percent(row["best_reward"] for row in rows)
         field.step(x, y, where="post", color=colors[searcher], marker="o" if len(x) == 1 else None)
     field.set_xlabel("placements evaluated")
-    field.set_ylabel("best reward so far")
+    field.set_ylabel("best reward so far, %")
     whole_numbers(field)
     legend_below(figure, [(name, {"color": color}) for name, color in colors.items()])
     caption = (
@@ -90,13 +91,16 @@ def trade_off(what: str, evaluations: Table, measure: str, limit: float | None) 
     field.set_xlabel(_MEASURES[measure])
     field.set_ylabel("mean accuracy on chips, %")
     dot = {"marker": "o", "linestyle": "none"}
-    entries: list[tuple[str, Look]] = [
+    searchers: list[tuple[str, Look]] = [
         (name, {**dot, "color": color}) for name, color in colors.items()
     ]
-    entries += [("highest reward", {**ring, "color": INK}), ("Pareto front", {"color": INK})]
+    others: list[tuple[str, Look]] = [
+        ("highest reward", {**ring, "color": INK}),
+        ("Pareto front", {"color": INK}),
+    ]
     if limit is not None:
-        entries.append(("limit", {"linestyle": ":"}))
-    legend_below(figure, entries)
+        others.append(("limit", {"linestyle": ":"}))
+    legend_below(figure, searchers, others)
     caption = (
         f"Each point is a placement evaluated for {what}, on the chips and the data of the "
         "search. On the front no other one is more accurate without costing more."
@@ -109,6 +113,6 @@ def pareto_front(rows: Iterable[Row], cost: str) -> list[Row]:
     """The rows that are more accurate than every one that costs no more, cheapest first."""
     front: list[Row] = []
     for row in sorted(rows, key=lambda row: (row[cost], -row["accuracy"])):
-        if not front or row["accuracy"] > front[-1]["accuracy"]:
+        if not front or row["accuracy"] > front[-1]["accuracy"] + _ROUNDING:
             front.append(row)
     return front
