@@ -146,10 +146,12 @@ def test_a_dashboard_port_that_is_taken_gives_the_next_free_one(
 
 
 INTERRUPTED = """
-import ray, time
+import ray, signal, time
 from cnet_aihw.search import RaySettings
 from cnet_aihw.search.rllib import start_ray
 
+# What starts the tests in the background lets them ignore Ctrl-C, and their children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 start_ray(RaySettings(num_cpus=1, dashboard=False))
 
 @ray.remote
@@ -191,7 +193,10 @@ def test_nothing_stays_behind_after_ctrl_c() -> None:
         assert driver.stdout.readline() == "started\n", driver.stderr.read()
         assert len(marked(mark)) > 3
         driver.send_signal(signal.SIGINT)
-        driver.wait(60)
+        try:
+            driver.wait(60)
+        finally:
+            driver.kill()
         assert driver.stderr.read().endswith("KeyboardInterrupt\n")
     wait_until_gone(mark, time.monotonic() + 30)
 
