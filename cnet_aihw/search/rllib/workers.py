@@ -125,20 +125,19 @@ class EvaluationWorkers:
         key = self._evaluator.key()
         for number in range(settings.workers):
             actor_options = {**options, "name": f"{self._name}-worker-{number}"}
-            actor = (
-                ray.remote(EvaluationWorker).options(**actor_options).remote(self._evaluator_ref)
-            )
+            actor = ray.remote(EvaluationWorker).options(**actor_options).remote()
             self._actors.append(actor)
             # Each thread has its own view of the store, which is no object to share.
             store = EvaluationStore(self._store.folder, self._store.key)
-            self._free.put((store, _RemoteEvaluator(self._evaluator, key, actor)))
+            remote = _RemoteEvaluator(self._evaluator, key, actor, self._evaluator_ref)
+            self._free.put((store, remote))
         self._wait()
 
     def _wait(self) -> None:
         """Wait until all workers have their evaluator."""
         import ray
 
-        waiting = [actor.pid.remote() for actor in self._actors]
+        waiting = [actor.prepare.remote(self._evaluator_ref) for actor in self._actors]
         while waiting:
             ready, waiting = ray.wait(waiting, timeout=_PATIENCE)
             try:
@@ -166,13 +165,18 @@ class EvaluationWorkers:
 
 
 class EvaluationWorker:
-    """What runs in a worker process."""
+    """What runs in a worker process.
 
-    def __init__(self, evaluator_ref: list[Any]) -> None:
-        import ray
+    The evaluator comes with each call, as a reference in a list, since Ray warns of a worker that
+    would not survive the arguments it is made with; it is fetched once.
+    """
 
-        # In a list, as Ray warns of a worker that would not survive its arguments.
-        self._evaluator: PlacementEvaluator = ray.get(evaluator_ref[0])
+    def __init__(self) -> None:
+        self._evaluator: PlacementEvaluator | None = None
+
+    def prepare(self, evaluator_ref: list[Any]) -> None:
+        """Fetch the evaluator."""
+        self._fetched(evaluator_ref)
 
     def pid(self) -> int:
         """Process id."""
@@ -180,16 +184,26 @@ class EvaluationWorker:
 
         return os.getpid()
 
-    def evaluate(self, placement: Placement) -> tuple[float, ...]:
+    def evaluate(self, placement: Placement, evaluator_ref: list[Any]) -> tuple[float, ...]:
         """Return the accuracy of each chip."""
-        return self._evaluator.evaluate(placement)
+        return self._fetched(evaluator_ref).evaluate(placement)
+
+    def _fetched(self, evaluator_ref: list[Any]) -> PlacementEvaluator:
+        import ray
+
+        if self._evaluator is None:
+            self._evaluator = ray.get(evaluator_ref[0])
+        return self._evaluator
 
 
 class _RemoteEvaluator:
     """An evaluator whose work a worker process does."""
 
-    def __init__(self, evaluator: PlacementEvaluator, key: str, actor: Any) -> None:
+    def __init__(
+        self, evaluator: PlacementEvaluator, key: str, actor: Any, evaluator_ref: list[Any]
+    ) -> None:
         self._evaluator, self._key, self._actor = evaluator, key, actor
+        self._evaluator_ref = evaluator_ref
 
     def key(self) -> str:
         return self._key
@@ -201,7 +215,9 @@ class _RemoteEvaluator:
         import ray
 
         try:
-            accuracies: tuple[float, ...] = ray.get(self._actor.evaluate.remote(placement))
+            accuracies: tuple[float, ...] = ray.get(
+                self._actor.evaluate.remote(placement, self._evaluator_ref)
+            )
         except ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, CnetError):
                 raise CnetError(str(error.cause)) from error
