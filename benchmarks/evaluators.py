@@ -1,0 +1,142 @@
+"""Does one compensation shared by all placements rank them as a fit of each one does?
+
+    python -m benchmarks.evaluators
+
+takes up the networks that `python -m benchmarks.training` left in benchmarks/records, draws
+placements within the limit, values each by a fit of its own and by the shared compensation, and
+writes benchmarks/results/evaluators.json. All is on validation data. It goes on where it was
+stopped; what was evaluated is in benchmarks/records/evaluators. Each placement is valued by all
+evaluators one after the other, so that a machine busy with other things slows all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.stats import spearmanr
+
+from benchmarks.training import RECORDS, RESULTS, trained_network
+from cnet_aihw.compensation import CompensationVariant, FitSettings, Placement, network_cost
+from cnet_aihw.records import write_json_atomic
+from cnet_aihw.search import (
+    EvaluationStore,
+    FitEvaluator,
+    PlacementProblem,
+    SharedEvaluator,
+    SpaceSettings,
+    placement_problem,
+)
+
+PLACEMENTS = 40
+LIMIT = 0.10
+RATIOS = [0.0, 0.05, 0.1, 0.25, 0.5]
+FIT_STEPS = 700
+SHARED_STEPS = 3000
+CHIPS = 10
+SAMPLES = 500
+SEED = 1  # of the placements; those of seed 0 served to choose how the shared fit draws
+COMMAND = "python -m benchmarks.evaluators"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A trained network and the form of compensation to place in it."""
+
+    data: str
+    form: str
+
+    @property
+    def name(self) -> str:
+        """What it is called in results."""
+        return f"lenet5 {self.data} lipschitz, {self.form}"
+
+
+SUBJECTS = (Subject("mnist", "residual"), Subject("cifar10", "residual"))
+
+
+def drawn_placements(problem: PlacementProblem, number: int) -> list[Placement]:
+    """Placements within the limit, drawn evenly; of those with the same filters only one."""
+    different = {
+        tuple(costs[choice] for costs, choice in zip(problem.costs, plan, strict=True)): plan
+        for plan in problem.plans()
+    }
+    plans = list(different.values())
+    order = np.random.default_rng(SEED).permutation(len(plans))[:number]
+    return [problem.placement(plans[i]) for i in order]
+
+
+def rank_correlation(first: list[float], second: list[float]) -> float:
+    """Spearman's."""
+    return float(spearmanr(first, second).statistic)
+
+
+def measure(subject: Subject) -> dict:
+    """Value all placements; one row of results."""
+    data, model = trained_network(subject.data, "lipschitz")
+    variant = CompensationVariant(form=subject.form)
+    network = network_cost(model, data.val.x[:1])
+    problem = placement_problem(
+        network, list(network.layers), variant, LIMIT, SpaceSettings(RATIOS)
+    )
+    folder = RECORDS / "evaluators" / f"{subject.data}-{subject.form}"
+    how = {"variant": variant, "chips": CHIPS, "samples": SAMPLES, "device": "cpu"}
+    fits = [
+        FitEvaluator(model, data, fit=FitSettings(seed=seed), steps=FIT_STEPS, **how)
+        for seed in (0, 1)
+    ]
+    shared = SharedEvaluator(model, data, problem, steps=SHARED_STEPS, folder=folder, **how)
+    shared.shared.get_ready(progress=True)
+    evaluators = [shared, *fits]
+    stores = [EvaluationStore(folder, evaluator.key()) for evaluator in evaluators]
+    values: list[list] = [[] for _ in evaluators]
+    placements = drawn_placements(problem, PLACEMENTS)
+    for placement in placements:
+        for evaluator, store, found in zip(evaluators, stores, values, strict=True):
+            found.append(store.measure(placement, evaluator)[0])
+        means = [round(found[-1].mean, 4) for found in values]
+        print(subject.name, placement.to_json(), "shared, fit, other fit:", *means, flush=True)
+    means_, (seconds, fit_seconds, _) = (
+        [[value.mean for value in found] for found in values],
+        [sum(value.seconds for value in found) for found in values],
+    )
+    return {
+        "problem": subject.name,
+        "limit": LIMIT,
+        "ratios": RATIOS,
+        "placements": len(placements),
+        "spearman": rank_correlation(means_[1], means_[0]),
+        "spearman_two_fits": rank_correlation(means_[1], means_[2]),
+        "cost_ratio": fit_seconds / seconds,
+        "cost_ratio_amortised": fit_seconds / (seconds + shared.shared.seconds()),
+        "fit_steps": FIT_STEPS,
+        "shared_steps": SHARED_STEPS,
+        "chips": CHIPS,
+        "samples": SAMPLES,
+        "seeds": {"chips": 0, "fits": [0, 1], "shared": 0, "placements": SEED},
+        "command": COMMAND,
+    }
+
+
+def main() -> None:
+    """Measure all subjects and write the results."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", choices=[s.data for s in SUBJECTS], nargs="+")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    path = RESULTS / "evaluators.json"
+    for subject in SUBJECTS:
+        if arguments.data and subject.data not in arguments.data:
+            continue
+        row = measure(subject)
+        print(json.dumps(row), flush=True)
+        old = json.loads(path.read_text())["rows"] if path.exists() else []
+        rows = {row["problem"]: row for row in (*old, row)}
+        write_json_atomic(path, {"command": COMMAND, "rows": list(rows.values())})
+
+
+if __name__ == "__main__":
+    main()
