@@ -199,7 +199,7 @@ def test_coordinate_search_tries_the_most_sensitive_layer_first() -> None:
 def test_tpe_without_optuna_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(CnetError, match=r"cnet_aihw\[tpe\]"):
-        search(TPESearcher, Synthetic(SMALL, 0.15), budget=5)
+        TPESearcher()
 
 
 @pytest.mark.parametrize(

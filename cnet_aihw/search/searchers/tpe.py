@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -30,6 +31,9 @@ class TPESearcher:
 
     A plan over the limit is cut down until it fits, and one that is known already gives way to one
     near it; Optuna is told of the plan that was evaluated.
+
+    Raises:
+        CnetError: if Optuna is not installed.
     """
 
     name: ClassVar[str] = "tpe"
@@ -38,6 +42,11 @@ class TPESearcher:
     """Random plans, besides no compensation, before the estimator is asked."""
 
     def __post_init__(self) -> None:
+        if find_spec("optuna") is None:
+            raise CnetError(
+                "the searcher tpe needs Optuna; install it with pip install 'cnet_aihw[tpe]', or "
+                "take another searcher."
+            )
         if self.initial < 1:
             raise CnetError(f"tpe.initial is {self.initial}; give at least 1 plan.")
 
@@ -48,11 +57,7 @@ class TPESearcher:
         rng: np.random.Generator,
         folder: Path | None,
     ) -> None:
-        """Evaluate what the estimator proposes until the budget is spent.
-
-        Raises:
-            CnetError: if Optuna is not installed.
-        """
+        """Evaluate what the estimator proposes until the budget is spent."""
         study = _study(int(rng.integers(2**31)))
         first = {no_compensation(problem): None}
         while len(first) < min(self.initial + 1, evaluations.left):
@@ -67,13 +72,8 @@ class TPESearcher:
 
 
 def _study(seed: int) -> Study:
-    try:
-        import optuna
-    except ImportError as error:
-        raise CnetError(
-            "the searcher tpe needs Optuna; install it with pip install 'cnet_aihw[tpe]', or take "
-            "another searcher."
-        ) from error
+    import optuna
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
