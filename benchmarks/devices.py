@@ -22,6 +22,7 @@ from cnet_aihw.records import read_json, write_json_atomic
 from cnet_aihw.rram import Wan2022NoiseModel, derive_seed
 
 FOLDER = RECORDS / "devices"
+STORE = (FOLDER / "evaluations").relative_to(HERE.parent)
 MEASUREMENTS = FOLDER / "measurements.csv"
 DAY, DECADE = ["evaluation.t_inference=[86400.0]"], ["evaluation.t_inference=[3.15e8]"]
 PUBLISHED, HARSHER = "published", "harsher"
@@ -48,13 +49,15 @@ POINTS: dict[str, dict[str, Sequence[str]]] = {
 COMMON = (
     "experiment=lenet5_mnist", "data.root=data", "training.epochs=4", "evaluation.chips=50",
 )  # fmt: skip
+PLAIN = FOLDER / "plain"  # no device comes into its training
 PARTS = {
-    "baselines": ("training=all", "training.compare=[plain,noise]"),
+    "plain": ("training=plain", "job=evaluate", f"source={PLAIN.relative_to(HERE.parent)}"),
+    "noise": ("training=noise",),
     "correctnet": (
         "training=lipschitz", "compensation=default", "compensation.scan.chips=10",
         "compensation.scan.samples=500", "compensation.fit.epochs=1", "search=coordinate",
         "search.budget=25", "search.chips=5", "search.samples=500",
-        "search.evaluator.shared_steps=600", f"search.store={FOLDER / 'evaluations'}",
+        "search.evaluator.shared_steps=600", f"search.store={STORE}",
     ),
 }  # fmt: skip
 METHODS = {
@@ -92,6 +95,8 @@ def make_measurements() -> None:
 def run(devices: Sequence[str]) -> None:
     """All parts of all points of some devices."""
     make_measurements()
+    if not (PLAIN / "plain" / "result.json").exists():
+        cnet_aihw(*COMMON, "training=plain", "job=train", f"hydra.run.dir={PLAIN}")
     for device in devices:
         for point in POINTS[device]:
             for part, words in PARTS.items():

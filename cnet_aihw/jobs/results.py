@@ -150,11 +150,23 @@ def scan_left(run: Run, recipe: Recipe) -> dict[str, Any] | None:
 
 
 def search_left(run: Run, recipe: Recipe) -> dict[str, Any] | None:
-    """The result of the step ``search``; None where nothing was, or is to be, searched."""
+    """The result of the step ``search``; None where nothing was, or is to be, searched.
+
+    Raises:
+        CnetError: where another limit, or another kind of compensation, was searched.
+    """
     path = run.folder_of(recipe) / SEARCHED
     if not recipe.searches or not path.exists():
         return None
-    result: dict[str, Any] | None = read_json(path)["result"]
+    found = read_json(path)
+    searched, asked = found["config"]["compensation"], recipe.config.compensation
+    for key in ("limit", "form", "reads", "activation", "kernel_size"):
+        if searched[key] != asked[key]:
+            raise CnetError(
+                f"{path} was searched with compensation.{key}={searched[key]}, and now it is "
+                f"{asked[key]}; run job=search first, or give compensation.{key}={searched[key]}."
+            )
+    result: dict[str, Any] | None = found["result"]
     return result
 
 

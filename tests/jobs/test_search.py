@@ -132,6 +132,15 @@ def test_a_run_that_is_done_is_not_done_again(cli: Cli, way: Path) -> None:
     assert contents(way.parent) == before
 
 
+def test_a_placement_searched_for_another_limit_is_not_fitted(cli: Cli, way: Path) -> None:
+    before = contents(way.parent)
+    words = [f"search.store={way.parent / 'store'}", f"run={way}", "job=compensate"]
+    outcome = cli(*WAY, *words, "compensation.limit=0.01")
+    assert outcome.code == 2
+    assert "searched with compensation.limit=0.05, and now it is 0.01" in outcome.err
+    assert contents(way.parent) == before
+
+
 def test_searchers_are_compared_on_one_trained_network(
     cli: Cli, way: Path, again: list[str]
 ) -> None:
