@@ -77,8 +77,8 @@ class Compensation(nn.Module):
         """Return the corrected output.
 
         Args:
-            x: the layer's input, [N, in, *size] (linear: [..., in]).
-            y: the layer's output, [N, C, *size] (linear: [..., C]).
+            x: the layer's input, ``[N, in, *size]`` (linear: [..., in]).
+            y: the layer's output, ``[N, C, *size]`` (linear: [..., C]).
 
         Returns:
             As y.

@@ -21,7 +21,7 @@ from cnet_aihw.rram.noise import DeviceNoiseModel, check_number
 class GaussianAdditiveNoiseModel(DeviceNoiseModel):
     r"""Gaussian variation relative to the largest weight; fixed for the chip's life.
 
-    .. math:: w = w_\text{nominal} + \sigma\, w_\max\, \xi,\quad \xi \sim {\cal N}(0, 1)
+    .. math:: w = w_\text{nominal} + \sigma\, w_\max\, \xi,\quad \xi \sim \mathcal{N}(0, 1)
 
     By itself it acts on weights. In a composition each device of a weight takes an equal share, so
     that the law of the weight is the same; conductances are not cut off at 0 for it.

@@ -18,7 +18,7 @@ from cnet_aihw.rram.noise import MultiplicativeNoiseModel, check_number
 class GaussianProportionalNoiseModel(MultiplicativeNoiseModel):
     r"""Gaussian variation relative to each weight; fixed for the chip's life.
 
-    .. math:: w = w_\text{nominal} (1 + \sigma\, \xi),\quad \xi \sim {\cal N}(0, 1)
+    .. math:: w = w_\text{nominal} (1 + \sigma\, \xi),\quad \xi \sim \mathcal{N}(0, 1)
 
     Args:
         sigma: standard deviation of the factor (no unit).

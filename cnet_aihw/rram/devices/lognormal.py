@@ -29,7 +29,8 @@ class LogNormalNoiseModel(MultiplicativeNoiseModel):
     r"""Lognormal variation: every weight of a chip is off by a factor, for the chip's life.
 
     .. math:: w = w_\text{nominal}\, e^{\theta_\text{die} + \theta},\quad
-        \theta \sim {\cal N}(0, \sigma^2),\ \theta_\text{die} \sim {\cal N}(0, \sigma_\text{die}^2)
+        \theta \sim \mathcal{N}(0, \sigma^2),\
+        \theta_\text{die} \sim \mathcal{N}(0, \sigma_\text{die}^2)
 
     With ``sigma_die = 0`` it is the variation model of CorrectNet (DATE 2023), as we read the
     paper; the part common to a die is ours. With ``sigma = sigma_die = 0`` weights come back bit

@@ -24,7 +24,7 @@ class PowerLawDriftNoiseModel(DeviceNoiseModel):
     r"""Each device loses conductance by a power law with an exponent of its own.
 
     .. math:: g(t) = g_\text{prog} \left(\frac{t}{t_0}\right)^{-\nu_i},\quad t > t_0,\quad
-        \nu_i \sim {\cal N}(\nu, \sigma_\nu^2)
+        \nu_i \sim \mathcal{N}(\nu, \sigma_\nu^2)
 
     Up to ``t_0``, and just programmed, weights are as they are. A device of negative exponent gains
     conductance.

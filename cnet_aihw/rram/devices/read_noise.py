@@ -22,7 +22,7 @@ class ReadNoiseModel(DeviceNoiseModel):
     r"""Each forward pass reads each device with a fresh error.
 
     .. math:: g_\text{read} = g + \sigma\, g_\max\, \xi \quad\text{or}\quad
-        g_\text{read} = g (1 + \sigma\, \xi),\quad \xi \sim {\cal N}(0, 1)
+        g_\text{read} = g (1 + \sigma\, \xi),\quad \xi \sim \mathcal{N}(0, 1)
 
     Programming leaves the weights as they are, bit for bit; what is read is a matter of the tile
     (:class:`~cnet_aihw.rram.RRAMRPUConfig`). On a programmed chip the noise belongs to the chip's

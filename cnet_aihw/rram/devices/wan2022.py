@@ -32,7 +32,7 @@ class Wan2022NoiseModel(DeviceNoiseModel):
     r"""Gaussian error of each device, whose size depends on its conductance and grows with time.
 
     .. math:: g(t) = \max(0,\ g_\text{target} + c\, \sigma(g_\text{target}, t)\, \xi),\quad
-        \xi \sim {\cal N}(0, 1)
+        \xi \sim \mathcal{N}(0, 1)
 
     It differs from aihwkit's model in this: the fit is taken at the conductance itself, so that
     another ``g_max`` than the 40 uS it was made at is right (aihwkit's default of 25 uS has 1.57
