@@ -1,6 +1,6 @@
-# make demo | test | bench | lint | clean. Each target makes .venv itself when it is missing or out of date.
+# make demo | test | docs | bench | lint | clean. Each target makes .venv itself when it is missing or out of date.
 # PYTHON=/path/to/python chooses the interpreter; else the first of python3.12, python3.13, python3 that fits.
-.PHONY: demo test bench lint clean
+.PHONY: demo test docs bench lint clean
 .DELETE_ON_ERROR:
 
 VENV := .venv
@@ -18,6 +18,9 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+docs: $(READY)
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet --fresh-env -d build/doctrees docs build/docs
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks.speed
