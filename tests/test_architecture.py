@@ -28,7 +28,7 @@ DISTRIBUTIONS = {
     "yaml": "pyyaml",
 }
 # brought and pinned by a declared one
-BROUGHT = {"pillow": "torchvision"}
+BROUGHT = {"packaging": "hydra-core", "pillow": "torchvision"}
 
 
 def imported(path: Path) -> set[str]:

@@ -26,11 +26,15 @@ _FULL_ERROR = "HYDRA_FULL_ERROR"
 
 
 def main() -> None:
-    """Run the job that the command line describes.
+    """Run the job that the command line describes, or the doctor.
 
     Exits with 2 and one line on stderr for what the user can mend (with Python's whole trace when
     the environment has HYDRA_FULL_ERROR=1), and with 130 after Ctrl-C.
     """
+    if sys.argv[1:2] == ["doctor"]:
+        from cnet_aihw.jobs.doctor import doctor
+
+        sys.exit(doctor(sys.argv[2:]))
     register_schema()
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # a user's own network lies there
@@ -38,10 +42,8 @@ def main() -> None:
     sys.argv[1:] = _with_folder(sys.argv[1:])
     try:
         with _errors_handed_on():
-            words = sys.argv[1:]
-            overrides = [word for word in words if word not in ("-h", "--help")]
-            if len(overrides) < len(words) and not any(o.startswith("-") for o in overrides):
-                print(help_text(CONFIG_DIR, overrides))
+            if {"-h", "--help"} & set(sys.argv[1:]):
+                print(help_text(CONFIG_DIR))
             else:
                 _app()
     except KeyboardInterrupt:
@@ -53,6 +55,8 @@ def main() -> None:
     except (_Mendable, CnetError, HydraException, OmegaConfBaseException, OSError) as error:
         if wants_trace:
             raise
+        if "COMP_LINE" in os.environ:
+            sys.exit(2)  # a word that the shell completes is no command: nothing to say yet
         _stop(f"error: {one_sentence(error)}", 2)
 
 

@@ -6,37 +6,26 @@ Hydra would make the same text, but copies all configurations once for each grou
 from __future__ import annotations
 
 import string
-from collections.abc import Sequence
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf, open_dict
+from omegaconf import OmegaConf
 
 
-def help_text(config_dir: Path, overrides: Sequence[str]) -> str:
-    """Return the help for a command line.
+def help_text(config_dir: Path) -> str:
+    """Return the help: the template of config.yaml with the groups of its defaults list.
 
     Args:
         config_dir: where the configuration is.
-        overrides: what else the command line says; the values shown are those it composes.
-
-    Raises:
-        HydraException: if the overrides do not compose.
     """
-    with initialize_config_dir(str(config_dir), version_base="1.3", job_name="cnet-aihw"):
-        config = compose("config", list(overrides), return_hydra_config=True)
+    config = OmegaConf.load(config_dir / "config.yaml")
+    names = [name for entry in config.defaults if not isinstance(entry, str) for name in entry]
     template = string.Template(config.hydra.help.template)
-    with open_dict(config):
-        del config["hydra"]
     return template.safe_substitute(
-        APP_CONFIG_GROUPS=_groups(config_dir), CONFIG=OmegaConf.to_yaml(config)
+        APP_CONFIG_GROUPS="\n".join(_group(config_dir, name) for name in names)
     )
 
 
-def _groups(config_dir: Path) -> str:
-    """One line a group: its options."""
-    folders = sorted({path.parent for path in config_dir.glob("*/*.yaml")})
-    return "".join(
-        f"{folder.name}: {', '.join(sorted(path.stem for path in folder.glob('*.yaml')))}\n"
-        for folder in folders
-    )
+def _group(config_dir: Path, name: str) -> str:
+    """One line: a group's options."""
+    options = sorted(path.stem for path in (config_dir / name).glob("*.yaml"))
+    return f"  {name}: {', '.join(options)}"

@@ -1,5 +1,7 @@
 """The command as the user meets it: help, mistakes, Ctrl-C."""
 
+import os
+import re
 import subprocess
 import sys
 import time
@@ -16,7 +18,7 @@ Only = Callable[[Callable[[Any], Any]], str]
 COMMAND = [sys.executable, "-m", "cnet_aihw.jobs.cli"]
 
 
-def test_help_names_groups_and_values_and_reads_no_torch(tmp_path: Path) -> None:
+def test_help_names_commands_and_groups_and_reads_no_torch(tmp_path: Path) -> None:
     code = """
 import sys
 from cnet_aihw.jobs.cli import main
@@ -36,11 +38,61 @@ finally:
         "training: all, grid, lipschitz",
         "compensation: default, none",
         "data: arrays",
-        "sigma: 0.5",
-        "cnet-aihw -m ",
+        "--cfg job",
     ):
         assert said in done.stdout
+    assert len(done.stdout.splitlines()) < 30
+    first = done.stdout.partition("Groups")[0]
+    assert first.count("\n  cnet-aihw ") == 5
     assert list(tmp_path.iterdir()) == []
+
+
+def test_help_comes_whatever_else_is_said(cli: Cli) -> None:
+    whole = cli("--help").out
+    assert cli("-m", "rram=pcm", "-h").out == whole
+
+
+def test_the_commands_of_the_help_run(cli: Cli, only: Only) -> None:
+    lines = cli("--help").out.partition("Groups")[0].splitlines()
+    commands = [line.split("  ")[1].split() for line in lines if line.startswith("  cnet-aihw ")]
+    for _, *words in commands:
+        if words != ["doctor"]:
+            outcome = cli(*words, only(lambda run: None))
+            assert outcome.code == 0, (words, outcome.err)
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("rram=reram_", ["rram=reram_cmo", "rram=reram_wan2022"]),
+        ("-m run=outputs/mine training=lip", ["training=lipschitz", "training=lipschitz_noise"]),
+        ("training.epo", ["training.epochs="]),
+        ("doctor rram=l", []),
+    ],
+)
+def test_bash_completes_words_without_torch(tmp_path: Path, typed: str, offered: list[str]) -> None:
+    """What a terminal does: the function that `-sc install=bash` defines, for a line typed."""
+    command = tmp_path / "cnet-aihw"
+    heavy = ("torch", "ray", "aihwkit", "numpy")
+    command.write_text(
+        f"#!{sys.executable}\n"
+        f"import sys\nsys.modules.update(dict.fromkeys({heavy}))  # whose import now fails\n"
+        "from cnet_aihw.jobs.cli import main\nmain()\n"
+    )
+    command.chmod(0o755)
+    line = f"cnet-aihw {typed}"
+    script = (
+        'eval "$(cnet-aihw -sc install=bash)" || exit 1\n'
+        f'COMP_LINE="{line}" COMP_POINT={len(line)} COMP_CWORD={len(line.split()) - 1}\n'
+        'hydra_bash_completion; echo "${COMPREPLY[@]}"'
+    )
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True,
+        env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert done.stdout.split() == offered
 
 
 MISTAKES = [

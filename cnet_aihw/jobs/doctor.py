@@ -1,0 +1,182 @@
+"""`cnet-aihw doctor`: what of the installation works on this machine, and what to do if not."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cnet_aihw.jobs.probes import FAULT, GIB, OK, WARNING, Finding
+
+NAME = "cnet_aihw"
+OUTPUTS = "outputs"  # the folder of hydra.run.dir in config.yaml
+PROBE_SECONDS = 180.0
+LEAST_MEMORY, LEAST_DISK = 2 * GIB, 2 * GIB
+_REINSTALL = "install the versions that were tested: pip install -c constraints.txt ."
+_ON_FAILURE = {
+    "torch_and_cuda": ("torch", FAULT, _REINSTALL),
+    "torch_tile": ("torch tile", FAULT, f"nothing analog works; {_REINSTALL}"),
+    "cpp_tile": (
+        "C++ tile",
+        WARNING,
+        "all on torch tiles works; for rram=lognormal_cpp and aihwkit's own configurations "
+        f"{_REINSTALL}",
+    ),
+    "ray_import": (
+        "Ray",
+        WARNING,
+        "all but search=ppo and ray.workers works; for these: pip install 'ray[default,rllib]'",
+    ),
+    "ray_start": ("Ray start", FAULT, "free memory and /tmp, or attach with ray.address=HOST:PORT"),
+}
+"""For each probe, where it does not end well: its line, its state, and what to do."""
+_NOT_ALWAYS = {"ray"}
+"""Libraries that not every job needs."""
+
+
+def doctor(words: Sequence[str]) -> int:
+    """Look at the installation and the machine, and print a line for each.
+
+    Args:
+        words: the command line behind ``doctor``.
+
+    Returns:
+        The exit code: 1 where there is a fault, else 0.
+    """
+    parser = argparse.ArgumentParser(
+        prog="cnet-aihw doctor",
+        description="Say what of the installation works on this machine, and what to do if not. "
+        "The exit code is 1 where there is a fault.",
+    )
+    parser.add_argument("--ray", action="store_true", help="also start a local Ray (slow)")
+    chosen = parser.parse_args(words)
+    probes = [name for name in _ON_FAILURE if chosen.ray or name != "ray_start"]
+    console = Console()
+    with console.status("trying torch, aihwkit and Ray"), ThreadPoolExecutor() as pool:
+        found = [finding for findings in pool.map(_probed, probes) for finding in findings]
+    findings = [*_libraries(), *found, _memory(), _disk(), _folder(".")]
+    if os.path.lexists(OUTPUTS):
+        findings.append(_folder(OUTPUTS))
+    _show(console, findings)
+    return int(any(finding.state == FAULT for finding in findings))
+
+
+def _probed(name: str) -> list[Finding]:
+    """What a probe found in a process of its own, or how that process ended."""
+    command = [sys.executable, "-P", "-m", "cnet_aihw.jobs.probes", name]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_SECONDS)
+    except subprocess.TimeoutExpired:
+        reason = f"no answer within {PROBE_SECONDS:g} seconds"
+    else:
+        if done.returncode == 0:
+            return [Finding(**record) for record in json.loads(done.stdout.splitlines()[-1])]
+        told = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        reason = told[-1] if told else f"ended with exit code {done.returncode}"
+        if done.returncode < 0:
+            reason = f"crashed ({signal.Signals(-done.returncode).name})"
+    what, state, advice = _ON_FAILURE[name]
+    return [Finding(what, state, reason, advice)]
+
+
+def _libraries() -> Iterable[Finding]:
+    """Python and the libraries, against what the package declares."""
+    try:
+        declared = metadata.metadata(NAME)
+    except metadata.PackageNotFoundError:
+        advice = "install it: pip install -c constraints.txt ."
+        yield Finding(NAME, WARNING, "not installed, so that no versions can be compared", advice)
+        return
+    wanted, version = declared["Requires-Python"], sys.version.split()[0]
+    fits = SpecifierSet(wanted).contains(version)
+    found, advice = f"{version} at {sys.executable}", f"use a Python {wanted}"
+    yield Finding("Python", OK if fits else FAULT, found, "" if fits else advice)
+    extras = [extra for extra in declared.get_all("Provides-Extra") or () if extra != "dev"]
+    there, optional = [f"{NAME} {declared['Version']}"], []
+    for requirement in map(Requirement, metadata.requires(NAME) or ()):
+        name, marker = requirement.name, requirement.marker
+        try:
+            installed = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            installed = ""
+        extra = next((e for e in extras if marker and marker.evaluate({"extra": e})), None)
+        if extra:
+            optional.append(f"{name} {installed or 'not installed'} (extra {extra!r})")
+        elif marker and not marker.evaluate({"extra": ""}):
+            continue
+        elif installed and requirement.specifier.contains(installed, prereleases=True):
+            there.append(f"{name} {installed}")
+        else:
+            state = WARNING if installed or name in _NOT_ALWAYS else FAULT
+            told = f"{installed}, not tested" if installed else "not installed"
+            yield Finding(name, state, told, f"pip install '{_without_marker(requirement)}'")
+    yield Finding("libraries", OK, ", ".join(there))
+    if optional:
+        yield Finding("optional", OK, ", ".join(optional))
+
+
+def _without_marker(requirement: Requirement) -> str:
+    return str(requirement).partition(";")[0].strip()
+
+
+def _memory() -> Finding:
+    """Memory that is free to this process; a container may have less than the machine."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit, used = ((group / f"memory.{name}").read_text() for name in ("max", "current"))
+        free = min(free, int(limit) - int(used))
+    except (OSError, ValueError):
+        pass  # no such group, or "max": no limit
+    found = f"{free / GIB:.1f} GiB free, {len(os.sched_getaffinity(0))} cores"
+    if free >= LEAST_MEMORY:
+        return Finding("memory", OK, found)
+    return Finding("memory", WARNING, found, "give a smaller batch size, or end other programs")
+
+
+def _disk() -> Finding:
+    free = shutil.disk_usage(".").free
+    found = f"{free / GIB:.1f} GiB free in this folder"
+    if free >= LEAST_DISK:
+        return Finding("disk", OK, found)
+    return Finding("disk", WARNING, found, "free some, or name a folder elsewhere: run=FOLDER")
+
+
+def _folder(name: str) -> Finding:
+    """Whether a file can be written to a folder."""
+    what = "this folder" if name == "." else f"folder {name}"
+    try:
+        with tempfile.TemporaryFile(dir=name) as file:
+            file.write(b"x")
+    except OSError as error:
+        reason = f"cannot be written to ({error.strerror})"
+        return Finding(what, FAULT, reason, "go to another folder, or name one: run=FOLDER")
+    return Finding(what, OK, "can be written to")
+
+
+def _show(console: Console, findings: Sequence[Finding]) -> None:
+    styles = {OK: "green", WARNING: "yellow", FAULT: "bold red"}
+    table = Table(box=box.SIMPLE_HEAD, show_header=False)
+    for finding in findings:
+        told = f"{finding.found}: {finding.advice}" if finding.advice else finding.found
+        table.add_row(Text(finding.state, styles[finding.state]), Text(finding.what), Text(told))
+    console.print(table)
+    counts = (sum(finding.state == state for finding in findings) for state in (FAULT, WARNING))
+    console.print("faults: {}, warnings: {}".format(*counts))
