@@ -1,7 +1,6 @@
 """The command as the user meets it: help, mistakes, Ctrl-C."""
 
 import os
-import re
 import subprocess
 import sys
 import time
