@@ -47,7 +47,7 @@ POINTS: dict[str, dict[str, Sequence[str]]] = {
     "composed": {PUBLISHED: DAY, HARSHER: [*DECADE, "rram.sigma=0.5", "rram.levels=8"]},
 }  # fmt: skip
 COMMON = (
-    "experiment=lenet5_mnist", "data.root=data", "training.epochs=4", "evaluation.chips=50",
+    "experiment=lenet5_mnist", "data.root=data", "training.epochs=3", "evaluation.chips=25",
 )  # fmt: skip
 PLAIN = FOLDER / "plain"  # no device comes into its training
 PARTS = {
@@ -57,7 +57,7 @@ PARTS = {
         "training=lipschitz", "compensation=default", "compensation.scan.chips=10",
         "compensation.scan.samples=500", "compensation.fit.epochs=1", "search=coordinate",
         "search.budget=25", "search.chips=5", "search.samples=500",
-        "search.evaluator.shared_steps=600", f"search.store={STORE}",
+        "search.evaluator.shared_steps=400", f"search.store={STORE}",
     ),
 }  # fmt: skip
 METHODS = {

@@ -31,10 +31,10 @@ from cnet_aihw.search import (
     placement_problem,
 )
 
-PLACEMENTS = 40
+PLACEMENTS = 30
 LIMIT = 0.10
 RATIOS = [0.0, 0.05, 0.1, 0.25, 0.5]
-FIT_STEPS = 700
+FIT_STEPS = 300  # what search.evaluator.steps is by default
 SHARED_STEPS = 3000
 CHIPS = 10
 SAMPLES = 500

@@ -50,7 +50,7 @@ from cnet_aihw.zoo import VGG16
 
 BUDGET = 200
 POINTS = (25, 50, 100, 200)
-SEEDS = {"lenet5": 10, "vgg16": 5}
+SEEDS = 5
 VARIANT = CompensationVariant(form="residual")
 STORE = Path("outputs/evaluations")
 NARROW = RECORDS / "vgg16_narrow_cifar10"
@@ -174,7 +174,8 @@ def table() -> None:
                         "seeds": len(regrets),
                         "optimum": optimum,
                         "optimum_known": "exhaustive" in traces,
-                        "command": f"python -m benchmarks.search run --problem {name}",
+                        "command": f"python -m benchmarks.search run --problem {name} "
+                        f"--searcher {searcher} --seeds {len(regrets)}",
                     }
                 )
     write_json_atomic(
@@ -188,14 +189,14 @@ def main() -> None:
     parser.add_argument("action", choices=("train", "run", "table"))
     parser.add_argument("--problem", choices=list(PROBLEMS), nargs="+", default=list(PROBLEMS))
     parser.add_argument("--searcher", choices=list(SEARCHERS), nargs="+", default=list(SEARCHERS))
-    parser.add_argument("--seeds", type=int, default=None)
+    parser.add_argument("--seeds", type=int, default=SEEDS)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if arguments.action == "train":
         train()
     if arguments.action == "run":
         for name in arguments.problem:
-            run(name, arguments.searcher, arguments.seeds or SEEDS[name])
+            run(name, arguments.searcher, arguments.seeds)
     table()
 
 

@@ -51,6 +51,9 @@ class Progress:
     restarts: int = 0
     """How often the agent began anew."""
 
+    barren: int = 0
+    """How often it did so since the last new plan."""
+
     idle: int = 0
     """Iterations on evaluated walks since the last one with a new plan."""
 
@@ -113,6 +116,7 @@ class Agent:
     def begin_anew(self) -> None:
         """Forget all that was learned; another start than before."""
         self.progress.restarts += 1
+        self.progress.barren += 1
         self.progress.idle = 0
         self.close()
         self._build()

@@ -8,6 +8,7 @@ from typing import Any
 
 from cnet_aihw.search.book import Evaluations, TraceRow
 from cnet_aihw.search.rllib.session import NAMESPACE
+from cnet_aihw.search.rllib.status import SearchStatus
 
 METRICS = {
     "best_reward": "Highest reward",
@@ -74,24 +75,6 @@ class SearchMonitor:
         import ray
 
         ray.kill(self._actor)
-
-
-class SearchStatus:
-    """The actor: holds the figures for whoever asks."""
-
-    def __init__(self, status: dict[str, Any]) -> None:
-        self._status = status
-
-    def __repr__(self) -> str:
-        return f"Search({self._status['search']})"  # what the dashboard shows
-
-    def update(self, status: dict[str, Any]) -> None:
-        """Take in new figures."""
-        self._status = status
-
-    def status(self) -> dict[str, Any]:
-        """Return the latest figures."""
-        return self._status
 
 
 @cache

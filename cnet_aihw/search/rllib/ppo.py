@@ -78,6 +78,9 @@ class PPOSearcher:
     patience: int = 10
     """Iterations on evaluated walks without a new plan after which the agent begins anew."""
 
+    give_up: int = 4
+    """How often in a row the agent may begin anew without a new plan before the search ends."""
+
     num_env_runners: int = 0
     """Processes that walk; 0: this one. Their plans are evaluated by the search's workers."""
 
@@ -94,6 +97,7 @@ class PPOSearcher:
             "imagined_iterations": 0,
             "num_epochs": 1,
             "patience": 1,
+            "give_up": 1,
             "num_env_runners": 0,
             "checkpoint_every": 1,
         }
@@ -140,7 +144,7 @@ class PPOSearcher:
         rng: np.random.Generator,
         folder: Path | None,
     ) -> None:
-        """Walk and learn until the budget is spent."""
+        """Walk and learn until the budget is spent, or nothing new is found any more."""
         self.start_ray(self._ray)
         from cnet_aihw.search.rllib.agent import Agent, one_thread
         from cnet_aihw.search.rllib.imagination import Imagination
@@ -151,7 +155,7 @@ class PPOSearcher:
             if folder is not None and agent.load(folder / CHECKPOINT):
                 evaluations.replay(agent.progress.evaluations)
             evaluated = _evaluated_walks(evaluations, usual)
-            while evaluations.left:
+            while evaluations.left and agent.progress.barren < self.give_up:
                 self._learn(agent, evaluations, evaluated)
                 self._practise(agent, evaluations, imagination, seed)
                 progress = agent.progress
@@ -164,7 +168,9 @@ class PPOSearcher:
         before, progress = evaluations.spent, agent.progress
         figures = agent.iterate(evaluated)
         progress.rounds += 1
-        progress.idle = 0 if evaluations.spent > before else progress.idle + 1
+        progress.idle += 1
+        if evaluations.spent > before:
+            progress.idle = progress.barren = 0
         if progress.idle == self.patience:
             agent.begin_anew()
         evaluations.scalars({**figures, "restarts": float(progress.restarts)})

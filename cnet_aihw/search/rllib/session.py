@@ -149,7 +149,12 @@ def _end_node(error: BaseException) -> None:
 
 def _private(settings: RaySettings) -> dict[str, Any]:
     # "local" starts a private one even where RAY_ADDRESS names a cluster.
-    options: dict[str, Any] = {"address": "local", "include_dashboard": settings.dashboard}
+    options: dict[str, Any] = {
+        "address": "local",
+        "include_dashboard": settings.dashboard,
+        # Not 15, with which workers, which the search waits for, starve on a busy machine.
+        "_system_config": {"worker_niceness": 0},
+    }
     if settings.num_cpus is not None:
         options["num_cpus"] = settings.num_cpus
     if settings.dashboard:

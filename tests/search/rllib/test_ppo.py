@@ -105,6 +105,14 @@ def test_it_finds_the_best_placement(searcher: PPOSearcher) -> None:
     assert last["return"] > first["return"] + 0.05 and last["entropy"] < first["entropy"]
 
 
+def test_it_ends_when_it_finds_nothing_new_any_more() -> None:
+    watched = Watched(synthetic(), 10**6)
+    searcher = PPOSearcher(imagined_iterations=0, lr=0.05, patience=2, give_up=1)
+    searcher.start_ray(SETTINGS)
+    searcher.search(watched._synthetic.problem, watched.evaluations, np.random.default_rng(0), None)
+    assert 8 <= watched.evaluations.spent and watched.evaluations.left > 0
+
+
 def walk_masks(s: Synthetic) -> list[tuple[bool, ...]]:
     """Choices that are open in walks that spend nothing."""
     return [s.problem.mask((0,) * index) for index in range(len(s.problem.layers))]
