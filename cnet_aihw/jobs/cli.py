@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 import cnet_aihw.conf
+import cnet_aihw.jobs.folders
 from cnet_aihw.errors import CnetError
 from cnet_aihw.jobs.help import help_text
 from cnet_aihw.jobs.messages import one_sentence

@@ -174,6 +174,18 @@ def test_a_mistake_of_ours_keeps_its_trace(cli: Cli, only: Only) -> None:
         cli(only(lambda run: 1 / 0))
 
 
+def test_a_job_of_a_sweep_has_a_folder_however_much_is_changed(cli: Cli, only: Only) -> None:
+    seen = []
+    words = [f"compensation.fit.{k}=1e-3" for k in ("lr", "weight_decay", "distillation")]
+    words += ["search.evaluator.shared_steps=30", "search.evaluator.steps=30", "search.samples=9"]
+    words += [f"training.{k}=3" for k in ("epochs", "batch_size", "validation_chips")]
+    words += [only(lambda run: seen.append(run.folder)), "seed=1,2", "run=sweep"]
+    outcome = cli("-m", *words)
+    assert outcome.code == 0, outcome.err
+    names = [folder.name for folder in seen]
+    assert len(set(names)) == 2 and all(200 < len(name) < 255 for name in names)
+
+
 def test_in_a_sweep_the_other_jobs_still_run(cli: Cli, only: Only) -> None:
     seen: list[Any] = []
     words = ["-m", "training=plain", only(seen.append), "hydra.sweep.dir=sweep"]
