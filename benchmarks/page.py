@@ -1,4 +1,4 @@
-"""Write docs/results.md from benchmarks/results; no figure of it is written by hand.
+"""Write docs/results.md, and the results of the README, from benchmarks/results alone.
 
 python -m benchmarks.page
 """
@@ -9,6 +9,8 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from benchmarks.summary import write_figure, write_readme
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "results.md"
@@ -168,6 +170,8 @@ def main() -> None:
             parts += [f"## {title}", f"Command: `{result['command']}`. {words}"]
             parts.append(table(result["rows"], columns))
     PAGE.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    write_figure()
+    write_readme()
 
 
 if __name__ == "__main__":
