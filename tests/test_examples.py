@@ -1,0 +1,93 @@
+"""Each example runs to its end, prints what its docstring says, and leaves no files."""
+
+import re
+import runpy
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parent.parent / "examples"
+SCRIPTS = sorted(path.name for path in FOLDER.glob("*.py"))
+
+
+def numbers(line: str) -> list[float]:
+    return [float(text) for text in re.findall(r"-?\d+\.\d+", line)]
+
+
+def stock_model(lines: list[str]) -> None:
+    assert len(lines) == 1 + 5
+    for line in lines[1:]:
+        clean, mean, _ = numbers(line.replace("0.5", ""))[-3:]
+        assert clean > 0.8
+        assert 0.5 < mean < clean + 0.02
+    assert "RRAM" in lines[-1]
+
+
+def trainings(lines: list[str]) -> None:
+    rows = {line[:22].strip(): numbers(line) for line in lines[1:]}
+    assert list(rows) == ["plain", "noise", "lipschitz", "lipschitz and noise"]
+    plain = rows["plain"][0]
+    for _, mean, _, q05, recovery in rows.values():
+        assert recovery == pytest.approx(mean / plain, abs=0.01)
+        assert q05 <= mean
+    assert len({tuple(row) for row in rows.values()}) == 4
+
+
+def pretrained(lines: list[str]) -> None:
+    before, after, layers = lines
+    assert before.startswith("pretrained: clean ")
+    assert after.startswith("fine-tuned: clean ")
+    assert min(numbers(before)[0], numbers(after)[0]) > 0.5
+    assert layers == "layers: Conv2d, Conv2d, Linear, Linear, Linear"
+
+
+def compensation(lines: list[str]) -> None:
+    cost, before, compensated, removed = lines
+    assert 0 < numbers(cost)[0] < 5
+    assert numbers(compensated) != numbers(before)
+    assert numbers(removed) == numbers(before)
+
+
+def searchers(lines: list[str]) -> None:
+    assert lines[0] == "62 placements within the limit"
+    assert [line.split(":")[0] for line in lines[1::2]] == ["random", "near_limit"]
+    assert 0.7 * 1.5 <= numbers(lines[4])[0] <= 1.5
+
+
+def devices(lines: list[str]) -> None:
+    assert all(line.startswith("+ ") for line in lines[1:8])
+    assert numbers(lines[2])[-1] < numbers(lines[1])[-1]  # variation costs signal
+    warnings = [line for line in lines if line.startswith("sigma=5: ")]
+    assert any("times as large as meant" in warning for warning in warnings)
+    assert [line.split(":")[0] for line in lines[-3:]] == ["after 1 s", "after 3.15e+07 s", "clean"]
+
+
+SHOWN: dict[str, Callable[[list[str]], None]] = {
+    "01_stock_aihwkit_model.py": stock_model,
+    "02_train_against_variation.py": trainings,
+    "03_pretrained_network.py": pretrained,
+    "04_compensate.py": compensation,
+    "05_own_searcher.py": searchers,
+    "06_devices.py": devices,
+}
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_an_example_shows_what_it_says(
+    name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [name, "--quick"])
+    runpy.run_path(str(FOLDER / name), run_name="__main__")
+    SHOWN[name](capsys.readouterr().out.splitlines())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_example_is_in_the_table() -> None:
+    table = (FOLDER / "README.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| \[(\w+\.py)\]", table, flags=re.MULTILINE) == SCRIPTS
