@@ -137,18 +137,25 @@ def _without_marker(requirement: Requirement) -> str:
 
 def _memory() -> Finding:
     """Memory that is free to this process; a container may have less than the machine."""
-    lines = Path("/proc/meminfo").read_text().splitlines()
-    free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    free = _numbers(Path("/proc/meminfo"))["MemAvailable:"] * 1024
     group = Path("/sys/fs/cgroup")
     try:
-        limit, used = ((group / f"memory.{name}").read_text() for name in ("max", "current"))
-        free = min(free, int(limit) - int(used))
+        limit, used = (int((group / f"memory.{name}").read_text()) for name in ("max", "current"))
+        kept = _numbers(group / "memory.stat")
     except (OSError, ValueError):
         pass  # no such group, or "max": no limit
+    else:
+        free = min(free, limit - used + kept["active_file"] + kept["inactive_file"])
     found = f"{free / GIB:.1f} GiB free, {len(os.sched_getaffinity(0))} cores"
     if free >= LEAST_MEMORY:
         return Finding("memory", OK, found)
     return Finding("memory", WARNING, found, "give a smaller batch size, or end other programs")
+
+
+def _numbers(path: Path) -> dict[str, int]:
+    """The lines "name number" of a file."""
+    lines = (line.split() for line in path.read_text().splitlines())
+    return {name: int(number) for name, number, *_ in lines}
 
 
 def _disk() -> Finding:

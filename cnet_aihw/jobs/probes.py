@@ -10,10 +10,11 @@ import json
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 OK, WARNING, FAULT = "ok", "warning", "fault"
 GIB = 2**30
+_DRIVER = Path("/proc/driver/nvidia/version")
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,11 @@ def torch_and_cuda() -> list[Finding]:
 
     torch.ones(2, 2) @ torch.ones(2, 2)
     found = f"{torch.__version__}, {torch.get_num_threads()} threads"
-    return [Finding("torch", OK, found), _cuda(torch)]
+    return [Finding("torch", OK, found), cuda_of(torch)]
 
 
-def _cuda(torch: ModuleType) -> Finding:
+def cuda_of(torch: Any) -> Finding:
+    """What torch can do with the GPU, where there is one."""
     name, built = "CUDA", torch.version.cuda
     if torch.cuda.is_available():
         free, total = torch.cuda.mem_get_info()
@@ -53,7 +55,7 @@ def _cuda(torch: ModuleType) -> Finding:
             reason = str(error).splitlines()[0]
             return Finding(name, FAULT, f"{gpu}, but it cannot compute: {reason}", "say device=cpu")
         return Finding(name, OK, f"{gpu}, CUDA {built}")
-    if not Path("/proc/driver/nvidia/version").exists():
+    if not _DRIVER.exists():
         return Finding(name, OK, "no NVIDIA driver; everything runs on the CPU")
     if built is None:
         found, advice = "torch is built without it", "install a torch built with CUDA"

@@ -4,10 +4,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from cnet_aihw.jobs import doctor
+from cnet_aihw.jobs import doctor, probes
 from cnet_aihw.jobs.probes import FAULT, OK, WARNING, Finding
 
 
@@ -78,6 +79,47 @@ def test_missing_and_untested_libraries_are_told_with_what_to_install(
     assert found["rich"].advice == "pip install 'rich>=13'"
     assert found["libraries"].state == OK
     assert "numpy 2.1" in found["libraries"].found
+
+
+@pytest.mark.parametrize(
+    ("built", "driver", "state", "told"),
+    [
+        ("13.2", False, OK, "everything runs on the CPU"),
+        (None, True, WARNING, "built without it"),
+        ("13.2", True, WARNING, "torch cannot use it (built for CUDA 13.2)"),
+    ],
+)
+def test_a_gpu_that_torch_does_not_see_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    built: str | None,
+    driver: bool,
+    state: str,
+    told: str,
+) -> None:
+    monkeypatch.setattr(probes, "_DRIVER", tmp_path if driver else tmp_path / "none")
+    without = SimpleNamespace(is_available=lambda: False)
+    torch = SimpleNamespace(version=SimpleNamespace(cuda=built), cuda=without)
+    finding = probes.cuda_of(torch)
+    assert finding.state == state
+    assert told in finding.found
+
+
+@pytest.mark.parametrize(("current", "state"), [(4.0, OK), (7.5, WARNING)])
+def test_memory_is_that_of_the_container_without_its_file_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, current: float, state: str
+) -> None:
+    """Of a limit of 8 GiB and a cache of 1 GiB."""
+    files = {
+        "/proc/meminfo": "MemTotal: 99999999 kB\nMemAvailable: 99999999 kB\n",
+        "/sys/fs/cgroup/memory.max": str(8 * 2**30),
+        "/sys/fs/cgroup/memory.current": str(int(current * 2**30)),
+        "/sys/fs/cgroup/memory.stat": f"active_file {2**29}\ninactive_file {2**29}\n",
+    }
+    monkeypatch.setattr(Path, "read_text", lambda path: files[str(path)])
+    finding = doctor._memory()
+    assert finding.state == state
+    assert finding.found.startswith(f"{9 - current:.1f} GiB free")
 
 
 def test_a_folder_that_cannot_be_written_to_is_a_fault(
