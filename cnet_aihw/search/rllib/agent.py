@@ -175,7 +175,7 @@ class Agent:
                 minibatch_size=None,
                 num_epochs=s.num_epochs,
                 lr=s.lr,
-                entropy_coeff=s.entropy_of(self._problem),
+                entropy_coeff=s.entropy_coeff,
                 clip_param=s.clip,
                 vf_loss_coeff=s.value_coeff,
                 vf_clip_param=float("inf"),

@@ -39,13 +39,15 @@ class Imagination:
             What gives plans the rewards that they have in the draw.
         """
         problem = self._problem
-        objective = [row.reward + problem.overhead(row.plan) for row in rows]
-        self._model.fit(np.array([row.plan for row in rows]), np.array(objective))
+        objective = np.array([row.reward + problem.overhead(row.plan) for row in rows])
+        self._model.fit(np.array([row.plan for row in rows]), objective)
         tables = self._model.draw(rng, self._exploration)
+        # Tables have no constant; the agent's baseline is that of evaluated walks too.
+        constant = np.mean(objective - [tables.value(row.plan) for row in rows])
 
         def value(plans: Sequence[Plan]) -> list[float]:
             return [
-                tables.value(plan) - problem.overhead(plan)
+                float(constant) + tables.value(plan) - problem.overhead(plan)
                 if problem.fits(plan)
                 else problem.reward(plan, None)
                 for plan in plans

@@ -27,7 +27,6 @@ CHECKPOINT = "ppo"
 """Folder of the agent's state, within that of the search."""
 
 POLICIES = ("mlp", "gru")
-_DEEP = 10  # layers above which a policy needs more entropy so as not to settle too early
 
 
 @dataclass
@@ -63,8 +62,8 @@ class PPOSearcher:
     lr: float = 1e-2
     """Learning rate of Adam."""
 
-    entropy_coeff: float | None = None
-    """Weight of the policy's entropy; None: 0.03, and 0.1 above 10 layers."""
+    entropy_coeff: float = 0.03
+    """Weight of the policy's entropy."""
 
     clip: float = 0.2
     """How far the probability of a choice may change in an iteration, as a share."""
@@ -108,20 +107,13 @@ class PPOSearcher:
             if not (math.isfinite(vars(self)[field]) and vars(self)[field] > 0):
                 raise CnetError(f"ppo.{field} is {vars(self)[field]}; give a number above 0.")
         for field in ("exploration", "value_coeff", "entropy_coeff"):
-            value = vars(self)[field]
-            if value is not None and not (math.isfinite(value) and value >= 0):
-                raise CnetError(f"ppo.{field} is {value}; give a number of at least 0.")
+            if not (math.isfinite(vars(self)[field]) and vars(self)[field] >= 0):
+                raise CnetError(f"ppo.{field} is {vars(self)[field]}; give a number of at least 0.")
         if self.episodes_per_iteration % max(1, self.num_env_runners):
             raise CnetError(
                 f"ppo.episodes_per_iteration is {self.episodes_per_iteration}, which "
                 f"{self.num_env_runners} env runners cannot share; give a multiple."
             )
-
-    def entropy_of(self, problem: PlacementProblem) -> float:
-        """Return the weight of the entropy for a problem."""
-        if self.entropy_coeff is not None:
-            return self.entropy_coeff
-        return 0.1 if len(problem.layers) > _DEEP else 0.03
 
     def start_ray(self, settings: RaySettings) -> None:
         """Say where Ray runs, and start it there.

@@ -1,0 +1,29 @@
+"""What the agent practises on."""
+
+import numpy as np
+import pytest
+
+from cnet_aihw.compensation import Placement
+from cnet_aihw.search import Evaluation, Evaluations
+from cnet_aihw.search.rllib.imagination import Imagination
+
+from ..synthetic import FIVE, Synthetic
+
+
+def test_imagined_rewards_have_the_level_and_the_order_of_evaluated_ones() -> None:
+    """The agent has one baseline for both."""
+    s = Synthetic(FIVE, 0.15)
+
+    def measure(placements: list[Placement]) -> list[tuple[Evaluation, bool]]:
+        return [(Evaluation(s.evaluate(p), 0.0), False) for p in placements]
+
+    plans = [plan for plan in s.problem.plans() if s.problem.fits(plan)]
+    order = np.random.default_rng(0).permutation(len(plans))
+    seen, unseen = ([plans[i] for i in part] for part in (order[:60], order[60:160]))
+    evaluations = Evaluations(s.problem, measure, 60)
+    rewards = evaluations.many(seen)
+    imagined = Imagination(s.problem, 0.0).draw(evaluations.rows, np.random.default_rng(1))
+    assert np.mean(imagined(seen)) == pytest.approx(np.mean(rewards), abs=1e-9)
+    values = [s.reward(plan) for plan in unseen]
+    assert np.corrcoef(imagined(unseen), values)[0, 1] > 0.7
+    assert np.mean(imagined(unseen)) == pytest.approx(np.mean(values), abs=0.02)
