@@ -62,7 +62,7 @@ def test_every_typed_key_stands_with_its_default(reference: str) -> None:
     config = default_config()
     for group in ("training", "compensation", "search", "ray", "evaluation"):
         for key, value in leaves(config[group], f"{group}."):
-            if not key.endswith("._target_"):
+            if not key.startswith("search.searcher."):  # any object: its keys are of its own file
                 (shown,) = re.findall(
                     rf"^\| `{re.escape(key)}` \| `(.*?)` \| .+ \|$",
                     reference.partition("\n## data\n")[0],
