@@ -94,6 +94,9 @@ def command_of_job() -> str:
     words = ["cnet-aihw"]
     if node.job.config_name != "config":
         words += ["--config-name", str(node.job.config_name)]
+    for source in node.runtime.config_sources:
+        if source.provider == "command-line":
+            words += ["--config-dir", source.path]
     return shlex.join(words + list(node.overrides.task))
 
 

@@ -1,5 +1,6 @@
 """How one command line becomes several trainings."""
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,20 @@ def test_a_new_recipe_is_one_new_file(recipes: Any, tmp_path: Path) -> None:
     (folder / "gentle.yaml").write_text("name: gentle\nlr: 0.001\nvariation: {enabled: true}\n")
     found = recipes(f"--config-dir={tmp_path / 'mine'}", "training.compare=[plain,gentle]")
     assert [(r.name, r.training.lr) for r in found] == [("plain", 0.05), ("gentle", 0.001)]
+
+
+def test_the_command_that_is_recorded_names_the_folder_of_ones_own_files(
+    cli: Cli, only: Only, tmp_path: Path
+) -> None:
+    folder = tmp_path / "my conf" / "training"
+    folder.mkdir(parents=True)
+    (folder / "gentle.yaml").write_text("name: gentle\nlr: 0.001\n")
+    seen: list[Any] = []
+    words = [f"--config-dir={tmp_path / 'my conf'}", "training=gentle", only(seen.append)]
+    assert cli(*words).code == 0
+    again = shlex.split(seen[0].command)[1:]
+    assert cli(*again).code == 0
+    assert [run.recipes[0].training.lr for run in seen] == [0.001, 0.001]
 
 
 def test_a_sweep_composes_each_job_for_itself(cli: Cli, only: Only) -> None:
