@@ -18,6 +18,7 @@ from aihwkit.nn.modules.base import AnalogLayerBase
 from aihwkit.nn.modules.container import AnalogWrapper
 from aihwkit.simulator.parameters.base import RPUConfigBase
 from torch import nn
+from torch.nn.parameter import UninitializedParameter
 
 from cnet_aihw.errors import CnetError
 from cnet_aihw.rram.checks import find_traps
@@ -171,7 +172,8 @@ def convert_to_analog(
         The analog network. Its attribute ``conversion_report`` is a :class:`ConversionReport`.
 
     Raises:
-        CnetError: if nothing would become analog, or an excluded name matches no layer.
+        CnetError: if nothing would become analog, a lazy layer has no shape yet, or an excluded
+            name matches no layer.
 
     Warns:
         UserWarning: for each setting of the configuration that aihwkit takes but that gives results
@@ -180,6 +182,12 @@ def convert_to_analog(
     rpu_config = RRAMRPUConfig() if rpu_config is None else rpu_config
     for trap in find_traps(rpu_config):
         warnings.warn(trap.message, stacklevel=2)
+    for name, parameter in model.named_parameters():
+        if isinstance(parameter, UninitializedParameter):
+            raise CnetError(
+                f"{name} has no shape yet, since its layer is lazy; call the network on a batch "
+                "before it is converted."
+            )
     report = plan_conversion(model, rpu_config, exclude)
     if not report.analog:
         raise CnetError(

@@ -111,6 +111,14 @@ def test_unknown_name_in_exclude_gives_the_nearest_names(conv_net):
         convert_to_analog(conv_net, exclude=["frist"])
 
 
+def test_a_lazy_layer_is_named_until_it_has_its_shape():
+    network = nn.Sequential(nn.LazyLinear(4), nn.ReLU(), nn.Linear(4, 2))
+    with pytest.raises(CnetError, match=r"0\.weight has no shape yet.*call the network on a batch"):
+        convert_to_analog(network, RRAMRPUConfig())
+    network(torch.zeros(1, 3))
+    assert list(convert_to_analog(network, RRAMRPUConfig()).conversion_report.analog) == ["0", "2"]
+
+
 def test_network_without_a_layer_to_convert_is_refused():
     with pytest.raises(CnetError, match="no layer of Sequential would become analog"):
         convert_to_analog(nn.Sequential(nn.ReLU()))
