@@ -130,6 +130,39 @@ SECTIONS: list[tuple[str, str, str, Mapping[str, Callable[[Row], str]]]] = [
         },
     ),
     (
+        "pipeline",
+        "Time of the steps, LeNet-5 on MNIST",
+        "Each step is a command of its own, its start included; one thread. The searches spend the "
+        "default budget of evaluations, with the fit of the compensation that all placements "
+        "share; where fewer placements fit the limit, all of them are evaluated.",
+        {
+            "step": text("step"),
+            "seconds": lambda row: f"{row['seconds']:.0f}",
+            "of the training": lambda row: f"{row['of_training']:.2f}",
+            "searcher": text("searcher"),
+            "evaluations": text("evaluations"),
+            "reward %": percent("reward"),
+        },
+    ),
+    (
+        "devices",
+        "Devices, LeNet-5 on MNIST, test part",
+        "Each device at its published operating point (its file in `conf/rram`) and at a harsher "
+        "one (the knobs named). Noise injection draws from the device itself; the penalty's lambda "
+        "comes from it. CorrectNet is the network of the row above with a searched placement of "
+        "compensation; where it has no row, no layer took the accuracy below 95 % of the clean "
+        "one, and there is nothing to compensate. `measured` is a table of conductances drawn "
+        "from the fit of Wan et al. Three epochs; LeNet-5 has no BatchNorm to re-estimate.",
+        {
+            "device": text("device"),
+            "point": text("point"),
+            "knobs": text("knobs"),
+            "method": text("method"),
+            "weights +%": percent("overhead_weights"),
+            **CHIPS,
+        },
+    ),
+    (
         "evaluators",
         "The shared evaluator beside a fit of each placement",
         "Rank correlation over the same placements, and how many times longer the fit of a "
