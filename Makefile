@@ -1,6 +1,6 @@
-# make demo | test | docs | bench | lint | clean. Each target makes .venv itself when it is missing or out of date.
+# make demo | test | test-slow | docs | bench | lint | clean. Each target makes .venv itself when it is missing or out of date.
 # PYTHON=/path/to/python chooses the interpreter; else the first of python3.12, python3.13, python3 that fits.
-.PHONY: demo test docs bench lint clean
+.PHONY: demo test test-slow docs bench lint clean
 .DELETE_ON_ERROR:
 
 VENV := .venv
@@ -11,13 +11,16 @@ PYTEST_ARGS ?=
 
 # The tensors of the demo and of the tests are small: threads that wait for each other cost more
 # than they bring, above all on shared cores. A value given from outside is kept.
-demo test: export OMP_NUM_THREADS ?= 1
+demo test test-slow: export OMP_NUM_THREADS ?= 1
 
 demo: $(READY)
 	$(BIN)/cnet-aihw experiment=demo
 
 test: $(READY)
-	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
 docs: $(READY)
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet --fresh-env -d build/doctrees docs build/docs

@@ -36,7 +36,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         # Each search pays for its own evaluations.
         for step, words in STEPS.items():
-            store = f"search.store={Path(name) / step.replace(' ', '_')}"
+            store = f"search.store={Path(name) / f'store{len(rows)}'}"
             begun = perf_counter()
             cnet_aihw(*WORDS, *words, store, f"hydra.run.dir={Path(name) / 'run'}")
             command = shlex.join(["cnet-aihw", *WORDS, *words])

@@ -17,6 +17,8 @@ from cnet_aihw.records import read_json, read_records
 from cnet_aihw.rram import RRAMRPUConfig, convert_to_analog
 from cnet_aihw.zoo import LeNet5, digits
 
+pytestmark = pytest.mark.slow
+
 Cli = Callable[..., Any]
 Only = Callable[[Callable[[Any], Any]], str]
 Blocks = list[tuple[str, str]]
@@ -113,7 +115,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 # -- Python
 
 
-@pytest.mark.slow
 def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
     (code,) = (text for kind, text in blocks(PAGES["README"]) if kind == "python")
     assert len([line for line in code.splitlines() if line.strip()]) <= 15

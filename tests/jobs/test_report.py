@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 Cli = Callable[..., Any]
 WORDS = [
     *("model=mlp", "data.size=8", "data.limit_train=100", "training=plain", "compensation=none"),
@@ -50,7 +52,6 @@ def test_a_folder_without_a_run_is_told_in_one_line(cli: Cli) -> None:
     assert list(Path("mine").iterdir()) == []
 
 
-@pytest.mark.slow
 def test_a_sweep_ends_with_its_page(cli: Cli) -> None:
     subfolder = "hydra.sweep.subdir=${hydra.job.num}"
     outcome = cli("-m", "rram.sigma=0.1,0.5", *WORDS, subfolder, "run=sweep")

@@ -26,6 +26,8 @@ from cnet_aihw.search.settings import RaySettings
 from cnet_aihw.training import load_checkpoint
 from cnet_aihw.zoo import LeNet5, digits
 
+pytestmark = pytest.mark.slow
+
 Cli = Callable[..., Any]
 Only = Callable[[Callable[[Any], Any]], str]
 CONF = Path(cnet_aihw.conf.__file__).parent
@@ -327,7 +329,6 @@ def test_a_source_that_cannot_be_is_told(
     assert not list(Path("again").glob("*/search*"))
 
 
-@pytest.mark.slow
 def test_the_agent_of_rllib_searches_and_ray_keeps_silent(
     way: Path, again: list[str], tmp_path: Path
 ) -> None:

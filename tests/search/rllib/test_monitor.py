@@ -15,6 +15,8 @@ from cnet_aihw.search.rllib.session import NAMESPACE
 
 from ..synthetic import SMALL, placement_problem
 
+pytestmark = pytest.mark.slow
+
 
 def observed(problem: PlacementProblem, monitor: SearchMonitor) -> Evaluations:
     """Three evaluations, the second of which is the best and the third one was known already."""

@@ -31,7 +31,7 @@ from cnet_aihw.search.rllib import PPOSearcher, RaySession
 from ..synthetic import FIVE, Synthetic, placement_problem
 from .conftest import BUDGET, SEARCHER, SEED, SETTINGS, Killed
 
-pytestmark = pytest.mark.usefixtures("session")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("session")]
 
 
 def synthetic() -> Synthetic:

@@ -23,6 +23,8 @@ from cnet_aihw.search.rllib import session as module
 
 from .conftest import ROOT, SETTINGS, Killed
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_second_start_gives_the_same_session(session: RaySession) -> None:
     assert start_ray(SETTINGS) is session

@@ -22,7 +22,7 @@ from .evaluators import Logged
 PLACEMENTS = [Placement({f"layer{i}": i / 8}) for i in range(6)]
 TWO = replace(SETTINGS, workers=2, cpus_per_worker=1.0)
 
-pytestmark = pytest.mark.usefixtures("session")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("session")]
 
 
 def values(results: object) -> list[tuple[tuple[float, ...], bool]]:
