@@ -24,7 +24,7 @@ from cnet_aihw.errors import CnetError
 from cnet_aihw.evaluation.settings import times_of
 from cnet_aihw.jobs.messages import one_sentence
 from cnet_aihw.jobs.recipes import Recipe
-from cnet_aihw.rram import check_times, convert_to_analog
+from cnet_aihw.rram import RRAMRPUConfig, check_times, convert_to_analog
 from cnet_aihw.search import placement_problem
 from cnet_aihw.search.searchers import Searcher
 from cnet_aihw.zoo import Dataset, load_pretrained
@@ -79,6 +79,8 @@ def build_analog(config: DictConfig, rpu_config: RPUConfigBase, data: Dataset) -
     """
     if isinstance(rpu_config, InferenceRPUConfig):
         check_times(rpu_config.noise_model, times_of(config.evaluation.t_inference))
+        if isinstance(rpu_config, RRAMRPUConfig):
+            check_times(rpu_config.noise_model, [rpu_config.variation.t_inference])
     network = build_network(config, data)
     return convert_to_analog(network, rpu_config, exclude=list(config.rram.exclude), inplace=True)
 

@@ -33,9 +33,17 @@ def training_config(recipe: Recipe) -> InferenceRPUConfig:
     config: InferenceRPUConfig = make(recipe.config.rram.rpu_config)
     if _in_training(recipe):
         return config
-    return RRAMRPUConfig(
+    perfect = RRAMRPUConfig(
         noise_model=config.noise_model, drift_compensation=config.drift_compensation
     )
+    perfect.variation.t_inference = drift_time(recipe)
+    return perfect
+
+
+def drift_time(recipe: Recipe) -> float | None:
+    """Seconds after programming of the chips that all steps before the measurement see."""
+    time: float | None = OmegaConf.select(recipe.config, "rram.t_inference", default=None)
+    return time
 
 
 def check_adc_range(model: nn.Module) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnet_aihw.compensation.settings import FitSettings
 from cnet_aihw.errors import CnetError
+from cnet_aihw.jobs.crossbar import drift_time
 from cnet_aihw.jobs.recipes import Recipe
 from cnet_aihw.jobs.results import (
     COMPENSATED,
@@ -51,6 +52,7 @@ def scan(run: Run) -> None:
                 chips=settings.scan.chips,
                 seed=settings.scan.seed,
                 batch_size=recipe.evaluation.batch_size,
+                t_inference=drift_time(recipe),
                 records=folder / f"scan-{mode}.jsonl",
                 device=recipe.config.device,
                 progress=recipe.config.progress,

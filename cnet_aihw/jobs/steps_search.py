@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnet_aihw.errors import CnetError
+from cnet_aihw.jobs.crossbar import drift_time
 from cnet_aihw.jobs.recipes import Recipe
 from cnet_aihw.jobs.results import (
     SEARCHED,
@@ -153,6 +154,7 @@ def _evaluator(
         "seed": settings.chips_seed,
         "samples": settings.samples,
         "batch_size": recipe.evaluation.batch_size,
+        "t_inference": drift_time(recipe),
         "calibration": _calibration(run, recipe),
     }
     folder = Path(settings.store).absolute()

@@ -77,6 +77,7 @@ def lipschitz_lambda(
     weights: Mapping[str, Tensor] | None = None,
     samples: int = 8,
     seed: int = 0,
+    t_inference: float | None = None,
 ) -> float:
     r"""Singular value at which a layer does not amplify an error at three sigma of the variation.
 
@@ -85,7 +86,7 @@ def lipschitz_lambda(
     with mean and standard deviation of the factor on a weight. They are in closed form for a noise
     model that is a factor; for any other they are fitted to samples on the weights themselves:
     :math:`\mu = \langle w', w\rangle / \langle w, w\rangle` and
-    :math:`s = \mathrm{rms}(w' - \mu w) / \mathrm{rms}(w)`, w' just programmed and read once.
+    :math:`s = \mathrm{rms}(w' - \mu w) / \mathrm{rms}(w)`, w' programmed and read once.
     Source: CorrectNet (DATE 2023), step 1, as we read the paper; the samples are ours.
 
     Args:
@@ -95,6 +96,7 @@ def lipschitz_lambda(
             no closed form.
         samples: how often each tile is programmed for the fit.
         seed: seed of those samples; torch's generators are left as they were.
+        t_inference: seconds since programming at which they are read; None: just programmed.
 
     Returns:
         lambda; 0.340 for the lognormal with sigma 0.5.
@@ -117,7 +119,7 @@ def lipschitz_lambda(
             for sample in range(samples):
                 torch.manual_seed(derive_seed(seed, "lambda", name, sample))
                 with chip_scope(derive_seed(seed, "lambda", sample)):
-                    chip = Perturbation.draw(noise_model, nominal, None)
+                    chip = Perturbation.draw(noise_model, nominal, t_inference)
                 noisy = chip.apply(nominal, "straight_through").double()
                 cross += torch.sum(noisy * nominal.double()).item()
                 square += torch.sum(nominal.double() ** 2).item()

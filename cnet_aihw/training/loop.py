@@ -26,7 +26,7 @@ from cnet_aihw.training.lipschitz import lipschitz_lambda
 from cnet_aihw.training.result import TrainingResult
 from cnet_aihw.training.run import BEST, CHECKPOINT, Run
 from cnet_aihw.training.settings import TrainingSettings, validate_training_settings
-from cnet_aihw.training.variation import has_analog_layers, try_variation
+from cnet_aihw.training.variation import has_analog_layers, injected_time, try_variation
 
 Objective = Callable[[Tensor, Tensor, Tensor], Tensor]
 """A loss in place of the cross entropy: (logits [N, classes], labels [N], inputs) -> scalar."""
@@ -158,7 +158,8 @@ def _lambda(model: nn.Module, settings: TrainingSettings) -> float | None:
     }
     noise_model = next(iter(tiles.values())).rpu_config.noise_model
     weights = {name: tile.tile.weight.detach() for name, tile in tiles.items()}
-    return lipschitz_lambda(noise_model, lipschitz.k, weights)
+    time = injected_time(model)
+    return lipschitz_lambda(noise_model, lipschitz.k, weights, t_inference=time)
 
 
 def _check_empty(folder: Path) -> None:

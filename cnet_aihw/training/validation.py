@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from cnet_aihw.evaluation import accuracy, evaluate_chips
 from cnet_aihw.rram import derive_seed
 from cnet_aihw.training.settings import TrainingSettings
+from cnet_aihw.training.variation import injected_time
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ def validate(
         data,
         chips=settings.validation_chips,
         seed=derive_seed(settings.seed, "validation"),
+        t_inference=injected_time(model),
         device=device,
     )
     assert chips.clean is not None

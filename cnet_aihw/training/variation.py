@@ -26,6 +26,12 @@ def has_analog_layers(model: nn.Module) -> bool:
     return bool(find_analog_layers(model))
 
 
+def injected_time(model: nn.Module) -> float | None:
+    """Seconds after programming of the chips that training injects; None: just programmed."""
+    times = (tile.rpu_config.variation.t_inference for tile in _tiles(model).values())
+    return next(times, None)
+
+
 @contextmanager
 def training_variation(model: nn.Module, settings: TrainingSettings) -> Iterator[None]:
     """Inject what the settings say inside the block; the model's own variation afterwards."""

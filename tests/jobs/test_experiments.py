@@ -117,6 +117,36 @@ def test_drift_gives_a_row_for_each_time(cli: Cli, tiny: list[str]) -> None:
     assert "seconds since programming" in outcome.out
 
 
+def test_every_step_sees_the_chips_at_a_time_that_is_asked_for(cli: Cli, tiny: list[str]) -> None:
+    """A device that is perfect until it drifts: what a step does not see, it cannot find."""
+    words = ["rram=power_law_drift", "rram.nu=0.3", "rram.nu_std=0.1", "data.limit_train=500"]
+    words += [
+        "training.epochs=6",
+        "compensation=default",
+        "compensation.scan.chips=2",
+        "compensation.threshold=1.0",
+    ]
+    words += ["search=random", "search.budget=2", "search.chips=2", "compensation.fit.epochs=1"]
+    words += ["search.evaluator.shared_steps=2", "compensation.limit=1.0", "training=lipschitz"]
+    found = {}
+    for name, more in {"programmed": [], "later": ["rram.t_inference=1e6"]}.items():
+        outcome = cli(*tiny, *words, *more, f"hydra.run.dir={name}")
+        assert outcome.code == 0, outcome.err
+        folder = Path(name) / "lipschitz"
+        found[name] = {
+            file: json.loads((folder / f"{file}.json").read_text()) for file in ("scan", "result")
+        }
+        found[name]["search"] = folder / "search" / "random-seed0" / "search.json"
+    before, later = found["programmed"], found["later"]
+    assert before["scan"]["candidates"] == [] and later["scan"]["candidates"] != []
+    assert {row["t_inference"] for row in later["scan"]["rows"]} == {1e6}
+    assert before["result"]["lambda_"] == pytest.approx(1.0, abs=1e-3)
+    assert later["result"]["lambda_"] != pytest.approx(1.0, abs=0.5)
+    assert not before["search"].exists()
+    assert '"t_inference": 1000000.0' in later["search"].read_text()
+    assert "give 1 to 172800" in cli("rram=reram_wan2022", "rram.t_inference=1e9", *tiny).err
+
+
 def test_periphery_and_digital_layers_are_a_word_each(cli: Cli, tiny: list[str]) -> None:
     words = ["rram.adc_bits=6", "rram.dac_bits=6", "rram.out_noise=0.01", "rram.exclude=[conv1]"]
     outcome = cli(*words, "data.limit_train=64", *tiny, "training=noise", "hydra.run.dir=run")
