@@ -154,8 +154,8 @@ SECTIONS: list[tuple[str, str, str, Mapping[str, Callable[[Row], str]]]] = [
         "comes from it. CorrectNet is the network of the row above with a searched placement of "
         "compensation; where it has no row, no layer took the accuracy below 95 % of the clean "
         "one, and there is nothing to compensate. `measured` is a table of conductances drawn "
-        "from the fit of Wan et al. Where times are named (a day, unless the knobs say otherwise, for "
-        "the devices that drift), chips are measured then, but trainings, scans, searches and fits "
+        "from the fit of Wan et al. Devices that drift are measured after a day, or when the knobs "
+        "say; the trainings, scans, searches and fits "
         "saw them just programmed (`rram.t_inference` is null), so that they found nothing to do "
         "against the drift. Three epochs; LeNet-5 has no BatchNorm to re-estimate.",
         {
