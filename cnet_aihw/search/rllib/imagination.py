@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cnet_aihw.search.book import TraceRow
 from cnet_aihw.search.problem import PlacementProblem, Plan
-from cnet_aihw.search.rllib.learner import ValueWalks
 from cnet_aihw.search.searchers.second_order import SecondOrderModel
+
+if TYPE_CHECKING:
+    from cnet_aihw.search.rllib.learner import ValueWalks
 
 
 class Imagination:

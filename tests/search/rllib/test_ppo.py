@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from ray.util.state import list_actors
 
 from cnet_aihw.compensation import Placement
 from cnet_aihw.errors import CnetError
@@ -169,6 +168,8 @@ def test_a_process_that_walks_and_dies_ends_the_search_in_one_sentence(
 
     def kill_one(row: Any, evaluations: Evaluations) -> None:
         if row.evaluation == 10:
+            from ray.util.state import list_actors  # at the top it would spoil pytest's capture
+
             name = "SingleAgentEnvRunner"
             running = [("class_name", "=", name), ("state", "=", "ALIVE")]
             runners = list_actors(f"http://{session.dashboard}", filters=running)
