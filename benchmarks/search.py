@@ -128,7 +128,7 @@ def evaluator(
     )  # fmt: skip
 
 
-def run(name: str, searchers: list[str], seeds: int) -> None:
+def run(name: str, searchers: list[str], seeds: int, budget: int) -> None:
     """Search with each searcher and seed; for LeNet-5 evaluate everything first."""
     problem, evaluates = PROBLEMS[name]()
     print(f"{name}: {problem.count()} of {problem.size} placements within the limit", flush=True)
@@ -142,7 +142,7 @@ def run(name: str, searchers: list[str], seeds: int) -> None:
         for seed in range(seeds):
             result = run_search(
                 problem, evaluates, SEARCHERS[searcher](), folder / f"{searcher}-{seed}",
-                budget=BUDGET, seed=seed, store=STORE, ray=ray, name=f"{name}-{searcher}-{seed}",
+                budget=budget, seed=seed, store=STORE, ray=ray, name=f"{name}-{searcher}-{seed}",
             )  # fmt: skip
             print(searcher, seed, json.dumps(result.as_record()), flush=True)
 
@@ -152,16 +152,20 @@ def table() -> None:
     rows = []
     for name in PROBLEMS:
         traces: dict[str, list[list[float]]] = {}
+        budgets: dict[str, int] = {}  # the smallest of a searcher's
         for path in sorted((RECORDS / "search" / name).glob("*/search.jsonl")):
-            if read_json(path.with_name("search.json"))["result"] is None:
+            about = read_json(path.with_name("search.json"))
+            if about["result"] is None:
                 continue
             best = [float(row["best_reward"]) for row in read_records(path)]
-            traces.setdefault(path.parent.name.rpartition("-")[0] or "exhaustive", []).append(best)
+            searcher = path.parent.name.rpartition("-")[0] or "exhaustive"
+            traces.setdefault(searcher, []).append(best)
+            budgets[searcher] = min(about["budget"], budgets.get(searcher, about["budget"]))
         optimum = max((trace[-1] for of in traces.values() for trace in of), default=0.0)
         for searcher, of in traces.items():
             if searcher == "exhaustive":
                 continue
-            for point in POINTS:
+            for point in (p for p in POINTS if p <= budgets[searcher]):
                 regrets = [optimum - trace[min(point, len(trace)) - 1] for trace in of]
                 rows.append(
                     {
@@ -175,7 +179,8 @@ def table() -> None:
                         "optimum": optimum,
                         "optimum_known": "exhaustive" in traces,
                         "command": f"python -m benchmarks.search run --problem {name} "
-                        f"--searcher {searcher} --seeds {len(regrets)}",
+                        f"--searcher {searcher} --seeds {len(regrets)} "
+                        f"--budget {budgets[searcher]}",
                     }
                 )
     write_json_atomic(
@@ -190,13 +195,14 @@ def main() -> None:
     parser.add_argument("--problem", choices=list(PROBLEMS), nargs="+", default=list(PROBLEMS))
     parser.add_argument("--searcher", choices=list(SEARCHERS), nargs="+", default=list(SEARCHERS))
     parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--budget", type=int, default=BUDGET)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if arguments.action == "train":
         train()
     if arguments.action == "run":
         for name in arguments.problem:
-            run(name, arguments.searcher, arguments.seeds)
+            run(name, arguments.searcher, arguments.seeds, arguments.budget)
     table()
 
 
