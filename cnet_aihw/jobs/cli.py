@@ -83,8 +83,13 @@ def _app(config: DictConfig) -> float | None:
 
 
 def _with_folder(words: list[str]) -> list[str]:
-    """Replace ``run=FOLDER`` by Hydra's word for the folder of a run, or of a sweep."""
-    key = "hydra.sweep.dir" if {"-m", "--multirun"} & set(words) else "hydra.run.dir"
+    """Replace ``run=FOLDER`` by Hydra's word for the folder of a run, or of a sweep.
+
+    What makes it a sweep goes first: Hydra does not take it between two values.
+    """
+    sweep = [word for word in words if word in ("-m", "--multirun")]
+    words = sweep + [word for word in words if word not in sweep]
+    key = "hydra.sweep.dir" if sweep else "hydra.run.dir"
     short = "run="
     return [
         f"{key}={_quoted(word.removeprefix(short))}" if word.startswith(short) else word

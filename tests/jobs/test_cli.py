@@ -186,6 +186,14 @@ def test_a_job_of_a_sweep_has_a_folder_however_much_is_changed(cli: Cli, only: O
     assert len(set(names)) == 2 and all(200 < len(name) < 255 for name in names)
 
 
+def test_the_word_for_a_sweep_may_stand_anywhere(cli: Cli, only: Only) -> None:
+    seen: list[Any] = []
+    outcome = cli("seed=1,2", "-m", only(seen.append), "run=sweep")
+    assert outcome.code == 0, outcome.err
+    assert [run.recipes[0].config.seed for run in seen] == [1, 2]
+    assert {run.folder.parent.name for run in seen} == {"sweep"}
+
+
 def test_in_a_sweep_the_other_jobs_still_run(cli: Cli, only: Only) -> None:
     seen: list[Any] = []
     words = ["-m", "training=plain", only(seen.append), "hydra.sweep.dir=sweep"]
