@@ -24,7 +24,8 @@ from cnet_aihw.rram import Wan2022NoiseModel, derive_seed
 FOLDER = RECORDS / "devices"
 STORE = (FOLDER / "evaluations").relative_to(HERE.parent)
 MEASUREMENTS = FOLDER / "measurements.csv"
-DAY, DECADE = ["evaluation.t_inference=[86400.0]"], ["evaluation.t_inference=[3.15e8]"]
+DAY = ["rram.t_inference=86400.0", "evaluation.t_inference=[86400.0]"]
+DECADE = ["rram.t_inference=3.15e8", "evaluation.t_inference=[3.15e8]"]
 PUBLISHED, HARSHER = "published", "harsher"
 POINTS: dict[str, dict[str, Sequence[str]]] = {
     "lognormal": {PUBLISHED: [], HARSHER: ["rram.sigma=0.8"]},

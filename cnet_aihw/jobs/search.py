@@ -29,7 +29,7 @@ class EvaluatorConfig:
     steps: int = 300
     """Optimizer steps of the fit of each placement."""
 
-    shared_steps: int = 3000
+    shared_steps: int = 1500
     """Optimizer steps of the fit that all placements share."""
 
     start: str = "identity"
@@ -61,7 +61,7 @@ class SearchConfig(SpaceSettings):
     chips_seed: int = 1000
     """Seed of these chips' seeds; neither the scan's nor the evaluation's."""
 
-    samples: int = 1000
+    samples: int = 500
     """Samples of the validation part, from its beginning."""
 
     objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)

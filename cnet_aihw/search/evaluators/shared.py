@@ -64,7 +64,7 @@ class SharedEvaluator:
         *,
         variant: CompensationVariant = DEFAULT,
         fit: FitSettings | None = None,
-        steps: int = 3000,
+        steps: int = 1500,
         within_limit: bool = True,
         folder: str | Path | None = None,
         chips: int = 10,

@@ -1,0 +1,1 @@
+"""The paper's four networks against every baseline: `python -m benchmarks.paper run`."""

@@ -1,0 +1,67 @@
+"""The paper's four networks, at sigma 0.1 to 0.5, against every baseline.
+
+    python -m benchmarks.paper run     # makes, or continues, all rows whose data are there
+    python -m benchmarks.paper table   # benchmarks/results/paper.json and the page, from records
+
+A run trains with commands of `cnet-aihw`, each done once, in folders of benchmarks/records; what
+is measured is recorded chip by chip. `--row`, `--sigma` and `--seed` restrict it. Data: MNIST and
+CIFAR-100 in data/ as torchvision lays them out, CIFAR-10 so too and, for LeNet-5 and the narrow
+VGG16, as data/cifar10.npz. The wide VGG16 is for a GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from benchmarks import page
+from benchmarks.paper.cells import cells, prepare
+from benchmarks.paper.rows import ROWS, SIGMAS
+from benchmarks.training import RECORDS, RESULTS
+from cnet_aihw.records import read_json, write_json_atomic
+
+RUN = "python -m benchmarks.paper run"
+
+
+def table() -> None:
+    """Collect the cells of all rows; a row without any says why."""
+    rows = []
+    for row in ROWS.values():
+        found = sorted((RECORDS / "paper" / row.name).glob("seed*/sigma*/measured/cells.json"))
+        rows += [cell for path in found for cell in read_json(path)["cells"]]
+        if not found:
+            why = "not run here" if Path(row.needs).exists() else f"{row.needs} is not there"
+            rows.append({"row": row.name, "title": row.title, "missing": why})
+            rows[-1]["command"] = f"{RUN} --row {row.name}"
+    write_json_atomic(RESULTS / "paper.json", {"command": RUN, "rows": rows})
+
+
+def main() -> None:
+    """Do what is asked for."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.paper", description=__doc__)
+    parser.add_argument("action", choices=("run", "table"))
+    parser.add_argument("--row", choices=list(ROWS), nargs="+", default=list(ROWS))
+    parser.add_argument("--sigma", type=float, choices=SIGMAS, nargs="+", default=list(SIGMAS))
+    parser.add_argument("--seed", type=int, nargs="+", default=[0])
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    if arguments.action == "run":
+        for name in arguments.row:
+            row = ROWS[name]
+            if not Path(row.needs).exists():
+                print(f"{name} is left out: {row.needs} is not there", flush=True)
+                continue
+            for seed in arguments.seed:
+                for sigma in arguments.sigma:
+                    prepare(row, sigma, seed)
+                for sigma in arguments.sigma:
+                    cells(row, sigma, seed)
+    table()
+    if arguments.action == "table":
+        page.main()
+
+
+if __name__ == "__main__":
+    main()

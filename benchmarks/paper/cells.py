@@ -1,0 +1,267 @@
+"""The columns: each method on the same chips, and the recipe that validation data choose."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from benchmarks.paper.rows import (
+    LIMIT,
+    REFERENCE,
+    SIGMAS,
+    Row,
+    by_sensitivity,
+    compensated,
+    dataset,
+    network,
+    train,
+    with_compensation,
+)
+from benchmarks.training import RECORDS
+from cnet_aihw.compensation import (
+    PAPER,
+    NetworkCost,
+    Placement,
+    compensate,
+    compensation_cost,
+    digital_placement,
+    network_cost,
+)
+from cnet_aihw.evaluation import (
+    AffineCorrection,
+    BatchNormReestimation,
+    ChipCalibration,
+    ChipStatistics,
+    evaluate_chips,
+)
+from cnet_aihw.records import read_json, write_json_atomic
+from cnet_aihw.zoo.dataset import Part
+
+VALIDATION_CHIPS, VALIDATION_SEED, VALIDATION_SAMPLES = 20, 3000, 2000
+CALIBRATION_SAMPLES = 1000
+YIELD = 0.95
+"""A chip counts for the yield when it has this share of the plain network's clean accuracy."""
+
+NONE, BATCHNORM, AFFINE = "none", "BatchNorm per chip", "affine correction per chip"
+COLUMNS = ("plain", "lipschitz", "noise", "noise_best", "lipschitz_noise", "correctnet", "digital")
+"""What the table shows beside the recipe, with and without BatchNorm per chip."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network that a method leads to."""
+
+    method: str
+    model: nn.Module
+    folder: Path
+    trained_at: float | None = None
+    """The sigma injected in training, or that of the penalty's lambda; None: neither."""
+
+    placement: Placement = field(default_factory=lambda: Placement({}))
+    overhead_weights: float = 0.0
+    overhead_macs: float = 0.0
+
+    @property
+    def label(self) -> str:
+        """What its records are called."""
+        return self.method if self.trained_at is None else f"{self.method}-{self.trained_at:g}"
+
+    @property
+    def calibrations(self) -> list[str]:
+        """What can be calibrated on each of its chips."""
+        normed = any(isinstance(module, _BatchNorm) for module in self.model.modules())
+        return [NONE, BATCHNORM] if normed else [NONE]
+
+    def seconds(self) -> float:
+        """How long its training, and its compensation's fit, took."""
+        left = [self.folder / "result.json"]
+        if self.method in ("correctnet", "both_compensated") and self.placement:
+            left.append(self.folder / "compensation" / "result.json")
+        return sum(float(read_json(path)["seconds"]) for path in left)
+
+
+def prepare(row: Row, sigma: float, seed: int) -> None:
+    """Train all networks of a sigma, and search and fit their compensation."""
+    train(row, "plain", REFERENCE, seed)
+    for training in ("lipschitz", "noise", "lipschitz_noise"):
+        train(row, training, sigma, seed)
+    compensated(row, "lipschitz", sigma, seed, "ppo")
+    train(row, "noise", sigma, seed, exclude=list(_digital(row, sigma, seed)))
+    compensated(row, "lipschitz_noise", sigma, seed, "surrogate")
+
+
+def subjects(row: Row, sigma: float, seed: int) -> Iterator[Subject]:
+    """All networks that are measured at a sigma; those of the recipe's choice come last."""
+    cost = _cost(row, seed)
+    here = row.folder(sigma, seed)
+    plain = row.folder(REFERENCE, seed) / "plain"
+    yield Subject("plain", network(row, plain, sigma, seed), plain)
+    for training in ("lipschitz", "noise", "lipschitz_noise"):
+        folder = here / training
+        yield Subject(training, network(row, folder, sigma, seed), folder, sigma)
+    yield _best_noise(row, sigma, seed)
+    for method, training in (("correctnet", "lipschitz"), ("both_compensated", "lipschitz_noise")):
+        folder = here / training
+        model = network(row, folder, sigma, seed)
+        placement = with_compensation(model, folder)
+        yield Subject(method, model, folder, sigma, placement, *_overheads(cost, placement))
+    placement, folder = _digital(row, sigma, seed), here / "lipschitz"
+    model = compensate(network(row, folder, sigma, seed), placement)
+    overheads = _overheads(cost, placement)
+    yield Subject("digital", model, folder, sigma, placement, *overheads)
+    folder = row.folder(sigma, seed, "digital") / "noise"
+    model = network(row, folder, sigma, seed, exclude=list(placement))
+    yield Subject("noise_digital", model, folder, sigma, placement, *overheads)
+
+
+def cells(row: Row, sigma: float, seed: int) -> list[dict[str, Any]]:
+    """Measure everything at one sigma and seed, the recipe's choice first, on validation data."""
+    found = {subject.method: subject for subject in subjects(row, sigma, seed)}
+    chosen, calibration, choice = _recipe(row, list(found.values()), sigma, seed)
+    print(row.name, sigma, seed, "recipe:", chosen.label, calibration, flush=True)
+    test = dataset(row, seed).test
+    plain = evaluate_chips(found["plain"].model, _first(test, row.samples), chips=1, seed=0)
+    assert plain.clean is not None
+    wanted = [(m, c, found[m]) for m in COLUMNS for c in found[m].calibrations]
+    rows = []
+    for method, how, subject in (*wanted, ("recipe", calibration, chosen)):
+        measured = _measured(row, subject, how, "test", sigma, seed, plain.clean)
+        rows.append(_cell(row, sigma, seed, method, how, subject, measured))
+        print(row.name, sigma, seed, method, how, f"{measured.mean:.4f}", flush=True)
+    folder = _measurements(row, sigma, seed)
+    write_json_atomic(folder / "cells.json", {"cells": rows, "recipe": choice})
+    return rows
+
+
+def _recipe(
+    row: Row, candidates: Sequence[Subject], sigma: float, seed: int
+) -> tuple[Subject, str, list[dict[str, Any]]]:
+    """What has the highest mean on validation chips, of all that keeps within the limit."""
+    choice, best = [], None
+    for subject in candidates:
+        for how in (*subject.calibrations, AFFINE):
+            if subject.overhead_weights + _extra(row, subject, how, seed) > LIMIT:
+                continue
+            measured = _measured(row, subject, how, "validation", sigma, seed)
+            about = {"network": subject.label, "calibration": how}
+            choice.append({**about, "mean": measured.mean, "std": measured.std})
+            if best is None or measured.mean > best[0]:
+                best = (measured.mean, subject, how)
+    assert best is not None
+    return best[1], best[2], choice
+
+
+def _best_noise(row: Row, sigma: float, seed: int) -> Subject:
+    """Of the networks trained under any of the row's sigmas, the best on validation chips."""
+    best: tuple[float, Subject] | None = None
+    for trained_at in SIGMAS:
+        folder = row.folder(trained_at, seed) / "noise"
+        if not (folder / "result.json").exists():
+            continue
+        model = network(row, folder, sigma, seed)
+        subject = Subject("noise_best", model, folder, trained_at)
+        mean = _measured(row, subject, NONE, "validation", sigma, seed).mean
+        if best is None or mean > best[0]:
+            best = (mean, subject)
+    assert best is not None
+    return best[1]
+
+
+def _measured(
+    row: Row, subject: Subject, how: str, part: str, sigma: float, seed: int,
+    reference: float | None = None,
+) -> ChipStatistics:  # fmt: skip
+    """Accuracy over chips on one part of the data; what was measured before is taken up."""
+    data, test = dataset(row, seed), part == "test"
+    samples = _first(data.test, row.samples) if test else _first(data.val, VALIDATION_SAMPLES)
+    name = f"{subject.label}-{how.replace(' ', '_')}-{part}.jsonl"
+    return evaluate_chips(
+        subject.model,
+        samples,
+        chips=row.chips if test else VALIDATION_CHIPS,
+        seed=0 if test else VALIDATION_SEED,
+        calibration=_calibration(row, how, seed),
+        threshold=None if reference is None else YIELD * reference,
+        reference=reference,
+        records=_measurements(row, sigma, seed) / name,
+    )
+
+
+def _cell(
+    row: Row, sigma: float, seed: int, method: str, how: str, subject: Subject,
+    measured: ChipStatistics,
+) -> dict[str, Any]:  # fmt: skip
+    kept = ("clean", "mean", "std", "q05", "ci95", "yield", "threshold", "recovery", "chips")
+    record = measured.as_record()
+    return {
+        "row": row.name,
+        "title": row.title,
+        "sigma": sigma,
+        "method": method,
+        "calibration": how,
+        "network": subject.label,
+        "trained_at": subject.trained_at,
+        "placement": dict(subject.placement),
+        "overhead_weights": subject.overhead_weights + _extra(row, subject, how, seed),
+        "overhead_macs": subject.overhead_macs,
+        **{key: record[key] for key in kept},
+        "chips_seed": 0,
+        "seed": seed,
+        "test_samples": row.samples or len(dataset(row, seed).test.x),
+        "seconds": subject.seconds(),
+        "hardware": hardware(),
+        "command": f"python -m benchmarks.paper run --row {row.name} --sigma {sigma:g} "
+        f"--seed {seed}",
+    }
+
+
+def hardware() -> str:
+    """What this runs on."""
+    if torch.cuda.is_available():
+        return str(torch.cuda.get_device_name())
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} thread"
+
+
+def _first(part: Part, samples: int | None) -> tuple[Tensor, Tensor]:
+    return part.x[:samples], part.y[:samples]
+
+
+def _measurements(row: Row, sigma: float, seed: int) -> Path:
+    return RECORDS / "paper" / row.name / f"seed{seed}" / f"sigma{sigma:g}" / "measured"
+
+
+def _calibration(row: Row, how: str, seed: int) -> ChipCalibration | None:
+    if how == NONE:
+        return None
+    kind = BatchNormReestimation if how == BATCHNORM else AffineCorrection
+    return kind(dataset(row, seed).train.x[:CALIBRATION_SAMPLES])
+
+
+def _extra(row: Row, subject: Subject, how: str, seed: int) -> float:
+    """Digital weights of a calibration, as a share of the network's."""
+    calibration = _calibration(row, how, seed)
+    added = 0 if calibration is None else calibration.cost(subject.model)
+    return added / _cost(row, seed).weights
+
+
+def _cost(row: Row, seed: int) -> NetworkCost:
+    folder = row.folder(REFERENCE, seed) / "plain"
+    return network_cost(network(row, folder, REFERENCE, seed), dataset(row, seed).val.x[:1])
+
+
+def _digital(row: Row, sigma: float, seed: int) -> Placement:
+    """The layers kept digital: the most sensitive first, as many as the limit allows."""
+    order = by_sensitivity(row.folder(sigma, seed) / "lipschitz")
+    return digital_placement(_cost(row, seed), order, LIMIT)
+
+
+def _overheads(cost: NetworkCost, placement: Placement) -> tuple[float, float]:
+    found = compensation_cost(cost, placement, PAPER)
+    return found.overhead_weights, found.overhead_macs

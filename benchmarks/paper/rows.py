@@ -1,0 +1,176 @@
+"""The rows: which network on which data, and the commands that train, scan, search and compensate.
+
+Every step is a command of `cnet-aihw` in a folder of benchmarks/records, done once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from hydra import compose, initialize_config_module
+from omegaconf import DictConfig
+from torch import nn
+
+from benchmarks.training import RECORDS, cnet_aihw
+from cnet_aihw.compensation import Placement, load_compensation
+from cnet_aihw.jobs.build import build_analog, build_data, make
+from cnet_aihw.jobs.schema import register_schema
+from cnet_aihw.records import read_json
+from cnet_aihw.rram import load_snapshot
+from cnet_aihw.training import load_checkpoint
+from cnet_aihw.zoo import Dataset
+
+REFERENCE = 0.5
+"""The sigma in whose folder the plain network is; no sigma comes into its training."""
+
+SIGMAS = (0.5, 0.3, 0.1, 0.4, 0.2)
+"""All sigmas of a row, in the order of the work."""
+
+LIMIT = 0.05
+"""Largest overhead in weights of any method."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One network on one data set."""
+
+    name: str
+    """Also that of its experiment file."""
+
+    title: str
+    """As it stands in tables."""
+
+    where: tuple[str, ...]
+    """What says where the data are."""
+
+    needs: str
+    """The file or folder of the data; without it the row is left out, and the table says so."""
+
+    chips: int = 50
+    samples: int | None = None
+    """Of the test part, the first ones; None: all."""
+
+    scan: tuple[str, ...] = ("compensation.scan.chips=10",)
+    search: tuple[str, ...] = ()
+    trained: Mapping[tuple[int, float], str] = field(default_factory=dict)
+    """Folders in benchmarks/records in which other benchmarks trained: seed and sigma -> folder."""
+
+    def folder(self, sigma: float, seed: int, *more: str) -> Path:
+        """Where the networks of one sigma and seed are."""
+        known = self.trained.get((seed, sigma)) if not more else None
+        own = Path("paper") / self.name / f"seed{seed}" / f"sigma{sigma:g}"
+        return RECORDS / (known or own.joinpath(*more))
+
+    def words(self, sigma: float, seed: int, *more: str) -> list[str]:
+        """What all its commands begin with."""
+        chosen = [f"experiment={self.name}", *self.where, f"rram.sigma={sigma:g}", f"seed={seed}"]
+        return [*chosen, *more]
+
+
+_SMALL = ("search.chips=4", "search.samples=250", "search.evaluator.shared_steps=800")
+ROWS = {
+    row.name: row
+    for row in (
+        Row(
+            "lenet5_mnist", "LeNet-5 on MNIST", ("data.root=data",), "data/MNIST",
+            trained={(0, 0.5): "lenet5_mnist"},
+        ),
+        Row(
+            "lenet5_cifar10", "LeNet-5 on CIFAR-10", ("data.path=data/cifar10.npz",),
+            "data/cifar10.npz", trained={(0, 0.5): "lenet5_cifar10"},
+        ),
+        Row(
+            "vgg16_narrow_cifar10", "VGG16, an eighth of the width, on CIFAR-10",
+            ("data.path=data/cifar10.npz",), "data/cifar10.npz", chips=25, samples=2000,
+            trained={(0, 0.5): "vgg16_narrow_cifar10"},
+            scan=("compensation.scan.chips=4", "compensation.scan.samples=250"), search=_SMALL,
+        ),
+        Row(
+            "vgg16_cifar10", "VGG16 on CIFAR-10", ("data.root=data",), "data/cifar-10-batches-py",
+            chips=100,
+        ),
+        Row(
+            "vgg16_cifar100", "VGG16 on CIFAR-100", ("data.root=data",), "data/cifar-100-python",
+            chips=100,
+        ),
+    )
+}  # fmt: skip
+
+
+# -- commands, each done once
+
+
+def train(row: Row, training: str, sigma: float, seed: int, exclude: Sequence[str] = ()) -> Path:
+    """Train one network, with some layers digital; returns its folder."""
+    run = row.folder(sigma, seed, *(["digital"] if exclude else []))
+    if not (run / training / "result.json").exists():
+        words = row.words(sigma, seed, f"training={training}", "job=train")
+        cnet_aihw(*words, *_excluding(exclude), f"hydra.run.dir={run}")
+    return run / training
+
+
+def compensated(row: Row, training: str, sigma: float, seed: int, searcher: str) -> Path:
+    """Scan a trained network, search a placement and fit it; returns its folder.
+
+    The limit is that of the project; the agent sees the layers which the paper's threshold names,
+    the project's own searcher all that lose anything.
+    """
+    run = row.folder(sigma, seed)
+    paper = searcher == "ppo"
+    common = row.words(sigma, seed, f"training={training}", "compensation=default", *row.scan)
+    common += [f"compensation.limit={LIMIT}"] + ([] if paper else ["compensation.threshold=1.0"])
+    searching = [f"search={searcher}", *row.search]
+    for job, left in (("scan", "scan.json"), ("search", "search.json")):
+        if not (run / training / left).exists():
+            words = [*common, f"job={job}", *searching, "ray.dashboard=false"]
+            cnet_aihw(*words, f"hydra.run.dir={run}")
+    if not (run / training / "compensation.json").exists():
+        cnet_aihw(*common, *searching, "job=compensate", f"hydra.run.dir={run}")
+    return run / training
+
+
+# -- what they left
+
+
+@cache
+def dataset(row: Row, seed: int) -> Dataset:
+    """The data of a row."""
+    return build_data(composed(*row.words(REFERENCE, seed)))
+
+
+def network(
+    row: Row, folder: Path, sigma: float, seed: int, exclude: Sequence[str] = ()
+) -> nn.Module:
+    """The network trained in a folder, on chips of a sigma."""
+    config = composed(*row.words(sigma, seed), *_excluding(exclude))
+    model = build_analog(config, make(config.rram.rpu_config), dataset(row, seed))
+    load_snapshot(model, load_checkpoint(folder / "best.safetensors").model)
+    return model.eval()
+
+
+def with_compensation(model: nn.Module, folder: Path) -> Placement:
+    """Put the compensation fitted in a folder on a network; returns where it stands."""
+    placement = Placement(read_json(folder / "compensation.json")["placement"])
+    if placement:
+        load_compensation(model, folder / "compensation.safetensors")
+    return placement
+
+
+def by_sensitivity(folder: Path) -> list[str]:
+    """All layers, the one whose variation alone costs most first."""
+    rows = [row for row in read_json(folder / "scan.json")["rows"] if row["mode"] == "single"]
+    return [row["layer"] for row in sorted(rows, key=lambda row: row["mean"])]
+
+
+def composed(*words: str) -> DictConfig:
+    """The configuration of a command."""
+    register_schema()
+    with initialize_config_module("cnet_aihw.conf", version_base="1.3"):
+        return compose("config", list(words))
+
+
+def _excluding(layers: Sequence[str]) -> list[str]:
+    return [f"rram.exclude=[{','.join(layers)}]"] if layers else []
