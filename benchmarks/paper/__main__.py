@@ -16,8 +16,8 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import page
 from benchmarks.paper.cells import cells, prepare
+from benchmarks.paper.page import write_page
 from benchmarks.paper.rows import ROWS, SIGMAS
 from benchmarks.training import RECORDS, RESULTS
 from cnet_aihw.records import read_json, write_json_atomic
@@ -60,7 +60,7 @@ def main() -> None:
                     cells(row, sigma, seed)
     table()
     if arguments.action == "table":
-        page.main()
+        write_page()
 
 
 if __name__ == "__main__":

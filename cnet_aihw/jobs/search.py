@@ -49,7 +49,7 @@ class SearchConfig(SpaceSettings):
     searcher: Any = None
     """What proposes placements, as a Hydra target; None: nothing is searched."""
 
-    budget: int = 60
+    budget: int = 40
     """How many different placements a search may evaluate."""
 
     seed: int = 0

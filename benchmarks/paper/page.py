@@ -1,0 +1,192 @@
+"""docs/rows.md and its figure, from benchmarks/results/paper.json and ablations.json alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.page import CHIPS, percent, table, text
+from cnet_aihw.records import read_json
+from cnet_aihw.report.style import BLUE, GREEN, ORANGE, PURPLE, VERMILLION, figure_style, new_figure
+
+HERE = Path(__file__).parents[1]
+PAGE = HERE.parent / "docs" / "rows.md"
+IMAGE = HERE.parent / "docs" / "images" / "rows.png"
+NONE = "none"
+METHODS = {
+    "plain": "plain training",
+    "lipschitz": "Lipschitz penalty",
+    "noise": "noise injection, same sigma",
+    "noise_best": "noise injection, sigma best on validation",
+    "lipschitz_noise": "penalty and noise injection",
+    "correctnet": "CorrectNet: penalty, compensation placed by PPO",
+    "digital": "penalty, sensitive layers digital",
+    "recipe": "best recipe",
+}
+SHOWN = {
+    "plain": VERMILLION,
+    "noise": ORANGE,
+    "correctnet": BLUE,
+    "digital": GREEN,
+    "recipe": PURPLE,
+}
+NETWORKS = {
+    "noise_digital": "noise injection with sensitive layers digital",
+    "both_compensated": "penalty and noise injection, compensation placed by `surrogate`",
+}
+
+Cell = Mapping[str, Any]
+
+
+def write_page() -> None:
+    """Write page and figure."""
+    cells = read_json(HERE / "results" / "paper.json")["rows"]
+    there = [cell for cell in cells if "missing" not in cell]
+    first = [cell for cell in there if cell["seed"] == 0]
+    parts = [_words("intro"), "## At sigma 0.5", summary(first)]
+    if first:
+        write_figure(first)
+        parts.append("![Accuracy on chips by sigma](images/rows.png)")
+    for name in dict.fromkeys(cell["row"] for cell in cells):
+        parts += section([cell for cell in cells if cell["row"] == name])
+    parts.append(_words("published"))
+    parts += repetitions(there) + ablations()
+    PAGE.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def summary(cells: Sequence[Cell]) -> str:
+    """Recovery by method and network, where nothing is calibrated, and of the recipe."""
+    titles = dict.fromkeys(cell["title"] for cell in cells)
+    lines = ["| recovery in % | " + " | ".join(titles) + " |", "|" + "---|" * (1 + len(titles))]
+    for method, words in METHODS.items():
+        values = []
+        for title in titles:
+            found = [
+                cell["recovery"] for cell in cells
+                if (cell["title"], cell["method"], cell["sigma"]) == (title, method, 0.5)
+                and (method == "recipe" or cell["calibration"] == NONE)
+            ]  # fmt: skip
+            values.append(f"{100 * found[0]:.2f}" if found else "-")
+        lines.append(f"| {words} | " + " | ".join(values) + " |")
+    return "\n".join(lines)
+
+
+def section(cells: Sequence[Cell]) -> list[str]:
+    """The table of one row, or why there is none."""
+    title = f"## {cells[0]['title']}"
+    if "missing" in cells[0]:
+        return [title, f"No figures: {cells[0]['missing']}. Command: `{cells[0]['command']}`."]
+    cells = sorted(cells, key=lambda cell: (cell["seed"], cell["sigma"]))  # keeps methods' order
+    cell = cells[0]
+    words = f"{cell['test_samples']} test images; {cell['hardware']}."
+    columns = {
+        "sigma": text("sigma"),
+        "method": _method,
+        "per chip": lambda cell: "-" if cell["calibration"] == NONE else cell["calibration"],
+        "trained at": text("trained_at"),
+        "weights +%": percent("overhead_weights"),
+        "MACs +%": percent("overhead_macs"),
+        **CHIPS,
+        "yield %": percent("yield", 0),
+        "recovery %": percent("recovery"),
+        "seconds": lambda cell: f"{cell['seconds']:.0f}",
+    }
+    return [title, words + " Seconds are those of training and fit.", table(cells, columns)]
+
+
+def repetitions(cells: Sequence[Cell]) -> list[str]:
+    """Rows that were run with several seeds: each mean with its 95 % interval over chips."""
+    grouped: dict[tuple[Any, ...], list[Cell]] = {}
+    for cell in cells:
+        key = (cell["title"], cell["sigma"], cell["method"], cell["calibration"])
+        grouped.setdefault(key, []).append(cell)
+    several = {key: found for key, found in grouped.items() if len(found) > 1}
+    if not several:
+        return []
+    rows = []
+    for (title, sigma, method, _), found in several.items():
+        low = max(cell["ci95"][0] for cell in found)
+        high = min(cell["ci95"][1] for cell in found)
+        rows.append(
+            {
+                "row": f"{title}, sigma {sigma:g}",
+                "method": METHODS[method],
+                "means": "; ".join(f"{100 * cell['mean']:.2f} {_interval(cell)}" for cell in found),
+                "overlap": "yes" if low <= high else f"no, {100 * (low - high):.2f} apart",
+            }
+        )
+    words = (
+        "Everything anew with another seed: first weights, order, variation in training, fits and "
+        "searches; chips of the test the same. Intervals are those of the mean over chips (95 %, "
+        "Student's t); they do not hold what differs between trainings."
+    )
+    columns = {key: text(key) for key in ("row", "method", "means", "overlap")}
+    return ["## Repetitions", words, table(rows, columns)]
+
+
+def ablations() -> list[str]:
+    """What single settings are worth."""
+    path = HERE / "results" / "ablations.json"
+    if not path.exists():
+        return []
+    found = read_json(path)
+    words = (
+        f"Command: `{found['command']}`. Sigma 0.5, short trainings, the last epoch's weights, 20 "
+        "chips of the validation part. `k` is that of lambda = k / (mu + 3 s); `steps_per_chip` 0 "
+        "draws new variation at every forward pass. What beta, the ratio, what compensation reads "
+        "and the evaluator are worth: [results](results.md)."
+    )
+    columns = {
+        "setting": text("setting"),
+        "network": text("problem"),
+        "training": text("training"),
+        "value": text("value"),
+        "epochs": text("epochs"),
+        "clean %": percent("validation_clean"),
+        "mean on chips %": percent("validation_chips_mean"),
+        "std": percent("validation_chips_std"),
+    }
+    return ["## Ablations", words, table(found["rows"], columns)]
+
+
+def write_figure(cells: Sequence[Cell]) -> None:
+    """Mean on chips over sigma, a panel for each network."""
+    titles = list(dict.fromkeys(cell["title"] for cell in cells))
+    with figure_style():
+        figure, axes = new_figure(0.8 + 2.4 * len(titles), rows=len(titles), sharex=True)
+        for ax, title in zip(axes, titles, strict=True):
+            for method, color in SHOWN.items():
+                points = sorted(
+                    (cell["sigma"], 100 * cell["mean"], 100 * cell["std"]) for cell in cells
+                    if (cell["title"], cell["method"]) == (title, method)
+                    and (method == "recipe" or cell["calibration"] == NONE)
+                )  # fmt: skip
+                sigmas, means, stds = zip(*points, strict=True)
+                ax.errorbar(
+                    sigmas, means, yerr=stds, marker="o", color=color, capsize=3,
+                    label=METHODS[method].partition(":")[0],
+                )  # fmt: skip
+            ax.set_title(title)
+        axes[-1].set_xlabel("sigma")
+        figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+        figure.supylabel("accuracy on chips in %")
+        IMAGE.parent.mkdir(exist_ok=True)
+        figure.savefig(IMAGE, dpi=160, metadata={"Software": None})
+
+
+def _words(name: str) -> str:
+    return Path(__file__).with_name(f"{name}.md").read_text(encoding="utf-8").rstrip()
+
+
+def _method(cell: Cell) -> str:
+    words = METHODS[cell["method"]]
+    if cell["method"] != "recipe":
+        return words
+    network = str(cell["network"]).partition("-")[0]
+    return f"{words}: {NETWORKS.get(network) or METHODS[network]}"
+
+
+def _interval(cell: Cell) -> str:
+    low, high = cell["ci95"]
+    return f"({100 * low:.2f} to {100 * high:.2f})"
