@@ -24,7 +24,8 @@ class VariationParameter(_PrintableMixin):
     """What the forward passes of training inject: samples of the configuration's noise model.
 
     Raises:
-        CnetError: if ``gradient`` is unknown or ``t_inference`` is negative.
+        CnetError: if ``gradient`` is unknown, ``t_inference`` is negative or ``strength`` is no
+            share.
     """
 
     enabled: bool = True
@@ -42,6 +43,9 @@ class VariationParameter(_PrintableMixin):
     t_inference: float | None = None
     """Time after programming in seconds whose drift is included; None: just programmed."""
 
+    strength: float = 1.0
+    """Share of each weight's deviation from the nominal one that is injected, in [0, 1]."""
+
     def __post_init__(self) -> None:
         """Check the values."""
         if self.gradient not in GRADIENTS:
@@ -52,6 +56,8 @@ class VariationParameter(_PrintableMixin):
             raise CnetError(
                 f"variation.t_inference is {self.t_inference}; give seconds >= 0, or null."
             )
+        if not 0.0 <= self.strength <= 1.0:
+            raise CnetError(f"variation.strength is {self.strength}; give a share in [0, 1].")
 
 
 @dataclass

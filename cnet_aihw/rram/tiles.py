@@ -172,7 +172,8 @@ class RRAMSimulatorTile(TorchSimulatorTile):
             )
         else:
             perturbation = self.held.to(weight.device)
-        return perturbation.apply(weight, variation.gradient)
+        varied = perturbation.apply(weight, variation.gradient)
+        return varied if variation.strength == 1.0 else weight.lerp(varied, variation.strength)
 
     def forward(
         self,

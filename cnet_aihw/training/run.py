@@ -39,6 +39,7 @@ from cnet_aihw.training.variation import (
     hold_chip,
     let_chip_go,
     put_held_offsets,
+    ramp_variation,
     training_variation,
 )
 
@@ -163,6 +164,7 @@ class Run:
         per_chip = settings.variation.steps_per_chip
         if settings.variation.enabled and per_chip and number % per_chip == 0:
             hold_chip(self.model, settings, number)
+        ramp_variation(self.model, settings, number, self.steps)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=settings.bf16):
             logits = self.model(x)
         logits = logits.float()

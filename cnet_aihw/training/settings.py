@@ -46,6 +46,10 @@ class VariationSettings:
     steps_per_chip: int = 0
     """Optimizer steps for which one chip is held; 0: new noise at every forward pass."""
 
+    ramp_epochs: float = 0.0
+    """Epochs over which the deviation injected grows evenly from nothing to the device's own; deep
+    and narrow networks may not learn without it."""
+
     gradient: str = "auto"
     """How the gradient passes the variation: "reparametrized" (through the factor),
     "straight_through" (as if it were not there), "auto" (the first where it is a factor)."""
@@ -150,6 +154,7 @@ def validate_training_settings(settings: TrainingSettings) -> None:
         ("momentum", s.momentum, False),
         ("weight_decay", s.weight_decay, False),
         ("warmup_epochs", s.warmup_epochs, False),
+        ("variation.ramp_epochs", variation.ramp_epochs, False),
         ("checkpoint_seconds", s.checkpoint_seconds, False),
         ("lipschitz.beta", lipschitz.beta, False),
         ("lipschitz.k", lipschitz.k, True),
@@ -172,6 +177,9 @@ def validate_training_settings(settings: TrainingSettings) -> None:
             raise _unknown(name, word, allowed)
     if s.warmup_epochs >= s.epochs:
         raise _error("warmup_epochs", s.warmup_epochs, f"fewer than the {s.epochs} epochs")
+    if variation.ramp_epochs > s.epochs:
+        expected = f"at most the {s.epochs} epochs"
+        raise _error("variation.ramp_epochs", variation.ramp_epochs, expected)
     if s.schedule == "onecycle" and s.warmup_epochs > 0:
         raise _error("warmup_epochs", s.warmup_epochs, "0 with the schedule onecycle")
     if s.select == "chips" and s.validation_chips == 0:

@@ -76,6 +76,18 @@ def hold_chip(model: nn.Module, settings: TrainingSettings, step: int) -> None:
     resample_variation(model, derive_seed(settings.seed, "chip", number))
 
 
+def ramp_variation(
+    model: nn.Module, settings: TrainingSettings, step: int, steps_per_epoch: int
+) -> None:
+    """Set the share of the deviation that is injected at a step of the whole run, from 0.
+
+    It depends on nothing but its arguments, so that a resumed run has the same.
+    """
+    ramp = settings.variation.ramp_epochs * steps_per_epoch
+    if settings.variation.enabled and ramp and step < ramp + 1:
+        set_variation(model, strength=min(1.0, step / ramp))
+
+
 def held_offsets(model: nn.Module) -> dict[str, Tensor]:
     """What a held chip adds to the weights, where that was drawn for weights that moved since."""
     held = {

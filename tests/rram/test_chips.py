@@ -187,6 +187,19 @@ def test_held_chip_of_training_is_the_programmed_chip(analog, images):
     assert torch.equal(analog(images), expected)
 
 
+@pytest.mark.parametrize("noise", [LogNormalNoiseModel(0.5), ReRamWan2022NoiseModel(g_max=40.0)])
+def test_a_share_of_the_deviation_can_be_injected(conv_net, images, noise):
+    model = convert_to_analog(conv_net, RRAMRPUConfig(noise_model=noise))
+    nominal, chips = effective_weights(model)["fc"], chip(model, 8)["fc"]
+    set_variation(model, hold=True, strength=0.25)
+    resample_variation(model, 8)
+    (tile,) = model.fc.analog_tiles()
+    used = tile.train().mvm_logical_weight()
+    torch.testing.assert_close(used, nominal + 0.25 * (chips - nominal), rtol=1e-4, atol=1e-5)
+    set_variation(model, strength=0.0)
+    assert torch.equal(tile.mvm_logical_weight(), nominal)
+
+
 def test_held_chip_has_to_be_drawn_first(analog, images):
     set_variation(analog, hold=True)
     with pytest.raises(CnetError, match="resample_variation"):
@@ -209,6 +222,8 @@ def test_impossible_variation_is_refused(analog):
         set_variation(analog, gradient="sideways")
     with pytest.raises(CnetError, match="t_inference"):
         VariationParameter(t_inference=-1.0)
+    with pytest.raises(CnetError, match="strength is 1.5"):
+        VariationParameter(strength=1.5)
 
 
 @pytest.mark.parametrize("noise", [PCMLikeNoiseModel(), ReRamWan2022NoiseModel(g_max=40.0)])

@@ -220,8 +220,14 @@ def test_variation_settings_reach_the_network(data: Data, tmp_path: Path) -> Non
     assert torch.equal(none["5.weight"], snapshot(plain)["5.weight"])
 
 
-def test_a_held_chip_is_the_same_for_its_steps(data: Data, tmp_path: Path) -> None:
-    """With one chip for the whole run, training is plain training of w * factor of that chip."""
+@pytest.mark.parametrize("ramp_epochs", [0.0, 1.5])
+def test_a_held_chip_is_the_same_for_its_steps(
+    data: Data, tmp_path: Path, ramp_epochs: float
+) -> None:
+    """With one chip for the whole run, training is plain training of w * factor of that chip.
+
+    With a ramp its deviation grows evenly from nothing, over 1.5 of three epochs of five steps.
+    """
     model = analog_network()
     model[3] = nn.Identity()
     program(model, derive_seed(0, "chip", 0))
@@ -237,11 +243,12 @@ def test_a_held_chip_is_the_same_for_its_steps(data: Data, tmp_path: Path) -> No
             seen.append((model[5](eye) - model[5](0 * eye)).T / nominal_weight(model[5]))
         return F.cross_entropy(logits, y)
 
-    settings = replace(PLAIN, variation=VariationSettings(enabled=True, steps_per_chip=100))
-    train(model, data, settings, tmp_path, objective=objective)
+    variation = VariationSettings(enabled=True, steps_per_chip=100, ramp_epochs=ramp_epochs)
+    train(model, data, replace(PLAIN, variation=variation), tmp_path, objective=objective)
     assert len(seen) == 15
-    for observed in seen:
-        torch.testing.assert_close(observed, factor, rtol=1e-2, atol=1e-2)
+    for step, observed in enumerate(seen):
+        share = min(1.0, step / (5 * ramp_epochs)) if ramp_epochs else 1.0
+        torch.testing.assert_close(observed, 1 + share * (factor - 1), rtol=1e-2, atol=1e-2)
 
 
 def test_the_model_keeps_its_own_variation_and_noise(data: Data, tmp_path: Path) -> None:

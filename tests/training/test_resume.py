@@ -116,6 +116,7 @@ def read_network() -> nn.Module:
         (digital_network, {"lipschitz": LipschitzSettings(), "variation": VariationSettings()}),
         (analog_network, {"optimizer": "adam", "lr": 1e-3, "schedule": "onecycle"}),
         (analog_network, {"variation": VariationSettings(enabled=True, steps_per_chip=4)}),
+        (analog_network, {"variation": VariationSettings(enabled=True, ramp_epochs=2.3)}),
         (additive_network, {"variation": VariationSettings(enabled=True, steps_per_chip=4)}),
         (read_network, {"variation": VariationSettings(enabled=True, steps_per_chip=4)}),
         (analog_network, {"select": "last", "patience": 1, "lr": 1e-9}),

@@ -49,6 +49,11 @@ def test_defaults_are_valid() -> None:
             {"variation": VariationSettings(steps_per_chip=-1)},
             "training.variation.steps_per_chip is -1",
         ),
+        ({"variation": VariationSettings(ramp_epochs=-1.0)}, "variation.ramp_epochs is -1.0"),
+        (
+            {"epochs": 3, "variation": VariationSettings(ramp_epochs=3.5)},
+            "variation.ramp_epochs is 3.5; give at most the 3 epochs",
+        ),
         (
             {"variation": VariationSettings(gradient="reparameterized")},
             "did you mean 'reparametrized'",
