@@ -222,7 +222,7 @@ def test_impossible_variation_is_refused(analog):
         set_variation(analog, gradient="sideways")
     with pytest.raises(CnetError, match="t_inference"):
         VariationParameter(t_inference=-1.0)
-    with pytest.raises(CnetError, match="strength is 1.5"):
+    with pytest.raises(CnetError, match=r"strength is 1\.5"):
         VariationParameter(strength=1.5)
 
 
