@@ -1,0 +1,188 @@
+"""How cost grows with chips, layers and weights, what a placement costs, and peak memory.
+
+    python -m benchmarks.growth
+
+Times are ratios within one run, one thread, the median over rounds in which all variants take
+turns. Peak memory is that of a process of its own for each variant, less what it had before the
+first step. Writes benchmarks/results/growth.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import resource
+import statistics
+import warnings
+from collections.abc import Iterator
+from functools import partial
+from multiprocessing.connection import Connection
+
+import torch
+from aihwkit.nn.conversion import convert_to_analog as stock_convert_to_analog
+from aihwkit.simulator.configs import TorchInferenceRPUConfig
+from torch import nn
+
+from benchmarks.speed import (
+    Step,
+    chip_variants,
+    race,
+    ratio,
+    stock_config,
+    stock_training_step,
+    training_step,
+    training_variants,
+)
+from benchmarks.training import RESULTS
+from cnet_aihw.compensation import PAPER, Placement, network_cost
+from cnet_aihw.evaluation import evaluate_chips
+from cnet_aihw.records import write_json_atomic
+from cnet_aihw.rram import RRAMRPUConfig, convert_to_analog
+from cnet_aihw.search import SharedEvaluator, SpaceSettings, placement_problem
+from cnet_aihw.zoo import VGG16, Dataset, LeNet5
+from cnet_aihw.zoo.dataset import Part
+
+BATCH, IMAGES, ROUNDS = 128, 1024, 9
+MEMORY_BATCH = 64
+
+
+def mlp(layers: int, width: int) -> nn.Module:
+    """Equal linear layers with ReLUs between them, and ten outputs."""
+    hidden = [m for _ in range(layers - 1) for m in (nn.Linear(width, width), nn.ReLU())]
+    return nn.Sequential(*hidden, nn.Linear(width, 10))
+
+
+def networks() -> Iterator[dict]:
+    """Training step and chip over depth at one width, and over width at one depth."""
+    for axis, sizes in (
+        ("layers", [(layers, 256) for layers in (2, 4, 8, 16, 32)]),
+        ("width", [(4, width) for width in (64, 128, 256, 512, 1024, 2048)]),
+    ):
+        for layers, width in sizes:
+            x, y = torch.randn(IMAGES, width), torch.randint(10, (IMAGES,))
+            network = mlp(layers, width)
+            weights = sum(parameter.numel() for parameter in network.parameters())
+            about = {"axis": axis, "layers": layers, "width": width, "weights": weights}
+            steps = race(training_variants(network, x[:BATCH], y[:BATCH]), ROUNDS)
+            chip = race(chip_variants(mlp(layers, width), x, y, 256), ROUNDS)
+            for what, seconds, ours in (
+                ("training step", steps, "variation"),
+                ("training step with penalty", steps, "variation + penalty"),
+                ("one chip", chip, "chip"),
+            ):
+                yield {
+                    "what": what,
+                    **about,
+                    "ours_over_plain": ratio(seconds[ours], seconds["plain torch"]),
+                    "ours_over_stock": ratio(seconds[ours], seconds["stock torch tile"]),
+                    "milliseconds": round(1e3 * statistics.median(seconds[ours]), 2),
+                }
+
+
+def chips() -> Iterator[dict]:
+    """The time of an evaluation over its number of chips, beside that of one chip."""
+    model = convert_to_analog(LeNet5((1, 28, 28), 10), RRAMRPUConfig()).eval()
+    data = torch.randn(IMAGES, 1, 28, 28), torch.randint(10, (IMAGES,))
+
+    def measure(number: int) -> None:
+        evaluate_chips(model, data, chips=number, batch_size=256)
+
+    numbers = (1, 2, 5, 10, 20, 50)
+    seconds = race({str(n): partial(measure, n) for n in numbers}, 3)
+    for n in numbers:
+        yield {
+            "what": "evaluation of LeNet-5",
+            "axis": "chips",
+            "chips": n,
+            "times_one_chip": ratio(seconds[str(n)], seconds["1"]),
+        }
+
+
+def placements() -> Iterator[dict]:
+    """A placement's evaluation beside plain forward passes over as many images on as many chips."""
+    digital = LeNet5((1, 28, 28), 10)
+    model = convert_to_analog(digital, RRAMRPUConfig()).eval()
+    part = Part(torch.randn(500, 1, 28, 28), torch.randint(10, (500,)))
+    data = Dataset("random", part, part, part, 10, (1, 28, 28), None, "random")
+    cost = network_cost(model, part.x[:1])
+    problem = placement_problem(cost, list(cost.layers), PAPER, 0.5, SpaceSettings())
+    shared = SharedEvaluator(model, data, problem, variant=PAPER, steps=1, chips=10, device="cpu")
+    layers = list(cost.layers)
+
+    def passes() -> None:
+        with torch.inference_mode():
+            for _ in range(10):
+                digital(part.x)
+
+    def evaluate(placement: Placement) -> None:
+        shared.evaluate(placement)
+
+    variants: dict[str, Step] = {"plain torch": passes}
+    for n in (1, 2):
+        placement = Placement(dict.fromkeys(layers[:n], 0.125))
+        variants[f"compensation on {n} of {len(layers)} layers"] = partial(evaluate, placement)
+    seconds = race(variants, ROUNDS)
+    for name in list(variants)[1:]:
+        yield {
+            "what": f"placement of LeNet-5, {name}, 10 chips",
+            "axis": "placement",
+            "ours_over_plain": ratio(seconds[name], seconds["plain torch"]),
+        }
+
+
+# -- memory, each variant in a process of its own
+
+
+def _memory(variant: str, sender: Connection) -> None:
+    torch.set_num_threads(1)
+    warnings.filterwarnings("ignore", category=UserWarning)
+    digital = VGG16((3, 32, 32), 10)
+    x, y = torch.randn(MEMORY_BATCH, 3, 32, 32), torch.randint(10, (MEMORY_BATCH,))
+    if variant == "plain torch":
+        step = training_step(digital, x, y, None)
+    elif variant == "ours":
+        step = training_step(convert_to_analog(digital, RRAMRPUConfig()), x, y, None)
+    else:
+        config = stock_config(TorchInferenceRPUConfig, modifier=True)
+        step = stock_training_step(stock_convert_to_analog(digital, config), x, y)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    step()
+    step()
+    sender.send((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+
+
+def memory() -> Iterator[dict]:
+    """Peak memory of a training step of VGG16."""
+    context = multiprocessing.get_context("spawn")
+    for variant in ("plain torch", "ours", "stock torch tile"):
+        receiver, sender = context.Pipe(duplex=False)
+        process = context.Process(target=_memory, args=(variant, sender))
+        process.start()
+        mebibytes = receiver.recv()
+        process.join()
+        yield {
+            "what": f"training step of VGG16, batch {MEMORY_BATCH}, {variant}",
+            "axis": "memory",
+            "peak_mebibytes": round(mebibytes),
+        }
+
+
+def main() -> None:
+    """Measure all and write the rows."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    warnings.filterwarnings("ignore", category=UserWarning)
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    rows = []
+    for source in (networks, chips, placements, memory):
+        for row in source():
+            print(json.dumps(row), flush=True)
+            rows.append(row)
+    write_json_atomic(
+        RESULTS / "growth.json", {"command": "python -m benchmarks.growth", "rows": rows}
+    )
+
+
+if __name__ == "__main__":
+    main()
