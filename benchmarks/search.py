@@ -133,7 +133,8 @@ def run(name: str, searchers: list[str], seeds: int, budget: int) -> None:
     problem, evaluates = PROBLEMS[name]()
     print(f"{name}: {problem.count()} of {problem.size} placements within the limit", flush=True)
     folder, ray = RECORDS / "search" / name, RaySettings(dashboard=False)
-    if name == "lenet5":
+    known = folder / "exhaustive" / "search.json"
+    if name == "lenet5" and (not known.exists() or read_json(known)["result"] is None):
         run_search(
             problem, evaluates, ExhaustiveSearcher(), folder / "exhaustive", store=STORE,
             budget=problem.count(), ray=ray,
