@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -58,7 +59,9 @@ def cnet_aihw(*words: str) -> str:
     command = ["cnet-aihw", *words]
     print("+", shlex.join(command), flush=True)
     script = "from cnet_aihw.jobs.cli import main; main()"
-    subprocess.run([sys.executable, "-c", script, *words], check=True)
+    # One thread, as the benchmarks themselves: threads that wait for each other spoil times.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-c", script, *words], check=True, env=environment)
     return shlex.join(w for w in command if not w.startswith("hydra."))
 
 
