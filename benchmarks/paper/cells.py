@@ -22,6 +22,7 @@ from benchmarks.paper.rows import (
     dataset,
     network,
     train,
+    train_for_recipe,
     with_compensation,
 )
 from benchmarks.training import RECORDS
@@ -93,8 +94,9 @@ def prepare(row: Row, sigma: float, seed: int) -> None:
     for training in ("lipschitz", "noise", "lipschitz_noise"):
         train(row, training, sigma, seed)
     compensated(row, "lipschitz", sigma, seed, "ppo")
-    train(row, "noise", sigma, seed, exclude=list(_digital(row, sigma, seed)))
     compensated(row, "lipschitz_noise", sigma, seed, "surrogate")
+    for variant in _variants(row):
+        train_for_recipe(row, variant, sigma, seed, _digital(row, sigma, seed))
 
 
 def subjects(row: Row, sigma: float, seed: int) -> Iterator[Subject]:
@@ -116,9 +118,13 @@ def subjects(row: Row, sigma: float, seed: int) -> Iterator[Subject]:
     model = compensate(network(row, folder, sigma, seed), placement)
     overheads = _overheads(cost, placement)
     yield Subject("digital", model, folder, sigma, placement, *overheads)
-    folder = row.folder(sigma, seed, "digital") / "noise"
-    model = network(row, folder, sigma, seed, exclude=list(placement))
-    yield Subject("noise_digital", model, folder, sigma, placement, *overheads)
+    for variant in _variants(row):
+        folder = row.folder(sigma, seed, variant) / "noise"
+        if variant == "digital":
+            model = network(row, folder, sigma, seed, exclude=placement)
+            yield Subject("noise_digital", model, folder, sigma, placement, *overheads)
+        else:
+            yield Subject("noise_ramped", network(row, folder, sigma, seed), folder, sigma)
 
 
 def cells(row: Row, sigma: float, seed: int) -> list[dict[str, Any]]:
@@ -220,6 +226,10 @@ def _cell(
         "command": f"python -m benchmarks.paper run --row {row.name} --sigma {sigma:g} "
         f"--seed {seed}",
     }
+
+
+def _variants(row: Row) -> list[str]:
+    return ["digital", "ramped"] if row.ramp else ["digital"]
 
 
 def hardware() -> str:

@@ -32,7 +32,8 @@ SHOWN = {
     "recipe": PURPLE,
 }
 NETWORKS = {
-    "noise_digital": "noise injection with sensitive layers digital",
+    "noise_digital": "noise injection with sensitive layers digital from the start",
+    "noise_ramped": "noise injection that grows over half of the epochs",
     "both_compensated": "penalty and noise injection, compensation placed by `surrogate`",
 }
 

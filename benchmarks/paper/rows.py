@@ -5,7 +5,7 @@ Every step is a command of `cnet-aihw` in a folder of benchmarks/records, done o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -53,6 +53,9 @@ class Row:
     samples: int | None = None
     """Of the test part, the first ones; None: all."""
 
+    ramp: float = 0.0
+    """Epochs over which the noise grows in the recipe's trainings."""
+
     scan: tuple[str, ...] = ("compensation.scan.chips=10",)
     search: tuple[str, ...] = ()
     trained: Mapping[tuple[int, float], str] = field(default_factory=dict)
@@ -85,16 +88,16 @@ ROWS = {
         Row(
             "vgg16_narrow_cifar10", "VGG16, an eighth of the width, on CIFAR-10",
             ("data.path=data/cifar10.npz",), "data/cifar10.npz", chips=25, samples=2000,
-            trained={(0, 0.5): "vgg16_narrow_cifar10"},
+            ramp=6.0,             trained={(0, 0.5): "vgg16_narrow_cifar10"},
             scan=("compensation.scan.chips=4", "compensation.scan.samples=250"), search=_SMALL,
         ),
         Row(
             "vgg16_cifar10", "VGG16 on CIFAR-10", ("data.root=data",), "data/cifar-10-batches-py",
-            chips=100,
+            chips=100, ramp=50.0,
         ),
         Row(
             "vgg16_cifar100", "VGG16 on CIFAR-100", ("data.root=data",), "data/cifar-100-python",
-            chips=100,
+            chips=100, ramp=50.0,
         ),
     )
 }  # fmt: skip
@@ -103,13 +106,36 @@ ROWS = {
 # -- commands, each done once
 
 
-def train(row: Row, training: str, sigma: float, seed: int, exclude: Sequence[str] = ()) -> Path:
-    """Train one network, with some layers digital; returns its folder."""
-    run = row.folder(sigma, seed, *(["digital"] if exclude else []))
+def train(row: Row, training: str, sigma: float, seed: int) -> None:
+    """Train one network."""
+    _train(row, row.folder(sigma, seed), training, sigma, seed)
+
+
+def train_for_recipe(
+    row: Row, variant: str, sigma: float, seed: int, digital: Iterable[str]
+) -> Path:
+    """Train under noise as the recipe may: from its first step with layers digital, or ramped.
+
+    Args:
+        row: the row.
+        variant: "digital", in which the row's ramp comes in as well, or "ramped".
+        sigma: what is injected.
+        seed: that of the training.
+        digital: the layers.
+
+    Returns:
+        The folder.
+    """
+    run = row.folder(sigma, seed, variant)
+    _train(row, run, "noise", sigma, seed, *_excluding(digital if variant == "digital" else ()),
+           f"training.variation.ramp_epochs={row.ramp:g}")  # fmt: skip
+    return run / "noise"
+
+
+def _train(row: Row, run: Path, training: str, sigma: float, seed: int, *more: str) -> None:
     if not (run / training / "result.json").exists():
-        words = row.words(sigma, seed, f"training={training}", "job=train")
-        cnet_aihw(*words, *_excluding(exclude), f"hydra.run.dir={run}")
-    return run / training
+        words = row.words(sigma, seed, f"training={training}", "job=train", *more)
+        cnet_aihw(*words, f"hydra.run.dir={run}")
 
 
 def compensated(row: Row, training: str, sigma: float, seed: int, searcher: str) -> Path:
@@ -142,7 +168,7 @@ def dataset(row: Row, seed: int) -> Dataset:
 
 
 def network(
-    row: Row, folder: Path, sigma: float, seed: int, exclude: Sequence[str] = ()
+    row: Row, folder: Path, sigma: float, seed: int, exclude: Iterable[str] = ()
 ) -> nn.Module:
     """The network trained in a folder, on chips of a sigma."""
     config = composed(*row.words(sigma, seed), *_excluding(exclude))
@@ -172,5 +198,6 @@ def composed(*words: str) -> DictConfig:
         return compose("config", list(words))
 
 
-def _excluding(layers: Sequence[str]) -> list[str]:
-    return [f"rram.exclude=[{','.join(layers)}]"] if layers else []
+def _excluding(layers: Iterable[str]) -> list[str]:
+    names = ",".join(layers)
+    return [f"rram.exclude=[{names}]"] if names else []

@@ -53,8 +53,11 @@ def describe_run(
     """Everything that determines the course of a run but the initial weights, as plain values."""
     described = asdict(settings)
     del described["checkpoint_seconds"]
+    # Runs begun before there was a choice go on.
     if not described["channels_last"]:
-        del described["channels_last"]  # runs begun before there was a choice go on
+        del described["channels_last"]
+    if not described["variation"]["ramp_epochs"]:
+        del described["variation"]["ramp_epochs"]
     noise = settings.variation.noise_model
     described["variation"]["noise_model"] = (
         None if noise is None else f"{type(noise).__name__} {noise}"

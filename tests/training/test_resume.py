@@ -284,6 +284,10 @@ def other_network() -> nn.Module:
             {"settings": replace(SETTINGS, variation=VariationSettings())},
             "training.variation.enabled = True and now it is False",
         ),
+        (
+            {"settings": replace(SETTINGS, variation=VariationSettings(True, ramp_epochs=1.0))},
+            "training.variation.ramp_epochs = None and now it is 1.0",
+        ),
         ({"data": Data(fingerprint="other")}, "data.fingerprint"),
         ({"data": Data(augment=lambda x, g: x)}, "data.augment"),
         ({"model": other_network()}, "model.network"),
