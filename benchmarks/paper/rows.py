@@ -33,7 +33,7 @@ LIMIT = 0.05
 """Largest overhead in weights of any method."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Row:
     """One network on one data set."""
 
