@@ -27,6 +27,16 @@ class EvaluationSettings:
     """Seconds between programming and measuring: a number, a list of numbers, or None for a noise
     model without drift."""
 
+    calibration: str = "none"
+    """What a job calibrates on each chip before it is measured: "none", "batchnorm" (its statistics
+    anew, AdaBS) or "affine" (a digital scale and offset for each channel of every layer)."""
+
+    calibration_samples: int = 1000
+    """Training inputs, the first ones, that this takes; their labels are not used."""
+
+
+CALIBRATIONS = ("none", "batchnorm", "affine")
+
 
 def validate_evaluation_settings(settings: EvaluationSettings) -> None:
     """Check all values.
@@ -37,6 +47,16 @@ def validate_evaluation_settings(settings: EvaluationSettings) -> None:
     for name, value in (("chips", settings.chips), ("batch_size", settings.batch_size)):
         if value < 1:
             raise CnetError(f"evaluation.{name} is {value}; give a whole number of at least 1.")
+    if settings.calibration not in CALIBRATIONS:
+        raise CnetError(
+            f"evaluation.calibration is {settings.calibration!r}; give one of "
+            f"{', '.join(CALIBRATIONS)}."
+        )
+    if settings.calibration_samples < 2:
+        raise CnetError(
+            f"evaluation.calibration_samples is {settings.calibration_samples}; give a whole "
+            "number of at least 2."
+        )
     check_threshold(settings.threshold)
     times_of(settings.t_inference)
 

@@ -12,6 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from cnet_aihw.errors import CnetError
+from cnet_aihw.jobs.calibration import check_calibration
 from cnet_aihw.jobs.crossbar import check_adc_range, on_crossbars, training_config
 from cnet_aihw.jobs.recipes import Recipe
 from cnet_aihw.records import read_json
@@ -73,6 +74,7 @@ def analog_networks(run: Run) -> list[nn.Module]:
     for recipe, model in zip(run.recipes, models, strict=True):
         check_adc_range(model)
         on_crossbars(recipe, model)  # what cannot be measured there says so now
+        check_calibration(recipe, model)
         if recipe.compensation.enabled:
             check_compensation_fits(recipe, model, run.data)
     return models

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from cnet_aihw.jobs.calibration import asked_calibration, calibration_record
 from cnet_aihw.jobs.crossbar import crossbar_record, on_crossbars, prepare
 from cnet_aihw.jobs.recipes import Recipe
 from cnet_aihw.jobs.results import (
@@ -73,7 +74,8 @@ def evaluate(run: Run) -> None:
 
     for recipe, trained in trained_networks(run):
         folder, model = run.folder_of(recipe), on_crossbars(recipe, trained)
-        measured = _measured(run, recipe, model, "chips.jsonl")
+        asked = asked_calibration(run, recipe)
+        measured = _measured(run, recipe, model, "chips.jsonl", asked)
         write_json_atomic(folder / MEASURED, {**origin(run, recipe), **measured})
         described = compensation_left(run, recipe)
         if described is None or not described["placement"]:
@@ -81,7 +83,7 @@ def evaluate(run: Run) -> None:
         path = compensation_folder(run, recipe) / COMPENSATION
         left_by_earlier_step(path, "compensate", "compensation")
         load_compensation(model, path)
-        calibration = _calibration(run, described)
+        calibration = asked or _fitted_with(run, described)
         measured = _measured(run, recipe, model, "chips-compensated.jsonl", calibration)
         names = ("label", "placement", "overhead_weights", "overhead_macs", "calibration_samples")
         found = described.get("search")
@@ -171,12 +173,13 @@ def _measured(
     )
     return {
         "crossbar": crossbar_record(run, recipe, model),
+        "calibration": calibration_record(run, model, calibration),
         "statistics": [statistics.as_record() for statistics in by_time],
         "error_growth": [error.as_record() for error in growth],
     }
 
 
-def _calibration(run: Run, described: Mapping[str, Any]) -> ChipCalibration | None:
+def _fitted_with(run: Run, described: Mapping[str, Any]) -> ChipCalibration | None:
     """What a compensation that was fitted with each chip's own BatchNorm is measured with."""
     from cnet_aihw.evaluation import BatchNormReestimation
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 COLUMNS = (
-    *("training", "compensation", "search", "overhead_weights", "overhead_macs", "t_inference"),
+    *("training", "compensation", "search", "calibration"),
+    *("overhead_weights", "overhead_macs", "t_inference"),
     *("levels", "adc_bits", "adc_cost"),
     *("clean", "mean", "std", "q05", "min", "yield", "recovery", "chips", "seed"),
 )
@@ -59,6 +60,11 @@ def rows_of(results: Sequence[Mapping[str, Any]], plain: str = "plain") -> list[
                 row["search"] = result["compensation"].get("search")
                 for name in ("overhead_weights", "overhead_macs"):
                     row[name] = result["compensation"][name]
+            calibration = result.get("calibration", {})  # earlier versions wrote none
+            row["calibration"] = calibration.get("label")
+            if calibration.get("overhead_weights"):
+                added = calibration["overhead_weights"]
+                row["overhead_weights"] = (row["overhead_weights"] or 0.0) + added
             row["recovery"] = statistics["mean"] / reference if reference else None
             rows.append(row)
     return rows

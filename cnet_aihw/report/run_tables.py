@@ -13,6 +13,7 @@ RESULTS = (
     Column("training"),
     Column("compensation"),
     Column("search"),
+    Column("calibration", "per chip"),
     Column("t_inference", "since programming", "s"),
     Column("clean", unit="%"),
     Column("mean", "mean", "%"),
@@ -41,7 +42,7 @@ NETWORK = (Column("training"), Column("compensation"))
 def results_table(run: RunRecords) -> Table:
     """One row for each network and time.
 
-    All from chips*.json; recovery and what the crossbars cost from table.json, times from
+    All from chips*.json; recovery and what is added or converted from table.json, times from
     result.json and chips*.jsonl.
     """
     in_table = {_key(row): row for row in run.table.get("rows", ())}
@@ -51,9 +52,10 @@ def results_table(run: RunRecords) -> Table:
             for statistics in measured.record["statistics"]:
                 row = {**statistics, **network_of(measured), "search": measured.search}
                 row = {**in_table.get(_key(row), {}), **row}
+                told = {**measured.record.get("compensation", {}), **in_table.get(_key(row), {})}
+                for name in ("calibration", "overhead_weights", "overhead_macs"):
+                    row[name] = told.get(name)
                 row["recovery"] = in_table.get(_key(row), {}).get("recovery")
-                for name in ("overhead_weights", "overhead_macs"):
-                    row[name] = measured.record.get("compensation", {}).get(name)
                 row["training_seed"] = _seed(measured)
                 row["training_seconds"] = (training.result or {}).get("seconds")
                 row["chips_seconds"] = _seconds(measured, statistics["t_inference"])

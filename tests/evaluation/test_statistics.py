@@ -91,6 +91,8 @@ def test_mistakes(arguments: dict, message: str) -> None:
         ("t_inference", [1.0, float("nan")]),
         ("t_inference", [1.0, 1.0]),
         ("t_inference", []),
+        ("calibration", "batch_norm"),
+        ("calibration_samples", 1),
     ],
 )
 def test_settings_name_the_wrong_field(field: str, value: object) -> None:
