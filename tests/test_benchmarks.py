@@ -1,0 +1,76 @@
+"""The benchmarks' commands are ones that exist, and their pages are made from records alone."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.ablations import SWEEPS
+from benchmarks.devices import POINTS, words_of
+from benchmarks.paper import page
+from benchmarks.paper.rows import ROWS, SIGMAS, composed
+from cnet_aihw.records import write_json_atomic
+
+
+@pytest.mark.parametrize("row", ROWS.values(), ids=list(ROWS))
+def test_the_commands_of_the_papers_rows_compose(row: Any) -> None:
+    for sigma in SIGMAS:
+        searching = ["compensation=default", *row.scan, "search=ppo", *row.search]
+        config = composed(*row.words(sigma, 3, "training=noise", "job=search", *searching))
+        assert (config.rram.sigma, config.seed, config.training.seed) == (sigma, 3, 3)
+        assert config.training.variation.enabled
+        assert row.ramp <= config.training.epochs
+
+
+@pytest.mark.parametrize("sweep", SWEEPS, ids=[sweep.setting for sweep in SWEEPS])
+def test_the_commands_of_the_ablations_compose(sweep: Any) -> None:
+    for problem in sweep.problems:
+        words = [word for word in sweep.words(problem) if "," not in word and word != "-m"]
+        for value in sweep.values.split(","):
+            training = sweep.trainings.partition(",")[0]
+            assert composed(*words, f"training={training}", f"{sweep.key}={value}")
+
+
+@pytest.mark.parametrize("device", POINTS)
+def test_the_devices_points_compose(device: str) -> None:
+    for point in POINTS[device]:
+        assert composed(*words_of(device, point)).rram.rpu_config.noise_model
+
+
+def cell(method: str, seed: int, mean: float) -> dict[str, Any]:
+    return {
+        "row": "lenet5_mnist", "title": "LeNet-5 on MNIST", "sigma": 0.5, "method": method,
+        "calibration": "none", "network": f"{method}-0.5", "trained_at": 0.5,
+        "overhead_weights": 0.0123, "overhead_macs": 0.0, "clean": 0.99, "mean": mean, "std": 0.01,
+        "q05": mean - 0.02, "ci95": [mean - 0.002, mean + 0.002], "yield": 1.0, "recovery": mean,
+        "chips": 50, "seed": seed, "test_samples": 10000, "seconds": 60.0, "hardware": "a CPU",
+        "command": "python -m benchmarks.paper run --row lenet5_mnist",
+    }  # fmt: skip
+
+
+def test_the_page_shows_each_cell_and_whether_repetitions_agree(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page, "HERE", tmp_path)
+    monkeypatch.setattr(page, "PAGE", tmp_path / "rows.md")
+    monkeypatch.setattr(page, "IMAGE", tmp_path / "rows.png")
+    (tmp_path / "results").mkdir()
+    cells = [cell(method, 0, 0.9 + 0.01 * i) for i, method in enumerate(page.SHOWN)]
+    cells += [cell("plain", 1, 0.903), cell("noise", 1, 0.95)]
+    missing = {"row": "vgg16_cifar100", "title": "VGG16 on CIFAR-100", "missing": "no data",
+               "command": "python -m benchmarks.paper run --row vgg16_cifar100"}  # fmt: skip
+    write_json_atomic(
+        tmp_path / "results" / "paper.json", {"command": "x", "rows": [*cells, missing]}
+    )
+    page.write_page()
+    text = (tmp_path / "rows.md").read_text()
+    lines = text.splitlines()
+    shown = [line for line in lines if line.startswith("| 0.5 |")]
+    assert len(shown) == len(cells)
+    assert all("| 1.23 |" in line and "| 99.00 |" in line for line in shown)
+    assert "No figures: no data." in text
+    (plain,) = (line for line in lines if "90.00 (89.80 to 90.20); 90.30 (90.10 to 90.50)" in line)
+    assert plain.endswith("| yes |")
+    (noise,) = (line for line in lines if "91.00 (90.80 to 91.20); 95.00 (94.80 to 95.20)" in line)
+    assert noise.endswith("| no, 3.60 apart |")
+    assert (tmp_path / "rows.png").stat().st_size > 10_000
