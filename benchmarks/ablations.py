@@ -67,7 +67,7 @@ VGG16 = Problem(
 )
 PENALTY = "lipschitz,lipschitz_noise"
 SWEEPS = (
-    Sweep("k", "training.lipschitz.k", "0.5,1,2,4", PENALTY, (MNIST, CIFAR10)),
+    Sweep("k", "training.lipschitz.k", "0.5,1,2", PENALTY, (MNIST, CIFAR10)),
     Sweep("steps_per_chip", "training.variation.steps_per_chip", "0,1,10,100", "noise",
           (MNIST, CIFAR10)),
     Sweep("fold_batchnorm", "training.lipschitz.fold_batchnorm", "false,true", PENALTY, (VGG16,)),
