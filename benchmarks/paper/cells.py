@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -118,19 +119,24 @@ def subjects(row: Row, sigma: float, seed: int) -> Iterator[Subject]:
     model = compensate(network(row, folder, sigma, seed), placement)
     overheads = _overheads(cost, placement)
     yield Subject("digital", model, folder, sigma, placement, *overheads)
-    for variant in _variants(row):
-        folder = row.folder(sigma, seed, variant) / "noise"
+    for variant, trained_at in product(_variants(row), SIGMAS):
+        folder = row.folder(trained_at, seed, variant) / "noise"
+        if not (folder / "result.json").exists():
+            continue
         if variant == "digital":
+            placement = _digital(row, trained_at, seed)
             model = network(row, folder, sigma, seed, exclude=placement)
-            yield Subject("noise_digital", model, folder, sigma, placement, *overheads)
+            overheads = _overheads(cost, placement)
+            yield Subject("noise_digital", model, folder, trained_at, placement, *overheads)
         else:
-            yield Subject("noise_ramped", network(row, folder, sigma, seed), folder, sigma)
+            yield Subject("noise_ramped", network(row, folder, sigma, seed), folder, trained_at)
 
 
 def cells(row: Row, sigma: float, seed: int) -> list[dict[str, Any]]:
     """Measure everything at one sigma and seed, the recipe's choice first, on validation data."""
-    found = {subject.method: subject for subject in subjects(row, sigma, seed)}
-    chosen, calibration, choice = _recipe(row, list(found.values()), sigma, seed)
+    candidates = list(subjects(row, sigma, seed))
+    found = {subject.method: subject for subject in candidates if subject.method in COLUMNS}
+    chosen, calibration, choice = _recipe(row, candidates, sigma, seed)
     print(row.name, sigma, seed, "recipe:", chosen.label, calibration, flush=True)
     test = dataset(row, seed).test
     plain = evaluate_chips(found["plain"].model, _first(test, row.samples), chips=1, seed=0)
