@@ -56,6 +56,12 @@ COLUMNS = ("plain", "lipschitz", "noise", "noise_best", "lipschitz_noise", "corr
 """What the table shows beside the recipe, with and without BatchNorm per chip."""
 
 
+_WITHOUT = {
+    "noise_best": "noise", "correctnet": "lipschitz", "both_compensated": "lipschitz_noise"
+}  # fmt: skip
+"""What a network is where nothing is placed in it."""
+
+
 @dataclass(frozen=True)
 class Subject:
     """A network that a method leads to."""
@@ -72,8 +78,11 @@ class Subject:
 
     @property
     def label(self) -> str:
-        """What its records are called."""
-        return self.method if self.trained_at is None else f"{self.method}-{self.trained_at:g}"
+        """What its records are called: the same where methods lead to the same network."""
+        name = self.method
+        if name in _WITHOUT and not self.placement:
+            name = _WITHOUT[name]
+        return name if self.trained_at is None else f"{name}-{self.trained_at:g}"
 
     @property
     def calibrations(self) -> list[str]:
@@ -157,7 +166,7 @@ def _recipe(
 ) -> tuple[Subject, str, list[dict[str, Any]]]:
     """What has the highest mean on validation chips, of all that keeps within the limit."""
     choice, best = [], None
-    for subject in candidates:
+    for subject in {subject.label: subject for subject in candidates}.values():
         for how in (*subject.calibrations, AFFINE):
             if subject.overhead_weights + _extra(row, subject, how, seed) > LIMIT:
                 continue
