@@ -57,7 +57,8 @@ COLUMNS = ("plain", "lipschitz", "noise", "noise_best", "lipschitz_noise", "corr
 
 
 _WITHOUT = {
-    "noise_best": "noise", "correctnet": "lipschitz", "both_compensated": "lipschitz_noise"
+    "noise_best": "noise", "correctnet": "lipschitz", "both_compensated": "lipschitz_noise",
+    "ramped_compensated": "noise_ramped",
 }  # fmt: skip
 """What a network is where nothing is placed in it."""
 
@@ -93,7 +94,7 @@ class Subject:
     def seconds(self) -> float:
         """How long its training, and its compensation's fit, took."""
         left = [self.folder / "result.json"]
-        if self.method in ("correctnet", "both_compensated") and self.placement:
+        if self.method in _WITHOUT and self.placement:
             left.append(self.folder / "compensation" / "result.json")
         return sum(float(read_json(path)["seconds"]) for path in left)
 
@@ -107,6 +108,8 @@ def prepare(row: Row, sigma: float, seed: int) -> None:
     compensated(row, "lipschitz_noise", sigma, seed, "surrogate")
     for variant in _variants(row):
         train_for_recipe(row, variant, sigma, seed, _digital(row, sigma, seed))
+        if variant == "ramped":
+            compensated(row, "noise", sigma, seed, "surrogate", variant)
 
 
 def subjects(row: Row, sigma: float, seed: int) -> Iterator[Subject]:
@@ -138,7 +141,13 @@ def subjects(row: Row, sigma: float, seed: int) -> Iterator[Subject]:
             overheads = _overheads(cost, placement)
             yield Subject("noise_digital", model, folder, trained_at, placement, *overheads)
         else:
-            yield Subject("noise_ramped", network(row, folder, sigma, seed), folder, trained_at)
+            model = network(row, folder, sigma, seed)
+            yield Subject("noise_ramped", model, folder, trained_at)
+            if trained_at == sigma:
+                model = network(row, folder, sigma, seed)
+                placement = with_compensation(model, folder)
+                overheads = _overheads(cost, placement)
+                yield Subject("ramped_compensated", model, folder, sigma, placement, *overheads)
 
 
 def cells(row: Row, sigma: float, seed: int) -> list[dict[str, Any]]:

@@ -33,6 +33,8 @@ SHOWN = {
 }
 NETWORKS = {
     "noise_digital": "noise injection with sensitive layers digital from the start",
+    "ramped_compensated": "noise injection that grows over half of the epochs, compensation placed "
+    "by `surrogate`",
     "noise_ramped": "noise injection that grows over half of the epochs",
     "both_compensated": "penalty and noise injection, compensation placed by `surrogate`",
 }

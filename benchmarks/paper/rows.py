@@ -138,13 +138,15 @@ def _train(row: Row, run: Path, training: str, sigma: float, seed: int, *more: s
         cnet_aihw(*words, f"hydra.run.dir={run}")
 
 
-def compensated(row: Row, training: str, sigma: float, seed: int, searcher: str) -> Path:
-    """Scan a trained network, search a placement and fit it; returns its folder.
+def compensated(
+    row: Row, training: str, sigma: float, seed: int, searcher: str, variant: str | None = None
+) -> None:
+    """Scan a trained network, search a placement and fit it.
 
     The limit is that of the project; the agent sees the layers which the paper's threshold names,
-    the project's own searcher all that lose anything.
+    the project's own searcher all that lose anything. `variant` is a folder of the recipe's.
     """
-    run = row.folder(sigma, seed)
+    run = row.folder(sigma, seed, *([variant] if variant else []))
     paper = searcher == "ppo"
     common = row.words(sigma, seed, f"training={training}", "compensation=default", *row.scan)
     common += [f"compensation.limit={LIMIT}"] + ([] if paper else ["compensation.threshold=1.0"])
@@ -155,7 +157,6 @@ def compensated(row: Row, training: str, sigma: float, seed: int, searcher: str)
             cnet_aihw(*words, f"hydra.run.dir={run}")
     if not (run / training / "compensation.json").exists():
         cnet_aihw(*common, *searching, "job=compensate", f"hydra.run.dir={run}")
-    return run / training
 
 
 # -- what they left
