@@ -171,6 +171,21 @@ SECTIONS: list[tuple[str, str, str, Mapping[str, Callable[[Row], str]]]] = [
         },
     ),
     (
+        "adc_levels",
+        "Conductance levels and ADC bits, LeNet-5 on MNIST, test part",
+        "Networks trained without either, measured on crossbars of 128 x 128 with lognormal "
+        "variation of sigma 0.5 on top of the levels, ADC ranges calibrated on training images "
+        "(`experiment=adc_levels`). The ADC's cost is the number of its steps for one image, "
+        "conversions times 2^bits.",
+        {
+            "training": text("training"),
+            "levels": text("levels"),
+            "ADC bits": text("adc_bits"),
+            "ADC steps": text("adc_cost"),
+            **CHIPS,
+        },
+    ),
+    (
         "evaluators",
         "The shared evaluator beside a fit of each placement",
         "Rank correlation over the same placements, and how many times longer the fit of a "
