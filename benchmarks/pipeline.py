@@ -26,7 +26,6 @@ STEPS = {
     "search, default searcher": ("job=search",),
     "search, ppo": ("job=search", "search=ppo", "ray.dashboard=false", "ray.num_cpus=1"),
     "compensate": ("job=compensate",),
-    "evaluate": ("job=evaluate",),
 }
 
 

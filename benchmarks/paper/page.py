@@ -171,9 +171,10 @@ def write_figure(cells: Sequence[Cell]) -> None:
                     label=METHODS[method].partition(":")[0],
                 )  # fmt: skip
             ax.set_title(title)
+            ax.set_xticks(sorted({cell["sigma"] for cell in cells}))
         axes[-1].set_xlabel("sigma")
-        figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3)
-        figure.supylabel("accuracy on chips in %")
+        figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+        axes[0].set_ylabel("accuracy on chips in %")
         IMAGE.parent.mkdir(exist_ok=True)
         figure.savefig(IMAGE, dpi=160, metadata={"Software": None})
 
