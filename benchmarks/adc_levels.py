@@ -18,7 +18,8 @@ FOLDER = RECORDS / "adc_levels"
 SOURCE = (RECORDS / "lenet5_mnist").relative_to(HERE.parent)
 WORDS = (
     "-m", "experiment=adc_levels", "data=mnist", "data.root=data", f"source={SOURCE}",
-    "training.compare=[plain,noise]", "compensation=none", "evaluation.chips=5",
+    "training.compare=[plain,noise]", "compensation=none", "evaluation.chips=3",
+    "rram.levels=4,8,16", "rram.adc_bits=4,5,6,8",
 )  # fmt: skip
 KEPT = (
     "training",
