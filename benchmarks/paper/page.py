@@ -51,6 +51,7 @@ def write_page() -> None:
     if first:
         write_figure(first)
         parts.append("![Accuracy on chips by sigma](images/rows.png)")
+    parts.append(_words("findings"))
     for name in dict.fromkeys(cell["row"] for cell in cells):
         parts += section([cell for cell in cells if cell["row"] == name])
     parts.append(_words("published"))
