@@ -57,7 +57,7 @@ class Row:
     """Epochs over which the noise grows in the recipe's trainings."""
 
     scan: tuple[str, ...] = ("compensation.scan.chips=10",)
-    search: tuple[str, ...] = ()
+    search: tuple[str, ...] = ("search.budget=40", "search.evaluator.shared_steps=1500")
     trained: Mapping[tuple[int, float], str] = field(default_factory=dict)
     """Folders in benchmarks/records in which other benchmarks trained: seed and sigma -> folder."""
 
@@ -73,7 +73,9 @@ class Row:
         return [*chosen, *more]
 
 
-_SMALL = ("search.chips=4", "search.samples=250", "search.evaluator.shared_steps=800")
+_SMALL = (
+    "search.budget=40", "search.evaluator.shared_steps=800", "search.chips=4", "search.samples=250",
+)  # fmt: skip
 ROWS = {
     row.name: row
     for row in (

@@ -25,7 +25,7 @@ class Samples(Protocol):
 
 
 def measure(
-    model: nn.Module, data: Samples | tuple[Tensor, Tensor], batch_size: int = 500
+    model: nn.Module, data: Samples | tuple[Tensor, Tensor], batch_size: int = 250
 ) -> tuple[float, float]:
     """Measure cross entropy and accuracy of a classifier as its weights are now.
 
@@ -49,7 +49,7 @@ def measure(
 
 
 def accuracy(
-    model: nn.Module, data: Samples | tuple[Tensor, Tensor], batch_size: int = 500
+    model: nn.Module, data: Samples | tuple[Tensor, Tensor], batch_size: int = 250
 ) -> float:
     """Measure the accuracy, in [0, 1], as :func:`measure` does."""
     return measure(model, data, batch_size)[1]

@@ -109,7 +109,7 @@ def scan_layers(
     mode: ScanMode = "suffix",
     chips: int = 20,
     seed: int = 0,
-    batch_size: int = 500,
+    batch_size: int = 250,
     noise_model: BaseNoiseModel | None = None,
     t_inference: float | None = None,
     records: str | Path | None = None,

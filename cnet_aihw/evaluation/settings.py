@@ -17,7 +17,7 @@ class EvaluationSettings:
     seed: int = 0
     """Seed from which each chip's own seed is derived."""
 
-    batch_size: int = 500
+    batch_size: int = 250
     """Samples a forward pass takes at once."""
 
     threshold: float | None = None

@@ -29,7 +29,7 @@ class EvaluatorConfig:
     steps: int = 300
     """Optimizer steps of the fit of each placement."""
 
-    shared_steps: int = 1500
+    shared_steps: int = 1200
     """Optimizer steps of the fit that all placements share."""
 
     start: str = "identity"
@@ -49,7 +49,7 @@ class SearchConfig(SpaceSettings):
     searcher: Any = None
     """What proposes placements, as a Hydra target; None: nothing is searched."""
 
-    budget: int = 40
+    budget: int = 32
     """How many different placements a search may evaluate."""
 
     seed: int = 0

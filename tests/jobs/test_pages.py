@@ -40,7 +40,7 @@ GIVEN: dict[str, Callable[[], dict[str, Any]]] = {
 }
 SMALLER = {
     "compensation": {"FitSettings()": "FitSettings(epochs=1, validation_chips=1)"},
-    "searching": {"steps=1500": "steps=2", "chips=10": "chips=1", "=60": "=3"},
+    "searching": {"steps=1200": "steps=2", "chips=10": "chips=1", "=60": "=3"},
 }
 SMALL_JOB = [
     *("training=plain", "training.epochs=1", "training.batch_size=32", "data.limit_train=60"),

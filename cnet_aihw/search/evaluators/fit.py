@@ -66,7 +66,7 @@ class FitEvaluator:
         chips: int = 10,
         seed: int = 0,
         samples: int | None = 1000,
-        batch_size: int = 500,
+        batch_size: int = 250,
         noise_model: BaseNoiseModel | None = None,
         t_inference: float | None = None,
         calibration: ChipCalibration | None = None,

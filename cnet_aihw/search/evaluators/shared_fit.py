@@ -72,7 +72,7 @@ class SharedCompensation:
         *,
         variant: CompensationVariant = DEFAULT,
         fit: FitSettings | None = None,
-        steps: int = 1500,
+        steps: int = 1200,
         within_limit: bool = True,
         folder: str | Path | None = None,
         device: str | torch.device = "auto",
