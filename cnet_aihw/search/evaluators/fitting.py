@@ -115,6 +115,8 @@ class ShortFit:
         settings = asdict(self.settings)
         for name in ("name", "checkpoint_seconds", "epochs", "validate_every"):
             del settings[name]
+        if not settings["variation"]["ramp_epochs"]:
+            del settings["variation"]["ramp_epochs"]  # evaluations from before it was there count
         noise = settings["variation"]["noise_model"]
         settings["variation"]["noise_model"] = _text(noise)
         return {
