@@ -55,7 +55,8 @@ class Sweep:
 
     def folder(self, problem: Problem) -> Path:
         """Where its trainings are."""
-        return FOLDER / f"{self.setting}-{problem.name}"
+        name = problem.name.partition(",")[0]  # a comma would make a sweep of it
+        return FOLDER / f"{self.setting}-{name}"
 
 
 MNIST = Problem("lenet5_mnist", ("experiment=lenet5_mnist", WHERE["mnist"]), 3)
