@@ -53,6 +53,11 @@ class Sweep:
         asked = (f"training={self.trainings}", f"{self.key}={self.values}")
         return ["-m", *problem.words, "job=train", *short, *asked]
 
+    @property
+    def trainings_made(self) -> int:
+        """How many trainings it is."""
+        return len(self.values.split(",")) * len(self.trainings.split(","))
+
     def folder(self, problem: Problem) -> Path:
         """Where its trainings are."""
         name = problem.name.partition(",")[0]  # a comma would make a sweep of it
@@ -80,7 +85,7 @@ def run() -> None:
     for sweep in SWEEPS:
         for problem in sweep.problems:
             folder = sweep.folder(problem)
-            if not (folder / "sweep.json").exists():
+            if len(list(folder.rglob("result.json"))) < sweep.trainings_made:
                 cnet_aihw(*sweep.words(problem), f"hydra.sweep.dir={folder}")
             table()
 
