@@ -85,11 +85,7 @@ class BatchNormReestimation:
 
     @contextmanager
     def _calibrated(self, model: nn.Module) -> Iterator[None]:
-        norms = [
-            module
-            for module in model.modules()
-            if isinstance(module, _BatchNorm) and module.running_mean is not None
-        ]
+        norms = running_batchnorms(model)
         if not norms:
             raise CnetError(
                 f"{type(model).__name__} has no BatchNorm with running statistics to re-estimate; "
@@ -120,6 +116,15 @@ class BatchNormReestimation:
             model(inputs)
         for norm in norms:
             norm.training = False
+
+
+def running_batchnorms(model: nn.Module) -> list[_BatchNorm]:
+    """All BatchNorm layers that have running statistics, which can be re-estimated."""
+    return [
+        module
+        for module in model.modules()
+        if isinstance(module, _BatchNorm) and module.running_mean is not None
+    ]
 
 
 class AffineCorrection:

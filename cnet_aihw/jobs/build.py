@@ -12,7 +12,6 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from cnet_aihw.compensation import (
     check_placement,
@@ -21,6 +20,7 @@ from cnet_aihw.compensation import (
     uniform_placement,
 )
 from cnet_aihw.errors import CnetError
+from cnet_aihw.evaluation.calibration import running_batchnorms
 from cnet_aihw.evaluation.settings import times_of
 from cnet_aihw.jobs.messages import one_sentence
 from cnet_aihw.jobs.recipes import Recipe
@@ -113,9 +113,7 @@ def check_compensation_fits(recipe: Recipe, model: nn.Module, data: Dataset) -> 
             BatchNorm where there is none, and a searcher that cannot be.
     """
     settings = recipe.compensation
-    if settings.fit.batchnorm == "per_chip" and not any(
-        isinstance(m, _BatchNorm) and m.running_mean is not None for m in model.modules()
-    ):
+    if settings.fit.batchnorm == "per_chip" and not running_batchnorms(model):
         raise CnetError(
             "compensation.fit.batchnorm is per_chip, but the network has no BatchNorm with running "
             "statistics; leave it frozen."

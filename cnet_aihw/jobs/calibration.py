@@ -20,11 +20,9 @@ def check_calibration(recipe: Recipe, model: nn.Module) -> None:
     Raises:
         CnetError: for BatchNorm where there is none.
     """
-    from torch.nn.modules.batchnorm import _BatchNorm
+    from cnet_aihw.evaluation.calibration import running_batchnorms
 
-    if recipe.evaluation.calibration == "batchnorm" and not any(
-        isinstance(m, _BatchNorm) and m.running_mean is not None for m in model.modules()
-    ):
+    if recipe.evaluation.calibration == "batchnorm" and not running_batchnorms(model):
         raise CnetError(
             "evaluation.calibration is batchnorm, but the network has no BatchNorm with running "
             "statistics; give affine or none."
