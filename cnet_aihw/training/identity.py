@@ -42,6 +42,25 @@ class TrainingData(Protocol):
         """Fingerprint of the content and the split."""
 
 
+def describe_settings(settings: TrainingSettings) -> dict[str, Any]:
+    """All settings that determine the course of a run or a fit, as plain values.
+
+    What came later than runs and evaluations that are kept is left out at its default, so that
+    they stay valid.
+    """
+    described = asdict(settings)
+    del described["checkpoint_seconds"]
+    if not described["channels_last"]:
+        del described["channels_last"]
+    if not described["variation"]["ramp_epochs"]:
+        del described["variation"]["ramp_epochs"]
+    noise = settings.variation.noise_model
+    described["variation"]["noise_model"] = (
+        None if noise is None else f"{type(noise).__name__} {noise}"
+    )
+    return described
+
+
 def describe_run(
     model: nn.Module,
     data: TrainingData,
@@ -51,17 +70,6 @@ def describe_run(
     analog: bool,
 ) -> dict[str, Any]:
     """Everything that determines the course of a run but the initial weights, as plain values."""
-    described = asdict(settings)
-    del described["checkpoint_seconds"]
-    # Runs begun before there was a choice go on.
-    if not described["channels_last"]:
-        del described["channels_last"]
-    if not described["variation"]["ramp_epochs"]:
-        del described["variation"]["ramp_epochs"]
-    noise = settings.variation.noise_model
-    described["variation"]["noise_model"] = (
-        None if noise is None else f"{type(noise).__name__} {noise}"
-    )
     parts = {
         f"{name}.{axis}": tensor[:_SAMPLE]
         for name, part in (("train", data.train), ("val", data.val))
@@ -70,7 +78,7 @@ def describe_run(
     trained = {id(parameter) for parameter in trainable_parameters(model)}
     names = [name for name, parameter in model.named_parameters() if id(parameter) in trained]
     return {
-        "training": described,
+        "training": describe_settings(settings),
         "data": {
             "fingerprint": data.fingerprint,
             "normalization": tensors_fingerprint(parts),

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from cnet_aihw.evaluation.measure import check_samples
 from cnet_aihw.rram import VariationParameter, analog_layers, derive_seed, snapshot
 from cnet_aihw.search.evaluators.chips import torch_threads
 from cnet_aihw.training import TrainingResult
-from cnet_aihw.training.identity import TrainingData
+from cnet_aihw.training.identity import TrainingData, describe_settings
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 
@@ -112,13 +112,9 @@ class ShortFit:
 
     def describe(self, model: nn.Module) -> dict[str, Any]:
         """All that determines a fit, for the network without compensation, as plain values."""
-        settings = asdict(self.settings)
-        for name in ("name", "checkpoint_seconds", "epochs", "validate_every"):
+        settings = describe_settings(self.settings)
+        for name in ("name", "epochs", "validate_every"):
             del settings[name]
-        if not settings["variation"]["ramp_epochs"]:
-            del settings["variation"]["ramp_epochs"]  # evaluations from before it was there count
-        noise = settings["variation"]["noise_model"]
-        settings["variation"]["noise_model"] = _text(noise)
         return {
             "weights": tensors_fingerprint(snapshot(model)),
             "network": text_fingerprint(describe_network(model)),
@@ -176,7 +172,3 @@ def _describe_training_hardware(model: nn.Module) -> list[str]:
             time = VariationParameter(t_inference=config.variation.t_inference)
             lines.append(f"{name} {replace(config, variation=time)}")
     return lines
-
-
-def _text(noise_model: object) -> str | None:
-    return None if noise_model is None else f"{type(noise_model).__name__} {noise_model}"
