@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from benchmarks.training import RECORDS, RESULTS, WHERE, cnet_aihw
 from cnet_aihw.records import read_json, write_json_atomic
 
 CHIPS = 20
+_MEASURED = ("clean_accuracy", "chip_accuracy", "chip_std")
 FOLDER = RECORDS / "ablations"
 
 
@@ -86,7 +88,10 @@ def run() -> None:
         for problem in sweep.problems:
             folder = sweep.folder(problem)
             if len(list(folder.rglob("result.json"))) < sweep.trainings_made:
-                cnet_aihw(*sweep.words(problem), f"hydra.sweep.dir={folder}")
+                try:
+                    cnet_aihw(*sweep.words(problem), f"hydra.sweep.dir={folder}")
+                except subprocess.CalledProcessError:  # it told why; the others of it are done
+                    print(f"{sweep.setting}: not every training came to its end", flush=True)
             table()
 
 
@@ -97,8 +102,7 @@ def table() -> None:
         for problem in sweep.problems:
             command = shlex.join(["cnet-aihw", *sweep.words(problem)])
             for path in sorted(sweep.folder(problem).rglob("run.json")):
-                if (path.parent / "result.json").exists():
-                    rows.append(_row(sweep, problem, path) | {"command": command})
+                rows.append(_row(sweep, problem, path) | {"command": command})
     rows.sort(key=lambda row: (row["setting"], row["problem"], row["training"], row["value"]))
     write_json_atomic(
         RESULTS / "ablations.json", {"command": "python -m benchmarks.ablations run", "rows": rows}
@@ -107,7 +111,8 @@ def table() -> None:
 
 def _row(sweep: Sweep, problem: Problem, path: Path) -> dict[str, Any]:
     settings = read_json(path)["identity"]["training"]
-    result = read_json(path.with_name("result.json"))
+    left = path.with_name("result.json")
+    result = read_json(left) if left.exists() else dict.fromkeys(_MEASURED)  # it diverged
     value = OmegaConf.select(OmegaConf.create(settings), sweep.key.removeprefix("training."))
     return {
         "setting": sweep.setting,
