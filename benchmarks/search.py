@@ -68,13 +68,8 @@ SEARCHERS: dict[str, Callable[[], Any]] = {
 
 def train() -> None:
     """Train the narrow VGG16."""
-    cnet_aihw(
-        "experiment=vgg16_cifar10", "data=arrays", WHERE["cifar10"], "data.augment=true",
-        "model.width=0.125", "training=lipschitz", "training.epochs=12", "training.lr=0.05",
-        "training.warmup_epochs=1.0", "training.channels_last=true", "training.validate_every=4",
-        "training.select=last",
-        "compensation=none", "job=train", f"hydra.run.dir={NARROW}",
-    )  # fmt: skip
+    words = ("experiment=vgg16_narrow_cifar10", WHERE["cifar10"], "training=lipschitz", "job=train")
+    cnet_aihw(*words, f"hydra.run.dir={NARROW}")
 
 
 def lenet5() -> tuple[PlacementProblem, SharedEvaluator]:
