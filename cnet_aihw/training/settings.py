@@ -47,8 +47,8 @@ class VariationSettings:
     """Optimizer steps for which one chip is held; 0: new noise at every forward pass."""
 
     ramp_epochs: float = 0.0
-    """Epochs over which the deviation injected grows evenly from nothing to the device's own; deep
-    and narrow networks may not learn without it."""
+    """Epochs over which the deviation injected grows evenly from nothing to the device's own; under
+    the full one from the first step deep and narrow networks learn slowly."""
 
     gradient: str = "auto"
     """How the gradient passes the variation: "reparametrized" (through the factor),
