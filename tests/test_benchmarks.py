@@ -60,7 +60,8 @@ def test_the_page_shows_each_cell_and_whether_repetitions_agree(
     missing = {"row": "vgg16_cifar100", "title": "VGG16 on CIFAR-100", "missing": "no data",
                "command": "python -m benchmarks.paper run --row vgg16_cifar100"}  # fmt: skip
     write_json_atomic(
-        tmp_path / "results" / "paper.json", {"command": "x", "rows": [*cells, missing]}
+        tmp_path / "results" / "paper.json",
+        {"command": "x", "rows": [*cells, missing], "choices": [{**cell("plain", 0, 0.777)}]},
     )
     page.write_page()
     text = (tmp_path / "rows.md").read_text()
@@ -69,6 +70,7 @@ def test_the_page_shows_each_cell_and_whether_repetitions_agree(
     assert len(shown) == len(cells)
     assert all("| 1.23 |" in line and "| 99.00 |" in line for line in shown)
     assert "No figures: no data." in text
+    assert "| plain-0.5 | - | 77.70 | 1.00 |" in text
     (plain,) = (line for line in lines if "90.00 (89.80 to 90.20); 90.30 (90.10 to 90.50)" in line)
     assert plain.endswith("| yes |")
     (noise,) = (line for line in lines if "91.00 (90.80 to 91.20); 95.00 (94.80 to 95.20)" in line)

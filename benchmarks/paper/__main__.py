@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -27,15 +28,20 @@ RUN = "python -m benchmarks.paper run"
 
 def table() -> None:
     """Collect the cells of all rows; a row without any says why."""
-    rows = []
+    rows: list[dict[str, Any]] = []
+    choices: list[dict[str, Any]] = []
     for row in ROWS.values():
         found = sorted((RECORDS / "paper" / row.name).glob("seed*/sigma*/measured/cells.json"))
-        rows += [cell for path in found for cell in read_json(path)["cells"]]
+        for path in found:
+            left = read_json(path)
+            rows += left["cells"]
+            about = {key: left["cells"][0][key] for key in ("row", "title", "sigma", "seed")}
+            choices += [{**about, **choice} for choice in left["recipe"]]
         if not found:
             why = "not run here" if Path(row.needs).exists() else f"{row.needs} is not there"
             rows.append({"row": row.name, "title": row.title, "missing": why})
             rows[-1]["command"] = f"{RUN} --row {row.name}"
-    write_json_atomic(RESULTS / "paper.json", {"command": RUN, "rows": rows})
+    write_json_atomic(RESULTS / "paper.json", {"command": RUN, "rows": rows, "choices": choices})
 
 
 def main() -> None:

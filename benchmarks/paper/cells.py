@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -285,6 +286,7 @@ def _extra(row: Row, subject: Subject, how: str, seed: int) -> float:
     return added / _cost(row, seed).weights
 
 
+@cache
 def _cost(row: Row, seed: int) -> NetworkCost:
     folder = row.folder(REFERENCE, seed) / "plain"
     return network_cost(network(row, folder, REFERENCE, seed), dataset(row, seed).val.x[:1])
