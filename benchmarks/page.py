@@ -6,47 +6,16 @@ python -m benchmarks.page
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
+from benchmarks import speed_page
 from benchmarks.summary import write_figure, write_readme
+from benchmarks.tables import CHIPS, Row, number, percent, table, text
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "results.md"
 
-Row = Mapping[str, Any]
-
-
-def percent(key: str, digits: int = 2) -> Callable[[Row], str]:
-    """A share as percent; a dash where there is none."""
-    return lambda row: "-" if row.get(key) is None else f"{100 * row[key]:.{digits}f}"
-
-
-def text(key: str) -> Callable[[Row], str]:
-    """A value as it is; a dash where there is none."""
-    return lambda row: "-" if row.get(key) in (None, "") else str(row[key])
-
-
-def _number(key: str) -> Callable[[Row], str]:
-    return lambda row: f"{row[key]:.2f}"
-
-
-def table(rows: Sequence[Row], columns: Mapping[str, Callable[[Row], str]]) -> str:
-    """A Markdown table."""
-    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    lines += ["| " + " | ".join(cell(row) for cell in columns.values()) + " |" for row in rows]
-    return "\n".join(lines)
-
-
-CHIPS = {
-    "clean %": percent("clean"),
-    "mean %": percent("mean"),
-    "std": percent("std"),
-    "5 % quantile": percent("q05"),
-    "chips": text("chips"),
-    "seed": text("seed"),
-}
 SECTIONS: list[tuple[str, str, str, Mapping[str, Callable[[Row], str]]]] = [
     (
         "training",
@@ -195,43 +164,10 @@ SECTIONS: list[tuple[str, str, str, Mapping[str, Callable[[Row], str]]]] = [
         {
             "problem": text("problem"),
             "placements": text("placements"),
-            "Spearman": _number("spearman"),
-            "two fits": _number("spearman_two_fits"),
-            "cost ratio": _number("cost_ratio"),
-            "amortised": _number("cost_ratio_amortised"),
-        },
-    ),
-    (
-        "speed",
-        "Speed",
-        "Ratios of time within one run, one thread; below 1 is faster. `stock` is the faster of "
-        "aihwkit's torch and C++ tile, both with perfect periphery and without drift "
-        "compensation.",
-        {
-            "case": text("case"),
-            "ours / plain torch": text("ours_over_plain"),
-            "ours / stock": text("ours_over_stock"),
-            "stock": text("stock"),
-            "repeats": text("repeats"),
-        },
-    ),
-    (
-        "growth",
-        "How cost grows, and memory",
-        "Linear layers of equal width, batch 128 (steps) and 1,024 inputs (a chip); LeNet-5's "
-        "evaluation over the number of chips, beside that of one; a placement with the shared "
-        "evaluator, 500 images on 10 chips, beside as many plain forward passes. Memory is what a "
-        "process needs at its peak beyond what it had before its first step.",
-        {
-            "what": text("what"),
-            "layers": text("layers"),
-            "width": text("width"),
-            "weights": text("weights"),
-            "chips": text("chips"),
-            "ours / plain torch": text("ours_over_plain"),
-            "ours / stock": text("ours_over_stock"),
-            "times one chip": text("times_one_chip"),
-            "MiB": text("peak_mebibytes"),
+            "Spearman": number("spearman"),
+            "two fits": number("spearman_two_fits"),
+            "cost ratio": number("cost_ratio"),
+            "amortised": number("cost_ratio_amortised"),
         },
     ),
 ]
@@ -247,6 +183,7 @@ def main() -> None:
             parts += [f"## {title}", f"Command: `{result['command']}`. {words}"]
             parts.append(table(result["rows"], columns))
     PAGE.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    speed_page.write_page()
     write_figure()
     write_readme()
 

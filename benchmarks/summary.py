@@ -2,79 +2,78 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.tables import percent, table, text
+from cnet_aihw.records import read_json
 from cnet_aihw.report.style import BLUE, GREEN, ORANGE, PURPLE, VERMILLION, figure_style, new_figure
 
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
 IMAGE = HERE.parent / "docs" / "images" / "results.png"
 BEGIN, END = "<!-- results: made by python -m benchmarks.page -->", "<!-- end of results -->"
-DATA = {"mnist": "MNIST", "cifar10": "CIFAR-10"}
-LIMIT = 0.05
-METHODS = {  # what it is called -> training, method, colour
-    "plain training": ("plain", "none", VERMILLION),
-    "CorrectNet: penalty and compensation": ("lipschitz", "paper", BLUE),
-    "penalty and digital layers": ("lipschitz", "digital layers", GREEN),
-    "noise injection": ("noise", "none", ORANGE),
-    "noise injection and digital layers": ("noise", "digital layers", PURPLE),
+SIGMA, SEED = 0.5, 0
+METHODS = {  # of the paper's rows -> what it is called, colour
+    "plain": ("plain training", VERMILLION),
+    "correctnet": ("CorrectNet", BLUE),
+    "noise": ("noise injection", ORANGE),
+    "digital": ("penalty, digital layers", GREEN),
+    "recipe": ("best recipe", PURPLE),
 }
 
 Row = Mapping[str, Any]
 
 
-def rows_of(data: str) -> dict[str, Row]:
-    """The row of each method for LeNet-5 on a data set."""
-    path = HERE / "results" / "compensation.json"
-    rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
-    found = {}
-    for name, (training, method, _) in METHODS.items():
-        (found[name],) = (
-            row
-            for row in rows
-            if (row["data"], row["training"], row["method"]) == (data, training, method)
-            and row.get("limit") in (None, LIMIT)
-        )
-    return found
+def rows_by_network() -> dict[str, list[Row]]:
+    """The row of each method for each network, without calibration but for the recipe's."""
+    found: dict[str, dict[str, Row]] = {}
+    for row in read_json(HERE / "results" / "paper.json")["rows"]:
+        if (
+            (row.get("sigma"), row.get("seed")) == (SIGMA, SEED)
+            and row["method"] in METHODS
+            and (row["calibration"] == "none" or row["method"] == "recipe")
+        ):
+            found.setdefault(row["title"], {})[row["method"]] = row
+    return {title: [rows[method] for method in METHODS] for title, rows in found.items()}
 
 
 def write_figure() -> None:
     """Accuracy over chips of each method, with one standard deviation, and the clean accuracy."""
+    networks = rows_by_network()
     with figure_style():
-        figure, axes = new_figure(4.2, rows=2)
-        figure.set_size_inches(7.2, 4.0)
-        for ax, (data, title) in zip(axes, DATA.items(), strict=True):
-            rows = rows_of(data)
+        figure, axes = new_figure(0.6 + 1.6 * len(networks), rows=len(networks))
+        figure.set_size_inches(7.2, 0.6 + 1.6 * len(networks))
+        for ax, (title, rows) in zip(axes, networks.items(), strict=True):
             places = range(len(rows), 0, -1)
-            for place, row, (*_, color) in zip(
-                places, rows.values(), METHODS.values(), strict=True
-            ):
+            for place, row in zip(places, rows, strict=True):
+                _, color = METHODS[row["method"]]
                 mean, std = 100 * row["mean"], 100 * row["std"]
                 ax.errorbar(mean, place, xerr=std, fmt="o", color=color, capsize=4, markersize=7)
                 ax.plot(100 * row["clean"], place, "|", color=color, ms=14, mew=2)
-            ax.set_yticks(places, list(rows))
+            ax.set_yticks(places, [METHODS[row["method"]][0] for row in rows])
             ax.set_ylim(0.4, len(rows) + 0.6)
-            ax.set_title(f"LeNet-5 on {title}, sigma 0.5")
-        figure.supxlabel("accuracy in %: on 100 chips, mean and std (dots); clean (strokes)")
+            ax.set_title(f"{title}, sigma {SIGMA:g}")
+        figure.supxlabel("accuracy in %: on chips, mean and std (dots); clean (strokes)")
         IMAGE.parent.mkdir(exist_ok=True)
         figure.savefig(IMAGE, dpi=160, metadata={"Software": None})
 
 
 def readme_table() -> str:
     """The same as a Markdown table."""
-    lines = [
-        "| LeNet-5 on | method | added weights % | clean % | on chips % | std | 5 % quantile |",
-        "|" + "---|" * 7,
-    ]
-    for data, title in DATA.items():
-        for name, row in rows_of(data).items():
-            figures = (row[key] for key in ("overhead_weights", "clean", "mean", "std", "q05"))
-            cells = [title, name, *(f"{100 * value:.2f}" for value in figures)]
-            lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    columns = {
+        "network": text("title"),
+        "method": lambda row: METHODS[row["method"]][0],
+        "added weights %": percent("overhead_weights"),
+        "clean %": percent("clean"),
+        "on chips %": percent("mean"),
+        "std": percent("std"),
+        "5 % quantile": percent("q05"),
+        "chips": text("chips"),
+        "recovery %": percent("recovery", 1),
+    }
+    return table([row for rows in rows_by_network().values() for row in rows], columns)
 
 
 def write_readme() -> None:

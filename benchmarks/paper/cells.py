@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from benchmarks.paper.rows import (
     LIMIT,
+    PER_CHIP,
     REFERENCE,
     SIGMAS,
     Row,
@@ -45,6 +46,7 @@ from cnet_aihw.evaluation import (
     evaluate_chips,
 )
 from cnet_aihw.records import read_json, write_json_atomic
+from cnet_aihw.rram import analog_layers
 from cnet_aihw.zoo.dataset import Part
 
 VALIDATION_CHIPS, VALIDATION_SEED, VALIDATION_SAMPLES = 20, 3000, 2000
@@ -59,7 +61,7 @@ COLUMNS = ("plain", "lipschitz", "noise", "noise_best", "lipschitz_noise", "corr
 
 _WITHOUT = {
     "noise_best": "noise", "correctnet": "lipschitz", "both_compensated": "lipschitz_noise",
-    "ramped_compensated": "noise_ramped",
+    "ramped_compensated": "noise_ramped", "correctnet_per_chip": "lipschitz",
 }  # fmt: skip
 """What a network is where nothing is placed in it."""
 
@@ -107,6 +109,8 @@ def prepare(row: Row, sigma: float, seed: int) -> None:
         train(row, training, sigma, seed)
     compensated(row, "lipschitz", sigma, seed, "ppo")
     compensated(row, "lipschitz_noise", sigma, seed, "surrogate")
+    if row.batchnorm:
+        compensated(row, "lipschitz", sigma, seed, "ppo", PER_CHIP)
     for variant in _variants(row):
         train_for_recipe(row, variant, sigma, seed, _digital(row, sigma, seed))
         if variant == "ramped":
@@ -123,11 +127,18 @@ def subjects(row: Row, sigma: float, seed: int) -> Iterator[Subject]:
         folder = here / training
         yield Subject(training, network(row, folder, sigma, seed), folder, sigma)
     yield _best_noise(row, sigma, seed)
-    for method, training in (("correctnet", "lipschitz"), ("both_compensated", "lipschitz_noise")):
-        folder = here / training
+    compensations = [("correctnet", here / "lipschitz")]
+    if row.batchnorm:
+        folder = row.folder(sigma, seed, PER_CHIP) / "lipschitz"
+        compensations.append(("correctnet_per_chip", folder))
+    compensations.append(("both_compensated", here / "lipschitz_noise"))
+    for method, folder in compensations:
         model = network(row, folder, sigma, seed)
         placement = with_compensation(model, folder)
         yield Subject(method, model, folder, sigma, placement, *_overheads(cost, placement))
+    for method, folder in (("plain_centred", plain), ("lipschitz_centred", here / "lipschitz")):
+        model = centred(network(row, folder, sigma, seed))
+        yield Subject(method, model, folder, sigma)
     placement, folder = _digital(row, sigma, seed), here / "lipschitz"
     model = compensate(network(row, folder, sigma, seed), placement)
     overheads = _overheads(cost, placement)
@@ -151,6 +162,16 @@ def subjects(row: Row, sigma: float, seed: int) -> Iterator[Subject]:
                 yield Subject("ramped_compensated", model, folder, sigma, placement, *overheads)
 
 
+def centred(model: nn.Module) -> nn.Module:
+    """Divide the weights by the mean of their factor: on chips their mean is what is wanted."""
+    for layer in analog_layers(model).values():
+        for tile in layer.analog_tiles():
+            mean, _ = tile.rpu_config.noise_model.factor_moments()
+            weights, bias = tile.get_weights()
+            tile.set_weights(weights / mean, bias)
+    return model
+
+
 def cells(row: Row, sigma: float, seed: int) -> list[dict[str, Any]]:
     """Measure everything at one sigma and seed, the recipe's choice first, on validation data."""
     candidates = list(subjects(row, sigma, seed))
@@ -161,6 +182,9 @@ def cells(row: Row, sigma: float, seed: int) -> list[dict[str, Any]]:
     plain = evaluate_chips(found["plain"].model, _first(test, row.samples), chips=1, seed=0)
     assert plain.clean is not None
     wanted = [(m, c, found[m]) for m in COLUMNS for c in found[m].calibrations]
+    if row.batchnorm:  # what was fitted for it
+        own = next(s for s in candidates if s.method == "correctnet_per_chip")
+        wanted = [(m, c, own if (m, c) == ("correctnet", BATCHNORM) else s) for m, c, s in wanted]
     rows = []
     for method, how, subject in (*wanted, ("recipe", calibration, chosen)):
         measured = _measured(row, subject, how, "test", sigma, seed, plain.clean)

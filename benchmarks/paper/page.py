@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.page import CHIPS, percent, table, text
+from benchmarks.tables import CHIPS, percent, table, text
 from cnet_aihw.records import read_json
 from cnet_aihw.report.style import BLUE, GREEN, ORANGE, PURPLE, VERMILLION, figure_style, new_figure
 
@@ -32,11 +32,14 @@ SHOWN = {
     "recipe": PURPLE,
 }
 NETWORKS = {
+    "correctnet_per_chip": "CorrectNet, fitted with BatchNorm per chip",
     "noise_digital": "noise injection with sensitive layers digital from the start",
     "ramped_compensated": "noise injection that grows over half of the epochs, compensation placed "
     "by `surrogate`",
     "noise_ramped": "noise injection that grows over half of the epochs",
     "both_compensated": "penalty and noise injection, compensation placed by `surrogate`",
+    "plain_centred": "plain training, weights divided by the mean of their factor",
+    "lipschitz_centred": "Lipschitz penalty, weights divided by the mean of their factor",
 }
 
 Cell = Mapping[str, Any]

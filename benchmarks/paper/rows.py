@@ -5,6 +5,7 @@ Every step is a command of `cnet-aihw` in a folder of benchmarks/records, done o
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -29,6 +30,9 @@ REFERENCE = 0.5
 SIGMAS = (0.5, 0.3, 0.1, 0.4, 0.2)
 """All sigmas of a row, in the order of the work."""
 
+PER_CHIP = "per_chip"
+"""The folder of what is compensated with BatchNorm re-estimated on each chip."""
+
 LIMIT = 0.05
 """Largest overhead in weights of any method."""
 
@@ -49,9 +53,15 @@ class Row:
     needs: str
     """The file or folder of the data; without it the row is left out, and the table says so."""
 
+    settings: tuple[str, ...] = ()
+    """What all its commands add to the experiment."""
+
     chips: int = 50
     samples: int | None = None
     """Of the test part, the first ones; None: all."""
+
+    batchnorm: bool = False
+    """Whether the network has BatchNorm."""
 
     ramp: float = 0.0
     """Epochs over which the noise grows in the recipe's trainings."""
@@ -70,7 +80,7 @@ class Row:
     def words(self, sigma: float, seed: int, *more: str) -> list[str]:
         """What all its commands begin with."""
         chosen = [f"experiment={self.name}", *self.where, f"rram.sigma={sigma:g}", f"seed={seed}"]
-        return [*chosen, *more]
+        return [*chosen, *self.settings, *more]
 
 
 _SMALL = (
@@ -85,21 +95,21 @@ ROWS = {
         ),
         Row(
             "lenet5_cifar10", "LeNet-5 on CIFAR-10", ("data.path=data/cifar10.npz",),
-            "data/cifar10.npz", trained={(0, 0.5): "lenet5_cifar10"},
+            "data/cifar10.npz", settings=("training.epochs=48",),
         ),
         Row(
             "vgg16_narrow_cifar10", "VGG16, an eighth of the width, on CIFAR-10",
             ("data.path=data/cifar10.npz",), "data/cifar10.npz", chips=25, samples=2000,
-            ramp=6.0,             trained={(0, 0.5): "vgg16_narrow_cifar10"},
+            batchnorm=True, ramp=6.0, trained={(0, 0.5): "vgg16_narrow_cifar10"},
             scan=("compensation.scan.chips=4", "compensation.scan.samples=250"), search=_SMALL,
         ),
         Row(
             "vgg16_cifar10", "VGG16 on CIFAR-10", ("data.root=data",), "data/cifar-10-batches-py",
-            chips=100, ramp=50.0,
+            chips=100, batchnorm=True, ramp=50.0,
         ),
         Row(
             "vgg16_cifar100", "VGG16 on CIFAR-100", ("data.root=data",), "data/cifar-100-python",
-            chips=100, ramp=50.0,
+            chips=100, batchnorm=True, ramp=50.0,
         ),
     )
 }  # fmt: skip
@@ -146,11 +156,19 @@ def compensated(
     """Scan a trained network, search a placement and fit it.
 
     The limit is that of the project; the agent sees the layers which the paper's threshold names,
-    the project's own searcher all that lose anything. `variant` is a folder of the recipe's.
+    the project's own searcher all that lose anything. `variant` is a folder of the recipe's, or
+    PER_CHIP: compensation that is searched, fitted and measured with BatchNorm re-estimated on
+    each chip.
     """
     run = row.folder(sigma, seed, *([variant] if variant else []))
     paper = searcher == "ppo"
     common = row.words(sigma, seed, f"training={training}", "compensation=default", *row.scan)
+    if variant == PER_CHIP:
+        common.append("compensation.fit.batchnorm=per_chip")
+        if not (run / training).exists():
+            there = row.folder(sigma, seed) / training
+            other = shutil.ignore_patterns("search*", "compensation*", "tensorboard", "*.lock")
+            shutil.copytree(there, run / training, ignore=other)
     common += [f"compensation.limit={LIMIT}"] + ([] if paper else ["compensation.threshold=1.0"])
     searching = [f"search={searcher}", *row.search]
     for job, left in (("scan", "scan.json"), ("search", "search.json")):
