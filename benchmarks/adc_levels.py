@@ -9,13 +9,14 @@ writes benchmarks/results/adc_levels.json. It needs MNIST in data/ as torchvisio
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 
-from benchmarks.training import HERE, RECORDS, RESULTS, cnet_aihw
+from benchmarks.training import RECORDS, RESULTS, cnet_aihw
 from cnet_aihw.records import read_json, write_json_atomic
 
 FOLDER = RECORDS / "adc_levels"
-SOURCE = (RECORDS / "lenet5_mnist").relative_to(HERE.parent)
+SOURCE = os.path.relpath(RECORDS / "lenet5_mnist")
 WORDS = (
     "-m", "experiment=adc_levels", "data=mnist", "data.root=data", f"source={SOURCE}",
     "training.compare=[plain,noise]", "compensation=none", "evaluation.chips=3",

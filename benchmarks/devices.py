@@ -12,17 +12,18 @@ from __future__ import annotations
 
 import argparse
 import csv
+import os
 import shlex
 from collections.abc import Sequence
 
 import torch
 
-from benchmarks.training import HERE, RECORDS, RESULTS, cnet_aihw
+from benchmarks.training import RECORDS, RESULTS, cnet_aihw
 from cnet_aihw.records import read_json, write_json_atomic
 from cnet_aihw.rram import Wan2022NoiseModel, derive_seed
 
 FOLDER = RECORDS / "devices"
-STORE = (FOLDER / "evaluations").relative_to(HERE.parent)
+STORE = os.path.relpath(FOLDER / "evaluations")
 MEASUREMENTS = FOLDER / "measurements.csv"
 DAY = ["rram.t_inference=86400.0", "evaluation.t_inference=[86400.0]"]
 DECADE = ["rram.t_inference=3.15e8", "evaluation.t_inference=[3.15e8]"]
@@ -52,7 +53,7 @@ COMMON = (
 )  # fmt: skip
 PLAIN = FOLDER / "plain"  # no device comes into its training
 PARTS = {
-    "plain": ("training=plain", "job=evaluate", f"source={PLAIN.relative_to(HERE.parent)}"),
+    "plain": ("training=plain", "job=evaluate", f"source={os.path.relpath(PLAIN)}"),
     "noise": ("training=noise",),
     "correctnet": (
         "training=lipschitz", "compensation=default", "compensation.scan.chips=10",
@@ -71,7 +72,7 @@ METHODS = {
 
 def words_of(device: str, point: str) -> list[str]:
     """What chooses a device at a point."""
-    path = [f"rram.path={MEASUREMENTS.relative_to(HERE.parent)}"] if device == "measured" else []
+    path = [f"rram.path={os.path.relpath(MEASUREMENTS)}"] if device == "measured" else []
     return [f"rram={device}", *path, *POINTS[device][point]]
 
 

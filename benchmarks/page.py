@@ -16,6 +16,12 @@ from benchmarks.tables import CHIPS, Row, number, percent, table, text
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "results.md"
 
+INTRO = (
+    "Made by `python -m benchmarks.page` from benchmarks/results. Each command goes on with what is "
+    "in benchmarks/records; with `BENCHMARK_RECORDS=FOLDER` in the environment it makes all of it "
+    "anew in that folder. MNIST is expected in data/ as torchvision lays it out, CIFAR-10 as "
+    "data/cifar10.npz."
+)
 SECTIONS: list[tuple[str, str, str, Mapping[str, Callable[[Row], str]]]] = [
     (
         "training",
@@ -175,7 +181,7 @@ SECTIONS: list[tuple[str, str, str, Mapping[str, Callable[[Row], str]]]] = [
 
 def main() -> None:
     """Write the page of all results that are there."""
-    parts = ["# Results", "Made by `python -m benchmarks.page` from benchmarks/results."]
+    parts = ["# Results", INTRO]
     for name, title, words, columns in SECTIONS:
         path = HERE / "results" / f"{name}.json"
         if path.exists():

@@ -4,7 +4,8 @@
     python -m benchmarks.training run      # the table, on test data, 100 chips
 
 Each runs the commands of `cnet-aihw` that it prints, goes on where it was stopped, and writes
-benchmarks/results/selection.json and training.json from what those left in benchmarks/records.
+benchmarks/results/selection.json and training.json from what those left in benchmarks/records, or
+in the folder that the environment names as BENCHMARK_RECORDS: in an empty one all is made anew.
 It needs MNIST in data/ as torchvision lays it out, and CIFAR-10 as data/cifar10.npz.
 """
 
@@ -29,7 +30,10 @@ from cnet_aihw.training import load_checkpoint
 from cnet_aihw.zoo import Dataset, LeNet5, arrays, mnist
 
 HERE = Path(__file__).parent
-RECORDS, RESULTS = HERE / "records", HERE / "results"
+RECORDS = Path(os.environ.get("BENCHMARK_RECORDS", HERE / "records"))
+"""Where all benchmarks put what they leave, and take up what is there."""
+
+RESULTS = HERE / "results"
 TRAININGS = ("plain", "lipschitz", "noise", "lipschitz_noise")
 DATA: dict[str, Callable[[], Dataset]] = {
     "mnist": lambda: mnist("data"),

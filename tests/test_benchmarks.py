@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.ablations import SWEEPS
 from benchmarks.devices import POINTS, words_of
-from benchmarks.paper import page
+from benchmarks.paper import page, rows
 from benchmarks.paper.rows import ROWS, SIGMAS, composed
 from cnet_aihw.records import write_json_atomic
 
@@ -20,6 +20,20 @@ def test_the_commands_of_the_papers_rows_compose(row: Any) -> None:
         assert (config.rram.sigma, config.seed, config.training.seed) == (sigma, 3, 3)
         assert config.training.variation.enabled
         assert row.ramp <= config.training.epochs
+
+
+def test_a_network_that_was_trained_elsewhere_is_neither_missed_nor_trained_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "RECORDS", tmp_path)
+    monkeypatch.setattr(rows, "cnet_aihw", lambda *words: pytest.fail(f"ran {words}"))
+    row = ROWS["lenet5_cifar10"]
+    left = row.folder(0.3, 1) / "noise"
+    write_json_atomic(left / "result.json", {})
+    with pytest.raises(SystemExit, match=r"noise was trained elsewhere.*BENCHMARK_RECORDS=FOLDER"):
+        rows.train(row, "noise", 0.3, 1)
+    (left / "best.safetensors").touch()
+    rows.train(row, "noise", 0.3, 1)
 
 
 @pytest.mark.parametrize("sweep", SWEEPS, ids=[sweep.setting for sweep in SWEEPS])

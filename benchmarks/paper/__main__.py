@@ -6,7 +6,8 @@
 A run trains with commands of `cnet-aihw`, each done once, in folders of benchmarks/records; what
 is measured is recorded chip by chip. `--row`, `--sigma` and `--seed` restrict it. Data: MNIST and
 CIFAR-100 in data/ as torchvision lays them out, CIFAR-10 so too and, for LeNet-5 and the narrow
-VGG16, as data/cifar10.npz. The wide VGG16 is for a GPU.
+VGG16, as data/cifar10.npz. The wide VGG16 is for a GPU. BENCHMARK_RECORDS=FOLDER in the environment
+makes all of it anew, in another folder.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from typing import Any
 
 import torch
 
-from benchmarks.paper.cells import cells, prepare
+from benchmarks.paper.cells import cells, measurements, prepare
 from benchmarks.paper.page import write_page
-from benchmarks.paper.rows import ROWS, SIGMAS
+from benchmarks.paper.rows import ANEW, ROWS, SIGMAS, Row
 from benchmarks.training import RECORDS, RESULTS
 from cnet_aihw.records import read_json, write_json_atomic
 
@@ -44,6 +45,15 @@ def table() -> None:
     write_json_atomic(RESULTS / "paper.json", {"command": RUN, "rows": rows, "choices": choices})
 
 
+def _to_do(row: Row, sigma: float, seed: int) -> bool:
+    """Whether cells can be measured here; networks of finished ones are not kept in git."""
+    there = row.folder(sigma, seed) / "lipschitz" / "best.safetensors"
+    if not (measurements(row, sigma, seed) / "cells.json").exists() or there.exists():
+        return True
+    print(f"{row.name}, sigma {sigma:g}, seed {seed}: done, its networks are not here; {ANEW}")
+    return False
+
+
 def main() -> None:
     """Do what is asked for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.paper", description=__doc__)
@@ -60,9 +70,10 @@ def main() -> None:
                 print(f"{name} is left out: {row.needs} is not there", flush=True)
                 continue
             for seed in arguments.seed:
-                for sigma in arguments.sigma:
+                sigmas = [sigma for sigma in arguments.sigma if _to_do(row, sigma, seed)]
+                for sigma in sigmas:
                     prepare(row, sigma, seed)
-                for sigma in arguments.sigma:
+                for sigma in sigmas:
                     cells(row, sigma, seed)
     table()
     if arguments.action == "table":

@@ -190,7 +190,7 @@ def cells(row: Row, sigma: float, seed: int) -> list[dict[str, Any]]:
         measured = _measured(row, subject, how, "test", sigma, seed, plain.clean)
         rows.append(_cell(row, sigma, seed, method, how, subject, measured))
         print(row.name, sigma, seed, method, how, f"{measured.mean:.4f}", flush=True)
-    folder = _measurements(row, sigma, seed)
+    folder = measurements(row, sigma, seed)
     write_json_atomic(folder / "cells.json", {"cells": rows, "recipe": choice})
     return rows
 
@@ -245,7 +245,7 @@ def _measured(
         calibration=_calibration(row, how, seed),
         threshold=None if reference is None else YIELD * reference,
         reference=reference,
-        records=_measurements(row, sigma, seed) / name,
+        records=measurements(row, sigma, seed) / name,
     )
 
 
@@ -292,7 +292,8 @@ def _first(part: Part, samples: int | None) -> tuple[Tensor, Tensor]:
     return part.x[:samples], part.y[:samples]
 
 
-def _measurements(row: Row, sigma: float, seed: int) -> Path:
+def measurements(row: Row, sigma: float, seed: int) -> Path:
+    """Where the cells of one sigma and seed are, and the records of their chips."""
     return RECORDS / "paper" / row.name / f"seed{seed}" / f"sigma{sigma:g}" / "measured"
 
 

@@ -30,6 +30,9 @@ REFERENCE = 0.5
 SIGMAS = (0.5, 0.3, 0.1, 0.4, 0.2)
 """All sigmas of a row, in the order of the work."""
 
+ANEW = "BENCHMARK_RECORDS=FOLDER makes all of it anew in another folder"
+"""What to do where git has the records, but not the networks."""
+
 PER_CHIP = "per_chip"
 """The folder of what is compensated with BatchNorm re-estimated on each chip."""
 
@@ -148,6 +151,8 @@ def _train(row: Row, run: Path, training: str, sigma: float, seed: int, *more: s
     if not (run / training / "result.json").exists():
         words = row.words(sigma, seed, f"training={training}", "job=train", *more)
         cnet_aihw(*words, f"hydra.run.dir={run}")
+    elif not (run / training / "best.safetensors").exists():
+        raise SystemExit(f"{run / training} was trained elsewhere, its network is not here; {ANEW}")
 
 
 def compensated(
