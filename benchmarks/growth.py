@@ -1,6 +1,6 @@
 """How cost grows with chips, layers and weights, what a placement costs, and peak memory.
 
-    python -m benchmarks.growth
+    make bench          (or: python -m benchmarks.growth)
 
 Times are ratios within one run, one thread, the median over rounds in which all variants take
 turns. Peak memory is that of a process of its own for each variant, less what it had before the
