@@ -70,7 +70,7 @@ def test_the_page_shows_each_cell_and_whether_repetitions_agree(
     monkeypatch.setattr(page, "IMAGE", tmp_path / "rows.png")
     (tmp_path / "results").mkdir()
     cells = [cell(method, 0, 0.9 + 0.01 * i) for i, method in enumerate(page.SHOWN)]
-    cells += [cell("plain", 1, 0.903), cell("noise", 1, 0.95)]
+    cells += [cell("plain", 1, 0.903), cell("noise", 1, 0.95), cell("noise", 2, 0.94)]
     missing = {"row": "vgg16_cifar100", "title": "VGG16 on CIFAR-100", "missing": "no data",
                "command": "python -m benchmarks.paper run --row vgg16_cifar100"}  # fmt: skip
     write_json_atomic(
@@ -86,7 +86,7 @@ def test_the_page_shows_each_cell_and_whether_repetitions_agree(
     assert "No figures: no data." in text
     assert "| plain-0.5 | - | 77.70 | 1.00 |" in text
     (plain,) = (line for line in lines if "90.00 (89.80 to 90.20); 90.30 (90.10 to 90.50)" in line)
-    assert plain.endswith("| yes |")
+    assert plain.endswith("| yes | - |")
     (noise,) = (line for line in lines if "91.00 (90.80 to 91.20); 95.00 (94.80 to 95.20)" in line)
-    assert noise.endswith("| no, 3.60 apart |")
+    assert noise.endswith("| no, 3.60 apart | 93.33 +- 2.08 (88.16 to 98.50) |")  # t = 4.303
     assert (tmp_path / "rows.png").stat().st_size > 10_000

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.tables import CHIPS, percent, table, text
+from cnet_aihw.evaluation import chip_statistics
 from cnet_aihw.records import read_json
 from cnet_aihw.report.style import BLUE, GREEN, ORANGE, PURPLE, VERMILLION, figure_style, new_figure
 
@@ -122,14 +123,16 @@ def repetitions(cells: Sequence[Cell]) -> list[str]:
                 "method": METHODS[method],
                 "means": "; ".join(f"{100 * cell['mean']:.2f} {_interval(cell)}" for cell in found),
                 "overlap": "yes" if low <= high else f"no, {100 * (low - high):.2f} apart",
+                "over trainings": _over_trainings([cell["mean"] for cell in found]),
             }
         )
     words = (
         "Everything anew with another seed: first weights, order, variation in training, fits and "
-        "searches; chips of the test the same. Intervals are those of the mean over chips (95 %, "
-        "Student's t); they do not hold what differs between trainings."
+        "searches; chips of the test the same. The interval behind each mean is that over its "
+        "chips (95 %, Student's t), which does not hold what differs between trainings; of three "
+        "trainings or more the last column gives mean, standard deviation and interval over them."
     )
-    columns = {key: text(key) for key in ("row", "method", "means", "overlap")}
+    columns = {key: text(key) for key in ("row", "method", "means", "overlap", "over trainings")}
     return ["## Repetitions", words, table(rows, columns)]
 
 
@@ -215,6 +218,13 @@ def _method(cell: Cell) -> str:
         return words
     network = str(cell["network"]).partition("-")[0]
     return f"{words}: {NETWORKS.get(network) or METHODS[network]}"
+
+
+def _over_trainings(means: Sequence[float]) -> str:
+    if len(means) < 3:
+        return "-"
+    found = chip_statistics(means).as_record()
+    return f"{100 * found['mean']:.2f} +- {100 * found['std']:.2f} {_interval(found)}"
 
 
 def _interval(cell: Cell) -> str:
