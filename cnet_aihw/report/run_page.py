@@ -139,7 +139,7 @@ def _numbers(results: Table, run: RunRecords) -> list[Number]:
             if of.result is not None
         ]
     best = max(results.rows, key=lambda row: row["mean"])
-    what = best["training"] + (f", {best['compensation']}" if best["compensation"] else "")
+    what = ", ".join(filter(None, (best[k] for k in ("training", "compensation", "calibration"))))
     spread = "" if best["std"] is None else f"; standard deviation {percent_text(best['std'])}"
     numbers = [
         Number(
@@ -157,8 +157,9 @@ def _numbers(results: Table, run: RunRecords) -> list[Number]:
             Number(percent_text(best["recovery"]), "recovery", "of the plain clean accuracy")
         )
     if best["overhead_weights"] is not None:
-        macs = f"{percent_text(best['overhead_macs'])} of MACs"
-        numbers.append(Number(percent_text(best["overhead_weights"]), "weights added", macs))
+        macs = best["overhead_macs"]  # a calibration alone counts in weights only
+        more = "" if macs is None else f"{percent_text(macs)} of MACs"
+        numbers.append(Number(percent_text(best["overhead_weights"]), "weights added", more))
     plain = next(
         (r for r in results.rows if r["training"] == "plain" and r["compensation"] is None), None
     )

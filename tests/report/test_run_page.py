@@ -72,6 +72,19 @@ def test_the_numbers_on_top_are_those_of_the_highest_mean(finished: Path) -> Non
     assert numbers[1] == f"{100 * best['q05']:.2f}\N{NO-BREAK SPACE}%"
 
 
+def test_a_calibration_alone_adds_weights(finished: Path, copy: Copy) -> None:
+    folder = copy(finished)
+    found = read(folder / "table.json")
+    for row in found["rows"]:
+        row |= {"calibration": "affine", "overhead_weights": 0.0076, "overhead_macs": None}
+    (folder / "table.json").write_text(json.dumps(found))
+    write_report(folder)
+    page = page_of(folder)
+    assert "0.76\N{NO-BREAK SPACE}%" in page
+    assert re.search(r", affine, the highest of the table", page)
+    assert "of MACs" not in page
+
+
 def test_each_figure_has_the_values_of_its_records(finished: Path) -> None:
     chips = table(finished, "chips")
     for training in ("plain", "lipschitz"):
