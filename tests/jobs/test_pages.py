@@ -1,6 +1,7 @@
 """What the README and the pages of docs show works as written."""
 
 import ast
+import itertools
 import math
 import re
 import shlex
@@ -83,6 +84,7 @@ def run_python(code: str, names: dict[str, Any]) -> None:
 
 def run_blocks(text: str, names: dict[str, Any], cli: Cli | None = None) -> None:
     """Do what a text shows, in order: write its files, run its Python, and its jobs in small."""
+    numbers = itertools.count()
     for kind, block in blocks(text):
         file = re.match(r"# (\S+\.(?:py|yaml))\n", block)
         if file:
@@ -91,9 +93,9 @@ def run_blocks(text: str, names: dict[str, Any], cli: Cli | None = None) -> None
         elif kind == "python":
             run_python(block, names)
         elif kind == "sh" and cli is not None:
-            for number, command in enumerate(commands(f"```sh\n{block}```")):
+            for command in commands(f"```sh\n{block}```"):
                 rest = SMALL_SEARCH if " search=" in command else ["compensation=none"]
-                small = [*SMALL_JOB, *rest, f"run=job{number}"]
+                small = [*SMALL_JOB, *rest, f"run=job{next(numbers)}"]
                 outcome = cli(*shlex.split(command)[1:], *small)
                 assert outcome.code == 0, outcome.err
 
