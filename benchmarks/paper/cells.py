@@ -147,11 +147,11 @@ def subjects(row: Row, sigma: float, seed: int) -> Iterator[Subject]:
         folder = row.folder(trained_at, seed, variant) / "noise"
         if not (folder / "result.json").exists():
             continue
-        if variant == "digital":
+        if variant in ("digital", "tuned"):
             placement = _digital(row, trained_at, seed)
             model = network(row, folder, sigma, seed, exclude=placement)
             overheads = _overheads(cost, placement)
-            yield Subject("noise_digital", model, folder, trained_at, placement, *overheads)
+            yield Subject(f"noise_{variant}", model, folder, trained_at, placement, *overheads)
         else:
             model = network(row, folder, sigma, seed)
             yield Subject("noise_ramped", model, folder, trained_at)
@@ -278,7 +278,7 @@ def _cell(
 
 
 def _variants(row: Row) -> list[str]:
-    return ["digital", "ramped"] if row.ramp else ["digital"]
+    return ["digital", "tuned", "ramped"] if row.ramp else ["digital", "tuned"]
 
 
 def hardware() -> str:

@@ -35,6 +35,7 @@ SHOWN = {
 NETWORKS = {
     "correctnet_per_chip": "CorrectNet, fitted with BatchNorm per chip",
     "noise_digital": "noise injection with sensitive layers digital from the start",
+    "noise_tuned": "noise injection from the plain network's weights, sensitive layers digital",
     "ramped_compensated": "noise injection that grows over half of the epochs, compensation placed "
     "by `surrogate`",
     "noise_ramped": "noise injection that grows over half of the epochs",

@@ -5,6 +5,7 @@ Every step is a command of `cnet-aihw` in a folder of benchmarks/records, done o
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig
+from safetensors.torch import save_file
 from torch import nn
 
 from benchmarks.training import RECORDS, cnet_aihw
@@ -20,7 +22,7 @@ from cnet_aihw.compensation import Placement, load_compensation
 from cnet_aihw.jobs.build import build_analog, build_data, make
 from cnet_aihw.jobs.schema import register_schema
 from cnet_aihw.records import read_json
-from cnet_aihw.rram import load_snapshot
+from cnet_aihw.rram import digital_state_dict, load_snapshot
 from cnet_aihw.training import load_checkpoint
 from cnet_aihw.zoo import Dataset
 
@@ -129,11 +131,13 @@ def train(row: Row, training: str, sigma: float, seed: int) -> None:
 def train_for_recipe(
     row: Row, variant: str, sigma: float, seed: int, digital: Iterable[str]
 ) -> Path:
-    """Train under noise as the recipe may: from its first step with layers digital, or ramped.
+    """Train under noise as the recipe may.
 
     Args:
         row: the row.
-        variant: "digital", in which the row's ramp comes in as well, or "ramped".
+        variant: "digital", with layers digital from its first step, and the row's ramp; "tuned",
+            with layers digital as well, from the plain network's weights, at half of the learning
+            rate; "ramped", with the row's ramp alone.
         sigma: what is injected.
         seed: that of the training.
         digital: the layers.
@@ -142,9 +146,23 @@ def train_for_recipe(
         The folder.
     """
     run = row.folder(sigma, seed, variant)
-    _train(row, run, "noise", sigma, seed, *_excluding(digital if variant == "digital" else ()),
-           f"training.variation.ramp_epochs={row.ramp:g}")  # fmt: skip
+    more = [] if variant == "ramped" else _excluding(digital)
+    if variant == "tuned":
+        rate = composed(*row.words(sigma, seed)).training.lr / 2
+        more += [f"pretrained={_plain_weights(row, seed)}", f"training.lr={rate:g}"]
+    else:
+        more.append(f"training.variation.ramp_epochs={row.ramp:g}")
+    _train(row, run, "noise", sigma, seed, *more)
     return run / "noise"
+
+
+def _plain_weights(row: Row, seed: int) -> str:
+    """The plain network's weights, for torch's own layers."""
+    folder = row.folder(REFERENCE, seed) / "plain"
+    path = folder / "weights.safetensors"
+    if not path.exists():
+        save_file(digital_state_dict(network(row, folder, REFERENCE, seed)), path)
+    return os.path.relpath(path)
 
 
 def _train(row: Row, run: Path, training: str, sigma: float, seed: int, *more: str) -> None:
