@@ -57,7 +57,8 @@ def cell(method: str, seed: int, mean: float) -> dict[str, Any]:
         "calibration": "none", "network": f"{method}-0.5", "trained_at": 0.5,
         "overhead_weights": 0.0123, "overhead_macs": 0.0, "clean": 0.99, "mean": mean, "std": 0.01,
         "q05": mean - 0.02, "ci95": [mean - 0.002, mean + 0.002], "yield": 1.0, "recovery": mean,
-        "chips": 50, "seed": seed, "test_samples": 10000, "seconds": 60.0, "hardware": "a CPU",
+        "chips": 50, "seed": seed, "test_samples": 10000, "epochs": 7, "seconds": 60.0,
+        "hardware": "a CPU",
         "command": "python -m benchmarks.paper run --row lenet5_mnist",
     }  # fmt: skip
 
@@ -83,6 +84,7 @@ def test_the_page_shows_each_cell_and_whether_repetitions_agree(
     shown = [line for line in lines if line.startswith("| 0.5 |")]
     assert len(shown) == len(cells)
     assert all("| 1.23 |" in line and "| 99.00 |" in line for line in shown)
+    assert "7 epochs, 10000 test images; a CPU." in text
     assert "No figures: no data." in text
     assert "| plain-0.5 | - | 77.70 | 1.00 |" in text
     (plain,) = (line for line in lines if "90.00 (89.80 to 90.20); 90.30 (90.10 to 90.50)" in line)

@@ -20,7 +20,7 @@ import torch
 
 from benchmarks.paper.cells import cells, measurements, prepare
 from benchmarks.paper.page import write_page
-from benchmarks.paper.rows import ANEW, ROWS, SIGMAS, Row
+from benchmarks.paper.rows import ANEW, REFERENCE, ROWS, SIGMAS, Row, composed
 from benchmarks.training import RECORDS, RESULTS
 from cnet_aihw.records import read_json, write_json_atomic
 
@@ -35,7 +35,8 @@ def table() -> None:
         found = sorted((RECORDS / "paper" / row.name).glob("seed*/sigma*/measured/cells.json"))
         for path in found:
             left = read_json(path)
-            rows += left["cells"]
+            epochs = composed(*row.words(REFERENCE, 0)).training.epochs
+            rows += [cell | {"epochs": epochs} for cell in left["cells"]]
             about = {key: left["cells"][0][key] for key in ("row", "title", "sigma", "seed")}
             choices += [{**about, **choice} for choice in left["recipe"]]
         if not found:
