@@ -14,7 +14,6 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig
-from safetensors.torch import save_file
 from torch import nn
 
 from benchmarks.training import RECORDS, cnet_aihw
@@ -22,7 +21,7 @@ from cnet_aihw.compensation import Placement, load_compensation
 from cnet_aihw.jobs.build import build_analog, build_data, make
 from cnet_aihw.jobs.schema import register_schema
 from cnet_aihw.records import read_json
-from cnet_aihw.rram import digital_state_dict, load_snapshot
+from cnet_aihw.rram import load_snapshot
 from cnet_aihw.training import load_checkpoint
 from cnet_aihw.zoo import Dataset
 
@@ -149,20 +148,12 @@ def train_for_recipe(
     more = [] if variant == "ramped" else _excluding(digital)
     if variant == "tuned":
         rate = composed(*row.words(sigma, seed)).training.lr / 2
-        more += [f"pretrained={_plain_weights(row, seed)}", f"training.lr={rate:g}"]
+        plain = os.path.relpath(row.folder(REFERENCE, seed) / "plain" / "best.safetensors")
+        more += [f"pretrained={plain}", f"training.lr={rate:g}"]
     else:
         more.append(f"training.variation.ramp_epochs={row.ramp:g}")
     _train(row, run, "noise", sigma, seed, *more)
     return run / "noise"
-
-
-def _plain_weights(row: Row, seed: int) -> str:
-    """The plain network's weights, for torch's own layers."""
-    folder = row.folder(REFERENCE, seed) / "plain"
-    path = folder / "weights.safetensors"
-    if not path.exists():
-        save_file(digital_state_dict(network(row, folder, REFERENCE, seed)), path)
-    return os.path.relpath(path)
 
 
 def _train(row: Row, run: Path, training: str, sigma: float, seed: int, *more: str) -> None:

@@ -19,8 +19,9 @@ def load_pretrained[Network: nn.Module](model: Network, path: str | Path) -> Net
 
     Takes a ``.safetensors`` file, or a file of ``torch.save`` with a state dict, plain or as the
     entry ``state_dict`` of a checkpoint, which is read with ``weights_only=True``. The prefix
-    ``module.`` of DataParallel is taken off. Names and shapes must match exactly; on a mismatch the
-    network is left as it was.
+    ``module.`` of DataParallel is taken off. A training's ``best.safetensors`` is taken too, where
+    each layer was on one crossbar without mapping scales. Names and shapes must match exactly; on a
+    mismatch the network is left as it was.
 
     Args:
         model: the (digital) network, changed in place.
@@ -35,8 +36,8 @@ def load_pretrained[Network: nn.Module](model: Network, path: str | Path) -> Net
     path = Path(path)
     if not path.is_file():
         raise CnetError(f"The file of pretrained weights {path} does not exist: check the path.")
-    tensors = _without_prefix(_read(path))
     wanted = model.state_dict()
+    tensors = _of_training(_without_prefix(_read(path)), wanted)
     problems = [
         _listed("lacks", [name for name in wanted if name not in tensors]),
         _listed("has the unknown", [name for name in tensors if name not in wanted]),
@@ -53,10 +54,20 @@ def load_pretrained[Network: nn.Module](model: Network, path: str | Path) -> Net
         raise CnetError(
             f"The weights in {path} do not match {type(model).__name__}: the file "
             f"{', '.join(filter(None, problems))}; use weights of the same network and number of "
-            "classes."
+            f"classes{_EXPORT if any(map(_is_part, tensors)) else ''}."
         )
     model.load_state_dict(tensors)
     return model
+
+
+_EXPORT = (
+    ", and of a network that was trained on split or scaled crossbars what "
+    "cnet_aihw.rram.digital_state_dict gives"
+)
+
+
+def _is_part(name: str) -> bool:
+    return ".array." in name or name.endswith(".mapping_scales")
 
 
 def _read(path: Path) -> Mapping[str, Tensor]:
@@ -86,6 +97,17 @@ def _without_prefix(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if tensors and all(name.startswith(prefix) for name in tensors):
         return {name.removeprefix(prefix): value for name, value in tensors.items()}
     return dict(tensors)
+
+
+def _of_training(tensors: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The nominal weights of a training's checkpoint: a tile has a convolution's as a matrix."""
+    prefix = "model/"
+    found = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+    for name, tensor in found.items():
+        shape = wanted[name].shape if name in wanted else tensor.shape
+        if tensor.shape == (*shape[:1], shape[1:].numel()):
+            found[name] = tensor.reshape(shape)
+    return found or tensors
 
 
 def _listed(what: str, names: Sequence[str], most: int = 3) -> str:

@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from aihwkit.simulator.parameters import MappingParameter
 from safetensors.torch import save_file
 from torch import Tensor
 
 from cnet_aihw.errors import CnetError
+from cnet_aihw.rram import RRAMRPUConfig, convert_to_analog, snapshot
+from cnet_aihw.training.checkpoint import Checkpoint, save_checkpoint
 from cnet_aihw.zoo import MLP, ResNet20, load_pretrained
 
 
@@ -47,6 +50,38 @@ def test_every_way_of_saving(name: str, save: Callable[[Any, Path], None], tmp_p
     assert load_pretrained(model, tmp_path / name) is model
     for key, value in model.state_dict().items():
         assert torch.equal(value, state[key]), key
+
+
+def trained(config: RRAMRPUConfig) -> tuple[Checkpoint, dict[str, Tensor]]:
+    """What a training leaves of a network, and that network's own state."""
+    state = weights()
+    digital = network()
+    digital.load_state_dict(state)
+    return Checkpoint(snapshot(convert_to_analog(digital, config)), {}), state
+
+
+def test_what_a_training_left(tmp_path: Path) -> None:
+    checkpoint, state = trained(RRAMRPUConfig())
+    save_checkpoint(tmp_path / "best.safetensors", checkpoint)
+    model = load_pretrained(network(), tmp_path / "best.safetensors")
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, state[key]), key
+
+
+@pytest.mark.parametrize(
+    "mapping",
+    [
+        {"max_input_size": 16},
+        {"weight_scaling_omega": 1.0, "weight_scaling_columnwise": True},
+    ],
+)
+def test_what_a_training_left_of_split_or_scaled_layers_is_refused(
+    mapping: dict[str, Any], tmp_path: Path
+) -> None:
+    checkpoint, _ = trained(RRAMRPUConfig(mapping=MappingParameter(**mapping)))
+    save_checkpoint(tmp_path / "best.safetensors", checkpoint)
+    with pytest.raises(CnetError, match=r"split or scaled crossbars what .*digital_state_dict"):
+        load_pretrained(network(), tmp_path / "best.safetensors")
 
 
 def changed(drop: int = 0, add: int = 0, reshape: bool = False) -> dict[str, Tensor]:
