@@ -25,7 +25,7 @@ from benchmarks.paper.rows import (
     dataset,
     network,
     train,
-    train_for_recipe,
+    train_variant,
     with_compensation,
 )
 from benchmarks.training import RECORDS
@@ -55,7 +55,10 @@ YIELD = 0.95
 """A chip counts for the yield when it has this share of the plain network's clean accuracy."""
 
 NONE, BATCHNORM, AFFINE = "none", "BatchNorm per chip", "affine correction per chip"
-COLUMNS = ("plain", "lipschitz", "noise", "noise_best", "lipschitz_noise", "correctnet", "digital")
+COLUMNS = (
+    "plain", "lipschitz", "noise", "noise_best", "noise_from_plain", "lipschitz_noise",
+    "correctnet", "digital",
+)  # fmt: skip
 """What the table shows beside the recipe, with and without BatchNorm per chip."""
 
 
@@ -112,7 +115,7 @@ def prepare(row: Row, sigma: float, seed: int) -> None:
     if row.batchnorm:
         compensated(row, "lipschitz", sigma, seed, "ppo", PER_CHIP)
     for variant in _variants(row):
-        train_for_recipe(row, variant, sigma, seed, _digital(row, sigma, seed))
+        train_variant(row, variant, sigma, seed, _digital(row, sigma, seed))
         if variant == "ramped":
             compensated(row, "noise", sigma, seed, "surrogate", variant)
 
@@ -147,15 +150,15 @@ def subjects(row: Row, sigma: float, seed: int) -> Iterator[Subject]:
         folder = row.folder(trained_at, seed, variant) / "noise"
         if not (folder / "result.json").exists():
             continue
-        if variant in ("digital", "tuned"):
+        if variant.startswith("digital"):
             placement = _digital(row, trained_at, seed)
             model = network(row, folder, sigma, seed, exclude=placement)
             overheads = _overheads(cost, placement)
             yield Subject(f"noise_{variant}", model, folder, trained_at, placement, *overheads)
         else:
             model = network(row, folder, sigma, seed)
-            yield Subject("noise_ramped", model, folder, trained_at)
-            if trained_at == sigma:
+            yield Subject(f"noise_{variant}", model, folder, trained_at)
+            if variant == "ramped" and trained_at == sigma:
                 model = network(row, folder, sigma, seed)
                 placement = with_compensation(model, folder)
                 overheads = _overheads(cost, placement)
@@ -175,7 +178,7 @@ def centred(model: nn.Module) -> nn.Module:
 def cells(row: Row, sigma: float, seed: int) -> list[dict[str, Any]]:
     """Measure everything at one sigma and seed, the recipe's choice first, on validation data."""
     candidates = list(subjects(row, sigma, seed))
-    found = {subject.method: subject for subject in candidates if subject.method in COLUMNS}
+    found = {s.method: s for s in candidates if s.method in COLUMNS and _is_of(s, sigma)}
     chosen, calibration, choice = _recipe(row, candidates, sigma, seed)
     print(row.name, sigma, seed, "recipe:", chosen.label, calibration, flush=True)
     test = dataset(row, seed).test
@@ -193,6 +196,11 @@ def cells(row: Row, sigma: float, seed: int) -> list[dict[str, Any]]:
     folder = measurements(row, sigma, seed)
     write_json_atomic(folder / "cells.json", {"cells": rows, "recipe": choice})
     return rows
+
+
+def _is_of(subject: Subject, sigma: float) -> bool:
+    """Whether its column shows it: of some methods there are trainings at other sigmas too."""
+    return subject.method != "noise_from_plain" or subject.trained_at == sigma
 
 
 def _recipe(
@@ -278,7 +286,7 @@ def _cell(
 
 
 def _variants(row: Row) -> list[str]:
-    return ["digital", "tuned", "ramped"] if row.ramp else ["digital", "tuned"]
+    return ["from_plain", "digital", "digital_from_plain", *(["ramped"] if row.ramp else [])]
 
 
 def hardware() -> str:

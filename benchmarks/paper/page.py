@@ -9,7 +9,16 @@ from typing import Any
 from benchmarks.tables import CHIPS, percent, table, text
 from cnet_aihw.evaluation import chip_statistics
 from cnet_aihw.records import read_json
-from cnet_aihw.report.style import BLUE, GREEN, ORANGE, PURPLE, VERMILLION, figure_style, new_figure
+from cnet_aihw.report.style import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILLION,
+    figure_style,
+    new_figure,
+)
 
 HERE = Path(__file__).parents[1]
 PAGE = HERE.parent / "docs" / "rows.md"
@@ -20,6 +29,7 @@ METHODS = {
     "lipschitz": "Lipschitz penalty",
     "noise": "noise injection, same sigma",
     "noise_best": "noise injection, sigma best on validation",
+    "noise_from_plain": "noise injection from the plain network's weights",
     "lipschitz_noise": "penalty and noise injection",
     "correctnet": "CorrectNet: penalty, compensation placed by PPO",
     "digital": "penalty, sensitive layers digital",
@@ -28,6 +38,7 @@ METHODS = {
 SHOWN = {
     "plain": VERMILLION,
     "noise": ORANGE,
+    "noise_from_plain": SKY,
     "correctnet": BLUE,
     "digital": GREEN,
     "recipe": PURPLE,
@@ -35,7 +46,8 @@ SHOWN = {
 NETWORKS = {
     "correctnet_per_chip": "CorrectNet, fitted with BatchNorm per chip",
     "noise_digital": "noise injection with sensitive layers digital from the start",
-    "noise_tuned": "noise injection from the plain network's weights, sensitive layers digital",
+    "noise_digital_from_plain": "noise injection from the plain network's weights, sensitive "
+    "layers digital",
     "ramped_compensated": "noise injection that grows over half of the epochs, compensation placed "
     "by `surrogate`",
     "noise_ramped": "noise injection that grows over half of the epochs",
@@ -195,9 +207,9 @@ def write_figure(cells: Sequence[Cell]) -> None:
                     if (cell["title"], cell["method"]) == (title, method)
                     and (method == "recipe" or cell["calibration"] == NONE)
                 )  # fmt: skip
-                sigmas, means, stds = zip(*points, strict=True)
                 ax.errorbar(
-                    sigmas, means, yerr=stds, marker="o", color=color, capsize=3,
+                    *([point[i] for point in points] for i in (0, 1)),
+                    yerr=[point[2] for point in points], marker="o", color=color, capsize=3,
                     label=METHODS[method].partition(":")[0],
                 )  # fmt: skip
             ax.set_title(title)

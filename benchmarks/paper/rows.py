@@ -127,16 +127,14 @@ def train(row: Row, training: str, sigma: float, seed: int) -> None:
     _train(row, row.folder(sigma, seed), training, sigma, seed)
 
 
-def train_for_recipe(
-    row: Row, variant: str, sigma: float, seed: int, digital: Iterable[str]
-) -> Path:
-    """Train under noise as the recipe may.
+def train_variant(row: Row, variant: str, sigma: float, seed: int, digital: Iterable[str]) -> Path:
+    """Train under noise in another way than `train` does.
 
     Args:
         row: the row.
-        variant: "digital", with layers digital from its first step, and the row's ramp; "tuned",
-            with layers digital as well, from the plain network's weights, at half of the learning
-            rate; "ramped", with the row's ramp alone.
+        variant: "from_plain", from the plain network's weights, at half of the learning rate;
+            "digital", with layers digital from its first step, and the row's ramp;
+            "digital_from_plain"; "ramped", with the row's ramp alone.
         sigma: what is injected.
         seed: that of the training.
         digital: the layers.
@@ -145,8 +143,8 @@ def train_for_recipe(
         The folder.
     """
     run = row.folder(sigma, seed, variant)
-    more = [] if variant == "ramped" else _excluding(digital)
-    if variant == "tuned":
+    more = _excluding(digital) if variant.startswith("digital") else []
+    if variant.endswith("from_plain"):
         rate = composed(*row.words(sigma, seed)).training.lr / 2
         plain = os.path.relpath(row.folder(REFERENCE, seed) / "plain" / "best.safetensors")
         more += [f"pretrained={plain}", f"training.lr={rate:g}"]
