@@ -8,7 +8,16 @@ from typing import Any
 
 from benchmarks.tables import percent, table, text
 from cnet_aihw.records import read_json
-from cnet_aihw.report.style import BLUE, GREEN, ORANGE, PURPLE, VERMILLION, figure_style, new_figure
+from cnet_aihw.report.style import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILLION,
+    figure_style,
+    new_figure,
+)
 
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
@@ -19,6 +28,7 @@ METHODS = {  # of the paper's rows -> what it is called, colour
     "plain": ("plain training", VERMILLION),
     "correctnet": ("CorrectNet", BLUE),
     "noise": ("noise injection", ORANGE),
+    "noise_from_plain": ("noise, from plain weights", SKY),
     "digital": ("penalty, digital layers", GREEN),
     "recipe": ("best recipe", PURPLE),
 }
@@ -43,8 +53,8 @@ def write_figure() -> None:
     """Accuracy over chips of each method, with one standard deviation, and the clean accuracy."""
     networks = rows_by_network()
     with figure_style():
-        figure, axes = new_figure(0.6 + 1.6 * len(networks), rows=len(networks))
-        figure.set_size_inches(7.2, 0.6 + 1.6 * len(networks))
+        figure, axes = new_figure(0.6 + 1.8 * len(networks), rows=len(networks))
+        figure.set_size_inches(7.2, 0.6 + 1.8 * len(networks))
         for ax, (title, rows) in zip(axes, networks.items(), strict=True):
             places = range(len(rows), 0, -1)
             for place, row in zip(places, rows, strict=True):
