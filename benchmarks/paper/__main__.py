@@ -48,7 +48,7 @@ def table() -> None:
 
 def _to_do(row: Row, sigma: float, seed: int) -> bool:
     """Whether cells can be measured here; networks of finished ones are not kept in git."""
-    there = row.folder(sigma, seed) / "lipschitz" / "best.safetensors"
+    there = row.folder(sigma, seed, "digital") / "noise" / "best.safetensors"
     if not (measurements(row, sigma, seed) / "cells.json").exists() or there.exists():
         return True
     print(f"{row.name}, sigma {sigma:g}, seed {seed}: done, its networks are not here; {ANEW}")
