@@ -46,7 +46,7 @@ def rows_by_network() -> dict[str, list[Row]]:
             and (row["calibration"] == "none" or row["method"] == "recipe")
         ):
             found.setdefault(row["title"], {})[row["method"]] = row
-    return {title: [rows[method] for method in METHODS] for title, rows in found.items()}
+    return {title: [rows[m] for m in METHODS if m in rows] for title, rows in found.items()}
 
 
 def write_figure() -> None:

@@ -1,10 +1,13 @@
 """The benchmarks' commands are ones that exist, and their pages are made from records alone."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks import page as results_page
+from benchmarks import speed_page, summary
 from benchmarks.ablations import SWEEPS
 from benchmarks.devices import POINTS, words_of
 from benchmarks.paper import page, rows
@@ -49,6 +52,31 @@ def test_the_commands_of_the_ablations_compose(sweep: Any) -> None:
 def test_the_devices_points_compose(device: str) -> None:
     for point in POINTS[device]:
         assert composed(*words_of(device, point)).rram.rpu_config.noise_model
+
+
+@pytest.mark.parametrize(
+    ("module", "write"),
+    [
+        (results_page, results_page.main),
+        (speed_page, speed_page.write_page),
+        (page, page.write_page),
+    ],
+    ids=["results", "speed", "rows"],
+)
+def test_the_pages_are_those_of_the_results(
+    module: Any, write: Callable[[], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = module.PAGE.read_text()
+    readme = summary.README.read_text()
+    for other in (results_page, speed_page, page):
+        monkeypatch.setattr(other, "PAGE", tmp_path / f"{other.__name__}.md")
+    for other in (speed_page, page, summary):
+        monkeypatch.setattr(other, "IMAGE", tmp_path / f"{other.__name__}.png")
+    monkeypatch.setattr(summary, "README", tmp_path / "README.md")
+    summary.README.write_text(readme)
+    write()
+    assert module.PAGE.read_text() == before
+    assert summary.README.read_text() == readme
 
 
 def cell(method: str, seed: int, mean: float) -> dict[str, Any]:
