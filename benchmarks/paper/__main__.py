@@ -1,7 +1,7 @@
 """The paper's four networks, at sigma 0.1 to 0.5, against every baseline.
 
     python -m benchmarks.paper run     # makes, or continues, all rows whose data are there
-    python -m benchmarks.paper table   # benchmarks/results/paper.json and the page, from records
+    python -m benchmarks.paper table   # benchmarks/results/paper.json and the pages, from records
 
 A run trains with commands of `cnet-aihw`, each done once, in folders of benchmarks/records; what
 is measured is recorded chip by chip. `--row`, `--sigma` and `--seed` restrict it. Data: MNIST and
@@ -21,6 +21,7 @@ import torch
 from benchmarks.paper.cells import cells, measurements, prepare
 from benchmarks.paper.page import write_page
 from benchmarks.paper.rows import ANEW, REFERENCE, ROWS, SIGMAS, Row, composed
+from benchmarks.summary import write_figure, write_readme
 from benchmarks.training import RECORDS, RESULTS
 from cnet_aihw.records import read_json, write_json_atomic
 
@@ -77,8 +78,9 @@ def main() -> None:
                 for sigma in sigmas:
                     cells(row, sigma, seed)
     table()
-    if arguments.action == "table":
-        write_page()
+    write_page()
+    write_figure()
+    write_readme()
 
 
 if __name__ == "__main__":
