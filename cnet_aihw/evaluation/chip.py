@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from cnet_aihw.errors import CnetError
 from cnet_aihw.evaluation.devices import forked_random_state, moved_to, seed_random_state
 from cnet_aihw.evaluation.measure import evaluation_mode, pass_over
 from cnet_aihw.evaluation.settings import EvaluationSettings
+from cnet_aihw.locks import alone
 from cnet_aihw.records import read_records
 from cnet_aihw.rram import (
     analog_layers,
@@ -134,6 +135,18 @@ def known_records(path: Path, key: str) -> list[dict[str, Any]]:
                 "give another records file, or delete this one."
             )
     return records
+
+
+def writing(records: str | Path | None, todo: int) -> AbstractContextManager[None]:
+    """Refuse what is left to be measured where another process writes the same records.
+
+    Raises:
+        CnetError: if another one does, or the folder cannot be written to.
+    """
+    if records is None or not todo:
+        return nullcontext()
+    path = Path(records)
+    return alone(path.parent, path.name, f"a measurement for {path.name}")
 
 
 def _first_difference(found: object, key: str) -> str:

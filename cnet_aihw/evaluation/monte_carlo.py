@@ -17,6 +17,7 @@ from cnet_aihw.evaluation.chip import (
     measure_clean,
     measuring,
     record_key,
+    writing,
 )
 from cnet_aihw.evaluation.devices import resolve_device
 from cnet_aihw.evaluation.fingerprint import chip_fingerprints
@@ -135,7 +136,11 @@ def evaluate_chips(
     where = resolve_device(device)
     total = chips * len(times)
     done = sum((chip, t) in known for chip in range(chips) for t in times)
-    with measuring(model, where), progress_bar("chips", total, done, progress) as advance:
+    with (
+        writing(records, total - done),
+        measuring(model, where),
+        progress_bar("chips", total, done, progress) as advance,
+    ):
         x, y = samples_on(where, samples)
         clean = measure_clean(model, x, y, seed, batch_size)
         for chip in range(chips):

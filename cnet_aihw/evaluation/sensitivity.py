@@ -20,6 +20,7 @@ from cnet_aihw.evaluation.chip import (
     measure_clean,
     measuring,
     record_key,
+    writing,
 )
 from cnet_aihw.evaluation.devices import resolve_device
 from cnet_aihw.evaluation.fingerprint import chip_fingerprints, text_fingerprint
@@ -195,7 +196,10 @@ def scan_layers(
         with clean_outputs.recorded(model):
             clean = measure_clean(model, x, y, seed, batch_size)
         total = chips * len(order)
-        with progress_bar("layers", total, total - len(todo), progress) as advance:
+        with (
+            writing(records, len(todo)),
+            progress_bar("layers", total, total - len(todo), progress) as advance,
+        ):
             for name, chip in todo:
                 index = order.index(name)
                 varied = order[index:] if mode == "suffix" else [name]

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from cnet_aihw.compensation import Placement
 from cnet_aihw.errors import CnetError
+from cnet_aihw.locks import alone
 from cnet_aihw.records import read_json, write_json_atomic
 from cnet_aihw.rram import derive_seed
 from cnet_aihw.search.book import BudgetSpent, Evaluations, Measure, Observer
@@ -79,7 +79,7 @@ def run_search(
     if budget < 1:
         raise CnetError(f"the budget of a search is {budget}; give at least 1 evaluation.")
     identity = describe_search(problem, evaluator, searcher, seed)
-    with _held(folder):
+    with alone(folder, "search", "a search"):
         result = _begin(folder, identity, budget)
         if result is not None:
             return result
@@ -166,25 +166,6 @@ def _measuring(
             yield store.measure(placement, evaluator)
 
     yield measure
-
-
-@contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """Keep other processes from searching in the same folder."""
-    lock = FileLock(folder / ".lock", timeout=0)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout as error:
-        raise CnetError(f"a search runs in {folder} already; give another folder.") from error
-    except OSError as error:
-        raise CnetError(
-            f"the folder {folder} cannot be written to ({error.strerror}); give another one."
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _begin(folder: Path, identity: dict[str, Any], budget: int) -> SearchResult | None:

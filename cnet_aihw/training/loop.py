@@ -10,6 +10,7 @@ from cnet_aihw.errors import CnetError
 from cnet_aihw.evaluation.devices import forked_random_state, resolve_device
 from cnet_aihw.evaluation.fingerprint import tensors_fingerprint
 from cnet_aihw.evaluation.measure import check_samples
+from cnet_aihw.locks import alone
 from cnet_aihw.records import read_json, write_json_atomic
 from cnet_aihw.rram import (
     analog_layers,
@@ -70,7 +71,7 @@ def train(
 
     Raises:
         CnetError: for impossible settings or data, a programmed model, or a folder that holds
-            another run.
+            another run or in which one runs.
         TrainingDiverged: when loss or weights become NaN or infinite; the last good checkpoint is
             kept.
     """
@@ -97,7 +98,7 @@ def train(
         load_snapshot(model, load_checkpoint(folder / BEST).model)
         model.eval()
         return TrainingResult.from_record(read_json(folder / _RESULT), folder)
-    with forked_random_state(where):
+    with alone(folder, "training", "a training"), forked_random_state(where):
         run = Run(model, data, settings, folder, where, analog, lambda_, objective)
         if not begun:
             description = {"identity": identity, "initial_weights": weights, "lambda": lambda_}

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from cnet_aihw.errors import CnetError
 from cnet_aihw.evaluation import ChipStatistics, accuracy, evaluate_chips, measure
+from cnet_aihw.locks import alone
 from cnet_aihw.records import read_records
 from cnet_aihw.rram import (
     LogNormalNoiseModel,
@@ -110,6 +111,19 @@ def test_a_killed_evaluation_goes_on(model: nn.Module, data: Data, tmp_path: Pat
     path.write_text("".join([lines[0], lines[2], lines[3][:20]]))
     assert evaluate_chips(model, data, chips=5, records=path) == whole
     assert sorted(record["chip"] for record in read_records(path)) == [0, 1, 2, 3, 4]
+
+
+def test_records_have_one_writer_at_a_time_and_any_readers(
+    model: nn.Module, data: Data, tmp_path: Path
+) -> None:
+    path = tmp_path / "chips.jsonl"
+    whole = evaluate_chips(model, data, chips=2, records=path)
+    written = path.read_text()
+    with alone(tmp_path, "chips.jsonl", "another measurement"):
+        assert evaluate_chips(model, data, chips=2, records=path) == whole
+        with pytest.raises(CnetError, match=r"measurement for chips.jsonl runs in .* already"):
+            evaluate_chips(model, data, chips=3, records=path)
+    assert path.read_text() == written
 
 
 class Interrupting(nn.Module):

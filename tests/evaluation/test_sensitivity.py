@@ -21,6 +21,7 @@ from cnet_aihw.evaluation import (
     evaluate_chips,
     scan_layers,
 )
+from cnet_aihw.locks import alone
 from cnet_aihw.records import read_records
 from cnet_aihw.rram import (
     LayerWrapper,
@@ -224,6 +225,18 @@ def test_scan_extends_and_goes_on_after_a_kill(
     record = read_records(path)[0]
     assert record["layer"] == "fc" and record["index"] == 4  # the last layers come first
     assert record["seed"] == derive_seed(0, 0) and record["seconds"] > 0
+
+
+def test_records_of_a_scan_have_one_writer_at_a_time(
+    model: nn.Module, data: Data, tmp_path: Path
+) -> None:
+    path = tmp_path / "scan.jsonl"
+    with (
+        alone(tmp_path, "scan.jsonl", "another measurement"),
+        pytest.raises(CnetError, match=r"measurement for scan.jsonl runs in .* already"),
+    ):
+        scan_layers(model, data, chips=1, records=path)
+    assert not path.exists()
 
 
 def test_records_are_not_mixed(model: nn.Module, data: Data, tmp_path: Path) -> None:

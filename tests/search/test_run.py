@@ -13,10 +13,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from filelock import FileLock
 
 from cnet_aihw.compensation import Placement
 from cnet_aihw.errors import CnetError
+from cnet_aihw.locks import alone
 from cnet_aihw.records import append_record, read_json, read_records
 from cnet_aihw.search import (
     Evaluations,
@@ -263,7 +263,10 @@ def test_a_trace_of_unknown_origin_is_not_overwritten(tmp_path: Path) -> None:
 
 
 def test_two_searches_at_once_in_one_folder_are_refused(tmp_path: Path) -> None:
-    with FileLock(tmp_path / ".lock"), pytest.raises(CnetError, match=r"runs in .* already"):
+    with (
+        alone(tmp_path, "search", "another search"),
+        pytest.raises(CnetError, match=r"a search runs in .* already; wait"),
+    ):
         search(tmp_path, synthetic())
 
 

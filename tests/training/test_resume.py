@@ -229,6 +229,24 @@ def test_kill_minus_nine_at_random_moments(tmp_path: Path) -> None:
     assert_same_outcome(tmp_path / "whole", folder)
 
 
+def test_two_trainings_at_once_in_one_folder_are_refused(tmp_path: Path) -> None:
+    other: list[pytest.ExceptionInfo[CnetError]] = []
+    twin = analog_network()
+
+    def augment(x: Tensor, generator: torch.Generator) -> Tensor:
+        if not other:  # in the middle of the first training
+            with pytest.raises(CnetError, match=r"a training runs in .* already; wait") as error:
+                train(twin, data, SETTINGS, tmp_path / "a")
+            other.append(error)
+        return x
+
+    data = Data(augment=augment)
+    train(analog_network(), data, SETTINGS, tmp_path / "a")
+    train(analog_network(), data, SETTINGS, tmp_path / "b")
+    assert other
+    assert_same_outcome(tmp_path / "a", tmp_path / "b")
+
+
 def test_a_complete_run_is_only_loaded(tmp_path: Path) -> None:
     data, model = Data(), analog_network()
     first = train(model, data, SETTINGS, tmp_path)

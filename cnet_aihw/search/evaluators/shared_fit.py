@@ -24,10 +24,10 @@ from cnet_aihw.compensation import (
 )
 from cnet_aihw.compensation.variants import DEFAULT
 from cnet_aihw.errors import CnetError
+from cnet_aihw.locks import locked
 from cnet_aihw.records import read_json, write_json_atomic
 from cnet_aihw.search.evaluators.fitting import ShortFit, bare, key_of
 from cnet_aihw.search.evaluators.subplacements import choices_drawn, share_compensation
-from cnet_aihw.search.locks import locked
 from cnet_aihw.search.problem import TOLERANCE, PlacementProblem
 from cnet_aihw.training.identity import TrainingData
 
