@@ -112,5 +112,28 @@ def crossbar_record(run: Run, recipe: Recipe, model: nn.Module) -> dict[str, Any
     }
 
 
+def digital_record(run: Run, model: nn.Module) -> dict[str, Any]:
+    """Linear layers and convolutions that are not on crossbars, and their shares of the network.
+
+    They count as added, as those do that a placement keeps digital.
+    """
+    from cnet_aihw.compensation import (
+        CompensationVariant,
+        Placement,
+        compensation_cost,
+        network_cost,
+    )
+
+    network = network_cost(model, run.data.val.x[:1])
+    layers = [name for name, layer in network.layers.items() if not layer.analog]
+    placement = Placement(dict.fromkeys(layers, "digital"))
+    cost = compensation_cost(network, placement, CompensationVariant())
+    return {
+        "layers": layers,
+        "overhead_weights": cost.overhead_weights,
+        "overhead_macs": cost.overhead_macs,
+    }
+
+
 def _in_training(recipe: Recipe) -> bool:
     return bool(OmegaConf.select(recipe.config, "rram.in_training", default=True))

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cnet_aihw.jobs.calibration import asked_calibration, calibration_record
-from cnet_aihw.jobs.crossbar import crossbar_record, on_crossbars, prepare
+from cnet_aihw.jobs.crossbar import crossbar_record, digital_record, on_crossbars, prepare
 from cnet_aihw.jobs.recipes import Recipe
 from cnet_aihw.jobs.results import (
     COMPENSATION,
@@ -173,6 +173,7 @@ def _measured(
     )
     return {
         "crossbar": crossbar_record(run, recipe, model),
+        "digital": digital_record(run, model),
         "calibration": calibration_record(run, model, calibration),
         "statistics": [statistics.as_record() for statistics in by_time],
         "error_growth": [error.as_record() for error in growth],

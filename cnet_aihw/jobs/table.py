@@ -18,6 +18,7 @@ _PERCENT = (
     *("overhead_weights", "overhead_macs", "reward", "accuracy"),
     *("clean", "mean", "std", "q05", "min", "yield", "recovery"),
 )
+_ADDING = ("compensation", "calibration", "digital")
 _HEADINGS = {
     "overhead_weights": "weights added",
     "overhead_macs": "MACs added",
@@ -36,8 +37,8 @@ def rows_of(results: Sequence[Mapping[str, Any]], plain: str = "plain") -> list[
         plain: the training to whose clean accuracy the recovery is relative.
 
     Returns:
-        One row for each result and time, with the keys of `COLUMNS`; what has no compensation has
-        None in its columns.
+        One row for each result and time, with the keys of `COLUMNS`, None for what there is not.
+        What is added is the compensation, the calibration and the layers that are not on crossbars.
     """
     reference = next(
         (
@@ -58,16 +59,21 @@ def rows_of(results: Sequence[Mapping[str, Any]], plain: str = "plain") -> list[
             if "compensation" in result:
                 row["compensation"] = result["compensation"]["label"]
                 row["search"] = result["compensation"].get("search")
-                for name in ("overhead_weights", "overhead_macs"):
-                    row[name] = result["compensation"][name]
-            calibration = result.get("calibration", {})  # earlier versions wrote none
-            row["calibration"] = calibration.get("label")
-            if calibration.get("overhead_weights"):
-                added = calibration["overhead_weights"]
-                row["overhead_weights"] = (row["overhead_weights"] or 0.0) + added
+            row["calibration"] = result.get("calibration", {}).get("label")
+            for name in ("overhead_weights", "overhead_macs"):
+                row[name] = _added(result, name)
             row["recovery"] = statistics["mean"] / reference if reference else None
             rows.append(row)
     return rows
+
+
+def _added(result: Mapping[str, Any], name: str) -> float | None:
+    """What compensation, calibration and layers off the crossbars add; None where there is none."""
+    parts = (result.get(part, {}).get(name) for part in _ADDING)  # earlier versions wrote fewer
+    added = [value for value in parts if value]
+    if not added and "compensation" not in result:
+        return None
+    return sum(added)
 
 
 def render(

@@ -176,6 +176,25 @@ def test_layers_kept_digital_need_no_fit_and_no_scan(cli: Cli, words: list[str])
     assert row["clean"] == read("run/table.json")["rows"][0]["clean"]
 
 
+@pytest.mark.parametrize("rram", ["lognormal", "lognormal_cpp"])
+def test_layers_that_are_not_on_crossbars_count_as_added(
+    cli: Cli, words: list[str], rram: str
+) -> None:
+    alone = [*words, "training.compare=[]", "training=plain", f"rram={rram}", "compensation=none"]
+    assert cli(*alone, "hydra.run.dir=all").code == 0
+    assert read("all/plain/chips.json")["digital"]["layers"] == []
+    (row,) = read("all/table.json")["rows"]
+    assert row["overhead_weights"] is row["overhead_macs"] is None
+    outcome = cli(*alone, "rram.exclude=[conv2]", "evaluation.calibration=affine")
+    assert outcome.code == 0, outcome.err
+    (row,) = read("run/table.json")["rows"]
+    corrected = 2 * (6 + 120 + 84 + 10)  # a factor and an offset for each channel
+    assert row["overhead_weights"] == pytest.approx((16 * (6 * 25 + 1) + corrected) / 61706)
+    macs = {"conv1": 6 * 25 * 784, "conv2": 16 * 6 * 25 * 100, "fc": 400 * 120 + 120 * 84 + 840}
+    assert row["overhead_macs"] == pytest.approx(macs["conv2"] / sum(macs.values()))
+    assert "MACs added %" in outcome.out
+
+
 @pytest.mark.parametrize("text", ["{conv1: 0.5, fc1: digital}", '{"conv1": 0.5, "fc1": "digital"}'])
 def test_a_placement_is_a_mapping_text_or_a_file(cli: Cli, only: Only, text: str) -> None:
     seen: list[Any] = []
