@@ -31,6 +31,13 @@ def test_every_public_name_is_in_the_api_reference() -> None:
         assert public_names(stub) <= told, stub.parent
 
 
+def test_every_example_is_on_the_site() -> None:
+    shown = re.findall(
+        r"\{literalinclude\} \.\./examples/(\S+)", (DOCS / "examples.md").read_text()
+    )
+    assert shown == sorted(path.name for path in (ROOT / "examples").glob("*.py"))
+
+
 # -- the configuration reference
 
 
