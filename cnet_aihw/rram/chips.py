@@ -20,8 +20,9 @@ from cnet_aihw.errors import CnetError
 from cnet_aihw.rram.configs import VariationParameter
 from cnet_aihw.rram.conversion import analog_layers, find_analog_layers
 from cnet_aihw.rram.layers import _FastLayer
+from cnet_aihw.rram.perturbation import Perturbation
 from cnet_aihw.rram.seeds import chip_scope, derive_seed, seeded_rng
-from cnet_aihw.rram.tiles import Perturbation, RRAMInferenceTile
+from cnet_aihw.rram.tiles import RRAMInferenceTile
 
 
 def program(

@@ -15,8 +15,8 @@ from cnet_aihw.errors import CnetError
 from cnet_aihw.rram import analog_layers, derive_seed, nominal_weight
 from cnet_aihw.rram.conversion import match_names
 from cnet_aihw.rram.noise import MultiplicativeNoiseModel
+from cnet_aihw.rram.perturbation import Perturbation
 from cnet_aihw.rram.seeds import chip_scope
-from cnet_aihw.rram.tiles import Perturbation
 
 _GRAM_BLOCK = 128  # below it a matrix product is too small to gain from being split
 

@@ -14,8 +14,9 @@ from cnet_aihw.rram import (
     set_noise_model,
     set_variation,
 )
+from cnet_aihw.rram.perturbation import Perturbation
 from cnet_aihw.rram.reading import ReadNoise
-from cnet_aihw.rram.tiles import Perturbation, RRAMInferenceTile
+from cnet_aihw.rram.tiles import RRAMInferenceTile
 from cnet_aihw.training.settings import TrainingSettings
 
 _READ = "#read"  # behind a tile's name: standard deviations of its read noise
