@@ -98,16 +98,17 @@ def train(
         load_snapshot(model, load_checkpoint(folder / BEST).model)
         model.eval()
         return TrainingResult.from_record(read_json(folder / _RESULT), folder)
-    with alone(folder, "training", "a training"), forked_random_state(where):
+    with forked_random_state(where):
         run = Run(model, data, settings, folder, where, analog, lambda_, objective)
-        if not begun:
-            description = {"identity": identity, "initial_weights": weights, "lambda": lambda_}
-            write_json_atomic(folder / _RUN, description)
-        if (folder / CHECKPOINT).exists():
-            run.resume()
-        else:
-            run.start()
-        result = run.finish(progress)
+        with alone(folder, "training", "a training"):
+            if not begun:
+                described = {"identity": identity, "initial_weights": weights, "lambda": lambda_}
+                write_json_atomic(folder / _RUN, described)
+            if (folder / CHECKPOINT).exists():
+                run.resume()
+            else:
+                run.start()
+            result = run.finish(progress)
     write_json_atomic(folder / _RESULT, result.as_record())
     return result
 

@@ -1,37 +1,26 @@
 """The loop does what the settings say, against plain torch where there is an equal."""
 
 import json
-import math
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
-from aihwkit.inference import ReRamWan2022NoiseModel
-from aihwkit.nn.conversion import convert_to_analog as aihwkit_convert_to_analog
-from aihwkit.simulator.configs import TorchInferenceRPUConfig
 from torch import Tensor, nn
 
-from cnet_aihw.errors import CnetError
 from cnet_aihw.evaluation import accuracy, evaluate_chips
 from cnet_aihw.records import read_records
 from cnet_aihw.rram import (
     LogNormalNoiseModel,
     analog_layers,
     derive_seed,
-    effective_weights,
     freeze_analog,
-    get_variation,
     nominal_weight,
-    program,
     snapshot,
 )
 from cnet_aihw.training import (
-    LipschitzPenalty,
     LipschitzSettings,
-    TrainingDiverged,
     TrainingSettings,
     VariationSettings,
     learning_rate,
@@ -194,89 +183,6 @@ def test_the_penalty_pulls_singular_values_down(data: Data, tmp_path: Path) -> N
     assert distances[1] < distances[0] / 3
 
 
-def varied_run(data: Data, folder: Path, **variation: object) -> dict[str, Tensor]:
-    settings = replace(PLAIN, variation=VariationSettings(enabled=True, **variation))
-    model = analog_network()
-    model[3] = nn.Identity()  # dropout would draw between the draws of the variation
-    train(model, data, settings, folder)
-    return snapshot(model)
-
-
-def test_variation_settings_reach_the_network(data: Data, tmp_path: Path) -> None:
-    variants: dict[str, dict] = {
-        "fresh": {},
-        "held": {"steps_per_chip": 3},
-        "straight": {"gradient": "straight_through"},
-        "weaker": {"noise_model": LogNormalNoiseModel(0.1)},
-    }
-    results = {name: varied_run(data, tmp_path / name, **v) for name, v in variants.items()}
-    plain = analog_network()
-    plain[3] = nn.Identity()
-    train(plain, data, PLAIN, tmp_path / "plain")
-    weights = [tensors["5.weight"] for tensors in (*results.values(), snapshot(plain))]
-    for i, first in enumerate(weights):
-        assert not any(torch.equal(first, other) for other in weights[:i])
-    none = varied_run(data, tmp_path / "none", noise_model=LogNormalNoiseModel(0.0))
-    assert torch.equal(none["5.weight"], snapshot(plain)["5.weight"])
-
-
-@pytest.mark.parametrize("ramp_epochs", [0.0, 1.5])
-def test_a_held_chip_is_the_same_for_its_steps(
-    data: Data, tmp_path: Path, ramp_epochs: float
-) -> None:
-    """With one chip for the whole run, training is plain training of w * factor of that chip.
-
-    With a ramp its deviation grows evenly from nothing, over 1.5 of three epochs of five steps.
-    """
-    model = analog_network()
-    model[3] = nn.Identity()
-    program(model, derive_seed(0, "chip", 0))
-    chip = effective_weights(model)["5"]
-    model = analog_network()
-    model[3] = nn.Identity()
-    factor = chip / nominal_weight(model[5]).detach()
-    seen = []
-
-    def objective(logits: Tensor, y: Tensor, x: Tensor) -> Tensor:
-        with torch.no_grad():
-            eye = torch.eye(64)
-            seen.append((model[5](eye) - model[5](0 * eye)).T / nominal_weight(model[5]))
-        return F.cross_entropy(logits, y)
-
-    variation = VariationSettings(enabled=True, steps_per_chip=100, ramp_epochs=ramp_epochs)
-    train(model, data, replace(PLAIN, variation=variation), tmp_path, objective=objective)
-    assert len(seen) == 15
-    for step, observed in enumerate(seen):
-        share = min(1.0, step / (5 * ramp_epochs)) if ramp_epochs else 1.0
-        torch.testing.assert_close(observed, 1 + share * (factor - 1), rtol=1e-2, atol=1e-2)
-
-
-def test_the_model_keeps_its_own_variation_and_noise(data: Data, tmp_path: Path) -> None:
-    model = analog_network()
-    own = get_variation(model)
-    settings = replace(
-        PLAIN,
-        epochs=1,
-        variation=VariationSettings(
-            enabled=True,
-            steps_per_chip=2,
-            gradient="straight_through",
-            noise_model=LogNormalNoiseModel(0.1),
-        ),
-    )
-    state = torch.get_rng_state()
-    train(model, data, settings, tmp_path)
-    assert torch.equal(torch.get_rng_state(), state)
-    assert get_variation(model) == own
-    noise = [
-        t.rpu_config.noise_model for layer in analog_layers(model).values() for t in layer.tiles()
-    ]
-    assert noise == [LogNormalNoiseModel(0.5)] * 2
-    (record,) = read_records(tmp_path / "epochs.jsonl")
-    chips = evaluate_chips(model, data.val, chips=5, seed=derive_seed(0, "validation"))
-    assert record["chip_accuracy"] == chips.mean  # measured with the model's own noise
-
-
 def test_only_what_requires_a_gradient_is_trained(data: Data, tmp_path: Path) -> None:
     model = analog_network()
     freeze_analog(model)
@@ -342,113 +248,6 @@ def test_a_last_batch_of_one_sample_is_skipped(data: Data, tmp_path: Path) -> No
     assert sizes == [23, 23, 23]
     (record,) = read_records(tmp_path / "epochs.jsonl")
     assert "objective" in record and "cross_entropy" not in record
-
-
-@pytest.mark.parametrize("part", ["cross entropy", "penalty"])
-def test_divergence_names_step_and_part_and_keeps_the_checkpoint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
-) -> None:
-    calls = []
-
-    def augment(x: Tensor, generator: torch.Generator) -> Tensor:
-        calls.append(x)
-        return x * math.nan if part == "cross entropy" and len(calls) == 8 else x
-
-    if part == "penalty":
-        original = LipschitzPenalty.__call__
-
-        def broken(self: LipschitzPenalty) -> Tensor:
-            return original(self) * (math.inf if len(calls) == 8 else 1.0)
-
-        monkeypatch.setattr(LipschitzPenalty, "__call__", broken)
-    model = analog_network()
-    settings = replace(BOTH, checkpoint_seconds=0.0)
-    with pytest.raises(TrainingDiverged, match=f"step 2 of epoch 1: the {part} is (nan|inf);"):
-        train(model, Data(augment=augment), settings, tmp_path)
-    checkpoint = load_checkpoint(tmp_path / "checkpoint.safetensors")
-    assert (checkpoint.meta["state"]["epoch"], checkpoint.meta["state"]["step"]) == (1, 2)
-    for name, tensor in snapshot(model).items():
-        assert torch.isfinite(tensor).all()
-        assert torch.equal(tensor, checkpoint.model[name])
-    assert len(read_records(tmp_path / "epochs.jsonl")) == 1
-
-
-def test_weights_that_are_not_finite_are_never_kept(data: Data, tmp_path: Path) -> None:
-    """A gradient can be NaN under a finite loss."""
-
-    def objective(logits: Tensor, y: Tensor, x: Tensor) -> Tensor:
-        return (logits * 0).abs().sqrt().sum()  # 0, with a gradient of 0 * inf
-
-    with pytest.raises(TrainingDiverged, match="weights are not finite"):
-        train(
-            analog_network(),
-            data,
-            replace(PLAIN, checkpoint_seconds=0.0),
-            tmp_path,
-            objective=objective,
-        )
-    tensors = load_checkpoint(tmp_path / "checkpoint.safetensors").model
-    assert all(torch.isfinite(tensor).all() for tensor in tensors.values())
-
-
-def frozen(model: nn.Module) -> nn.Module:
-    for parameter in model.parameters():
-        parameter.requires_grad_(False)
-    return model
-
-
-def stock_network() -> nn.Module:
-    return aihwkit_convert_to_analog(digital_network(), TorchInferenceRPUConfig())
-
-
-def programmed(model: nn.Module) -> nn.Module:
-    program(model, 1)
-    return model
-
-
-@pytest.mark.parametrize(
-    ("make", "settings", "message"),
-    [
-        (digital_network, BOTH, "training.variation.enabled is true but .* no analog layer"),
-        (
-            digital_network,
-            replace(PLAIN, lipschitz=LipschitzSettings(enabled=True)),
-            "training.lipschitz.enabled is true but .* no analog layer",
-        ),
-        (lambda: programmed(analog_network()), PLAIN, "restore"),
-        (
-            stock_network,
-            PLAIN,
-            "RRAMRPUConfig",
-        ),
-        (
-            lambda: analog_network(noise_model=LogNormalNoiseModel(0.5, sigma_die=0.1)),
-            BOTH,
-            "steps_per_chip",
-        ),
-        (
-            lambda: analog_network(noise_model=ReRamWan2022NoiseModel(g_max=40.0)),
-            replace(PLAIN, variation=VariationSettings(enabled=True, gradient="reparametrized")),
-            "straight_through",
-        ),
-        (lambda: frozen(analog_network()), PLAIN, "nothing to train"),
-        (analog_network, replace(PLAIN, optimizer="sdg"), "did you mean 'sgd'"),
-        (
-            analog_network,
-            replace(BOTH, lipschitz=LipschitzSettings(enabled=True, exclude=["feature"])),
-            "'feature'",
-        ),
-    ],
-)
-def test_mistakes_leave_no_folder_behind(
-    data: Data, tmp_path: Path, make: Callable, settings: TrainingSettings, message: str
-) -> None:
-    with pytest.raises(CnetError, match=message):
-        train(make(), data, settings, tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-    (tmp_path / "file").write_text("")
-    with pytest.raises(CnetError, match="is a file"):
-        train(analog_network(), data, PLAIN, tmp_path / "file")
 
 
 def test_a_digital_network_trains_and_has_no_chips(data: Data, tmp_path: Path) -> None:

@@ -1,0 +1,146 @@
+"""A training that cannot go well says so, and leaves nothing bad behind."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from aihwkit.inference import ReRamWan2022NoiseModel
+from aihwkit.nn.conversion import convert_to_analog as aihwkit_convert_to_analog
+from aihwkit.simulator.configs import TorchInferenceRPUConfig
+from torch import Tensor, nn
+
+from cnet_aihw.errors import CnetError
+from cnet_aihw.records import read_records
+from cnet_aihw.rram import (
+    LogNormalNoiseModel,
+    program,
+    snapshot,
+)
+from cnet_aihw.training import (
+    LipschitzPenalty,
+    LipschitzSettings,
+    TrainingDiverged,
+    TrainingSettings,
+    VariationSettings,
+    load_checkpoint,
+    train,
+)
+
+from .conftest import Data, analog_network, digital_network
+
+PLAIN = TrainingSettings(epochs=3, batch_size=16, lr=0.05)
+BOTH = replace(
+    PLAIN,
+    lipschitz=LipschitzSettings(enabled=True, beta=0.01),
+    variation=VariationSettings(enabled=True),
+)
+
+
+@pytest.mark.parametrize("part", ["cross entropy", "penalty"])
+def test_divergence_names_step_and_part_and_keeps_the_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    calls = []
+
+    def augment(x: Tensor, generator: torch.Generator) -> Tensor:
+        calls.append(x)
+        return x * math.nan if part == "cross entropy" and len(calls) == 8 else x
+
+    if part == "penalty":
+        original = LipschitzPenalty.__call__
+
+        def broken(self: LipschitzPenalty) -> Tensor:
+            return original(self) * (math.inf if len(calls) == 8 else 1.0)
+
+        monkeypatch.setattr(LipschitzPenalty, "__call__", broken)
+    model = analog_network()
+    settings = replace(BOTH, checkpoint_seconds=0.0)
+    with pytest.raises(TrainingDiverged, match=f"step 2 of epoch 1: the {part} is (nan|inf);"):
+        train(model, Data(augment=augment), settings, tmp_path)
+    checkpoint = load_checkpoint(tmp_path / "checkpoint.safetensors")
+    assert (checkpoint.meta["state"]["epoch"], checkpoint.meta["state"]["step"]) == (1, 2)
+    for name, tensor in snapshot(model).items():
+        assert torch.isfinite(tensor).all()
+        assert torch.equal(tensor, checkpoint.model[name])
+    assert len(read_records(tmp_path / "epochs.jsonl")) == 1
+
+
+def test_weights_that_are_not_finite_are_never_kept(data: Data, tmp_path: Path) -> None:
+    """A gradient can be NaN under a finite loss."""
+
+    def objective(logits: Tensor, y: Tensor, x: Tensor) -> Tensor:
+        return (logits * 0).abs().sqrt().sum()  # 0, with a gradient of 0 * inf
+
+    with pytest.raises(TrainingDiverged, match="weights are not finite"):
+        train(
+            analog_network(),
+            data,
+            replace(PLAIN, checkpoint_seconds=0.0),
+            tmp_path,
+            objective=objective,
+        )
+    tensors = load_checkpoint(tmp_path / "checkpoint.safetensors").model
+    assert all(torch.isfinite(tensor).all() for tensor in tensors.values())
+
+
+def frozen(model: nn.Module) -> nn.Module:
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    return model
+
+
+def stock_network() -> nn.Module:
+    return aihwkit_convert_to_analog(digital_network(), TorchInferenceRPUConfig())
+
+
+def programmed(model: nn.Module) -> nn.Module:
+    program(model, 1)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("make", "settings", "message"),
+    [
+        (digital_network, BOTH, "training.variation.enabled is true but .* no analog layer"),
+        (
+            digital_network,
+            replace(PLAIN, lipschitz=LipschitzSettings(enabled=True)),
+            "training.lipschitz.enabled is true but .* no analog layer",
+        ),
+        (lambda: programmed(analog_network()), PLAIN, "restore"),
+        (
+            stock_network,
+            PLAIN,
+            "RRAMRPUConfig",
+        ),
+        (
+            lambda: analog_network(noise_model=LogNormalNoiseModel(0.5, sigma_die=0.1)),
+            BOTH,
+            "steps_per_chip",
+        ),
+        (
+            lambda: analog_network(noise_model=ReRamWan2022NoiseModel(g_max=40.0)),
+            replace(PLAIN, variation=VariationSettings(enabled=True, gradient="reparametrized")),
+            "straight_through",
+        ),
+        (lambda: frozen(analog_network()), PLAIN, "nothing to train"),
+        (analog_network, replace(PLAIN, optimizer="sdg"), "did you mean 'sgd'"),
+        (
+            analog_network,
+            replace(BOTH, lipschitz=LipschitzSettings(enabled=True, exclude=["feature"])),
+            "'feature'",
+        ),
+    ],
+)
+def test_mistakes_leave_no_folder_behind(
+    data: Data, tmp_path: Path, make: Callable, settings: TrainingSettings, message: str
+) -> None:
+    with pytest.raises(CnetError, match=message):
+        train(make(), data, settings, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CnetError, match="is a file"):
+        train(analog_network(), data, PLAIN, tmp_path / "file")
