@@ -121,7 +121,9 @@ def repetitions(cells: Sequence[Cell]) -> list[str]:
     """Rows that were run with several seeds: each mean with its 95 % interval over chips."""
     grouped: dict[tuple[Any, ...], list[Cell]] = {}
     for cell in cells:
-        key = (cell["title"], cell["sigma"], cell["method"], cell["calibration"])
+        # a recipe's calibration is a part of what was chosen, each time anew
+        calibration = None if cell["method"] == "recipe" else cell["calibration"]
+        key = (cell["title"], cell["sigma"], cell["method"], calibration)
         grouped.setdefault(key, []).append(cell)
     several = {key: found for key, found in grouped.items() if len(found) > 1}
     if not several:
