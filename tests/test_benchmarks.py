@@ -5,13 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import nn
 
 from benchmarks import page as results_page
 from benchmarks import speed_page, summary
 from benchmarks.ablations import SWEEPS
 from benchmarks.devices import POINTS, words_of
-from benchmarks.paper import page, rows
+from benchmarks.paper import cells, page, rows
+from benchmarks.paper.cells import AFFINE, NONE, Subject
 from benchmarks.paper.rows import ROWS, SIGMAS, composed
+from cnet_aihw.compensation import Placement
+from cnet_aihw.evaluation import ChipStatistics, chip_statistics
 from cnet_aihw.records import write_json_atomic
 
 
@@ -77,6 +81,34 @@ def test_the_pages_are_those_of_the_results(
     write()
     assert module.PAGE.read_text() == before
     assert summary.README.read_text() == readme
+
+
+@pytest.mark.parametrize(
+    ("row", "means", "recipe", "few_macs"),
+    [
+        ("digital first", {"digital": 0.9, "noise": 0.8}, "digital", "noise"),
+        ("noise first", {"noise": 0.9, "digital": 0.8}, "noise", "noise"),
+        ("too many weights", {"large": 0.9, "digital": 0.8, "noise": 0.7}, "digital", "noise"),
+    ],
+)
+def test_a_recipe_is_what_is_best_on_validation_chips_within_its_limits(
+    row: Any, means: dict[str, float], recipe: str, few_macs: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overheads = {"digital": (0.04, 0.3), "noise": (0.0, 0.0), "large": (0.06, 0.01)}
+    subjects = [Subject(m, nn.Linear(1, 1), Path(), 0.5, Placement({}), *overheads[m])
+                for m in means]  # fmt: skip
+
+    def measured(row: Any, subject: Subject, how: str, part: str, *_: Any) -> ChipStatistics:
+        assert part == "validation"
+        return chip_statistics([means[subject.method] - 0.05 * (how == AFFINE)])
+
+    monkeypatch.setattr(cells, "_measured", measured)
+    monkeypatch.setattr(cells, "_extra", lambda *_: 0.0)
+    found, choice = cells.recipes(row, subjects, 0.5, 0)
+    assert [(method, how, subject.method) for method, how, subject in found] == [
+        ("recipe", NONE, recipe), ("recipe_macs", NONE, few_macs)
+    ]  # fmt: skip
+    assert "large-0.5" not in {row["network"] for row in choice}
 
 
 def cell(method: str, seed: int, mean: float) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from benchmarks.tables import CHIPS, percent, table, text
 from cnet_aihw.evaluation import chip_statistics
 from cnet_aihw.records import read_json
 from cnet_aihw.report.style import (
+    BLACK,
     BLUE,
     GREEN,
     ORANGE,
@@ -34,7 +35,9 @@ METHODS = {
     "correctnet": "CorrectNet: penalty, compensation placed by PPO",
     "digital": "penalty, sensitive layers digital",
     "recipe": "best recipe",
+    "recipe_macs": "best recipe that adds at most 5 % of the MACs",
 }
+RECIPES = ("recipe", "recipe_macs")
 SHOWN = {
     "plain": VERMILLION,
     "noise": ORANGE,
@@ -42,6 +45,7 @@ SHOWN = {
     "correctnet": BLUE,
     "digital": GREEN,
     "recipe": PURPLE,
+    "recipe_macs": BLACK,
 }
 NETWORKS = {
     "correctnet_per_chip": "CorrectNet, fitted with BatchNorm per chip",
@@ -122,7 +126,7 @@ def repetitions(cells: Sequence[Cell]) -> list[str]:
     grouped: dict[tuple[Any, ...], list[Cell]] = {}
     for cell in cells:
         # a recipe's calibration is a part of what was chosen, each time anew
-        calibration = None if cell["method"] == "recipe" else cell["calibration"]
+        calibration = None if cell["method"] in RECIPES else cell["calibration"]
         key = (cell["title"], cell["sigma"], cell["method"], calibration)
         grouped.setdefault(key, []).append(cell)
     several = {key: found for key, found in grouped.items() if len(found) > 1}
@@ -207,7 +211,7 @@ def write_figure(cells: Sequence[Cell]) -> None:
                 points = sorted(
                     (cell["sigma"], 100 * cell["mean"], 100 * cell["std"]) for cell in cells
                     if (cell["title"], cell["method"]) == (title, method)
-                    and (method == "recipe" or cell["calibration"] == NONE)
+                    and (method in RECIPES or cell["calibration"] == NONE)
                 )  # fmt: skip
                 ax.errorbar(
                     *([point[i] for point in points] for i in (0, 1)),
@@ -229,7 +233,7 @@ def _words(name: str) -> str:
 
 def _method(cell: Cell) -> str:
     words = METHODS[cell["method"]]
-    if cell["method"] != "recipe":
+    if cell["method"] not in RECIPES:
         return words
     network = str(cell["network"]).partition("-")[0]
     return f"{words}: {NETWORKS.get(network) or METHODS[network]}"
