@@ -9,7 +9,7 @@ from aihwkit.inference.noise.base import BaseNoiseModel
 from aihwkit.nn.modules.base import AnalogLayerBase
 from torch import Tensor, nn
 
-from cnet_aihw.rram import analog_layers, has_read_noise, snapshot
+from cnet_aihw.rram import analog_layers, has_read_noise, law_of, snapshot
 
 
 def chip_fingerprints(
@@ -66,7 +66,7 @@ def describe_hardware(model: nn.Module, noise_model: BaseNoiseModel | None) -> l
             config = tile.rpu_config
             noise = noise_model or config.noise_model
             parts: list[Any] = [
-                f"{type(noise).__name__} {noise}",
+                law_of(noise),
                 config.forward,
                 config.mapping,
                 config.drift_compensation,

@@ -49,6 +49,8 @@ from .noise import MultiplicativeNoiseModel as MultiplicativeNoiseModel
 from .noise import check_times as check_times
 from .noise import has_read_noise as has_read_noise
 from .noise import label_of as label_of
+from .noise import law_of as law_of
+from .noise import untold as untold
 from .seeds import derive_seed as derive_seed
 from .state import count_weights as count_weights
 from .state import digital_state_dict as digital_state_dict
