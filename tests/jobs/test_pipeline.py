@@ -94,6 +94,18 @@ def test_the_way_from_training_to_table(cli: Cli, words: list[str]) -> None:
     assert "yield" in cli(*words, "job=table").out
     assert read("run/table.json")["rows"] == rows
 
+    # a table is of what its command says
+    outcome = cli(*words, "rram.sigma=0.01", "job=table")
+    assert outcome.code == 2
+    assert "was measured with another rram." in outcome.err
+    assert read("run/table.json")["rows"] == rows
+
+    # what was trained on is not measured on
+    outcome = cli(*words, "data.split_seed=5", "job=evaluate", "source=run", "run=elsewhere")
+    assert outcome.code == 2
+    assert "run/plain was trained on other data, or another split of them" in outcome.err
+    assert not Path("elsewhere/plain").exists()
+
     # other weights than those the folder began with are refused
     outcome = cli(*words, "seed=1")
     assert outcome.code == 2
