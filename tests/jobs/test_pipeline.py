@@ -144,6 +144,23 @@ def test_what_a_sweeper_gets_is_of_the_validation_part(
     assert read("run/table.json")["rows"][0]["recovery"] is None
 
 
+def test_a_sweep_over_compensation_keeps_apart_what_has_it(cli: Cli, tiny: list[str]) -> None:
+    words = [w for w in tiny if w != "compensation=none"] + ["data.limit_train=100", "model=mlp"]
+    words += ["compensation.placement={layers.fc1:digital}", "training=plain,noise"]
+    outcome = cli("-m", "compensation=default,paper", *words, "hydra.sweep.dir=sweep")
+    assert outcome.code == 0, outcome.err
+    sweep = read("sweep/sweep.json")
+    assert sweep["varied"] == ["compensation="]
+    rows = [(r["compensation="], r["training"], r["compensation"]) for r in sweep["rows"]]
+    assert rows == [
+        (group, training, compensation)
+        for group in ("default", "paper")
+        for training in ("plain", "noise")
+        for compensation in (None, "digital")
+    ]
+    assert all(row["recovery"] is not None for row in sweep["rows"])
+
+
 def test_a_sweep_ends_with_one_table(cli: Cli, tiny: list[str]) -> None:
     words = ["data.limit_train=100", "model=mlp", "hydra.sweep.dir=sweep"]
     command = ["-m", "rram.sigma=0.1,0.5", "training=plain,noise", *words, *tiny]
