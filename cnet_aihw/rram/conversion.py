@@ -135,6 +135,8 @@ def plan_conversion(
             continue
         reason = "named in exclude" if name in excluded else ""
         reason = reason or _reason_to_stay_digital(module, conversion_map)
+        if not reason and (reader := _reader(model, name)):
+            reason = f"{reader} computes with its weight itself, past any analog layer"
         for weight in weights:
             if not reason and id(weight) in owners:
                 reason = f"its weight is shared with {owners[id(weight)]}"
@@ -172,8 +174,8 @@ def convert_to_analog(
         The analog network. Its attribute ``conversion_report`` is a :class:`ConversionReport`.
 
     Raises:
-        CnetError: if nothing would become analog, a lazy layer has no shape yet, or an excluded
-            name matches no layer.
+        CnetError: if nothing would become analog, a lazy layer has no shape yet, an excluded
+            name matches no layer, or other layers became analog than reported.
 
     Warns:
         UserWarning: for each setting of the configuration that aihwkit takes but that gives results
@@ -199,6 +201,7 @@ def convert_to_analog(
             + "."
         )
     aliases = _aliases(model)
+    before = set(find_analog_layers(model))
     if not inplace:
         model = deepcopy(model)
     wrapped = AnalogWrapper.SUBCLASSES.get(f"AnalogWrapper{type(model).__name__}")
@@ -210,13 +213,19 @@ def convert_to_analog(
         model,
         rpu_config,
         conversion_map=_conversion_map(rpu_config),
-        exclude_modules=list(report.digital),
+        exclude_modules=_digital_throughout(report),
         inplace=True,
         ensure_analog_root=ensure_analog_root,
     )
     for alias, first in aliases.items():
         parent, _, child = alias.rpartition(".")
         setattr(analog.get_submodule(parent), child, analog.get_submodule(first))
+    wrong = set(report.analog) ^ (set(find_analog_layers(analog)) - before)
+    if wrong:
+        raise CnetError(
+            f"aihwkit converted other layers than reported: {', '.join(sorted(wrong))}; leave them "
+            "digital with exclude."
+        )
     analog.conversion_report = report
     return analog
 
@@ -276,6 +285,12 @@ def _conversion_map(rpu_config: RPUConfigBase) -> dict[type[nn.Module], type]:
     return CONVERSION_MAP if isinstance(rpu_config, RRAMRPUConfig) else _DEFAULT_CONVERSION_MAP
 
 
+def _digital_throughout(report: ConversionReport) -> list[str]:
+    """Return the digital layers with no analog one below, since aihwkit excludes all below."""
+    below = {name: f"{name}." if name else "" for name in report.digital}
+    return [n for n in below if not any(a.startswith(below[n]) for a in report.analog)]
+
+
 def _aliases(model: nn.Module) -> dict[str, str]:
     """Return further names of modules registered more than once: further -> first name."""
     first: dict[int, str] = {}
@@ -288,7 +303,22 @@ def _aliases(model: nn.Module) -> dict[str, str]:
     return {a: f for a, f in aliases.items() if a.rpartition(".")[0] not in aliases}
 
 
+_READ_DIRECTLY = {
+    "ShiftedWindowAttention": ("qkv", "proj"),  # torchvision's Swin transformers
+}
+"""Layers whose weights their parent's forward reads itself, by the parent's class."""
+
+
+def _reader(model: nn.Module, name: str) -> str:
+    """Return the class of the parent that computes with the layer's weights itself, or ""."""
+    parent, _, child = name.rpartition(".")
+    classes = [c.__name__ for c in type(model.get_submodule(parent)).__mro__]
+    return next((c for c in classes if child in _READ_DIRECTLY.get(c, ())), "")
+
+
 def _reason_to_stay_digital(module: nn.Module, conversion_map: dict[type[nn.Module], Any]) -> str:
+    if conversion_map.get(type(module)) is AnalogSequential:
+        return "its own parameters lie beside its layers"
     if type(module) in conversion_map:
         if conversion_map[type(module)] in CONVERSION_MAP.values():
             return ""

@@ -7,6 +7,8 @@ import torch
 from aihwkit.nn import AnalogLinear
 from aihwkit.simulator.configs import SingleRPUConfig
 from torch import Tensor, nn
+from torchvision.models import SwinTransformer, VisionTransformer
+from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 
 from cnet_aihw.errors import CnetError
 from cnet_aihw.rram import (
@@ -16,7 +18,9 @@ from cnet_aihw.rram import (
     analog_layers,
     convert_to_analog,
     convert_to_digital,
+    effective_weights,
     plan_conversion,
+    programmed,
 )
 
 
@@ -82,6 +86,79 @@ def test_block_registered_twice_stays_one_block():
     analog = convert_to_analog(nn.Sequential(block, block))
     assert analog[0] is analog[1]
     assert list(analog_layers(analog)) == ["0.0"]
+
+
+class Scaled(nn.Module):
+    """A layer, or a block of layers, beside a parameter of the block's own."""
+
+    def __init__(self, inside: nn.Module) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1, 4))
+        self.inside = inside
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * self.inside(x)
+
+
+def vision_transformer() -> nn.Module:
+    return VisionTransformer(8, 4, num_layers=2, num_heads=2, hidden_dim=4, mlp_dim=8)
+
+
+def swin_transformer() -> nn.Module:
+    return SwinTransformer([2, 2], 4, [1, 1], [2, 2], [2, 2])
+
+
+def convnext() -> nn.Module:
+    return ConvNeXt([CNBlockConfig(4, 8, 1), CNBlockConfig(8, None, 1)])
+
+
+ATTENTION = {"in_proj", "out_proj", "qkv", "proj"}
+
+
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [
+        (lambda: nn.Sequential(Scaled(nn.Linear(4, 4)), nn.Linear(4, 2)), (3, 4)),
+        (lambda: Scaled(nn.Sequential(Scaled(Scaled(nn.Linear(4, 4))), nn.Linear(4, 4))), (3, 4)),
+        (vision_transformer, (2, 3, 8, 8)),
+        (swin_transformer, (2, 3, 16, 16)),
+        (convnext, (2, 3, 32, 32)),
+    ],
+)
+def test_a_chip_changes_every_layer_that_the_report_calls_analog(make, shape):
+    torch.manual_seed(0)
+    digital = make().eval()
+    for parameter in digital.parameters():
+        nn.init.normal_(parameter, std=0.3)  # transformers begin with zeros, which no chip changes
+    analog = convert_to_analog(digital).eval()
+    layers = {
+        name
+        for name, module in digital.named_modules()
+        if isinstance(module, nn.Linear | nn.Conv2d) and name.rpartition(".")[2] not in ATTENTION
+    }
+    assert set(analog.conversion_report.analog) == layers
+    nominal = effective_weights(analog)
+    assert set(nominal) == layers
+    x = torch.randn(shape)
+    torch.testing.assert_close(analog(x), digital(x), rtol=1e-4, atol=1e-4)
+    with programmed(analog, 1):
+        for name, weight in effective_weights(analog).items():
+            assert not torch.equal(weight, nominal[name])
+        assert not torch.equal(analog(x), digital(x))
+
+
+def test_a_layer_whose_weight_its_parent_reads_stays_digital():
+    digital = convert_to_analog(swin_transformer()).conversion_report.digital
+    for name in ("features.1.0.attn.qkv", "features.1.0.attn.proj"):
+        assert "ShiftedWindowAttention computes with its weight itself" in digital[name]
+
+
+def test_what_became_analog_is_held_against_the_report(conv_net, monkeypatch):
+    monkeypatch.setattr(
+        "cnet_aihw.rram.conversion._digital_throughout", lambda report: ["first", "fc"]
+    )
+    with pytest.raises(CnetError, match=r"other layers than reported: fc, first; leave them"):
+        convert_to_analog(conv_net)
 
 
 @pytest.mark.parametrize(
