@@ -21,6 +21,7 @@ from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
 from cnet_aihw.errors import CnetError
+from cnet_aihw.rram.carry import carry_over
 from cnet_aihw.rram.checks import find_traps
 from cnet_aihw.rram.configs import RRAMRPUConfig
 from cnet_aihw.rram.layers import RRAMConv1d, RRAMConv2d, RRAMLinear
@@ -160,7 +161,8 @@ def convert_to_analog(
 
     With an :class:`~cnet_aihw.rram.RRAMRPUConfig` linear layers and convolutions (1d, 2d, any
     groups and padding) become RRAM layers; with one of aihwkit's own configurations its own layers
-    are taken. A layer that is registered twice stays shared.
+    are taken. A layer that is registered twice stays shared; each layer keeps its mode (training or
+    evaluation), and stays frozen where it was.
 
     Args:
         model: the digital network.
@@ -200,10 +202,10 @@ def convert_to_analog(
             )
             + "."
         )
-    aliases = _aliases(model)
-    before = set(find_analog_layers(model))
     if not inplace:
         model = deepcopy(model)
+    before = dict(model.named_modules(remove_duplicate=False))
+    analog_before = set(find_analog_layers(model))
     wrapped = AnalogWrapper.SUBCLASSES.get(f"AnalogWrapper{type(model).__name__}")
     if wrapped is not None and wrapped.__bases__[1] is not type(model):
         # aihwkit keys its wrappers by class name: another class of that name would be taken for
@@ -217,10 +219,8 @@ def convert_to_analog(
         inplace=True,
         ensure_analog_root=ensure_analog_root,
     )
-    for alias, first in aliases.items():
-        parent, _, child = alias.rpartition(".")
-        setattr(analog.get_submodule(parent), child, analog.get_submodule(first))
-    wrong = set(report.analog) ^ (set(find_analog_layers(analog)) - before)
+    carry_over(before, analog)
+    wrong = set(report.analog) ^ (set(find_analog_layers(analog)) - analog_before)
     if wrong:
         raise CnetError(
             f"aihwkit converted other layers than reported: {', '.join(sorted(wrong))}; leave them "
@@ -239,14 +239,14 @@ def convert_to_digital(model: nn.Module, inplace: bool = False) -> nn.Module:
 
     Returns:
         A network of plain torch layers, which computes the same as the analog one with perfect
-        periphery.
+        periphery, in the same mode and frozen where that is.
     """
+    if not inplace:
+        model = deepcopy(model)
+    before = dict(model.named_modules(remove_duplicate=False))
     conversion_set = _DEFAULT_DIGITAL_CONVERSION_SET | set(CONVERSION_MAP.values())
-    aliases = _aliases(model)
-    digital = aihwkit_convert_to_digital(model, conversion_set, inplace=inplace)
-    for alias, first in aliases.items():
-        parent, _, child = alias.rpartition(".")
-        setattr(digital.get_submodule(parent), child, digital.get_submodule(first))
+    digital = aihwkit_convert_to_digital(model, conversion_set, inplace=True)
+    carry_over(before, digital)
     digital.__dict__.pop("conversion_report", None)
     return digital
 
@@ -289,18 +289,6 @@ def _digital_throughout(report: ConversionReport) -> list[str]:
     """Return the digital layers with no analog one below, since aihwkit excludes all below."""
     below = {name: f"{name}." if name else "" for name in report.digital}
     return [n for n in below if not any(a.startswith(below[n]) for a in report.analog)]
-
-
-def _aliases(model: nn.Module) -> dict[str, str]:
-    """Return further names of modules registered more than once: further -> first name."""
-    first: dict[int, str] = {}
-    aliases = {}
-    for name, module in model.named_modules(remove_duplicate=False):
-        if id(module) in first:
-            aliases[name] = first[id(module)]
-        first.setdefault(id(module), name)
-    # Aliases below an alias come along with it.
-    return {a: f for a, f in aliases.items() if a.rpartition(".")[0] not in aliases}
 
 
 _READ_DIRECTLY = {

@@ -19,8 +19,12 @@ from cnet_aihw.rram import (
     convert_to_analog,
     convert_to_digital,
     effective_weights,
+    freeze_analog,
     plan_conversion,
     programmed,
+    snapshot,
+    trainable_parameters,
+    unfreeze_analog,
 )
 
 
@@ -159,6 +163,76 @@ def test_what_became_analog_is_held_against_the_report(conv_net, monkeypatch):
     )
     with pytest.raises(CnetError, match=r"other layers than reported: fc, first; leave them"):
         convert_to_analog(conv_net)
+
+
+def test_a_repeated_layer_keeps_its_places():
+    layer = nn.Linear(4, 4)
+    net = nn.Sequential(layer, layer, nn.ReLU(), layer)
+    x = torch.randn(3, 4)
+    analog = convert_to_analog(net)
+    torch.testing.assert_close(analog.eval()(x), net(x))
+    torch.testing.assert_close(convert_to_digital(analog)(x), net(x))
+
+
+ROOTS = [
+    lambda: nn.Linear(4, 4),
+    lambda: nn.Sequential(nn.Linear(4, 4)),
+    lambda: Scaled(nn.Linear(4, 4)),
+]
+
+
+@pytest.mark.parametrize("make", ROOTS)
+@pytest.mark.parametrize("training", [True, False])
+def test_every_layer_keeps_its_mode_both_ways(make, training):
+    analog = convert_to_analog(make().train(training))
+    assert {module.training for module in analog.modules()} == {training}
+    x = torch.ones(2, 4)
+    assert torch.equal(analog(x), analog(x)) is not training
+    assert {module.training for module in convert_to_digital(analog).modules()} == {training}
+
+
+def test_a_layer_in_another_mode_than_its_network_keeps_it(conv_net):
+    conv_net.train().grouped.eval()
+    analog = convert_to_analog(conv_net)
+    assert analog.first.training and not analog.grouped.analog_module.training
+    back = convert_to_digital(analog)
+    assert back.first.training and not back.grouped.training
+
+
+@pytest.mark.parametrize("frozen", ["weight", "bias"])
+@pytest.mark.parametrize("make", ROOTS)
+def test_what_is_frozen_stays_frozen_both_ways(make, frozen):
+    network = make()
+    name = next(n for n, _ in network.named_parameters() if n.endswith(frozen))
+    network.get_parameter(name).requires_grad_(False)
+    analog = convert_to_analog(network)
+    before = snapshot(analog)
+    analog(torch.ones(1, 4)).sum().backward()
+    torch.optim.SGD(analog.parameters(), lr=0.1).step()
+    after = snapshot(analog)
+    assert [n for n in before if torch.equal(before[n], after[n])] == [name]
+    back = convert_to_digital(analog)
+    assert [n for n, p in back.named_parameters() if not p.requires_grad] == [name]
+
+
+def test_layers_that_came_frozen_are_thawed_and_frozen_as_others(conv_net):
+    analog = convert_to_analog(conv_net.requires_grad_(False))
+    assert not trainable_parameters(analog)
+    unfreeze_analog(analog)
+    assert len(trainable_parameters(analog)) == 7  # not those of the norm
+    freeze_analog(analog)
+    assert not trainable_parameters(analog)
+
+
+def test_a_sequential_keeps_its_own_parameters_and_hooks():
+    network = nn.Sequential(nn.Sequential(nn.Linear(4, 4)))
+    network[0].scale = nn.Parameter(torch.full((1, 4), 3.0))
+    network[0].register_forward_hook(lambda module, _, out: module.scale * out)
+    x = torch.randn(2, 4)
+    analog = convert_to_analog(network).eval()
+    assert "parameters lie beside" in analog.conversion_report.digital["0"]
+    torch.testing.assert_close(analog(x), network(x))
+    torch.testing.assert_close(convert_to_digital(analog)(x), network(x))
 
 
 @pytest.mark.parametrize(
