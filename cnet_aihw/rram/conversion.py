@@ -162,7 +162,8 @@ def convert_to_analog(
     With an :class:`~cnet_aihw.rram.RRAMRPUConfig` linear layers and convolutions (1d, 2d, any
     groups and padding) become RRAM layers; with one of aihwkit's own configurations its own layers
     are taken. A layer that is registered twice stays shared; each layer keeps its mode (training or
-    evaluation), and stays frozen where it was.
+    evaluation), and stays frozen where it was. ``torch.nn.TransformerEncoderLayer`` computes layer
+    by layer from then on, also in evaluation: torch's fast path would take no analog layers.
 
     Args:
         model: the digital network.
@@ -220,6 +221,7 @@ def convert_to_analog(
         ensure_analog_root=ensure_analog_root,
     )
     carry_over(before, analog)
+    _leave_fast_path(analog)
     wrong = set(report.analog) ^ (set(find_analog_layers(analog)) - analog_before)
     if wrong:
         raise CnetError(
@@ -289,6 +291,15 @@ def _digital_throughout(report: ConversionReport) -> list[str]:
     """Return the digital layers with no analog one below, since aihwkit excludes all below."""
     below = {name: f"{name}." if name else "" for name in report.digital}
     return [n for n in below if not any(a.startswith(below[n]) for a in report.analog)]
+
+
+def _leave_fast_path(analog: nn.Module) -> None:
+    """Let transformer encoders call their layers: torch's fast path takes the weights from them."""
+    for module in analog.modules():
+        if isinstance(module, nn.TransformerEncoder) and find_analog_layers(module):
+            module.use_nested_tensor = False
+        if isinstance(module, nn.TransformerEncoderLayer) and find_analog_layers(module):
+            module.activation_relu_or_gelu = 0
 
 
 _READ_DIRECTLY = {

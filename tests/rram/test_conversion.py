@@ -157,6 +157,26 @@ def test_a_layer_whose_weight_its_parent_reads_stays_digital():
         assert "ShiftedWindowAttention computes with its weight itself" in digital[name]
 
 
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+@pytest.mark.parametrize("padded", [False, True])
+def test_a_transformer_encoder_computes_in_evaluation(activation, padded):
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, activation=activation, batch_first=True)
+    digital = nn.TransformerEncoder(layer, 2).eval()
+    analog = convert_to_analog(digital)
+    x = torch.randn(3, 5, 8)
+    mask = torch.tensor([[False] * 4 + [padded]] * 3) if padded else None
+    for grad in (torch.enable_grad, torch.no_grad):
+        with grad():
+            wanted = digital(x, src_key_padding_mask=mask)[:, :4]
+            torch.testing.assert_close(analog(x, src_key_padding_mask=mask)[:, :4], wanted)
+            twin = convert_to_digital(analog)
+            torch.testing.assert_close(twin(x, src_key_padding_mask=mask)[:, :4], wanted)
+            with programmed(analog, 1):
+                varied = analog(x, src_key_padding_mask=mask)[:, :4]
+            assert not torch.allclose(varied, wanted, atol=1e-3)
+
+
 def test_what_became_analog_is_held_against_the_report(conv_net, monkeypatch):
     monkeypatch.setattr(
         "cnet_aihw.rram.conversion._digital_throughout", lambda report: ["first", "fc"]
