@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import nn
 
@@ -31,6 +31,25 @@ def carry_over(before: Mapping[str, nn.Module], converted: nn.Module) -> None:
         else:
             new.train(old.training)
             _freeze(new, _trainable(old))
+
+
+def untied(model: nn.Module, analog: Sequence[str]) -> dict[str, str]:
+    """Return what conversion cannot keep shared: parameter -> analog layer that has it too.
+
+    Args:
+        model: the digital network.
+        analog: names of the layers that become analog.
+    """
+    holders: dict[int, str] = {}
+    for name in analog:
+        for parameter in model.get_submodule(name).parameters(recurse=False):
+            holders.setdefault(id(parameter), name)
+    return {
+        f"{name}.{key}".lstrip("."): holders[id(parameter)]
+        for name, module in model.named_modules()
+        for key, parameter in module.named_parameters(recurse=False)
+        if holders.get(id(parameter), name) != name
+    }
 
 
 def _share_again(before: Mapping[str, nn.Module], converted: nn.Module) -> None:

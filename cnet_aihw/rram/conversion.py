@@ -21,7 +21,7 @@ from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
 from cnet_aihw.errors import CnetError
-from cnet_aihw.rram.carry import carry_over
+from cnet_aihw.rram.carry import carry_over, untied
 from cnet_aihw.rram.checks import find_traps
 from cnet_aihw.rram.configs import RRAMRPUConfig
 from cnet_aihw.rram.layers import RRAMConv1d, RRAMConv2d, RRAMLinear
@@ -124,7 +124,7 @@ def plan_conversion(
     modules = dict(model.named_modules())
     excluded = match_names([n for n in modules if n], exclude, "exclude") if exclude else set()
     owners: dict[int, str] = {}
-    rows = []
+    rows: list[LayerReport] = []
     for name, module in modules.items():
         weights = [p for p in module.parameters(recurse=False) if p.dim() >= 2]
         if isinstance(module, AnalogLayerBase) or not weights:
@@ -139,9 +139,11 @@ def plan_conversion(
         if not reason and (reader := _reader(model, name)):
             reason = f"{reader} computes with its weight itself, past any analog layer"
         for weight in weights:
-            if not reason and id(weight) in owners:
-                reason = f"its weight is shared with {owners[id(weight)]}"
-            owners.setdefault(id(weight), name)
+            owner = owners.setdefault(id(weight), name)
+            if owner != name and not reason:
+                reason = f"its weight is shared with {owner}"
+                if any(row.analog and row.name == owner for row in rows):
+                    reason += ", which goes on a crossbar; from here on it has a copy"
         analog = not reason
         if analog and (module._forward_hooks or module._forward_pre_hooks):
             reason = "its forward hooks are not carried over to the analog layer"
@@ -182,7 +184,7 @@ def convert_to_analog(
 
     Warns:
         UserWarning: for each setting of the configuration that aihwkit takes but that gives results
-        other than meant.
+            other than meant, and for each parameter that is no longer shared.
     """
     rpu_config = RRAMRPUConfig() if rpu_config is None else rpu_config
     for trap in find_traps(rpu_config):
@@ -202,6 +204,12 @@ def convert_to_analog(
                 or "none has weights"
             )
             + "."
+        )
+    for name, layer in untied(model, report.analog).items():
+        warnings.warn(
+            f"{name} is shared with {layer}, which goes on a crossbar: from here on each has its "
+            f"own, and training sets them apart; name {layer} in exclude to keep them one.",
+            stacklevel=2,
         )
     if not inplace:
         model = deepcopy(model)

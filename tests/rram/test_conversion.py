@@ -157,6 +157,26 @@ def test_a_layer_whose_weight_its_parent_reads_stays_digital():
         assert "ShiftedWindowAttention computes with its weight itself" in digital[name]
 
 
+def tied(part: str) -> nn.Module:
+    net = nn.Sequential(nn.Linear(4, 4), nn.Sequential(nn.Linear(4, 4)), nn.Linear(4, 2))
+    setattr(net[1][0], part, getattr(net[0], part))
+    return net
+
+
+@pytest.mark.parametrize("part", ["weight", "bias"])
+def test_shared_weights_that_a_crossbar_takes_apart_are_warned_of(part):
+    with pytest.warns(UserWarning, match=rf"1\.0\.{part} is shared with 0, .*name 0 in exclude"):
+        report = convert_to_analog(tied(part)).conversion_report
+    assert part == "bias" or "from here on it has a copy" in report.digital["1.0"]
+
+
+def test_shared_weights_stay_one_where_the_warning_is_followed(recwarn):
+    digital = convert_to_analog(tied("weight"), exclude=["0"])
+    assert digital[1][0].weight is digital[0].weight
+    assert digital.conversion_report.digital["1.0"] == "its weight is shared with 0"
+    assert not [w for w in recwarn if "shared" in str(w.message)]
+
+
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
 @pytest.mark.parametrize("padded", [False, True])
 def test_a_transformer_encoder_computes_in_evaluation(activation, padded):
