@@ -1,9 +1,11 @@
-"""What a converted network keeps of the one before: shared layers, mode, frozen parameters."""
+"""What a converted network keeps of the one before: shared layers, mode, number type."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import torch
+from aihwkit.nn.modules.base import AnalogLayerBase
 from torch import nn
 
 _PARTS = {"weight": "weight", "analog_ctx": "weight", "shared_weights": "weight", "bias": "bias"}
@@ -13,7 +15,8 @@ _PARTS = {"weight": "weight", "analog_ctx": "weight", "shared_weights": "weight"
 def carry_over(before: Mapping[str, nn.Module], converted: nn.Module) -> None:
     """Give the modules that conversion made anew what those in their place had.
 
-    Layers get their mode, and stay frozen where they were; containers get all but their layers.
+    Layers get mode and number type, and stay frozen where they were; containers get all but their
+    layers.
 
     Args:
         before: all modules of the network before it was converted, by their names.
@@ -29,6 +32,7 @@ def carry_over(before: Mapping[str, nn.Module], converted: nn.Module) -> None:
             vars(new).update({k: v for k, v in vars(old).items() if k != "_modules"})
             new._modules = {child: new._modules[child] for child in old._modules}
         else:
+            _cast(new, old)
             new.train(old.training)
             _freeze(new, _trainable(old))
 
@@ -61,6 +65,13 @@ def _share_again(before: Mapping[str, nn.Module], converted: nn.Module) -> None:
         # what lies below a shared module comes along with it
         if one != name and first.get(id(before[parent]), parent) == parent:
             setattr(converted.get_submodule(parent), child, converted.get_submodule(one))
+
+
+def _cast(new: nn.Module, old: nn.Module) -> None:
+    """Take over the number type of a digital layer: a new tile has float32, and rounded to it."""
+    if isinstance(new, AnalogLayerBase) and old.weight.dtype != torch.float32:
+        new.to(old.weight.dtype)
+        new.set_weights(old.weight, old.bias)
 
 
 def _trainable(layer: nn.Module) -> dict[str, bool]:

@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any
 
+import torch
 from aihwkit.nn import AnalogSequential
 from aihwkit.nn.conversion import _DEFAULT_CONVERSION_MAP, _DEFAULT_DIGITAL_CONVERSION_SET
 from aihwkit.nn.conversion import convert_to_analog as aihwkit_convert_to_analog
@@ -164,8 +165,9 @@ def convert_to_analog(
     With an :class:`~cnet_aihw.rram.RRAMRPUConfig` linear layers and convolutions (1d, 2d, any
     groups and padding) become RRAM layers; with one of aihwkit's own configurations its own layers
     are taken. A layer that is registered twice stays shared; each layer keeps its mode (training or
-    evaluation), and stays frozen where it was. ``torch.nn.TransformerEncoderLayer`` computes layer
-    by layer from then on, also in evaluation: torch's fast path would take no analog layers.
+    evaluation) and its number type, and stays frozen where it was.
+    ``torch.nn.TransformerEncoderLayer`` computes layer by layer from then on, also in evaluation:
+    torch's fast path would take no analog layers.
 
     Args:
         model: the digital network.
@@ -180,7 +182,8 @@ def convert_to_analog(
 
     Raises:
         CnetError: if nothing would become analog, a lazy layer has no shape yet, an excluded
-            name matches no layer, or other layers became analog than reported.
+            name matches no layer, the tiles do not take the weights' number type, or other layers
+            became analog than reported.
 
     Warns:
         UserWarning: for each setting of the configuration that aihwkit takes but that gives results
@@ -205,6 +208,7 @@ def convert_to_analog(
             )
             + "."
         )
+    _check_number_types(model, report, rpu_config)
     for name, layer in untied(model, report.analog).items():
         warnings.warn(
             f"{name} is shared with {layer}, which goes on a crossbar: from here on each has its "
@@ -299,6 +303,21 @@ def _digital_throughout(report: ConversionReport) -> list[str]:
     """Return the digital layers with no analog one below, since aihwkit excludes all below."""
     below = {name: f"{name}." if name else "" for name in report.digital}
     return [n for n in below if not any(a.startswith(below[n]) for a in report.analog)]
+
+
+def _check_number_types(
+    model: nn.Module, report: ConversionReport, rpu_config: RPUConfigBase
+) -> None:
+    possible = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
+    if not isinstance(rpu_config, RRAMRPUConfig):
+        possible = [torch.float32, rpu_config.runtime.data_type.as_torch()]
+    for name in report.analog:
+        dtype = model.get_submodule(name).weight.dtype
+        if dtype not in possible:
+            raise CnetError(
+                f"{name or 'the model'} has weights of {dtype}, which the tiles of "
+                f"{type(rpu_config).__name__} do not take; call model.float() first."
+            )
 
 
 def _leave_fast_path(analog: nn.Module) -> None:

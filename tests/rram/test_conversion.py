@@ -5,7 +5,8 @@ import copy
 import pytest
 import torch
 from aihwkit.nn import AnalogLinear
-from aihwkit.simulator.configs import SingleRPUConfig
+from aihwkit.simulator.configs import SingleRPUConfig, TorchInferenceRPUConfig
+from aihwkit.simulator.parameters import MappingParameter
 from torch import Tensor, nn
 from torchvision.models import SwinTransformer, VisionTransformer
 from torchvision.models.convnext import CNBlockConfig, ConvNeXt
@@ -262,6 +263,54 @@ def test_layers_that_came_frozen_are_thawed_and_frozen_as_others(conv_net):
     assert len(trainable_parameters(analog)) == 7  # not those of the norm
     freeze_analog(analog)
     assert not trainable_parameters(analog)
+
+
+CASTS = {
+    torch.float32: nn.Module.float,
+    torch.float64: nn.Module.double,
+    torch.float16: nn.Module.half,
+    torch.bfloat16: nn.Module.bfloat16,
+}
+
+
+@pytest.mark.parametrize("dtype", CASTS)
+def test_weights_keep_their_number_type_and_every_bit(conv_net, images, dtype):
+    digital, x = conv_net.eval().to(dtype), images.to(dtype)
+    analog = convert_to_analog(digital)
+    assert torch.equal(analog(x), digital(x))
+    with programmed(analog, 1):
+        assert analog(x).dtype == dtype
+        assert not torch.equal(analog(x), digital(x))
+    assert torch.equal(analog(x), digital(x))
+    back = convert_to_digital(copy.deepcopy(analog)).state_dict()
+    for name, tensor in digital.state_dict().items():
+        assert torch.equal(back[name], tensor) and back[name].dtype == tensor.dtype
+
+
+@pytest.mark.parametrize("dtype", CASTS)
+@pytest.mark.parametrize("mapping", [{}, {"weight_scaling_omega": 1.0}, {"max_input_size": 5}])
+def test_an_analog_network_is_cast_as_a_digital_one(dtype, mapping):
+    digital = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 2)).eval()
+    analog = convert_to_analog(digital, RRAMRPUConfig(mapping=MappingParameter(**mapping)))
+    x = torch.randn(3, 8)
+    CASTS[dtype](analog), CASTS[dtype](digital)
+    out = analog(x.to(dtype))
+    assert out.dtype == dtype
+    torch.testing.assert_close(out, digital(x.to(dtype)), rtol=1e-2, atol=1e-2)
+    analog.train()(x.to(dtype)).sum().backward()
+    with programmed(analog.eval(), 1):
+        assert analog(x.to(dtype)).dtype == dtype
+
+
+@pytest.mark.parametrize(
+    ("dtype", "config"),
+    [(torch.float64, TorchInferenceRPUConfig()), (torch.complex64, RRAMRPUConfig())],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_number_types_that_tiles_do_not_take_are_refused(dtype, config):
+    net = nn.Sequential(nn.Linear(2, 2).to(dtype))
+    with pytest.raises(CnetError, match=rf"0 has weights of {dtype}, .*call model.float\(\) first"):
+        convert_to_analog(net, config)
 
 
 def test_a_sequential_keeps_its_own_parameters_and_hooks():
