@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,6 +15,9 @@ from torch import Tensor
 from cnet_aihw.errors import CnetError
 from cnet_aihw.zoo.build import Raw, from_tensors
 from cnet_aihw.zoo.dataset import Dataset
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _MEMBERS = ("x_train", "y_train", "x_test", "y_test")
 _LAYOUTS = ("auto", "NHWC", "NCHW")
@@ -96,7 +100,7 @@ def image_folder(
 
     The validation part is ``root/val/CLASS/*`` where that folder is there (``val_size`` is then
     not used), and else cut from ``root/train``. Images are resized to ``size`` x ``size``
-    (bilinear, the aspect is not kept) and held in memory.
+    (bilinear, the aspect is not kept) and held in memory. Grey images of 16 bits are scaled to 8.
 
     Args:
         root: folder with ``train``, ``test`` and perhaps ``val``.
@@ -202,6 +206,18 @@ def _labels(name: str, y: NDArray[np.generic]) -> Tensor:
     return torch.from_numpy(y.astype(np.int64))
 
 
+def _eight_bits(image: Image.Image, file: str) -> NDArray[np.uint8] | None:
+    """Grey values of 16 bits, which Pillow would cut off at 255, as [H, W] uint8; else None."""
+    # Pillow gives 32 bits to some files of 16
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        return ((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if image.mode in ("I", "F"):
+        raise CnetError(
+            f"{file} has pixels of 32 bits, which have no known range: save it with 8 or 16 bits."
+        )
+    return None
+
+
 def _read_folder(
     folder: Path, size: int, channels: int, names: Sequence[str] | None = None
 ) -> tuple[Raw, list[str]]:
@@ -227,7 +243,9 @@ def _read_folder(
     for row, (file, _) in enumerate(listing.samples):
         try:
             with Image.open(file) as image:
-                small = image.convert("RGB" if channels == 3 else "L").resize(
+                grey = _eight_bits(image, file)
+                shown = image if grey is None else Image.fromarray(grey)
+                small = shown.convert("RGB" if channels == 3 else "L").resize(
                     (size, size), Image.Resampling.BILINEAR
                 )
         except OSError as error:

@@ -174,6 +174,34 @@ def test_image_folder_takes_its_own_validation_part_and_grey(tmp_path: Path) -> 
     assert data.input_shape == (1, 4, 4)
 
 
+@pytest.mark.parametrize("kind", ["png", "tif", "pgm"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_grey_images_of_16_bits_look_as_those_of_8(
+    kind: str, channels: int, tmp_path: Path
+) -> None:
+    grey = {name: nhwc(6 + number)[..., 0] for number, name in enumerate(COLORS)}
+    for part in ("train", "test"):
+        for name, images in grey.items():
+            for root, pixels in (("8", images), ("16", images.astype(np.uint16) * 257)):
+                folder = tmp_path / root / "grey" / part / name
+                folder.mkdir(parents=True)
+                for number, one in enumerate(pixels):
+                    Image.fromarray(one).save(folder / f"{number}.{kind}")
+    wanted, found = (
+        image_folder(tmp_path / root / "grey", 4, val_size=3, channels=channels)
+        for root in ("8", "16")
+    )
+    assert found.fingerprint == wanted.fingerprint
+
+
+def test_images_without_a_known_range_are_refused(tmp_path: Path) -> None:
+    root = write_folder(tmp_path, {"train": 4, "test": 1})
+    for pixels in (np.ones((5, 5), np.float32), np.ones((5, 5), np.int32)):
+        Image.fromarray(pixels).save(root / "train" / "sky" / "9.tif")
+        with pytest.raises(CnetError, match=r"9\.tif has pixels of 32 bits.*8 or 16 bits"):
+            image_folder(root, size=4)
+
+
 def test_image_folder_mistakes(tmp_path: Path) -> None:
     root = write_folder(tmp_path, {"train": 4})
     with pytest.raises(CnetError, match=r"test does not exist"):
