@@ -36,9 +36,10 @@ def arrays(
 ) -> Dataset:
     """A data set from an .npz file with ``x_train``, ``y_train``, ``x_test`` and ``y_test``.
 
-    Images are uint8 (0 to 255) or floating numbers, [N, H, W] (one channel), [N, H, W, C] or
-    [N, C, H, W]. With ``layout="auto"`` channels are the dimension that is 1 or 3, second or last;
-    where both or neither are, the layout must be named. Labels are integers [N] or [N, 1], from 0.
+    Images are uint8 (0 to 255) or floating numbers, [N, H, W] (one channel, whatever the layout),
+    [N, H, W, C] or [N, C, H, W]. With ``layout="auto"`` channels are the dimension that is 1 or 3,
+    second or last; where both or neither are, the layout must be named. Labels are integers [N] or
+    [N, 1], from 0.
     A member ``classes`` may hold the class names; other members are not read. Nothing is unpickled.
 
     Args:
@@ -75,7 +76,7 @@ def arrays(
         train,
         test,
         classes=classes,
-        class_names=[str(name) for name in members.get("classes", ())],
+        class_names=_class_names(path, members.get("classes")),
         val_size=val_size,
         split_seed=split_seed,
         limit_train=limit_train,
@@ -168,13 +169,26 @@ def _read_members(path: Path) -> dict[str, NDArray[np.generic]]:
         ) from error
 
 
+def _class_names(path: Path, names: NDArray[np.generic] | None) -> list[str]:
+    if names is None:
+        return []
+    if names.ndim != 1:
+        raise CnetError(
+            f"{path} has classes of shape {names.shape}: the member is the list of class names; "
+            "give their number with the argument classes."
+        )
+    return [
+        name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for name in names
+    ]
+
+
 def _images(name: str, x: NDArray[np.generic], layout: str) -> Tensor:
     """Images as [N, C, H, W]."""
     if x.dtype != np.uint8 and not np.issubdtype(x.dtype, np.floating):
         raise CnetError(
             f"{name} holds {x.dtype}: give pixels as uint8 (0 to 255) or as floating numbers."
         )
-    if x.ndim == 3 and layout == "auto":
+    if x.ndim == 3:
         x = x[:, None]
     elif x.ndim != 4:
         raise CnetError(

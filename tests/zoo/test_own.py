@@ -43,9 +43,12 @@ def test_every_layout_gives_the_same_images(tmp_path: Path) -> None:
 def test_images_without_a_channel_dimension_have_one_channel(tmp_path: Path) -> None:
     grey = {"x_train": nhwc(40)[..., 0], "x_test": nhwc(8)[..., 0]}
     with_channel = {name: x[..., None] for name, x in grey.items()}
-    one = arrays(write(tmp_path / "a.npz", **grey))
-    assert one.input_shape == (1, 6, 5)
-    assert one.fingerprint == arrays(write(tmp_path / "b.npz", **with_channel)).fingerprint
+    one = arrays(write(tmp_path / "b.npz", **with_channel))
+    path = write(tmp_path / "a.npz", **grey)
+    for layout in ("auto", "NHWC", "NCHW"):
+        other = arrays(path, layout=layout)
+        assert other.input_shape == (1, 6, 5)
+        assert other.fingerprint == one.fingerprint
 
 
 @pytest.mark.parametrize(
@@ -64,6 +67,8 @@ def test_an_ambiguous_layout_must_be_named(shape: tuple[int, ...], tmp_path: Pat
 def test_class_names_come_from_the_file_and_nothing_else_is_read(tmp_path: Path) -> None:
     names = np.array(["ant", "bee", "cow", "dog"])
     path = write(tmp_path / "a.npz", classes=names, notes=np.array([{"never": "unpickled"}]))
+    assert arrays(path).class_names == tuple(names)
+    path = write(tmp_path / "b.npz", classes=np.char.encode(names))
     assert arrays(path).class_names == tuple(names)
 
 
@@ -101,7 +106,8 @@ def test_arguments_are_handed_on(tmp_path: Path) -> None:
         ({"classes": np.array(["a", "b"])}, {}, "holds the label 3 but there are 2 classes"),
         ({}, {"classes": 5}, "no image of class 4"),
         ({}, {"layout": "HWC"}, "layout='HWC' is unknown"),
-        ({"x_train": nhwc(40)[..., 0]}, {"layout": "NHWC"}, r"x_train has shape \(40, 6, 5\)"),
+        ({"x_train": nhwc(40)[..., 0]}, {"layout": "NHWC"}, r"\(1, 6, 5\) and x_test"),
+        ({"classes": 4}, {}, r"classes of shape \(\).*list of class names.*argument classes"),
         ({}, {"val_size": 40}, "leaves no training part"),
     ],
 )
