@@ -38,6 +38,8 @@ from .devices import PowerLawDriftNoiseModel as PowerLawDriftNoiseModel
 from .devices import ReadNoiseModel as ReadNoiseModel
 from .devices import StuckAtNoiseModel as StuckAtNoiseModel
 from .devices import Wan2022NoiseModel as Wan2022NoiseModel
+from .law import law_of as law_of
+from .law import untold as untold
 from .layers import RRAMConv1d as RRAMConv1d
 from .layers import RRAMConv2d as RRAMConv2d
 from .layers import RRAMLinear as RRAMLinear
@@ -49,8 +51,6 @@ from .noise import MultiplicativeNoiseModel as MultiplicativeNoiseModel
 from .noise import check_times as check_times
 from .noise import has_read_noise as has_read_noise
 from .noise import label_of as label_of
-from .noise import law_of as law_of
-from .noise import untold as untold
 from .seeds import derive_seed as derive_seed
 from .state import count_weights as count_weights
 from .state import digital_state_dict as digital_state_dict

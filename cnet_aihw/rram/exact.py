@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 
@@ -17,10 +18,11 @@ def exact_text(value: Any) -> str:
         value: anything; tensors and arrays may also be inside mappings, lists and tuples.
     """
     if isinstance(value, Tensor):
-        value = value.detach().cpu().numpy()
+        content = value.detach().cpu().flatten().view(torch.uint8).numpy().tobytes()
+        return f"tensor({value.dtype}, {tuple(value.shape)}, {sha256(content).hexdigest()})"
     if isinstance(value, np.ndarray):
-        content = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
-        return f"array({value.dtype}, {value.shape}, {content})"
+        content = np.ascontiguousarray(value).tobytes()
+        return f"array({value.dtype}, {value.shape}, {sha256(content).hexdigest()})"
     if not holds_table(value):
         return str(value)
     if isinstance(value, Mapping):

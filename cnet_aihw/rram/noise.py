@@ -15,7 +15,7 @@ from torch.autograd import no_grad
 
 from cnet_aihw.errors import CnetError
 from cnet_aihw.rram.conductances import Stage, TileDevices, WeightScale, range_of
-from cnet_aihw.rram.exact import exact_text, holds_table
+from cnet_aihw.rram.exact import exact_text
 
 
 class DeviceNoiseModel(BaseNoiseModel):
@@ -236,7 +236,7 @@ class DeviceNoiseModel(BaseNoiseModel):
 
     def __str__(self) -> str:
         settings = [
-            f"{n}={exact_text(v)}{untold(v) if isinstance(v, BaseNoiseModel) else ''}"
+            f"{n}={exact_text(v)}"
             for n, v in vars(self).items()
             if n not in _NOT_SETTINGS and n[0] != "_"
         ]
@@ -313,36 +313,6 @@ def label_of(noise_model: BaseNoiseModel) -> str:
     return type(noise_model).__name__.removesuffix("NoiseModel")
 
 
-def law_of(noise_model: BaseNoiseModel) -> str:
-    """Return a text of all that tells a noise model apart, for keys and records."""
-    return f"{type(noise_model).__name__} {noise_model}{untold(noise_model)}"
-
-
-def untold(noise_model: BaseNoiseModel) -> str:
-    """Return what the text of a noise model leaves out of its public attributes; often nothing.
-
-    aihwkit's converters print conductances with two decimals, tables are printed in part, and a
-    model without a text of its own prints its class alone. Models of ours tell all.
-    """
-    if isinstance(noise_model, DeviceNoiseModel):
-        return ""
-    text = str(noise_model)
-    attributes = {**vars(noise_model), **vars(noise_model.g_converter)}
-    return "".join(
-        f" {name}={exact_text(value)}" for name, value in sorted(attributes.items())
-        if name[0] != "_" and name not in _NOT_LAW and not _tells(text, name, value)
-    )  # fmt: skip
-
-
-def _tells(text: str, name: str, value: Any) -> bool:
-    if value is None or holds_table(value):
-        return value is None
-    shown = [str(value)]
-    if isinstance(value, float) and float(f"{value:.2f}") == value:
-        shown.append(f"{value:.2f}")
-    return any(f"{name}={each}{end}" in text for each in shown for end in ",)")
-
-
 def has_read_noise(noise_model: BaseNoiseModel) -> bool:
     """Say whether each forward pass on a chip of any noise model reads other weights."""
     return isinstance(noise_model, DeviceNoiseModel) and noise_model.has_read_noise
@@ -378,4 +348,3 @@ def check_number(
 
 
 _NOT_SETTINGS = ("g_converter", "range_is_given", "valid_range", "default_range")
-_NOT_LAW = ("g_converter", "scale_ratio")  # the latter is what a converter mapped last
