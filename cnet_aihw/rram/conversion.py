@@ -218,7 +218,7 @@ def convert_to_analog(
     if not inplace:
         model = deepcopy(model)
     before = dict(model.named_modules(remove_duplicate=False))
-    analog_before = set(find_analog_layers(model))
+    analog_before = _analog_names(model)
     wrapped = AnalogWrapper.SUBCLASSES.get(f"AnalogWrapper{type(model).__name__}")
     if wrapped is not None and wrapped.__bases__[1] is not type(model):
         # aihwkit keys its wrappers by class name: another class of that name would be taken for
@@ -234,7 +234,7 @@ def convert_to_analog(
     )
     carry_over(before, analog)
     _leave_fast_path(analog)
-    wrong = set(report.analog) ^ (set(find_analog_layers(analog)) - analog_before)
+    wrong = set(report.analog) ^ (_analog_names(analog) - analog_before)
     if wrong:
         raise CnetError(
             f"aihwkit converted other layers than reported: {', '.join(sorted(wrong))}; leave them "
@@ -297,6 +297,14 @@ def find_analog_layers(model: nn.Module) -> dict[str, AnalogLayerBase]:
 
 def _conversion_map(rpu_config: RPUConfigBase) -> dict[type[nn.Module], type]:
     return CONVERSION_MAP if isinstance(rpu_config, RRAMRPUConfig) else _DEFAULT_CONVERSION_MAP
+
+
+def _analog_names(model: nn.Module) -> set[str]:
+    return {
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, AnalogLayerBase) and not module.IS_CONTAINER
+    }
 
 
 def _digital_throughout(report: ConversionReport) -> list[str]:
