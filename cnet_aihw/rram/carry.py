@@ -1,4 +1,4 @@
-"""What a converted network keeps of the one before: shared layers, mode, number type."""
+"""What a converted network keeps of the one before, and what it cannot keep."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from aihwkit.nn.modules.base import AnalogLayerBase
+from aihwkit.simulator.parameters.base import RPUConfigBase
 from torch import nn
+
+from cnet_aihw.errors import CnetError
+from cnet_aihw.rram.configs import RRAMRPUConfig
 
 _PARTS = {"weight": "weight", "analog_ctx": "weight", "shared_weights": "weight", "bias": "bias"}
 """Parameters of layers, digital and analog -> what they hold."""
@@ -35,6 +39,30 @@ def carry_over(before: Mapping[str, nn.Module], converted: nn.Module) -> None:
             _cast(new, old)
             new.train(old.training)
             _freeze(new, _trainable(old))
+    _leave_fast_path(converted)
+
+
+def check_number_types(model: nn.Module, analog: Sequence[str], rpu_config: RPUConfigBase) -> None:
+    """Refuse layers whose weights have a number type that the tiles do not take.
+
+    Args:
+        model: the digital network.
+        analog: names of the layers that become analog.
+        rpu_config: the configuration of the tiles.
+
+    Raises:
+        CnetError: if there is one.
+    """
+    possible = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
+    if not isinstance(rpu_config, RRAMRPUConfig):
+        possible = [torch.float32, rpu_config.runtime.data_type.as_torch()]
+    for name in analog:
+        dtype = model.get_submodule(name).weight.dtype
+        if dtype not in possible:
+            raise CnetError(
+                f"{name or 'the model'} has weights of {dtype}, which the tiles of "
+                f"{type(rpu_config).__name__} do not take; call model.float() first."
+            )
 
 
 def untied(model: nn.Module, analog: Sequence[str]) -> dict[str, str]:
@@ -54,6 +82,19 @@ def untied(model: nn.Module, analog: Sequence[str]) -> dict[str, str]:
         for key, parameter in module.named_parameters(recurse=False)
         if holders.get(id(parameter), name) != name
     }
+
+
+def _leave_fast_path(network: nn.Module) -> None:
+    """Let transformer encoders call their layers: torch's fast path takes the weights from them."""
+    for module in network.modules():
+        if isinstance(module, nn.TransformerEncoder) and _has_analog_layers(module):
+            module.use_nested_tensor = False
+        if isinstance(module, nn.TransformerEncoderLayer) and _has_analog_layers(module):
+            module.activation_relu_or_gelu = 0
+
+
+def _has_analog_layers(network: nn.Module) -> bool:
+    return any(isinstance(m, AnalogLayerBase) and not m.IS_CONTAINER for m in network.modules())
 
 
 def _share_again(before: Mapping[str, nn.Module], converted: nn.Module) -> None:

@@ -10,7 +10,6 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any
 
-import torch
 from aihwkit.nn import AnalogSequential
 from aihwkit.nn.conversion import _DEFAULT_CONVERSION_MAP, _DEFAULT_DIGITAL_CONVERSION_SET
 from aihwkit.nn.conversion import convert_to_analog as aihwkit_convert_to_analog
@@ -22,7 +21,7 @@ from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
 from cnet_aihw.errors import CnetError
-from cnet_aihw.rram.carry import carry_over, untied
+from cnet_aihw.rram.carry import carry_over, check_number_types, untied
 from cnet_aihw.rram.checks import find_traps
 from cnet_aihw.rram.configs import RRAMRPUConfig
 from cnet_aihw.rram.layers import RRAMConv1d, RRAMConv2d, RRAMLinear
@@ -208,7 +207,7 @@ def convert_to_analog(
             )
             + "."
         )
-    _check_number_types(model, report, rpu_config)
+    check_number_types(model, report.analog, rpu_config)
     for name, layer in untied(model, report.analog).items():
         warnings.warn(
             f"{name} is shared with {layer}, which goes on a crossbar: from here on each has its "
@@ -218,7 +217,7 @@ def convert_to_analog(
     if not inplace:
         model = deepcopy(model)
     before = dict(model.named_modules(remove_duplicate=False))
-    analog_before = set(find_analog_layers(model))
+    analog_before = _analog_names(model)
     wrapped = AnalogWrapper.SUBCLASSES.get(f"AnalogWrapper{type(model).__name__}")
     if wrapped is not None and wrapped.__bases__[1] is not type(model):
         # aihwkit keys its wrappers by class name: another class of that name would be taken for
@@ -233,8 +232,7 @@ def convert_to_analog(
         ensure_analog_root=ensure_analog_root,
     )
     carry_over(before, analog)
-    _leave_fast_path(analog)
-    wrong = set(report.analog) ^ (set(find_analog_layers(analog)) - analog_before)
+    wrong = set(report.analog) ^ (_analog_names(analog) - analog_before)
     if wrong:
         raise CnetError(
             f"aihwkit converted other layers than reported: {', '.join(sorted(wrong))}; leave them "
@@ -299,34 +297,18 @@ def _conversion_map(rpu_config: RPUConfigBase) -> dict[type[nn.Module], type]:
     return CONVERSION_MAP if isinstance(rpu_config, RRAMRPUConfig) else _DEFAULT_CONVERSION_MAP
 
 
+def _analog_names(model: nn.Module) -> set[str]:
+    return {
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, AnalogLayerBase) and not module.IS_CONTAINER
+    }
+
+
 def _digital_throughout(report: ConversionReport) -> list[str]:
     """Return the digital layers with no analog one below, since aihwkit excludes all below."""
     below = {name: f"{name}." if name else "" for name in report.digital}
     return [n for n in below if not any(a.startswith(below[n]) for a in report.analog)]
-
-
-def _check_number_types(
-    model: nn.Module, report: ConversionReport, rpu_config: RPUConfigBase
-) -> None:
-    possible = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
-    if not isinstance(rpu_config, RRAMRPUConfig):
-        possible = [torch.float32, rpu_config.runtime.data_type.as_torch()]
-    for name in report.analog:
-        dtype = model.get_submodule(name).weight.dtype
-        if dtype not in possible:
-            raise CnetError(
-                f"{name or 'the model'} has weights of {dtype}, which the tiles of "
-                f"{type(rpu_config).__name__} do not take; call model.float() first."
-            )
-
-
-def _leave_fast_path(analog: nn.Module) -> None:
-    """Let transformer encoders call their layers: torch's fast path takes the weights from them."""
-    for module in analog.modules():
-        if isinstance(module, nn.TransformerEncoder) and find_analog_layers(module):
-            module.use_nested_tensor = False
-        if isinstance(module, nn.TransformerEncoderLayer) and find_analog_layers(module):
-            module.activation_relu_or_gelu = 0
 
 
 _READ_DIRECTLY = {

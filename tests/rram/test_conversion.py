@@ -13,6 +13,7 @@ from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 
 from cnet_aihw.errors import CnetError
 from cnet_aihw.rram import (
+    LayerWrapper,
     RRAMConv2d,
     RRAMLinear,
     RRAMRPUConfig,
@@ -196,6 +197,11 @@ def test_a_transformer_encoder_computes_in_evaluation(activation, padded):
             with programmed(analog, 1):
                 varied = analog(x, src_key_padding_mask=mask)[:, :4]
             assert not torch.allclose(varied, wanted, atol=1e-3)
+
+
+def test_a_layer_inside_a_wrapper_becomes_analog():
+    net = nn.Sequential(LayerWrapper(nn.Linear(4, 4)))
+    assert convert_to_analog(net).conversion_report.analog == ("0.base_layer",)
 
 
 def test_what_became_analog_is_held_against_the_report(conv_net, monkeypatch):
