@@ -225,22 +225,27 @@ def compensation_left(run: Run, recipe: Recipe) -> dict[str, Any] | None:
 
     Where its ``placement`` is empty there is no compensation, and ``reason`` says why.
 
+    That of a source is taken as it is there, without its values being given again.
+
     Raises:
         CnetError: where another compensation is asked for now.
     """
     path = compensation_folder(run, recipe) / COMPENSATED
     if not (recipe.compensation.enabled and path.exists()):
         return None
-    found = read_json(path)
-    made, given = found["config"]["compensation"], recipe.compensation.given_placement()
-    counts = ["form", "reads", "activation", "kernel_size", "fit"]
+    found, given = read_json(path), recipe.compensation.given_placement()
+    own = path.parent == run.folder_of(recipe)
+    made, key = found["config"]["compensation"], None
+    if own:
+        counts = ["form", "reads", "activation", "kernel_size", "fit"]
+        counts += ["limit"] if given is None else []
+        asked = _plain(recipe.config.compensation)
+        key = _difference({k: made[k] for k in counts if k in made}, asked)
     if given is None:
-        counts.append("limit")
-        same = made["placement"] is None
+        same = not own or made["placement"] is None
     else:
         same = {n: ratio for n, ratio in given.items() if ratio} == found["placement"]
-    asked = _plain(recipe.config.compensation)
-    key = _difference({k: made[k] for k in counts if k in made}, asked) if same else "placement"
+    key = key if same else "placement"
     if key is not None:
         raise CnetError(
             f"{path} is compensation with another compensation.{key} than is given now; run "
