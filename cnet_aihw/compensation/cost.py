@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
+from cnet_aihw.compensation.modules import Compensation
 from cnet_aihw.compensation.placement import DIGITAL, Placement
 from cnet_aihw.compensation.shapes import LayerShape, filters, layer_shape
 from cnet_aihw.compensation.variants import CompensationVariant
@@ -35,7 +36,8 @@ class LayerCost:
     """Weights and biases."""
 
     positions: int
-    """Outputs per channel and sample, summed over all calls: H * W of a 2d convolution."""
+    """Outputs per channel and sample, summed over all calls: H * W of a 2d convolution (inputs per
+    channel of a transposed one, where each of them meets the whole kernel)."""
 
     macs: int
     """Multiply-accumulates per sample, over all calls."""
@@ -80,27 +82,37 @@ def network_cost(model: nn.Module, example: Tensor) -> NetworkCost:
 
     Args:
         model: converted model (or a digital one: then no layer is analog).
-        example: one or more inputs, [N, ...].
+        example: one or more inputs, [N, ...]; layers may see samples and what is in them (frames,
+            steps of a sequence) along any axes.
 
     Returns:
         Its costs per sample.
     """
+    ours = {
+        id(part)
+        for module in model.modules()
+        if isinstance(module, Compensation)
+        for part in module.modules()
+    }
     layers = {
         without_wrappers(model, name): module
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear | _ConvNd) and ".compensation." not in f".{name}."
+        if isinstance(module, nn.Linear | _ConvNd) and id(module) not in ours
     }
-    positions: dict[str, int] = {}
+    calls: dict[str, int] = {}
 
-    def count(name: str, dims: int) -> Any:
-        def hook(_: nn.Module, __: Any, y: Tensor) -> None:
-            per_channel = y.shape[2:].numel() if dims else y[0, ..., 0].numel()
-            positions[name] = positions.get(name, 0) + per_channel
+    def count(name: str) -> Any:
+        def hook(layer: nn.Module, inputs: tuple[Tensor, ...], y: Tensor) -> None:
+            shape = shapes[name]
+            values, channels = y, shape.out_channels
+            if isinstance(layer, _ConvTransposeNd):
+                values, channels = inputs[0], shape.in_channels
+            calls[name] = calls.get(name, 0) + values.numel() // channels
 
         return hook
 
-    shapes = {n: layer_shape(m) for n, m in layers.items() if _countable(m)}
-    handles = [layers[n].register_forward_hook(count(n, s.dims)) for n, s in shapes.items()]
+    shapes = {name: _shape(module) for name, module in layers.items()}
+    handles = [module.register_forward_hook(count(name)) for name, module in layers.items()]
     try:
         with torch.no_grad(), evaluation_mode(model), compensation_disabled(model):
             model(example)
@@ -109,8 +121,8 @@ def network_cost(model: nn.Module, example: Tensor) -> NetworkCost:
         for handle in handles:
             handle.remove()
     costs = {}
-    for name, places in positions.items():
-        layer, shape = layers[name], shapes[name]
+    for name, places_of_all in calls.items():
+        layer, shape, places = layers[name], shapes[name], places_of_all // len(example)
         taps = math.prod(layer.kernel_size) if isinstance(layer, _ConvNd) else 1
         groups = layer.groups if isinstance(layer, _ConvNd) else 1
         matrix = shape.out_channels * (shape.in_channels // groups) * taps
@@ -132,7 +144,8 @@ def compensation_cost(
         variant: how generators and compensators are built.
 
     Raises:
-        CnetError: if the placement names a layer that the network does not run.
+        CnetError: if the placement names a layer that the network does not run, or gives a ratio to
+            a convolution over three dimensions.
     """
     weights, macs = {}, {}
     for name, ratio in placement.items():
@@ -145,6 +158,12 @@ def compensation_cost(
         if isinstance(ratio, str):
             weights[name], macs[name] = layer.weights, layer.macs
             continue
+        if layer.shape.dims > 2:
+            raise CnetError(
+                f"the placement gives {name!r} the ratio {ratio}, but it is a convolution over "
+                f"{layer.shape.dims} dimensions; linear layers and 1d and 2d convolutions can be "
+                "compensated."
+            )
         m, c = filters(layer.shape, ratio), layer.shape.out_channels
         taps = variant.kernel_size**layer.shape.dims
         generator = layer.shape.channels_read(variant) * taps * m
@@ -166,10 +185,10 @@ def uniform_placement(
     variant: CompensationVariant,
     min_ratio: float = 0.0,
 ) -> Placement:
-    """Give layers one common ratio, the largest that keeps the overhead in weights within a limit.
+    """Give layers one common ratio, as large as the overhead limit in weights allows.
 
-    Layers are taken in the order given, each that still fits with the smallest ratio (at least one
-    filter).
+    It is one of the ratios k / C of whole filters of the layers' widths C. Layers are taken in the
+    order given, each that still fits with the smallest ratio (at least one filter).
 
     Args:
         network: costs of the network.
@@ -181,11 +200,7 @@ def uniform_placement(
     Raises:
         CnetError: if no layer is given, one is unknown, or none stays within the limit.
     """
-    if not layers:
-        raise CnetError("there is no layer to compensate; name layers, or choose more candidates.")
-    unknown = [name for name in layers if name not in network.layers]
-    if unknown:
-        raise CnetError(f"the network does not run {unknown[0]!r}.")
+    _check_known(network, layers)
 
     def overhead(names: Sequence[str], ratio: float) -> float:
         placement = Placement(dict.fromkeys(names, ratio))
@@ -220,8 +235,9 @@ def digital_placement(network: NetworkCost, layers: Sequence[str], limit: float)
         limit: largest overhead in weights.
 
     Raises:
-        CnetError: if none of the layers fits.
+        CnetError: if no layer is given, one is unknown, or none fits.
     """
+    _check_known(network, layers)
     chosen: list[str] = []
     for name in layers:
         weights = sum(network.layers[n].weights for n in (*chosen, name))
@@ -234,5 +250,18 @@ def digital_placement(network: NetworkCost, layers: Sequence[str], limit: float)
     return Placement(dict.fromkeys(chosen, DIGITAL))
 
 
-def _countable(module: nn.Module) -> bool:
-    return not isinstance(module, _ConvNd) or len(module.kernel_size) <= 2
+def _check_known(network: NetworkCost, layers: Sequence[str]) -> None:
+    if not layers:
+        raise CnetError("there is no layer to compensate; name layers, or choose more candidates.")
+    for name in layers:
+        if name not in network.layers:
+            raise CnetError(
+                f"the network does not run {name!r}; it runs {', '.join(network.layers)}."
+            )
+
+
+def _shape(module: nn.Module) -> LayerShape:
+    """The shape of any linear layer or convolution, also of one that cannot be compensated."""
+    if isinstance(module, _ConvNd):
+        return LayerShape(len(module.kernel_size), module.in_channels, module.out_channels)
+    return layer_shape(module)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -49,6 +50,7 @@ def fit_compensation(
     Raises:
         CnetError: if the model has no compensation, or as :func:`cnet_aihw.training.train`.
     """
+    settings = replace(settings)  # what follows from others of them follows again
     validate_fit_settings(settings)
     fitted = {id(p) for p in compensation_parameters(model).values()}
     if not fitted:
@@ -95,15 +97,26 @@ def _only_trainable(model: nn.Module, chosen: set[int]) -> Iterator[None]:
 
 @contextmanager
 def _batchnorm_kept(model: nn.Module) -> Iterator[None]:
-    """Keep BatchNorm's running statistics, bit for bit, also where it uses those of the batch."""
+    """Keep BatchNorm's running statistics, bit for bit, also where it uses those of the batch.
+
+    Its counter of batches stays too, so that what a run saves is what the model has afterwards.
+    """
     norms = [m for m in model.modules() if isinstance(m, _BatchNorm)]
-    before = [(m, m.momentum, deepcopy(dict(m.named_buffers()))) for m in norms]
+    before = {m: (m.momentum, deepcopy(dict(m.named_buffers()))) for m in norms}
+
+    def counter_kept(norm: _BatchNorm, *_: object) -> None:
+        if norm.momentum == 0.0 and norm.num_batches_tracked is not None:  # not re-estimating
+            norm.num_batches_tracked.copy_(before[norm][1]["num_batches_tracked"])
+
+    hooks = [norm.register_forward_hook(counter_kept) for norm in norms]
     for norm in norms:
         norm.momentum = 0.0
     try:
         yield
     finally:
-        for norm, momentum, buffers in before:
+        for hook in hooks:
+            hook.remove()
+        for norm, (momentum, buffers) in before.items():
             norm.momentum = momentum
             for name, buffer in norm.named_buffers():
                 buffer.copy_(buffers[name])

@@ -16,7 +16,7 @@ class LayerShape:
     """Channels and dimensions of a layer."""
 
     dims: int
-    """Dimensions it slides over: 0 linear, 1 or 2 convolution."""
+    """Dimensions it slides over: 0 linear, 1 to 3 convolution (3 cannot be compensated)."""
 
     in_channels: int
     """Channels (features) read."""

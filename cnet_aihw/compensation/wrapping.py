@@ -123,7 +123,15 @@ def remove_compensation(model: nn.Module) -> nn.Module:
 
     Returns:
         The model.
+
+    Raises:
+        CnetError: if a chip is programmed and a layer is digital, which would be nominal then.
     """
+    if is_programmed(model) and _digital(model):
+        raise CnetError(
+            "a chip is programmed, and a digital layer would be without its variation; "
+            "restore(model) first."
+        )
     for wrapper in _wrappers(model).values():
         replace_module(model, wrapper, cast(nn.Module, wrapper.base_layer))
     return model

@@ -5,11 +5,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from aihwkit.inference.noise.base import BaseNoiseModel
 from aihwkit.nn.modules.base import AnalogLayerBase
 from torch import Tensor, nn
 
-from cnet_aihw.rram import analog_layers, has_read_noise, snapshot
+from cnet_aihw.rram import analog_layers, has_read_noise, law_of, snapshot
 
 
 def chip_fingerprints(
@@ -66,7 +67,7 @@ def describe_hardware(model: nn.Module, noise_model: BaseNoiseModel | None) -> l
             config = tile.rpu_config
             noise = noise_model or config.noise_model
             parts: list[Any] = [
-                f"{type(noise).__name__} {noise}",
+                law_of(noise),
                 config.forward,
                 config.mapping,
                 config.drift_compensation,
@@ -79,9 +80,10 @@ def tensors_fingerprint(tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 (hex) of names, shapes, types and content."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
+        tensor = tensors[name].detach().cpu()
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
-        digest.update(tensor.flatten().view(-1).numpy().data)
+        # as bytes: numpy has no bfloat16
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

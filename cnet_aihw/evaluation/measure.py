@@ -119,7 +119,7 @@ def pass_over(model: nn.Module, x: Tensor, y: Tensor, batch_size: int) -> tuple[
     for inputs, labels in zip(x.split(batch_size), y.split(batch_size), strict=True):
         logits = model(inputs)
         if not checked:
-            _check_labels(logits, y)
+            check_labels(logits, y)
             checked = True
         loss = F.cross_entropy(logits.float(), labels, reduction="none")
         sums[0] += loss.double().sum()
@@ -128,7 +128,12 @@ def pass_over(model: nn.Module, x: Tensor, y: Tensor, batch_size: int) -> tuple[
     return loss_sum / len(x), correct / len(x)
 
 
-def _check_labels(logits: Tensor, labels: Tensor) -> None:
+def check_labels(logits: Tensor, labels: Tensor) -> None:
+    """Check that a network's outputs are logits, and the labels are among its classes.
+
+    Raises:
+        CnetError: if not.
+    """
     if logits.dim() != 2:
         raise CnetError(
             f"The network gives outputs of shape {tuple(logits.shape)}; "

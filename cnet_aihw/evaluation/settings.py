@@ -1,7 +1,9 @@
 """Settings of a Monte Carlo evaluation, readable without torch."""
 
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
 
 from cnet_aihw.errors import CnetError
@@ -45,8 +47,10 @@ def validate_evaluation_settings(settings: EvaluationSettings) -> None:
         CnetError: names the field, its value and what is allowed.
     """
     for name, value in (("chips", settings.chips), ("batch_size", settings.batch_size)):
-        if value < 1:
-            raise CnetError(f"evaluation.{name} is {value}; give a whole number of at least 1.")
+        if not _is_number(value, Integral) or value < 1:
+            raise CnetError(f"evaluation.{name} is {value!r}; give a whole number of at least 1.")
+    if not _is_number(settings.seed, Integral):
+        raise CnetError(f"evaluation.seed is {settings.seed!r}; give a whole number.")
     if settings.calibration not in CALIBRATIONS:
         raise CnetError(
             f"evaluation.calibration is {settings.calibration!r}; give one of "
@@ -67,9 +71,9 @@ def check_threshold(threshold: float | None) -> None:
     Raises:
         CnetError: when it is not in [0, 1].
     """
-    if threshold is not None and not 0.0 <= threshold <= 1.0:
+    if threshold is not None and not (_is_number(threshold) and 0.0 <= threshold <= 1.0):
         raise CnetError(
-            f"threshold is {threshold}; give an accuracy in [0, 1] (0.9 for 90 %), "
+            f"threshold is {threshold!r}; give an accuracy in [0, 1] (0.9 for 90 %), "
             "or None for no yield."
         )
 
@@ -78,11 +82,16 @@ def times_of(t_inference: Any) -> list[float | None]:
     """The times to measure at; [None] when there is no drift.
 
     Raises:
-        CnetError: when a time is negative or not finite, the list is empty or a time stands twice.
+        CnetError: when a time is no number, negative or not finite, the list is empty or a time
+            stands twice.
     """
     if t_inference is None:
         return [None]
-    given = [t_inference] if isinstance(t_inference, int | float) else list(t_inference)
+    several = isinstance(t_inference, Iterable) and not isinstance(t_inference, str | Mapping)
+    given = list(t_inference) if several else [t_inference]
+    for t in given:
+        if not _is_number(t):
+            raise CnetError(f"t_inference has {t!r}; give seconds since programming as numbers.")
     times = [float(t) for t in given]
     if not times or len(set(times)) < len(times):
         raise CnetError(f"t_inference is {given}; give one or more different times in seconds.")
@@ -90,3 +99,7 @@ def times_of(t_inference: Any) -> list[float | None]:
         if not math.isfinite(t) or t < 0:
             raise CnetError(f"t_inference has {t}; give seconds since programming, 0 or more.")
     return list(times)
+
+
+def _is_number(value: Any, kind: Any = Real) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)

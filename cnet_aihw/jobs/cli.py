@@ -9,6 +9,7 @@ from typing import NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -24,6 +25,7 @@ from cnet_aihw.jobs.schema import register_schema
 CONFIG_DIR = Path(cnet_aihw.conf.__file__).parent
 
 _FULL_ERROR = "HYDRA_FULL_ERROR"
+_INPUTS = ("data.path", "data.root", "pretrained", "source")  # no part of a folder's name
 
 
 def main() -> None:
@@ -42,6 +44,7 @@ def main() -> None:
     wants_trace = os.environ.get(_FULL_ERROR) == "1"
     sys.argv[1:] = _with_folder(sys.argv[1:])
     try:
+        _refuse_swept_inputs(sys.argv[1:])
         with _errors_handed_on():
             if {"-h", "--help"} & set(sys.argv[1:]):
                 print(help_text(CONFIG_DIR))
@@ -77,8 +80,9 @@ def _app(config: DictConfig) -> float | None:
         place = f"sweep.dir={node.sweep.dir}" if in_sweep else f"run.dir={node.run.dir}"
         _stop(f"stopped; the same command with hydra.{place} goes on from here.", 130)
     except CnetError as error:
-        if in_sweep:
-            raise  # Hydra goes on with the other jobs, and says at the end which ones failed
+        if in_sweep:  # Hydra goes on with the other jobs, and says at the end what failed
+            more = f"the table and report of jobs that are done: job=report run={node.sweep.dir}"
+            raise CnetError(f"{error} ({more})") from error
         raise _Mendable from error
 
 
@@ -95,6 +99,24 @@ def _with_folder(words: list[str]) -> list[str]:
         f"{key}={_quoted(word.removeprefix(short))}" if word.startswith(short) else word
         for word in words
     ]
+
+
+def _refuse_swept_inputs(words: list[str]) -> None:
+    """Refuse a sweep over what does not come into the names of its jobs' folders.
+
+    Raises:
+        CnetError: names the word.
+    """
+    if not {"-m", "--multirun"} & set(words):
+        return
+    parser = OverridesParser.create()
+    for word in words:
+        key, _, _ = word.partition("=")
+        if key in _INPUTS and parser.parse_override(word).is_sweep_override():
+            raise CnetError(
+                f"{word} is a sweep over {key}, whose jobs would share one folder; give each value "
+                f"a sweep, or a command, of its own with run=FOLDER."
+            )
 
 
 def _quoted(folder: str) -> str:

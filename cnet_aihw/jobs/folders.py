@@ -8,14 +8,15 @@ _LONGEST = 200  # bytes; file systems take 255
 
 
 def job_folder(overrides: str) -> str:
-    """Return the overrides as they are, or, where they are too long for a name, their beginning.
+    """Return the overrides as they are, where they can be a name, or what of them can.
 
-    Different overrides have different names.
+    Slashes become underscores, and only the beginning of a long text is taken. Different overrides
+    have different names.
     """
-    name = overrides.encode()
-    if len(name) <= _LONGEST:
+    name = overrides.replace("/", "_").encode()[:_LONGEST].decode(errors="ignore")
+    if name == overrides:
         return overrides
-    return f"{name[:_LONGEST].decode(errors='ignore')}-{sha256(name).hexdigest()[:12]}"
+    return f"{name}-{sha256(overrides.encode()).hexdigest()[:12]}"
 
 
 # When this is imported, not when a job starts: launchers name folders in processes of their own.

@@ -143,6 +143,13 @@ def _recipe(config: DictConfig) -> Recipe:
     validate_compensation(compensation)
     validate_search(search)
     validate_ray_settings(ray)
+    per_chip = compensation.enabled and compensation.fit.batchnorm == "per_chip"
+    if per_chip and evaluation.calibration == "affine":
+        raise CnetError(
+            "compensation.fit.batchnorm is per_chip and evaluation.calibration is affine, but such "
+            "compensation works with BatchNorm re-estimated on each chip; leave "
+            "evaluation.calibration as it is, or fit with batchnorm=frozen."
+        )
     if not re.fullmatch(r"[\w.+=-]*\w[\w.+=-]*", training.name):
         raise CnetError(
             f"training.name is {training.name!r}, which also names a folder; give letters, digits, "

@@ -84,7 +84,7 @@ def trained_networks(run: Run) -> Sequence[tuple[Recipe, nn.Module]]:
     """Each recipe with its network, as the step ``train`` left it.
 
     Raises:
-        CnetError: where one was not trained.
+        CnetError: where one was not trained, or on other data or another split of them.
     """
     from cnet_aihw.rram import load_snapshot
     from cnet_aihw.training import load_checkpoint
@@ -92,6 +92,7 @@ def trained_networks(run: Run) -> Sequence[tuple[Recipe, nn.Module]]:
     for recipe in run.recipes:
         _check_source(run, recipe)
         left_by_earlier_step(run.source_of(recipe) / BEST, "train", "trained weights")
+        _check_trained_on(run, recipe)
     models = analog_networks(run)
     for recipe, model in zip(run.recipes, models, strict=True):
         load_snapshot(model, load_checkpoint(run.source_of(recipe) / BEST).model)
@@ -110,6 +111,34 @@ def _check_source(run: Run, recipe: Recipe) -> None:
                 else "name the folder of an earlier run, in which networks were trained."
             )
         )
+
+
+def _check_trained_on(run: Run, recipe: Recipe) -> None:
+    """A network must not be measured on what it was trained on, as with another split it would."""
+    path = run.source_of(recipe) / "run.json"
+    trained = read_json(path)["identity"]["data"]["fingerprint"] if path.exists() else None
+    if trained not in (None, run.data.fingerprint):
+        raise CnetError(
+            f"{path.parent} was trained on other data, or another split of them, than are given "
+            "now; give the values of data of its own run."
+        )
+
+
+def check_measured_so(recipe: Recipe, found: Mapping[str, Any], path: Path) -> None:
+    """See that measurements are of the network and the chips that are asked for now.
+
+    Raises:
+        CnetError: names what differs.
+    """
+    for group in ("model", "rram"):
+        asked = {k: v for k, v in _plain(recipe.config[group]).items() if v is not None}
+        key = _difference(found["config"][group], asked)  # None: what the data are yet to say
+        if key is not None:
+            raise CnetError(
+                f"{path} was measured with another {group}.{key} than is given now; give the "
+                f"values of its own command, {found['command']}, or run job=evaluate in another "
+                "folder."
+            )
 
 
 def check_same_origin(run: Run, recipe: Recipe, found: Mapping[str, Any]) -> None:
@@ -141,14 +170,23 @@ def scan_left(run: Run, recipe: Recipe) -> dict[str, Any] | None:
     """What the step ``scan`` found; None where it was not made and is not needed.
 
     Raises:
-        CnetError: where it was not made and no placement is given.
+        CnetError: where no placement is given, and it was not made, or its candidates are those of
+            another threshold or mode.
     """
     _check_source(run, recipe)
-    path = run.source_of(recipe) / SCANNED
-    if recipe.compensation.placement is not None and not path.exists():
+    path, given = run.source_of(recipe) / SCANNED, recipe.compensation.placement is not None
+    if given and not path.exists():
         return None
     what = "scan of its layers, and compensation.placement is not given"
-    return read_json(left_by_earlier_step(path, "scan", what))
+    found = read_json(left_by_earlier_step(path, "scan", what))
+    asked = {"threshold": recipe.compensation.threshold, "mode": recipe.compensation.scan.mode}
+    for name, key in (("threshold", "threshold"), ("mode", "scan.mode")):
+        if not given and found.get(name, asked[name]) != asked[name]:
+            raise CnetError(
+                f"{path} names candidates with compensation.{key}={found[name]}, and now it is "
+                f"{asked[name]}; run job=scan first, which keeps what it has measured."
+            )
+    return found
 
 
 def search_left(run: Run, recipe: Recipe) -> dict[str, Any] | None:
@@ -186,9 +224,53 @@ def compensation_left(run: Run, recipe: Recipe) -> dict[str, Any] | None:
     """What the step ``compensate`` says of a training; None where it was not asked for.
 
     Where its ``placement`` is empty there is no compensation, and ``reason`` says why.
+
+    That of a source is taken as it is there, without its values being given again.
+
+    Raises:
+        CnetError: where another compensation is asked for now.
     """
     path = compensation_folder(run, recipe) / COMPENSATED
-    return read_json(path) if recipe.compensation.enabled and path.exists() else None
+    if not (recipe.compensation.enabled and path.exists()):
+        return None
+    found, given = read_json(path), recipe.compensation.given_placement()
+    own = path.parent == run.folder_of(recipe)
+    made, key = found["config"]["compensation"], None
+    if own:
+        counts = ["form", "reads", "activation", "kernel_size", "fit"]
+        counts += ["limit"] if given is None else []
+        asked = _plain(recipe.config.compensation)
+        key = _difference({k: made[k] for k in counts if k in made}, asked)
+    if given is None:
+        same = not own or made["placement"] is None
+    else:
+        same = {n: ratio for n, ratio in given.items() if ratio} == found["placement"]
+    key = key if same else "placement"
+    if key is not None:
+        raise CnetError(
+            f"{path} is compensation with another compensation.{key} than is given now; run "
+            f"job=compensate in another folder, or give the values of its own command: "
+            f"{found['command']}"
+        )
+    return found
+
+
+def _plain(node: Any) -> Any:
+    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+
+
+def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
+    """The first key, dotted, of which both have another value; versions may know more keys."""
+    for key in old:
+        if key not in new or old[key] == new[key]:
+            continue
+        if isinstance(old[key], Mapping) and isinstance(new[key], Mapping):
+            inner = _difference(old[key], new[key])
+            if inner is None:
+                continue
+            return f"{key}.{inner}"
+        return key
+    return None
 
 
 def origin(run: Run, recipe: Recipe) -> dict[str, Any]:

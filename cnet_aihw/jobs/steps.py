@@ -15,6 +15,7 @@ from cnet_aihw.jobs.results import (
     MEASURED,
     MEASURED_COMPENSATED,
     analog_networks,
+    check_measured_so,
     compensation_folder,
     compensation_left,
     left_by_earlier_step,
@@ -107,7 +108,9 @@ def table(run: Run) -> None:
             notes += f"{recipe.name} has no compensation: {described['reason']}.\n"
         for name in names:
             left_by_earlier_step(folder / name, "evaluate", "measurements on chips")
-            results.append(read_json(folder / name))
+            result = read_json(folder / name)
+            check_measured_so(recipe, result, folder / name)
+            results.append(result)
     rows = rows_of(results)
     about = {name: results[0][name] for name in ("data", "model", "rram")}
     title = "  ".join(f"{name}: {value}" for name, value in about.items())

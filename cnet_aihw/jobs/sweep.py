@@ -15,6 +15,9 @@ from cnet_aihw.jobs.searches import SEARCH_COLUMNS
 from cnet_aihw.jobs.table import COLUMNS, render
 from cnet_aihw.records import write_json_atomic
 
+_OF_EACH_ROW = ("compensation", "search")
+"""Groups after which a column is called that tells the rows of one job apart."""
+
 
 class SweepTable(Callback):
     """Gathers the tables of a sweep's jobs in the sweep's folder, and makes its page."""
@@ -52,15 +55,18 @@ def _gather(folder: Path, name: str, sweep: str, known: Sequence[str]) -> bool:
         return False
     points = [_point(path) for path in paths]
     varied = _varied([values for values, _ in points])
+    columns_of_rows = _OF_EACH_ROW if known == COLUMNS else ()
+    called = {name: f"{name}=" if name in columns_of_rows else name for name in varied}
     rows = [
         {
             **row,
-            **{name: values.get(name) for name in varied},
+            **{called[name]: values.get(name) for name in varied},
             "folder": path.parent.relative_to(folder).as_posix(),
         }
         for path, (values, table) in zip(paths, points, strict=True)
         for row in table
     ]
+    varied = list(called.values())
     if known == COLUMNS:
         _add_recovery(rows, varied)
     said = {*varied, *(name.removeprefix("rram.") for name in varied)}

@@ -143,10 +143,17 @@ def read_run(folder: str | Path) -> RunRecords:
     in_table = dict.fromkeys(row["training"] for row in table.get("rows", ()))
     order = [*in_table, *sorted(found, key=lambda name: (name != "plain", name))]
     names = [name for name in dict.fromkeys(order) if name in found]
-    return RunRecords(table, [_training(found[name]) for name in names])
+    return RunRecords(table, [_training(found[name], table) for name in names])
 
 
-def _training(folder: Path) -> Training:
+def _training(folder: Path, table: Record) -> Training:
+    measurements = [
+        Measurement(folder.name, read_json(path), read_records(path.with_suffix(".jsonl")))
+        for path in sorted(folder.glob("chips*.json"), key=lambda path: path.stem)
+    ]
+    # where the table has the training, what it lacks of it is of an earlier job
+    rows = [row for row in table.get("rows", ()) if row["training"] == folder.name]
+    tabled = {row.get("compensation") for row in rows if "mean" in row}
     return Training(
         name=folder.name,
         run=_json(folder / "run.json"),
@@ -155,10 +162,7 @@ def _training(folder: Path) -> Training:
         scan=_json(folder / "scan.json"),
         compensation=_json(folder / "compensation.json"),
         fit=read_records(folder / "compensation" / "epochs.jsonl"),
-        measurements=[
-            Measurement(folder.name, read_json(path), read_records(path.with_suffix(".jsonl")))
-            for path in sorted(folder.glob("chips*.json"), key=lambda path: path.stem)
-        ],
+        measurements=[m for m in measurements if not tabled or m.compensation in tabled],
         not_searched=(_json(folder / "search.json") or {}).get("reason"),
         searches=[
             Search(path.parent.name, _json(path.with_name("search.json")) or {}, read_records(path))

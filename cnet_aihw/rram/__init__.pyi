@@ -38,6 +38,8 @@ from .devices import PowerLawDriftNoiseModel as PowerLawDriftNoiseModel
 from .devices import ReadNoiseModel as ReadNoiseModel
 from .devices import StuckAtNoiseModel as StuckAtNoiseModel
 from .devices import Wan2022NoiseModel as Wan2022NoiseModel
+from .law import law_of as law_of
+from .law import untold as untold
 from .layers import RRAMConv1d as RRAMConv1d
 from .layers import RRAMConv2d as RRAMConv2d
 from .layers import RRAMLinear as RRAMLinear

@@ -21,7 +21,7 @@ from cnet_aihw.rram.configs import VariationParameter
 from cnet_aihw.rram.conversion import analog_layers, find_analog_layers
 from cnet_aihw.rram.layers import _FastLayer
 from cnet_aihw.rram.perturbation import Perturbation
-from cnet_aihw.rram.seeds import chip_scope, derive_seed, seeded_rng
+from cnet_aihw.rram.seeds import checked_seed, chip_scope, derive_seed, seeded_rng
 from cnet_aihw.rram.tiles import RRAMInferenceTile
 
 
@@ -49,9 +49,10 @@ def program(
             others keep their nominal weights. None: all vary.
 
     Raises:
-        CnetError: if the model has no analog layer or none of such a name, or its tiles cannot be
-            programmed.
+        CnetError: if the model has no analog layer or none of such a name, its tiles cannot be
+            programmed, or the seed is no whole number.
     """
+    seed = checked_seed(seed)
     _check_names(model, layers)
     tiles = []
     for name, tile in _named_tiles(model):
@@ -249,7 +250,11 @@ def resample_variation(model: nn.Module, seed: int) -> None:
     Args:
         model: a network of RRAM layers.
         seed: the chip's seed.
+
+    Raises:
+        CnetError: if the seed is no whole number.
     """
+    seed = checked_seed(seed)
     with chip_scope(seed):
         for name, tile in _rram_tiles(model):
             weight = tile.tile.weight

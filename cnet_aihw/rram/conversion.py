@@ -21,6 +21,7 @@ from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
 from cnet_aihw.errors import CnetError
+from cnet_aihw.rram.carry import carry_over, check_number_types, untied
 from cnet_aihw.rram.checks import find_traps
 from cnet_aihw.rram.configs import RRAMRPUConfig
 from cnet_aihw.rram.layers import RRAMConv1d, RRAMConv2d, RRAMLinear
@@ -123,7 +124,7 @@ def plan_conversion(
     modules = dict(model.named_modules())
     excluded = match_names([n for n in modules if n], exclude, "exclude") if exclude else set()
     owners: dict[int, str] = {}
-    rows = []
+    rows: list[LayerReport] = []
     for name, module in modules.items():
         weights = [p for p in module.parameters(recurse=False) if p.dim() >= 2]
         if isinstance(module, AnalogLayerBase) or not weights:
@@ -135,10 +136,14 @@ def plan_conversion(
             continue
         reason = "named in exclude" if name in excluded else ""
         reason = reason or _reason_to_stay_digital(module, conversion_map)
+        if not reason and (reader := _reader(model, name)):
+            reason = f"{reader} computes with its weight itself, past any analog layer"
         for weight in weights:
-            if not reason and id(weight) in owners:
-                reason = f"its weight is shared with {owners[id(weight)]}"
-            owners.setdefault(id(weight), name)
+            owner = owners.setdefault(id(weight), name)
+            if owner != name and not reason:
+                reason = f"its weight is shared with {owner}"
+                if any(row.analog and row.name == owner for row in rows):
+                    reason += ", which goes on a crossbar; from here on it has a copy"
         analog = not reason
         if analog and (module._forward_hooks or module._forward_pre_hooks):
             reason = "its forward hooks are not carried over to the analog layer"
@@ -158,7 +163,10 @@ def convert_to_analog(
 
     With an :class:`~cnet_aihw.rram.RRAMRPUConfig` linear layers and convolutions (1d, 2d, any
     groups and padding) become RRAM layers; with one of aihwkit's own configurations its own layers
-    are taken. A layer that is registered twice stays shared.
+    are taken. A layer that is registered twice stays shared; each layer keeps its mode (training or
+    evaluation) and its number type, and stays frozen where it was.
+    ``torch.nn.TransformerEncoderLayer`` computes layer by layer from then on, also in evaluation:
+    torch's fast path would take no analog layers.
 
     Args:
         model: the digital network.
@@ -172,12 +180,13 @@ def convert_to_analog(
         The analog network. Its attribute ``conversion_report`` is a :class:`ConversionReport`.
 
     Raises:
-        CnetError: if nothing would become analog, a lazy layer has no shape yet, or an excluded
-            name matches no layer.
+        CnetError: if nothing would become analog, a lazy layer has no shape yet, an excluded
+            name matches no layer, the tiles do not take the weights' number type, or other layers
+            became analog than reported.
 
     Warns:
         UserWarning: for each setting of the configuration that aihwkit takes but that gives results
-        other than meant.
+            other than meant, and for each parameter that is no longer shared.
     """
     rpu_config = RRAMRPUConfig() if rpu_config is None else rpu_config
     for trap in find_traps(rpu_config):
@@ -198,9 +207,17 @@ def convert_to_analog(
             )
             + "."
         )
-    aliases = _aliases(model)
+    check_number_types(model, report.analog, rpu_config)
+    for name, layer in untied(model, report.analog).items():
+        warnings.warn(
+            f"{name} is shared with {layer}, which goes on a crossbar: from here on each has its "
+            f"own, and training sets them apart; name {layer} in exclude to keep them one.",
+            stacklevel=2,
+        )
     if not inplace:
         model = deepcopy(model)
+    before = dict(model.named_modules(remove_duplicate=False))
+    analog_before = _analog_names(model)
     wrapped = AnalogWrapper.SUBCLASSES.get(f"AnalogWrapper{type(model).__name__}")
     if wrapped is not None and wrapped.__bases__[1] is not type(model):
         # aihwkit keys its wrappers by class name: another class of that name would be taken for
@@ -210,13 +227,17 @@ def convert_to_analog(
         model,
         rpu_config,
         conversion_map=_conversion_map(rpu_config),
-        exclude_modules=list(report.digital),
+        exclude_modules=_digital_throughout(report),
         inplace=True,
         ensure_analog_root=ensure_analog_root,
     )
-    for alias, first in aliases.items():
-        parent, _, child = alias.rpartition(".")
-        setattr(analog.get_submodule(parent), child, analog.get_submodule(first))
+    carry_over(before, analog)
+    wrong = set(report.analog) ^ (_analog_names(analog) - analog_before)
+    if wrong:
+        raise CnetError(
+            f"aihwkit converted other layers than reported: {', '.join(sorted(wrong))}; leave them "
+            "digital with exclude."
+        )
     analog.conversion_report = report
     return analog
 
@@ -230,14 +251,14 @@ def convert_to_digital(model: nn.Module, inplace: bool = False) -> nn.Module:
 
     Returns:
         A network of plain torch layers, which computes the same as the analog one with perfect
-        periphery.
+        periphery, in the same mode and frozen where that is.
     """
+    if not inplace:
+        model = deepcopy(model)
+    before = dict(model.named_modules(remove_duplicate=False))
     conversion_set = _DEFAULT_DIGITAL_CONVERSION_SET | set(CONVERSION_MAP.values())
-    aliases = _aliases(model)
-    digital = aihwkit_convert_to_digital(model, conversion_set, inplace=inplace)
-    for alias, first in aliases.items():
-        parent, _, child = alias.rpartition(".")
-        setattr(digital.get_submodule(parent), child, digital.get_submodule(first))
+    digital = aihwkit_convert_to_digital(model, conversion_set, inplace=True)
+    carry_over(before, digital)
     digital.__dict__.pop("conversion_report", None)
     return digital
 
@@ -276,19 +297,36 @@ def _conversion_map(rpu_config: RPUConfigBase) -> dict[type[nn.Module], type]:
     return CONVERSION_MAP if isinstance(rpu_config, RRAMRPUConfig) else _DEFAULT_CONVERSION_MAP
 
 
-def _aliases(model: nn.Module) -> dict[str, str]:
-    """Return further names of modules registered more than once: further -> first name."""
-    first: dict[int, str] = {}
-    aliases = {}
-    for name, module in model.named_modules(remove_duplicate=False):
-        if id(module) in first:
-            aliases[name] = first[id(module)]
-        first.setdefault(id(module), name)
-    # Aliases below an alias come along with it.
-    return {a: f for a, f in aliases.items() if a.rpartition(".")[0] not in aliases}
+def _analog_names(model: nn.Module) -> set[str]:
+    return {
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, AnalogLayerBase) and not module.IS_CONTAINER
+    }
+
+
+def _digital_throughout(report: ConversionReport) -> list[str]:
+    """Return the digital layers with no analog one below, since aihwkit excludes all below."""
+    below = {name: f"{name}." if name else "" for name in report.digital}
+    return [n for n in below if not any(a.startswith(below[n]) for a in report.analog)]
+
+
+_READ_DIRECTLY = {
+    "ShiftedWindowAttention": ("qkv", "proj"),  # torchvision's Swin transformers
+}
+"""Layers whose weights their parent's forward reads itself, by the parent's class."""
+
+
+def _reader(model: nn.Module, name: str) -> str:
+    """Return the class of the parent that computes with the layer's weights itself, or ""."""
+    parent, _, child = name.rpartition(".")
+    classes = [c.__name__ for c in type(model.get_submodule(parent)).__mro__]
+    return next((c for c in classes if child in _READ_DIRECTLY.get(c, ())), "")
 
 
 def _reason_to_stay_digital(module: nn.Module, conversion_map: dict[type[nn.Module], Any]) -> str:
+    if conversion_map.get(type(module)) is AnalogSequential:
+        return "its own parameters lie beside its layers"
     if type(module) in conversion_map:
         if conversion_map[type(module)] in CONVERSION_MAP.values():
             return ""

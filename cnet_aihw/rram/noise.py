@@ -15,6 +15,7 @@ from torch.autograd import no_grad
 
 from cnet_aihw.errors import CnetError
 from cnet_aihw.rram.conductances import Stage, TileDevices, WeightScale, range_of
+from cnet_aihw.rram.exact import exact_text
 
 
 class DeviceNoiseModel(BaseNoiseModel):
@@ -235,7 +236,9 @@ class DeviceNoiseModel(BaseNoiseModel):
 
     def __str__(self) -> str:
         settings = [
-            f"{n}={v}" for n, v in vars(self).items() if n not in _NOT_SETTINGS and n[0] != "_"
+            f"{n}={exact_text(v)}"
+            for n, v in vars(self).items()
+            if n not in _NOT_SETTINGS and n[0] != "_"
         ]
         settings.append(f"g_converter={self.converter_text()}")
         return f"{type(self).__name__}({', '.join(settings)})"
@@ -243,7 +246,8 @@ class DeviceNoiseModel(BaseNoiseModel):
     def converter_text(self) -> str:
         """Say the converter with all its numbers; aihwkit's own text rounds them."""
         converter = self.g_converter
-        numbers = ", ".join(f"{n}={v}" for n, v in vars(converter).items() if v is not None)
+        values = {n: v for n, v in vars(converter).items() if v is not None}
+        numbers = ", ".join(f"{n}={exact_text(v)}" for n, v in values.items())
         return f"{type(converter).__name__}({numbers})"
 
     def __repr__(self) -> str:

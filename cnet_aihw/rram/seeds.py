@@ -7,11 +7,14 @@ that what one layer draws does not depend on which other layers stand on the cro
 from __future__ import annotations
 
 import hashlib
+import operator
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
 import torch
+
+from cnet_aihw.errors import CnetError
 
 _CHIP_SEED: ContextVar[int | None] = ContextVar("cnet_aihw_chip_seed", default=None)
 
@@ -27,6 +30,18 @@ def derive_seed(*parts: int | str) -> int:
     """
     digest = hashlib.sha256("\x1f".join(f"{type(p).__name__}:{p}" for p in parts).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
+
+
+def checked_seed(seed: int) -> int:
+    """Return a seed as a plain int; numpy's and torch's whole numbers are the same seed.
+
+    Raises:
+        CnetError: if it is no whole number.
+    """
+    try:
+        return operator.index(seed)
+    except TypeError:
+        raise CnetError(f"the seed is {seed!r}; give a whole number.") from None
 
 
 @contextmanager

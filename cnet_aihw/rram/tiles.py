@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from aihwkit.exceptions import ConfigError
@@ -300,6 +300,29 @@ class RRAMInferenceTile(TorchInferenceTile):
         self.tile.programmed = False
         self.read_noise = self.tile.read_noise = None
         self._chip_version = None
+
+    # -- number types
+
+    def get_dtype(self) -> torch.dtype:
+        """Return the type of the weights, also after the tile was cast."""
+        tile = self._modules.get("tile")  # none yet while the tile is made
+        return super().get_dtype() if tile is None else tile.weight.dtype
+
+    def double(self) -> Self:
+        """Cast to float64; the parent's own way would call itself for ever."""
+        return self.to(torch.float64)
+
+    def float(self) -> Self:
+        """Cast to float32."""
+        return self.to(torch.float32)
+
+    def half(self) -> Self:
+        """Cast to float16."""
+        return self.to(torch.float16)
+
+    def bfloat16(self) -> Self:
+        """Cast to bfloat16."""
+        return self.to(torch.bfloat16)
 
     # -- saving, loading, copying
 

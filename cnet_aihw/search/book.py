@@ -60,7 +60,8 @@ class TraceRow:
     """Highest reward up to here."""
 
     cached: bool
-    """Whether the value was in the store already."""
+    """Whether the value was in the store already: another search's, or this one's where it was
+    killed before it could write its trace."""
 
     seconds: float
     """Time that the evaluation took, when it was done."""
@@ -279,10 +280,10 @@ class Evaluations:
         self._rewards[row.plan] = row.reward
         if self.best is None or row.reward > self.best.reward:
             self.best = row
-        for observer in self.observers:
-            observer.evaluated(row, self)
         if self._trace is not None and row.evaluation > self.replayed:
             append_record(self._trace, row.as_record())
+        for observer in self.observers:
+            observer.evaluated(row, self)
 
 
 def _read_trace(trace: Path | None) -> list[TraceRow]:

@@ -50,8 +50,9 @@ def run_search(
 
     The folder gets ``search.json`` (what is searched, and the result), ``search.jsonl`` (the trace,
     one line for each evaluation) and ``tensorboard/``. A search that was stopped, or killed at any
-    moment, goes on when it is called again with the same folder, and ends with the same trace; one
-    that is done is only read; one that is called with a larger budget goes on.
+    moment, goes on when it is called again with the same folder, and ends with the same trace (but
+    for ``cached`` of what was measured when it was killed); one that is done is only read; one that
+    is called with a larger budget goes on, and has its earlier result until it ends.
 
     Args:
         problem: the placement problem.
@@ -76,7 +77,7 @@ def run_search(
     """
     folder, ray = Path(folder), ray or RaySettings()
     validate_ray_settings(ray)
-    if budget < 1:
+    if not isinstance(budget, int) or budget < 1:
         raise CnetError(f"the budget of a search is {budget}; give at least 1 evaluation.")
     identity = describe_search(problem, evaluator, searcher, seed)
     with alone(folder, "search", "a search"):
@@ -189,8 +190,9 @@ def _begin(folder: Path, identity: dict[str, Any], budget: int) -> SearchResult 
         )
     if budget == earlier and record is not None:
         return SearchResult.from_record(record)
-    _write(folder, identity, budget, None)
-    return None
+    if record is None:
+        _write(folder, identity, budget, None)
+    return None  # a result of a smaller budget stays until there is the larger one's
 
 
 def _write(

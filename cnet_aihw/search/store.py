@@ -80,6 +80,11 @@ class EvaluationStore:
             if found is None:
                 start = time.perf_counter()
                 accuracies = evaluator.evaluate(placement)
+                if not accuracies:
+                    raise CnetError(
+                        f"{type(evaluator).__name__}.evaluate gives nothing for {dict(placement)}; "
+                        "an evaluator gives the accuracy of each chip, at least one."
+                    )
                 value = Evaluation(tuple(accuracies), time.perf_counter() - start)
                 self._append(name, value, evaluator)
             # Whoever still waits for this lock, or makes it anew, finds the value first.

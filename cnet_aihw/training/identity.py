@@ -16,9 +16,11 @@ from cnet_aihw.evaluation.fingerprint import (
     text_fingerprint,
 )
 from cnet_aihw.evaluation.measure import Samples
-from cnet_aihw.rram import trainable_parameters
+from cnet_aihw.rram import analog_layers, law_of, trainable_parameters
+from cnet_aihw.rram.exact import exact_text
 from cnet_aihw.training.settings import TrainingSettings
 
+_LATER = ("data.augmented", "model.injected", "objective's name")
 _SAMPLE = 16  # inputs that stand for the normalization, which the data's fingerprint leaves out
 
 
@@ -55,9 +57,7 @@ def describe_settings(settings: TrainingSettings) -> dict[str, Any]:
     if not described["variation"]["ramp_epochs"]:
         del described["variation"]["ramp_epochs"]
     noise = settings.variation.noise_model
-    described["variation"]["noise_model"] = (
-        None if noise is None else f"{type(noise).__name__} {noise}"
-    )
+    described["variation"]["noise_model"] = None if noise is None else law_of(noise)
     return described
 
 
@@ -84,13 +84,16 @@ def describe_run(
             "normalization": tensors_fingerprint(parts),
             "samples": [len(data.train.x), len(data.val.x)],
             "augment": data.augment is not None,
+            "augmented": _describe(data.augment),
         },
         "model": {
             "network": text_fingerprint(describe_network(model)),
             "trained parameters": names,
             "hardware": text_fingerprint(describe_hardware(model, None)) if analog else None,
+            "injected": text_fingerprint(_describe_injected(model)) if analog else None,
         },
         "objective": objective is not None,
+        "objective's name": _describe(objective),
         "device": device.type,
     }
 
@@ -98,16 +101,39 @@ def describe_run(
 def check_same_run(stored: Mapping[str, Any], wanted: Mapping[str, Any], folder: Path) -> None:
     """Compare what a folder was begun with against what is wanted now.
 
+    What came later than runs that are kept counts only where they have it.
+
     Raises:
         CnetError: names the first difference.
     """
     old, new = _flat(stored), _flat(wanted)
     for name in (*new, *old):
+        if name in _LATER and name not in old:
+            continue
         if name not in old or name not in new or old[name] != new[name]:
             raise CnetError(
                 f"{folder} holds a run with {name} = {_short(old.get(name))} and now it is "
                 f"{_short(new.get(name))}; give another folder, or delete this one to begin anew."
             )
+
+
+def _describe_injected(model: nn.Module) -> list[str]:
+    """A line for each tile: what forwards in training do beside the noise model."""
+    return [
+        f"{name} {config.modifier} {getattr(config, 'pre_post', None)} "
+        f"{getattr(getattr(config, 'variation', None), 't_inference', None)}"
+        for name, layer in analog_layers(model).items()
+        for config in (tile.rpu_config for tile in layer.analog_tiles())
+    ]
+
+
+def _describe(thing: object) -> str | None:
+    """Module and name of a function, or of an object's class with its public settings."""
+    if thing is None:
+        return None
+    named = thing if hasattr(thing, "__qualname__") else type(thing)
+    settings = {n: v for n, v in getattr(thing, "__dict__", {}).items() if n[0] != "_"}
+    return f"{named.__module__}.{named.__qualname__} {exact_text(settings)}"
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

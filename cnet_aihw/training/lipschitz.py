@@ -1,7 +1,7 @@
 """The Lipschitz penalty of CorrectNet's step 1: it keeps a layer from amplifying an error."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from torch.nn.modules.conv import _ConvNd
 from cnet_aihw.errors import CnetError
 from cnet_aihw.rram import analog_layers, derive_seed, nominal_weight
 from cnet_aihw.rram.conversion import match_names
-from cnet_aihw.rram.noise import MultiplicativeNoiseModel
+from cnet_aihw.rram.noise import DeviceNoiseModel, MultiplicativeNoiseModel
 from cnet_aihw.rram.perturbation import Perturbation
 from cnet_aihw.rram.seeds import chip_scope
 
@@ -75,7 +75,7 @@ def lipschitz_lambda(
     noise_model: BaseNoiseModel,
     k: float = 1.0,
     weights: Mapping[str, Tensor] | None = None,
-    samples: int = 8,
+    samples: int | None = None,
     seed: int = 0,
     t_inference: float | None = None,
 ) -> float:
@@ -94,7 +94,8 @@ def lipschitz_lambda(
         k: Lipschitz constant wanted of a layer.
         weights: nominal weights of each tile, [out, in], in the tile's units; needed where there is
             no closed form.
-        samples: how often each tile is programmed for the fit.
+        samples: how often each tile is programmed for the fit; None: 8 times, and 256 times where
+            all tiles of a chip share a part of the variation, which each sample has but once.
         seed: seed of those samples; torch's generators are left as they were.
         t_inference: seconds since programming at which they are read; None: just programmed.
 
@@ -112,6 +113,9 @@ def lipschitz_lambda(
             f"{type(noise_model).__name__} has no closed form for lambda; "
             "give the weights it acts on, or lambda itself."
         )
+    if samples is None:
+        shared = any(getattr(model, "sigma_die", 0.0) > 0.0 for model in _chain(noise_model))
+        samples = 256 if shared else 8
     cross = square = noisy_square = 0.0
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         for name, weight in weights.items():
@@ -129,6 +133,10 @@ def lipschitz_lambda(
     mean = cross / square
     variance = noisy_square / square - mean**2  # <w' - mu w, w' - mu w> / <w, w>
     return k / (mean + 3 * math.sqrt(max(variance, 0.0)))
+
+
+def _chain(noise_model: BaseNoiseModel) -> Sequence[BaseNoiseModel]:
+    return noise_model.chain() if isinstance(noise_model, DeviceNoiseModel) else [noise_model]
 
 
 @torch.no_grad()

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from cnet_aihw.errors import CnetError
-from cnet_aihw.evaluation.devices import forked_random_state, resolve_device
+from cnet_aihw.evaluation.devices import device_of, forked_random_state, resolve_device
 from cnet_aihw.evaluation.fingerprint import tensors_fingerprint
-from cnet_aihw.evaluation.measure import check_samples
+from cnet_aihw.evaluation.measure import check_labels, check_samples, evaluation_mode, inputs_on
 from cnet_aihw.locks import alone
 from cnet_aihw.records import read_json, write_json_atomic
 from cnet_aihw.rram import (
@@ -79,6 +79,7 @@ def train(
     folder, where = Path(folder), resolve_device(device)
     analog = has_analog_layers(model)
     _check(model, data, settings, analog)
+    _check_classes(model, data)
     identity = describe_run(model, data, settings, where, objective, analog)
     weights = tensors_fingerprint(snapshot(model))
     try_variation(model, settings)
@@ -144,6 +145,15 @@ def _check(model: nn.Module, data: TrainingData, settings: TrainingSettings, ana
             "The model has a chip programmed, whose weights would be trained in place of the "
             "nominal ones; call restore(model) first."
         )
+
+
+def _check_classes(model: nn.Module, data: TrainingData) -> None:
+    """Whether the labels are among the network's classes, before anything is written."""
+    device = device_of(model)
+    with torch.no_grad(), forked_random_state(device), evaluation_mode(model):
+        logits = model(inputs_on(device, data.train.x[:2]))
+        for part in (data.train, data.val):
+            check_labels(logits, part.y)
 
 
 def _lambda(model: nn.Module, settings: TrainingSettings) -> float | None:

@@ -3,7 +3,8 @@
 import difflib
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from numbers import Integral, Real
+from typing import Any, TypeGuard
 
 from cnet_aihw.errors import CnetError
 
@@ -146,8 +147,10 @@ def validate_training_settings(settings: TrainingSettings) -> None:
         ("patience", s.patience, 1),
         ("variation.steps_per_chip", variation.steps_per_chip, 0),
     ):
-        if value is not None and (isinstance(value, bool) or int(value) != value or value < low):
+        if (name, value) != ("patience", None) and not (_is_whole(value) and value >= low):
             raise _error(name, value, f"a whole number of at least {low}")
+    if not _is_whole(s.seed):
+        raise _error("seed", s.seed, "a whole number")
     for name, number, positive in (
         ("lr", s.lr, True),
         ("grad_clip", s.grad_clip, True),
@@ -160,12 +163,12 @@ def validate_training_settings(settings: TrainingSettings) -> None:
         ("lipschitz.k", lipschitz.k, True),
         ("lipschitz.lambda_", lipschitz.lambda_, True),
     ):
-        if number is None:
+        if number is None and name in ("grad_clip", "lipschitz.lambda_"):
             continue
-        if not math.isfinite(number) or number < 0 or (positive and number == 0):
+        if not _is_number(number) or number < 0 or (positive and number == 0):
             raise _error(name, number, "a number above 0" if positive else "a number of at least 0")
     for name, share in (("momentum", s.momentum), ("label_smoothing", s.label_smoothing)):
-        if not 0.0 <= share < 1.0:
+        if not (_is_number(share) and 0.0 <= share < 1.0):
             raise _error(name, share, "a number in [0, 1)")
     for name, word, allowed in (
         ("optimizer", s.optimizer, OPTIMIZERS),
@@ -187,6 +190,14 @@ def validate_training_settings(settings: TrainingSettings) -> None:
             "training.select is 'chips' but training.validation_chips is 0; "
             "measure at least one chip, or select 'clean' or 'last'."
         )
+
+
+def _is_whole(value: object) -> TypeGuard[int]:
+    return _is_number(value) and isinstance(value, Integral)
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return type(value) is not bool and isinstance(value, Real) and math.isfinite(value)
 
 
 def _error(name: str, value: object, expected: str) -> CnetError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,6 +15,9 @@ from torch import Tensor
 from cnet_aihw.errors import CnetError
 from cnet_aihw.zoo.build import Raw, from_tensors
 from cnet_aihw.zoo.dataset import Dataset
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _MEMBERS = ("x_train", "y_train", "x_test", "y_test")
 _LAYOUTS = ("auto", "NHWC", "NCHW")
@@ -32,9 +36,10 @@ def arrays(
 ) -> Dataset:
     """A data set from an .npz file with ``x_train``, ``y_train``, ``x_test`` and ``y_test``.
 
-    Images are uint8 (0 to 255) or floating numbers, [N, H, W] (one channel), [N, H, W, C] or
-    [N, C, H, W]. With ``layout="auto"`` channels are the dimension that is 1 or 3, second or last;
-    where both or neither are, the layout must be named. Labels are integers [N] or [N, 1], from 0.
+    Images are uint8 (0 to 255) or floating numbers, [N, H, W] (one channel, whatever the layout),
+    [N, H, W, C] or [N, C, H, W]. With ``layout="auto"`` channels are the dimension that is 1 or 3,
+    second or last; where both or neither are, the layout must be named. Labels are integers [N] or
+    [N, 1], from 0.
     A member ``classes`` may hold the class names; other members are not read. Nothing is unpickled.
 
     Args:
@@ -71,7 +76,7 @@ def arrays(
         train,
         test,
         classes=classes,
-        class_names=[str(name) for name in members.get("classes", ())],
+        class_names=_class_names(path, members.get("classes")),
         val_size=val_size,
         split_seed=split_seed,
         limit_train=limit_train,
@@ -96,7 +101,7 @@ def image_folder(
 
     The validation part is ``root/val/CLASS/*`` where that folder is there (``val_size`` is then
     not used), and else cut from ``root/train``. Images are resized to ``size`` x ``size``
-    (bilinear, the aspect is not kept) and held in memory.
+    (bilinear, the aspect is not kept) and held in memory. Grey images of 16 bits are scaled to 8.
 
     Args:
         root: folder with ``train``, ``test`` and perhaps ``val``.
@@ -164,13 +169,26 @@ def _read_members(path: Path) -> dict[str, NDArray[np.generic]]:
         ) from error
 
 
+def _class_names(path: Path, names: NDArray[np.generic] | None) -> list[str]:
+    if names is None:
+        return []
+    if names.ndim != 1:
+        raise CnetError(
+            f"{path} has classes of shape {names.shape}: the member is the list of class names; "
+            "give their number with the argument classes."
+        )
+    return [
+        name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for name in names
+    ]
+
+
 def _images(name: str, x: NDArray[np.generic], layout: str) -> Tensor:
     """Images as [N, C, H, W]."""
     if x.dtype != np.uint8 and not np.issubdtype(x.dtype, np.floating):
         raise CnetError(
             f"{name} holds {x.dtype}: give pixels as uint8 (0 to 255) or as floating numbers."
         )
-    if x.ndim == 3 and layout == "auto":
+    if x.ndim == 3:
         x = x[:, None]
     elif x.ndim != 4:
         raise CnetError(
@@ -202,6 +220,18 @@ def _labels(name: str, y: NDArray[np.generic]) -> Tensor:
     return torch.from_numpy(y.astype(np.int64))
 
 
+def _eight_bits(image: Image.Image, file: str) -> NDArray[np.uint8] | None:
+    """Grey values of 16 bits, which Pillow would cut off at 255, as [H, W] uint8; else None."""
+    # Pillow gives 32 bits to some files of 16
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        return ((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if image.mode in ("I", "F"):
+        raise CnetError(
+            f"{file} has pixels of 32 bits, which have no known range: save it with 8 or 16 bits."
+        )
+    return None
+
+
 def _read_folder(
     folder: Path, size: int, channels: int, names: Sequence[str] | None = None
 ) -> tuple[Raw, list[str]]:
@@ -227,7 +257,9 @@ def _read_folder(
     for row, (file, _) in enumerate(listing.samples):
         try:
             with Image.open(file) as image:
-                small = image.convert("RGB" if channels == 3 else "L").resize(
+                grey = _eight_bits(image, file)
+                shown = image if grey is None else Image.fromarray(grey)
+                small = shown.convert("RGB" if channels == 3 else "L").resize(
                     (size, size), Image.Resampling.BILINEAR
                 )
         except OSError as error:

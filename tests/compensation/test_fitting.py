@@ -105,6 +105,19 @@ def test_only_the_compensation_changes(model, tmp_path, batchnorm):
     assert all(torch.equal(after[name], base[name]) for name in base)
 
 
+@pytest.mark.parametrize("batchnorm", ["frozen", "per_chip"])
+def test_a_fit_that_is_done_is_read_again_with_the_same_model(model, tmp_path, batchnorm):
+    settings = fit_settings(epochs=1)
+    settings.batchnorm = batchnorm  # as good as given to the settings at once
+    first = fit_compensation(model, DATA, settings, tmp_path, device="cpu", progress=False)
+    fitted = {n: p.clone() for n, p in compensation_parameters(model).items()}
+    again = fit_compensation(model, DATA, settings, tmp_path, device="cpu", progress=False)
+    assert again == first
+    assert all(torch.equal(p, fitted[n]) for n, p in compensation_parameters(model).items())
+    other = fit_settings(epochs=1, batchnorm=batchnorm)
+    assert fit_compensation(model, DATA, other, tmp_path, device="cpu", progress=False) == first
+
+
 def test_batchnorm_policies_differ_in_what_is_fitted(model, tmp_path):
     other = copy.deepcopy(model)
     for network_, policy in ((model, "frozen"), (other, "per_chip")):

@@ -5,6 +5,7 @@ import torch
 from aihwkit.simulator.configs import TorchInferenceRPUConfig
 from aihwkit.simulator.parameters import IOParameters
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from cnet_aihw.compensation import (
     PAPER,
@@ -115,6 +116,8 @@ def test_digital_layer_cannot_change_sides_while_a_chip_is_programmed(lenet):
     program(lenet, 1)
     with pytest.raises(CnetError, match="restore"):
         enable_compensation(lenet, False)
+    with pytest.raises(CnetError, match="restore"):
+        remove_compensation(lenet)
 
 
 def test_file_of_another_network_is_refused_and_leaves_the_model_as_it_was(lenet, tmp_path):
@@ -150,6 +153,58 @@ def test_cost_of_the_papers_compensation_by_hand(costs):
     assert cost.weights == {"conv2": weights, "fc3": 0}
     assert cost.macs["conv2"] == ((6 + 16) * 4 + (16 + 4) * 16) * 100
     assert cost.overhead_weights == weights / 61_706
+
+
+class Frames(nn.Module):
+    """A convolution on each of T frames, [N, T, 3, H, W], and a layer on their mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.compensation = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(8, 64)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        features = self.conv(x.flatten(0, 1)).mean((2, 3))
+        return self.compensation(features.view(*x.shape[:2], 8).mean(1))
+
+
+class StepsFirst(nn.Module):
+    """A layer on a sequence whose first axis is that of its steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(8, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(x.transpose(0, 1)).mean(0)
+
+
+@pytest.mark.parametrize(
+    ("model", "shape"),
+    [
+        (Frames(), (5, 3, 8, 8)),
+        (StepsFirst(), (7, 8)),
+        (nn.Sequential(nn.Conv2d(1, 8, 3), nn.ConvTranspose2d(8, 3, 2, 2)), (1, 10, 10)),
+        (nn.Sequential(nn.Conv3d(1, 8, 3), nn.Flatten(), nn.Linear(64, 10)), (1, 4, 4, 4)),
+        (nn.Sequential(nn.Conv1d(4, 6, 3, groups=2, stride=2), nn.Linear(5, 7)), (4, 12)),
+    ],
+    ids=["frames", "steps first", "transposed", "3d", "1d"],
+)
+@pytest.mark.parametrize("samples", [1, 3])
+def test_macs_are_those_that_torch_counts(model, shape, samples):
+    x = torch.randn(samples, *shape)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(x)
+    costs = network_cost(convert_to_analog(model), x)
+    assert costs.macs == counter.get_total_flops() // 2 // samples
+    assert sum(layer.macs for layer in costs.layers.values()) == costs.macs
+    assert costs.weights == sum(p.numel() for p in model.parameters())
+
+
+def test_a_convolution_over_three_dimensions_is_counted_and_not_compensated():
+    model = nn.Sequential(nn.Conv3d(1, 8, 3), nn.Flatten(), nn.Linear(64, 10))
+    costs = network_cost(model, torch.zeros(1, 1, 4, 4, 4))
+    with pytest.raises(CnetError, match=r"'0' the ratio 0\.5, but it is a convolution over 3 dim"):
+        compensation_cost(costs, Placement({"0": 0.5}), PAPER)
 
 
 @pytest.mark.parametrize("limit", [0.005, 0.01, 0.02, 0.05, 0.5])
@@ -189,6 +244,8 @@ def test_digital_placement_takes_the_first_that_fit(costs):
     )
     with pytest.raises(CnetError, match="less than any"):
         digital_placement(costs, order, 0.001)
+    with pytest.raises(CnetError, match=r"does not run 'fc9'; it runs conv1, conv2"):
+        digital_placement(costs, ["fc9"], 0.01)
 
 
 def test_limit_that_allows_nothing_says_what_the_least_costs(costs):

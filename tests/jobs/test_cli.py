@@ -201,7 +201,20 @@ def test_in_a_sweep_the_other_jobs_still_run(cli: Cli, only: Only) -> None:
     assert outcome.code == 2
     assert [run.recipes[0].training.epochs for run in seen] == [2]
     assert "training.epochs=0" in outcome.err
-    assert outcome.err.endswith("error: training.epochs is 0; give a whole number of at least 1.\n")
+    said = "error: training.epochs is 0; give a whole number of at least 1. (the table and report"
+    assert outcome.err.endswith(f"{said} of jobs that are done: job=report run=sweep)\n")
+
+
+@pytest.mark.parametrize(
+    "word", ["pretrained=a.pt,b.pt", "source=a,b", "data.path=a.npz,b.npz", "data.root=choice(a,b)"]
+)
+def test_a_sweep_whose_jobs_would_share_a_folder_is_refused(
+    cli: Cli, only: Only, word: str
+) -> None:
+    seen: list[Any] = []
+    outcome = cli("-m", word, only(seen.append))
+    assert outcome.code == 2 and not seen
+    assert f"{word} is a sweep over {word.partition('=')[0]}" in outcome.err
 
 
 @pytest.mark.parametrize(

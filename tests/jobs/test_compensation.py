@@ -169,6 +169,9 @@ def test_layers_kept_digital_need_no_fit_and_no_scan(cli: Cli, words: list[str])
     assert outcome.code == 0, outcome.err
     assert not Path("run/plain/compensation").exists()
     assert not Path("run/plain/scan.json").exists()
+    outcome = cli(*alone, "compensation.placement={conv1:0.5}", "job=evaluate")
+    assert outcome.code == 2
+    assert "is compensation with another compensation.placement than is given now" in outcome.err
     assert cli(*alone, placement, "job=evaluate").code == 0
     row = read("run/table.json")["rows"][1]
     assert row["compensation"] == "digital"
@@ -326,6 +329,10 @@ MISTAKES = [
     ("compensation.scan.mode=both", "compensation.scan.mode is 'both'; give suffix or single."),
     ("compensation.scan.chips=0", "compensation.scan.chips is 0; give a whole number"),
     ("compensation.fit.epochs=0", "error: compensation.fit.epochs is 0; give a whole number"),
+    (
+        "compensation.fit.batchnorm=per_chip evaluation.calibration=affine",
+        "compensation.fit.batchnorm is per_chip and evaluation.calibration is affine",
+    ),
     ("compensation.fit.batchnorm=off", "compensation.fit.batchnorm is 'off'; give frozen or"),
     ("compensation.fit.lipschitz.enabled=true", "compensation.fit.lipschitz.enabled is true"),
     ("compensation.placement={conv1:2}", "gives 'conv1' the ratio 2; give a number in [0, 1]"),
@@ -336,7 +343,7 @@ MISTAKES = [
 
 @pytest.mark.parametrize(("word", "sentence"), MISTAKES, ids=[word for word, _ in MISTAKES])
 def test_a_mistake_is_told_before_any_work(cli: Cli, word: str, sentence: str) -> None:
-    outcome = cli(word, "hydra.run.dir=run")
+    outcome = cli(*word.split(), "hydra.run.dir=run")
     assert outcome.code == 2
     assert outcome.err.startswith("cnet-aihw: error: ")
     assert outcome.err.count("\n") == 1
@@ -373,3 +380,18 @@ def test_a_step_without_the_one_before_says_what_to_run(cli: Cli, words: list[st
     assert outcome.err.count("\n") == 1
     assert "has no scan of its layers" in outcome.err
     assert "run job=train first" in cli(*words, "job=scan", "hydra.run.dir=other").err
+
+
+@pytest.mark.parametrize("word", ["compensation.threshold=0.5", "compensation.scan.mode=single"])
+def test_candidates_are_those_of_the_threshold_asked_for(
+    cli: Cli, words: list[str], word: str
+) -> None:
+    alone = [*words, "training.compare=[]", "training=plain", "compensation.scan.chips=2"]
+    for job in ("train", "scan"):
+        assert cli(*alone, f"job={job}").code == 0
+    outcome = cli(*alone, word, "job=compensate")
+    assert outcome.code == 2
+    assert outcome.err.count("\n") == 1
+    assert f"and now it is {word.partition('=')[2]}; run job=scan first" in outcome.err
+    assert cli(*alone, word, "job=scan").code == 0
+    assert cli(*alone, word, "job=compensate").code == 0

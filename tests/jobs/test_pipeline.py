@@ -94,6 +94,18 @@ def test_the_way_from_training_to_table(cli: Cli, words: list[str]) -> None:
     assert "yield" in cli(*words, "job=table").out
     assert read("run/table.json")["rows"] == rows
 
+    # a table is of what its command says
+    outcome = cli(*words, "rram.sigma=0.01", "job=table")
+    assert outcome.code == 2
+    assert "was measured with another rram." in outcome.err
+    assert read("run/table.json")["rows"] == rows
+
+    # what was trained on is not measured on
+    outcome = cli(*words, "data.split_seed=5", "job=evaluate", "source=run", "run=elsewhere")
+    assert outcome.code == 2
+    assert "run/plain was trained on other data, or another split of them" in outcome.err
+    assert not Path("elsewhere/plain").exists()
+
     # other weights than those the folder began with are refused
     outcome = cli(*words, "seed=1")
     assert outcome.code == 2
@@ -130,6 +142,23 @@ def test_what_a_sweeper_gets_is_of_the_validation_part(
     assert returned == [read("run/noise/result.json")["chip_accuracy"]]
     assert returned[0] != read("run/noise/chips.json")["statistics"][0]["mean"]
     assert read("run/table.json")["rows"][0]["recovery"] is None
+
+
+def test_a_sweep_over_compensation_keeps_apart_what_has_it(cli: Cli, tiny: list[str]) -> None:
+    words = [w for w in tiny if w != "compensation=none"] + ["data.limit_train=100", "model=mlp"]
+    words += ["compensation.placement={layers.fc1:digital}", "training=plain,noise"]
+    outcome = cli("-m", "compensation=default,paper", *words, "hydra.sweep.dir=sweep")
+    assert outcome.code == 0, outcome.err
+    sweep = read("sweep/sweep.json")
+    assert sweep["varied"] == ["compensation="]
+    rows = [(r["compensation="], r["training"], r["compensation"]) for r in sweep["rows"]]
+    assert rows == [
+        (group, training, compensation)
+        for group in ("default", "paper")
+        for training in ("plain", "noise")
+        for compensation in (None, "digital")
+    ]
+    assert all(row["recovery"] is not None for row in sweep["rows"])
 
 
 def test_a_sweep_ends_with_one_table(cli: Cli, tiny: list[str]) -> None:

@@ -9,6 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 
 import cnet_aihw.conf
+from cnet_aihw.jobs.folders import job_folder
 from cnet_aihw.training.settings import TrainingSettings
 
 Cli = Callable[..., Any]
@@ -123,3 +124,11 @@ def test_the_command_told_makes_the_same_job(cli: Cli, only: Only) -> None:
     assert not any(word.startswith("hydra.") for word in words)
     assert cli(*words[1:]).code == 0
     assert seen[1].config == seen[0].config
+
+
+def test_a_folder_of_a_sweep_is_within_it_and_told_from_others() -> None:
+    assert job_folder("rram.sigma=0.5,training=plain") == "rram.sigma=0.5,training=plain"
+    texts = ["rram.path=../../a.csv", "rram.path=.._.._a.csv", "x" * 300, "x" * 301]
+    names = [job_folder(text) for text in texts]
+    assert len(set(names)) == len(texts)
+    assert all("/" not in name and len(name) < 250 for name in names)

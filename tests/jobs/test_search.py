@@ -310,7 +310,7 @@ SOURCES = [
     (["training=noise"], "has no training 'noise'; it has plain, so choose one"),
     (
         ["data.limit_train=200"],
-        "was made with other values of data than are given now; give those of",
+        "was trained on other data, or another split of them, than are given now; give the values",
     ),
     (["rram.sigma=0.5"], "was made with other values of rram than are given now"),
     (["job=pipeline"], "but this job would train; choose job=search, or leave source out"),

@@ -72,6 +72,41 @@ def test_the_numbers_on_top_are_those_of_the_highest_mean(finished: Path) -> Non
     assert numbers[1] == f"{100 * best['q05']:.2f}\N{NO-BREAK SPACE}%"
 
 
+def test_what_an_earlier_job_measured_is_not_the_highest_of_the_table(
+    finished: Path, copy: Copy
+) -> None:
+    folder = copy(finished)
+    path = folder / "plain" / "chips-compensated.json"
+    record = read(path)
+    record["statistics"][0]["mean"] = 1.0
+    path.write_text(json.dumps(record))
+    tabled = read(folder / "table.json")
+    gone = [
+        r for r in tabled["rows"] if (r["training"], r["compensation"] is None) == ("plain", False)
+    ]
+    tabled["rows"] = [row for row in tabled["rows"] if row not in gone]
+    (folder / "table.json").write_text(json.dumps(tabled))
+    write_report(folder)
+    assert len(gone) == 1 and len(table(folder, "results")) == 3
+    numbers = re.findall(r"<dd>(.*?)</dd>", page_of(folder))
+    best = max(row["mean"] for row in tabled["rows"])
+    assert numbers[0].startswith(f"{100 * best:.2f}")
+
+
+def test_the_calibration_is_that_of_the_measurement(finished: Path, copy: Copy) -> None:
+    folder = copy(finished)
+    path = folder / "plain" / "chips.json"
+    label = "affine correction (50 images)"
+    path.write_text(json.dumps({**read(path), "calibration": {"label": label}}))
+    (folder / "table.json").unlink()
+    write_report(folder)
+    labels = {
+        (r["training"], r["compensation"]): r["calibration"] for r in table(folder, "results")
+    }
+    assert labels.pop(("plain", "")) == label
+    assert set(labels.values()) == {""}
+
+
 def test_a_calibration_alone_adds_weights(finished: Path, copy: Copy) -> None:
     folder = copy(finished)
     found = read(folder / "table.json")

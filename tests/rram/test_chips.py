@@ -1,5 +1,6 @@
 """Chips: the same seed gives the same chip, and the nominal weights come back bit for bit."""
 
+import numpy as np
 import pytest
 import torch
 from aihwkit.inference import GlobalDriftCompensation, PCMLikeNoiseModel, ReRamWan2022NoiseModel
@@ -54,6 +55,19 @@ def test_a_seed_is_a_chip_whatever_was_drawn_before(analog):
     assert same(chip(analog, 5), first)
     assert not any(torch.equal(a, b) for a, b in zip(
         chip(analog, 6).values(), first.values(), strict=True))  # fmt: skip
+
+
+def test_whole_numbers_of_other_libraries_are_the_same_seed(analog):
+    first = chip(analog, 5)
+    assert same(chip(analog, np.int64(5)), first)
+    assert same(chip(analog, torch.tensor(5)), first)
+
+
+@pytest.mark.parametrize("seed", [1.0, None, "1"])
+@pytest.mark.parametrize("draw", [program, resample_variation])
+def test_a_seed_that_is_no_whole_number_is_refused(analog, draw, seed):
+    with pytest.raises(CnetError, match=f"the seed is {seed!r}; give a whole number"):
+        draw(analog, seed)
 
 
 def test_a_layers_part_of_a_chip_depends_on_its_name_alone(conv_net, analog):

@@ -5,18 +5,28 @@ import copy
 import pytest
 import torch
 from aihwkit.nn import AnalogLinear
-from aihwkit.simulator.configs import SingleRPUConfig
+from aihwkit.simulator.configs import SingleRPUConfig, TorchInferenceRPUConfig
+from aihwkit.simulator.parameters import MappingParameter
 from torch import Tensor, nn
+from torchvision.models import SwinTransformer, VisionTransformer
+from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 
 from cnet_aihw.errors import CnetError
 from cnet_aihw.rram import (
+    LayerWrapper,
     RRAMConv2d,
     RRAMLinear,
     RRAMRPUConfig,
     analog_layers,
     convert_to_analog,
     convert_to_digital,
+    effective_weights,
+    freeze_analog,
     plan_conversion,
+    programmed,
+    snapshot,
+    trainable_parameters,
+    unfreeze_analog,
 )
 
 
@@ -82,6 +92,242 @@ def test_block_registered_twice_stays_one_block():
     analog = convert_to_analog(nn.Sequential(block, block))
     assert analog[0] is analog[1]
     assert list(analog_layers(analog)) == ["0.0"]
+
+
+class Scaled(nn.Module):
+    """A layer, or a block of layers, beside a parameter of the block's own."""
+
+    def __init__(self, inside: nn.Module) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1, 4))
+        self.inside = inside
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * self.inside(x)
+
+
+def vision_transformer() -> nn.Module:
+    return VisionTransformer(8, 4, num_layers=2, num_heads=2, hidden_dim=4, mlp_dim=8)
+
+
+def swin_transformer() -> nn.Module:
+    return SwinTransformer([2, 2], 4, [1, 1], [2, 2], [2, 2])
+
+
+def convnext() -> nn.Module:
+    return ConvNeXt([CNBlockConfig(4, 8, 1), CNBlockConfig(8, None, 1)])
+
+
+ATTENTION = {"in_proj", "out_proj", "qkv", "proj"}
+
+
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [
+        (lambda: nn.Sequential(Scaled(nn.Linear(4, 4)), nn.Linear(4, 2)), (3, 4)),
+        (lambda: Scaled(nn.Sequential(Scaled(Scaled(nn.Linear(4, 4))), nn.Linear(4, 4))), (3, 4)),
+        (vision_transformer, (2, 3, 8, 8)),
+        (swin_transformer, (2, 3, 16, 16)),
+        (convnext, (2, 3, 32, 32)),
+    ],
+)
+def test_a_chip_changes_every_layer_that_the_report_calls_analog(make, shape):
+    torch.manual_seed(0)
+    digital = make().eval()
+    for parameter in digital.parameters():
+        nn.init.normal_(parameter, std=0.3)  # transformers begin with zeros, which no chip changes
+    analog = convert_to_analog(digital).eval()
+    layers = {
+        name
+        for name, module in digital.named_modules()
+        if isinstance(module, nn.Linear | nn.Conv2d) and name.rpartition(".")[2] not in ATTENTION
+    }
+    assert set(analog.conversion_report.analog) == layers
+    nominal = effective_weights(analog)
+    assert set(nominal) == layers
+    x = torch.randn(shape)
+    torch.testing.assert_close(analog(x), digital(x), rtol=1e-4, atol=1e-4)
+    with programmed(analog, 1):
+        for name, weight in effective_weights(analog).items():
+            assert not torch.equal(weight, nominal[name])
+        assert not torch.equal(analog(x), digital(x))
+
+
+def test_a_layer_whose_weight_its_parent_reads_stays_digital():
+    digital = convert_to_analog(swin_transformer()).conversion_report.digital
+    for name in ("features.1.0.attn.qkv", "features.1.0.attn.proj"):
+        assert "ShiftedWindowAttention computes with its weight itself" in digital[name]
+
+
+def tied(part: str) -> nn.Module:
+    net = nn.Sequential(nn.Linear(4, 4), nn.Sequential(nn.Linear(4, 4)), nn.Linear(4, 2))
+    setattr(net[1][0], part, getattr(net[0], part))
+    return net
+
+
+@pytest.mark.parametrize("part", ["weight", "bias"])
+def test_shared_weights_that_a_crossbar_takes_apart_are_warned_of(part):
+    with pytest.warns(UserWarning, match=rf"1\.0\.{part} is shared with 0, .*name 0 in exclude"):
+        report = convert_to_analog(tied(part)).conversion_report
+    assert part == "bias" or "from here on it has a copy" in report.digital["1.0"]
+
+
+def test_shared_weights_stay_one_where_the_warning_is_followed(recwarn):
+    digital = convert_to_analog(tied("weight"), exclude=["0"])
+    assert digital[1][0].weight is digital[0].weight
+    assert digital.conversion_report.digital["1.0"] == "its weight is shared with 0"
+    assert not [w for w in recwarn if "shared" in str(w.message)]
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+@pytest.mark.parametrize("padded", [False, True])
+def test_a_transformer_encoder_computes_in_evaluation(activation, padded):
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, activation=activation, batch_first=True)
+    digital = nn.TransformerEncoder(layer, 2).eval()
+    analog = convert_to_analog(digital)
+    x = torch.randn(3, 5, 8)
+    mask = torch.tensor([[False] * 4 + [padded]] * 3) if padded else None
+    for grad in (torch.enable_grad, torch.no_grad):
+        with grad():
+            wanted = digital(x, src_key_padding_mask=mask)[:, :4]
+            torch.testing.assert_close(analog(x, src_key_padding_mask=mask)[:, :4], wanted)
+            twin = convert_to_digital(analog)
+            torch.testing.assert_close(twin(x, src_key_padding_mask=mask)[:, :4], wanted)
+            with programmed(analog, 1):
+                varied = analog(x, src_key_padding_mask=mask)[:, :4]
+            assert not torch.allclose(varied, wanted, atol=1e-3)
+
+
+def test_a_layer_inside_a_wrapper_becomes_analog():
+    net = nn.Sequential(LayerWrapper(nn.Linear(4, 4)))
+    assert convert_to_analog(net).conversion_report.analog == ("0.base_layer",)
+
+
+def test_what_became_analog_is_held_against_the_report(conv_net, monkeypatch):
+    monkeypatch.setattr(
+        "cnet_aihw.rram.conversion._digital_throughout", lambda report: ["first", "fc"]
+    )
+    with pytest.raises(CnetError, match=r"other layers than reported: fc, first; leave them"):
+        convert_to_analog(conv_net)
+
+
+def test_a_repeated_layer_keeps_its_places():
+    layer = nn.Linear(4, 4)
+    net = nn.Sequential(layer, layer, nn.ReLU(), layer)
+    x = torch.randn(3, 4)
+    analog = convert_to_analog(net)
+    torch.testing.assert_close(analog.eval()(x), net(x))
+    torch.testing.assert_close(convert_to_digital(analog)(x), net(x))
+
+
+ROOTS = [
+    lambda: nn.Linear(4, 4),
+    lambda: nn.Sequential(nn.Linear(4, 4)),
+    lambda: Scaled(nn.Linear(4, 4)),
+]
+
+
+@pytest.mark.parametrize("make", ROOTS)
+@pytest.mark.parametrize("training", [True, False])
+def test_every_layer_keeps_its_mode_both_ways(make, training):
+    analog = convert_to_analog(make().train(training))
+    assert {module.training for module in analog.modules()} == {training}
+    x = torch.ones(2, 4)
+    assert torch.equal(analog(x), analog(x)) is not training
+    assert {module.training for module in convert_to_digital(analog).modules()} == {training}
+
+
+def test_a_layer_in_another_mode_than_its_network_keeps_it(conv_net):
+    conv_net.train().grouped.eval()
+    analog = convert_to_analog(conv_net)
+    assert analog.first.training and not analog.grouped.analog_module.training
+    back = convert_to_digital(analog)
+    assert back.first.training and not back.grouped.training
+
+
+@pytest.mark.parametrize("frozen", ["weight", "bias"])
+@pytest.mark.parametrize("make", ROOTS)
+def test_what_is_frozen_stays_frozen_both_ways(make, frozen):
+    network = make()
+    name = next(n for n, _ in network.named_parameters() if n.endswith(frozen))
+    network.get_parameter(name).requires_grad_(False)
+    analog = convert_to_analog(network)
+    before = snapshot(analog)
+    analog(torch.ones(1, 4)).sum().backward()
+    torch.optim.SGD(analog.parameters(), lr=0.1).step()
+    after = snapshot(analog)
+    assert [n for n in before if torch.equal(before[n], after[n])] == [name]
+    back = convert_to_digital(analog)
+    assert [n for n, p in back.named_parameters() if not p.requires_grad] == [name]
+
+
+def test_layers_that_came_frozen_are_thawed_and_frozen_as_others(conv_net):
+    analog = convert_to_analog(conv_net.requires_grad_(False))
+    assert not trainable_parameters(analog)
+    unfreeze_analog(analog)
+    assert len(trainable_parameters(analog)) == 7  # not those of the norm
+    freeze_analog(analog)
+    assert not trainable_parameters(analog)
+
+
+CASTS = {
+    torch.float32: nn.Module.float,
+    torch.float64: nn.Module.double,
+    torch.float16: nn.Module.half,
+    torch.bfloat16: nn.Module.bfloat16,
+}
+
+
+@pytest.mark.parametrize("dtype", CASTS)
+def test_weights_keep_their_number_type_and_every_bit(conv_net, images, dtype):
+    digital, x = conv_net.eval().to(dtype), images.to(dtype)
+    analog = convert_to_analog(digital)
+    assert torch.equal(analog(x), digital(x))
+    with programmed(analog, 1):
+        assert analog(x).dtype == dtype
+        assert not torch.equal(analog(x), digital(x))
+    assert torch.equal(analog(x), digital(x))
+    back = convert_to_digital(copy.deepcopy(analog)).state_dict()
+    for name, tensor in digital.state_dict().items():
+        assert torch.equal(back[name], tensor) and back[name].dtype == tensor.dtype
+
+
+@pytest.mark.parametrize("dtype", CASTS)
+@pytest.mark.parametrize("mapping", [{}, {"weight_scaling_omega": 1.0}, {"max_input_size": 5}])
+def test_an_analog_network_is_cast_as_a_digital_one(dtype, mapping):
+    digital = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 2)).eval()
+    analog = convert_to_analog(digital, RRAMRPUConfig(mapping=MappingParameter(**mapping)))
+    x = torch.randn(3, 8)
+    CASTS[dtype](analog), CASTS[dtype](digital)
+    out = analog(x.to(dtype))
+    assert out.dtype == dtype
+    torch.testing.assert_close(out, digital(x.to(dtype)), rtol=1e-2, atol=1e-2)
+    analog.train()(x.to(dtype)).sum().backward()
+    with programmed(analog.eval(), 1):
+        assert analog(x.to(dtype)).dtype == dtype
+
+
+@pytest.mark.parametrize(
+    ("dtype", "config"),
+    [(torch.float64, TorchInferenceRPUConfig()), (torch.complex64, RRAMRPUConfig())],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_number_types_that_tiles_do_not_take_are_refused(dtype, config):
+    net = nn.Sequential(nn.Linear(2, 2).to(dtype))
+    with pytest.raises(CnetError, match=rf"0 has weights of {dtype}, .*call model.float\(\) first"):
+        convert_to_analog(net, config)
+
+
+def test_a_sequential_keeps_its_own_parameters_and_hooks():
+    network = nn.Sequential(nn.Sequential(nn.Linear(4, 4)))
+    network[0].scale = nn.Parameter(torch.full((1, 4), 3.0))
+    network[0].register_forward_hook(lambda module, _, out: module.scale * out)
+    x = torch.randn(2, 4)
+    analog = convert_to_analog(network).eval()
+    assert "parameters lie beside" in analog.conversion_report.digital["0"]
+    torch.testing.assert_close(analog(x), network(x))
+    torch.testing.assert_close(convert_to_digital(analog)(x), network(x))
 
 
 @pytest.mark.parametrize(

@@ -372,6 +372,27 @@ def test_order_of_rows_other_columns_and_names_do_not_count(rows: Any, tmp_path:
     assert more != first
 
 
+@pytest.mark.parametrize("near", [0.0, 10.0, 40.0])
+def test_targets_that_rounding_makes_one_are_one(rows: Any, tmp_path: Path, near: float) -> None:
+    """A table with 10 and 10.0000001 uS, as programs write them, draws from both as from one."""
+    whole = MeasuredNoiseModel(csv_file(tmp_path / "m.csv", lines(rows)))
+    shift = 1e-50 if near == 0.0 else near * 1e-9
+    apart = [
+        (t + shift, m + shift) if t == near and i % 2 else (t, m) for i, (t, m) in enumerate(rows)
+    ]
+    model = MeasuredNoiseModel(csv_file(tmp_path / "apart.csv", lines(apart)))
+    nominal = weights(32, 32)
+    assert torch.isfinite(chip(model, nominal)).all()
+    torch.testing.assert_close(chip(model, nominal), chip(whole, nominal))
+
+
+def test_half_precision_draws_from_close_targets_too(tmp_path: Path) -> None:
+    rows = [(t, t + 0.5) for t in (10.0, 10.001, 40.0)]
+    model = MeasuredNoiseModel(csv_file(tmp_path / "m.csv", lines(rows)))
+    for dtype in (torch.float16, torch.bfloat16):
+        assert torch.isfinite(chip(model, weights(16, 16).to(dtype))).all()
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -379,6 +400,7 @@ def test_order_of_rows_other_columns_and_names_do_not_count(rows: Any, tmp_path:
         ("", "has no column 'target', but nothing"),
         ("target,measured\n", "has 0 different targets"),
         ("target,measured\n5,5.1\n5,4.9\n", "has 1 different targets"),
+        ("target,measured\n5,5.1\n5.0000000001,4.9\n", "has 1 different targets"),
         ("target,measured\n1,1\n2,nan\n", "line 3 has measured = 'nan'"),
         ("target,measured\n1,1\n\n2,\n", "has measured = ''"),
         ("target,measured\n1,1\n2\n", "line 3 has measured = None"),

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from aihwkit.inference.converter.conductance import SinglePairConductanceConverter
+from aihwkit.inference.noise.base import BaseNoiseModel
 from torch import nn
 
 from cnet_aihw.evaluation import AffineCorrection
@@ -37,6 +39,23 @@ from .evaluator_cases import (
     samples,
     shared_evaluator,
 )
+
+
+class Stock(BaseNoiseModel):
+    """A user's model as aihwkit has them: its text is that of aihwkit's converter, or none."""
+
+    def __init__(self, g_max: float = 25.0, table: torch.Tensor | None = None) -> None:
+        super().__init__(SinglePairConductanceConverter(g_max=g_max))
+        self.table = table
+
+    def __str__(self) -> str:
+        return f"Stock({self.g_converter}, {self.table})"
+
+
+def one_is(index: int, value: float) -> torch.Tensor:
+    table = torch.ones(1100)
+    table[index] = value
+    return table
 
 
 def other_weights(model: nn.Module) -> nn.Module:
@@ -82,6 +101,10 @@ EVERY_KEY: dict[str, Callable[[nn.Module], dict[str, Any]]] = {
     "seed of the chips": lambda model: {"seed": 1},
     "number of samples": lambda model: {"samples": 119},
     "noise model of the chips": lambda model: {"noise_model": LogNormalNoiseModel(0.1)},
+    "stock model of the chips": lambda model: {"noise_model": Stock(g_max=0.006)},
+    "its conductances, which its text rounds": lambda model: {"noise_model": Stock(g_max=0.014)},
+    "a table": lambda model: {"noise_model": Stock(table=torch.ones(1100))},
+    "a table that prints the same": lambda model: {"noise_model": Stock(table=one_is(500, 2.0))},
     "time": lambda model: {"t_inference": 3600.0},
     "calibration": lambda model: {"calibration": AffineCorrection(DATA.train.x[:50])},
     "threads": lambda model: {"threads": 2},

@@ -27,7 +27,7 @@ from cnet_aihw.compensation import (
     fit_compensation,
 )
 from cnet_aihw.errors import CnetError
-from cnet_aihw.evaluation import AffineCorrection
+from cnet_aihw.evaluation import AffineCorrection, measure
 from cnet_aihw.rram import (
     LogNormalNoiseModel,
     analog_layers,
@@ -47,6 +47,7 @@ from cnet_aihw.search.evaluators.subplacements import draw_plan
 from .evaluator_cases import (
     DATA,
     FIT,
+    FULL,
     PLACEMENTS,
     RESIDUAL,
     VARIANTS,
@@ -408,3 +409,22 @@ def test_a_placement_that_the_shared_compensation_lacks_is_said(trained, placeme
     problem = problem_of(trained, layers=("0", "4"), ratios=(0.0, 0.5))
     with pytest.raises(CnetError, match=r"filters where the shared compensation has"):
         shared_evaluator(trained, problem=problem).evaluate(Placement(placement))
+
+
+def test_a_shared_compensation_of_another_variant_is_refused(trained):
+    start = SharedCompensation(
+        trained, DATA, problem_of(trained), variant=RESIDUAL, fit=FIT, steps=2
+    )
+    evaluator = fit_evaluator(trained, variant=FULL, start=start)
+    with pytest.raises(
+        CnetError, match=r"the compensation of '.*' is .* and the shared one .*same"
+    ):
+        evaluator.evaluate(PLACEMENTS[0])
+
+
+def test_a_network_that_is_all_digital_is_the_same_on_every_chip(make, trained):
+    everything = Placement(dict.fromkeys(analog_layers(trained), "digital"))
+    problem = {"problem": problem_of(trained, limit=2.0)} if make is shared_evaluator else {}
+    evaluator = make(trained, **problem)
+    _, clean = measure(trained, (DATA.val.x[:120], DATA.val.y[:120]))
+    assert evaluator.evaluate(everything) == (clean,) * len(evaluator.evaluate(Placement({})))

@@ -124,6 +124,20 @@ def test_a_larger_budget_goes_on_where_the_search_stood(tmp_path: Path) -> None:
         search(tmp_path / "a", synthetic(), budget=20)
 
 
+def test_a_result_stays_while_a_larger_budget_is_searched(tmp_path: Path) -> None:
+    first = search(tmp_path, synthetic(), budget=5)
+    stopping = synthetic()
+    stopping.evaluate = interrupt  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        search(tmp_path, stopping, budget=20)
+    assert search(tmp_path, synthetic(), budget=5) == first
+    assert search(tmp_path, synthetic(), budget=20).evaluations == 20
+
+
+def interrupt(placement: Placement) -> tuple[float, ...]:
+    raise KeyboardInterrupt
+
+
 def test_searches_share_their_evaluations_at_equal_budget(tmp_path: Path) -> None:
     """What the store has already is not evaluated again, and counts all the same."""
     store = tmp_path / "store"

@@ -178,6 +178,13 @@ def test_an_evaluation_that_fails_leaves_nothing(store, evaluator):
     assert store.measure(PLACEMENTS[0], evaluator)[1] is False
 
 
+def test_an_evaluator_that_gives_no_chip_leaves_nothing(store, evaluator):
+    evaluator.evaluate = lambda placement: ()
+    with pytest.raises(CnetError, match=r"gives nothing for .* at least one"):
+        store.measure(Placement({}), evaluator)
+    assert len(store) == 0
+
+
 def test_a_store_deleted_meanwhile_is_begun_anew(store, evaluator):
     store.measure(PLACEMENTS[0], evaluator)
     store.path.unlink()

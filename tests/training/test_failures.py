@@ -29,7 +29,7 @@ from cnet_aihw.training import (
     train,
 )
 
-from .conftest import Data, analog_network, digital_network
+from .conftest import Data, analog_network, blobs, digital_network
 
 PLAIN = TrainingSettings(epochs=3, batch_size=16, lr=0.05)
 BOTH = replace(
@@ -37,6 +37,16 @@ BOTH = replace(
     lipschitz=LipschitzSettings(enabled=True, beta=0.01),
     variation=VariationSettings(enabled=True),
 )
+
+
+def test_labels_outside_the_networks_classes_are_said_before_anything_is_written(
+    tmp_path: Path,
+) -> None:
+    part = blobs(60, 2)
+    data = Data(val=replace(part, y=part.y + 1))
+    with pytest.raises(CnetError, match="labels go from 1 to 3 but the network has 3 classes"):
+        train(analog_network(), data, PLAIN, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("part", ["cross entropy", "penalty"])

@@ -251,6 +251,14 @@ def test_lambda_of_variation_from_die_to_die_is_sampled_over_dies() -> None:
     assert sampled < lipschitz_lambda(without, weights=lenet_like_weights(), samples=30)
 
 
+def test_lambda_of_a_part_common_to_a_die_does_not_hang_on_a_few_dies() -> None:
+    model = LogNormalNoiseModel(0.3, sigma_die=0.3)
+    composed = CompositeNoiseModel([model, ReadNoiseModel(1e-3)])
+    weights = lenet_like_weights()
+    sampled = [lipschitz_lambda(composed, weights=weights, seed=seed) for seed in range(3)]
+    assert sampled == pytest.approx([lipschitz_lambda(model)] * 3, rel=0.1)
+
+
 def test_lambda_of_additive_noise() -> None:
     """Noise of known size that does not depend on the weight: mu = 1, s = rms(noise) / rms(w)."""
     weights = {"a": torch.full((300, 300), 0.5) * torch.randn(300, 300).sign()}

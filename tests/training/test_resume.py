@@ -13,14 +13,17 @@ from pathlib import Path
 import pytest
 import torch
 from aihwkit.inference import ReRamWan2022NoiseModel
+from aihwkit.simulator.parameters import WeightModifierParameter
+from aihwkit.simulator.parameters.enums import WeightModifierType
 from torch import Tensor, nn
 
 from cnet_aihw.errors import CnetError
-from cnet_aihw.records import read_records
+from cnet_aihw.records import read_json, read_records, write_json_atomic
 from cnet_aihw.rram import (
     CompositeNoiseModel,
     LogNormalNoiseModel,
     ReadNoiseModel,
+    VariationParameter,
     snapshot,
 )
 from cnet_aihw.training import (
@@ -31,6 +34,7 @@ from cnet_aihw.training import (
     load_checkpoint,
     train,
 )
+from cnet_aihw.zoo.augment import CropFlip
 
 from .conftest import Data, analog_network, digital_network
 
@@ -308,6 +312,12 @@ def other_network() -> nn.Module:
         ),
         ({"data": Data(fingerprint="other")}, "data.fingerprint"),
         ({"data": Data(augment=lambda x, g: x)}, "data.augment"),
+        ({"data": Data(augment=CropFlip([0.0], crop=1))}, "data.augment"),
+        ({"objective": lambda logits, y, x: logits.square().mean()}, "objective"),
+        (
+            {"model": analog_network(variation=VariationParameter(t_inference=60.0))},
+            "model.injected",
+        ),
         ({"model": other_network()}, "model.network"),
         ({"model": additive_network()}, "model.hardware"),
         ({"model": other_weights()}, "began with other weights"),
@@ -318,6 +328,32 @@ def test_a_folder_of_another_run_is_refused(tmp_path: Path, change: dict, named:
     arguments = {"model": analog_network(), "data": Data(), "settings": SETTINGS, **change}
     with pytest.raises(CnetError, match=named):
         train(**arguments, folder=tmp_path)
+
+
+def test_other_settings_of_an_augmentation_or_a_modifier_are_another_run(tmp_path: Path) -> None:
+    modified = {
+        std: WeightModifierParameter(type=WeightModifierType.ADD_NORMAL, std_dev=std)
+        for std in (0.01, 5.0)
+    }
+    data = {crop: Data(augment=CropFlip([0.0], crop=crop)) for crop in (1, 2)}
+    train(analog_network(modifier=modified[0.01]), data[1], SETTINGS, tmp_path)
+    with pytest.raises(CnetError, match=r"data\.augmented"):
+        train(analog_network(modifier=modified[0.01]), data[2], SETTINGS, tmp_path)
+    with pytest.raises(CnetError, match=r"model\.injected"):
+        train(analog_network(modifier=modified[5.0]), data[1], SETTINGS, tmp_path)
+    train(analog_network(modifier=modified[0.01]), data[1], SETTINGS, tmp_path)
+
+
+def test_a_run_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
+    """It says less of itself than runs do now."""
+    data = Data(augment=CropFlip([0.0], crop=1))
+    result = train(analog_network(), data, SETTINGS, tmp_path)
+    kept = read_json(tmp_path / "run.json")
+    for part, name in (("data", "augmented"), ("model", "injected")):
+        del kept["identity"][part][name]
+    del kept["identity"]["objective's name"]
+    write_json_atomic(tmp_path / "run.json", kept)
+    assert train(analog_network(), data, SETTINGS, tmp_path) == result
 
 
 def test_files_of_unknown_origin_are_not_overwritten(tmp_path: Path) -> None:

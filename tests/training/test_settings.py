@@ -25,6 +25,12 @@ def test_defaults_are_valid() -> None:
     [
         ({"epochs": 0}, "training.epochs is 0; give a whole number of at least 1"),
         ({"epochs": 2.5}, "training.epochs is 2.5"),
+        ({"epochs": None}, "training.epochs is None"),
+        ({"epochs": True}, "training.epochs is True"),
+        ({"batch_size": 10.0}, "training.batch_size is 10.0; give a whole number"),
+        ({"seed": None}, "training.seed is None; give a whole number"),
+        ({"lr": "0.1"}, "training.lr is '0.1'; give a number above 0"),
+        ({"momentum": None}, "training.momentum is None"),
         ({"batch_size": -3}, "training.batch_size is -3"),
         ({"patience": 0}, "training.patience is 0"),
         ({"validate_every": 0}, "training.validate_every is 0"),

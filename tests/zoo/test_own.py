@@ -43,9 +43,12 @@ def test_every_layout_gives_the_same_images(tmp_path: Path) -> None:
 def test_images_without_a_channel_dimension_have_one_channel(tmp_path: Path) -> None:
     grey = {"x_train": nhwc(40)[..., 0], "x_test": nhwc(8)[..., 0]}
     with_channel = {name: x[..., None] for name, x in grey.items()}
-    one = arrays(write(tmp_path / "a.npz", **grey))
-    assert one.input_shape == (1, 6, 5)
-    assert one.fingerprint == arrays(write(tmp_path / "b.npz", **with_channel)).fingerprint
+    one = arrays(write(tmp_path / "b.npz", **with_channel))
+    path = write(tmp_path / "a.npz", **grey)
+    for layout in ("auto", "NHWC", "NCHW"):
+        other = arrays(path, layout=layout)
+        assert other.input_shape == (1, 6, 5)
+        assert other.fingerprint == one.fingerprint
 
 
 @pytest.mark.parametrize(
@@ -64,6 +67,8 @@ def test_an_ambiguous_layout_must_be_named(shape: tuple[int, ...], tmp_path: Pat
 def test_class_names_come_from_the_file_and_nothing_else_is_read(tmp_path: Path) -> None:
     names = np.array(["ant", "bee", "cow", "dog"])
     path = write(tmp_path / "a.npz", classes=names, notes=np.array([{"never": "unpickled"}]))
+    assert arrays(path).class_names == tuple(names)
+    path = write(tmp_path / "b.npz", classes=np.char.encode(names))
     assert arrays(path).class_names == tuple(names)
 
 
@@ -101,7 +106,8 @@ def test_arguments_are_handed_on(tmp_path: Path) -> None:
         ({"classes": np.array(["a", "b"])}, {}, "holds the label 3 but there are 2 classes"),
         ({}, {"classes": 5}, "no image of class 4"),
         ({}, {"layout": "HWC"}, "layout='HWC' is unknown"),
-        ({"x_train": nhwc(40)[..., 0]}, {"layout": "NHWC"}, r"x_train has shape \(40, 6, 5\)"),
+        ({"x_train": nhwc(40)[..., 0]}, {"layout": "NHWC"}, r"\(1, 6, 5\) and x_test"),
+        ({"classes": 4}, {}, r"classes of shape \(\).*list of class names.*argument classes"),
         ({}, {"val_size": 40}, "leaves no training part"),
     ],
 )
@@ -172,6 +178,34 @@ def test_image_folder_takes_its_own_validation_part_and_grey(tmp_path: Path) -> 
     data = image_folder(root, size=4, channels=1)
     assert [len(p) for p in (data.train, data.val, data.test)] == [12, 6, 3]
     assert data.input_shape == (1, 4, 4)
+
+
+@pytest.mark.parametrize("kind", ["png", "tif", "pgm"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_grey_images_of_16_bits_look_as_those_of_8(
+    kind: str, channels: int, tmp_path: Path
+) -> None:
+    grey = {name: nhwc(6 + number)[..., 0] for number, name in enumerate(COLORS)}
+    for part in ("train", "test"):
+        for name, images in grey.items():
+            for root, pixels in (("8", images), ("16", images.astype(np.uint16) * 257)):
+                folder = tmp_path / root / "grey" / part / name
+                folder.mkdir(parents=True)
+                for number, one in enumerate(pixels):
+                    Image.fromarray(one).save(folder / f"{number}.{kind}")
+    wanted, found = (
+        image_folder(tmp_path / root / "grey", 4, val_size=3, channels=channels)
+        for root in ("8", "16")
+    )
+    assert found.fingerprint == wanted.fingerprint
+
+
+def test_images_without_a_known_range_are_refused(tmp_path: Path) -> None:
+    root = write_folder(tmp_path, {"train": 4, "test": 1})
+    for pixels in (np.ones((5, 5), np.float32), np.ones((5, 5), np.int32)):
+        Image.fromarray(pixels).save(root / "train" / "sky" / "9.tif")
+        with pytest.raises(CnetError, match=r"9\.tif has pixels of 32 bits.*8 or 16 bits"):
+            image_folder(root, size=4)
 
 
 def test_image_folder_mistakes(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Pretrained weights: the ways they are saved, and the files that do not fit."""
 
 import os
+import random
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -135,8 +136,11 @@ def test_files_that_are_something_else(tmp_path: Path) -> None:
     model = MLP((1, 2, 2), 2)
     with pytest.raises(CnetError, match="does not exist"):
         load_pretrained(model, tmp_path / "none.pt")
-    for name in ("a.pt", "a.safetensors", "empty.pt"):
-        (tmp_path / name).write_bytes(b"" if name == "empty.pt" else b"no weights at all")
+    texts = [b"", b"no weights at all", b"epoch,loss\n1,2\n", b"hello world\n", b"# text\n", b"}"]
+    texts += [random.Random(seed).randbytes(100) for seed in range(20)]
+    files = {"a.safetensors": b"no weights at all"} | {f"{n}.pt": t for n, t in enumerate(texts)}
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
         with pytest.raises(CnetError, match="cannot be read as weights alone"):
             load_pretrained(model, tmp_path / name)
     torch.save([torch.zeros(3)], tmp_path / "list.pt")

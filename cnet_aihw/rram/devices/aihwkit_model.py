@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cnet_aihw.errors import CnetError
 from cnet_aihw.rram.conductances import WeightScale, range_of
+from cnet_aihw.rram.law import untold
 from cnet_aihw.rram.noise import DeviceNoiseModel, label_of
 
 
@@ -42,6 +43,9 @@ class AihwkitNoiseModel(DeviceNoiseModel):
         self.noise_model = deepcopy(noise_model)
         self.valid_range = range_of(self.noise_model.g_converter)
         super().__init__(self.noise_model.g_converter)
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}{untold(self.noise_model)}"
 
     def label(self) -> str:
         """A short name for tables and records."""

@@ -26,7 +26,8 @@ class MeasuredNoiseModel(DeviceNoiseModel):
 
     At a target of the table one of its measurements is drawn. Between two targets the errors of the
     same rank are drawn from both and interpolated, so that mean and spread go over into each other;
-    rows of a target may be in any order, and of different number. There is no drift.
+    rows of a target may be in any order, and of different number. Targets that are one in float32
+    are one. There is no drift.
 
     Args:
         path: CSV file with a line of names, then one line per measurement.
@@ -82,7 +83,9 @@ class MeasuredNoiseModel(DeviceNoiseModel):
         targets, wanted = self._targets.to(g), g.flatten()
         upper = torch.searchsorted(targets, wanted).clamp_(1, len(targets) - 1)
         low, high = targets.index_select(0, upper - 1), targets.index_select(0, upper)
-        share = ((wanted - low) / (high - low)).clamp_(0.0, 1.0)
+        # half precision may not tell two targets apart: the lower one's errors then
+        gap = (high - low).clamp_min(torch.finfo(g.dtype).tiny)
+        share = ((wanted - low) / gap).clamp_(0.0, 1.0)
         rank = torch.rand_like(wanted)
         error = torch.lerp(self._draw(upper - 1, rank), self._draw(upper, rank), share)
         programmed = g + self.noise_scale * error.view_as(g)
@@ -101,7 +104,7 @@ class MeasuredNoiseModel(DeviceNoiseModel):
 
 
 def _read_errors(path: Path, target: str, measured: str) -> dict[float, list[float]]:
-    """Target -> measured minus target, in ascending order."""
+    """Target -> measured minus target, targets and errors in ascending order."""
     errors: dict[float, list[float]] = {}
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -122,12 +125,23 @@ def _read_errors(path: Path, target: str, measured: str) -> dict[float, list[flo
                 errors.setdefault(wanted, []).append(found - wanted)
     except (OSError, UnicodeDecodeError) as error:
         raise CnetError(f"{path} cannot be read ({error}); give a CSV file.") from error
+    errors = _merged(errors)
     if len(errors) < 2:
         raise CnetError(
             f"{path} has {len(errors)} different targets; give measurements at two or more, to "
             "interpolate between."
         )
     return {wanted: sorted(some) for wanted, some in errors.items()}
+
+
+def _merged(errors: dict[float, list[float]]) -> dict[float, list[float]]:
+    """Put targets together that are the same in float32, under the lowest, in ascending order."""
+    lowest: dict[float, float] = {}
+    merged: dict[float, list[float]] = {}
+    for wanted in sorted(errors):
+        single = torch.tensor(wanted, dtype=torch.float32).item()
+        merged.setdefault(lowest.setdefault(single, wanted), []).extend(errors[wanted])
+    return merged
 
 
 def _number(text: str | None, name: str, where: str) -> float:

@@ -28,7 +28,7 @@ from cnet_aihw.evaluation.fingerprint import (
     text_fingerprint,
 )
 from cnet_aihw.evaluation.measure import check_samples
-from cnet_aihw.rram import VariationParameter, analog_layers, derive_seed, snapshot
+from cnet_aihw.rram import VariationParameter, analog_layers, derive_seed, snapshot, untold
 from cnet_aihw.search.evaluators.chips import torch_threads
 from cnet_aihw.training import TrainingResult
 from cnet_aihw.training.identity import TrainingData, describe_settings
@@ -170,5 +170,6 @@ def _describe_training_hardware(model: nn.Module) -> list[str]:
         for tile in layer.analog_tiles():
             config = tile.rpu_config
             time = VariationParameter(t_inference=config.variation.t_inference)
-            lines.append(f"{name} {replace(config, variation=time)}")
+            more = untold(config.noise_model)
+            lines.append(f"{name} {replace(config, variation=time)}{more}")
     return lines

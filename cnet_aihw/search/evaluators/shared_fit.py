@@ -129,7 +129,8 @@ class SharedCompensation:
             model: the network, compensated by any placement on the candidate layers; changed.
 
         Raises:
-            CnetError: for a layer that is no candidate, or more filters than there are.
+            CnetError: for another variant, a layer that is no candidate, or more filters than there
+            are.
         """
         if not compensation_parameters(model):
             return
@@ -138,6 +139,11 @@ class SharedCompensation:
         for name, module in model.named_modules():
             if not isinstance(module, CompensatedLayer):
                 continue
+            if module.compensation.variant != self._variant:
+                raise CnetError(
+                    f"the compensation of {name!r} is {module.compensation.variant.label()} and "
+                    f"the shared one {self._variant.label()}; give both the same variant."
+                )
             count = len(module.compensation.generator.weight)
             shared = self._fitted.get(name)
             if shared is None or count > len(shared.generator.weight):
