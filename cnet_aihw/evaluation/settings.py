@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, TypeGuard
 
 from cnet_aihw.errors import CnetError
 
@@ -47,9 +47,9 @@ def validate_evaluation_settings(settings: EvaluationSettings) -> None:
         CnetError: names the field, its value and what is allowed.
     """
     for name, value in (("chips", settings.chips), ("batch_size", settings.batch_size)):
-        if not _is_number(value, Integral) or value < 1:
+        if not is_whole(value) or value < 1:
             raise CnetError(f"evaluation.{name} is {value!r}; give a whole number of at least 1.")
-    if not _is_number(settings.seed, Integral):
+    if not is_whole(settings.seed):
         raise CnetError(f"evaluation.seed is {settings.seed!r}; give a whole number.")
     if settings.calibration not in CALIBRATIONS:
         raise CnetError(
@@ -71,7 +71,7 @@ def check_threshold(threshold: float | None) -> None:
     Raises:
         CnetError: when it is not in [0, 1].
     """
-    if threshold is not None and not (_is_number(threshold) and 0.0 <= threshold <= 1.0):
+    if threshold is not None and not (is_number(threshold) and 0.0 <= threshold <= 1.0):
         raise CnetError(
             f"threshold is {threshold!r}; give an accuracy in [0, 1] (0.9 for 90 %), "
             "or None for no yield."
@@ -90,16 +90,22 @@ def times_of(t_inference: Any) -> list[float | None]:
     several = isinstance(t_inference, Iterable) and not isinstance(t_inference, str | Mapping)
     given = list(t_inference) if several else [t_inference]
     for t in given:
-        if not _is_number(t):
+        if not is_number(t):
             raise CnetError(f"t_inference has {t!r}; give seconds since programming as numbers.")
     times = [float(t) for t in given]
     if not times or len(set(times)) < len(times):
         raise CnetError(f"t_inference is {given}; give one or more different times in seconds.")
     for t in times:
-        if not math.isfinite(t) or t < 0:
+        if t < 0:
             raise CnetError(f"t_inference has {t}; give seconds since programming, 0 or more.")
     return list(times)
 
 
-def _is_number(value: Any, kind: Any = Real) -> bool:
-    return isinstance(value, kind) and not isinstance(value, bool)
+def is_whole(value: object) -> TypeGuard[int]:
+    """Whether a setting is a whole number, of Python or numpy; True and False are none."""
+    return is_number(value) and isinstance(value, Integral)
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether a setting is a finite number, of Python or numpy; True and False are none."""
+    return type(value) is not bool and isinstance(value, Real) and math.isfinite(value)

@@ -12,6 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from cnet_aihw.errors import CnetError
+from cnet_aihw.jobs.agreement import check_trained_on, difference, plain_values
 from cnet_aihw.jobs.calibration import check_calibration
 from cnet_aihw.jobs.crossbar import check_adc_range, on_crossbars, training_config
 from cnet_aihw.jobs.recipes import Recipe
@@ -92,7 +93,7 @@ def trained_networks(run: Run) -> Sequence[tuple[Recipe, nn.Module]]:
     for recipe in run.recipes:
         _check_source(run, recipe)
         left_by_earlier_step(run.source_of(recipe) / BEST, "train", "trained weights")
-        _check_trained_on(run, recipe)
+        check_trained_on(run, recipe)
     models = analog_networks(run)
     for recipe, model in zip(run.recipes, models, strict=True):
         load_snapshot(model, load_checkpoint(run.source_of(recipe) / BEST).model)
@@ -111,34 +112,6 @@ def _check_source(run: Run, recipe: Recipe) -> None:
                 else "name the folder of an earlier run, in which networks were trained."
             )
         )
-
-
-def _check_trained_on(run: Run, recipe: Recipe) -> None:
-    """A network must not be measured on what it was trained on, as with another split it would."""
-    path = run.source_of(recipe) / "run.json"
-    trained = read_json(path)["identity"]["data"]["fingerprint"] if path.exists() else None
-    if trained not in (None, run.data.fingerprint):
-        raise CnetError(
-            f"{path.parent} was trained on other data, or another split of them, than are given "
-            "now; give the values of data of its own run."
-        )
-
-
-def check_measured_so(recipe: Recipe, found: Mapping[str, Any], path: Path) -> None:
-    """See that measurements are of the network and the chips that are asked for now.
-
-    Raises:
-        CnetError: names what differs.
-    """
-    for group in ("model", "rram"):
-        asked = {k: v for k, v in _plain(recipe.config[group]).items() if v is not None}
-        key = _difference(found["config"][group], asked)  # None: what the data are yet to say
-        if key is not None:
-            raise CnetError(
-                f"{path} was measured with another {group}.{key} than is given now; give the "
-                f"values of its own command, {found['command']}, or run job=evaluate in another "
-                "folder."
-            )
 
 
 def check_same_origin(run: Run, recipe: Recipe, found: Mapping[str, Any]) -> None:
@@ -239,8 +212,9 @@ def compensation_left(run: Run, recipe: Recipe) -> dict[str, Any] | None:
     if own:
         counts = ["form", "reads", "activation", "kernel_size", "fit"]
         counts += ["limit"] if given is None else []
-        asked = _plain(recipe.config.compensation)
-        key = _difference({k: made[k] for k in counts if k in made}, asked)
+        counts += ["calibration_samples"] if made["fit"]["batchnorm"] == "per_chip" else []
+        asked = plain_values(recipe.config.compensation)
+        key = difference({k: made[k] for k in counts if k in made}, asked)
     if given is None:
         same = not own or made["placement"] is None
     else:
@@ -253,24 +227,6 @@ def compensation_left(run: Run, recipe: Recipe) -> dict[str, Any] | None:
             f"{found['command']}"
         )
     return found
-
-
-def _plain(node: Any) -> Any:
-    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
-
-
-def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
-    """The first key, dotted, of which both have another value; versions may know more keys."""
-    for key in old:
-        if key not in new or old[key] == new[key]:
-            continue
-        if isinstance(old[key], Mapping) and isinstance(new[key], Mapping):
-            inner = _difference(old[key], new[key])
-            if inner is None:
-                continue
-            return f"{key}.{inner}"
-        return key
-    return None
 
 
 def origin(run: Run, recipe: Recipe) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from cnet_aihw.jobs.agreement import check_measured_so, check_trained_so
 from cnet_aihw.jobs.calibration import asked_calibration, calibration_record
 from cnet_aihw.jobs.crossbar import crossbar_record, digital_record, on_crossbars, prepare
 from cnet_aihw.jobs.recipes import Recipe
@@ -15,7 +16,6 @@ from cnet_aihw.jobs.results import (
     MEASURED,
     MEASURED_COMPENSATED,
     analog_networks,
-    check_measured_so,
     compensation_folder,
     compensation_left,
     left_by_earlier_step,
@@ -73,7 +73,10 @@ def evaluate(run: Run) -> None:
     """
     from cnet_aihw.compensation import load_compensation
 
-    for recipe, trained in trained_networks(run):
+    networks = trained_networks(run)
+    for recipe, _ in networks:
+        check_trained_so(run, recipe, _training_settings(recipe))
+    for recipe, trained in networks:
         folder, model = run.folder_of(recipe), on_crossbars(recipe, trained)
         asked = asked_calibration(run, recipe)
         measured = _measured(run, recipe, model, "chips.jsonl", asked)

@@ -15,8 +15,8 @@ from cnet_aihw.jobs.searches import SEARCH_COLUMNS
 from cnet_aihw.jobs.table import COLUMNS, render
 from cnet_aihw.records import write_json_atomic
 
-_OF_EACH_ROW = ("compensation", "search")
-"""Groups after which a column is called that tells the rows of one job apart."""
+_OF_EACH_ROW = ("compensation", "search", "seed")
+"""Groups and values after which a column is called that says something else of each row."""
 
 
 class SweepTable(Callback):

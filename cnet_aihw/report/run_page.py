@@ -122,7 +122,9 @@ def _title(origin: Mapping[str, Any], run: RunRecords) -> str:
 def _subtitle(origin: Mapping[str, Any], run: RunRecords) -> str:
     words = []
     if "rram" in origin:
-        words.append(f"chips: {origin.get('device', origin['rram'])}")
+        found = (origin, *(m.record for m in run.measurements if "rram" in m.record))
+        devices = dict.fromkeys(str(of.get("device", of["rram"])) for of in found)
+        words.append(f"chips: {' and '.join(devices)}")
     counts = sorted({s["chips"] for m in run.measurements for s in m.record["statistics"]})
     words += [f"{' and '.join(map(str, counts))} chips measured"] if counts else []
     names = [training.name for training in run.trainings]
@@ -131,14 +133,16 @@ def _subtitle(origin: Mapping[str, Any], run: RunRecords) -> str:
 
 
 def _numbers(results: Table, run: RunRecords) -> list[Number]:
-    """The best network on chips, and the plain one; before there are chips, the trainings."""
+    """The best network on chips of the newest table, and the plain one; else the trainings."""
     if not results.rows:
         return [
             Number(percent_text(of.result["clean_accuracy"]), f"{of.name}: clean, validation part")
             for of in run.trainings
             if of.result is not None
         ]
-    best = max(results.rows, key=lambda row: row["mean"])
+    listed = {row["training"] for row in run.table.get("rows", ()) if "mean" in row}
+    rows = [row for row in results.rows if row["training"] in listed] or results.rows
+    best = max(rows, key=lambda row: row["mean"])
     what = ", ".join(filter(None, (best[k] for k in ("training", "compensation", "calibration"))))
     spread = "" if best["std"] is None else f"; standard deviation {percent_text(best['std'])}"
     numbers = [
@@ -160,9 +164,7 @@ def _numbers(results: Table, run: RunRecords) -> list[Number]:
         macs = best["overhead_macs"]  # a calibration alone counts in weights only
         more = "" if macs is None else f"{percent_text(macs)} of MACs"
         numbers.append(Number(percent_text(best["overhead_weights"]), "weights added", more))
-    plain = next(
-        (r for r in results.rows if r["training"] == "plain" and r["compensation"] is None), None
-    )
+    plain = next((r for r in rows if r["training"] == "plain" and r["compensation"] is None), None)
     if plain is not None and plain is not best:
         clean = f"its clean accuracy is {percent_text(plain['clean'])}"
         numbers.append(

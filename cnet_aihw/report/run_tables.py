@@ -55,8 +55,8 @@ def results_table(run: RunRecords) -> Table:
                 told = {**measured.record.get("compensation", {}), **in_table.get(_key(row), {})}
                 for name in ("calibration", "overhead_weights", "overhead_macs"):
                     row[name] = told.get(name)
-                measured_with = measured.record.get("calibration", {}).get("label")
-                row["calibration"] = measured_with or row["calibration"]  # earlier versions: none
+                if "calibration" in measured.record:  # earlier versions wrote none
+                    row["calibration"] = measured.record["calibration"]["label"]
                 row["recovery"] = in_table.get(_key(row), {}).get("recovery")
                 row["training_seed"] = _seed(measured)
                 row["training_seconds"] = (training.result or {}).get("seconds")

@@ -1,12 +1,11 @@
 """Settings of a training, readable without torch; they can be a structured configuration."""
 
 import difflib
-import math
 from dataclasses import dataclass, field
-from numbers import Integral, Real
-from typing import Any, TypeGuard
+from typing import Any
 
 from cnet_aihw.errors import CnetError
+from cnet_aihw.evaluation.settings import is_number, is_whole
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("cosine", "onecycle", "constant")
@@ -147,9 +146,9 @@ def validate_training_settings(settings: TrainingSettings) -> None:
         ("patience", s.patience, 1),
         ("variation.steps_per_chip", variation.steps_per_chip, 0),
     ):
-        if (name, value) != ("patience", None) and not (_is_whole(value) and value >= low):
+        if (name, value) != ("patience", None) and not (is_whole(value) and value >= low):
             raise _error(name, value, f"a whole number of at least {low}")
-    if not _is_whole(s.seed):
+    if not is_whole(s.seed):
         raise _error("seed", s.seed, "a whole number")
     for name, number, positive in (
         ("lr", s.lr, True),
@@ -165,10 +164,10 @@ def validate_training_settings(settings: TrainingSettings) -> None:
     ):
         if number is None and name in ("grad_clip", "lipschitz.lambda_"):
             continue
-        if not _is_number(number) or number < 0 or (positive and number == 0):
+        if not is_number(number) or number < 0 or (positive and number == 0):
             raise _error(name, number, "a number above 0" if positive else "a number of at least 0")
     for name, share in (("momentum", s.momentum), ("label_smoothing", s.label_smoothing)):
-        if not (_is_number(share) and 0.0 <= share < 1.0):
+        if not (is_number(share) and 0.0 <= share < 1.0):
             raise _error(name, share, "a number in [0, 1)")
     for name, word, allowed in (
         ("optimizer", s.optimizer, OPTIMIZERS),
@@ -190,14 +189,6 @@ def validate_training_settings(settings: TrainingSettings) -> None:
             "training.select is 'chips' but training.validation_chips is 0; "
             "measure at least one chip, or select 'clean' or 'last'."
         )
-
-
-def _is_whole(value: object) -> TypeGuard[int]:
-    return _is_number(value) and isinstance(value, Integral)
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    return type(value) is not bool and isinstance(value, Real) and math.isfinite(value)
 
 
 def _error(name: str, value: object, expected: str) -> CnetError:

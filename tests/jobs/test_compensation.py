@@ -264,6 +264,10 @@ def test_batchnorm_per_chip_is_measured_as_it_was_fitted(
     calibration = BatchNormReestimation(data.train.x[:20])
     expected = evaluate_chips(model, data.test, chips=2, calibration=calibration)
     assert measured["statistics"][0]["accuracies"] == list(expected.accuracies)
+    more = "compensation.calibration_samples=30"
+    outcome = cli(*words, *own, per_chip[0], more, placement, "job=evaluate")
+    assert outcome.code == 2
+    assert "is compensation with another compensation.calibration_samples than" in outcome.err
 
 
 @pytest.mark.parametrize("rram", ["pcm", "reram_wan2022"])

@@ -91,14 +91,26 @@ def test_the_way_from_training_to_table(cli: Cli, words: list[str]) -> None:
     assert [row["chips"] for row in rows] == [4, 4, 4]
     assert all(0 <= row["yield"] <= 1 for row in rows)
     Path("run/table.json").unlink()
-    assert "yield" in cli(*words, "job=table").out
+    assert "yield" in cli(*words, "evaluation.threshold=0.1", "job=table").out
     assert read("run/table.json")["rows"] == rows
 
     # a table is of what its command says
-    outcome = cli(*words, "rram.sigma=0.01", "job=table")
-    assert outcome.code == 2
-    assert "was measured with another rram." in outcome.err
-    assert read("run/table.json")["rows"] == rows
+    for option, key in (
+        ("rram.sigma=0.01", "rram.sigma"),
+        ("data.split_seed=5", "data.split_seed"),
+        ("training.epochs=9", "training.epochs"),
+        ("evaluation.seed=5", "evaluation.seed"),
+        ("evaluation.calibration=affine", "evaluation.calibration"),
+        ("pretrained=x.safetensors", "pretrained"),
+    ):
+        outcome = cli(*words, "evaluation.threshold=0.1", option, "job=table")
+        assert outcome.code == 2
+        assert f"was measured with another {key} than is given now" in outcome.err
+        assert read("run/table.json")["rows"] == rows
+    for option in ("training.epochs=9", "training.variation.ramp_epochs=1"):
+        outcome = cli(*words, option, "job=evaluate")
+        assert outcome.code == 2
+        assert f"run/plain was trained with another {option.partition('=')[0]}" in outcome.err
 
     # what was trained on is not measured on
     outcome = cli(*words, "data.split_seed=5", "job=evaluate", "source=run", "run=elsewhere")
@@ -159,6 +171,16 @@ def test_a_sweep_over_compensation_keeps_apart_what_has_it(cli: Cli, tiny: list[
         for compensation in (None, "digital")
     ]
     assert all(row["recovery"] is not None for row in sweep["rows"])
+
+
+def test_a_sweep_over_the_seed_keeps_that_of_the_chips(cli: Cli, tiny: list[str]) -> None:
+    words = [*tiny, "model=mlp", "data.size=8", "data.limit_train=100", "training=plain"]
+    outcome = cli("-m", *words, "seed=1,2", "hydra.sweep.dir=sweep")
+    assert outcome.code == 0, outcome.err
+    sweep = read("sweep/sweep.json")
+    assert sweep["varied"] == ["seed="]
+    assert [(row["seed="], row["seed"]) for row in sweep["rows"]] == [("1", 0), ("2", 0)]
+    assert "chips' seed" in Path("sweep/sweep.txt").read_text()
 
 
 def test_a_sweep_ends_with_one_table(cli: Cli, tiny: list[str]) -> None:
