@@ -133,13 +133,14 @@ def repetitions(cells: Sequence[Cell]) -> list[str]:
     if not several:
         return []
     rows = []
-    for (title, sigma, method, _), found in several.items():
+    for (title, sigma, method, calibration), found in several.items():
         low = max(cell["ci95"][0] for cell in found)
         high = min(cell["ci95"][1] for cell in found)
         rows.append(
             {
                 "row": f"{title}, sigma {sigma:g}",
                 "method": METHODS[method],
+                "per chip": {None: "as chosen", NONE: "-"}.get(calibration, calibration),
                 "means": "; ".join(f"{100 * cell['mean']:.2f} {_interval(cell)}" for cell in found),
                 "overlap": "yes" if low <= high else f"no, {100 * (low - high):.2f} apart",
                 "over trainings": _over_trainings([cell["mean"] for cell in found]),
@@ -151,8 +152,17 @@ def repetitions(cells: Sequence[Cell]) -> list[str]:
         "chips (95 %, Student's t), which does not hold what differs between trainings; of three "
         "trainings or more the last column gives mean, standard deviation and interval over them."
     )
-    columns = {key: text(key) for key in ("row", "method", "means", "overlap", "over trainings")}
+    counted = [
+        f"{title}: {_overlapping(rows, title)}" for title in dict.fromkeys(r["row"] for r in rows)
+    ]
+    words += f" Intervals over chips that all overlap: {'; '.join(counted)}."
+    columns = {key: text(key) for key in rows[0]}
     return ["## Repetitions", words, table(rows, columns)]
+
+
+def _overlapping(rows: Sequence[Mapping[str, str]], title: str) -> str:
+    found = [row["overlap"] == "yes" for row in rows if row["row"] == title]
+    return f"{sum(found)} of {len(found)}"
 
 
 def ablations() -> list[str]:
