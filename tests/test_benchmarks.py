@@ -132,6 +132,9 @@ def test_the_page_shows_each_cell_and_whether_repetitions_agree(
     (tmp_path / "results").mkdir()
     cells = [cell(method, 0, 0.9 + 0.01 * i) for i, method in enumerate(page.SHOWN)]
     cells += [cell("plain", 1, 0.903), cell("noise", 1, 0.95), cell("noise", 2, 0.94)]
+    for method, fourth in {"lipschitz": 0.9596, "lipschitz_noise": 0.9598}.items():
+        means = (0.90, 0.91, 0.92, fourth)
+        cells += [cell(method, seed, mean) for seed, mean in enumerate(means)]
     missing = {"row": "vgg16_cifar100", "title": "VGG16 on CIFAR-100", "missing": "no data",
                "command": "python -m benchmarks.paper run --row vgg16_cifar100"}  # fmt: skip
     write_json_atomic(
@@ -148,7 +151,10 @@ def test_the_page_shows_each_cell_and_whether_repetitions_agree(
     assert "No figures: no data." in text
     assert "| plain-0.5 | - | 77.70 | 1.00 |" in text
     (plain,) = (line for line in lines if "90.00 (89.80 to 90.20); 90.30 (90.10 to 90.50)" in line)
-    assert plain.endswith("| yes | - |")
+    assert plain.endswith("| yes | - | - |")
     (noise,) = (line for line in lines if "91.00 (90.80 to 91.20); 95.00 (94.80 to 95.20)" in line)
-    assert noise.endswith("| no, 3.60 apart | 93.33 +- 2.08 (88.16 to 98.50) |")  # t = 4.303
+    assert noise.endswith("| no, 3.60 apart | 93.33 +- 2.08 (88.16 to 98.50) | - |")  # t = 4.303
+    for fourth, inside in {"95.96": 4, "95.98": 3}.items():  # 91 +- 4.303 * 1.1547
+        (line,) = (line for line in lines if f"; {fourth} (" in line)
+        assert line.endswith(f"| {inside} of 4 |")
     assert (tmp_path / "rows.png").stat().st_size > 10_000

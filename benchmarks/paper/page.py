@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from scipy.special import stdtrit
 
 from benchmarks.tables import CHIPS, percent, table, text
 from cnet_aihw.evaluation import chip_statistics
@@ -144,13 +147,15 @@ def repetitions(cells: Sequence[Cell]) -> list[str]:
                 "means": "; ".join(f"{100 * cell['mean']:.2f} {_interval(cell)}" for cell in found),
                 "overlap": "yes" if low <= high else f"no, {100 * (low - high):.2f} apart",
                 "over trainings": _over_trainings([cell["mean"] for cell in found]),
+                "as the others predict": _predicted([cell["mean"] for cell in found]),
             }
         )
     words = (
         "Everything anew with another seed: first weights, order, variation in training, fits and "
         "searches; chips of the test the same. The interval behind each mean is that over its "
-        "chips (95 %, Student's t), which does not hold what differs between trainings; of three "
-        "trainings or more the last column gives mean, standard deviation and interval over them."
+        "chips (95 %, Student's t), which does not hold what differs between trainings. Of three "
+        "trainings or more, mean, standard deviation and interval over them; of four or more, how "
+        "many lie in the interval (95 %) that the others predict for one more training."
     )
     counted = [
         f"{title}: {_overlapping(rows, title)}" for title in dict.fromkeys(r["row"] for r in rows)
@@ -254,6 +259,19 @@ def _over_trainings(means: Sequence[float]) -> str:
         return "-"
     found = chip_statistics(means).as_record()
     return f"{100 * found['mean']:.2f} +- {100 * found['std']:.2f} {_interval(found)}"
+
+
+def _predicted(means: Sequence[float]) -> str:
+    """How many lie in the 95 % prediction interval of the others; two others say too little."""
+    count = len(means)
+    if count < 4:
+        return "-"
+    inside = 0
+    for i, mean in enumerate(means):
+        others = chip_statistics([*means[:i], *means[i + 1 :]]).as_record()
+        half = stdtrit(count - 2, 0.975) * others["std"] * math.sqrt(1 + 1 / (count - 1))
+        inside += abs(mean - others["mean"]) <= half
+    return f"{inside} of {count}"
 
 
 def _interval(cell: Cell) -> str:
