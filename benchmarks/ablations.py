@@ -1,4 +1,4 @@
-"""What single settings of the training are worth, on validation data.
+"""What single settings of the training, and a network's width, are worth, on validation data.
 
     python -m benchmarks.ablations run     # makes, or continues, all sweeps
     python -m benchmarks.ablations table   # benchmarks/results/ablations.json from what is there
@@ -63,7 +63,12 @@ class Sweep:
     def folder(self, problem: Problem) -> Path:
         """Where its trainings are."""
         name = problem.name.partition(",")[0]  # a comma would make a sweep of it
-        return FOLDER / f"{self.setting}-{name}"
+        return FOLDER / "-".join([self.setting, name, *([self.values] if self.single else [])])
+
+    @property
+    def single(self) -> bool:
+        """Whether it has one value, which its records need not tell."""
+        return "," not in self.values
 
 
 MNIST = Problem("lenet5_mnist", ("experiment=lenet5_mnist", WHERE["mnist"]), 3)
@@ -79,6 +84,8 @@ SWEEPS = (
     Sweep("steps_per_chip", "training.variation.steps_per_chip", "0,1,10,100", "noise",
           (MNIST, CIFAR10)),
     Sweep("fold_batchnorm", "training.lipschitz.fold_batchnorm", "false,true", PENALTY, (VGG16,)),
+    *(Sweep("width", "model.width", width, "plain,lipschitz,noise", (VGG16,))
+      for width in ("0.125", "0.25", "0.5")),
 )  # fmt: skip
 
 
@@ -113,7 +120,10 @@ def _row(sweep: Sweep, problem: Problem, path: Path) -> dict[str, Any]:
     settings = read_json(path)["identity"]["training"]
     left = path.with_name("result.json")
     result = read_json(left) if left.exists() else dict.fromkeys(_MEASURED)  # it diverged
-    value = OmegaConf.select(OmegaConf.create(settings), sweep.key.removeprefix("training."))
+    key = sweep.key.removeprefix("training.")
+    value = (
+        float(sweep.values) if sweep.single else OmegaConf.select(OmegaConf.create(settings), key)
+    )
     return {
         "setting": sweep.setting,
         "problem": problem.name,

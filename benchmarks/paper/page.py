@@ -178,10 +178,10 @@ def ablations() -> list[str]:
     found = read_json(path)
     words = (
         f"Command: `{found['command']}`. Sigma 0.5, short trainings, the last epoch's weights, 20 "
-        "chips of the validation part. `k` is that of lambda = k / (mu + 3 s); `steps_per_chip` 0 "
-        "draws new variation at every forward pass. A training without figures diverged. What "
-        "beta, the ratio, what compensation reads and the evaluator are worth: "
-        "[results](results.md)."
+        "chips of the validation part. `k` is that of lambda = k / (mu + 3 s); `width` is that "
+        "of VGG16 (1: the paper's); `steps_per_chip` 0 draws new variation at every forward pass. "
+        "A training without figures diverged. What beta, the ratio, what compensation reads and "
+        "the evaluator are worth: [results](results.md)."
     )
     columns = {
         "setting": text("setting"),
