@@ -15,9 +15,6 @@ from cnet_aihw.jobs.searches import SEARCH_COLUMNS
 from cnet_aihw.jobs.table import COLUMNS, render
 from cnet_aihw.records import write_json_atomic
 
-_OF_EACH_ROW = ("compensation", "search", "seed")
-"""Groups and values after which a column is called that says something else of each row."""
-
 
 class SweepTable(Callback):
     """Gathers the tables of a sweep's jobs in the sweep's folder, and makes its page."""
@@ -55,8 +52,7 @@ def _gather(folder: Path, name: str, sweep: str, known: Sequence[str]) -> bool:
         return False
     points = [_point(path) for path in paths]
     varied = _varied([values for values, _ in points])
-    columns_of_rows = _OF_EACH_ROW if known == COLUMNS else ()
-    called = {name: f"{name}=" if name in columns_of_rows else name for name in varied}
+    called = {name: f"{name}=" if _says_other(name, points) else name for name in varied}
     rows = [
         {
             **row,
@@ -103,6 +99,13 @@ def _varied(said: list[dict[str, str]]) -> list[str]:
     """The overrides that differ between jobs; which training it was stands in the rows."""
     names = dict.fromkeys(name for values in said for name in values)
     return [n for n in names if n != "training" and len({values.get(n) for values in said}) > 1]
+
+
+def _says_other(name: str, points: Sequence[tuple[dict[str, str], list[dict[str, Any]]]]) -> bool:
+    """Whether a column of that name says of some row something else than its job was told."""
+    return any(
+        name in row and str(row[name]) != values.get(name) for values, rows in points for row in rows
+    )
 
 
 def _add_recovery(rows: list[dict[str, Any]], varied: list[str]) -> None:

@@ -167,6 +167,17 @@ def test_searchers_are_compared_on_one_trained_network(
     assert " reward %" in Path("sweep/sweep-searches.txt").read_text()
 
 
+def test_a_sweep_keeps_the_seed_that_each_search_had(cli: Cli, again: list[str]) -> None:
+    words = [word for word in again if not word.startswith("run=")]
+    sweep = ["search=random", "search.seed=7", "seed=1,2", "search.budget=2"]
+    outcome = cli("-m", *words, *sweep, "hydra.sweep.dir=sweep")
+    assert outcome.code == 0, outcome.err
+    found = read("sweep/sweep-searches.json")
+    assert found["varied"] == ["seed="]
+    assert [(row["seed="], row["seed"]) for row in found["rows"]] == [("1", 7), ("2", 7)]
+    assert Path("sweep/report.html").exists()
+
+
 def test_a_sweeper_gets_the_reward_of_the_best_placement(
     cli: Cli, again: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
