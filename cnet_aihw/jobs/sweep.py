@@ -103,9 +103,8 @@ def _varied(said: list[dict[str, str]]) -> list[str]:
 
 def _says_other(name: str, points: Sequence[tuple[dict[str, str], list[dict[str, Any]]]]) -> bool:
     """Whether a column of that name says of some row something else than its job was told."""
-    return any(
-        name in row and str(row[name]) != values.get(name) for values, rows in points for row in rows
-    )
+    of_rows = [(row, values.get(name)) for values, rows in points for row in rows if name in row]
+    return any(str(row[name]) != said for row, said in of_rows)
 
 
 def _add_recovery(rows: list[dict[str, Any]], varied: list[str]) -> None:
