@@ -62,6 +62,9 @@ NETWORKS = {
     "plain_centred": "plain training, weights divided by the mean of their factor",
     "lipschitz_centred": "Lipschitz penalty, weights divided by the mean of their factor",
 }
+PREDICTED = 4
+"""Trainings of which each is held against the others; two others would say too little."""
+
 
 Cell = Mapping[str, Any]
 
@@ -135,8 +138,12 @@ def repetitions(cells: Sequence[Cell]) -> list[str]:
     several = {key: found for key, found in grouped.items() if len(found) > 1}
     if not several:
         return []
-    rows = []
+    rows, predicted = [], []
     for (title, sigma, method, calibration), found in several.items():
+        means = [cell["mean"] for cell in found]
+        enough = len(means) >= PREDICTED
+        if enough:
+            predicted.append((as_predicted(means), len(means)))
         low = max(cell["ci95"][0] for cell in found)
         high = min(cell["ci95"][1] for cell in found)
         rows.append(
@@ -146,8 +153,8 @@ def repetitions(cells: Sequence[Cell]) -> list[str]:
                 "per chip": {None: "as chosen", NONE: "-"}.get(calibration, calibration),
                 "means": "; ".join(f"{100 * cell['mean']:.2f} {_interval(cell)}" for cell in found),
                 "overlap": "yes" if low <= high else f"no, {100 * (low - high):.2f} apart",
-                "over trainings": _over_trainings([cell["mean"] for cell in found]),
-                "as the others predict": _predicted([cell["mean"] for cell in found]),
+                "over trainings": _over_trainings(means),
+                "as the others predict": "{} of {}".format(*predicted[-1]) if enough else "-",
             }
         )
     words = (
@@ -161,6 +168,9 @@ def repetitions(cells: Sequence[Cell]) -> list[str]:
         f"{title}: {_overlapping(rows, title)}" for title in dict.fromkeys(r["row"] for r in rows)
     ]
     words += f" Intervals over chips that all overlap: {'; '.join(counted)}."
+    if predicted:
+        inside, count = (sum(numbers) for numbers in zip(*predicted, strict=True))
+        words += f" As the others predict: {inside} of {count} ({100 * inside / count:.0f} %)."
     columns = {key: text(key) for key in rows[0]}
     return ["## Repetitions", words, table(rows, columns)]
 
@@ -261,17 +271,21 @@ def _over_trainings(means: Sequence[float]) -> str:
     return f"{100 * found['mean']:.2f} +- {100 * found['std']:.2f} {_interval(found)}"
 
 
-def _predicted(means: Sequence[float]) -> str:
-    """How many lie in the 95 % prediction interval of the others; two others say too little."""
-    count = len(means)
-    if count < 4:
-        return "-"
+def as_predicted(means: Sequence[float]) -> int:
+    """How many lie in the 95 % interval that the others predict for one more, by Student's t.
+
+    Args:
+        means: of trainings, at least three.
+
+    Returns:
+        Their number.
+    """
     inside = 0
     for i, mean in enumerate(means):
         others = chip_statistics([*means[:i], *means[i + 1 :]]).as_record()
-        half = stdtrit(count - 2, 0.975) * others["std"] * math.sqrt(1 + 1 / (count - 1))
-        inside += abs(mean - others["mean"]) <= half
-    return f"{inside} of {count}"
+        wide = stdtrit(len(means) - 2, 0.975) * math.sqrt(1 + 1 / (len(means) - 1))
+        inside += abs(mean - others["mean"]) <= wide * others["std"]
+    return inside
 
 
 def _interval(cell: Cell) -> str:
