@@ -19,8 +19,8 @@ PAGE = HERE.parent / "docs" / "results.md"
 INTRO = (
     "Made by `python -m benchmarks.page` from benchmarks/results. Each command goes on with what "
     "is in benchmarks/records; with `BENCHMARK_RECORDS=FOLDER` in the environment it makes all of "
-    "it anew in that folder. MNIST is expected in data/ as torchvision lays it out, CIFAR-10 as "
-    "data/cifar10.npz."
+    "it anew in that folder, but for evaluations of placements that are in outputs/evaluations. "
+    "MNIST is expected in data/ as torchvision lays it out, CIFAR-10 as data/cifar10.npz."
 )
 SECTIONS: list[tuple[str, str, str, Mapping[str, Callable[[Row], str]]]] = [
     (
@@ -79,7 +79,7 @@ SECTIONS: list[tuple[str, str, str, Mapping[str, Callable[[Row], str]]]] = [
     (
         "variants",
         "Variants of compensation at 2 % of the weights, validation part",
-        "2 % of the weights, 30 chips that no other table uses. The project's default is the "
+        "2 % of the weights, 30 chips that no table of the test part uses. The project's default is the "
         "variant with the highest sum of means over these rows.",
         {
             "data": text("data"),

@@ -16,11 +16,12 @@ IMAGE = HERE.parent / "docs" / "images" / "growth.png"
 INTRO = """\
 # Speed
 
-`make bench` measures all of this page in one run but the searches; `python -m benchmarks.page`
-writes it. Ratios of time within one run, in which all variants take turns round after round, one
-thread; below 1 is faster. *Stock* is aihwkit with perfect periphery and without drift compensation,
-which computes the same: the faster of its torch and C++ tile in the first table, its torch tile
-elsewhere."""
+`make bench` measures this page in one run, but for the fits of placements and the steps of a whole
+run, which need trained networks and have commands of their own; `python -m benchmarks.page` writes
+it. Ratios of time within one run, in which all variants take turns round after round, one thread;
+below 1 is faster. *Stock* is aihwkit with perfect periphery and without drift compensation, which
+computes the same, in training steps with the nearest noise that it has: the faster of its torch and
+C++ tile in the first table, its torch tile elsewhere."""
 STEPS = """\
 ## Steps and chips
 

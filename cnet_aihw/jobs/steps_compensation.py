@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
+import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnet_aihw.compensation.settings import FitSettings
@@ -13,6 +17,7 @@ from cnet_aihw.jobs.recipes import Recipe
 from cnet_aihw.jobs.results import (
     COMPENSATED,
     COMPENSATION,
+    MEASURED_COMPENSATED,
     SCANNED,
     origin,
     refuse_source,
@@ -20,7 +25,7 @@ from cnet_aihw.jobs.results import (
     search_left,
     trained_networks,
 )
-from cnet_aihw.records import write_json_atomic
+from cnet_aihw.records import read_json, write_json_atomic
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,6 +34,12 @@ if TYPE_CHECKING:
     from cnet_aihw.jobs.pipeline import Run
 
 log = logging.getLogger(__name__)
+
+_FIT = "compensation"
+"""The folder of the fit."""
+
+_FITTED = "placement.json"
+"""What is fitted in a folder: written before the fit begins, moved after all else."""
 
 _OFF = "no compensation is asked for (compensation.enabled is false)"
 
@@ -94,7 +105,10 @@ def compensate(run: Run) -> None:
             "search": found,
             "placement": dict(placement),
         }
+        _set_aside(run.folder_of(recipe), placement, found)
         if placement:
+            fitted = {"placement": dict(placement), "search": found}
+            write_json_atomic(run.folder_of(recipe) / _FITTED, fitted)
             described |= _compensated(run, recipe, model, placement, cost)
         else:
             described["reason"] = why_none
@@ -110,6 +124,31 @@ def fit_settings(recipe: Recipe) -> FitSettings:
     if described is None:
         return fit
     return replace(fit, variation=replace(fit.variation, noise_model=make(described)))
+
+
+def _set_aside(folder: Path, placement: Placement, search: Mapping[str, Any] | None) -> None:
+    """Move what was fitted to what the same search had found before it went on, to earlier/.
+
+    A search with a larger budget may end with another placement. What was fitted in some other way
+    stays: the fit refuses to go on with it.
+    """
+    before = next((p for n in (_FITTED, COMPENSATED) if (p := folder / n).exists()), None)
+    if before is None or search is None:
+        return
+    earlier = read_json(before)
+    found = earlier["search"] or {}
+    same = all(found.get(key) == search[key] for key in ("searcher", "seed"))
+    if not same or earlier["placement"] == dict(placement):
+        return
+    aside = folder / "earlier" / f"{found['evaluations']}-evaluations"
+    log.info("the search found a better placement; what was fitted before is now in %s", aside)
+    aside.mkdir(parents=True, exist_ok=True)
+    chips = Path(MEASURED_COMPENSATED).with_suffix(".jsonl").name
+    for name in (chips, MEASURED_COMPENSATED, _FIT, COMPENSATION, COMPENSATED, _FITTED):
+        if (aside / name).is_dir() and (folder / name).exists():
+            shutil.rmtree(aside / name)
+        if (folder / name).exists():
+            os.replace(folder / name, aside / name)
 
 
 def _enabled(run: Run) -> bool:
@@ -165,7 +204,7 @@ def _compensated(
     if compensation_parameters(model):  # layers that are all digital have nothing to fit
         device, progress = recipe.config.device, recipe.config.progress
         result = fit_compensation(
-            model, run.data, fit, folder / "compensation", device=device, progress=progress
+            model, run.data, fit, folder / _FIT, device=device, progress=progress
         )
         validation = {
             "clean": result.clean_accuracy,

@@ -134,6 +134,33 @@ def test_a_run_that_is_done_is_not_done_again(cli: Cli, way: Path) -> None:
     assert contents(way.parent) == before
 
 
+@pytest.mark.parametrize("killed", [False, True], ids=["measured", "killed while it was fitted"])
+def test_a_larger_budget_fits_what_is_found_then(
+    cli: Cli, way: Path, tmp_path: Path, killed: bool
+) -> None:
+    made = ("compensation*", "chips-compensated*", "placement.json", "search*")
+    for name in ("longer", "at once"):
+        shutil.copytree(way, tmp_path / name, ignore=shutil.ignore_patterns(*made, "*.lock"))
+    words = [*WAY, "search=random", f"search.store={tmp_path / 'store'}"]
+    assert cli(*words, "search.budget=6", f"run={tmp_path / 'at once'}").code == 0
+    assert cli(*words, "search.budget=1", f"run={tmp_path / 'longer'}").code == 0
+    folder, wanted = tmp_path / "longer" / "plain", tmp_path / "at once" / "plain"
+    first = read(folder / "compensation.json")["placement"]
+    assert first != read(wanted / "compensation.json")["placement"]
+    if killed:
+        for path in folder.glob("c*compensat*.*"):
+            path.unlink()
+    outcome = cli(*words, "search.budget=6", f"run={tmp_path / 'longer'}")
+    assert outcome.code == 0, outcome.err
+    weights = "compensation.safetensors"
+    assert (folder / weights).read_bytes() == (wanted / weights).read_bytes()
+    measured = (read(where / "chips-compensated.json") for where in (folder, wanted))
+    assert next(measured)["statistics"] == next(measured)["statistics"]
+    left = folder / "earlier" / "1-evaluations"
+    assert (left / "compensation" / "epochs.jsonl").exists()
+    assert killed or read(left / "compensation.json")["placement"] == first
+
+
 def test_a_placement_searched_for_another_limit_is_not_fitted(cli: Cli, way: Path) -> None:
     before = contents(way.parent)
     words = [f"search.store={way.parent / 'store'}", f"run={way}", "job=compensate"]
