@@ -79,8 +79,8 @@ SECTIONS: list[tuple[str, str, str, Mapping[str, Callable[[Row], str]]]] = [
     (
         "variants",
         "Variants of compensation at 2 % of the weights, validation part",
-        "2 % of the weights, 30 chips that no table of the test part uses. The project's default is the "
-        "variant with the highest sum of means over these rows.",
+        "2 % of the weights, 30 chips that no table of the test part uses. The project's "
+        "default is the variant with the highest sum of means over these rows.",
         {
             "data": text("data"),
             "training": text("training"),
