@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,6 @@ NETWORKS = {
 }
 PREDICTED = 4
 """Trainings of which each is held against the others; two others would say too little."""
-
 
 Cell = Mapping[str, Any]
 
@@ -138,23 +138,25 @@ def repetitions(cells: Sequence[Cell]) -> list[str]:
     several = {key: found for key, found in grouped.items() if len(found) > 1}
     if not several:
         return []
-    rows, predicted = [], []
+    rows = []
+    overlapping: dict[str, list[bool]] = {}
+    predicted: list[bool] = []
     for (title, sigma, method, calibration), found in several.items():
-        means = [cell["mean"] for cell in found]
-        enough = len(means) >= PREDICTED
-        if enough:
-            predicted.append((as_predicted(means), len(means)))
+        what, means = f"{title}, sigma {sigma:g}", [cell["mean"] for cell in found]
+        overlapping.setdefault(what, []).extend(_overlap(*two) for two in combinations(found, 2))
+        inside = _as_predicted(means) if len(means) >= PREDICTED else []
+        predicted += inside
         low = max(cell["ci95"][0] for cell in found)
         high = min(cell["ci95"][1] for cell in found)
         rows.append(
             {
-                "row": f"{title}, sigma {sigma:g}",
+                "row": what,
                 "method": METHODS[method],
                 "per chip": {None: "as chosen", NONE: "-"}.get(calibration, calibration),
                 "means": "; ".join(f"{100 * cell['mean']:.2f} {_interval(cell)}" for cell in found),
                 "overlap": "yes" if low <= high else f"no, {100 * (low - high):.2f} apart",
                 "over trainings": _over_trainings(means),
-                "as the others predict": "{} of {}".format(*predicted[-1]) if enough else "-",
+                "as the others predict": _share(inside) if inside else "-",
             }
         )
     words = (
@@ -164,20 +166,22 @@ def repetitions(cells: Sequence[Cell]) -> list[str]:
         "trainings or more, mean, standard deviation and interval over them; of four or more, how "
         "many lie in the interval (95 %) that the others predict for one more training."
     )
-    counted = [
-        f"{title}: {_overlapping(rows, title)}" for title in dict.fromkeys(r["row"] for r in rows)
-    ]
-    words += f" Intervals over chips that all overlap: {'; '.join(counted)}."
+    counted = [f"{what}: {_share(found)}" for what, found in overlapping.items()]
+    words += f" Of each two trainings, intervals over chips that overlap: {'; '.join(counted)}."
     if predicted:
-        inside, count = (sum(numbers) for numbers in zip(*predicted, strict=True))
-        words += f" As the others predict: {inside} of {count} ({100 * inside / count:.0f} %)."
+        words += f" As the others predict: {_share(predicted)} "
+        words += f"({100 * sum(predicted) / len(predicted):.0f} %)."
     columns = {key: text(key) for key in rows[0]}
     return ["## Repetitions", words, table(rows, columns)]
 
 
-def _overlapping(rows: Sequence[Mapping[str, str]], title: str) -> str:
-    found = [row["overlap"] == "yes" for row in rows if row["row"] == title]
-    return f"{sum(found)} of {len(found)}"
+def _overlap(one: Cell, other: Cell) -> bool:
+    (low, high), (other_low, other_high) = one["ci95"], other["ci95"]
+    return bool(low <= other_high and other_low <= high)
+
+
+def _share(said: Sequence[bool]) -> str:
+    return f"{sum(said)} of {len(said)}"
 
 
 def ablations() -> list[str]:
@@ -271,20 +275,13 @@ def _over_trainings(means: Sequence[float]) -> str:
     return f"{100 * found['mean']:.2f} +- {100 * found['std']:.2f} {_interval(found)}"
 
 
-def as_predicted(means: Sequence[float]) -> int:
-    """How many lie in the 95 % interval that the others predict for one more, by Student's t.
-
-    Args:
-        means: of trainings, at least three.
-
-    Returns:
-        Their number.
-    """
-    inside = 0
+def _as_predicted(means: Sequence[float]) -> list[bool]:
+    """Of each, whether it lies in the 95 % interval that the others predict for one more."""
+    wide = stdtrit(len(means) - 2, 0.975) * math.sqrt(1 + 1 / (len(means) - 1))
+    inside = []
     for i, mean in enumerate(means):
         others = chip_statistics([*means[:i], *means[i + 1 :]]).as_record()
-        wide = stdtrit(len(means) - 2, 0.975) * math.sqrt(1 + 1 / (len(means) - 1))
-        inside += abs(mean - others["mean"]) <= wide * others["std"]
+        inside.append(bool(abs(mean - others["mean"]) <= wide * others["std"]))
     return inside
 
 
