@@ -94,7 +94,8 @@ def _links(measured: _Sweep, searched: _Sweep, folder: Path) -> Iterator[tuple[s
 
 def _searches(searched: _Sweep, folder: Path) -> list[Plot]:
     """What searches for the same network came to, together."""
-    others = [name for name in searched.varied if name.partition(".")[0] != "search"]
+    of_searches = ("search.", "search=")
+    others = [name for name in searched.varied if not name.startswith(of_searches)]
     plots = []
     for number_, (values, rows) in enumerate(grouped(searched.rows, "training", *others).items()):
         training, *rest = values if others else (values,)

@@ -66,7 +66,12 @@ def searched(tmp_path: Path, finished: Path) -> Path:
     return tmp_path / "sweep"
 
 
-def test_searches_for_one_network_are_shown_together(searched: Path, finished: Path) -> None:
+@pytest.mark.parametrize("varied", ["search.seed", "search="])
+def test_searches_for_one_network_are_shown_together(
+    searched: Path, finished: Path, varied: str
+) -> None:
+    table = searched / "sweep-searches.json"
+    table.write_text(table.read_text().replace('"search.seed"', f'"{varied}"'))
     write_report(searched)
     page = (searched / "report.html").read_text()
     names = [f"{kind}-{name}" for name in ("plain", "lipschitz") for kind in ("search", "pareto")]
