@@ -30,6 +30,7 @@ COMPENSATION = "compensation.safetensors"
 COMPENSATED = "compensation.json"
 MEASURED = "chips.json"
 MEASURED_COMPENSATED = "chips-compensated.json"
+CHIPS_COMPENSATED = "chips-compensated.jsonl"
 
 
 def left_by_earlier_step(path: Path, step: str, what: str) -> Path:

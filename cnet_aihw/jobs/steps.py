@@ -12,6 +12,7 @@ from cnet_aihw.jobs.calibration import asked_calibration, calibration_record
 from cnet_aihw.jobs.crossbar import crossbar_record, digital_record, on_crossbars, prepare
 from cnet_aihw.jobs.recipes import Recipe
 from cnet_aihw.jobs.results import (
+    CHIPS_COMPENSATED,
     COMPENSATION,
     MEASURED,
     MEASURED_COMPENSATED,
@@ -88,7 +89,7 @@ def evaluate(run: Run) -> None:
         left_by_earlier_step(path, "compensate", "compensation")
         load_compensation(model, path)
         calibration = asked or _fitted_with(run, described)
-        measured = _measured(run, recipe, model, "chips-compensated.jsonl", calibration)
+        measured = _measured(run, recipe, model, CHIPS_COMPENSATED, calibration)
         names = ("label", "placement", "overhead_weights", "overhead_macs", "calibration_samples")
         found = described.get("search")
         compensation = {name: described[name] for name in names}

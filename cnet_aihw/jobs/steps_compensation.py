@@ -15,6 +15,7 @@ from cnet_aihw.errors import CnetError
 from cnet_aihw.jobs.crossbar import drift_time
 from cnet_aihw.jobs.recipes import Recipe
 from cnet_aihw.jobs.results import (
+    CHIPS_COMPENSATED,
     COMPENSATED,
     COMPENSATION,
     MEASURED_COMPENSATED,
@@ -136,15 +137,15 @@ def _set_aside(folder: Path, placement: Placement, search: Mapping[str, Any] | N
     if before is None or search is None:
         return
     earlier = read_json(before)
-    found = earlier["search"] or {}
+    found = earlier.get("search") or {}
     same = all(found.get(key) == search[key] for key in ("searcher", "seed"))
     if not same or earlier["placement"] == dict(placement):
         return
     aside = folder / "earlier" / f"{found['evaluations']}-evaluations"
     log.info("the search found a better placement; what was fitted before is now in %s", aside)
     aside.mkdir(parents=True, exist_ok=True)
-    chips = Path(MEASURED_COMPENSATED).with_suffix(".jsonl").name
-    for name in (chips, MEASURED_COMPENSATED, _FIT, COMPENSATION, COMPENSATED, _FITTED):
+    moved = (CHIPS_COMPENSATED, MEASURED_COMPENSATED, _FIT, COMPENSATION, COMPENSATED, _FITTED)
+    for name in moved:
         if (aside / name).is_dir() and (folder / name).exists():
             shutil.rmtree(aside / name)
         if (folder / name).exists():
