@@ -22,7 +22,7 @@ import torch
 from omegaconf import OmegaConf
 
 from benchmarks.training import RECORDS, RESULTS, WHERE, cnet_aihw
-from cnet_aihw.records import read_json, write_json_atomic
+from cnet_aihw.runtime.records import read_json, write_json_atomic
 
 CHIPS = 20
 _MEASURED = ("clean_accuracy", "chip_accuracy", "chip_std")

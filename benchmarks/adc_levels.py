@@ -13,7 +13,7 @@ import os
 import shlex
 
 from benchmarks.training import RECORDS, RESULTS, cnet_aihw
-from cnet_aihw.records import read_json, write_json_atomic
+from cnet_aihw.runtime.records import read_json, write_json_atomic
 
 FOLDER = RECORDS / "adc_levels"
 SOURCE = os.path.relpath(RECORDS / "lenet5_mnist")

@@ -38,7 +38,6 @@ from cnet_aihw.compensation import (
     network_cost,
     uniform_placement,
 )
-from cnet_aihw.errors import CnetError
 from cnet_aihw.evaluation import (
     AffineCorrection,
     ChipStatistics,
@@ -47,7 +46,8 @@ from cnet_aihw.evaluation import (
     evaluate_chips,
     scan_layers,
 )
-from cnet_aihw.records import write_json_atomic
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.records import write_json_atomic
 from cnet_aihw.zoo import Dataset
 
 CHIPS = 100

@@ -19,8 +19,9 @@ from collections.abc import Sequence
 import torch
 
 from benchmarks.training import RECORDS, RESULTS, cnet_aihw
-from cnet_aihw.records import read_json, write_json_atomic
-from cnet_aihw.rram import Wan2022NoiseModel, derive_seed
+from cnet_aihw.rram import Wan2022NoiseModel
+from cnet_aihw.runtime.random_state import derive_seed
+from cnet_aihw.runtime.records import read_json, write_json_atomic
 
 FOLDER = RECORDS / "devices"
 STORE = os.path.relpath(FOLDER / "evaluations")

@@ -23,12 +23,12 @@ from scipy.stats import spearmanr
 
 from benchmarks.training import RECORDS, RESULTS, trained_network
 from cnet_aihw.compensation import CompensationVariant, FitSettings, Placement, network_cost
-from cnet_aihw.records import write_json_atomic
+from cnet_aihw.runtime.records import write_json_atomic
 from cnet_aihw.search import (
+    CompensationSupernet,
     EvaluationStore,
     FitEvaluator,
     PlacementProblem,
-    SharedCompensation,
     SharedEvaluator,
     SpaceSettings,
     placement_problem,
@@ -107,7 +107,7 @@ def measure(subject: Subject) -> dict:
     ]
     shared = SharedEvaluator(model, data, problem, steps=SHARED_STEPS, folder=folder, **how)
     begun = perf_counter()
-    SharedCompensation(
+    CompensationSupernet(
         model, data, problem, variant=variant, steps=SHARED_STEPS, device="cpu"
     ).get_ready(progress=True)
     shared_seconds = perf_counter() - begun

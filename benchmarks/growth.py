@@ -37,8 +37,8 @@ from benchmarks.speed import (
 from benchmarks.training import RESULTS
 from cnet_aihw.compensation import PAPER, Placement, network_cost
 from cnet_aihw.evaluation import evaluate_chips
-from cnet_aihw.records import write_json_atomic
 from cnet_aihw.rram import RRAMRPUConfig, convert_to_analog
+from cnet_aihw.runtime.records import write_json_atomic
 from cnet_aihw.search import SharedEvaluator, SpaceSettings, placement_problem
 from cnet_aihw.zoo import VGG16, Dataset, LeNet5
 from cnet_aihw.zoo.dataset import Part

@@ -14,7 +14,7 @@ from pathlib import Path
 from time import perf_counter
 
 from benchmarks.training import RESULTS, cnet_aihw
-from cnet_aihw.records import read_json, write_json_atomic
+from cnet_aihw.runtime.records import read_json, write_json_atomic
 
 WORDS = (
     "experiment=lenet5_mnist", "data.root=data", "training=lipschitz", "compensation=default",

@@ -25,8 +25,8 @@ import torch
 from benchmarks.training import RECORDS, RESULTS, WHERE, cnet_aihw, dataset, trained_network
 from cnet_aihw.compensation import CompensationVariant, network_cost
 from cnet_aihw.evaluation import scan_layers
-from cnet_aihw.records import read_json, read_records, write_json_atomic
 from cnet_aihw.rram import LogNormalNoiseModel, RRAMRPUConfig, convert_to_analog, load_snapshot
+from cnet_aihw.runtime.records import read_json, read_records, write_json_atomic
 from cnet_aihw.search import (
     PlacementProblem,
     RaySettings,

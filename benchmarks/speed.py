@@ -31,7 +31,6 @@ from torch.nn import functional as F
 
 from cnet_aihw.compensation import PAPER, Placement, compensate, compensation_parameters
 from cnet_aihw.evaluation import evaluate_chips
-from cnet_aihw.records import read_records, write_json_atomic
 from cnet_aihw.rram import (
     LogNormalNoiseModel,
     RRAMRPUConfig,
@@ -42,6 +41,7 @@ from cnet_aihw.rram import (
     resample_variation,
     trainable_parameters,
 )
+from cnet_aihw.runtime.records import read_records, write_json_atomic
 from cnet_aihw.training import LipschitzPenalty, lipschitz_lambda
 from cnet_aihw.zoo import VGG16, LeNet5
 

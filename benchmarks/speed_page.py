@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.tables import Row, number, percent, table, text
-from cnet_aihw.records import read_json
 from cnet_aihw.report.style import BLUE, VERMILLION, figure_style, new_figure
+from cnet_aihw.runtime.records import read_json
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "speed.md"

@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from cnet_aihw.records import write_json_atomic
+from cnet_aihw.runtime.records import write_json_atomic
 
 REPEATS = 5
 BASE = "import torch, aihwkit.nn, aihwkit.inference, aihwkit.simulator.configs"

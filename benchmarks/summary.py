@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.tables import percent, table, text
-from cnet_aihw.records import read_json
 from cnet_aihw.report.style import (
     BLACK,
     BLUE,
@@ -19,6 +18,7 @@ from cnet_aihw.report.style import (
     figure_style,
     new_figure,
 )
+from cnet_aihw.runtime.records import read_json
 
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"

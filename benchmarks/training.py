@@ -24,8 +24,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from cnet_aihw.records import write_json_atomic
 from cnet_aihw.rram import RRAMRPUConfig, convert_to_analog, load_snapshot
+from cnet_aihw.runtime.records import write_json_atomic
 from cnet_aihw.training import load_checkpoint
 from cnet_aihw.zoo import Dataset, LeNet5, arrays, mnist
 

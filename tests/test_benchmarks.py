@@ -16,7 +16,7 @@ from benchmarks.paper.cells import AFFINE, NONE, Subject
 from benchmarks.paper.rows import ROWS, SIGMAS, composed
 from cnet_aihw.compensation import Placement
 from cnet_aihw.evaluation import ChipStatistics, chip_statistics
-from cnet_aihw.records import write_json_atomic
+from cnet_aihw.runtime.records import write_json_atomic
 
 
 @pytest.mark.parametrize("row", ROWS.values(), ids=list(ROWS))

@@ -23,7 +23,7 @@ from benchmarks.paper.page import write_page
 from benchmarks.paper.rows import ANEW, REFERENCE, ROWS, SIGMAS, Row, composed
 from benchmarks.summary import write_figure, write_readme
 from benchmarks.training import RECORDS, RESULTS
-from cnet_aihw.records import read_json, write_json_atomic
+from cnet_aihw.runtime.records import read_json, write_json_atomic
 
 RUN = "python -m benchmarks.paper run"
 

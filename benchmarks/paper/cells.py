@@ -45,8 +45,8 @@ from cnet_aihw.evaluation import (
     ChipStatistics,
     evaluate_chips,
 )
-from cnet_aihw.records import read_json, write_json_atomic
 from cnet_aihw.rram import analog_layers
+from cnet_aihw.runtime.records import read_json, write_json_atomic
 from cnet_aihw.zoo.dataset import Part
 
 VALIDATION_CHIPS, VALIDATION_SEED, VALIDATION_SAMPLES = 20, 3000, 2000

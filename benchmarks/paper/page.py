@@ -12,7 +12,6 @@ from scipy.special import stdtrit
 
 from benchmarks.tables import CHIPS, percent, table, text
 from cnet_aihw.evaluation import chip_statistics
-from cnet_aihw.records import read_json
 from cnet_aihw.report.style import (
     BLACK,
     BLUE,
@@ -24,6 +23,7 @@ from cnet_aihw.report.style import (
     figure_style,
     new_figure,
 )
+from cnet_aihw.runtime.records import read_json
 
 HERE = Path(__file__).parents[1]
 PAGE = HERE.parent / "docs" / "rows.md"

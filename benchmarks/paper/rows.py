@@ -20,8 +20,8 @@ from benchmarks.training import RECORDS, cnet_aihw
 from cnet_aihw.compensation import Placement, load_compensation
 from cnet_aihw.jobs.build import build_analog, build_data, make
 from cnet_aihw.jobs.schema import register_schema
-from cnet_aihw.records import read_json
 from cnet_aihw.rram import load_snapshot
+from cnet_aihw.runtime.records import read_json
 from cnet_aihw.training import load_checkpoint
 from cnet_aihw.zoo import Dataset
 

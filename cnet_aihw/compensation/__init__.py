@@ -1,5 +1,36 @@
 """Digital compensation in analog models: placing, fitting and counting it (CorrectNet, step 2)."""
 
-import lazy_loader
+from typing import TYPE_CHECKING
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+from cnet_aihw.runtime.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from cnet_aihw.compensation.cost import CompensationCost as CompensationCost
+    from cnet_aihw.compensation.cost import LayerCost as LayerCost
+    from cnet_aihw.compensation.cost import NetworkCost as NetworkCost
+    from cnet_aihw.compensation.cost import compensation_cost as compensation_cost
+    from cnet_aihw.compensation.cost import digital_placement as digital_placement
+    from cnet_aihw.compensation.cost import network_cost as network_cost
+    from cnet_aihw.compensation.cost import uniform_placement as uniform_placement
+    from cnet_aihw.compensation.fit import fit_compensation as fit_compensation
+    from cnet_aihw.compensation.modules import Compensation as Compensation
+    from cnet_aihw.compensation.placement import DIGITAL as DIGITAL
+    from cnet_aihw.compensation.placement import Placement as Placement
+    from cnet_aihw.compensation.placement import check_placement as check_placement
+    from cnet_aihw.compensation.settings import FitSettings as FitSettings
+    from cnet_aihw.compensation.settings import validate_fit_settings as validate_fit_settings
+    from cnet_aihw.compensation.variants import DEFAULT as DEFAULT
+    from cnet_aihw.compensation.variants import PAPER as PAPER
+    from cnet_aihw.compensation.variants import CompensationVariant as CompensationVariant
+    from cnet_aihw.compensation.wrapping import CompensatedLayer as CompensatedLayer
+    from cnet_aihw.compensation.wrapping import DigitalLayer as DigitalLayer
+    from cnet_aihw.compensation.wrapping import compensate as compensate
+    from cnet_aihw.compensation.wrapping import compensation_disabled as compensation_disabled
+    from cnet_aihw.compensation.wrapping import compensation_parameters as compensation_parameters
+    from cnet_aihw.compensation.wrapping import enable_compensation as enable_compensation
+    from cnet_aihw.compensation.wrapping import load_compensation as load_compensation
+    from cnet_aihw.compensation.wrapping import placement_of as placement_of
+    from cnet_aihw.compensation.wrapping import remove_compensation as remove_compensation
+    from cnet_aihw.compensation.wrapping import save_compensation as save_compensation
+
+__getattr__, __dir__, __all__ = lazy_names(__name__, __file__)

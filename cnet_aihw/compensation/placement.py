@@ -12,8 +12,8 @@ import yaml
 from torch import nn
 
 from cnet_aihw.compensation.shapes import layer_shape
-from cnet_aihw.errors import CnetError
 from cnet_aihw.rram import RRAMConv1d, RRAMConv2d, RRAMLinear, analog_layers
+from cnet_aihw.runtime.errors import CnetError
 
 DIGITAL = "digital"
 """In place of a ratio: the layer leaves the crossbar and costs all its weights."""

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 from cnet_aihw.compensation.variants import CompensationVariant
-from cnet_aihw.errors import CnetError
+from cnet_aihw.runtime.errors import CnetError
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cnet_aihw.errors import CnetError
+from cnet_aihw.runtime.errors import CnetError
 
 READS = ("xy", "x", "y")
 ACTIVATIONS = ("none", "relu", "tanh")

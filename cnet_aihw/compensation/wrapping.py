@@ -19,10 +19,10 @@ from cnet_aihw.compensation.modules import Compensation
 from cnet_aihw.compensation.placement import DIGITAL, Placement, check_placement
 from cnet_aihw.compensation.shapes import layer_shape
 from cnet_aihw.compensation.variants import DEFAULT, CompensationVariant
-from cnet_aihw.errors import CnetError
-from cnet_aihw.records import replace_file
-from cnet_aihw.rram import LayerWrapper, analog_layers, derive_seed, is_programmed
-from cnet_aihw.rram.seeds import seeded_rng
+from cnet_aihw.rram import LayerWrapper, analog_layers, is_programmed
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.random_state import derive_seed, seeded_rng
+from cnet_aihw.runtime.records import replace_file
 
 _HEADER = "cnet_aihw_compensation"
 

@@ -11,12 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cnet_aihw.errors import CnetError
-from cnet_aihw.evaluation.chip import check_nominal, measuring
-from cnet_aihw.evaluation.devices import device_of, resolve_device, seed_random_state
-from cnet_aihw.evaluation.measure import inputs_on
+from cnet_aihw.evaluation.chip_run import check_nominal, measuring
+from cnet_aihw.evaluation.metrics import inputs_on
 from cnet_aihw.rram import analog_layers
-from cnet_aihw.rram.tiles import RRAMInferenceTile
+from cnet_aihw.rram.crossbar.tiles import RRAMInferenceTile
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.random_state import seed_random_state
+from cnet_aihw.runtime.torch_device import device_of, resolve_device
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from cnet_aihw.errors import CnetError
-from cnet_aihw.evaluation.devices import device_of
-from cnet_aihw.evaluation.fingerprint import tensors_fingerprint
-from cnet_aihw.evaluation.measure import evaluation_mode, inputs_on
+from cnet_aihw.evaluation.metrics import evaluation_mode, inputs_on
 from cnet_aihw.rram import analog_layers, nominal_inside
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.fingerprint import tensors_fingerprint
+from cnet_aihw.runtime.torch_device import device_of
 
 
 class ChipCalibration(Protocol):

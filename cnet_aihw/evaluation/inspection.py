@@ -9,23 +9,13 @@ import torch
 from aihwkit.simulator.configs import InferenceRPUConfig
 from torch import Tensor, nn
 
-from cnet_aihw.errors import CnetError
 from cnet_aihw.evaluation.adc import before_adcs, calibrate_adc, lacks_adc_range
 from cnet_aihw.evaluation.device_report import DeviceReport, DeviceRow, looks_wrong
-from cnet_aihw.evaluation.devices import forked_random_state, seed_random_state
-from cnet_aihw.evaluation.settings import (
-    EvaluationSettings,
-    times_of,
-    validate_evaluation_settings,
-)
-from cnet_aihw.rram import (
-    convert_to_analog,
-    derive_seed,
-    effective_weights,
-    label_of,
-    programmed,
-)
-from cnet_aihw.rram.tiles import RRAMInferenceTile
+from cnet_aihw.evaluation.settings import EvaluationSettings, times_of, validate_evaluation_settings
+from cnet_aihw.rram import convert_to_analog, effective_weights, label_of, programmed
+from cnet_aihw.rram.crossbar.tiles import RRAMInferenceTile
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.random_state import derive_seed, forked_random_state, seed_random_state
 
 ROWS, COLUMNS, INPUTS = 128, 64, 500
 _POINTS = 1000  # of a scatter plot

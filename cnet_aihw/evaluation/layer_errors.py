@@ -13,12 +13,13 @@ from aihwkit.inference.noise.base import BaseNoiseModel
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from cnet_aihw.errors import CnetError
 from cnet_aihw.evaluation.calibration import ChipCalibration
-from cnet_aihw.evaluation.chip import check_nominal, measuring
-from cnet_aihw.evaluation.devices import resolve_device, seed_random_state
-from cnet_aihw.evaluation.measure import inputs_on
-from cnet_aihw.rram import analog_layers, derive_seed, programmed
+from cnet_aihw.evaluation.chip_run import check_nominal, measuring
+from cnet_aihw.evaluation.metrics import inputs_on
+from cnet_aihw.rram import analog_layers, programmed
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.random_state import derive_seed, seed_random_state
+from cnet_aihw.runtime.torch_device import resolve_device
 
 
 @dataclass(frozen=True)

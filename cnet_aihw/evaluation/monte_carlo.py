@@ -9,7 +9,8 @@ from aihwkit.inference.noise.base import BaseNoiseModel
 from torch import Tensor, nn
 
 from cnet_aihw.evaluation.calibration import ChipCalibration
-from cnet_aihw.evaluation.chip import (
+from cnet_aihw.evaluation.chip_identity import chip_fingerprints
+from cnet_aihw.evaluation.chip_run import (
     check_nominal,
     check_times_known,
     known_records,
@@ -19,14 +20,13 @@ from cnet_aihw.evaluation.chip import (
     record_key,
     writing,
 )
-from cnet_aihw.evaluation.devices import resolve_device
-from cnet_aihw.evaluation.fingerprint import chip_fingerprints
-from cnet_aihw.evaluation.measure import Samples, check_samples, samples_on
-from cnet_aihw.evaluation.progress import progress_bar
+from cnet_aihw.evaluation.metrics import Samples, check_samples, samples_on
 from cnet_aihw.evaluation.settings import EvaluationSettings, validate_evaluation_settings
 from cnet_aihw.evaluation.settings import times_of as _times_of
 from cnet_aihw.evaluation.statistics import ChipStatistics, check_reference, chip_statistics
-from cnet_aihw.records import append_record
+from cnet_aihw.runtime.progress import progress_bar
+from cnet_aihw.runtime.records import append_record
+from cnet_aihw.runtime.torch_device import resolve_device
 
 
 @overload

@@ -11,8 +11,9 @@ import torch
 from aihwkit.inference.noise.base import BaseNoiseModel
 from torch import Tensor, nn
 
-from cnet_aihw.errors import CnetError
-from cnet_aihw.evaluation.chip import (
+from cnet_aihw.evaluation.activation_cache import ActivationCache, trace_calls
+from cnet_aihw.evaluation.chip_identity import chip_fingerprints
+from cnet_aihw.evaluation.chip_run import (
     check_nominal,
     check_times_known,
     known_records,
@@ -22,14 +23,14 @@ from cnet_aihw.evaluation.chip import (
     record_key,
     writing,
 )
-from cnet_aihw.evaluation.devices import resolve_device
-from cnet_aihw.evaluation.fingerprint import chip_fingerprints, text_fingerprint
-from cnet_aihw.evaluation.measure import Samples, check_samples, samples_on
-from cnet_aihw.evaluation.progress import progress_bar
-from cnet_aihw.evaluation.replay import CleanOutputs, trace_calls
+from cnet_aihw.evaluation.metrics import Samples, check_samples, samples_on
 from cnet_aihw.evaluation.settings import EvaluationSettings, validate_evaluation_settings
 from cnet_aihw.evaluation.statistics import chip_statistics
-from cnet_aihw.records import append_record
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.fingerprint import text_fingerprint
+from cnet_aihw.runtime.progress import progress_bar
+from cnet_aihw.runtime.records import append_record
+from cnet_aihw.runtime.torch_device import resolve_device
 
 ScanMode = Literal["suffix", "single"]
 
@@ -192,7 +193,7 @@ def scan_layers(
             call: sum(count for begin, count in begins.items() if begin > call)
             for call in range(len(calls))
         }
-        clean_outputs = CleanOutputs(calls, uses, -(-len(x) // batch_size), cache_bytes)
+        clean_outputs = ActivationCache(calls, uses, -(-len(x) // batch_size), cache_bytes)
         with clean_outputs.recorded(model):
             clean = measure_clean(model, x, y, seed, batch_size)
         total = chips * len(order)

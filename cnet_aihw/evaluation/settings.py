@@ -1,12 +1,11 @@
 """Settings of a Monte Carlo evaluation, readable without torch."""
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from numbers import Integral, Real
-from typing import Any, TypeGuard
+from typing import Any
 
-from cnet_aihw.errors import CnetError
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.values import is_number, is_whole
 
 
 @dataclass
@@ -99,13 +98,3 @@ def times_of(t_inference: Any) -> list[float | None]:
         if t < 0:
             raise CnetError(f"t_inference has {t}; give seconds since programming, 0 or more.")
     return list(times)
-
-
-def is_whole(value: object) -> TypeGuard[int]:
-    """Whether a setting is a whole number, of Python or numpy; True and False are none."""
-    return is_number(value) and isinstance(value, Integral)
-
-
-def is_number(value: object) -> TypeGuard[float]:
-    """Whether a setting is a finite number, of Python or numpy; True and False are none."""
-    return type(value) is not bool and isinstance(value, Real) and math.isfinite(value)

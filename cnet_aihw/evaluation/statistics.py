@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from cnet_aihw.errors import CnetError
 from cnet_aihw.evaluation.settings import check_threshold
+from cnet_aihw.runtime.errors import CnetError
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from cnet_aihw.errors import CnetError
 from cnet_aihw.jobs.recipes import Recipe
-from cnet_aihw.records import read_json
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.records import read_json
 
 if TYPE_CHECKING:
     from cnet_aihw.jobs.pipeline import Run
@@ -48,7 +48,7 @@ def check_trained_so(run: Run, recipe: Recipe, settings: TrainingSettings) -> No
     Raises:
         CnetError: names what differs.
     """
-    from cnet_aihw.training.identity import describe_settings
+    from cnet_aihw.training.run_identity import describe_settings
 
     path = run.source_of(recipe) / "run.json"
     if run.config.source is not None or not path.exists():

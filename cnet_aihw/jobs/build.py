@@ -19,12 +19,12 @@ from cnet_aihw.compensation import (
     network_cost,
     uniform_placement,
 )
-from cnet_aihw.errors import CnetError
 from cnet_aihw.evaluation.calibration import running_batchnorms
 from cnet_aihw.evaluation.settings import times_of
 from cnet_aihw.jobs.messages import one_sentence
 from cnet_aihw.jobs.recipes import Recipe
 from cnet_aihw.rram import RRAMRPUConfig, check_times, convert_to_analog
+from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.search import placement_problem
 from cnet_aihw.search.searchers import Searcher
 from cnet_aihw.zoo import Dataset, load_pretrained

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cnet_aihw.errors import CnetError
 from cnet_aihw.jobs.recipes import Recipe
+from cnet_aihw.runtime.errors import CnetError
 
 if TYPE_CHECKING:
     from torch import nn

@@ -17,10 +17,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 import cnet_aihw.conf
 import cnet_aihw.jobs.folders
-from cnet_aihw.errors import CnetError
 from cnet_aihw.jobs.help import help_text
 from cnet_aihw.jobs.messages import one_sentence
 from cnet_aihw.jobs.schema import register_schema
+from cnet_aihw.runtime.errors import CnetError
 
 CONFIG_DIR = Path(cnet_aihw.conf.__file__).parent
 

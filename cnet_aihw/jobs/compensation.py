@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnet_aihw.compensation.settings import FitSettings, validate_fit_settings
 from cnet_aihw.compensation.variants import CompensationVariant
-from cnet_aihw.errors import CnetError
+from cnet_aihw.runtime.errors import CnetError
 
 if TYPE_CHECKING:
     from cnet_aihw.compensation import Placement

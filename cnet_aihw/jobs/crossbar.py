@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from cnet_aihw.errors import CnetError
 from cnet_aihw.jobs.recipes import Recipe
+from cnet_aihw.runtime.errors import CnetError
 
 if TYPE_CHECKING:
     from aihwkit.simulator.configs import InferenceRPUConfig

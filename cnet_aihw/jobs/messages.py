@@ -6,7 +6,7 @@ from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from cnet_aihw.errors import CnetError
+from cnet_aihw.runtime.errors import CnetError
 
 _DETAILS = ("full_key:", "reference_type", "object_type", "See https://")
 

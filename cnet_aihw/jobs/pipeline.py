@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from cnet_aihw.errors import CnetError
 from cnet_aihw.jobs.recipes import Recipe, command_of_job, recipes_of
+from cnet_aihw.runtime.errors import CnetError
 
 if TYPE_CHECKING:
     from cnet_aihw.zoo import Dataset

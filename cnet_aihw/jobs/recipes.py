@@ -12,11 +12,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from cnet_aihw.errors import CnetError
 from cnet_aihw.evaluation.settings import EvaluationSettings, validate_evaluation_settings
 from cnet_aihw.jobs.compensation import CompensationConfig, validate_compensation
 from cnet_aihw.jobs.messages import one_sentence
 from cnet_aihw.jobs.search import SearchConfig, check_chips_are_new, validate_search
+from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.search.settings import RaySettings, validate_ray_settings
 from cnet_aihw.training.settings import TrainingSettings, validate_training_settings
 

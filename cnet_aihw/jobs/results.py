@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from cnet_aihw.errors import CnetError
 from cnet_aihw.jobs.agreement import check_trained_on, difference, plain_values
 from cnet_aihw.jobs.calibration import check_calibration
 from cnet_aihw.jobs.crossbar import check_adc_range, on_crossbars, training_config
 from cnet_aihw.jobs.recipes import Recipe
-from cnet_aihw.records import read_json
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.records import read_json
 
 if TYPE_CHECKING:
     from torch import nn

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cnet_aihw.jobs.table import render
-from cnet_aihw.records import write_json_atomic
+from cnet_aihw.runtime.records import write_json_atomic
 
 if TYPE_CHECKING:
     from cnet_aihw.jobs.pipeline import Run

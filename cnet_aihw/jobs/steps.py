@@ -25,7 +25,7 @@ from cnet_aihw.jobs.results import (
     trained_networks,
 )
 from cnet_aihw.jobs.table import render, rows_of
-from cnet_aihw.records import read_json, write_json_atomic
+from cnet_aihw.runtime.records import read_json, write_json_atomic
 from cnet_aihw.training.settings import TrainingSettings
 
 if TYPE_CHECKING:

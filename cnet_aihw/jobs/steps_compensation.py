@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnet_aihw.compensation.settings import FitSettings
-from cnet_aihw.errors import CnetError
 from cnet_aihw.jobs.crossbar import drift_time
 from cnet_aihw.jobs.recipes import Recipe
 from cnet_aihw.jobs.results import (
@@ -26,7 +25,8 @@ from cnet_aihw.jobs.results import (
     search_left,
     trained_networks,
 )
-from cnet_aihw.records import read_json, write_json_atomic
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.records import read_json, write_json_atomic
 
 if TYPE_CHECKING:
     from torch import nn

@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from cnet_aihw.jobs.table import render
-from cnet_aihw.records import write_json_atomic
+from cnet_aihw.runtime.records import write_json_atomic
 
 if TYPE_CHECKING:
     from cnet_aihw.jobs.pipeline import Run

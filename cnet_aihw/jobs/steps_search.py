@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnet_aihw.errors import CnetError
 from cnet_aihw.jobs.crossbar import drift_time
 from cnet_aihw.jobs.recipes import Recipe
 from cnet_aihw.jobs.results import (
@@ -20,14 +19,15 @@ from cnet_aihw.jobs.results import (
 )
 from cnet_aihw.jobs.searches import render_searches
 from cnet_aihw.jobs.steps_compensation import fit_settings
-from cnet_aihw.records import read_json, write_json_atomic
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.records import read_json, write_json_atomic
 
 if TYPE_CHECKING:
     from torch import nn
 
     from cnet_aihw.evaluation import ChipCalibration
     from cnet_aihw.jobs.pipeline import Run
-    from cnet_aihw.search import PlacementEvaluator, PlacementProblem, SharedCompensation
+    from cnet_aihw.search import CompensationSupernet, PlacementEvaluator, PlacementProblem
 
 log = logging.getLogger(__name__)
 
@@ -139,7 +139,7 @@ def _searched(
 def _evaluator(
     run: Run, recipe: Recipe, problem: PlacementProblem, model: nn.Module
 ) -> PlacementEvaluator:
-    from cnet_aihw.search import FitEvaluator, SharedCompensation, SharedEvaluator
+    from cnet_aihw.search import CompensationSupernet, FitEvaluator, SharedEvaluator
 
     settings, asked = recipe.search, recipe.search.evaluator
     fit = replace(fit_settings(recipe), seed=asked.seed)
@@ -165,12 +165,12 @@ def _evaluator(
         return evaluator
     start = None
     if asked.start == "shared":
-        start = SharedCompensation(model, run.data, problem, **shared)
+        start = CompensationSupernet(model, run.data, problem, **shared)
         _get_ready(recipe, start)
     return FitEvaluator(model, run.data, start=start, steps=asked.steps, **common, **measured)
 
 
-def _get_ready(recipe: Recipe, shared: SharedCompensation) -> None:
+def _get_ready(recipe: Recipe, shared: CompensationSupernet) -> None:
     log.info("fitting the compensation that all placements of %s share", recipe.name)
     shared.get_ready(progress=recipe.config.progress)
 

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from cnet_aihw.jobs.searches import SEARCH_COLUMNS
 from cnet_aihw.jobs.table import COLUMNS, render
-from cnet_aihw.records import write_json_atomic
+from cnet_aihw.runtime.records import write_json_atomic
 
 
 class SweepTable(Callback):

@@ -1,5 +1,13 @@
 """The page that a run or a sweep ends with, made of its records alone."""
 
-import lazy_loader
+from typing import TYPE_CHECKING
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+from cnet_aihw.runtime.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from cnet_aihw.report.style import figure_style as figure_style
+    from cnet_aihw.report.style import new_figure as new_figure
+    from cnet_aihw.report.style import save_figure as save_figure
+    from cnet_aihw.report.write import write_report as write_report
+
+__getattr__, __dir__, __all__ = lazy_names(__name__, __file__)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from cnet_aihw.report.reading import RunRecords, Training
+from cnet_aihw.report.load import RunRecords, Training
 from cnet_aihw.report.run_tables import NETWORK, network_of
 from cnet_aihw.report.tables import Column, Table
 

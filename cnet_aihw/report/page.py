@@ -9,10 +9,10 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from cnet_aihw.records import replace_file
 from cnet_aihw.report.figures.plot import Plot
 from cnet_aihw.report.style import save_figure
 from cnet_aihw.report.tables import Table
+from cnet_aihw.runtime.records import replace_file
 
 PAGE = "report.html"
 FOLDER = "report"

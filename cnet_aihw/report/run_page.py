@@ -11,8 +11,8 @@ import yaml
 from cnet_aihw.report import layer_tables, run_tables
 from cnet_aihw.report.figures import chips, layers, search, training
 from cnet_aihw.report.figures.plot import Colors, colors_of
+from cnet_aihw.report.load import RunRecords, read_run
 from cnet_aihw.report.page import Number, Page, Section, write_page
-from cnet_aihw.report.reading import RunRecords, read_run
 from cnet_aihw.report.search_tables import searches_table
 from cnet_aihw.report.style import figure_style
 from cnet_aihw.report.tables import Table, percent_text

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from cnet_aihw.report.reading import Measurement, RunRecords
+from cnet_aihw.report.load import Measurement, RunRecords
 from cnet_aihw.report.tables import Column, Table
 
 RESULTS = (

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from cnet_aihw.report.reading import RunRecords, Search
+from cnet_aihw.report.load import RunRecords, Search
 from cnet_aihw.report.tables import Column, Table
 
 SEARCHES = (

@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from cnet_aihw.records import read_json
 from cnet_aihw.report.figures.plot import Plot, colors_of, grouped
 from cnet_aihw.report.figures.search import both
 from cnet_aihw.report.figures.sweep import against, number
+from cnet_aihw.report.load import SWEEP, SWEEP_SEARCHES, read_run
 from cnet_aihw.report.page import PAGE, Number, Page, Section, write_page
-from cnet_aihw.report.reading import SWEEP, SWEEP_SEARCHES, read_run
 from cnet_aihw.report.run_tables import RESULTS, results_text
 from cnet_aihw.report.search_tables import SEARCHES
 from cnet_aihw.report.style import figure_style
 from cnet_aihw.report.tables import Column, Table, percent_text
+from cnet_aihw.runtime.records import read_json
 
 _SIGMA = "rram.sigma"
 

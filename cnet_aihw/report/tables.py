@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cnet_aihw.records import replace_file
+from cnet_aihw.runtime.records import replace_file
 
 _DASH = "-"
 

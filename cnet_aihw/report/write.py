@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from cnet_aihw.report.reading import SWEEP, SWEEP_SEARCHES
+from cnet_aihw.report.load import SWEEP, SWEEP_SEARCHES
 from cnet_aihw.report.run_page import write_run_report
 from cnet_aihw.report.sweep_page import write_sweep_report
 

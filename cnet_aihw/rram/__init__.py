@@ -1,5 +1,70 @@
 """RRAM on aihwkit: noise models, RPU configurations, analog layers, chips."""
 
-import lazy_loader
+from typing import TYPE_CHECKING
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+from cnet_aihw.runtime.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from cnet_aihw.rram.chips import effective_weights as effective_weights
+    from cnet_aihw.rram.chips import freeze_analog as freeze_analog
+    from cnet_aihw.rram.chips import get_variation as get_variation
+    from cnet_aihw.rram.chips import is_programmed as is_programmed
+    from cnet_aihw.rram.chips import nominal_inside as nominal_inside
+    from cnet_aihw.rram.chips import nominal_weight as nominal_weight
+    from cnet_aihw.rram.chips import program as program
+    from cnet_aihw.rram.chips import programmed as programmed
+    from cnet_aihw.rram.chips import resample_variation as resample_variation
+    from cnet_aihw.rram.chips import restore as restore
+    from cnet_aihw.rram.chips import set_noise_model as set_noise_model
+    from cnet_aihw.rram.chips import set_variation as set_variation
+    from cnet_aihw.rram.chips import unfreeze_analog as unfreeze_analog
+    from cnet_aihw.rram.conversion import CONVERSION_MAP as CONVERSION_MAP
+    from cnet_aihw.rram.conversion import ConversionReport as ConversionReport
+    from cnet_aihw.rram.conversion import LayerReport as LayerReport
+    from cnet_aihw.rram.conversion import analog_layers as analog_layers
+    from cnet_aihw.rram.conversion import convert_to_analog as convert_to_analog
+    from cnet_aihw.rram.conversion import convert_to_digital as convert_to_digital
+    from cnet_aihw.rram.conversion import find_analog_layers as find_analog_layers
+    from cnet_aihw.rram.conversion import match_names as match_names
+    from cnet_aihw.rram.conversion import plan_conversion as plan_conversion
+    from cnet_aihw.rram.crossbar.configs import RRAMRPUConfig as RRAMRPUConfig
+    from cnet_aihw.rram.crossbar.configs import periphery as periphery
+    from cnet_aihw.rram.crossbar.layers import RRAMConv1d as RRAMConv1d
+    from cnet_aihw.rram.crossbar.layers import RRAMConv2d as RRAMConv2d
+    from cnet_aihw.rram.crossbar.layers import RRAMLinear as RRAMLinear
+    from cnet_aihw.rram.crossbar.mapping import CrossbarMapping as CrossbarMapping
+    from cnet_aihw.rram.crossbar.mapping import ReferenceColumnConverter as ReferenceColumnConverter
+    from cnet_aihw.rram.crossbar.mapping import conductance_converter as conductance_converter
+    from cnet_aihw.rram.crossbar.variation import VariationParameter as VariationParameter
+    from cnet_aihw.rram.devices import AihwkitNoiseModel as AihwkitNoiseModel
+    from cnet_aihw.rram.devices import CMONoiseModel as CMONoiseModel
+    from cnet_aihw.rram.devices import CompositeNoiseModel as CompositeNoiseModel
+    from cnet_aihw.rram.devices import GaussianAdditiveNoiseModel as GaussianAdditiveNoiseModel
+    from cnet_aihw.rram.devices import (
+        GaussianProportionalNoiseModel as GaussianProportionalNoiseModel,
+    )
+    from cnet_aihw.rram.devices import LevelsNoiseModel as LevelsNoiseModel
+    from cnet_aihw.rram.devices import LogNormalNoiseModel as LogNormalNoiseModel
+    from cnet_aihw.rram.devices import MeasuredNoiseModel as MeasuredNoiseModel
+    from cnet_aihw.rram.devices import PCMNoiseModel as PCMNoiseModel
+    from cnet_aihw.rram.devices import PowerLawDriftNoiseModel as PowerLawDriftNoiseModel
+    from cnet_aihw.rram.devices import ReadNoiseModel as ReadNoiseModel
+    from cnet_aihw.rram.devices import StuckAtNoiseModel as StuckAtNoiseModel
+    from cnet_aihw.rram.devices import Wan2022NoiseModel as Wan2022NoiseModel
+    from cnet_aihw.rram.devices.noise import DeviceNoiseModel as DeviceNoiseModel
+    from cnet_aihw.rram.devices.noise import MultiplicativeNoiseModel as MultiplicativeNoiseModel
+    from cnet_aihw.rram.devices.noise import check_times as check_times
+    from cnet_aihw.rram.devices.noise import has_read_noise as has_read_noise
+    from cnet_aihw.rram.devices.noise import label_of as label_of
+    from cnet_aihw.rram.devices.noise_model_id import noise_model_id as noise_model_id
+    from cnet_aihw.rram.devices.noise_model_id import unprinted_attributes as unprinted_attributes
+    from cnet_aihw.rram.state_dict import count_weights as count_weights
+    from cnet_aihw.rram.state_dict import digital_state_dict as digital_state_dict
+    from cnet_aihw.rram.state_dict import load_snapshot as load_snapshot
+    from cnet_aihw.rram.state_dict import snapshot as snapshot
+    from cnet_aihw.rram.state_dict import trainable_parameters as trainable_parameters
+    from cnet_aihw.rram.traps import Trap as Trap
+    from cnet_aihw.rram.traps import find_traps as find_traps
+    from cnet_aihw.rram.wrapping import LayerWrapper as LayerWrapper
+
+__getattr__, __dir__, __all__ = lazy_names(__name__, __file__)

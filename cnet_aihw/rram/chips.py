@@ -16,13 +16,14 @@ from aihwkit.simulator.parameters.enums import WeightModifierType
 from aihwkit.simulator.tiles.inference import InferenceTile, InferenceTileWithPeriphery
 from torch import Tensor, nn
 
-from cnet_aihw.errors import CnetError
-from cnet_aihw.rram.configs import VariationParameter
 from cnet_aihw.rram.conversion import analog_layers, find_analog_layers
-from cnet_aihw.rram.layers import _FastLayer
-from cnet_aihw.rram.perturbation import Perturbation
-from cnet_aihw.rram.seeds import checked_seed, chip_scope, derive_seed, seeded_rng
-from cnet_aihw.rram.tiles import RRAMInferenceTile
+from cnet_aihw.rram.crossbar.layers import _FastLayer
+from cnet_aihw.rram.crossbar.perturbation import Perturbation
+from cnet_aihw.rram.crossbar.tiles import RRAMInferenceTile
+from cnet_aihw.rram.crossbar.variation import VariationParameter
+from cnet_aihw.rram.devices.chip_scope import chip_scope
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.random_state import checked_seed, derive_seed, seeded_rng
 
 
 def program(

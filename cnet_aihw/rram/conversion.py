@@ -20,12 +20,12 @@ from aihwkit.simulator.parameters.base import RPUConfigBase
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
-from cnet_aihw.errors import CnetError
-from cnet_aihw.rram.carry import carry_over, check_number_types, untied
-from cnet_aihw.rram.checks import find_traps
-from cnet_aihw.rram.configs import RRAMRPUConfig
-from cnet_aihw.rram.layers import RRAMConv1d, RRAMConv2d, RRAMLinear
+from cnet_aihw.rram.conversion_preserve import carry_over, check_number_types, untied
+from cnet_aihw.rram.crossbar.configs import RRAMRPUConfig
+from cnet_aihw.rram.crossbar.layers import RRAMConv1d, RRAMConv2d, RRAMLinear
+from cnet_aihw.rram.traps import find_traps
 from cnet_aihw.rram.wrapping import LayerWrapper, without_wrappers
+from cnet_aihw.runtime.errors import CnetError
 
 CONVERSION_MAP: dict[type[nn.Module], type] = {
     nn.Linear: RRAMLinear,

@@ -19,7 +19,7 @@ from cnet_aihw.compensation import (
     Placement,
     compensation_cost,
 )
-from cnet_aihw.errors import CnetError
+from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.search.settings import (
     ObjectiveSettings,
     SpaceSettings,

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from cnet_aihw.compensation import Placement
-from cnet_aihw.search.book import Evaluations
+from cnet_aihw.search.budgeted import Evaluations
 from cnet_aihw.search.problem import Plan
 
 

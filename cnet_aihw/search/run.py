@@ -13,19 +13,19 @@ from typing import Any, cast
 import numpy as np
 
 from cnet_aihw.compensation import Placement
-from cnet_aihw.errors import CnetError
-from cnet_aihw.locks import alone
-from cnet_aihw.records import read_json, write_json_atomic
-from cnet_aihw.rram import derive_seed
-from cnet_aihw.search.book import BudgetSpent, Evaluations, Measure, Observer
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.locks import alone
+from cnet_aihw.runtime.random_state import derive_seed
+from cnet_aihw.runtime.records import read_json, write_json_atomic
+from cnet_aihw.search.budgeted import BudgetSpent, Evaluations, Measure, Observer
 from cnet_aihw.search.evaluators.protocol import PlacementEvaluator
+from cnet_aihw.search.observers import ProgressLine, TensorBoardCurves
 from cnet_aihw.search.problem import Evaluation, PlacementProblem
 from cnet_aihw.search.result import SearchResult
 from cnet_aihw.search.searchers.protocol import Searcher, UsesRay
 from cnet_aihw.search.settings import RaySettings, validate_ray_settings
 from cnet_aihw.search.store import EvaluationStore
-from cnet_aihw.search.watch import ProgressLine, TensorBoardCurves
-from cnet_aihw.training.identity import check_same_run
+from cnet_aihw.training.run_identity import check_same_run
 
 SEARCH = "search.json"
 TRACE = "search.jsonl"

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from cnet_aihw.errors import CnetError
+from cnet_aihw.runtime.errors import CnetError
 
 OBJECTIVES = ("mean", "mean_minus_std", "quantile", "yield")
 OVERHEADS = ("weights", "macs")

@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 
 from cnet_aihw.compensation import Placement
-from cnet_aihw.errors import CnetError
-from cnet_aihw.locks import locked
-from cnet_aihw.records import append_record, write_json_atomic
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.locks import locked
+from cnet_aihw.runtime.records import append_record, write_json_atomic
 from cnet_aihw.search.evaluators.protocol import PlacementEvaluator
 from cnet_aihw.search.problem import Evaluation
 

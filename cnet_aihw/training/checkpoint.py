@@ -11,8 +11,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from cnet_aihw.errors import CnetError
-from cnet_aihw.records import replace_file
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.records import replace_file
 
 FORMAT = 1
 _HEADER = "cnet_aihw"

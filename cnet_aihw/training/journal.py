@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cnet_aihw.records import append_record, read_records, write_records
+from cnet_aihw.runtime.records import append_record, read_records, write_records
 
 EPOCHS = "epochs.jsonl"
 _CURVES = {

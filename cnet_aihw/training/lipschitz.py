@@ -11,12 +11,13 @@ from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from cnet_aihw.errors import CnetError
-from cnet_aihw.rram import analog_layers, derive_seed, nominal_weight
+from cnet_aihw.rram import analog_layers, nominal_weight
 from cnet_aihw.rram.conversion import match_names
-from cnet_aihw.rram.noise import DeviceNoiseModel, MultiplicativeNoiseModel
-from cnet_aihw.rram.perturbation import Perturbation
-from cnet_aihw.rram.seeds import chip_scope
+from cnet_aihw.rram.crossbar.perturbation import Perturbation
+from cnet_aihw.rram.devices.chip_scope import chip_scope
+from cnet_aihw.rram.devices.noise import DeviceNoiseModel, MultiplicativeNoiseModel
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.random_state import derive_seed
 
 _GRAM_BLOCK = 128  # below it a matrix product is too small to gain from being split
 

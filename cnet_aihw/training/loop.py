@@ -6,12 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from cnet_aihw.errors import CnetError
-from cnet_aihw.evaluation.devices import device_of, forked_random_state, resolve_device
-from cnet_aihw.evaluation.fingerprint import tensors_fingerprint
-from cnet_aihw.evaluation.measure import check_labels, check_samples, evaluation_mode, inputs_on
-from cnet_aihw.locks import alone
-from cnet_aihw.records import read_json, write_json_atomic
+from cnet_aihw.evaluation.metrics import check_labels, check_samples, evaluation_mode, inputs_on
 from cnet_aihw.rram import (
     analog_layers,
     is_programmed,
@@ -20,13 +15,19 @@ from cnet_aihw.rram import (
     snapshot,
     trainable_parameters,
 )
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.fingerprint import tensors_fingerprint
+from cnet_aihw.runtime.locks import alone
+from cnet_aihw.runtime.random_state import forked_random_state
+from cnet_aihw.runtime.records import read_json, write_json_atomic
+from cnet_aihw.runtime.torch_device import device_of, resolve_device
 from cnet_aihw.training.checkpoint import load_checkpoint
-from cnet_aihw.training.identity import TrainingData, check_same_run, describe_run
 from cnet_aihw.training.journal import EPOCHS
 from cnet_aihw.training.lipschitz import lipschitz_lambda
 from cnet_aihw.training.result import TrainingResult
-from cnet_aihw.training.run import BEST, CHECKPOINT, Run
+from cnet_aihw.training.run_identity import TrainingData, check_same_run, describe_run
 from cnet_aihw.training.settings import TrainingSettings, validate_training_settings
+from cnet_aihw.training.trainer import BEST, CHECKPOINT, Run
 from cnet_aihw.training.variation import has_analog_layers, injected_time, try_variation
 
 Objective = Callable[[Tensor, Tensor, Tensor], Tensor]

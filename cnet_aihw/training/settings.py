@@ -4,8 +4,8 @@ import difflib
 from dataclasses import dataclass, field
 from typing import Any
 
-from cnet_aihw.errors import CnetError
-from cnet_aihw.evaluation.settings import is_number, is_whole
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.values import is_number, is_whole
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("cosine", "onecycle", "constant")

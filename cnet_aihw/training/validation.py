@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from cnet_aihw.evaluation import accuracy, evaluate_chips
-from cnet_aihw.rram import derive_seed
+from cnet_aihw.runtime.random_state import derive_seed
 from cnet_aihw.training.settings import TrainingSettings
 from cnet_aihw.training.variation import injected_time
 

@@ -5,18 +5,18 @@ from contextlib import contextmanager
 
 from torch import Tensor, nn
 
-from cnet_aihw.evaluation.devices import device_of, forked_random_state
 from cnet_aihw.rram import (
     analog_layers,
-    derive_seed,
     find_analog_layers,
     resample_variation,
     set_noise_model,
     set_variation,
 )
-from cnet_aihw.rram.perturbation import Perturbation
-from cnet_aihw.rram.reading import ReadNoise
-from cnet_aihw.rram.tiles import RRAMInferenceTile
+from cnet_aihw.rram.crossbar.perturbation import Perturbation
+from cnet_aihw.rram.crossbar.read_noise import ReadNoise
+from cnet_aihw.rram.crossbar.tiles import RRAMInferenceTile
+from cnet_aihw.runtime.random_state import derive_seed, forked_random_state
+from cnet_aihw.runtime.torch_device import device_of
 from cnet_aihw.training.settings import TrainingSettings
 
 _READ = "#read"  # behind a tile's name: standard deviations of its read noise

@@ -1,5 +1,26 @@
 """Data sets and networks of the paper, and the ways to bring your own."""
 
-import lazy_loader
+from typing import TYPE_CHECKING
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+from cnet_aihw.runtime.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from cnet_aihw.zoo.augment import CropFlip as CropFlip
+    from cnet_aihw.zoo.build import from_tensors as from_tensors
+    from cnet_aihw.zoo.dataset import Dataset as Dataset
+    from cnet_aihw.zoo.dataset import Part as Part
+    from cnet_aihw.zoo.dataset import batches as batches
+    from cnet_aihw.zoo.lenet import LeNet5 as LeNet5
+    from cnet_aihw.zoo.mlp import MLP as MLP
+    from cnet_aihw.zoo.own import arrays as arrays
+    from cnet_aihw.zoo.own import image_folder as image_folder
+    from cnet_aihw.zoo.pretrained import load_pretrained as load_pretrained
+    from cnet_aihw.zoo.resnet import ResNet20 as ResNet20
+    from cnet_aihw.zoo.sources import cifar10 as cifar10
+    from cnet_aihw.zoo.sources import cifar100 as cifar100
+    from cnet_aihw.zoo.sources import digits as digits
+    from cnet_aihw.zoo.sources import fashion_mnist as fashion_mnist
+    from cnet_aihw.zoo.sources import mnist as mnist
+    from cnet_aihw.zoo.vgg import VGG16 as VGG16
+
+__getattr__, __dir__, __all__ = lazy_names(__name__, __file__)

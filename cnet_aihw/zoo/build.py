@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from cnet_aihw.errors import CnetError
+from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.zoo.augment import CropFlip
 from cnet_aihw.zoo.checks import check_alike, check_images, check_labels, check_no_empty_class
 from cnet_aihw.zoo.dataset import Dataset, Part

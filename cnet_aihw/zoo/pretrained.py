@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from cnet_aihw.errors import CnetError
+from cnet_aihw.runtime.errors import CnetError
 
 
 def load_pretrained[Network: nn.Module](model: Network, path: str | Path) -> Network:

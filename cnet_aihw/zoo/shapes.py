@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cnet_aihw.errors import CnetError
+from cnet_aihw.runtime.errors import CnetError
 
 
 def check_classes(classes: int) -> None:

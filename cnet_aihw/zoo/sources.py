@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from cnet_aihw.errors import CnetError
+from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.zoo.build import Raw, build, from_tensors, limited
 from cnet_aihw.zoo.dataset import Dataset
 from cnet_aihw.zoo.split import stratified_split

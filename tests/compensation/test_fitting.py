@@ -21,7 +21,6 @@ from cnet_aihw.compensation import (
     fit_compensation,
     remove_compensation,
 )
-from cnet_aihw.errors import CnetError
 from cnet_aihw.evaluation import evaluate_chips, measure
 from cnet_aihw.rram import (
     LogNormalNoiseModel,
@@ -30,6 +29,7 @@ from cnet_aihw.rram import (
     programmed,
     snapshot,
 )
+from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.training import TrainingSettings, VariationSettings, train
 
 RESIDUAL = CompensationVariant(form="residual", activation="relu")

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from cnet_aihw.compensation import PAPER, Compensation, CompensationVariant
 from cnet_aihw.compensation.shapes import LayerShape, filters, layer_shape
-from cnet_aihw.errors import CnetError
+from cnet_aihw.runtime.errors import CnetError
 
 SHAPE = LayerShape(2, 3, 8)
 RESIDUAL = CompensationVariant(form="residual")

@@ -23,8 +23,8 @@ from cnet_aihw.compensation import (
     save_compensation,
     uniform_placement,
 )
-from cnet_aihw.errors import CnetError
 from cnet_aihw.rram import convert_to_analog, program
+from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.zoo import LeNet5
 
 RESIDUAL = CompensationVariant(form="residual")

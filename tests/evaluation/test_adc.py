@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cnet_aihw.errors import CnetError
 from cnet_aihw.evaluation import AdcUse, adc_use, calibrate_adc, conversion_steps
 from cnet_aihw.rram import (
     CrossbarMapping,
@@ -16,6 +15,7 @@ from cnet_aihw.rram import (
     periphery,
     program,
 )
+from cnet_aihw.runtime.errors import CnetError
 
 
 class Net(nn.Module):

@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from aihwkit.inference.noise.base import BaseNoiseModel
 from torch import Tensor, nn
 
-from cnet_aihw.errors import CnetError
 from cnet_aihw.evaluation import (
     AffineCorrection,
     BatchNormReestimation,
@@ -17,14 +16,12 @@ from cnet_aihw.evaluation import (
     accuracy,
     evaluate_chips,
 )
-from cnet_aihw.records import read_records
 from cnet_aihw.rram import (
     LayerWrapper,
     LogNormalNoiseModel,
     RRAMRPUConfig,
     convert_to_analog,
     convert_to_digital,
-    derive_seed,
     effective_weights,
     periphery,
     program,
@@ -32,6 +29,9 @@ from cnet_aihw.rram import (
     restore,
     snapshot,
 )
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.random_state import derive_seed
+from cnet_aihw.runtime.records import read_records
 
 Data = tuple[Tensor, Tensor]
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cnet_aihw.evaluation.fingerprint import tensors_fingerprint
+from cnet_aihw.runtime.fingerprint import tensors_fingerprint
 
 
 def test_the_fingerprint_of_a_record_is_found_again_by_later_versions():

@@ -13,7 +13,6 @@ from aihwkit.simulator.configs import InferenceRPUConfig
 from aihwkit.simulator.parameters import IOParameters
 from torch import Tensor
 
-from cnet_aihw.errors import CnetError
 from cnet_aihw.evaluation import inspect_device
 from cnet_aihw.rram import (
     CrossbarMapping,
@@ -27,7 +26,8 @@ from cnet_aihw.rram import (
     conductance_converter,
     periphery,
 )
-from cnet_aihw.rram.conductances import WeightScale
+from cnet_aihw.rram.devices.conductances import WeightScale
+from cnet_aihw.runtime.errors import CnetError
 
 
 class Times(MultiplicativeNoiseModel):

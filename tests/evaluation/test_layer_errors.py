@@ -8,18 +8,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cnet_aihw.errors import CnetError
 from cnet_aihw.evaluation import error_growth
 from cnet_aihw.rram import (
     LayerWrapper,
     LogNormalNoiseModel,
     RRAMRPUConfig,
     convert_to_analog,
-    derive_seed,
     effective_weights,
     programmed,
     snapshot,
 )
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.random_state import derive_seed
 
 
 def network(sigma: float, *layers: nn.Module) -> nn.Module:

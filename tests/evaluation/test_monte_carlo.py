@@ -8,22 +8,22 @@ import torch
 from aihwkit.inference import ReRamWan2022NoiseModel
 from torch import Tensor, nn
 
-from cnet_aihw.errors import CnetError
 from cnet_aihw.evaluation import ChipStatistics, accuracy, evaluate_chips, measure
-from cnet_aihw.locks import alone
-from cnet_aihw.records import read_records
 from cnet_aihw.rram import (
     LogNormalNoiseModel,
     RRAMRPUConfig,
     convert_to_analog,
     convert_to_digital,
-    derive_seed,
     periphery,
     program,
     restore,
     set_variation,
     snapshot,
 )
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.locks import alone
+from cnet_aihw.runtime.random_state import derive_seed
+from cnet_aihw.runtime.records import read_records
 
 Data = tuple[Tensor, Tensor]
 

@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from aihwkit.inference import ReRamWan2022NoiseModel
 from torch import Tensor, nn
 
-from cnet_aihw.errors import CnetError
 from cnet_aihw.evaluation import (
     LayerRow,
     LayerScan,
@@ -21,8 +20,6 @@ from cnet_aihw.evaluation import (
     evaluate_chips,
     scan_layers,
 )
-from cnet_aihw.locks import alone
-from cnet_aihw.records import read_records
 from cnet_aihw.rram import (
     LayerWrapper,
     LogNormalNoiseModel,
@@ -31,13 +28,16 @@ from cnet_aihw.rram import (
     RRAMRPUConfig,
     analog_layers,
     convert_to_analog,
-    derive_seed,
     effective_weights,
     periphery,
     program,
     programmed,
     snapshot,
 )
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.locks import alone
+from cnet_aihw.runtime.random_state import derive_seed
+from cnet_aihw.runtime.records import read_records
 
 Data = tuple[Tensor, Tensor]
 ORDER = ["stem", "branch", "twice", "late", "fc"]

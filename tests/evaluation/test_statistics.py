@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from cnet_aihw.errors import CnetError
 from cnet_aihw.evaluation import (
     EvaluationSettings,
     chip_statistics,
     validate_evaluation_settings,
 )
+from cnet_aihw.runtime.errors import CnetError
 
 
 def test_closed_form() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cnet_aihw.errors import CnetError
+from cnet_aihw.runtime.errors import CnetError
 
 Cli = Callable[..., Any]
 Only = Callable[[Callable[[Any], Any]], str]

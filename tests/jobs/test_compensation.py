@@ -12,13 +12,13 @@ from cnet_aihw.compensation import DEFAULT, PAPER, load_compensation
 from cnet_aihw.evaluation import BatchNormReestimation, evaluate_chips
 from cnet_aihw.jobs.compensation import CompensationConfig
 from cnet_aihw.jobs.pipeline import run_job
-from cnet_aihw.records import read_records
 from cnet_aihw.rram import (
     LogNormalNoiseModel,
     RRAMRPUConfig,
     convert_to_analog,
     load_snapshot,
 )
+from cnet_aihw.runtime.records import read_records
 from cnet_aihw.training import load_checkpoint
 from cnet_aihw.zoo import MLP, ResNet20, arrays, digits
 

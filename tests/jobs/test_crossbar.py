@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from cnet_aihw.evaluation import adc_use, calibrate_adc, evaluate_chips
-from cnet_aihw.records import read_records
 from cnet_aihw.rram import (
     CrossbarMapping,
     LogNormalNoiseModel,
@@ -18,6 +17,7 @@ from cnet_aihw.rram import (
     load_snapshot,
     periphery,
 )
+from cnet_aihw.runtime.records import read_records
 from cnet_aihw.training import load_checkpoint
 from cnet_aihw.zoo import MLP, digits
 

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from cnet_aihw.compensation import Placement
-from cnet_aihw.records import read_json, read_records
 from cnet_aihw.rram import RRAMRPUConfig, convert_to_analog
+from cnet_aihw.runtime.records import read_json, read_records
 from cnet_aihw.zoo import LeNet5, digits
 
 pytestmark = pytest.mark.slow

@@ -10,8 +10,8 @@ import torch
 
 from cnet_aihw.evaluation import evaluate_chips
 from cnet_aihw.jobs.pipeline import run_job
-from cnet_aihw.records import read_records
 from cnet_aihw.rram import LogNormalNoiseModel, RRAMRPUConfig, convert_to_analog
+from cnet_aihw.runtime.records import read_records
 from cnet_aihw.training import load_checkpoint
 from cnet_aihw.zoo import LeNet5, digits
 

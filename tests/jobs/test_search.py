@@ -19,8 +19,8 @@ from cnet_aihw.compensation import PAPER, FitSettings, Placement, network_cost
 from cnet_aihw.evaluation import evaluate_chips
 from cnet_aihw.jobs.pipeline import run_job
 from cnet_aihw.jobs.search import SearchConfig
-from cnet_aihw.records import read_records
 from cnet_aihw.rram import LogNormalNoiseModel, RRAMRPUConfig, convert_to_analog, load_snapshot
+from cnet_aihw.runtime.records import read_records
 from cnet_aihw.search import SharedEvaluator, placement_problem
 from cnet_aihw.search.settings import RaySettings
 from cnet_aihw.training import load_checkpoint

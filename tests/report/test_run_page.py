@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from cnet_aihw.errors import CnetError
-from cnet_aihw.records import read_records
 from cnet_aihw.report import write_report
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.records import read_records
 
 Copy = Callable[[Path], Path]
 FIGURES = {

@@ -9,8 +9,8 @@ from urllib.parse import unquote
 
 import pytest
 
-from cnet_aihw.records import read_records
 from cnet_aihw.report import write_report
+from cnet_aihw.runtime.records import read_records
 
 
 def rows_of(folder: Path, name: str = "sweep") -> list[dict[str, str]]:

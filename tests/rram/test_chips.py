@@ -12,13 +12,11 @@ from aihwkit.simulator.configs import (
 from aihwkit.simulator.parameters import IOParameters
 from torch import nn
 
-from cnet_aihw.errors import CnetError
 from cnet_aihw.rram import (
     LogNormalNoiseModel,
     RRAMRPUConfig,
     VariationParameter,
     convert_to_analog,
-    derive_seed,
     effective_weights,
     freeze_analog,
     get_variation,
@@ -32,6 +30,8 @@ from cnet_aihw.rram import (
     set_variation,
     unfreeze_analog,
 )
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.random_state import derive_seed
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from aihwkit.inference import PCMLikeNoiseModel, SinglePairConductanceConverter
 from scipy import stats
 from torch import Tensor
 
-from cnet_aihw.errors import CnetError
 from cnet_aihw.rram import (
     AihwkitNoiseModel,
     CMONoiseModel,
@@ -22,7 +21,9 @@ from cnet_aihw.rram import (
     StuckAtNoiseModel,
     Wan2022NoiseModel,
 )
-from cnet_aihw.rram.seeds import chip_scope, seeded_rng
+from cnet_aihw.rram.devices.chip_scope import chip_scope
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.random_state import seeded_rng
 
 MONTH = 2.6e6
 

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torchvision.models import SwinTransformer, VisionTransformer
 from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 
-from cnet_aihw.errors import CnetError
 from cnet_aihw.rram import (
     LayerWrapper,
     RRAMConv2d,
@@ -28,6 +27,7 @@ from cnet_aihw.rram import (
     trainable_parameters,
     unfreeze_analog,
 )
+from cnet_aihw.runtime.errors import CnetError
 
 
 class MyLinear(nn.Linear):

@@ -18,7 +18,6 @@ from aihwkit.inference.converter.conductance import SingleDeviceConductanceConve
 from scipy import stats
 from torch import Tensor
 
-from cnet_aihw.errors import CnetError
 from cnet_aihw.rram import (
     AihwkitNoiseModel,
     CMONoiseModel,
@@ -35,8 +34,9 @@ from cnet_aihw.rram import (
     Wan2022NoiseModel,
     conductance_converter,
 )
-from cnet_aihw.rram.conductances import WeightScale
-from cnet_aihw.rram.seeds import seeded_rng
+from cnet_aihw.rram.devices.conductances import WeightScale
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.random_state import seeded_rng
 
 DAY = 86400.0
 PAIR = SinglePairConductanceConverter(g_max=25.0, g_min=0.0)

@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cnet_aihw.errors import CnetError
 from cnet_aihw.rram import (
     CMONoiseModel,
     CompositeNoiseModel,
@@ -36,7 +35,9 @@ from cnet_aihw.rram import (
     resample_variation,
     set_variation,
 )
-from cnet_aihw.rram.seeds import chip_scope, seeded_rng
+from cnet_aihw.rram.devices.chip_scope import chip_scope
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.random_state import seeded_rng
 
 DAY = 86400.0
 

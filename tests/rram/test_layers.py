@@ -14,7 +14,6 @@ from aihwkit.simulator.parameters import IOParameters, MappingParameter
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cnet_aihw.errors import CnetError
 from cnet_aihw.rram import (
     LogNormalNoiseModel,
     RRAMConv1d,
@@ -30,6 +29,7 @@ from cnet_aihw.rram import (
     restore,
     set_variation,
 )
+from cnet_aihw.runtime.errors import CnetError
 
 LAYERS = {
     "linear": (lambda: nn.Linear(12, 7), (4, 12)),

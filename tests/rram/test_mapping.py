@@ -12,7 +12,6 @@ from aihwkit.simulator.parameters.enums import WeightNoiseType
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cnet_aihw.errors import CnetError
 from cnet_aihw.rram import (
     CrossbarMapping,
     LogNormalNoiseModel,
@@ -32,6 +31,7 @@ from cnet_aihw.rram import (
     snapshot,
     trainable_parameters,
 )
+from cnet_aihw.runtime.errors import CnetError
 
 ROWS, COLUMNS = 24, 10
 

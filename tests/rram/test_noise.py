@@ -9,7 +9,6 @@ from aihwkit.inference.converter.conductance import SingleDeviceConductanceConve
 from scipy import stats
 from torch import nn
 
-from cnet_aihw.errors import CnetError
 from cnet_aihw.rram import (
     LogNormalNoiseModel,
     RRAMRPUConfig,
@@ -18,7 +17,8 @@ from cnet_aihw.rram import (
     program,
     restore,
 )
-from cnet_aihw.rram.seeds import chip_scope
+from cnet_aihw.rram.devices.chip_scope import chip_scope
+from cnet_aihw.runtime.errors import CnetError
 
 SAMPLES = 200_000
 

@@ -11,7 +11,6 @@ from aihwkit.inference import GlobalDriftCompensation
 from aihwkit.simulator.configs import InferenceRPUConfig
 from torch import Tensor, nn
 
-from cnet_aihw.errors import CnetError
 from cnet_aihw.evaluation import evaluate_chips, scan_layers
 from cnet_aihw.rram import (
     CompositeNoiseModel,
@@ -33,6 +32,7 @@ from cnet_aihw.rram import (
     restore,
     set_variation,
 )
+from cnet_aihw.runtime.errors import CnetError
 
 READ = ReadNoiseModel(0.05)
 NOISY = CompositeNoiseModel([LogNormalNoiseModel(0.3), ReadNoiseModel(0.05)])

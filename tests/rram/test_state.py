@@ -5,7 +5,6 @@ import torch
 from aihwkit.simulator.parameters import MappingParameter
 from safetensors.torch import load_file, save_file
 
-from cnet_aihw.errors import CnetError
 from cnet_aihw.rram import (
     RRAMRPUConfig,
     convert_to_analog,
@@ -17,6 +16,7 @@ from cnet_aihw.rram import (
     snapshot,
     trainable_parameters,
 )
+from cnet_aihw.runtime.errors import CnetError
 
 MAPPINGS = {
     "one tile": MappingParameter(max_input_size=0, max_output_size=0),

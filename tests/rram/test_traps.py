@@ -21,7 +21,6 @@ from aihwkit.simulator.parameters import (
 from aihwkit.simulator.parameters.enums import WeightModifierType
 from torch import nn
 
-from cnet_aihw.errors import CnetError
 from cnet_aihw.rram import (
     LogNormalNoiseModel,
     RRAMRPUConfig,
@@ -36,6 +35,7 @@ from cnet_aihw.rram import (
     restore,
     snapshot,
 )
+from cnet_aihw.runtime.errors import CnetError
 
 
 def one_layer(**settings) -> nn.Module:

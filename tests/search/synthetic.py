@@ -168,7 +168,7 @@ PROBLEMS: dict[str, Callable[[int], Synthetic]] = {
 
 def compare(searchers: Sequence[tuple[str, Any]], seeds: int, budget: int = 200) -> None:
     """Print mean regret / share of seeds within 0.01 of the optimum, each seed another problem."""
-    from cnet_aihw.search.book import BudgetSpent, Evaluations
+    from cnet_aihw.search.budgeted import BudgetSpent, Evaluations
     from cnet_aihw.search.problem import Evaluation
 
     points = [n for n in (25, 50, 100, 200) if n <= budget]

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from cnet_aihw.compensation import Placement
-from cnet_aihw.errors import CnetError
-from cnet_aihw.records import append_record, read_records
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.records import append_record, read_records
 from cnet_aihw.search import BudgetSpent, Evaluation, Evaluations, Plan, TraceRow
-from cnet_aihw.search.book import PATIENCE
+from cnet_aihw.search.budgeted import PATIENCE
 
 from .synthetic import SMALL, placement_problem
 

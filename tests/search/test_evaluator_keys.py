@@ -23,7 +23,7 @@ from cnet_aihw.rram import (
     snapshot,
 )
 from cnet_aihw.search import (
-    SharedCompensation,
+    CompensationSupernet,
 )
 from cnet_aihw.training import VariationSettings
 
@@ -179,7 +179,7 @@ def test_the_shared_key_does_not_change_with_what_does_not_matter(trained, what)
 
 def test_the_key_of_a_fit_changes_with_its_start(trained):
     starts = [
-        SharedCompensation(trained, DATA, problem_of(trained), variant=RESIDUAL, fit=FIT, steps=n)
+        CompensationSupernet(trained, DATA, problem_of(trained), variant=RESIDUAL, fit=FIT, steps=n)
         for n in (5, 6)
     ]
     assert len({fit_evaluator(trained, start=start).key() for start in (None, *starts)}) == 3

@@ -26,23 +26,23 @@ from cnet_aihw.compensation import (
     compensate,
     fit_compensation,
 )
-from cnet_aihw.errors import CnetError
 from cnet_aihw.evaluation import AffineCorrection, measure
 from cnet_aihw.rram import (
     LogNormalNoiseModel,
     analog_layers,
-    derive_seed,
     effective_weights,
     nominal_weight,
     program,
     programmed,
     snapshot,
 )
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.random_state import derive_seed
 from cnet_aihw.search import (
-    SharedCompensation,
+    CompensationSupernet,
     SharedEvaluator,
 )
-from cnet_aihw.search.evaluators.subplacements import draw_plan
+from cnet_aihw.search.evaluators.supernet_layers import draw_plan
 
 from .evaluator_cases import (
     DATA,
@@ -181,7 +181,7 @@ def test_shared_compensation_raises_the_accuracy_wherever_it_is(trained):
 
 
 def test_a_fit_can_start_from_the_shared_compensation(trained, tmp_path):
-    shared = SharedCompensation(
+    shared = CompensationSupernet(
         trained, DATA, problem_of(trained), variant=RESIDUAL, fit=FIT, steps=30, device="cpu"
     )
     tiny = {"steps": 1, "fit": replace(FIT, lr=1e-12)}
@@ -261,7 +261,7 @@ def test_it_is_fitted_once_for_all_runs(trained, tmp_path, monkeypatch):
     key = shared_evaluator(trained).shared.key()
     assert left == [f"shared-{key}.json", f"shared-{key}.safetensors"]
     monkeypatch.setattr(
-        "cnet_aihw.search.evaluators.fitting.fit_compensation",
+        "cnet_aihw.search.evaluators.short_fit.fit_compensation",
         lambda *_, **__: pytest.fail("fitted again"),
     )
     other = shared_evaluator(trained, folder=tmp_path, chips=4)  # other chips, same compensation
@@ -412,7 +412,7 @@ def test_a_placement_that_the_shared_compensation_lacks_is_said(trained, placeme
 
 
 def test_a_shared_compensation_of_another_variant_is_refused(trained):
-    start = SharedCompensation(
+    start = CompensationSupernet(
         trained, DATA, problem_of(trained), variant=RESIDUAL, fit=FIT, steps=2
     )
     evaluator = fit_evaluator(trained, variant=FULL, start=start)

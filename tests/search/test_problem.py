@@ -24,8 +24,8 @@ from cnet_aihw.compensation import (
     compensation_parameters,
     network_cost,
 )
-from cnet_aihw.errors import CnetError
 from cnet_aihw.rram import RRAMRPUConfig, convert_to_analog, count_weights
+from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.search import (
     CandidateLayer,
     Evaluation,

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from cnet_aihw.compensation import Placement
-from cnet_aihw.errors import CnetError
-from cnet_aihw.locks import alone
-from cnet_aihw.records import append_record, read_json, read_records
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.locks import alone
+from cnet_aihw.runtime.records import append_record, read_json, read_records
 from cnet_aihw.search import (
     Evaluations,
     EvaluationStore,

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from cnet_aihw.compensation import Placement
-from cnet_aihw.errors import CnetError
-from cnet_aihw.records import read_records
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.records import read_records
 from cnet_aihw.search import BudgetSpent, Evaluation, Evaluations, Plan
 from cnet_aihw.search.searchers import (
     CoordinateSearcher,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cnet_aihw.compensation import Placement
-from cnet_aihw.errors import CnetError
+from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.search import Evaluation, EvaluationStore
 
 FORK = multiprocessing.get_context("fork")

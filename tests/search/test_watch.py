@@ -11,7 +11,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from cnet_aihw.compensation import Placement
-from cnet_aihw.records import read_records
+from cnet_aihw.runtime.records import read_records
 from cnet_aihw.search import (
     Evaluation,
     Evaluations,
@@ -19,7 +19,7 @@ from cnet_aihw.search import (
     PlacementProblem,
     run_search,
 )
-from cnet_aihw.search.watch import DIGITAL_RATIO, TensorBoardCurves
+from cnet_aihw.search.observers import DIGITAL_RATIO, TensorBoardCurves
 
 from .synthetic import SMALL, Synthetic, placement_problem
 

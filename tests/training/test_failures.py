@@ -12,13 +12,13 @@ from aihwkit.nn.conversion import convert_to_analog as aihwkit_convert_to_analog
 from aihwkit.simulator.configs import TorchInferenceRPUConfig
 from torch import Tensor, nn
 
-from cnet_aihw.errors import CnetError
-from cnet_aihw.records import read_records
 from cnet_aihw.rram import (
     LogNormalNoiseModel,
     program,
     snapshot,
 )
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.records import read_records
 from cnet_aihw.training import (
     LipschitzPenalty,
     LipschitzSettings,

@@ -8,7 +8,6 @@ import torch
 from aihwkit.inference import ReRamWan2022NoiseModel
 from torch import Tensor, nn
 
-from cnet_aihw.errors import CnetError
 from cnet_aihw.rram import (
     CompositeNoiseModel,
     GaussianProportionalNoiseModel,
@@ -25,6 +24,7 @@ from cnet_aihw.rram import (
     set_variation,
     trainable_parameters,
 )
+from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.training import (
     LipschitzPenalty,
     following_batchnorms,

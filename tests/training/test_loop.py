@@ -10,15 +10,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cnet_aihw.evaluation import accuracy, evaluate_chips
-from cnet_aihw.records import read_records
 from cnet_aihw.rram import (
     LogNormalNoiseModel,
     analog_layers,
-    derive_seed,
     freeze_analog,
     nominal_weight,
     snapshot,
 )
+from cnet_aihw.runtime.random_state import derive_seed
+from cnet_aihw.runtime.records import read_records
 from cnet_aihw.training import (
     LipschitzSettings,
     TrainingSettings,

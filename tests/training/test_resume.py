@@ -17,8 +17,6 @@ from aihwkit.simulator.parameters import WeightModifierParameter
 from aihwkit.simulator.parameters.enums import WeightModifierType
 from torch import Tensor, nn
 
-from cnet_aihw.errors import CnetError
-from cnet_aihw.records import read_json, read_records, write_json_atomic
 from cnet_aihw.rram import (
     CompositeNoiseModel,
     LogNormalNoiseModel,
@@ -26,6 +24,8 @@ from cnet_aihw.rram import (
     VariationParameter,
     snapshot,
 )
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.records import read_json, read_records, write_json_atomic
 from cnet_aihw.training import (
     LipschitzSettings,
     TrainingSettings,

@@ -7,7 +7,7 @@ from dataclasses import fields
 import pytest
 from omegaconf import OmegaConf
 
-from cnet_aihw.errors import CnetError
+from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.training import (
     LipschitzSettings,
     TrainingSettings,

@@ -9,17 +9,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cnet_aihw.evaluation import evaluate_chips
-from cnet_aihw.records import read_records
 from cnet_aihw.rram import (
     LogNormalNoiseModel,
     analog_layers,
-    derive_seed,
     effective_weights,
     get_variation,
     nominal_weight,
     program,
     snapshot,
 )
+from cnet_aihw.runtime.random_state import derive_seed
+from cnet_aihw.runtime.records import read_records
 from cnet_aihw.training import (
     TrainingSettings,
     VariationSettings,

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cnet_aihw.errors import CnetError
+from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.zoo import CropFlip, Part, batches
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cnet_aihw.errors import CnetError
+from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.zoo import Dataset, Part, from_tensors
 
 CLASSES = 3

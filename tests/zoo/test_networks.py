@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from cnet_aihw.errors import CnetError
+from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.zoo import MLP, VGG16, LeNet5, ResNet20
 from cnet_aihw.zoo.resnet import BasicBlock
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cnet_aihw.errors import CnetError
+from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.zoo import arrays, image_folder
 
 

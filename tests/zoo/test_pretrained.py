@@ -13,8 +13,8 @@ from aihwkit.simulator.parameters import MappingParameter
 from safetensors.torch import save_file
 from torch import Tensor
 
-from cnet_aihw.errors import CnetError
 from cnet_aihw.rram import RRAMRPUConfig, convert_to_analog, snapshot
+from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.training.checkpoint import Checkpoint, save_checkpoint
 from cnet_aihw.zoo import MLP, ResNet20, load_pretrained
 

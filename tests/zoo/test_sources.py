@@ -13,7 +13,7 @@ import torch
 import torchvision
 from sklearn.datasets import load_digits
 
-from cnet_aihw.errors import CnetError
+from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.zoo import arrays, cifar10, cifar100, digits, fashion_mnist, mnist
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnet_aihw.errors import CnetError
+from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.zoo.split import stratified_order, stratified_split
 
 

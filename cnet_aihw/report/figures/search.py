@@ -14,7 +14,7 @@ from cnet_aihw.report.figures.plot import (
     percent,
     whole_numbers,
 )
-from cnet_aihw.report.reading import Search
+from cnet_aihw.report.load import Search
 from cnet_aihw.report.search_tables import evaluations_table, limit_of
 from cnet_aihw.report.style import INK, QUIET, new_figure
 from cnet_aihw.report.tables import Table

@@ -12,10 +12,10 @@ from aihwkit.exceptions import ArgumentError
 from aihwkit.inference.noise.base import BaseNoiseModel
 from torch import Tensor
 
-from cnet_aihw.errors import CnetError
-from cnet_aihw.rram.conductances import WeightScale, range_of
-from cnet_aihw.rram.law import untold
-from cnet_aihw.rram.noise import DeviceNoiseModel, label_of
+from cnet_aihw.rram.devices.conductances import WeightScale, range_of
+from cnet_aihw.rram.devices.noise import DeviceNoiseModel, label_of
+from cnet_aihw.rram.devices.noise_model_id import unprinted_attributes
+from cnet_aihw.runtime.errors import CnetError
 
 
 class AihwkitNoiseModel(DeviceNoiseModel):
@@ -45,7 +45,7 @@ class AihwkitNoiseModel(DeviceNoiseModel):
         super().__init__(self.noise_model.g_converter)
 
     def __str__(self) -> str:
-        return f"{super().__str__()}{untold(self.noise_model)}"
+        return f"{super().__str__()}{unprinted_attributes(self.noise_model)}"
 
     def label(self) -> str:
         """A short name for tables and records."""

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Sequence
 from aihwkit.inference.converter.base import BaseConductanceConverter
 from aihwkit.inference.noise.base import BaseNoiseModel
 
-from cnet_aihw.errors import CnetError
-from cnet_aihw.rram.conductances import STAGES
 from cnet_aihw.rram.devices.aihwkit_model import AihwkitNoiseModel
-from cnet_aihw.rram.noise import DeviceNoiseModel
+from cnet_aihw.rram.devices.conductances import STAGES
+from cnet_aihw.rram.devices.noise import DeviceNoiseModel
+from cnet_aihw.runtime.errors import CnetError
 
 
 class CompositeNoiseModel(DeviceNoiseModel):

@@ -14,8 +14,8 @@ from aihwkit.inference.converter.base import BaseConductanceConverter
 from torch import Tensor
 from torch.autograd import no_grad
 
-from cnet_aihw.rram.conductances import WeightScale
-from cnet_aihw.rram.noise import DeviceNoiseModel, check_number
+from cnet_aihw.rram.devices.conductances import WeightScale
+from cnet_aihw.rram.devices.noise import DeviceNoiseModel, check_number
 
 
 class GaussianAdditiveNoiseModel(DeviceNoiseModel):

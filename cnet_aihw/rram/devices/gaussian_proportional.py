@@ -12,7 +12,7 @@ from aihwkit.inference.converter.base import BaseConductanceConverter
 from torch import Tensor
 from torch.autograd import no_grad
 
-from cnet_aihw.rram.noise import MultiplicativeNoiseModel, check_number
+from cnet_aihw.rram.devices.noise import MultiplicativeNoiseModel, check_number
 
 
 class GaussianProportionalNoiseModel(MultiplicativeNoiseModel):

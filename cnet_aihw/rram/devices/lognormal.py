@@ -15,14 +15,15 @@ from aihwkit.inference.converter.conductance import SinglePairConductanceConvert
 from torch import Tensor
 from torch.autograd import no_grad
 
-from cnet_aihw.errors import CnetError
-from cnet_aihw.rram.conductances import WeightScale
-from cnet_aihw.rram.noise import (
+from cnet_aihw.rram.devices.chip_scope import current_chip_seed
+from cnet_aihw.rram.devices.conductances import WeightScale
+from cnet_aihw.rram.devices.noise import (
     DeviceNoiseModel,
     MultiplicativeNoiseModel,
     check_number,
 )
-from cnet_aihw.rram.seeds import current_chip_seed, derive_seed
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.random_state import derive_seed
 
 
 class LogNormalNoiseModel(MultiplicativeNoiseModel):

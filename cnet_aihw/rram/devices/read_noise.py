@@ -13,9 +13,9 @@ import torch
 from aihwkit.inference.converter.base import BaseConductanceConverter
 from torch import Tensor
 
-from cnet_aihw.errors import CnetError
-from cnet_aihw.rram.conductances import WeightScale
-from cnet_aihw.rram.noise import DeviceNoiseModel, check_number
+from cnet_aihw.rram.devices.conductances import WeightScale
+from cnet_aihw.rram.devices.noise import DeviceNoiseModel, check_number
+from cnet_aihw.runtime.errors import CnetError
 
 
 class ReadNoiseModel(DeviceNoiseModel):

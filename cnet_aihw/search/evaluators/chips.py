@@ -10,14 +10,14 @@ import torch
 from aihwkit.inference.noise.base import BaseNoiseModel
 from torch import Tensor, nn
 
-from cnet_aihw.errors import CnetError
 from cnet_aihw.evaluation.calibration import ChipCalibration
-from cnet_aihw.evaluation.chip import check_times_known, measure_chip, measuring
-from cnet_aihw.evaluation.devices import resolve_device
-from cnet_aihw.evaluation.fingerprint import chip_fingerprints
-from cnet_aihw.evaluation.measure import Samples, check_samples, pass_over, samples_on
+from cnet_aihw.evaluation.chip_identity import chip_fingerprints
+from cnet_aihw.evaluation.chip_run import check_times_known, measure_chip, measuring
+from cnet_aihw.evaluation.metrics import Samples, check_samples, pass_over, samples_on
 from cnet_aihw.evaluation.settings import EvaluationSettings, validate_evaluation_settings
 from cnet_aihw.rram import find_analog_layers
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.torch_device import resolve_device
 
 
 class ChipMeasurement:

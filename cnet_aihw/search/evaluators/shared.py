@@ -15,16 +15,17 @@ from cnet_aihw.compensation import CompensationVariant, FitSettings, Placement, 
 from cnet_aihw.compensation.variants import DEFAULT
 from cnet_aihw.evaluation.calibration import ChipCalibration
 from cnet_aihw.search.evaluators.chips import ChipMeasurement
-from cnet_aihw.search.evaluators.fitting import bare, key_of
-from cnet_aihw.search.evaluators.shared_fit import SharedCompensation
+from cnet_aihw.search.evaluators.short_fit import bare, key_of
+from cnet_aihw.search.evaluators.supernet import CompensationSupernet
 from cnet_aihw.search.problem import PlacementProblem
-from cnet_aihw.training.identity import TrainingData
+from cnet_aihw.training.run_identity import TrainingData
 
 
 class SharedEvaluator:
     """Measures each placement on chips with its part of one compensation that all share (ours).
 
-    The compensation is fitted once for all placements (see :class:`SharedCompensation`, ``shared``
+    The compensation is fitted once for all placements (see :class:`CompensationSupernet`,
+    ``shared``
     here), when it is first needed; after that, a placement costs its forward passes. The values
     are not those that a fit of each placement alone reaches; what counts is their order.
 
@@ -78,7 +79,7 @@ class SharedEvaluator:
         threads: int = 1,
     ) -> None:
         self._model, self._variant = bare(model), variant
-        self.shared = SharedCompensation(
+        self.shared = CompensationSupernet(
             model, data, problem, variant=variant, fit=fit, steps=steps, within_limit=within_limit,
             folder=folder, device=device, threads=threads,
         )  # fmt: skip

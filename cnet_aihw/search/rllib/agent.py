@@ -19,9 +19,9 @@ from ray.exceptions import RayError
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
-from cnet_aihw.errors import CnetError
-from cnet_aihw.records import read_json, write_json_atomic
-from cnet_aihw.rram import derive_seed
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.random_state import derive_seed
+from cnet_aihw.runtime.records import read_json, write_json_atomic
 from cnet_aihw.search.env import PlacementEnv
 from cnet_aihw.search.problem import PlacementProblem, Plan
 from cnet_aihw.search.rllib.learner import PlacementLearner, ValueWalks

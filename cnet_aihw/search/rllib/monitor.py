@@ -6,7 +6,7 @@ import secrets
 from functools import cache
 from typing import Any
 
-from cnet_aihw.search.book import Evaluations, TraceRow
+from cnet_aihw.search.budgeted import Evaluations, TraceRow
 from cnet_aihw.search.rllib.session import NAMESPACE
 from cnet_aihw.search.rllib.status import SearchStatus
 

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from cnet_aihw.errors import CnetError
-from cnet_aihw.rram import derive_seed
-from cnet_aihw.search.book import BudgetSpent, Evaluations
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.random_state import derive_seed
+from cnet_aihw.search.budgeted import BudgetSpent, Evaluations
 from cnet_aihw.search.problem import PlacementProblem, Plan
 from cnet_aihw.search.rllib.session import check_cpus, start_ray
 from cnet_aihw.search.settings import RaySettings
 
 if TYPE_CHECKING:
     from cnet_aihw.search.rllib.agent import Agent
-    from cnet_aihw.search.rllib.imagination import Imagination
     from cnet_aihw.search.rllib.learner import ValueWalks
+    from cnet_aihw.search.rllib.model_rollouts import Imagination
 
 CHECKPOINT = "ppo"
 """Folder of the agent's state, within that of the search."""
@@ -139,7 +139,7 @@ class PPOSearcher:
         """Walk and learn until the budget is spent, or nothing new is found any more."""
         self.start_ray(self._ray)
         from cnet_aihw.search.rllib.agent import Agent, one_thread
-        from cnet_aihw.search.rllib.imagination import Imagination
+        from cnet_aihw.search.rllib.model_rollouts import Imagination
 
         seed = int(rng.integers(2**62))
         imagination = Imagination(problem, self.exploration)

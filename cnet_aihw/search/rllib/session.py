@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import cnet_aihw
-from cnet_aihw.errors import CnetError
+from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.search.settings import RaySettings, validate_ray_settings
 
 NAMESPACE = "cnet_aihw"

@@ -12,7 +12,7 @@ from queue import SimpleQueue
 from typing import Any, Self
 
 from cnet_aihw.compensation import Placement
-from cnet_aihw.errors import CnetError
+from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.search.evaluators.protocol import PlacementEvaluator
 from cnet_aihw.search.problem import Evaluation
 from cnet_aihw.search.rllib.session import NAMESPACE, check_cpus, start_ray

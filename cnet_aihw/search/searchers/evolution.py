@@ -9,8 +9,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from cnet_aihw.errors import CnetError
-from cnet_aihw.search.book import Evaluations
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.search.budgeted import Evaluations
 from cnet_aihw.search.problem import PlacementProblem, Plan
 from cnet_aihw.search.searchers.moves import (
     cut_to_fit,

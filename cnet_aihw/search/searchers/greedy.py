@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from cnet_aihw.search.book import Evaluations
+from cnet_aihw.search.budgeted import Evaluations
 from cnet_aihw.search.problem import PlacementProblem, Plan
 from cnet_aihw.search.searchers.moves import neighbours, no_compensation, perturbed, rewards_of
 

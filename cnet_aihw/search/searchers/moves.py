@@ -6,7 +6,7 @@ from collections.abc import Container, Sequence
 
 import numpy as np
 
-from cnet_aihw.search.book import BudgetSpent, Evaluations
+from cnet_aihw.search.budgeted import BudgetSpent, Evaluations
 from cnet_aihw.search.problem import TOLERANCE, PlacementProblem, Plan
 
 _TRIES = 200  # draws before the plans are listed, to find one that is not known yet

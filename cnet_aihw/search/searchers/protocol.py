@@ -7,7 +7,7 @@ from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
-from cnet_aihw.search.book import Evaluations
+from cnet_aihw.search.budgeted import Evaluations
 from cnet_aihw.search.problem import PlacementProblem
 from cnet_aihw.search.settings import RaySettings
 

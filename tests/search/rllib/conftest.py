@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import pytest
 
-from cnet_aihw.records import read_records
+from cnet_aihw.runtime.records import read_records
 from cnet_aihw.search import RaySettings
 from cnet_aihw.search.rllib import PPOSearcher, RaySession, start_ray
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cnet_aihw.compensation import Placement
-from cnet_aihw.errors import CnetError
+from cnet_aihw.runtime.errors import CnetError
 
 
 @dataclass

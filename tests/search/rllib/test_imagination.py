@@ -5,7 +5,7 @@ import pytest
 
 from cnet_aihw.compensation import Placement
 from cnet_aihw.search import Evaluation, Evaluations
-from cnet_aihw.search.rllib.imagination import Imagination
+from cnet_aihw.search.rllib.model_rollouts import Imagination
 
 from ..synthetic import FIVE, Synthetic
 

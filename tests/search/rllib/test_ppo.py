@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from cnet_aihw.compensation import Placement
-from cnet_aihw.errors import CnetError
-from cnet_aihw.records import read_json, read_records
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.records import read_json, read_records
 from cnet_aihw.search import (
     Evaluation,
     Evaluations,
@@ -24,7 +24,7 @@ from cnet_aihw.search import (
     SearchResult,
     run_search,
 )
-from cnet_aihw.search.book import BudgetSpent
+from cnet_aihw.search.budgeted import BudgetSpent
 from cnet_aihw.search.rllib import PPOSearcher, RaySession
 
 from ..synthetic import FIVE, Synthetic, placement_problem

@@ -16,7 +16,7 @@ from uuid import uuid4
 
 import pytest
 
-from cnet_aihw.errors import CnetError
+from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.search import RaySettings
 from cnet_aihw.search.rllib import RaySession, start_ray
 from cnet_aihw.search.rllib import session as module

@@ -11,8 +11,8 @@ from threading import Lock
 import pytest
 
 from cnet_aihw.compensation import Placement
-from cnet_aihw.errors import CnetError
-from cnet_aihw.records import read_records
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.records import read_records
 from cnet_aihw.search import EvaluationStore
 from cnet_aihw.search.rllib import EvaluationWorkers
 

@@ -1,0 +1,122 @@
+"""Fitting: compensation is trained on sampled chips while everything else stays as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from cnet_aihw.compensation.settings import FitSettings, validate_fit_settings
+from cnet_aihw.compensation.wrapping import compensation_parameters, remove_compensation
+from cnet_aihw.rram import convert_to_digital
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.torch_device import resolve_device
+from cnet_aihw.training import TrainingResult, train
+from cnet_aihw.training.run_identity import TrainingData
+
+
+def fit_compensation(
+    model: nn.Module,
+    data: TrainingData,
+    settings: FitSettings,
+    folder: str | Path,
+    *,
+    device: str | torch.device = "auto",
+    progress: bool = True,
+) -> TrainingResult:
+    """Fit a model's compensation on sampled chips (CorrectNet, step 2, as we read the paper).
+
+    Only the compensation changes: analog weights, biases and BatchNorm stay, bit for bit. It is the
+    training loop of :func:`cnet_aihw.training.train`, and survives kills as that does.
+
+    Args:
+        model: compensated model; the fitted compensation is in it afterwards.
+        data: its parts ``train`` and ``val`` and its augmentation.
+        settings: how to fit.
+        folder: where the run is kept.
+        device: "auto" (CUDA when there), or any device of torch.
+        progress: whether to show a progress bar, where stderr is a terminal.
+
+    Returns:
+        The result.
+
+    Raises:
+        CnetError: if the model has no compensation, or as :func:`cnet_aihw.training.train`.
+    """
+    settings = replace(settings)  # what follows from others of them follows again
+    validate_fit_settings(settings)
+    fitted = {id(p) for p in compensation_parameters(model).values()}
+    if not fitted:
+        raise CnetError("the model has no compensation to fit; call compensate(model, ...) first.")
+    objective = _distillation(model, settings, resolve_device(device))
+    with _only_trainable(model, fitted), _batchnorm_kept(model):
+        return train(
+            model, data, settings, folder, device=device, progress=progress, objective=objective
+        )
+
+
+def _distillation(
+    model: nn.Module, settings: FitSettings, device: torch.device
+) -> Callable[[Tensor, Tensor, Tensor], Tensor] | None:
+    """Cross entropy and the divergence from the clean network, weighted; None without a teacher."""
+    if settings.distillation == 0.0:
+        return None
+    teacher = convert_to_digital(remove_compensation(deepcopy(model))).to(device).eval()
+    share, temperature = settings.distillation, settings.temperature
+
+    def objective(logits: Tensor, labels: Tensor, inputs: Tensor) -> Tensor:
+        with torch.no_grad():
+            wanted = F.log_softmax(teacher(inputs) / temperature, 1)
+        given = F.log_softmax(logits / temperature, 1)
+        divergence = F.kl_div(given, wanted, reduction="batchmean", log_target=True)
+        fit = F.cross_entropy(logits, labels, label_smoothing=settings.label_smoothing)
+        return (1 - share) * fit + share * temperature**2 * divergence
+
+    return objective
+
+
+@contextmanager
+def _only_trainable(model: nn.Module, chosen: set[int]) -> Iterator[None]:
+    """Let only the chosen parameters require a gradient inside the block."""
+    before = [(p, p.requires_grad) for p in model.parameters()]
+    for parameter, _ in before:
+        parameter.requires_grad_(id(parameter) in chosen)
+    try:
+        yield
+    finally:
+        for parameter, required in before:
+            parameter.requires_grad_(required)
+
+
+@contextmanager
+def _batchnorm_kept(model: nn.Module) -> Iterator[None]:
+    """Keep BatchNorm's running statistics, bit for bit, also where it uses those of the batch.
+
+    Its counter of batches stays too, so that what a run saves is what the model has afterwards.
+    """
+    norms = [m for m in model.modules() if isinstance(m, _BatchNorm)]
+    before = {m: (m.momentum, deepcopy(dict(m.named_buffers()))) for m in norms}
+
+    def counter_kept(norm: _BatchNorm, *_: object) -> None:
+        if norm.momentum == 0.0 and norm.num_batches_tracked is not None:  # not re-estimating
+            norm.num_batches_tracked.copy_(before[norm][1]["num_batches_tracked"])
+
+    hooks = [norm.register_forward_hook(counter_kept) for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for norm, (momentum, buffers) in before.items():
+            norm.momentum = momentum
+            for name, buffer in norm.named_buffers():
+                buffer.copy_(buffers[name])

@@ -1,0 +1,1 @@
+"""Crossbars: tiles, layers, periphery, mapping."""

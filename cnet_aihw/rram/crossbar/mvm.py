@@ -1,0 +1,86 @@
+"""The analog matrix product behind a periphery, on aihwkit's torch implementation of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from aihwkit.simulator.parameters import IOParameters
+from aihwkit.simulator.tiles.analog_mvm import AnalogMVM
+from torch import Tensor
+
+from cnet_aihw.runtime.errors import CnetError
+
+
+class RRAMAnalogMVM(AnalogMVM):
+    """aihwkit's matrix product of DAC, crossbar, noise and ADC, with IR drop added."""
+
+    @classmethod
+    def check_support(cls, io_pars: IOParameters) -> None:
+        """Refuse what torch tiles do not compute; see aihwkit's ``check_support``."""
+        super().check_support(replace(io_pars, ir_drop=0.0))
+
+    @classmethod
+    def _compute_analog_mv(
+        cls,
+        weight: Tensor,
+        input_: Tensor,
+        trans: bool,
+        scale: Any,
+        scaling: bool,
+        is_test: bool,
+        io_pars: IOParameters,
+        observer: Callable[[Tensor], None] | None = None,
+        **fwd_pars: Any,
+    ) -> tuple[bool, Tensor]:
+        """Compute one pass, [..., in] -> [..., out], before the input's scale is undone.
+
+        Where there is an observer, it sees what the ADC would, and there is no ADC.
+        """
+        inputs = cls._prepare_input(
+            input_=input_,
+            scale=scale,
+            scaling=scaling,
+            with_asymmetry=io_pars.inp_asymmetry != 0.0,
+            io_pars=io_pars,
+        )
+        outputs = cls._matmul(weight, inputs, trans=trans)
+        if io_pars.ir_drop > 0.0:
+            outputs = outputs - voltage_loss(weight, inputs, io_pars)
+        if observer is not None:
+            observer(outputs)
+            return True, outputs
+        if io_pars.out_res > 0.0 and not io_pars.out_bound > 0.0:
+            raise CnetError(
+                "the ADC has no range yet: adc_range is null, so call "
+                "cnet_aihw.evaluation.calibrate_adc(model, inputs), or give a number."
+            )
+        return cls._finalize_output(out_values=outputs, io_pars=io_pars, **fwd_pars)
+
+
+def voltage_loss(weight: Tensor, inputs: Tensor, io_pars: IOParameters) -> Tensor:
+    r"""Compute what the resistance of the wires takes from the outputs of a crossbar.
+
+    .. math:: \Delta y_i = \gamma\, c(a_i) \sum_j w_{ij} x_j \left(1 - (1 - j/n)^2\right),\quad
+        c(a) = 0.05 a^3 - 0.2 a^2 + 0.5 a,\quad a_i = \frac{n}{r} \sum_j |w_{ij}| |x_j|
+
+    with the scale :math:`\gamma` (``ir_drop``), n inputs, the first of which loses nothing, and the
+    ratio r of the wire's conductance between cells to the largest conductance
+    (``ir_drop_g_ratio``). Source: the approximation that aihwkit's C++ tile computes (Rasch,
+    Gokmen and Haensch, arXiv 1906.02698).
+
+    Args:
+        weight: weights in the tile's units, [out, in]; 1 is the largest conductance.
+        inputs: inputs after the DAC, [..., in]; 1 is the largest voltage.
+        io_pars: periphery.
+
+    Returns:
+        The loss, [..., out].
+    """
+    rows = weight.shape[-1]
+    current = (inputs.abs() @ weight.abs().T) * (rows / io_pars.ir_drop_g_ratio)
+    factor = current * (current * (0.05 * current - 0.2) + 0.5)
+    distance = 1.0 - torch.arange(rows, device=weight.device, dtype=weight.dtype) / rows
+    return io_pars.ir_drop * factor * ((inputs * (1.0 - distance.square())) @ weight.T)

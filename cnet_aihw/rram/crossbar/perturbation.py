@@ -1,0 +1,85 @@
+"""What one chip does to the weights of one tile, and the gradient through it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from aihwkit.inference.noise.base import BaseNoiseModel
+from torch import Tensor
+from torch.autograd import Function, no_grad
+
+from cnet_aihw.rram.crossbar.read_noise import ReadNoise
+from cnet_aihw.rram.devices.noise import MultiplicativeNoiseModel
+from cnet_aihw.runtime.errors import CnetError
+
+
+class _StraightThrough(Function):
+    """Forward: the noisy weights; backward: the gradient goes to the nominal weights unchanged."""
+
+    @staticmethod
+    def forward(ctx: Any, nominal: Tensor, noisy: Tensor) -> Tensor:
+        return noisy.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return grads[0], None
+
+
+@dataclass
+class Perturbation:
+    """What one chip does to one tile: a factor on each weight or an offset to it, [out, in].
+
+    Read noise comes on top of an offset, new each time that the weights are used.
+    """
+
+    factor: Tensor | None
+    offset: Tensor | None
+    read_noise: ReadNoise | None = None
+
+    @classmethod
+    @no_grad()
+    def draw(
+        cls, noise_model: BaseNoiseModel, weight: Tensor, t_inference: float | None
+    ) -> Perturbation:
+        """Draw from any aihwkit noise model, from torch's global generator of the weight's device.
+
+        Args:
+            noise_model: the model; nothing of it is changed.
+            weight: nominal weights of the tile, [out, in], in the tile's units.
+            t_inference: seconds after programming, or None for just programmed.
+        """
+        if isinstance(noise_model, MultiplicativeNoiseModel) and noise_model.multiplicative:
+            return cls(noise_model.sample_factor(weight), None)
+        noisy, drift = noise_model.apply_programming_noise(weight)
+        if t_inference is not None:
+            noisy = noise_model.apply_drift_noise(noisy, drift, t_inference)
+        return cls(None, noisy - weight, ReadNoise.of(noise_model, drift))
+
+    def to(self, device: torch.device) -> Perturbation:
+        """Move to a device."""
+        return Perturbation(
+            None if self.factor is None else self.factor.to(device),
+            None if self.offset is None else self.offset.to(device),
+            None if self.read_noise is None else self.read_noise.to(device),
+        )
+
+    def apply(self, weight: Tensor, gradient: str) -> Tensor:
+        """Return the varied weights, differentiable as ``gradient`` says.
+
+        Raises:
+            CnetError: if the gradient should pass through a factor but there is none.
+        """
+        if self.factor is None:
+            if gradient == "reparametrized":
+                raise CnetError(
+                    "variation.gradient is 'reparametrized', but the noise model is no factor on "
+                    "each weight; give 'auto' or 'straight_through'."
+                )
+            assert self.offset is not None
+            weight = weight + self.offset
+            return weight if self.read_noise is None else self.read_noise.add_to(weight)
+        if gradient == "straight_through":
+            return _StraightThrough.apply(weight, weight.detach() * self.factor)
+        return weight * self.factor

@@ -1,0 +1,53 @@
+"""What the forward passes of training inject."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aihwkit.simulator.parameters.helpers import _PrintableMixin
+
+from cnet_aihw.runtime.errors import CnetError
+
+GRADIENTS = ("auto", "reparametrized", "straight_through")
+"""How a gradient reaches the nominal weights; see :class:`VariationParameter`."""
+
+
+@dataclass
+class VariationParameter(_PrintableMixin):
+    """What the forward passes of training inject: samples of the configuration's noise model.
+
+    Raises:
+        CnetError: if ``gradient`` is unknown, ``t_inference`` is negative or ``strength`` is no
+            share.
+    """
+
+    enabled: bool = True
+    """Whether training forwards see varied weights; evaluation forwards never do by this."""
+
+    hold: bool = False
+    """Keep one chip until ``resample_variation(model, seed)`` draws the next; otherwise every
+    forward of every layer draws anew."""
+
+    gradient: str = "auto"
+    """How the gradient reaches the nominal weights: ``"reparametrized"`` (through the factor of a
+    multiplicative noise model), ``"straight_through"`` (as if the noise were not there), or
+    ``"auto"``: the first where the model allows it, otherwise the second."""
+
+    t_inference: float | None = None
+    """Time after programming in seconds whose drift is included; None: just programmed."""
+
+    strength: float = 1.0
+    """Share of each weight's deviation from the nominal one that is injected, in [0, 1]."""
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if self.gradient not in GRADIENTS:
+            raise CnetError(
+                f"variation.gradient is {self.gradient!r}; give one of {', '.join(GRADIENTS)}."
+            )
+        if self.t_inference is not None and self.t_inference < 0.0:
+            raise CnetError(
+                f"variation.t_inference is {self.t_inference}; give seconds >= 0, or null."
+            )
+        if not 0.0 <= self.strength <= 1.0:
+            raise CnetError(f"variation.strength is {self.strength}; give a share in [0, 1].")

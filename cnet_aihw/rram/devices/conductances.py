@@ -1,0 +1,152 @@
+"""The devices of a tile: how its weights become conductances, what happens to them, what they give.
+
+Weights are mapped once, when a tile is programmed, and keep that scale: what happens to the devices
+later never changes what the others stand for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import torch
+from aihwkit.inference.converter.base import BaseConductanceConverter
+from torch import Tensor
+
+from cnet_aihw.runtime.errors import CnetError
+
+if TYPE_CHECKING:
+    from cnet_aihw.rram.devices.noise import DeviceNoiseModel
+
+Stage = Literal["levels", "variation", "faults", "drift", "read noise"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
+"""The order in which models act when a chip is programmed."""
+
+# A stuck device does not drift: later, faults have the last word.
+_AGEING: tuple[Stage, ...] = ("levels", "variation", "drift", "faults", "read noise")
+
+
+@dataclass(frozen=True)
+class WeightScale:
+    """What the conductances of one programmed tile stand for.
+
+    Attributes:
+        g_min: smallest conductance in uS that weights are mapped to.
+        g_max: largest one.
+        largest_weight: largest absolute nominal weight of the tile, in the tile's units, a scalar.
+        slopes: for each device of a weight, by how much the weight changes per uS.
+    """
+
+    g_min: float
+    g_max: float
+    largest_weight: Tensor
+    slopes: list[Tensor]
+
+
+@dataclass
+class TileDevices:
+    """The devices of one programmed tile.
+
+    A weight lies on one or more devices; each tensor holds one of them for all weights of the tile,
+    [out, in] in uS (or [1, in] where all outputs share it, as a reference column).
+
+    Attributes:
+        targets: conductances that were asked for.
+        memories: for each model and each tensor, what the model keeps of its draws; empty where
+            nothing drifts.
+        present: conductances at the time last asked for.
+        scale: what they stand for.
+        converter: how they become weights.
+        params: the converter's own numbers for this tile.
+        bare: whether the converter takes a tensor in place of a list.
+    """
+
+    targets: list[Tensor]
+    memories: list[list[Any]]
+    present: list[Tensor]
+    scale: WeightScale
+    converter: BaseConductanceConverter
+    params: dict[str, Any]
+    bare: bool
+
+    @classmethod
+    def of(cls, weights: Tensor, converter: BaseConductanceConverter) -> TileDevices:
+        """Map the weights of a tile, [out, in]."""
+        given, params = converter.convert_to_conductances(weights)
+        bare = isinstance(given, Tensor)  # aihwkit's SingleDevice converter gives no list
+        targets = [given] if bare else list(given)
+        if not all(torch.isfinite(g).all() for g in targets):
+            raise CnetError(
+                f"{type(converter).__name__} gives conductances that are not finite; it cannot map "
+                "a tile whose weights are all equal; use a pair of devices per weight, or leave "
+                "that layer digital."
+            )
+        # Weights are affine in the conductances, so that one cell tells the slopes.
+        cell = [targets[0].new_zeros(1, 1) for _ in targets]
+        zero = _to_weights(converter, cell, params, bare)
+        slopes = []
+        for number in range(len(cell)):
+            one = [g + (i == number) for i, g in enumerate(cell)]
+            slopes.append(_to_weights(converter, one, params, bare) - zero)
+        scale = WeightScale(*range_of(converter), weights.abs().max(), slopes)
+        return cls(targets, [], targets, scale, converter, params, bare)
+
+    def program(self, chain: Sequence[DeviceNoiseModel]) -> None:
+        """Let models act on the devices, one after the other.
+
+        The draws of one model come before those of the next, so that a further model leaves what
+        earlier ones draw.
+        """
+        drifts = any(model.drifts for model in chain)
+        for model in chain:
+            programmed = model.program_devices(self.present, self.scale)
+            self.present = [g for g, _ in programmed]
+            if drifts:
+                self.memories.append([memory for _, memory in programmed])
+
+    def drift(self, chain: Sequence[DeviceNoiseModel], t_inference: float) -> None:
+        """Let the devices, programmed by the same models, become those of a time in seconds."""
+        self.present = self.targets
+        stages = list(zip(chain, self.memories, strict=True))
+        for model, memories in sorted(stages, key=lambda stage: _AGEING.index(stage[0].stage)):
+            self.present = [
+                model.drift_device(g, memory, t_inference)
+                for g, memory in zip(self.present, memories, strict=True)
+            ]
+
+    def read_stds(self, chain: Sequence[DeviceNoiseModel]) -> list[Tensor]:
+        """Return how far a reading of the weights is off; see ``DeviceNoiseModel.read_stds``."""
+        variances: dict[torch.Size, Tensor] = {}
+        for model in chain:
+            if model.stage != "read noise":
+                continue
+            for g, slope in zip(self.present, self.scale.slopes, strict=True):
+                variance = (slope * model.read_std_of_device(g, self.scale)).square()
+                variances[g.shape] = variances.get(g.shape, torch.zeros_like(g)) + variance
+        return [variance.sqrt() for variance in variances.values()]
+
+    def weights(self) -> Tensor:
+        """Return what the present conductances stand for, [out, in]."""
+        return _to_weights(self.converter, self.present, self.params, self.bare)
+
+
+def range_of(converter: BaseConductanceConverter) -> tuple[float, float]:
+    """Return the smallest and the largest conductance of a converter, in uS.
+
+    Raises:
+        CnetError: if it does not say.
+    """
+    known = vars(converter)
+    if "g_min" not in known or "g_max" not in known:
+        raise CnetError(
+            f"{type(converter).__name__} does not say its range of conductances; give it the "
+            "attributes g_min and g_max, in uS."
+        )
+    return known["g_min"], known["g_max"]
+
+
+def _to_weights(
+    converter: BaseConductanceConverter, devices: list[Tensor], params: dict[str, Any], bare: bool
+) -> Tensor:
+    return converter.convert_back_to_weights(devices[0] if bare else devices, params)

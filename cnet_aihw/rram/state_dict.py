@@ -1,0 +1,124 @@
+"""The state of an analog network as plain named tensors: to copy, save, count and export it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from aihwkit.optim.context import AnalogContext
+from torch import Tensor, nn
+from torch.nn import Parameter
+
+from cnet_aihw.rram.chips import is_programmed
+from cnet_aihw.rram.conversion import convert_to_digital
+from cnet_aihw.rram.wrapping import without_wrappers
+from cnet_aihw.runtime.errors import CnetError
+
+
+def snapshot(model: nn.Module) -> dict[str, Tensor]:
+    """Copy all parameters and buffers as plain tensors, without aihwkit's own objects.
+
+    Args:
+        model: a network, analog or digital, with nominal weights.
+
+    Returns:
+        Names as in the digital network (a tile's parts without aihwkit's intermediate names) ->
+        detached copies in the shapes that the tiles hold.
+
+    Raises:
+        CnetError: if a chip is programmed, whose weights are not the ones to keep.
+    """
+    _refuse_chip(model, "a snapshot would keep one chip's weights")
+    return {name: tensor.detach().clone() for name, tensor in _named_tensors(model)}
+
+
+def load_snapshot(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Put the tensors of :func:`snapshot` back, bit for bit.
+
+    Args:
+        model: a network built the same way.
+        tensors: what :func:`snapshot` gave; devices may differ.
+
+    Raises:
+        CnetError: if names or shapes differ, or a chip is programmed.
+    """
+    _refuse_chip(model, "the loaded weights would be undone by restoring")
+    own = dict(_named_tensors(model))
+    for name, tensor in own.items():
+        if name not in tensors:
+            raise CnetError(f"the saved tensors have no {name!r}; they belong to another network.")
+        if tensors[name].shape != tensor.shape:
+            raise CnetError(
+                f"{name!r} is saved with shape {tuple(tensors[name].shape)}, but the network has "
+                f"{tuple(tensor.shape)}; they belong to different networks."
+            )
+    surplus = sorted(set(tensors) - set(own))
+    if surplus:
+        raise CnetError(f"the saved tensors have {surplus[0]!r}, which the network does not have.")
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(tensors[name])
+
+
+def digital_state_dict(model: nn.Module) -> dict[str, Tensor]:
+    """Export the nominal weights as the plain digital network's ``load_state_dict`` takes them.
+
+    Args:
+        model: an analog network with nominal weights.
+
+    Returns:
+        The state of the digital network, in its names and shapes.
+
+    Raises:
+        CnetError: if a chip is programmed.
+    """
+    _refuse_chip(model, "the export would hold one chip's weights")
+    return {k: v.detach().cpu() for k, v in convert_to_digital(model).state_dict().items()}
+
+
+def trainable_parameters(model: nn.Module) -> list[Parameter]:
+    """Return the parameters that require a gradient, without aihwkit's placeholders, each once."""
+    return [p for p in model.parameters() if p.requires_grad and not isinstance(p, AnalogContext)]
+
+
+def count_weights(model: nn.Module) -> int:
+    """Count weights and biases, each once; aihwkit's placeholders would double analog weights."""
+    return sum(p.numel() for p in model.parameters() if not isinstance(p, AnalogContext))
+
+
+def _named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yield the live parameters and persistent buffers under names without aihwkit's wrappers."""
+    persistent = {
+        name
+        for module_name, module in model.named_modules()
+        for name in (
+            f"{module_name}.{b}".lstrip(".")
+            for b in module._buffers
+            if b not in module._non_persistent_buffers_set
+        )
+    }
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        is_placeholder = isinstance(tensor, AnalogContext)
+        is_drift_factor = "analog_module" in name and name.endswith(
+            ".alpha"
+        )  # 1 on nominal weights
+        if is_placeholder or is_drift_factor:
+            continue
+        if not isinstance(tensor, Parameter) and name not in persistent:
+            continue
+        yield _plain_name(without_wrappers(model, name)), tensor
+
+
+def _plain_name(name: str) -> str:
+    parts = name.split(".")
+    if "analog_module" in parts:
+        start = parts.index("analog_module")
+        parts = parts[:start] + [p for p in parts[start + 1 :] if p != "tile"]
+    return ".".join(parts)
+
+
+def _refuse_chip(model: nn.Module, consequence: str) -> None:
+    if is_programmed(model):
+        raise CnetError(
+            f"the model is programmed: {consequence}; call cnet_aihw.restore(model) first."
+        )

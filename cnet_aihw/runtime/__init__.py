@@ -1,0 +1,1 @@
+"""Torch device, random state, records, fingerprints, provenance, locks, errors."""

@@ -1,0 +1,108 @@
+"""Provenance: what made an artifact, as one nested record, with one comparison and one message."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cnet_aihw.runtime.errors import CnetError
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The first value in which two provenances differ."""
+
+    key: str
+    """Dotted name of the value."""
+
+    made: Any
+    """Its value when the artifact was made; None where it was not known then."""
+
+    asked: Any
+    """Its value now; None where it is not known now."""
+
+
+def diff(
+    made: Mapping[str, Any], asked: Mapping[str, Any], *, common_only: bool = False
+) -> Difference | None:
+    """Return the first difference between two nested records, or None.
+
+    Plain values are compared before groups, because a group may repeat a value where it is used.
+
+    Args:
+        made: provenance of the artifact.
+        asked: provenance of what is asked for now.
+        common_only: whether to compare only keys that both have, as for artifacts of a version
+            that knew fewer settings.
+    """
+    keys = sorted({*made, *asked}, key=lambda k: isinstance(made.get(k, asked.get(k)), Mapping))
+    for key in keys:
+        if common_only and (key not in made or key not in asked):
+            continue
+        old, new = made.get(key), asked.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            inner = diff(old, new, common_only=common_only)
+            if inner is not None:
+                return Difference(f"{key}.{inner.key}", inner.made, inner.asked)
+        elif old != new or (key in made) != (key in asked):
+            return Difference(key, old, new)
+    return None
+
+
+def check_provenance(
+    made: Mapping[str, Any],
+    asked: Mapping[str, Any],
+    artifact: str | Path,
+    fix: str,
+    *,
+    common_only: bool = False,
+) -> None:
+    """Refuse an artifact that was made from something else than is asked for now.
+
+    Args:
+        made: provenance of the artifact.
+        asked: provenance of what is asked for now.
+        artifact: the file or folder.
+        fix: what to do about a difference, as a clause.
+        common_only: as in :func:`diff`.
+
+    Raises:
+        CnetError: names the first difference; ``key`` is its dotted name, ``value`` the value now
+            and ``expected`` that of the artifact.
+    """
+    found = diff(made, asked, common_only=common_only)
+    if found is not None:
+        raise CnetError(
+            f"{artifact} was made with {found.key} = {_short(found.made)} and now it is "
+            f"{_short(found.asked)}; {fix}.",
+            key=found.key,
+            value=found.asked,
+            expected=found.made,
+            fix=fix,
+        )
+
+
+def provenance_key(provenance: Mapping[str, Any]) -> str:
+    """Return the SHA-256 (hex) of a provenance, whatever the order of its keys."""
+    text = json.dumps(provenance, sort_keys=True, allow_nan=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def without(provenance: Mapping[str, Any], keys: Collection[str]) -> dict[str, Any]:
+    """Return a copy without some dotted keys, such as where data lie."""
+    copy: dict[str, Any] = {}
+    for name, value in provenance.items():
+        if name in keys:
+            continue
+        inner = {key.partition(".")[2] for key in keys if key.startswith(f"{name}.")}
+        copy[name] = without(value, inner) if isinstance(value, Mapping) else value
+    return copy
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

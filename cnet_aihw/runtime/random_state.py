@@ -1,0 +1,71 @@
+"""Seeds: how a chip's number becomes random draws, the same on every machine and in any order.
+
+Each tile of a chip draws from its own seed, derived from the chip's seed and the layer's name, so
+that what one layer draws does not depend on which other layers stand on the crossbar.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import operator
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from cnet_aihw.runtime.errors import CnetError
+
+
+def derive_seed(*parts: int | str) -> int:
+    """Derive a 63-bit seed from numbers and names; the same parts give the same seed everywhere.
+
+    Args:
+        *parts: what the seed belongs to, such as a chip's seed and a layer's name.
+
+    Returns:
+        A seed in [0, 2**63).
+    """
+    digest = hashlib.sha256("\x1f".join(f"{type(p).__name__}:{p}" for p in parts).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def checked_seed(seed: int) -> int:
+    """Return a seed as a plain int; numpy's and torch's whole numbers are the same seed.
+
+    Raises:
+        CnetError: if it is no whole number.
+    """
+    try:
+        return operator.index(seed)
+    except TypeError:
+        raise CnetError(f"the seed is {seed!r}; give a whole number.") from None
+
+
+@contextmanager
+def seeded_rng(seed: int) -> Iterator[None]:
+    """Seed torch's CPU generator inside the block and put its state back afterwards.
+
+    Args:
+        seed: seed of torch's global CPU generator; those of other devices are not touched.
+    """
+    state = torch.default_generator.get_state()
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        torch.default_generator.set_state(state)
+
+
+@contextmanager
+def forked_random_state(device: torch.device) -> Iterator[None]:
+    """Put the random states of the CPU and of ``device`` back after the block."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        yield
+
+
+def seed_random_state(seed: int, device: torch.device) -> None:
+    """Seed torch's global generators of the CPU and of ``device``, and no other."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)

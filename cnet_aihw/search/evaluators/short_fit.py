@@ -1,0 +1,173 @@
+"""A fit of a stated number of steps on a fixed choice of training samples."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cnet_aihw.compensation import (
+    FitSettings,
+    fit_compensation,
+    placement_of,
+    validate_fit_settings,
+)
+from cnet_aihw.evaluation.chip_identity import describe_network
+from cnet_aihw.evaluation.chip_run import check_nominal
+from cnet_aihw.evaluation.metrics import check_samples
+from cnet_aihw.rram import VariationParameter, analog_layers, snapshot, unprinted_attributes
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.fingerprint import tensors_fingerprint, text_fingerprint
+from cnet_aihw.runtime.random_state import derive_seed
+from cnet_aihw.runtime.torch_device import resolve_device
+from cnet_aihw.search.evaluators.chips import torch_threads
+from cnet_aihw.training import TrainingResult
+from cnet_aihw.training.run_identity import TrainingData, describe_settings
+
+Augment = Callable[[Tensor, torch.Generator], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """Samples in memory."""
+
+    x: Tensor
+    """Inputs [N, ...]."""
+
+    y: Tensor
+    """Labels [N]."""
+
+
+@dataclass(frozen=True, eq=False)
+class FitData:
+    """What a fit takes of a data set."""
+
+    train: Labelled
+    """The samples that it is fitted on."""
+
+    val: Labelled
+    """A single sample, since nothing is chosen in such a fit."""
+
+    augment: Augment | None
+    """Changes a batch of inputs at random, or None."""
+
+    fingerprint: str
+    """Fingerprint of the samples."""
+
+
+class ShortFit:
+    """Fits compensation with a stated number of optimizer steps, always on the same samples.
+
+    The samples are a seeded choice of as many as the steps take, each once. Where that is more than
+    the training part has, there are several passes over a choice, and the number of steps is
+    rounded up to whole passes of equal length. The last step's compensation is the result.
+
+    Args:
+        data: its parts ``train`` and ``val`` and its augmentation.
+        settings: how to fit; epochs, selection and validation do not count.
+        steps: optimizer steps.
+        device: "auto" (CUDA when there), or any device of torch; the same kind in all processes.
+        threads: threads that torch computes with.
+
+    Raises:
+        CnetError: for a value that cannot be.
+    """
+
+    def __init__(
+        self,
+        data: TrainingData,
+        settings: FitSettings,
+        steps: int,
+        device: str | torch.device,
+        threads: int,
+    ) -> None:
+        if steps < 1:
+            raise CnetError(f"steps is {steps}; give a whole number of at least 1.")
+        validate_fit_settings(settings)
+        x, y = check_samples((data.train.x, data.train.y))
+        a_pass = max(1, len(x) // settings.batch_size)
+        passes = math.ceil(steps / a_pass)
+        length = math.ceil(steps / passes)
+        self.steps = passes * length
+        self.settings = replace(
+            settings, epochs=passes, select="last", patience=None,
+            validation_chips=0, validate_every=passes,
+        )  # fmt: skip
+        generator = torch.Generator().manual_seed(derive_seed(settings.seed, "samples"))
+        chosen = torch.randperm(len(x), generator=generator)[: length * settings.batch_size]
+        train = Labelled(x[chosen].cpu(), y[chosen].cpu())
+        val = Labelled(data.val.x[:1].cpu().clone(), data.val.y[:1].cpu().clone())
+        print_ = tensors_fingerprint({"x": train.x, "y": train.y})
+        self.data = FitData(train, val, data.augment, print_)
+        self.device, self.threads = resolve_device(device).type, threads
+
+    def describe(self, model: nn.Module) -> dict[str, Any]:
+        """All that determines a fit, for the network without compensation, as plain values."""
+        settings = describe_settings(self.settings)
+        for name in ("name", "epochs", "validate_every"):
+            del settings[name]
+        return {
+            "weights": tensors_fingerprint(snapshot(model)),
+            "network": text_fingerprint(describe_network(model)),
+            "hardware": text_fingerprint(_describe_training_hardware(model)),
+            "data": self.data.fingerprint,
+            "samples": len(self.data.train.x),
+            "augment": self._augmented(),
+            "steps": self.steps,
+            "settings": settings,
+            "device": self.device,
+            "threads": self.threads,
+        }
+
+    def run(self, model: nn.Module, folder: str | Path, progress: bool = False) -> TrainingResult:
+        """Fit a compensated model in a folder; a fit that was killed there goes on."""
+        with torch_threads(self.threads):
+            return fit_compensation(
+                model, self.data, self.settings, folder, device=self.device, progress=progress
+            )
+
+    def _augmented(self) -> str | None:
+        """Fingerprint of what the augmentation makes of a few samples."""
+        if self.data.augment is None:
+            return None
+        x = self.data.augment(self.data.train.x[:16], torch.Generator().manual_seed(0))
+        return tensors_fingerprint({"x": x})
+
+
+def bare(model: nn.Module) -> nn.Module:
+    """Copy a network to the CPU, in evaluation mode.
+
+    Raises:
+        CnetError: if it is not analog, is compensated, or has a chip programmed.
+    """
+    check_nominal(model)
+    if placement_of(model):
+        raise CnetError(
+            "the model is compensated already; an evaluator compensates it itself, so call "
+            "remove_compensation(model) first."
+        )
+    return deepcopy(model).cpu().eval()
+
+
+def key_of(description: Mapping[str, Any]) -> str:
+    """SHA-256 (hex) of a description in plain values; memory addresses in texts do not count."""
+    return text_fingerprint([json.dumps(description, sort_keys=True)])
+
+
+def _describe_training_hardware(model: nn.Module) -> list[str]:
+    """A line for each tile: its whole configuration, but of what training injects the time only."""
+    lines = []
+    for name, layer in analog_layers(model).items():
+        for tile in layer.analog_tiles():
+            config = tile.rpu_config
+            time = VariationParameter(t_inference=config.variation.t_inference)
+            more = unprinted_attributes(config.noise_model)
+            lines.append(f"{name} {replace(config, variation=time)}{more}")
+    return lines

@@ -1,0 +1,13 @@
+"""Tasks: loss, metric, direction and formatting; nothing outside this room knows of them."""
+
+from typing import TYPE_CHECKING
+
+from cnet_aihw.runtime.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from cnet_aihw.tasks.base import Metric as Metric
+    from cnet_aihw.tasks.base import Task as Task
+    from cnet_aihw.tasks.base import describe_task as describe_task
+    from cnet_aihw.tasks.classification import Classification as Classification
+
+__getattr__, __dir__, __all__ = lazy_names(__name__, __file__)

@@ -1,0 +1,94 @@
+"""Classification into exclusive classes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from cnet_aihw.runtime.errors import CnetError
+
+
+class CorrectShare:
+    """Share of correct predictions; one wait for the device, when it is computed."""
+
+    def __init__(self) -> None:
+        self._correct: Tensor | None = None
+        self._samples = 0
+
+    def update(self, outputs: Tensor, targets: Tensor) -> None:
+        """Take in logits [N, classes] and labels [N]."""
+        correct = (outputs.argmax(dim=1) == targets).sum()
+        self._correct = correct if self._correct is None else self._correct + correct
+        self._samples += len(targets)
+
+    def compute(self) -> float:
+        """Return the share, in [0, 1]."""
+        return 0.0 if self._correct is None else int(self._correct.item()) / self._samples
+
+
+class Classification:
+    """Cross entropy and accuracy of logits [N, classes] against labels [N] (int64).
+
+    Args:
+        label_smoothing: share of a label's weight spread over all classes in the loss, in [0, 1).
+    """
+
+    name = "classification"
+    metric = "accuracy"
+    higher_is_better = True
+    loss_name = "cross_entropy"
+
+    def __init__(self, label_smoothing: float = 0.0) -> None:
+        self.label_smoothing = label_smoothing
+
+    def check(self, outputs: Any, targets: Tensor) -> None:
+        """Check that outputs are logits and labels are among their classes.
+
+        Raises:
+            CnetError: if not.
+        """
+        if not isinstance(outputs, Tensor) or outputs.dim() != 2:
+            found = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+            raise CnetError(
+                f"the network's outputs are {found}; expected logits of shape (N, classes).",
+                key="outputs",
+                value=found,
+                expected="(N, classes)",
+            )
+        classes = outputs.shape[1]
+        if targets.dim() != 1 or targets.dtype != torch.int64:
+            raise CnetError(
+                f"the labels are {targets.dtype} of shape {tuple(targets.shape)}; expected one "
+                "class number per sample, int64 of shape (N,).",
+                key="targets",
+                value=(str(targets.dtype), tuple(targets.shape)),
+                expected="int64 (N,)",
+            )
+        low, high = int(targets.min()), int(targets.max())
+        if low < 0 or high >= classes:
+            raise CnetError(
+                f"the labels go from {low} to {high} but the network has {classes} classes; give "
+                f"labels 0 to {classes - 1}, or a network with more classes.",
+                key="targets",
+                value=(low, high),
+                expected=(0, classes - 1),
+            )
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean cross entropy (natural logarithm) of a batch."""
+        return F.cross_entropy(outputs.float(), targets, label_smoothing=self.label_smoothing)
+
+    def new_metric(self) -> CorrectShare:
+        """Return an empty accumulator of the accuracy."""
+        return CorrectShare()
+
+    def format(self, score: float) -> str:
+        """Write an accuracy in percent."""
+        return f"{100 * score:.2f} %"
+
+    def recovery(self, score: float, reference: float) -> float | None:
+        """Return accuracy / reference accuracy."""
+        return score / reference if reference > 0 else None

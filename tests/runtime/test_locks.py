@@ -1,0 +1,65 @@
+"""One process at a time in a folder; a dead one is in nobody's way."""
+
+import multiprocessing
+import os
+import signal
+import time
+from multiprocessing.synchronize import Event
+from pathlib import Path
+
+import pytest
+
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.locks import alone, locked
+
+FORK = multiprocessing.get_context("fork")
+
+
+def _hold(folder: Path, inside: Event) -> None:
+    with alone(folder, "work", "a work"):
+        inside.set()
+        time.sleep(600)
+
+
+def test_another_process_is_refused_until_the_first_dies(tmp_path: Path) -> None:
+    inside = FORK.Event()
+    other = FORK.Process(target=_hold, args=(tmp_path, inside))
+    other.start()
+    try:
+        assert inside.wait(60)
+        with (
+            pytest.raises(CnetError, match=rf"^a work runs in {tmp_path} already; wait until"),
+            alone(tmp_path, "work", "a work"),
+        ):
+            pytest.fail("two are inside")
+        with alone(tmp_path, "else", "another work"):  # other names are free
+            pass
+    finally:
+        os.kill(other.pid or 0, signal.SIGKILL)
+        other.join()
+    with alone(tmp_path, "work", "a work"):
+        pass
+
+
+def _wait_for(folder: Path, inside: Event) -> None:
+    with locked(folder, "work"):
+        inside.set()
+
+
+def test_a_waiting_process_comes_in_when_the_first_is_out(tmp_path: Path) -> None:
+    inside = FORK.Event()
+    other = FORK.Process(target=_wait_for, args=(tmp_path, inside))
+    with alone(tmp_path, "work", "a work"):
+        other.start()
+        assert not inside.wait(0.5)
+    assert inside.wait(60)
+    other.join()
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(CnetError, match=r"file cannot be written to \(.*\); give another one"),
+        alone(tmp_path / "file", "work", "a work"),
+    ):
+        pass

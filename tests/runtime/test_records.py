@@ -1,0 +1,174 @@
+"""Records survive kills, keep floats exactly and never hold NaN."""
+
+import json
+import math
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.numpy import save_file
+
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.records import (
+    append_record,
+    read_records,
+    replace_file,
+    write_json_atomic,
+    write_records,
+)
+
+
+def test_lines_come_back_in_order(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "chips.jsonl"
+    assert read_records(path) == []
+    records = [{"chip": i, "accuracy": 0.1 * i, "name": "µ\n"} for i in range(3)]
+    for record in records:
+        append_record(path, record)
+    assert read_records(path) == records
+    assert path.read_text().count("\n") == 3
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_floats_are_exact(tmp_path_factory: pytest.TempPathFactory, value: float) -> None:
+    path = tmp_path_factory.mktemp("floats") / "x.jsonl"
+    append_record(path, {"v": value})
+    assert math.copysign(1, read_records(path)[0]["v"]) == math.copysign(1, value)
+    assert read_records(path)[0]["v"] == value
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_non_finite_numbers_are_refused_and_named(tmp_path: Path, bad: float) -> None:
+    path = tmp_path / "x.jsonl"
+    with pytest.raises(CnetError, match=r"stats\.values\[1\] is NaN or infinite"):
+        append_record(path, {"stats": {"values": [1.0, bad]}})
+    with pytest.raises(CnetError, match="NaN or infinite"):
+        write_json_atomic(tmp_path / "x.json", {"v": bad})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_torn_end_is_dropped_and_mended(tmp_path: Path) -> None:
+    """Whatever byte a kill stops at, readers see whole records and the next append mends."""
+    whole = [{"chip": 0, "accuracy": 0.5}, {"chip": 1, "accuracy": {"a": [1, 2]}}]
+    text = "".join(json.dumps(record) + "\n" for record in whole).encode()
+    path = tmp_path / "x.jsonl"
+    first = text.index(b"\n")
+    for length in range(len(text) + 1):
+        path.write_bytes(text[:length])
+        seen = read_records(path)
+        # a record counts as soon as its closing brace is there
+        assert seen == whole[: (length >= first) + (length >= len(text) - 1)]
+        append_record(path, {"chip": 9})
+        assert read_records(path) == [*seen, {"chip": 9}]
+        assert path.read_bytes().endswith(b'\n{"chip": 9}\n') or not seen
+
+
+def test_a_long_torn_line_is_cut(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    append_record(path, {"chip": 0})
+    with open(path, "ab") as file:
+        file.write(b'{"text": "' + b"a" * 200_000)
+    append_record(path, {"chip": 1})
+    assert read_records(path) == [{"chip": 0}, {"chip": 1}]
+
+
+@pytest.mark.parametrize("line", ["garbage", "[1]", '{"chip": 1', ""])
+def test_a_corrupt_middle_line_is_named(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text('{"chip": 0}\n' + line + '\n{"chip": 2}\n')
+    with pytest.raises(CnetError, match=r"x\.jsonl line 2 is not a JSON object"):
+        read_records(path)
+
+
+def test_json_is_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    write_json_atomic(path, {"a": 1})
+    write_json_atomic(path, {"a": [0.1, None]})
+    assert json.loads(path.read_text()) == {"a": [0.1, None]}
+    with pytest.raises(CnetError, match="cannot be written"):
+        write_json_atomic(path, {"a": object()})
+    assert json.loads(path.read_text()) == {"a": [0.1, None]}
+    assert [file.name for file in tmp_path.iterdir()] == ["result.json"]
+
+
+def test_a_records_file_is_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    for chip in range(4):
+        append_record(path, {"chip": chip})
+    write_records(path, read_records(path)[:2])
+    append_record(path, {"chip": 7})
+    assert [record["chip"] for record in read_records(path)] == [0, 1, 7]
+
+
+def big(path: Path) -> None:
+    replace_file(path, lambda temporary: save_file({"x": np.zeros(9999)}, temporary))
+
+
+WRITES: dict[str, Callable[[Path], None]] = {
+    "append_record": lambda path: append_record(path, {"text": "x" * 9999}),
+    "write_records": lambda path: write_records(path, [{"text": "x" * 9999}]),
+    "write_json_atomic": lambda path: write_json_atomic(path, {"text": "x" * 9999}),
+    "replace_file with safetensors": big,
+}
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+def test_a_disk_that_fills_up_is_said_in_one_sentence(
+    tmp_path: Path, write: Callable[[Path], None]
+) -> None:
+    path = tmp_path / "x.jsonl"
+    append_record(path, {"chip": 0})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, hard))
+    try:
+        with pytest.raises(CnetError, match=r"x\.jsonl cannot be written \(.*too large.*make room"):
+            write(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert read_records(path) == [{"chip": 0}]
+    append_record(path, {"chip": 1})
+    assert read_records(path) == [{"chip": 0}, {"chip": 1}]
+    assert [file.name for file in tmp_path.iterdir()] == ["x.jsonl"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+def test_a_full_device_is_said() -> None:
+    with pytest.raises(CnetError, match=r"/dev/full cannot be written \(No space left on device\)"):
+        append_record("/dev/full", {"chip": 0})
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+def test_a_file_where_a_folder_should_be_is_said(
+    tmp_path: Path, write: Callable[[Path], None]
+) -> None:
+    (tmp_path / "runs").write_text("")
+    with pytest.raises(CnetError, match=r"runs/x\.jsonl cannot be written \((Not a dir|File exi)"):
+        write(tmp_path / "runs" / "x.jsonl")
+
+
+def test_a_read_only_folder_is_said(tmp_path: Path) -> None:
+    code = """
+import os, sys
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.records import append_record, write_json_atomic
+if os.geteuid() == 0:  # nothing is read-only to root
+    os.setuid(65534)
+for write in (append_record, write_json_atomic):
+    try:
+        write("x.jsonl", {"chip": 0})
+    except CnetError as error:
+        print(error)
+"""
+    tmp_path.chmod(0o555)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True
+    )
+    tmp_path.chmod(0o755)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2
+    assert all("x.jsonl cannot be written (Permission denied)" in line for line in lines)
