@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class CnetError(Exception):
+class CnetError(ValueError):
     """Something a user can mend: one sentence that says what is wrong, what was expected, the fix.
 
     Programs read the fields; people read ``str(error)``.

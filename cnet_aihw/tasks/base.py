@@ -53,7 +53,7 @@ class Task(Protocol):
         """Write a score for people, such as "93.4 %"."""
 
     def recovery(self, score: float, reference: float) -> float | None:
-        """Return how much of a reference score is kept, 1 for all; None where that has no meaning."""
+        """Return how much of a reference score is kept, 1 for all; None without a meaning."""
 
 
 def describe_task(task: Task) -> dict[str, Any]:
