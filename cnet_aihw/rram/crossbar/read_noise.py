@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -11,6 +12,12 @@ from torch import Tensor
 
 from cnet_aihw.rram.devices.noise import DeviceNoiseModel
 from cnet_aihw.runtime.random_state import derive_seed
+
+
+@cache
+def _generator(device: torch.device) -> torch.Generator:
+    """Return the device's generator for readings; it is seeded before each use."""
+    return torch.Generator(device)
 
 
 @dataclass
@@ -45,7 +52,7 @@ class ReadNoise:
         """Return weights as the next reading sees them, [out, in]; differentiable in them."""
         generator = None
         if self.seed is not None:
-            generator = torch.Generator(weight.device)
+            generator = _generator(weight.device)
             generator.manual_seed(derive_seed(self.seed, self.reads))
         self.reads += 1
         for std in self.stds:
