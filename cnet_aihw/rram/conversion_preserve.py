@@ -66,7 +66,8 @@ def check_number_types(model: nn.Module, analog: Sequence[str], rpu_config: RPUC
         if dtype not in possible:
             raise CnetError(
                 f"{name or 'the model'} has weights of {dtype}, which the tiles of "
-                f"{type(rpu_config).__name__} do not take; call model.float() first."
+                f"{type(rpu_config).__name__} do not take; call model.float() first.",
+                key=str(name or "the model"),
             )
 
 

@@ -101,7 +101,12 @@ def batches(
         CnetError: ``batch_size`` below 1 (at the call, before the first batch).
     """
     if batch_size < 1:
-        raise CnetError(f"batch_size={batch_size} is below 1: give the number of images a batch.")
+        raise CnetError(
+            f"batch_size={batch_size} is below 1: give the number of images a batch.",
+            key="batch_size",
+            value=batch_size,
+            expected="the number of images a batch",
+        )
     order = None
     if generator is not None:
         order = torch.randperm(len(part), generator=generator, device=generator.device)

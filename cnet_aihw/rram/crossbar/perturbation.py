@@ -75,7 +75,10 @@ class Perturbation:
             if gradient == "reparametrized":
                 raise CnetError(
                     "variation.gradient is 'reparametrized', but the noise model is no factor on "
-                    "each weight; give 'auto' or 'straight_through'."
+                    "each weight; give 'auto' or 'straight_through'.",
+                    key="variation.gradient",
+                    value="reparametrized",
+                    expected="'auto' or 'straight_through'",
                 )
             assert self.offset is not None
             weight = weight + self.offset

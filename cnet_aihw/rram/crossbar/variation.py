@@ -43,11 +43,21 @@ class VariationParameter(_PrintableMixin):
         """Check the values."""
         if self.gradient not in GRADIENTS:
             raise CnetError(
-                f"variation.gradient is {self.gradient!r}; give one of {', '.join(GRADIENTS)}."
+                f"variation.gradient is {self.gradient!r}; give one of {', '.join(GRADIENTS)}.",
+                key="variation.gradient",
+                value=self.gradient,
             )
         if self.t_inference is not None and self.t_inference < 0.0:
             raise CnetError(
-                f"variation.t_inference is {self.t_inference}; give seconds >= 0, or null."
+                f"variation.t_inference is {self.t_inference}; give seconds >= 0, or null.",
+                key="variation.t_inference",
+                value=self.t_inference,
+                expected="seconds >= 0, or null",
             )
         if not 0.0 <= self.strength <= 1.0:
-            raise CnetError(f"variation.strength is {self.strength}; give a share in [0, 1].")
+            raise CnetError(
+                f"variation.strength is {self.strength}; give a share in [0, 1].",
+                key="variation.strength",
+                value=self.strength,
+                expected="a share in [0, 1]",
+            )

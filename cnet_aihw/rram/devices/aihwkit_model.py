@@ -38,7 +38,10 @@ class AihwkitNoiseModel(DeviceNoiseModel):
         if not isinstance(noise_model, BaseNoiseModel) or isinstance(noise_model, DeviceNoiseModel):
             raise CnetError(
                 f"noise_model is a {type(noise_model).__name__}; give a noise model of aihwkit, "
-                "and those of cnet_aihw as they are."
+                "and those of cnet_aihw as they are.",
+                key="noise_model",
+                value=type(noise_model).__name__,
+                expected="a noise model of aihwkit, and those of cnet_aihw as they are",
             )
         self.noise_model = deepcopy(noise_model)
         self.valid_range = range_of(self.noise_model.g_converter)
@@ -65,4 +68,6 @@ class AihwkitNoiseModel(DeviceNoiseModel):
                 programmed.clone(), coefficients, t_inference
             )
         except ArgumentError as error:
-            raise CnetError(f"t_inference is {t_inference:g}; {error}") from error
+            raise CnetError(
+                f"t_inference is {t_inference:g}; {error}", key="t_inference", value=t_inference
+            ) from error

@@ -174,7 +174,9 @@ def range_of(converter: BaseConductanceConverter) -> tuple[float, float]:
     if "g_min" not in known or "g_max" not in known:
         raise CnetError(
             f"{type(converter).__name__} does not say its range of conductances; give it the "
-            "attributes g_min and g_max, in uS."
+            "attributes g_min and g_max, in uS.",
+            key=str(type(converter).__name__),
+            fix="give it the attributes g_min and g_max, in uS",
         )
     return known["g_min"], known["g_max"]
 

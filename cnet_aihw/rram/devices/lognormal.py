@@ -68,7 +68,10 @@ class LogNormalNoiseModel(MultiplicativeNoiseModel):
             check_number(name, value, 0.0, unit="(a standard deviation)")
         if die not in ("chip", "tile"):
             raise CnetError(
-                f"die is {die!r}; give 'chip' or 'tile', what shares one die-to-die draw."
+                f"die is {die!r}; give 'chip' or 'tile', what shares one die-to-die draw.",
+                key="die",
+                value=die,
+                expected="'chip' or 'tile', what shares one die-to-die draw",
             )
         super().__init__(g_converter, g_max, g_min)
         self.sigma = float(sigma)
@@ -110,7 +113,8 @@ class LogNormalNoiseModel(MultiplicativeNoiseModel):
         """
         if not self.multiplicative:
             raise CnetError(
-                f"{self} is no factor on a weight: its moments have no closed form; sample them."
+                f"{self} is no factor on a weight: its moments have no closed form; sample them.",
+                key=str(self),
             )
         variance = self.sigma**2 + self.sigma_die**2
         return math.exp(variance / 2), math.sqrt(math.expm1(variance) * math.exp(variance))
@@ -153,7 +157,9 @@ class LogNormalNoiseModel(MultiplicativeNoiseModel):
             raise CnetError(
                 f"sigma_die = {self.sigma_die} is shared by a whole chip, but no chip is being "
                 "programmed here: use cnet_aihw.program(model, seed), hold a chip in training "
-                "(steps_per_chip >= 1), or set die='tile'."
+                "(steps_per_chip >= 1), or set die='tile'.",
+                key="sigma_die",
+                value=self.sigma_die,
             )
         generator = torch.Generator().manual_seed(derive_seed(seed, "die"))
         return torch.randn(1, generator=generator) * self.sigma_die

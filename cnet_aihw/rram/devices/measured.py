@@ -128,21 +128,35 @@ def _read_errors(path: Path, target: str, measured: str) -> dict[float, list[flo
                     there = ", ".join(names) or "nothing"
                     raise CnetError(
                         f"{path} has no column {name!r}, but {there}; name its columns with target "
-                        "and measured."
+                        "and measured.",
+                        key=str(path),
+                        fix="name its columns with target and measured",
                     )
             for row in rows:
                 where = f"{path} line {rows.line_num}"
                 wanted, found = (_number(row[name], name, where) for name in (target, measured))
                 if wanted < 0.0:
-                    raise CnetError(f"{where} has the target {wanted}; give conductances in uS.")
+                    raise CnetError(
+                        f"{where} has the target {wanted}; give conductances in uS.",
+                        key=str(where),
+                        value=wanted,
+                        expected="conductances in uS",
+                    )
                 errors.setdefault(wanted, []).append(found - wanted)
     except (OSError, UnicodeDecodeError) as error:
-        raise CnetError(f"{path} cannot be read ({error}); give a CSV file.") from error
+        raise CnetError(
+            f"{path} cannot be read ({error}); give a CSV file.",
+            key=str(path),
+            expected="a CSV file",
+        ) from error
     errors = _merged(errors)
     if len(errors) < 2:
         raise CnetError(
             f"{path} has {len(errors)} different targets; give measurements at two or more, to "
-            "interpolate between."
+            "interpolate between.",
+            key=str(path),
+            value=len(errors),
+            expected="measurements at two or more, to interpolate between",
         )
     return {wanted: sorted(some) for wanted, some in errors.items()}
 
@@ -163,5 +177,10 @@ def _number(text: str | None, name: str, where: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise CnetError(f"{where} has {name} = {text!r}; give a finite number in uS.")
+        raise CnetError(
+            f"{where} has {name} = {text!r}; give a finite number in uS.",
+            key=str(where),
+            value=name,
+            expected="a finite number in uS",
+        )
     return value

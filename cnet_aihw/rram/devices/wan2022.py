@@ -84,7 +84,9 @@ class Wan2022NoiseModel(DeviceNoiseModel):
         if not 1.0 <= t_inference <= 2 * DAY:
             raise CnetError(
                 f"t_inference is {t_inference:g}; the devices of Wan et al. were measured from one "
-                f"second to two days after programming, give 1 to {2 * DAY:g} seconds."
+                f"second to two days after programming, give 1 to {2 * DAY:g} seconds.",
+                key="t_inference",
+                value=t_inference,
             )
 
     def program_device(self, g: Tensor, scale: WeightScale) -> tuple[Tensor, Any]:
