@@ -73,7 +73,9 @@ def stratified_split(
         raise CnetError(
             f"{settings}: {sum(counts.values())} of {len(labels)} images, which leaves no training "
             f"part with one image for each of the {classes} classes; make it smaller.",
-            key=str(settings),
+            key=" and ".join(sizes),
+            value=sum(counts.values()),
+            expected=f"<= {len(labels) - classes}",
         )
     left = torch.arange(len(labels))
     parts = []

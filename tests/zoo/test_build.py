@@ -178,7 +178,10 @@ FLOAT_TEST = (images(60).float(), labels(60))
         ({"class_names": ["a", "b", "c", "cow"]}, 'y_train'),
         ({"train": (images(300), labels(300) * 2)}, 'y_train'),
         ({"classes": 3, "class_names": ["a", "b"]}, 'class_names'),
-        ({"train": (images(300), labels(300) * 0), "test": (images(60), labels(60) * 0)}, 'classes'),
+        (
+            {"train": (images(300), labels(300) * 0), "test": (images(60), labels(60) * 0)},
+            "classes",
+        ),
         ({"train": (pixel(float("nan")), labels(300))}, 'x_train'),
         ({"train": (pixel(float("inf")), labels(300))}, 'x_train'),
         ({"train": (pixel(1.0).double() * 1e300, labels(300))}, 'x_train'),

@@ -108,7 +108,7 @@ def test_arguments_are_handed_on(tmp_path: Path) -> None:
         ({}, {"layout": "HWC"}, "layout"),
         ({"x_train": nhwc(40)[..., 0]}, {"layout": "NHWC"}, "x_train"),
         ({"classes": 4}, {}, "a.npz"),
-        ({}, {"val_size": 40}, "val_size=40"),
+        ({}, {"val_size": 40}, "val_size"),
     ],
 )
 def test_files_that_do_not_fit(
