@@ -37,14 +37,14 @@ CONVERSION_MAP: dict[type[nn.Module], type] = {
     nn.Conv2d: RRAMConv2d,
     nn.Sequential: AnalogSequential,
 }
-"""What becomes what; also for the stock function: ``convert_to_analog(...,
+"""Digital layer -> analog layer; also for the stock function: ``convert_to_analog(...,
 conversion_map=CONVERSION_MAP)``.
 """
 
 
 @dataclass(frozen=True)
 class LayerReport:
-    """What conversion does to one layer that holds weights.
+    """Outcome of conversion for one layer that holds weights.
 
     Attributes:
         name: dotted name in the digital network.
@@ -331,4 +331,4 @@ def _reason_to_stay_digital(module: nn.Module, conversion_map: dict[type[nn.Modu
     parent = next((c for c in conversion_map if isinstance(module, c)), None)
     if parent is not None:
         return f"it is a subclass of {parent.__name__}; only that class itself is converted"
-    return f"there is no analog layer for {type(module).__name__}"
+    return f"no analog layer exists for {type(module).__name__}"

@@ -29,7 +29,7 @@ def check_images(name: str, x: Tensor) -> None:
         )
     if x.numel() == 0:
         raise CnetError(
-            f"{name} has shape {tuple(x.shape)}, that is no pixels: give images.",
+            f"{name} has shape {tuple(x.shape)}, which has no pixels: give images.",
             key=name,
             value=tuple(x.shape),
             expected="images",

@@ -122,7 +122,7 @@ def image_folder(
         The data set, named after the folder; classes in alphabetical order of their folders.
 
     Raises:
-        CnetError: a folder or class is absent, or a file is no readable image.
+        CnetError: a folder or class is absent, or a file is not a readable image.
     """
     root = Path(root)
     if size < 1:

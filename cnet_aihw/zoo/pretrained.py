@@ -76,7 +76,7 @@ def _read(path: Path) -> Mapping[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # what is no pickle makes torch's reader fail in any way
+    except Exception as error:  # a file without a pickle makes torch's reader fail in any way
         raise CnetError(
             f"{path} cannot be read as weights alone: save model.state_dict() with torch.save, or "
             "as .safetensors.",

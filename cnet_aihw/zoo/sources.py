@@ -223,7 +223,7 @@ def cifar100(
 
 
 _UNREADABLE = (RuntimeError, OSError, AssertionError, ValueError, KeyError, IndexError, EOFError)
-"""What torchvision raises for files that are absent, cut short or of another kind."""
+"""Errors that torchvision raises for files that are absent, cut short or of another kind."""
 
 
 def _idx_parts(name: str, source: type[MNIST], root: str | Path, download: bool) -> tuple[Raw, Raw]:

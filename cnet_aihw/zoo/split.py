@@ -55,11 +55,11 @@ def stratified_split(
         (the training part), each in a stratified order.
 
     Raises:
-        CnetError: a size that is no size, or that leaves some part without some class.
+        CnetError: an impossible size, or one that leaves some part without some class.
     """
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise CnetError(
-            f"split_seed={seed!r} is no seed: give a whole number of at least 0.",
+            f"split_seed={seed!r} is not a seed: give a whole number of at least 0.",
             key="split_seed",
             value=seed,
             expected="a whole number of at least 0",
@@ -90,14 +90,14 @@ def stratified_split(
 
 
 def label_of(number: int, class_names: Sequence[str]) -> str:
-    """How messages name a class: its number, and its name where there is one."""
+    """Return the name of a class in messages: its number, and its name where there is one."""
     return f"{number} ({class_names[number]})" if class_names else str(number)
 
 
 def _count(setting: str, size: int | float, rows: int, classes: int) -> int:
     if isinstance(size, bool) or not isinstance(size, int | float):
         raise CnetError(
-            f"{setting}={size!r} is no size: give a whole number or a fraction.",
+            f"{setting}={size!r} is not a size: give a whole number or a fraction.",
             key=setting,
             value=size,
             expected="a whole number or a fraction",

@@ -33,7 +33,7 @@ class RRAMRPUConfig(TorchInferenceRPUConfig):
     """Tile class of a layer."""
 
     noise_model: BaseNoiseModel = field(default_factory=LogNormalNoiseModel)
-    """What programming does to the weights; any aihwkit noise model."""
+    """Effect of programming on the weights; any aihwkit noise model."""
 
     forward: IOParameters = field(
         default_factory=lambda: periphery(), metadata={"bindings_include": True}
@@ -46,13 +46,13 @@ class RRAMRPUConfig(TorchInferenceRPUConfig):
     """
 
     mapping: MappingParameter = None
-    """How weights lie on tiles: aihwkit's description, or a :class:`CrossbarMapping`, which is
+    """Layout of weights on tiles: aihwkit's description, or a :class:`CrossbarMapping`, which is
     turned into one. By default one tile per layer, and weights as they are with perfect periphery;
     with DAC, ADC or noise at the periphery, each column's largest weight is mapped to 1, the unit
     their ranges are in."""
 
     variation: VariationParameter = field(default_factory=VariationParameter)
-    """What training injects."""
+    """Variation injected in training."""
 
     def __post_init__(self) -> None:
         """Turn our description of the mapping into aihwkit's."""
@@ -71,7 +71,7 @@ class RRAMRPUConfig(TorchInferenceRPUConfig):
         return self.tile_class if fits else self.tile_array_class
 
     def compatible_with(self, tile_class_name: str) -> bool:
-        """Say whether a state saved from a tile of that class can be loaded."""
+        """Return whether a state saved from a tile of that class can be loaded."""
         return tile_class_name in ("TorchInferenceTile", "InferenceTile", "RRAMInferenceTile")
 
 

@@ -140,7 +140,7 @@ class RRAMLinear(RRAMLayer, AnalogLinear):
 
 
 class _RRAMConvNd(RRAMLayer, _AnalogConvNd):
-    """What the convolutions share; all groups lie on one tile [out, in / groups * kernel]."""
+    """Base of the convolutions; all groups lie on one tile [out, in / groups * kernel]."""
 
     def __init__(
         self,

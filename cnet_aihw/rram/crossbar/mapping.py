@@ -1,4 +1,4 @@
-"""How weights lie on crossbars: sizes of tiles, scales of weights, devices of one weight."""
+"""Layout of weights on crossbars: sizes of tiles, scales of weights, devices of one weight."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class CrossbarMapping:
     """Outputs that a crossbar has; None: as many as the layer has."""
 
     weight_scaling: str | None = None
-    """What is mapped to 1, the unit of the periphery's ranges: the largest weight of each
+    """Weight that is mapped to 1, the unit of the periphery's ranges: the largest weight of each
     ``"column"`` or of the ``"tile"``, by a digital factor at the output; or ``"none"``: weights as
     they are. None: ``"column"``, and ``"none"`` where the periphery is perfect."""
 

@@ -1,4 +1,4 @@
-"""What the forward passes of training inject."""
+"""Variation injected by the forward passes of training."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from aihwkit.simulator.parameters.helpers import _PrintableMixin
 from cnet_aihw.runtime.errors import CnetError
 
 GRADIENTS = ("auto", "reparametrized", "straight_through")
-"""How a gradient reaches the nominal weights; see :class:`VariationParameter`."""
+"""Ways of a gradient to the nominal weights; see :class:`VariationParameter`."""
 
 
 @dataclass
 class VariationParameter(_PrintableMixin):
-    """What the forward passes of training inject: samples of the configuration's noise model.
+    """Samples of the configuration's noise model, injected by training forwards.
 
     Raises:
         CnetError: if ``gradient`` is unknown, ``t_inference`` is negative or ``strength`` is no
@@ -26,10 +26,10 @@ class VariationParameter(_PrintableMixin):
 
     hold: bool = False
     """Keep one chip until ``resample_variation(model, seed)`` draws the next; otherwise every
-    forward of every layer draws anew."""
+    forward of every layer draws again."""
 
     gradient: str = "auto"
-    """How the gradient reaches the nominal weights: ``"reparametrized"`` (through the factor of a
+    """Way of the gradient to the nominal weights: ``"reparametrized"`` (through the factor of a
     multiplicative noise model), ``"straight_through"`` (as if the noise were not there), or
     ``"auto"``: the first where the model allows it, otherwise the second."""
 

@@ -21,7 +21,7 @@ from cnet_aihw.runtime.errors import CnetError
 class AihwkitNoiseModel(DeviceNoiseModel):
     """A noise model of aihwkit, whose conductances keep their scale when they drift.
 
-    aihwkit converts the programmed weights anew when they drift, and so multiplies a tile by its
+    aihwkit converts the programmed weights again when they drift, and so multiplies a tile by its
     largest programmed weight. Its draws are otherwise those of the model; read noise that it has
     with drift is drawn once for a chip and a time.
 
@@ -29,7 +29,7 @@ class AihwkitNoiseModel(DeviceNoiseModel):
         noise_model: a model that works on conductances; also one of your own. It is copied.
 
     Raises:
-        CnetError: if it is no noise model of aihwkit, or already one of ours.
+        CnetError: if it is not a noise model of aihwkit, or already one of ours.
     """
 
     drifts = True

@@ -39,7 +39,7 @@ class CMONoiseModel(DeviceNoiseModel):
             \sqrt{\ln \frac{t + t_r}{2 t_r}}\; \xi_3
 
     cut to g_min and g_max. Just programmed, only the first line counts. The read noise is that of
-    aihwkit: accumulated since programming, drawn once for a chip and a time, and not anew at each
+    aihwkit: accumulated since programming, drawn once for a chip and a time, and not again at each
     forward pass (:class:`~cnet_aihw.rram.ReadNoiseModel` does that, and comes on top).
 
     It differs from aihwkit's model in this: the acceptance range has to be one that was measured

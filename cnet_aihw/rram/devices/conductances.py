@@ -27,7 +27,7 @@ _AGEING: tuple[Stage, ...] = ("levels", "variation", "drift", "faults", "read no
 
 @dataclass(frozen=True)
 class WeightScale:
-    """What the conductances of one programmed tile stand for."""
+    """Meaning of the conductances of one programmed tile."""
 
     g_min: float
     """Smallest conductance in uS that weights are mapped to."""
@@ -39,7 +39,7 @@ class WeightScale:
     """Largest absolute nominal weight of the tile, in the tile's units, a scalar."""
 
     converter: BaseConductanceConverter
-    """How conductances become weights."""
+    """Converter from conductances to weights."""
 
     params: dict[str, Any]
     """The converter's own numbers for this tile."""
@@ -62,7 +62,7 @@ class WeightScale:
 
 
 class ActingModel(Protocol):
-    """What a tile's devices need of a noise model; see ``DeviceNoiseModel``."""
+    """Interface that a tile's devices need of a noise model; see ``DeviceNoiseModel``."""
 
     stage: Any
     drifts: Any

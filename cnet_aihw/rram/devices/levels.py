@@ -30,7 +30,7 @@ class LevelsNoiseModel(DeviceNoiseModel):
         g_min: smallest conductance in uS of the default converter (0).
 
     Raises:
-        CnetError: if there is one level, or the number is no whole number up to 65536.
+        CnetError: if there is one level, or the number is not a whole number up to 65536.
     """
 
     stage = "levels"

@@ -35,7 +35,7 @@ class LogNormalNoiseModel(MultiplicativeNoiseModel):
 
     With ``sigma_die = 0`` it is the variation model of CorrectNet (DATE 2023), as we read the
     paper; the part common to a die is ours. With ``sigma = sigma_die = 0`` weights come back bit
-    for bit. There is no drift.
+    for bit. Nothing drifts.
 
     Args:
         sigma: standard deviation of theta, the variation within a die (no unit).
@@ -109,11 +109,12 @@ class LogNormalNoiseModel(MultiplicativeNoiseModel):
             :math:`v = \sigma^2 + \sigma_\text{die}^2`.
 
         Raises:
-            CnetError: if conductances vary in a way that is no factor on the weight.
+            CnetError: if conductances vary in a way that is not a factor on the weight.
         """
         if not self.multiplicative:
             raise CnetError(
-                f"{self} is no factor on a weight: its moments have no closed form; sample them.",
+                f"{self} is not a factor on a weight, so that its moments have no closed form; "
+                "sample them.",
                 key=str(self),
             )
         variance = self.sigma**2 + self.sigma_die**2

@@ -27,7 +27,7 @@ class MeasuredNoiseModel(DeviceNoiseModel):
     At a target of the table one of its measurements is drawn. Between two targets the errors of the
     same rank are drawn from both and interpolated, so that mean and spread go over into each other;
     rows of a target may be in any order, and of different number. Targets that are one in float32
-    are one. There is no drift.
+    are one. Nothing drifts.
 
     Args:
         path: CSV file with a line of names, then one line per measurement.
@@ -39,8 +39,8 @@ class MeasuredNoiseModel(DeviceNoiseModel):
         g_min: smallest conductance in uS of the default converter (the smallest target).
 
     Raises:
-        CnetError: if the file cannot be read, lacks a column, has a value that is no finite number
-            or a target below 0, or fewer than two targets; if weights are mapped to conductances
+        CnetError: if the file cannot be read, lacks a column, has a value that is not a finite
+            number or a target below 0, or fewer than two targets; if weights are mapped to conductances
             outside the targets, or the scale is negative.
     """
 

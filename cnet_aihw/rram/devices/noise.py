@@ -1,4 +1,4 @@
-"""What all noise models of ours share: weights become devices, devices change, and are read."""
+"""Base of the noise models: weights become devices, devices change and are read."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class DeviceNoiseModel(BaseNoiseModel):
     """
 
     stage: ClassVar[Stage] = "variation"
-    """Where it acts in a :class:`~cnet_aihw.rram.CompositeNoiseModel`."""
+    """Stage in a :class:`~cnet_aihw.rram.CompositeNoiseModel`."""
 
     drifts: ClassVar[bool] = False
     """Whether it has a change with time of its own."""
@@ -309,7 +309,7 @@ class MultiplicativeNoiseModel(DeviceNoiseModel):
         return programmed, programmed
 
     def drift_device(self, g: Tensor, memory: Any, t_inference: float) -> Tensor:
-        """Return the programmed conductances: there is no drift."""
+        """Return the programmed conductances: nothing drifts."""
         return memory
 
     @no_grad()
@@ -328,7 +328,7 @@ def label_of(noise_model: BaseNoiseModel) -> str:
 
 
 def has_read_noise(noise_model: BaseNoiseModel) -> bool:
-    """Say whether each forward pass on a chip of any noise model reads other weights."""
+    """Return whether each forward pass on a chip of any noise model reads other weights."""
     return isinstance(noise_model, DeviceNoiseModel) and noise_model.has_read_noise
 
 
