@@ -42,6 +42,23 @@ class RRAMLayer(AnalogLayerBase):
         """Return the nominal weights, [out, in / groups * kernel], differentiable."""
         return self._joined([tile.nominal_weight() for tile in self.tiles()])
 
+    def reset_parameters(self) -> None:
+        """Draw first weights as the digital layer does; in place where there is one tile."""
+        tiles = self.tiles() if hasattr(self, "analog_module") else []
+        if len(tiles) != 1:
+            super().reset_parameters()
+            return
+        tile, bias = tiles[0], self.bias
+        weight = tile.tile.weight.data
+        shape: Any = getattr(self, "kernel_size", ())
+        self.weight = weight.view(weight.shape[0], -1, *shape) if shape else weight
+        self.bias = tile.bias.data if tile.digital_bias else None
+        digital: Any = _ConvNd if shape else nn.Linear
+        digital.reset_parameters(self)
+        tile.set_weights(weight)
+        del self.weight, self.bias
+        self.weight, self.bias = None, bias
+
     def digital_forward(self, x_input: Tensor) -> Tensor:
         """Compute as a digital layer: with the nominal weights and perfect periphery."""
         return self._compute(x_input, self.nominal_weight())
