@@ -40,8 +40,8 @@ class MeasuredNoiseModel(DeviceNoiseModel):
 
     Raises:
         CnetError: if the file cannot be read, lacks a column, has a value that is not a finite
-            number or a target below 0, or fewer than two targets; if weights are mapped to conductances
-            outside the targets, or the scale is negative.
+            number or a target below 0, or fewer than two targets; if weights are mapped to
+            conductances outside the targets, or the scale is negative.
     """
 
     def __init__(
