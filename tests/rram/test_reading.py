@@ -222,7 +222,7 @@ def test_times_that_a_device_does_not_know_are_refused_before_the_first_chip(
 ) -> None:
     model = network(Wan2022NoiseModel())
     data = inputs(8), torch.arange(8) % 4
-    with pytest.raises(CnetError, match="give 1 to 172800 seconds"):
+    with pytest.raises(CnetError, check=lambda e: e.key == "t_inference"):
         measure(model, data, chips=2, t_inference=1e9, records=tmp_path / "r.jsonl")
     assert not (tmp_path / "r.jsonl").exists()
 
