@@ -10,6 +10,15 @@ from cnet_aihw.compensation.digital import Digital
 from cnet_aihw.compensation.generator import PAPER
 from cnet_aihw.compensation.network import NetworkCost
 from cnet_aihw.compensation.placement import DIGITAL, Placement
+<<<<<<< HEAD
+=======
+from cnet_aihw.compensation.shapes import LayerShape, filters, layer_shape
+from cnet_aihw.compensation.variants import CompensationVariant
+from cnet_aihw.compensation.wrapping import compensation_disabled, compensation_parameters
+from cnet_aihw.evaluation.metrics import evaluation_mode
+from cnet_aihw.rram import count_weights, find_analog_layers
+from cnet_aihw.rram.layer_names import without_wrappers
+>>>>>>> main
 from cnet_aihw.runtime.errors import CnetError
 
 

@@ -21,8 +21,7 @@ from cnet_aihw.compensation.wrapping import (
     compensation_parameters,
 )
 from cnet_aihw.evaluation.metrics import evaluation_mode
-from cnet_aihw.rram import count_weights, find_analog_layers
-from cnet_aihw.rram.wrapping import without_wrappers
+from cnet_aihw.rram import count_weights, find_analog_layers, without_wrappers
 from cnet_aihw.runtime.parts import Inputs, call, map_tensors, named_tensors
 from cnet_aihw.runtime.torch_device import device_of
 
