@@ -10,15 +10,6 @@ from cnet_aihw.compensation.digital import Digital
 from cnet_aihw.compensation.generator import PAPER
 from cnet_aihw.compensation.network import NetworkCost
 from cnet_aihw.compensation.placement import DIGITAL, Placement
-<<<<<<< HEAD
-=======
-from cnet_aihw.compensation.shapes import LayerShape, filters, layer_shape
-from cnet_aihw.compensation.variants import CompensationVariant
-from cnet_aihw.compensation.wrapping import compensation_disabled, compensation_parameters
-from cnet_aihw.evaluation.metrics import evaluation_mode
-from cnet_aihw.rram import count_weights, find_analog_layers
-from cnet_aihw.rram.layer_names import without_wrappers
->>>>>>> main
 from cnet_aihw.runtime.errors import CnetError
 
 
@@ -201,7 +192,7 @@ def _check_known(network: NetworkCost, layers: Iterable[str]) -> None:
         if name not in network.layers:
             known = ", ".join(network.layers)
             raise CnetError(
-                f"the network does not run a linear layer or convolution {name!r}; it runs {known}.",
+                f"the network does not run a layer {name!r}; it runs {known}.",
                 key=name,
                 expected=tuple(network.layers),
             )

@@ -131,13 +131,15 @@ class GeneratorCompensatorModule(nn.Module):
         x = pooled(x, y, self.dims)
         read = {"x": (x,), "y": (y,), "xy": (x, y)}[self.settings.reads]
         # [N, channels read, *size] -> [N, m, *size]
-        g = in_type_of_input(self.generator, torch.cat([part.to(y.dtype) for part in read], channel))
+        g = in_type_of_input(
+            self.generator, torch.cat([part.to(y.dtype) for part in read], channel)
+        )
         if self.settings.activation != "none":
             g = F.relu(g) if self.settings.activation == "relu" else torch.tanh(g)
         if self.settings.form == "residual":
             return y + in_type_of_input(self.compensator, g).to(y.dtype)
-        both = torch.cat([y, g.to(y.dtype)], channel)
-        return in_type_of_input(self.compensator, both).to(y.dtype)
+        y_and_g = torch.cat([y, g.to(y.dtype)], channel)
+        return in_type_of_input(self.compensator, y_and_g).to(y.dtype)
 
 
 PAPER = GeneratorCompensator()

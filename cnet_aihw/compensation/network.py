@@ -114,9 +114,7 @@ def network_cost(model: nn.Module, example: Inputs) -> NetworkCost:
     added = sum(p.numel() for p in compensation_parameters(model).values())
     other = counter.other_flops // 2 // samples
     total = sum(cost.macs for cost in costs.values()) + other
-    return NetworkCost(
-        costs, count_weights(model) - added, total, other, tuple(counter.uncounted)
-    )
+    return NetworkCost(costs, count_weights(model) - added, total, other, tuple(counter.uncounted))
 
 
 class _Counter:
@@ -187,9 +185,7 @@ def _has_matrix(module: nn.Module) -> bool:
 
 
 def _in_corrector(model: nn.Module, name: str) -> bool:
-    return any(
-        name.startswith(f"{layer}.corrector_module") for layer in compensated_layers(model)
-    )
+    return any(name.startswith(f"{layer}.corrector_module") for layer in compensated_layers(model))
 
 
 @contextmanager

@@ -54,6 +54,7 @@ class FitSettings(TrainingSettings):
     temperature: float = 2.0
     """Temperature of those outputs, above 0."""
 
+
 def validate_fit_settings(settings: FitSettings) -> None:
     """Check all values.
 
