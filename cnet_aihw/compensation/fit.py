@@ -54,7 +54,11 @@ def fit_compensation(
     settings = replace(settings, freeze_batchnorm=settings.batchnorm == "frozen")
     fitted = {id(p) for p in compensation_parameters(model).values()}
     if not fitted:
-        raise CnetError("the model has no compensation to fit; call compensate(model, ...) first.")
+        raise CnetError(
+            "the model has no compensation to fit; call compensate(model, ...) first.",
+            key="model",
+            fix="call compensate(model, ...) first",
+        )
     objective = _distillation(model, settings, resolve_device(device))
     with _only_trainable(model, fitted), _batchnorm_kept(model):
         return train(
