@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from itertools import pairwise
 from typing import Any, Protocol
 
 import torch
@@ -133,8 +134,10 @@ class BatchNormReestimation:
                 norm.reset_running_stats()
                 norm.training = True
                 stack.callback(norm.register_forward_pre_hook(average).remove)
-            for rows in torch.arange(samples).tensor_split(batches):
-                call(model, select(x, slice(int(rows[0]), int(rows[-1]) + 1)))
+            size, longer = divmod(samples, batches)  # the first ones take one sample more
+            starts = [number * size + min(number, longer) for number in range(batches + 1)]
+            for start, end in pairwise(starts):
+                call(model, select(x, slice(start, end)))
         for norm in norms:
             norm.training = False
 
