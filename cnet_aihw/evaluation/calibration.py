@@ -257,7 +257,7 @@ class _Corrector:
         if self.scale is None:
             mean, std = _channel_statistics(layer, output)
             wanted_mean, wanted_std = self.wanted
-            # what a float32 sum leaves of a constant channel is no spread
+            # the rest that a float32 sum leaves of a constant channel is not a spread
             constant = std <= 1e-6 * mean.abs()
             scale = torch.where(constant, 1.0, wanted_std / std)
             self.scale, self.offset = scale, wanted_mean - scale * mean
