@@ -11,7 +11,7 @@ from torch import Tensor
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.zoo.augment import CropFlip
 from cnet_aihw.zoo.checks import check_alike, check_images, check_labels, check_no_empty_class
-from cnet_aihw.zoo.dataset import Dataset, Part
+from cnet_aihw.zoo.dataset import Dataset, ImagePart
 from cnet_aihw.zoo.split import stratified_order, stratified_split
 
 Raw = tuple[Tensor, Tensor]
@@ -110,7 +110,7 @@ def build(
     """A data set from parts that are already split and checked (arguments as `from_tensors`)."""
     mean, std = _moments(train[0])  # [C] float64
     black = (-mean / std).tolist()
-    parts = [Part(_normalised(x, mean, std), y) for x, y in (train, val, test)]
+    parts = [ImagePart(_normalised(x, mean, std), y) for x, y in (train, val, test)]
     return Dataset(
         name=name,
         train=parts[0],
@@ -137,22 +137,34 @@ def limited(rows: Tensor, limit_train: int | None, classes: int) -> Tensor:
     if limit_train < classes:
         raise CnetError(
             f"limit_train={limit_train} is fewer than one image for each of the {classes} classes: "
-            "make it larger."
+            "make it larger.",
+            key="limit_train",
+            value=limit_train,
         )
     if limit_train > len(rows):
         raise CnetError(
             f"limit_train={limit_train} is more than the {len(rows)} images of the training part: "
-            "make it smaller, or leave it out."
+            "make it smaller, or leave it out.",
+            key="limit_train",
+            value=limit_train,
         )
     return rows[:limit_train]
 
 
 def _check_classes(classes: int, class_names: Sequence[str]) -> None:
     if classes < 2:
-        raise CnetError(f"There are {classes} classes: a classifier needs at least 2.")
+        raise CnetError(
+            f"There are {classes} classes: a classifier needs at least 2.",
+            key="classes",
+            value=classes,
+            expected=">= 2",
+        )
     if class_names and len(class_names) != classes:
         raise CnetError(
-            f"There are {len(class_names)} class names for {classes} classes: give one for each."
+            f"There are {len(class_names)} class names for {classes} classes: give one for each.",
+            key="class_names",
+            value=len(class_names),
+            expected=classes,
         )
 
 

@@ -42,6 +42,23 @@ class RRAMLayer(AnalogLayerBase):
         """Return the nominal weights, [out, in / groups * kernel], differentiable."""
         return self._joined([tile.nominal_weight() for tile in self.tiles()])
 
+    def reset_parameters(self) -> None:
+        """Draw first weights as the digital layer does; in place where there is one tile."""
+        tiles = self.tiles() if hasattr(self, "analog_module") else []
+        if len(tiles) != 1:
+            super().reset_parameters()
+            return
+        tile, bias = tiles[0], self.bias
+        weight = tile.tile.weight.data
+        shape: Any = getattr(self, "kernel_size", ())
+        self.weight = weight.view(weight.shape[0], -1, *shape) if shape else weight
+        self.bias = tile.bias.data if tile.digital_bias else None
+        digital: Any = _ConvNd if shape else nn.Linear
+        digital.reset_parameters(self)
+        tile.set_weights(weight)
+        del self.weight, self.bias
+        self.weight, self.bias = None, bias
+
     def digital_forward(self, x_input: Tensor) -> Tensor:
         """Compute as a digital layer: with the nominal weights and perfect periphery."""
         return self._compute(x_input, self.nominal_weight())
@@ -69,7 +86,8 @@ def _check_config(rpu_config: Any, layer: str) -> None:
     if not isinstance(rpu_config, RRAMRPUConfig):
         raise CnetError(
             f"{layer} needs an RRAMRPUConfig, not {type(rpu_config).__name__}; aihwkit's own "
-            "layers take the other configurations."
+            "layers take the other configurations.",
+            key=str(layer),
         )
 
 
@@ -84,7 +102,10 @@ def _check_group_fits(config: RRAMRPUConfig, rows: int, columns: int, groups: in
             raise CnetError(
                 f"max_{name} is {limit}, but each of the {groups} groups of a convolution needs "
                 f"{size} {name}, and a group is not split over crossbars; raise max_{name}, or "
-                "leave that layer digital with exclude."
+                "leave that layer digital with exclude.",
+                key=f"max_{name}",
+                value=limit,
+                expected=f">= {size}",
             )
 
 
@@ -119,7 +140,7 @@ class RRAMLinear(RRAMLayer, AnalogLinear):
 
 
 class _RRAMConvNd(RRAMLayer, _AnalogConvNd):
-    """What the convolutions share; all groups lie on one tile [out, in / groups * kernel]."""
+    """Base of the convolutions; all groups lie on one tile [out, in / groups * kernel]."""
 
     def __init__(
         self,
@@ -171,7 +192,10 @@ class _RRAMConvNd(RRAMLayer, _AnalogConvNd):
                 raise CnetError(
                     f"drift_compensation is {type(rpu_config.drift_compensation).__name__}, which "
                     f"cannot read out a convolution of {groups} groups; set it to None, or leave "
-                    "that layer digital with exclude."
+                    "that layer digital with exclude.",
+                    key="drift_compensation",
+                    value=type(rpu_config.drift_compensation).__name__,
+                    fix="set it to None, or leave that layer digital with exclude",
                 )
             self.analog_module.tile.groups = groups
         self.use_indexed = False

@@ -195,9 +195,9 @@ class RRAMInferenceTile(TorchInferenceTile):
     def _scales_of(self, weight: Tensor, omega: float) -> Tensor:
         """Return what maps the largest weight to omega, [out, 1] or [1] (aihwkit's formula)."""
         if self.rpu_config.mapping.weight_scaling_columnwise:
-            largest = weight.abs().amax(1, keepdim=True)
+            largest = torch.maximum(weight.amax(1, keepdim=True), -weight.amin(1, keepdim=True))
         else:
-            largest = weight.abs().max().view(1)
+            largest = torch.maximum(weight.max(), -weight.min()).view(1)
         scales = largest / omega
         scales[scales == 0.0] = 1.0
         return scales.to(self.tile.weight.dtype)

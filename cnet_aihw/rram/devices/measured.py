@@ -27,7 +27,7 @@ class MeasuredNoiseModel(DeviceNoiseModel):
     At a target of the table one of its measurements is drawn. Between two targets the errors of the
     same rank are drawn from both and interpolated, so that mean and spread go over into each other;
     rows of a target may be in any order, and of different number. Targets that are one in float32
-    are one. There is no drift.
+    are one. Nothing drifts.
 
     Args:
         path: CSV file with a line of names, then one line per measurement.
@@ -39,9 +39,9 @@ class MeasuredNoiseModel(DeviceNoiseModel):
         g_min: smallest conductance in uS of the default converter (the smallest target).
 
     Raises:
-        CnetError: if the file cannot be read, lacks a column, has a value that is no finite number
-            or a target below 0, or fewer than two targets; if weights are mapped to conductances
-            outside the targets, or the scale is negative.
+        CnetError: if the file cannot be read, lacks a column, has a value that is not a finite
+            number or a target below 0, or fewer than two targets; if weights are mapped to
+            conductances outside the targets, or the scale is negative.
     """
 
     def __init__(
@@ -63,6 +63,7 @@ class MeasuredNoiseModel(DeviceNoiseModel):
         ordered = [errors[value] for value in sorted(errors)]
         self._errors = torch.tensor([e for some in ordered for e in some], dtype=torch.float64)
         self._counts = torch.tensor([len(some) for some in ordered])
+        self._copied: tuple[Any, tuple[Tensor, Tensor, Tensor]] | None = None
         self.valid_range = (min(errors), max(errors))
         self.default_range = self.valid_range
         super().__init__(g_converter, g_max, g_min)
@@ -80,14 +81,16 @@ class MeasuredNoiseModel(DeviceNoiseModel):
 
     def program_device(self, g: Tensor, scale: WeightScale) -> tuple[Tensor, Any]:
         """Draw an error for each device from the measurements with the nearest targets."""
-        targets, wanted = self._targets.to(g), g.flatten()
+        targets, counts, errors = self._tables(g.dtype, g.device)
+        wanted = g.flatten()
         upper = torch.searchsorted(targets, wanted).clamp_(1, len(targets) - 1)
         low, high = targets.index_select(0, upper - 1), targets.index_select(0, upper)
         # half precision may not tell two targets apart: the lower one's errors then
         gap = (high - low).clamp_min(torch.finfo(g.dtype).tiny)
         share = ((wanted - low) / gap).clamp_(0.0, 1.0)
         rank = torch.rand_like(wanted)
-        error = torch.lerp(self._draw(upper - 1, rank), self._draw(upper, rank), share)
+        below, above = (_draw(counts, errors, number, rank) for number in (upper - 1, upper))
+        error = torch.lerp(below, above, share)
         programmed = g + self.noise_scale * error.view_as(g)
         return programmed, programmed
 
@@ -95,12 +98,22 @@ class MeasuredNoiseModel(DeviceNoiseModel):
         """Return the programmed conductances: the table knows no time."""
         return memory
 
-    def _draw(self, number: Tensor, rank: Tensor) -> Tensor:
-        """The error of a rank in [0, 1) among the measurements of a target, by its number."""
-        counts = self._counts.to(rank).index_select(0, number)
-        last = (self._counts.cumsum(0) - 1).to(rank.device).index_select(0, number)
-        place = last - (rank * counts).long()  # rank < 1, so never before the target's first
-        return self._errors.to(rank).index_select(0, place)
+    def _tables(self, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+        """Return targets, counts and errors in a type on a device; copied there once."""
+        key = (dtype, device)
+        if self._copied is None or self._copied[0] != key:
+            tables = self._targets, self._counts, self._errors
+            targets, errors = (t.to(device, dtype) for t in (tables[0], tables[2]))
+            self._copied = key, (targets, tables[1].to(device), errors)
+        return self._copied[1]
+
+
+def _draw(counts: Tensor, errors: Tensor, number: Tensor, rank: Tensor) -> Tensor:
+    """Return the error of a rank in [0, 1) among the measurements of a target, by its number."""
+    count = counts.to(rank.dtype).index_select(0, number)
+    last = (counts.cumsum(0) - 1).index_select(0, number)
+    place = last - (rank * count).long()  # rank < 1, so never before the target's first
+    return errors.index_select(0, place)
 
 
 def _read_errors(path: Path, target: str, measured: str) -> dict[float, list[float]]:
@@ -115,21 +128,35 @@ def _read_errors(path: Path, target: str, measured: str) -> dict[float, list[flo
                     there = ", ".join(names) or "nothing"
                     raise CnetError(
                         f"{path} has no column {name!r}, but {there}; name its columns with target "
-                        "and measured."
+                        "and measured.",
+                        key=str(path),
+                        fix="name its columns with target and measured",
                     )
             for row in rows:
                 where = f"{path} line {rows.line_num}"
                 wanted, found = (_number(row[name], name, where) for name in (target, measured))
                 if wanted < 0.0:
-                    raise CnetError(f"{where} has the target {wanted}; give conductances in uS.")
+                    raise CnetError(
+                        f"{where} has the target {wanted}; give conductances in uS.",
+                        key=str(where),
+                        value=wanted,
+                        expected="conductances in uS",
+                    )
                 errors.setdefault(wanted, []).append(found - wanted)
     except (OSError, UnicodeDecodeError) as error:
-        raise CnetError(f"{path} cannot be read ({error}); give a CSV file.") from error
+        raise CnetError(
+            f"{path} cannot be read ({error}); give a CSV file.",
+            key=str(path),
+            expected="a CSV file",
+        ) from error
     errors = _merged(errors)
     if len(errors) < 2:
         raise CnetError(
             f"{path} has {len(errors)} different targets; give measurements at two or more, to "
-            "interpolate between."
+            "interpolate between.",
+            key=str(path),
+            value=len(errors),
+            expected="measurements at two or more, to interpolate between",
         )
     return {wanted: sorted(some) for wanted, some in errors.items()}
 
@@ -150,5 +177,10 @@ def _number(text: str | None, name: str, where: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise CnetError(f"{where} has {name} = {text!r}; give a finite number in uS.")
+        raise CnetError(
+            f"{where} has {name} = {text!r}; give a finite number in uS.",
+            key=str(where),
+            value=name,
+            expected="a finite number in uS",
+        )
     return value
