@@ -249,7 +249,7 @@ def test_later_changes_of_the_model_do_not_count(make, trained):
 def test_a_pickled_shared_evaluator_brings_no_training_data(trained):
     big = dataset(train=samples(20_000, 1))
     evaluator = supernet_evaluator(trained, data=big, steps=10, fit=replace(FIT, batch_size=2000))
-    assert len(cloudpickle.dumps(evaluator)) < 400_000 < evaluator.shared._fit.data.train.x.nbytes
+    assert len(cloudpickle.dumps(evaluator)) < 400_000 < evaluator.supernet._fit.train.x.nbytes
 
 
 # -- the shared compensation on disk
