@@ -177,7 +177,9 @@ class LoaderPart:
         return LoaderPart(self._like(subset), fingerprint, self.targets)
 
     def _stream(self) -> Iterator[Batch]:
-        return map(self._pair, iter(self.loader))
+        with torch.random.fork_rng(devices=[]):  # a loader draws a seed for its workers
+            batches = iter(self.loader)
+        return map(self._pair, batches)
 
     def _pair(self, batch: Any) -> Batch:
         if isinstance(batch, Mapping) and self.targets in batch:
@@ -274,7 +276,7 @@ def _indexed(loader: Any) -> Dataset[Any] | None:
         and loader.batch_size is not None
         and not isinstance(loader.dataset, IterableDataset)
         and type(loader.sampler) in (SequentialSampler, RandomSampler)
-        and len(loader.sampler) == len(loader.dataset)
+        and len(loader.sampler) == len(loader.dataset)  # type: ignore[arg-type]
         and not getattr(loader.sampler, "replacement", False)
     ):
         return loader.dataset
