@@ -216,7 +216,7 @@ def corrector_from(described: Mapping[str, Any]) -> Corrector:
     path = str(settings.pop(_KIND, None))
     module, _, name = path.rpartition(".")
     try:
-        kind = getattr(import_module(module), name)
+        kind: Any = getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise CnetError(
             f"the corrector {path!r} cannot be imported ({error}); install the package that "
@@ -224,10 +224,12 @@ def corrector_from(described: Mapping[str, Any]) -> Corrector:
             key=_KIND,
             value=path,
         ) from error
-    if not (isinstance(kind, type) and issubclass(kind, Corrector)):
+    is_corrector = isinstance(kind, type) and issubclass(kind, Corrector)
+    if not is_corrector:
         raise bad_value(_KIND, path, "a subclass of cnet_aihw.compensation.Corrector")
     try:
-        return kind(**settings)
+        corrector: Corrector = kind(**settings)
+        return corrector
     except TypeError as error:
         raise CnetError(
             f"the corrector {path!r} does not take the settings {settings} ({error}); use the "
