@@ -189,7 +189,8 @@ class Corrector(ABC):
         Raises:
             CnetError: if the class is not a dataclass.
         """
-        if not is_dataclass(self):
+        settings: Any = self
+        if not is_dataclass(settings):
             raise CnetError(
                 f"{type(self).__name__} is not a dataclass; make it a frozen dataclass whose "
                 "fields are its settings.",
@@ -198,7 +199,7 @@ class Corrector(ABC):
                 expected="a frozen dataclass",
             )
         kind = type(self)
-        return {_KIND: f"{kind.__module__}.{kind.__qualname__}", **asdict(self)}
+        return {_KIND: f"{kind.__module__}.{kind.__qualname__}", **asdict(settings)}
 
 
 def corrector_from(described: Mapping[str, Any]) -> Corrector:
