@@ -199,7 +199,7 @@ class Corrector(ABC):
                 expected="a frozen dataclass",
             )
         kind = type(self)
-        return {_KIND: f"{kind.__module__}.{kind.__qualname__}", **asdict(settings)}
+        return {_KIND: f"{kind.__module__}.{kind.__qualname__}", **asdict(settings)}  # type: ignore[arg-type]
 
 
 def corrector_from(described: Mapping[str, Any]) -> Corrector:
