@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from cnet_aihw.jobs import doctor, probes
-from cnet_aihw.jobs.probes import FAULT, OK, WARNING, Finding
+from cnet_aihw.jobs.doctor_checks import FAULT, OK, WARNING, Finding
 
 
 def run_doctor(cwd: Path | str, *words: str, path: Path | None = None) -> tuple[int, list[str]]:

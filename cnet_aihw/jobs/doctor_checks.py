@@ -1,4 +1,4 @@
-"""What `cnet-aihw doctor` tries in processes of their own: `python -m cnet_aihw.jobs.probes NAME`.
+"""What `cnet-aihw doctor` tries in processes of their own: `python -m cnet_aihw.jobs.doctor_checks NAME`.
 
 Each probe prints its findings as JSON; what it cannot import, or what kills it, takes down this
 process alone.
