@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from cnet_aihw.rram import LogNormalNoiseModel as LogNormalNoiseModel
     from cnet_aihw.rram import RRAMRPUConfig as RRAMRPUConfig
     from cnet_aihw.rram import VariationParameter as VariationParameter
+    from cnet_aihw.rram import chip_model as chip_model
+    from cnet_aihw.rram import chips as chips
+    from cnet_aihw.rram import clear_chip as clear_chip
     from cnet_aihw.rram import convert_to_analog as convert_to_analog
     from cnet_aihw.rram import convert_to_digital as convert_to_digital
     from cnet_aihw.rram import periphery as periphery
     from cnet_aihw.rram import program as program
     from cnet_aihw.rram import programmed as programmed
-    from cnet_aihw.rram import restore as restore
     from cnet_aihw.runtime.errors import CnetError as CnetError
     from cnet_aihw.training import TrainingSettings as TrainingSettings
     from cnet_aihw.training import train as train

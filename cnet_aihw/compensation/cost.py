@@ -18,7 +18,7 @@ from cnet_aihw.compensation.variants import CompensationVariant
 from cnet_aihw.compensation.wrapping import compensation_disabled, compensation_parameters
 from cnet_aihw.evaluation.metrics import evaluation_mode
 from cnet_aihw.rram import count_weights, find_analog_layers
-from cnet_aihw.rram.wrapping import without_wrappers
+from cnet_aihw.rram.layer_names import without_wrappers
 from cnet_aihw.runtime.errors import CnetError
 
 

@@ -19,7 +19,7 @@ from cnet_aihw.compensation.modules import Compensation
 from cnet_aihw.compensation.placement import DIGITAL, Placement, check_placement
 from cnet_aihw.compensation.shapes import layer_shape
 from cnet_aihw.compensation.variants import DEFAULT, CompensationVariant
-from cnet_aihw.rram import LayerWrapper, analog_layers, is_programmed
+from cnet_aihw.rram import LayerWrapper, analog_layers
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.random_state import derive_seed, seeded_rng
 from cnet_aihw.runtime.records import replace_file
@@ -97,8 +97,6 @@ def compensate(
     if _wrappers(model):
         raise CnetError("the model is compensated already; call remove_compensation(model) first.")
     check_placement(placement, model)
-    if is_programmed(model):
-        raise CnetError("a chip is programmed; call cnet_aihw.restore(model) before compensating.")
     layers = analog_layers(model)
     for name, ratio in placement.items():
         layer = cast(nn.Module, layers[name])
@@ -127,11 +125,6 @@ def remove_compensation(model: nn.Module) -> nn.Module:
     Raises:
         CnetError: if a chip is programmed and a layer is digital, which would be nominal then.
     """
-    if is_programmed(model) and _digital(model):
-        raise CnetError(
-            "a chip is programmed, and a digital layer would be without its variation; "
-            "restore(model) first."
-        )
     for wrapper in _wrappers(model).values():
         replace_module(model, wrapper, cast(nn.Module, wrapper.base_layer))
     return model
@@ -139,10 +132,6 @@ def remove_compensation(model: nn.Module) -> nn.Module:
 
 def enable_compensation(model: nn.Module, enabled: bool = True) -> None:
     """Switch all compensation of a model on or off; off, the base model computes as it is."""
-    if is_programmed(model) and any(w.enabled != enabled for w in _digital(model)):
-        raise CnetError(
-            "a chip is programmed, and a digital layer would change sides; restore(model) first."
-        )
     for wrapper in _wrappers(model).values():
         wrapper.enabled = enabled
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from cnet_aihw.evaluation.metrics import evaluation_mode, pass_over
 from cnet_aihw.evaluation.settings import EvaluationSettings
-from cnet_aihw.rram import analog_layers, check_times, is_programmed, programmed, restore
+from cnet_aihw.rram import analog_layers, check_times, nominal_inside, programmed
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.locks import alone
 from cnet_aihw.runtime.random_state import derive_seed, forked_random_state, seed_random_state
@@ -33,11 +33,6 @@ def check_nominal(model: nn.Module) -> None:
         CnetError: when it is not converted, or a chip is programmed.
     """
     analog_layers(model)  # says to convert first, where there is none
-    if is_programmed(model):
-        raise CnetError(
-            "The model has a chip programmed, whose weights would be taken for the nominal ones; "
-            "call restore(model) first."
-        )
 
 
 def check_times_known(
@@ -59,11 +54,13 @@ def measuring(model: nn.Module, device: torch.device) -> Iterator[None]:
 
     Afterwards weights, modes, device and torch's random state are as before.
     """
-    try:
-        with moved_to(model, device), evaluation_mode(model), forked_random_state(device):
-            yield
-    finally:
-        restore(model)
+    with (
+        nominal_inside(model),
+        moved_to(model, device),
+        evaluation_mode(model),
+        forked_random_state(device),
+    ):
+        yield
 
 
 def measure_clean(model: nn.Module, x: Tensor, y: Tensor, seed: int, batch_size: int) -> float:

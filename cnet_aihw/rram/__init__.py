@@ -5,26 +5,11 @@ from typing import TYPE_CHECKING
 from cnet_aihw.runtime.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from cnet_aihw.rram.chips import effective_weights as effective_weights
-    from cnet_aihw.rram.chips import freeze_analog as freeze_analog
-    from cnet_aihw.rram.chips import get_variation as get_variation
-    from cnet_aihw.rram.chips import is_programmed as is_programmed
-    from cnet_aihw.rram.chips import nominal_inside as nominal_inside
-    from cnet_aihw.rram.chips import nominal_weight as nominal_weight
-    from cnet_aihw.rram.chips import program as program
-    from cnet_aihw.rram.chips import programmed as programmed
-    from cnet_aihw.rram.chips import resample_variation as resample_variation
-    from cnet_aihw.rram.chips import restore as restore
-    from cnet_aihw.rram.chips import set_noise_model as set_noise_model
-    from cnet_aihw.rram.chips import set_variation as set_variation
-    from cnet_aihw.rram.chips import unfreeze_analog as unfreeze_analog
     from cnet_aihw.rram.conversion import CONVERSION_MAP as CONVERSION_MAP
     from cnet_aihw.rram.conversion import ConversionReport as ConversionReport
     from cnet_aihw.rram.conversion import LayerReport as LayerReport
-    from cnet_aihw.rram.conversion import analog_layers as analog_layers
     from cnet_aihw.rram.conversion import convert_to_analog as convert_to_analog
     from cnet_aihw.rram.conversion import convert_to_digital as convert_to_digital
-    from cnet_aihw.rram.conversion import find_analog_layers as find_analog_layers
     from cnet_aihw.rram.conversion import match_names as match_names
     from cnet_aihw.rram.conversion import plan_conversion as plan_conversion
     from cnet_aihw.rram.crossbar.configs import RRAMRPUConfig as RRAMRPUConfig
@@ -58,13 +43,33 @@ if TYPE_CHECKING:
     from cnet_aihw.rram.devices.noise import label_of as label_of
     from cnet_aihw.rram.devices.noise_model_id import noise_model_id as noise_model_id
     from cnet_aihw.rram.devices.noise_model_id import unprinted_attributes as unprinted_attributes
+    from cnet_aihw.rram.layer_names import LayerWrapper as LayerWrapper
+    from cnet_aihw.rram.layer_names import analog_layers as analog_layers
+    from cnet_aihw.rram.layer_names import find_analog_layers as find_analog_layers
+    from cnet_aihw.rram.layer_names import named_tiles as named_tiles
+    from cnet_aihw.rram.layer_names import without_wrappers as without_wrappers
+    from cnet_aihw.rram.programming import ChipModel as ChipModel
+    from cnet_aihw.rram.programming import chip_model as chip_model
+    from cnet_aihw.rram.programming import chips as chips
+    from cnet_aihw.rram.programming import clear_chip as clear_chip
+    from cnet_aihw.rram.programming import effective_weights as effective_weights
+    from cnet_aihw.rram.programming import is_programmed as is_programmed
+    from cnet_aihw.rram.programming import nominal_inside as nominal_inside
+    from cnet_aihw.rram.programming import nominal_weight as nominal_weight
+    from cnet_aihw.rram.programming import program as program
+    from cnet_aihw.rram.programming import programmed as programmed
     from cnet_aihw.rram.state_dict import count_weights as count_weights
     from cnet_aihw.rram.state_dict import digital_state_dict as digital_state_dict
     from cnet_aihw.rram.state_dict import load_snapshot as load_snapshot
     from cnet_aihw.rram.state_dict import snapshot as snapshot
     from cnet_aihw.rram.state_dict import trainable_parameters as trainable_parameters
+    from cnet_aihw.rram.training_variation import freeze_analog as freeze_analog
+    from cnet_aihw.rram.training_variation import get_variation as get_variation
+    from cnet_aihw.rram.training_variation import resample_variation as resample_variation
+    from cnet_aihw.rram.training_variation import set_noise_model as set_noise_model
+    from cnet_aihw.rram.training_variation import set_variation as set_variation
+    from cnet_aihw.rram.training_variation import unfreeze_analog as unfreeze_analog
     from cnet_aihw.rram.traps import Trap as Trap
     from cnet_aihw.rram.traps import find_traps as find_traps
-    from cnet_aihw.rram.wrapping import LayerWrapper as LayerWrapper
 
 __getattr__, __dir__, __all__ = lazy_names(__name__, __file__)

@@ -20,11 +20,15 @@ from aihwkit.simulator.parameters.base import RPUConfigBase
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
-from cnet_aihw.rram.conversion_preserve import carry_over, check_number_types, untied
+from cnet_aihw.rram.conversion_preserve import (
+    carry_over,
+    check_number_types,
+    keep_settings,
+    untied,
+)
 from cnet_aihw.rram.crossbar.configs import RRAMRPUConfig
 from cnet_aihw.rram.crossbar.layers import RRAMConv1d, RRAMConv2d, RRAMLinear
 from cnet_aihw.rram.traps import find_traps
-from cnet_aihw.rram.wrapping import LayerWrapper, without_wrappers
 from cnet_aihw.runtime.errors import CnetError
 
 CONVERSION_MAP: dict[type[nn.Module], type] = {
@@ -181,8 +185,7 @@ def convert_to_analog(
 
     Raises:
         CnetError: if nothing would become analog, a lazy layer has no shape yet, an excluded
-            name matches no layer, the tiles do not take the weights' number type, or other layers
-            became analog than reported.
+            name matches no layer, or the tiles do not take the weights' number type.
 
     Warns:
         UserWarning: for each setting of the configuration that aihwkit takes but that gives results
@@ -216,30 +219,46 @@ def convert_to_analog(
         )
     if not inplace:
         model = deepcopy(model)
+    model = _convert_layers(model, report, rpu_config)
     before = dict(model.named_modules(remove_duplicate=False))
-    analog_before = _analog_names(model)
     wrapped = AnalogWrapper.SUBCLASSES.get(f"AnalogWrapper{type(model).__name__}")
     if wrapped is not None and wrapped.__bases__[1] is not type(model):
         # aihwkit keys its wrappers by class name: another class of that name would be taken for
         # this one.
         del AnalogWrapper.SUBCLASSES[wrapped.__name__]
-    analog = aihwkit_convert_to_analog(
+    analog = aihwkit_convert_to_analog(  # containers alone: the layers are analog already
         model,
         rpu_config,
-        conversion_map=_conversion_map(rpu_config),
+        conversion_map={nn.Sequential: AnalogSequential},
         exclude_modules=_digital_throughout(report),
         inplace=True,
         ensure_analog_root=ensure_analog_root,
     )
     carry_over(before, analog)
-    wrong = set(report.analog) ^ (_analog_names(analog) - analog_before)
-    if wrong:
-        raise CnetError(
-            f"aihwkit converted other layers than reported: {', '.join(sorted(wrong))}; leave them "
-            "digital with exclude."
-        )
     analog.conversion_report = report
     return analog
+
+
+def _convert_layers(
+    model: nn.Module, report: ConversionReport, rpu_config: RPUConfigBase
+) -> nn.Module:
+    """Put analog layers in place of digital ones, in place; the root itself may be one.
+
+    Each digital layer is given up before the next one is converted, so that the network is in
+    memory once.
+    """
+    conversion_map = _conversion_map(rpu_config)
+    for name in report.analog:
+        digital = model.get_submodule(name)
+        analog = conversion_map[type(digital)].from_digital(digital, deepcopy(rpu_config))
+        keep_settings(digital, analog)
+        if not name:
+            return analog
+        for parent in list(model.modules()):
+            for child, module in parent._modules.items():
+                if module is digital:
+                    parent._modules[child] = analog
+    return model
 
 
 def convert_to_digital(model: nn.Module, inplace: bool = False) -> nn.Module:
@@ -263,46 +282,8 @@ def convert_to_digital(model: nn.Module, inplace: bool = False) -> nn.Module:
     return digital
 
 
-def analog_layers(model: nn.Module) -> dict[str, AnalogLayerBase]:
-    """Return the analog layers, name -> layer, in the order of registration; a shared layer once.
-
-    A wrapped layer has the wrapper's name; one that its wrapper computes digitally is none.
-
-    Raises:
-        CnetError: if there is none.
-    """
-    layers = find_analog_layers(model)
-    if not layers:
-        raise CnetError(
-            f"{type(model).__name__} has no analog layer; convert it first: "
-            "cnet_aihw.convert_to_analog(model, RRAMRPUConfig())."
-        )
-    return layers
-
-
-def find_analog_layers(model: nn.Module) -> dict[str, AnalogLayerBase]:
-    """Return the analog layers as :func:`analog_layers` does, also where there is none."""
-    layers = {
-        without_wrappers(model, name): module
-        for name, module in model.named_modules()
-        if isinstance(module, AnalogLayerBase) and not module.IS_CONTAINER
-    }
-    for name, module in model.named_modules():
-        if isinstance(module, LayerWrapper) and not module.on_crossbar:
-            layers.pop(name, None)
-    return layers
-
-
 def _conversion_map(rpu_config: RPUConfigBase) -> dict[type[nn.Module], type]:
     return CONVERSION_MAP if isinstance(rpu_config, RRAMRPUConfig) else _DEFAULT_CONVERSION_MAP
-
-
-def _analog_names(model: nn.Module) -> set[str]:
-    return {
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, AnalogLayerBase) and not module.IS_CONTAINER
-    }
 
 
 def _digital_throughout(report: ConversionReport) -> list[str]:

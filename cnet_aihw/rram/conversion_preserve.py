@@ -36,10 +36,15 @@ def carry_over(before: Mapping[str, nn.Module], converted: nn.Module) -> None:
             vars(new).update({k: v for k, v in vars(old).items() if k != "_modules"})
             new._modules = {child: new._modules[child] for child in old._modules}
         else:
-            _cast(new, old)
-            new.train(old.training)
-            _freeze(new, _trainable(old))
+            keep_settings(old, new)
     _leave_fast_path(converted)
+
+
+def keep_settings(old: nn.Module, new: nn.Module) -> None:
+    """Give a converted layer the mode and number type of the one before; frozen parts stay so."""
+    _cast(new, old)
+    new.train(old.training)
+    _freeze(new, _trainable(old))
 
 
 def check_number_types(model: nn.Module, analog: Sequence[str], rpu_config: RPUConfigBase) -> None:

@@ -9,9 +9,10 @@ from aihwkit.optim.context import AnalogContext
 from torch import Tensor, nn
 from torch.nn import Parameter
 
-from cnet_aihw.rram.chips import is_programmed
 from cnet_aihw.rram.conversion import convert_to_digital
-from cnet_aihw.rram.wrapping import without_wrappers
+from cnet_aihw.rram.crossbar.tiles import RRAMInferenceTile
+from cnet_aihw.rram.layer_names import named_tiles, without_wrappers
+from cnet_aihw.rram.programming import clear_chip, nominal_inside
 from cnet_aihw.runtime.errors import CnetError
 
 
@@ -19,61 +20,67 @@ def snapshot(model: nn.Module) -> dict[str, Tensor]:
     """Copy all parameters and buffers as plain tensors, without aihwkit's own objects.
 
     Args:
-        model: a network, analog or digital, with nominal weights.
+        model: a network, analog or digital; of a programmed one, the nominal weights are kept.
 
     Returns:
         Names as in the digital network (a tile's parts without aihwkit's intermediate names) ->
         detached copies in the shapes that the tiles hold.
-
-    Raises:
-        CnetError: if a chip is programmed, whose weights are not the ones to keep.
     """
-    _refuse_chip(model, "a snapshot would keep one chip's weights")
-    return {name: tensor.detach().clone() for name, tensor in _named_tensors(model)}
+    with nominal_inside(model):
+        return {name: tensor.detach().clone() for name, tensor in _named_tensors(model)}
 
 
 def load_snapshot(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Put the tensors of :func:`snapshot` back, bit for bit.
+    """Put the tensors of :func:`snapshot` back, bit for bit; a chip is forgotten.
 
     Args:
         model: a network built the same way.
         tensors: what :func:`snapshot` gave; devices may differ.
 
     Raises:
-        CnetError: if names or shapes differ, or a chip is programmed.
+        CnetError: if names or shapes differ.
     """
-    _refuse_chip(model, "the loaded weights would be undone by restoring")
+    clear_chip(model)
     own = dict(_named_tensors(model))
     for name, tensor in own.items():
         if name not in tensors:
-            raise CnetError(f"the saved tensors have no {name!r}; they belong to another network.")
+            raise CnetError(
+                f"the saved tensors have no {name!r}; they belong to another network.", key=name
+            )
         if tensors[name].shape != tensor.shape:
             raise CnetError(
                 f"{name!r} is saved with shape {tuple(tensors[name].shape)}, but the network has "
-                f"{tuple(tensor.shape)}; they belong to different networks."
+                f"{tuple(tensor.shape)}; they belong to different networks.",
+                key=name,
+                value=tuple(tensors[name].shape),
+                expected=tuple(tensor.shape),
             )
     surplus = sorted(set(tensors) - set(own))
     if surplus:
-        raise CnetError(f"the saved tensors have {surplus[0]!r}, which the network does not have.")
+        raise CnetError(
+            f"the saved tensors have {surplus[0]!r}, which the network does not have.",
+            key=surplus[0],
+        )
     with torch.no_grad():
         for name, tensor in own.items():
             tensor.copy_(tensors[name])
+    for _, tile in named_tiles(model):
+        if isinstance(tile, RRAMInferenceTile):
+            tile.sync_scales()
 
 
 def digital_state_dict(model: nn.Module) -> dict[str, Tensor]:
     """Export the nominal weights as the plain digital network's ``load_state_dict`` takes them.
 
     Args:
-        model: an analog network with nominal weights.
+        model: an analog network.
 
     Returns:
         The state of the digital network, in its names and shapes.
-
-    Raises:
-        CnetError: if a chip is programmed.
     """
-    _refuse_chip(model, "the export would hold one chip's weights")
-    return {k: v.detach().cpu() for k, v in convert_to_digital(model).state_dict().items()}
+    with nominal_inside(model):
+        digital = convert_to_digital(model)
+    return {name: tensor.detach().cpu() for name, tensor in digital.state_dict().items()}
 
 
 def trainable_parameters(model: nn.Module) -> list[Parameter]:
@@ -115,10 +122,3 @@ def _plain_name(name: str) -> str:
         start = parts.index("analog_module")
         parts = parts[:start] + [p for p in parts[start + 1 :] if p != "tile"]
     return ".".join(parts)
-
-
-def _refuse_chip(model: nn.Module, consequence: str) -> None:
-    if is_programmed(model):
-        raise CnetError(
-            f"the model is programmed: {consequence}; call cnet_aihw.restore(model) first."
-        )

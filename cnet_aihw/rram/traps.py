@@ -115,7 +115,7 @@ def _noise_traps(config: InferenceRPUConfig) -> Iterator[Trap]:
         yield Trap(
             "drift-compensation",
             f"drift_compensation is {type(config.drift_compensation).__name__}: it rescales the "
-            "outputs of a chip in evaluation (only cnet_aihw.restore resets its factor) and "
+            "outputs of a chip in evaluation (only cnet_aihw.clear_chip resets its factor) and "
             "costs most of the programming time; set drift_compensation=None to see the "
             "variation itself.",
         )

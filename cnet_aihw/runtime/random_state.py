@@ -42,12 +42,18 @@ def checked_seed(seed: int) -> int:
 
 
 @contextmanager
-def seeded_rng(seed: int) -> Iterator[None]:
-    """Seed torch's CPU generator inside the block and put its state back afterwards.
+def seeded_rng(seed: int, device: torch.device | None = None) -> Iterator[None]:
+    """Seed the generator of a device inside the block and put its state back afterwards.
 
     Args:
-        seed: seed of torch's global CPU generator; those of other devices are not touched.
+        seed: seed of torch's global generator of that device; those of others are not touched.
+        device: the device; None: the CPU.
     """
+    if device is not None and device.type == "cuda":
+        with torch.random.fork_rng(devices=[device]), torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
+            yield
+        return
     state = torch.default_generator.get_state()
     torch.default_generator.manual_seed(seed)
     try:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from cnet_aihw.evaluation.metrics import check_labels, check_samples, evaluation_mode, inputs_on
 from cnet_aihw.rram import (
     analog_layers,
-    is_programmed,
+    clear_chip,
     load_snapshot,
     nominal_weight,
     snapshot,
@@ -95,6 +95,7 @@ def train(
     else:
         _check_empty(folder)
         lambda_ = _lambda(model, settings)
+    clear_chip(model)
     model.to(where)
     if (folder / _RESULT).exists():
         load_snapshot(model, load_checkpoint(folder / BEST).model)
@@ -141,11 +142,6 @@ def _check(model: nn.Module, data: TrainingData, settings: TrainingSettings, ana
         )
     for layer in analog_layers(model).values() if analog else ():
         nominal_weight(layer)  # says to convert with an RRAMRPUConfig, where it is another's layer
-    if analog and is_programmed(model):
-        raise CnetError(
-            "The model has a chip programmed, whose weights would be trained in place of the "
-            "nominal ones; call restore(model) first."
-        )
 
 
 def _check_classes(model: nn.Module, data: TrainingData) -> None:

@@ -16,6 +16,7 @@ from cnet_aihw.rram import (
     LogNormalNoiseModel,
     RRAMRPUConfig,
     VariationParameter,
+    clear_chip,
     convert_to_analog,
     effective_weights,
     freeze_analog,
@@ -25,7 +26,6 @@ from cnet_aihw.rram import (
     program,
     programmed,
     resample_variation,
-    restore,
     set_noise_model,
     set_variation,
     unfreeze_analog,
@@ -85,7 +85,7 @@ def test_named_layers_get_their_part_of_the_chip_and_the_others_stay_nominal(ana
     program(analog, 6, layers=("fc",))  # again from the nominal weights, in all layers
     assert is_programmed(analog)
     assert torch.equal(effective_weights(analog)["first"], nominal["first"])
-    restore(analog)
+    clear_chip(analog)
     assert not is_programmed(analog) and same(effective_weights(analog), nominal)
 
 
@@ -110,7 +110,7 @@ def test_nominal_weights_inside_a_block_and_the_same_chip_after_it(
         raise KeyboardInterrupt
     assert same(effective_weights(analog), weights) and is_programmed(analog) is programmed_first
     program(analog, 4)
-    restore(analog)
+    clear_chip(analog)
     assert same(effective_weights(analog), nominal)
 
 
@@ -132,7 +132,7 @@ def test_programming_again_starts_from_the_nominal_weights(analog):
     program(analog, 1)
     program(analog, 2)
     second = effective_weights(analog)
-    restore(analog)
+    clear_chip(analog)
     assert same(chip(analog, 2), second)
 
 
@@ -154,7 +154,7 @@ def test_restore_is_exact_also_after_an_exception(analog, images):
     assert not is_programmed(analog)
     assert same(effective_weights(analog), nominal)
     assert torch.equal(analog(images), output)
-    restore(analog)
+    clear_chip(analog)
     assert same(effective_weights(analog), nominal)
 
 

@@ -80,7 +80,7 @@ def test_drift_of_conductances_is_that_of_aihwkit(name: str, time: float) -> Non
     ours, stock = STOCK[name]
     low, high = (9.0, 88.2) if "cmo" in name else (0.0, 20.0)
     targets = torch.linspace(low, high, 1600).view(40, 40)
-    scale = WeightScale(low, high, torch.tensor(1.0), [torch.ones(1, 1)])
+    scale = WeightScale(low, high, torch.tensor(1.0), PAIR, {}, 2)
     with seeded_rng(1):
         _, memory = ours.program_device(targets, scale)
         mine = ours.drift_device(targets, memory, time)

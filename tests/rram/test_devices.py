@@ -299,7 +299,7 @@ def test_a_chip_held_in_training_is_the_programmed_one(name: str, tmp_path: Path
     for weights, chip_weights, tile in zip(
         held, effective_weights(net).values(), net.analog_tiles(), strict=True
     ):
-        reads = tile.read_noise.stds if tile.read_noise else []
+        reads = tile.chip.read_noise.stds if tile.chip.read_noise else []
         slack = 1e-6 + 6.0 * max((std.max().item() for std in reads), default=0.0)
         torch.testing.assert_close(weights, chip_weights, rtol=0.0, atol=slack)
 

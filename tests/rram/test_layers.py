@@ -21,12 +21,12 @@ from cnet_aihw.rram import (
     RRAMLinear,
     RRAMRPUConfig,
     VariationParameter,
+    clear_chip,
     convert_to_analog,
     effective_weights,
     periphery,
     program,
     resample_variation,
-    restore,
     set_variation,
 )
 from cnet_aihw.runtime.errors import CnetError
@@ -83,7 +83,7 @@ def test_noisy_step_equals_plain_torch_with_the_same_noisy_weights(name, config)
     resample_variation(layer, 7)
     program(layer, 7)
     noisy = layer.get_weights()[0].view_as(digital.weight)
-    restore(layer)
+    clear_chip(layer)
     nominal = digital.weight.detach().clone()
 
     plain_x, analog_x = x.clone().requires_grad_(), x.clone().requires_grad_()

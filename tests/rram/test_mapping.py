@@ -18,6 +18,7 @@ from cnet_aihw.rram import (
     ReferenceColumnConverter,
     RRAMConv2d,
     RRAMRPUConfig,
+    clear_chip,
     conductance_converter,
     convert_to_analog,
     convert_to_digital,
@@ -27,7 +28,6 @@ from cnet_aihw.rram import (
     load_snapshot,
     periphery,
     program,
-    restore,
     snapshot,
     trainable_parameters,
 )
@@ -112,7 +112,7 @@ def test_split_layers_are_copied_saved_and_exported_as_whole_ones(name: str, sca
     nominal = effective_weights(tiled)["0"]
     program(tiled, 1)
     assert not torch.equal(effective_weights(tiled)["0"], nominal)
-    restore(tiled)
+    clear_chip(tiled)
     assert torch.equal(effective_weights(tiled)["0"], nominal)
 
 

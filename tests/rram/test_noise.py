@@ -12,10 +12,10 @@ from torch import nn
 from cnet_aihw.rram import (
     LogNormalNoiseModel,
     RRAMRPUConfig,
+    clear_chip,
     convert_to_analog,
     effective_weights,
     program,
-    restore,
 )
 from cnet_aihw.rram.devices.chip_scope import chip_scope
 from cnet_aihw.runtime.errors import CnetError
@@ -91,7 +91,7 @@ def two_layers() -> nn.Module:
 def thetas(model: nn.Module, seed: int) -> list[torch.Tensor]:
     program(model, seed)
     result = [(w / 0.5).log().flatten().double() for w in effective_weights(model).values()]
-    restore(model)
+    clear_chip(model)
     return result
 
 

@@ -19,6 +19,7 @@ from cnet_aihw.rram import (
     ReadNoiseModel,
     RRAMRPUConfig,
     Wan2022NoiseModel,
+    clear_chip,
     conductance_converter,
     convert_to_analog,
     effective_weights,
@@ -29,7 +30,6 @@ from cnet_aihw.rram import (
     program,
     programmed,
     resample_variation,
-    restore,
     set_variation,
 )
 from cnet_aihw.runtime.errors import CnetError
@@ -133,8 +133,9 @@ def test_read_noise_follows_what_drift_left() -> None:
     def size(time: float | None) -> float:
         with programmed(net, 1, t_inference=time):
             (first, _) = net.analog_tiles()
-            assert first.read_noise is not None and first.read_noise.seed is not None
-            return first.read_noise.stds[0].norm().item()
+            read_noise = first.chip.read_noise
+            assert read_noise is not None and read_noise.seed is not None
+            return read_noise.stds[0].norm().item()
 
     assert size(1e4) / size(None) == pytest.approx(1e4**-0.2, rel=1e-3)
 
@@ -144,7 +145,7 @@ def test_a_copy_of_a_chip_reads_what_the_chip_would_have() -> None:
     program(model, 1)
     twin = copy.deepcopy(model)
     assert all(map(torch.equal, readings(model), readings(twin)))
-    restore(twin)
+    clear_chip(twin)
     assert torch.equal(*readings(twin, 2))
 
 
@@ -164,7 +165,7 @@ def test_drift_compensation_reads_its_baseline_without_noise() -> None:
     for seed in (1, 2):
         program(model, seed, t_inference=1e4)
         for tile in model.analog_tiles():
-            assert tile.alpha.item() == pytest.approx(1e4**0.1, rel=1e-3)
+            assert tile.chip.drift_factor.item() == pytest.approx(1e4**0.1, rel=1e-3)
         readings(model)  # the last chip's noise must not be in the next one's baseline
 
 

@@ -11,6 +11,7 @@ from cnet_aihw.rram import (
     count_weights,
     digital_state_dict,
     freeze_analog,
+    is_programmed,
     load_snapshot,
     program,
     snapshot,
@@ -62,13 +63,18 @@ def test_tensors_of_another_network_are_refused(conv_net):
         load_snapshot(model, tensors | {"fc.bias": torch.ones(2)})
 
 
-def test_a_chips_weights_are_not_kept_as_nominal(conv_net):
-    model = convert_to_analog(conv_net)
-    tensors = snapshot(model)
+@pytest.mark.parametrize("mapping", MAPPINGS)
+def test_what_is_kept_of_a_programmed_model_is_nominal(conv_net, mapping):
+    model = convert_to_analog(conv_net, RRAMRPUConfig(mapping=MAPPINGS[mapping]))
+    tensors, exported = snapshot(model), digital_state_dict(model)
     program(model, 1)
-    for action in (snapshot, digital_state_dict, lambda m: load_snapshot(m, tensors)):
-        with pytest.raises(CnetError, match="restore"):
-            action(model)
+    for name, tensor in snapshot(model).items():
+        assert torch.equal(tensor, tensors[name])
+    for name, tensor in digital_state_dict(model).items():
+        assert torch.equal(tensor, exported[name])
+    assert is_programmed(model)
+    load_snapshot(model, tensors)
+    assert not is_programmed(model)
 
 
 def test_every_weight_is_counted_once(conv_net):

@@ -11,7 +11,8 @@ from aihwkit.simulator.parameters import IOParameters, MappingParameter
 from aihwkit.simulator.parameters.enums import BoundManagementType, NoiseManagementType
 
 from cnet_aihw.rram.crossbar.mapping import CrossbarMapping
-from cnet_aihw.rram.crossbar.tiles import RRAMInferenceTile, RRAMSimulatorTile
+from cnet_aihw.rram.crossbar.simulator_tile import RRAMSimulatorTile
+from cnet_aihw.rram.crossbar.tiles import RRAMInferenceTile
 from cnet_aihw.rram.crossbar.variation import VariationParameter
 from cnet_aihw.rram.devices.lognormal import LogNormalNoiseModel
 from cnet_aihw.runtime.errors import CnetError

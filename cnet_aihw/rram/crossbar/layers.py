@@ -26,8 +26,8 @@ from cnet_aihw.rram.crossbar.tiles import RRAMInferenceTile
 from cnet_aihw.runtime.errors import CnetError
 
 
-class _FastLayer(AnalogLayerBase):
-    """What the fast layers share: the weight matrix of this forward, for torch's kernels."""
+class RRAMLayer(AnalogLayerBase):
+    """Base of the RRAM layers: the weight matrix of this forward, for torch's kernels."""
 
     analog_module: RRAMInferenceTile | TileModuleArray
 
@@ -39,11 +39,28 @@ class _FastLayer(AnalogLayerBase):
         return [module]
 
     def nominal_weight(self) -> Tensor:
-        """Return the wanted weights, [out, in / groups * kernel], differentiable."""
+        """Return the nominal weights, [out, in / groups * kernel], differentiable."""
         return self._joined([tile.nominal_weight() for tile in self.tiles()])
 
+    def reset_parameters(self) -> None:
+        """Draw first weights as the digital layer does; in place where there is one tile."""
+        tiles = self.tiles() if hasattr(self, "analog_module") else []
+        if len(tiles) != 1:
+            super().reset_parameters()
+            return
+        tile, bias = tiles[0], self.bias
+        weight = tile.tile.weight.data
+        shape: Any = getattr(self, "kernel_size", ())
+        self.weight = weight.view(weight.shape[0], -1, *shape) if shape else weight
+        self.bias = tile.bias.data if tile.digital_bias else None
+        digital: Any = _ConvNd if shape else nn.Linear
+        digital.reset_parameters(self)
+        tile.set_weights(weight)
+        del self.weight, self.bias
+        self.weight, self.bias = None, bias
+
     def digital_forward(self, x_input: Tensor) -> Tensor:
-        """Compute as a digital layer: with the wanted weights and perfect periphery."""
+        """Compute as a digital layer: with the nominal weights and perfect periphery."""
         return self._compute(x_input, self.nominal_weight())
 
     def _compute(self, x_input: Tensor, weight: Tensor) -> Tensor:
@@ -88,7 +105,7 @@ def _check_group_fits(config: RRAMRPUConfig, rows: int, columns: int, groups: in
             )
 
 
-class RRAMLinear(_FastLayer, AnalogLinear):
+class RRAMLinear(RRAMLayer, AnalogLinear):
     """Linear layer on RRAM; arguments, weights and bias as ``aihwkit.nn.AnalogLinear``.
 
     Raises:
@@ -118,7 +135,7 @@ class RRAMLinear(_FastLayer, AnalogLinear):
         return F.linear(x_input, weight, self.analog_module.bias)
 
 
-class _RRAMConvNd(_FastLayer, _AnalogConvNd):
+class _RRAMConvNd(RRAMLayer, _AnalogConvNd):
     """What the convolutions share; all groups lie on one tile [out, in / groups * kernel]."""
 
     def __init__(

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from aihwkit.simulator.parameters import IOParameters
+from aihwkit.simulator.parameters.enums import BoundManagementType, NoiseManagementType
 from aihwkit.simulator.tiles.analog_mvm import AnalogMVM
 from torch import Tensor
 
@@ -21,6 +22,46 @@ class RRAMAnalogMVM(AnalogMVM):
     def check_support(cls, io_pars: IOParameters) -> None:
         """Refuse what torch tiles do not compute; see aihwkit's ``check_support``."""
         super().check_support(replace(io_pars, ir_drop=0.0))
+
+    @classmethod
+    def matmul(
+        cls,
+        weight: Tensor,
+        input_: Tensor,
+        io_pars: IOParameters,
+        trans: bool = False,
+        is_test: bool = False,
+        **fwd_pars: Any,
+    ) -> Tensor:
+        """Compute the product as aihwkit does; on CUDA without waiting for the device.
+
+        aihwkit looks whether all inputs are zero, to give zeros then; here they are multiplied in.
+        """
+        managed = io_pars.noise_management != NoiseManagementType.NONE
+        if (
+            input_.device.type != "cuda"
+            or not managed
+            or io_pars.is_perfect
+            or io_pars.bound_management != BoundManagementType.NONE
+        ):
+            return super().matmul(weight, input_, io_pars, trans, is_test, **fwd_pars)
+        largest = cls._compute_noise_management(
+            input_=input_, nm_type=io_pars.noise_management, io_pars=io_pars
+        )
+        largest = torch.as_tensor(largest, device=input_.device, dtype=input_.dtype)
+        scale = 1.0 / torch.where(largest > 0.0, largest, 1.0)
+        _, output = cls._compute_analog_mv(
+            weight=weight,
+            input_=input_,
+            trans=trans,
+            scale=scale,
+            scaling=True,
+            is_test=is_test,
+            io_pars=io_pars,
+            **fwd_pars,
+        )
+        output = output * (io_pars.out_scale / scale)
+        return output if io_pars.inp_noise > 0.0 else output * (largest != 0.0).any()
 
     @classmethod
     def _compute_analog_mv(
@@ -55,7 +96,9 @@ class RRAMAnalogMVM(AnalogMVM):
         if io_pars.out_res > 0.0 and not io_pars.out_bound > 0.0:
             raise CnetError(
                 "the ADC has no range yet: adc_range is null, so call "
-                "cnet_aihw.evaluation.calibrate_adc(model, inputs), or give a number."
+                "cnet_aihw.evaluation.calibrate_adc(model, inputs), or give a number.",
+                key="adc_range",
+                expected="a number, or calibrated ranges",
             )
         return cls._finalize_output(out_values=outputs, io_pars=io_pars, **fwd_pars)
 

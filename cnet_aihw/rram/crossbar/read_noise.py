@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -11,6 +12,16 @@ from torch import Tensor
 
 from cnet_aihw.rram.devices.noise import DeviceNoiseModel
 from cnet_aihw.runtime.random_state import derive_seed
+
+
+@cache
+def _generator_of(device: torch.device) -> torch.Generator:
+    return torch.Generator(device)
+
+
+def _generator(device: torch.device, seed: int) -> torch.Generator | None:
+    """Return the device's generator for readings, seeded; it is made once."""
+    return _generator_of(device).manual_seed(seed)
 
 
 @dataclass
@@ -45,8 +56,7 @@ class ReadNoise:
         """Return weights as the next reading sees them, [out, in]; differentiable in them."""
         generator = None
         if self.seed is not None:
-            generator = torch.Generator(weight.device)
-            generator.manual_seed(derive_seed(self.seed, self.reads))
+            generator = _generator(weight.device, derive_seed(self.seed, self.reads))
         self.reads += 1
         for std in self.stds:
             draw = torch.randn(

@@ -1,175 +1,84 @@
-"""Torch tiles that inject a noise model in training and refuse what would be silently wrong."""
+"""aihwkit's torch inference tile with chips beside the weights, without its silent traps."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import torch
 from aihwkit.exceptions import ConfigError
 from aihwkit.inference.noise.base import BaseNoiseModel
-from aihwkit.simulator.parameters.enums import AnalogMVType, WeightModifierType
+from aihwkit.optim.context import AnalogContext
+from aihwkit.simulator.parameters.enums import (
+    AnalogMVType,
+    WeightClipType,
+    WeightModifierType,
+    WeightRemapType,
+)
 from aihwkit.simulator.tiles.base import AnalogTileStateNames
 from aihwkit.simulator.tiles.inference import InferenceTileWithPeriphery
 from aihwkit.simulator.tiles.inference_torch import TorchInferenceTile
-from aihwkit.simulator.tiles.torch_tile import TorchSimulatorTile
 from torch import Tensor
-from torch.autograd import Function, no_grad
+from torch.autograd import no_grad
 
-from cnet_aihw.rram.crossbar.mvm import RRAMAnalogMVM
-from cnet_aihw.rram.crossbar.perturbation import Perturbation
-from cnet_aihw.rram.crossbar.read_noise import ReadNoise
+from cnet_aihw.rram.crossbar.chip_weights import ChipWeights
+from cnet_aihw.rram.crossbar.simulator_tile import RRAMSimulatorTile
 from cnet_aihw.runtime.errors import CnetError
 
-if TYPE_CHECKING:
-    from cnet_aihw.rram.crossbar.configs import RRAMRPUConfig
-    from cnet_aihw.rram.crossbar.variation import VariationParameter
+_LOGICAL = "nominal_logical_weight"  # in a saved state: the exact weights, where scales would round
 
 
-class _ScaleGradient(Function):
-    """Forward: the identity; backward: the gradient times a constant."""
+class _LogicalContext(AnalogContext):
+    """aihwkit's view on a tile's weights, where the tile holds them in the network's units."""
 
-    @staticmethod
-    def forward(ctx: Any, weight: Tensor, scale: Tensor) -> Tensor:
-        ctx.save_for_backward(scale)
-        return weight.view_as(weight)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        (scale,) = ctx.saved_tensors
-        return grads[0] * scale, None
-
-
-class RRAMSimulatorTile(TorchSimulatorTile):
-    """Torch simulator tile whose training forwards use varied weights.
-
-    Attributes:
-        groups: convolution groups whose weights lie on this tile; inputs then are [..., groups *
-            x_size].
-        programmed: whether the weights are a chip's, so that nothing is injected on top.
-        held: the chip that training holds, or None.
-        read_noise: what each forward of a programmed chip reads beside its weights, or None.
-        observer: while set, it is given all outputs before the ADC, [..., out], which then is not
-            there.
-    """
-
-    def __init__(self, x_size: int, d_size: int, rpu_config: RRAMRPUConfig, **kwargs: Any) -> None:
-        try:
-            super().__init__(x_size, d_size, rpu_config, analog_mvm=RRAMAnalogMVM, **kwargs)
-        except ConfigError as error:
-            raise CnetError(
-                f"torch tiles do not compute this: {str(error).rstrip('.')}; take that setting "
-                "back, or measure with aihwkit's InferenceRPUConfig, whose C++ tile may have it."
-            ) from error
-        self._variation: VariationParameter = rpu_config.variation
-        self._noise_model: BaseNoiseModel = rpu_config.noise_model
-        self.groups = 1
-        self.programmed = False
-        self.held: Perturbation | None = None
-        self.read_noise: ReadNoise | None = None
-        self.gradient_scale: Tensor | None = None
-        self.observer: Callable[[Tensor], None] | None = None
-
-    def set_config(self, rpu_config: RRAMRPUConfig) -> None:
-        """Take over changes of the configuration; called at every forward."""
-        super().set_config(rpu_config)
-        self._variation = rpu_config.variation
-        self._noise_model = rpu_config.noise_model
-
-    def mvm_weight(self, is_test: bool) -> Tensor:
-        """Return the weights that a forward uses, [out, in], in the tile's units.
-
-        Args:
-            is_test: whether it is an evaluation forward, which takes the weights as they are.
-        """
-        weight = self.weight
-        if self.gradient_scale is not None and weight.requires_grad:
-            weight = _ScaleGradient.apply(weight, self.gradient_scale)
-        if self.read_noise is not None:
-            return self.read_noise.add_to(weight)
-        variation = self._variation
-        if is_test or self.programmed or not variation.enabled:
-            return weight
-        if not variation.hold:
-            perturbation = Perturbation.draw(
-                self._noise_model, weight.detach(), variation.t_inference
-            )
-        elif self.held is None:
-            raise CnetError(
-                "variation.hold is on but no chip was drawn; call "
-                "cnet_aihw.resample_variation(model, seed) first."
-            )
-        else:
-            perturbation = self.held.to(weight.device)
-        varied = perturbation.apply(weight, variation.gradient)
-        return varied if variation.strength == 1.0 else weight.lerp(varied, variation.strength)
-
-    def forward(
-        self,
-        x_input: Tensor,
-        bias: bool = False,
-        in_trans: bool = False,
-        out_trans: bool = False,
-        is_test: bool = False,
-        non_blocking: bool = False,
-    ) -> Tensor:
-        """Matrix-vector product through the periphery, [..., groups * in] -> [..., out]."""
-        weight = self.mvm_weight(is_test)
-        if not is_test:
-            weight = self.modify_weight(weight, self._modifier, x_input.shape[0])
-        outputs = [
-            self._analog_mvm.matmul(
-                group_weight,
-                group_input,
-                self._f_io,
-                False,
-                is_test=is_test,
-                out_noise_values=noise,
-                observer=self.observer,
-            )
-            for group_weight, group_input, noise in zip(
-                weight.chunk(self.groups, dim=-2),
-                x_input.chunk(self.groups, dim=-1),
-                self._group_noise(),
-                strict=True,
-            )
-        ]
-        return outputs[0] if self.groups == 1 else torch.cat(outputs, dim=-1)
-
-    def _group_noise(self) -> list[Tensor | None]:
-        if self.out_noise_values is None:
-            return [None] * self.groups
-        return list(self.out_noise_values.chunk(self.groups))
+    def _logical_data(self) -> Tensor:
+        tile = object.__getattribute__(self, "analog_tile")
+        raw, alpha = self._raw_data(), tile.out_scaling_alpha
+        return raw if alpha is None else raw * alpha.to(raw).view(-1, 1)
 
 
 class RRAMInferenceTile(TorchInferenceTile):
-    """aihwkit's torch inference tile without the traps between training and programming.
+    """aihwkit's torch inference tile, whose nominal weights stay where they are.
 
-    It differs from its parent in this: the gradient scaling of mapped weights is part of the
-    forward, so that it survives copying and loading; a copy stays frozen where the original was;
-    loading keeps this tile's configuration unless ``load_rpu_config=True`` is asked for; loaded
-    weights are the nominal ones; training a programmed chip as if its weights were nominal is
-    refused.
+    Programming puts a chip beside the nominal weights (``tile.chip``) instead of overwriting them:
+    states, gradients and the next programming always see the nominal ones. A copy stays frozen
+    where the original was. Loading keeps this tile's configuration unless ``load_rpu_config=True``
+    is asked for. Checkpoints go both ways between this tile and aihwkit's own.
     """
 
-    rpu_config: RRAMRPUConfig
+    rpu_config: Any  # an RRAMRPUConfig
     tile: RRAMSimulatorTile
-    alpha: Tensor
     mapping_scales: Tensor | None
-    read_noise: ReadNoise | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.load_rpu_config = False
         self.strict_rpu_config_check = False
-        self._chip_version: int | None = None
+        self._adopt()
+
+    def _adopt(self) -> None:
+        """Take over what aihwkit makes again in each copy."""
+        self.analog_ctx.__class__ = _LogicalContext
+        self.sync_scales()
 
     # -- what forwards use
 
     @property
+    def chip(self) -> ChipWeights | None:
+        """The chip that is programmed, or None; to be set to any chip of this tile."""
+        return self.tile.chip
+
+    @chip.setter
+    def chip(self, chip: ChipWeights | None) -> None:
+        self.tile.chip = chip
+
+    @property
+    def is_programmed(self) -> bool:
+        """Whether forwards use a chip."""
+        return self.tile.chip is not None
+
+    @property
     def has_perfect_periphery(self) -> bool:
-        """Whether a forward is a plain matrix product with :meth:`logical_weight`."""
+        """Whether a forward is a plain matrix product with :meth:`mvm_logical_weight`."""
         config = self.rpu_config
         return (
             (config.forward.is_perfect or config.forward.mv_type == AnalogMVType.IDEAL)
@@ -179,128 +88,215 @@ class RRAMInferenceTile(TorchInferenceTile):
         )
 
     def mvm_logical_weight(self) -> Tensor:
-        """Return the logical weights that this forward uses, variation included, [out, in]."""
+        """Return the logical weights of this forward, variation included, [out, in]."""
         self._prepare_forward()
-        return self._scaled(self.tile.mvm_weight(is_test=not self.training))
+        tile = self.tile
+        if tile.chip is None and not (self.training and self.rpu_config.variation.enabled):
+            return self.nominal_weight()  # exact, where scales would round
+        weight = tile.mvm_weight(is_test=not self.training)
+        return self._with_learned_scale(weight if tile.scales is None else weight * tile.scales)
 
     def nominal_weight(self) -> Tensor:
-        """Return the wanted logical weights, all scales applied, [out, in]; differentiable.
-
-        Of a programmed chip, those before programming.
-        """
-        reference = self.reference_combined_weights
-        weight = self.tile.weight if reference is None else reference.to(self.tile.weight.device)
-        if reference is None and self.mapping_scales is not None and weight.requires_grad:
-            # A step along the gradient of a penalty moves the logical weights as a digital step.
-            weight = _ScaleGradient.apply(weight, self.mapping_scales.view(-1, 1).pow(-2))
-        return self._scaled(weight)
+        """Return the nominal logical weights, [out, in]; differentiable."""
+        return self._with_learned_scale(self.tile.weight)
 
     def forward(self, x_input: Tensor, tensor_view: tuple[int, ...] | None = None) -> Tensor:
         """Forward through the periphery, [..., in] -> [..., out]."""
         self._prepare_forward()
         return super().forward(x_input, tensor_view)
 
+    def post_forward(
+        self, x_output: Tensor, dim: int, is_test: bool = False, ctx: Any = None
+    ) -> Any:
+        """Scale outputs digitally, and undo a chip's drift where that is compensated."""
+        x_output = super().post_forward(x_output, dim, is_test, ctx)
+        chip = self.tile.chip
+        if is_test and chip is not None and chip.drift_factor is not None:
+            x_output = x_output * chip.drift_factor
+        return x_output
+
     def _prepare_forward(self) -> None:
-        self.tile.set_config(self.rpu_config)
-        # A copy has a new simulator tile, which does not know of the chip.
-        self.tile.programmed = self.is_programmed
-        self.tile.read_noise = self.read_noise
-        weight = self.tile.weight
-        scales = self.mapping_scales
-        self.tile.gradient_scale = (
-            None if scales is None else scales.to(weight.device).view(-1, 1).pow(-2)
-        )
+        tile = self.tile
+        tile.set_config(self.rpu_config)
         if (
-            self.is_programmed
+            tile.chip is not None
             and self.training
-            and weight.requires_grad
+            and tile.weight.requires_grad
             and torch.is_grad_enabled()
         ):
             raise CnetError(
-                "this model is programmed: a training step would change the chip's weights, not "
-                "the nominal ones; call cnet_aihw.restore(model) before training, or "
-                "freeze_analog(model) to train only digital parts."
+                "this model is programmed: a training step on a chip would leave the nominal "
+                "weights as they are; call cnet_aihw.clear_chip(model) before training, or "
+                "freeze_analog(model) to train only digital parts.",
+                key="model",
+                value="programmed",
+                expected="no chip",
+                fix="call cnet_aihw.clear_chip(model), or freeze_analog(model)",
             )
 
-    def _scaled(self, weight: Tensor) -> Tensor:
-        if self.mapping_scales is not None:
-            weight = weight * self.mapping_scales.view(-1, 1)
-        if self.out_scaling_alpha is not None:
-            weight = weight * self.out_scaling_alpha.view(-1, 1)
-        return weight
+    def _with_learned_scale(self, weight: Tensor) -> Tensor:
+        alpha = self.out_scaling_alpha
+        return weight if alpha is None else weight * alpha.view(-1, 1)
 
+    # -- setting and reading weights
+
+    @no_grad()
+    def set_weights(
+        self,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        apply_weight_scaling: bool = True,
+        realistic: bool = False,
+        weight_scaling_omega: float | None = None,
+    ) -> None:
+        """Set the nominal weights, exactly; see aihwkit's ``set_weights``. A chip is forgotten."""
+        self.tile.chip = None
+        target = self.tile.weight
+        weight = torch.as_tensor(weight).detach().reshape(target.shape)
+        if bias is not None and self.digital_bias:
+            self.bias.data.copy_(torch.as_tensor(bias))
+        if apply_weight_scaling:
+            omega = weight_scaling_omega
+            omega = self.rpu_config.mapping.weight_scaling_omega if omega is None else omega
+            if omega is not None and omega > 0:
+                InferenceTileWithPeriphery.set_scales(self, self._scales_of(weight, omega))
+            target.data.copy_(weight)
+        else:
+            self.tile.set_weights(weight.to(target.device))
+        if realistic:
+            self.program_weights()
+
+    @no_grad()
+    def get_weights(
+        self, apply_weight_scaling: bool = True, realistic: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the present weights, a chip's where one is programmed, and the bias; CPU copies.
+
+        Args:
+            apply_weight_scaling: in the network's units; otherwise in the crossbar's.
+            realistic: estimate them from forward passes, as aihwkit does.
+
+        Returns:
+            Weights [out, in], and bias [out] or None.
+        """
+        if realistic:
+            return self.read_weights(apply_weight_scaling=apply_weight_scaling)
+        tile = self.tile
+        if not apply_weight_scaling:
+            weight = tile.crossbar_weight() if tile.chip is None else tile.chip.weight
+        elif tile.chip is None:
+            weight = self.nominal_weight()
+        else:
+            weight = tile.chip.weight if tile.scales is None else tile.chip.weight * tile.scales
+            weight = self._with_learned_scale(weight)
+        bias = self.bias.detach().cpu().clone() if self.digital_bias else None
+        return weight.detach().cpu().clone(), bias
+
+    def _scales_of(self, weight: Tensor, omega: float) -> Tensor:
+        """Return what maps the largest weight to omega, [out, 1] or [1] (aihwkit's formula)."""
+        if self.rpu_config.mapping.weight_scaling_columnwise:
+            largest = torch.maximum(weight.amax(1, keepdim=True), -weight.amin(1, keepdim=True))
+        else:
+            largest = torch.maximum(weight.max(), -weight.min()).view(1)
+        scales = largest / omega
+        scales[scales == 0.0] = 1.0
+        return scales.to(self.tile.weight.dtype)
+
+    # -- scales: what lies on the crossbar stays, and the logical weights follow
+
+    @no_grad()
     def set_scales(self, scales: Tensor | float) -> None:
-        """Set the mapping scales; the gradient's scaling follows them at every forward."""
-        # The parent would register a hook on the weight that copies lose and that loading leaves
-        # stale.
+        """Set all scales of the outputs; see aihwkit's ``set_scales``."""
+        before = self.tile.scales
+        before = None if before is None else before.clone()
         InferenceTileWithPeriphery.set_scales(self, scales)
+        after = self.tile.scales
+        if after is not None:
+            ratio = after if before is None else after / before.to(after)
+            if not bool((ratio == 1.0).all()):
+                self.tile.weight.data *= ratio
+
+    @no_grad()
+    def set_mapping_scales(self, mapping_scales: Tensor | float | None) -> None:
+        """Set the scales of the mapping; see aihwkit's ``set_mapping_scales``."""
+        super().set_mapping_scales(mapping_scales)
+        self.sync_scales()
+
+    def sync_scales(self) -> None:
+        """Let the simulator tile have the scales that the mapping has now."""
+        tile = self._modules.get("tile")  # none yet while the tile is made
+        scales = self.mapping_scales
+        if tile is not None:
+            tile.scales = None if scales is None else scales.to(tile.weight).view(-1, 1)
+
+    @no_grad()
+    def post_update_step(self) -> None:
+        """Clip and remap after an optimizer's step, as aihwkit's optimizers ask for."""
+        clip, remap = self.rpu_config.clip, self.rpu_config.remap
+        if clip.type != WeightClipType.NONE:
+            self.tile.clip_weights(clip)
+        if remap.type == WeightRemapType.LAYERWISE_SYMMETRIC:
+            self.set_mapping_scales(self.tile.weight.abs().max().view(-1))
+        elif remap.type == WeightRemapType.CHANNELWISE_SYMMETRIC:
+            self.set_mapping_scales(self.tile.weight.abs().amax(1))
 
     # -- programming
 
     @property
-    def is_programmed(self) -> bool:
-        """Whether the tile holds a chip's weights instead of the nominal ones."""
-        return self.reference_combined_weights is not None
+    def reference_combined_weights(self) -> Tensor | None:
+        """Nominal weights in the crossbar's units, on a programmed chip (aihwkit's name)."""
+        return self.tile.crossbar_weight().detach() if self.is_programmed else None
+
+    @reference_combined_weights.setter
+    def reference_combined_weights(self, _: object) -> None:
+        """Ignore what aihwkit's constructor and ``set_weights`` reset."""
 
     @no_grad()
     def program_weights(
         self, from_reference: bool = True, noise_model: BaseNoiseModel | None = None
     ) -> None:
-        """Program the nominal weights once; see aihwkit's ``program_weights``.
+        """Program a chip beside the nominal weights; see aihwkit's ``program_weights``.
+
+        Weights are drawn on the CPU, so that a seed gives the same chip for every device.
+
+        Args:
+            from_reference: start from the nominal weights; otherwise from the present chip's.
+            noise_model: becomes the configuration's, as with aihwkit.
 
         Raises:
-            CnetError: if the weights were changed since the last programming, which aihwkit would
-            undo.
+            ConfigError: if it is not a noise model.
         """
-        weight = self.tile.weight
-        if from_reference and self.is_programmed and weight._version != self._chip_version:
-            raise CnetError(
-                "the weights were changed after programming, and programming again would "
-                "silently undo that; call cnet_aihw.restore(model) before the weights are "
-                "changed."
-            )
-        self.tile.read_noise = None  # the read-out for drift compensation is exact
-        super().program_weights(from_reference, noise_model)
-        self.tile.programmed = True
-        self._chip_version = weight._version
-        self._read_anew()
+        if noise_model is not None:
+            if not isinstance(noise_model, BaseNoiseModel):
+                raise ConfigError("Given noise model has to be of type 'BaseNoiseModel'")
+            self.rpu_config.noise_model = noise_model
+        tile = self.tile
+        present = tile.chip.weight if tile.chip is not None and not from_reference else None
+        weight = tile.crossbar_weight() if present is None else present
+        chip = ChipWeights.program(self.rpu_config.noise_model, weight.detach().cpu())
+        tile.chip = chip.apply(lambda tensor: tensor.to(tile.weight.device))
+        if self.rpu_config.drift_compensation is not None:
+            chip, tile.chip = tile.chip, tile.chip.exact()  # its read-out is exact
+            tile.set_config(self.rpu_config)
+            chip.drift_baseline = self.rpu_config.drift_compensation.init_baseline(self)
+            tile.chip = chip
 
     @no_grad()
     def drift_weights(self, t_inference: float = 0.0) -> None:
-        """Let the programmed weights drift; see aihwkit's ``drift_weights``."""
-        seed = None if self.read_noise is None else self.read_noise.seed
-        self.tile.read_noise = None
-        super().drift_weights(t_inference)
-        self._read_anew()
-        if seed is not None:
-            self.seed_reads(seed)
-
-    def seed_reads(self, seed: int) -> None:
-        """Let the read noise of the programmed chip belong to a seed, from the first reading on."""
-        if self.read_noise is not None:
-            self.read_noise.seed, self.read_noise.reads = seed, 0
-
-    def _read_anew(self) -> None:
-        parameters: Any = self.drift_noise_parameters  # set by programming
-        read_noise = ReadNoise.of(self.rpu_config.noise_model, parameters)
-        self.read_noise = None if read_noise is None else read_noise.to(self.tile.weight.device)
-
-    @no_grad()
-    def restore_weights(self) -> None:
-        """Put the nominal weights back, bit for bit, and forget the chip."""
-        if self.is_programmed:
-            self.tile.set_weights(self.reference_combined_weights)
-        self._forget_chip()
-
-    def _forget_chip(self) -> None:
-        self.reference_combined_weights = None
-        self.programmed_weights = None
-        self.drift_noise_parameters = None
-        self.drift_baseline = None
-        self.alpha = torch.ones_like(self.alpha)
-        self.tile.programmed = False
-        self.read_noise = self.tile.read_noise = None
-        self._chip_version = None
+        """Let the chip drift to a time in seconds; programs one where there is none."""
+        tile = self.tile
+        if tile.chip is None:
+            self.program_weights()
+        assert tile.chip is not None
+        on_cpu = tile.chip.apply(lambda tensor: tensor.cpu())
+        chip = on_cpu.drifted(t_inference).apply(lambda tensor: tensor.to(tile.weight.device))
+        tile.chip = chip
+        if self.rpu_config.drift_compensation is not None:
+            tile.chip = chip.exact()
+            chip.drift_factor = self.rpu_config.drift_compensation.apply(
+                self._forward_drift_readout_tensor(), chip.drift_baseline
+            )
+            tile.chip = chip
 
     # -- number types
 
@@ -327,37 +323,49 @@ class RRAMInferenceTile(TorchInferenceTile):
 
     # -- saving, loading, copying
 
-    def state_dict(
-        self, destination: dict[str, Any], prefix: str = "", keep_vars: bool = False
+    def _load_from_state_dict(
+        self, state_dict: Any, prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        """Add the tile to a state; a chip's weights are saved with a warning."""
-        if self.is_programmed:
-            warnings.warn(
-                "the model is programmed: its state_dict holds the weights of one chip, not the "
-                "nominal ones; call cnet_aihw.restore(model) before saving to keep those.",
-                stacklevel=2,
-            )
-        super().state_dict(destination, prefix, keep_vars)
-
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         config = self.rpu_config
-        super()._load_from_state_dict(*args, **kwargs)
+        state = state_dict.get(self.get_analog_state_name(prefix), {})
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         if not isinstance(self.rpu_config, type(config)):
             self.rpu_config = config
             raise CnetError(
-                "the saved state's configuration is no RRAMRPUConfig and would switch the "
-                "variation off; load it with load_rpu_config=False."
+                "the saved state's configuration is not an RRAMRPUConfig and would switch the "
+                "variation off; load it with load_rpu_config=False.",
+                key="load_rpu_config",
+                value=True,
+                expected=False,
+                fix="load it with load_rpu_config=False",
             )
-        self._forget_chip()
+        self.sync_scales()
+        self.tile.chip = None
+        self.tile.exact = state.get(_LOGICAL)
+
+    def get_analog_state(self) -> dict[str, Any]:
+        """Return the state for a ``state_dict``, which stock aihwkit can load: always nominal."""
+        state: dict[str, Any] = super().get_analog_state()
+        if self.tile.scales is not None:
+            state[_LOGICAL] = self.tile.weight.detach()
+        return state
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state for copying and saving, such that stock aihwkit can load it."""
-        state = super().__getstate__()
+        state: dict[str, Any] = super().__getstate__()
         state[AnalogTileStateNames.CLASS] = TorchInferenceTile.__name__
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Rebuild after copying, unpickling or loading; a frozen tile stays frozen."""
+        state = dict(state)
+        logical = state.pop(_LOGICAL, None)
+        modules = state.get("_modules")
+        own = None if not modules else modules["tile"].weight.detach().clone()
         super().__setstate__(state)
         self.analog_ctx.use_torch_update = True
         self.analog_ctx.requires_grad = self.tile.weight.requires_grad
+        self._adopt()
+        logical = own if logical is None else logical
+        if logical is not None:  # exact, where aihwkit's way over the crossbar's units would round
+            self.tile.weight.data.copy_(logical)

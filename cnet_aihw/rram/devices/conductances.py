@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from functools import cached_property
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 from aihwkit.inference.converter.base import BaseConductanceConverter
 from torch import Tensor
 
 from cnet_aihw.runtime.errors import CnetError
-
-if TYPE_CHECKING:
-    from cnet_aihw.rram.devices.noise import DeviceNoiseModel
 
 Stage = Literal["levels", "variation", "faults", "drift", "read noise"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
@@ -29,19 +27,56 @@ _AGEING: tuple[Stage, ...] = ("levels", "variation", "drift", "faults", "read no
 
 @dataclass(frozen=True)
 class WeightScale:
-    """What the conductances of one programmed tile stand for.
-
-    Attributes:
-        g_min: smallest conductance in uS that weights are mapped to.
-        g_max: largest one.
-        largest_weight: largest absolute nominal weight of the tile, in the tile's units, a scalar.
-        slopes: for each device of a weight, by how much the weight changes per uS.
-    """
+    """What the conductances of one programmed tile stand for."""
 
     g_min: float
+    """Smallest conductance in uS that weights are mapped to."""
+
     g_max: float
+    """Largest one."""
+
     largest_weight: Tensor
-    slopes: list[Tensor]
+    """Largest absolute nominal weight of the tile, in the tile's units, a scalar."""
+
+    converter: BaseConductanceConverter
+    """How conductances become weights."""
+
+    params: dict[str, Any]
+    """The converter's own numbers for this tile."""
+
+    devices: int
+    """Devices of a weight; 0 where the converter takes a tensor in place of a list."""
+
+    @cached_property
+    def slopes(self) -> list[Tensor]:
+        """For each device of a weight, by how much the weight changes per uS."""
+        # Weights are affine in the conductances, so that one cell tells the slopes.
+        bare, like = self.devices == 0, self.largest_weight
+        cell = [like.new_zeros(1, 1) for _ in range(max(self.devices, 1))]
+        zero = _to_weights(self.converter, cell, self.params, bare)
+        slopes = []
+        for number in range(len(cell)):
+            one = [g + (i == number) for i, g in enumerate(cell)]
+            slopes.append(_to_weights(self.converter, one, self.params, bare) - zero)
+        return slopes
+
+
+class ActingModel(Protocol):
+    """What a tile's devices need of a noise model; see ``DeviceNoiseModel``."""
+
+    stage: Any
+    drifts: Any
+
+    def program_devices(
+        self, devices: list[Tensor], scale: WeightScale
+    ) -> list[tuple[Tensor, Any]]:
+        """Program all devices of a tile."""
+
+    def drift_device(self, g: Tensor, memory: Any, t_inference: float) -> Tensor:
+        """Return the same devices at a later time."""
+
+    def read_std_of_device(self, g: Tensor, scale: WeightScale) -> Tensor:
+        """Return the standard deviation in uS of one reading of each device."""
 
 
 @dataclass
@@ -76,23 +111,21 @@ class TileDevices:
         given, params = converter.convert_to_conductances(weights)
         bare = isinstance(given, Tensor)  # aihwkit's SingleDevice converter gives no list
         targets = [given] if bare else list(given)
-        if not all(torch.isfinite(g).all() for g in targets):
+        # Where the device would be waited for, nothing is checked: programming is on the CPU.
+        if weights.device.type == "cpu" and not all(torch.isfinite(g).all() for g in targets):
             raise CnetError(
                 f"{type(converter).__name__} gives conductances that are not finite; it cannot map "
                 "a tile whose weights are all equal; use a pair of devices per weight, or leave "
-                "that layer digital."
+                "that layer digital.",
+                key="g_converter",
+                value=type(converter).__name__,
             )
-        # Weights are affine in the conductances, so that one cell tells the slopes.
-        cell = [targets[0].new_zeros(1, 1) for _ in targets]
-        zero = _to_weights(converter, cell, params, bare)
-        slopes = []
-        for number in range(len(cell)):
-            one = [g + (i == number) for i, g in enumerate(cell)]
-            slopes.append(_to_weights(converter, one, params, bare) - zero)
-        scale = WeightScale(*range_of(converter), weights.abs().max(), slopes)
+        devices = 0 if bare else len(targets)
+        low, high = range_of(converter)
+        scale = WeightScale(low, high, weights.abs().max(), converter, params, devices)
         return cls(targets, [], targets, scale, converter, params, bare)
 
-    def program(self, chain: Sequence[DeviceNoiseModel]) -> None:
+    def program(self, chain: Sequence[ActingModel]) -> None:
         """Let models act on the devices, one after the other.
 
         The draws of one model come before those of the next, so that a further model leaves what
@@ -105,7 +138,7 @@ class TileDevices:
             if drifts:
                 self.memories.append([memory for _, memory in programmed])
 
-    def drift(self, chain: Sequence[DeviceNoiseModel], t_inference: float) -> None:
+    def drift(self, chain: Sequence[ActingModel], t_inference: float) -> None:
         """Let the devices, programmed by the same models, become those of a time in seconds."""
         self.present = self.targets
         stages = list(zip(chain, self.memories, strict=True))
@@ -115,7 +148,7 @@ class TileDevices:
                 for g, memory in zip(self.present, memories, strict=True)
             ]
 
-    def read_stds(self, chain: Sequence[DeviceNoiseModel]) -> list[Tensor]:
+    def read_stds(self, chain: Sequence[ActingModel]) -> list[Tensor]:
         """Return how far a reading of the weights is off; see ``DeviceNoiseModel.read_stds``."""
         variances: dict[torch.Size, Tensor] = {}
         for model in chain:

@@ -63,6 +63,7 @@ class MeasuredNoiseModel(DeviceNoiseModel):
         ordered = [errors[value] for value in sorted(errors)]
         self._errors = torch.tensor([e for some in ordered for e in some], dtype=torch.float64)
         self._counts = torch.tensor([len(some) for some in ordered])
+        self._copied: tuple[Any, tuple[Tensor, Tensor, Tensor]] | None = None
         self.valid_range = (min(errors), max(errors))
         self.default_range = self.valid_range
         super().__init__(g_converter, g_max, g_min)
@@ -80,14 +81,16 @@ class MeasuredNoiseModel(DeviceNoiseModel):
 
     def program_device(self, g: Tensor, scale: WeightScale) -> tuple[Tensor, Any]:
         """Draw an error for each device from the measurements with the nearest targets."""
-        targets, wanted = self._targets.to(g), g.flatten()
+        targets, counts, errors = self._tables(g.dtype, g.device)
+        wanted = g.flatten()
         upper = torch.searchsorted(targets, wanted).clamp_(1, len(targets) - 1)
         low, high = targets.index_select(0, upper - 1), targets.index_select(0, upper)
         # half precision may not tell two targets apart: the lower one's errors then
         gap = (high - low).clamp_min(torch.finfo(g.dtype).tiny)
         share = ((wanted - low) / gap).clamp_(0.0, 1.0)
         rank = torch.rand_like(wanted)
-        error = torch.lerp(self._draw(upper - 1, rank), self._draw(upper, rank), share)
+        below, above = (_draw(counts, errors, number, rank) for number in (upper - 1, upper))
+        error = torch.lerp(below, above, share)
         programmed = g + self.noise_scale * error.view_as(g)
         return programmed, programmed
 
@@ -95,12 +98,22 @@ class MeasuredNoiseModel(DeviceNoiseModel):
         """Return the programmed conductances: the table knows no time."""
         return memory
 
-    def _draw(self, number: Tensor, rank: Tensor) -> Tensor:
-        """The error of a rank in [0, 1) among the measurements of a target, by its number."""
-        counts = self._counts.to(rank).index_select(0, number)
-        last = (self._counts.cumsum(0) - 1).to(rank.device).index_select(0, number)
-        place = last - (rank * counts).long()  # rank < 1, so never before the target's first
-        return self._errors.to(rank).index_select(0, place)
+    def _tables(self, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+        """Return targets, counts and errors in a type on a device; copied there once."""
+        key = (dtype, device)
+        if self._copied is None or self._copied[0] != key:
+            tables = self._targets, self._counts, self._errors
+            targets, errors = (t.to(device, dtype) for t in (tables[0], tables[2]))
+            self._copied = key, (targets, tables[1].to(device), errors)
+        return self._copied[1]
+
+
+def _draw(counts: Tensor, errors: Tensor, number: Tensor, rank: Tensor) -> Tensor:
+    """Return the error of a rank in [0, 1) among the measurements of a target, by its number."""
+    count = counts.to(rank.dtype).index_select(0, number)
+    last = (counts.cumsum(0) - 1).index_select(0, number)
+    place = last - (rank * count).long()  # rank < 1, so never before the target's first
+    return errors.index_select(0, place)
 
 
 def _read_errors(path: Path, target: str, measured: str) -> dict[float, list[float]]:

@@ -1,11 +1,14 @@
-"""The base of what wraps an analog layer, so that the layer keeps its name inside the wrapper."""
+"""Analog layers of a network, by name; and the base of what wraps one without changing its name."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from aihwkit.nn.modules.base import AnalogLayerBase
 from torch import nn
+
+from cnet_aihw.runtime.errors import CnetError
 
 WRAPPED = "base_layer"
 
@@ -55,3 +58,40 @@ def without_wrappers(model: nn.Module, name: str) -> str:
             parts.append(part)
         module = None if module is None else module._modules.get(part)
     return ".".join(parts)
+
+
+def analog_layers(model: nn.Module) -> dict[str, AnalogLayerBase]:
+    """Return the analog layers, name -> layer, in the order of registration; a shared layer once.
+
+    A wrapped layer has the wrapper's name; one that its wrapper computes digitally is none.
+
+    Raises:
+        CnetError: if there is none.
+    """
+    layers = find_analog_layers(model)
+    if not layers:
+        raise CnetError(
+            f"{type(model).__name__} has no analog layer; convert it first: "
+            "cnet_aihw.convert_to_analog(model, RRAMRPUConfig())."
+        )
+    return layers
+
+
+def find_analog_layers(model: nn.Module) -> dict[str, AnalogLayerBase]:
+    """Return the analog layers as :func:`analog_layers` does, also where there is none."""
+    layers = {
+        without_wrappers(model, name): module
+        for name, module in model.named_modules()
+        if isinstance(module, AnalogLayerBase) and not module.IS_CONTAINER
+    }
+    for name, module in model.named_modules():
+        if isinstance(module, LayerWrapper) and not module.on_crossbar:
+            layers.pop(name, None)
+    return layers
+
+
+def named_tiles(model: nn.Module) -> Iterator[tuple[str, Any]]:
+    """Yield the tiles of all analog layers as ``layer/index``."""
+    for name, layer in find_analog_layers(model).items():
+        for index, tile in enumerate(layer.analog_tiles()):
+            yield f"{name}/{index}", tile

@@ -1,0 +1,104 @@
+"""One chip's part of a tile: its weights, what it reads beside them, and how it drifts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from aihwkit.inference.noise.base import BaseNoiseModel
+from torch import Tensor
+from torch.autograd import no_grad
+
+from cnet_aihw.rram.crossbar.read_noise import ReadNoise
+from cnet_aihw.rram.devices.noise import DeviceNoiseModel
+
+
+@dataclass
+class ChipWeights:
+    """What one chip's devices hold for one tile, in the tile's units."""
+
+    weight: Tensor
+    """Weights at the time last asked for, [out, in]."""
+
+    programmed: Tensor
+    """Weights just programmed, [out, in]; the same tensor until the chip drifts."""
+
+    noise_model: BaseNoiseModel
+    """The model that programmed them."""
+
+    memory: list[Any] = field(default_factory=list)
+    """What the noise model keeps of its draws, for drift; empty where nothing drifts."""
+
+    read_noise: ReadNoise | None = None
+    """What each forward reads beside the weights, if anything."""
+
+    drift_factor: Tensor | None = None
+    """Factor on the outputs in evaluation, of aihwkit's drift compensation, if there is any."""
+
+    drift_baseline: Any = None
+    """Its read-out just after programming."""
+
+    @classmethod
+    @no_grad()
+    def program(cls, noise_model: BaseNoiseModel, weight: Tensor) -> ChipWeights:
+        """Program weights once, drawing from torch's generator of their device.
+
+        Args:
+            noise_model: any aihwkit noise model.
+            weight: nominal weights in the tile's units, [out, in]; never changed.
+        """
+        # Models of ours never write to their input; strangers' get a copy of it.
+        given = weight if isinstance(noise_model, DeviceNoiseModel) else weight.clone()
+        programmed, memory = noise_model.apply_programming_noise(given)
+        read_noise = ReadNoise.of(noise_model, memory)
+        ours = isinstance(noise_model, DeviceNoiseModel)
+        drifts = not ours or any(model.drifts for model in noise_model.chain())
+        return cls(programmed, programmed, noise_model, memory if drifts else [], read_noise)
+
+    @no_grad()
+    def drifted(self, t_inference: float) -> ChipWeights:
+        """Return the same chip at a time after programming, in seconds.
+
+        Its read noise has the seed of this one's and begins with the first reading.
+        """
+        seed = None if self.read_noise is None else self.read_noise.seed
+        if not self.memory:  # nothing drifts
+            if isinstance(self.noise_model, DeviceNoiseModel):
+                self.noise_model.check_time(t_inference)
+            read_noise = self.read_noise and replace(self.read_noise, reads=0)
+            return replace(self, weight=self.programmed, read_noise=read_noise)
+        weight = self.noise_model.apply_drift_noise(self.programmed, self.memory, t_inference)
+        read_noise = ReadNoise.of(self.noise_model, self.memory)
+        if read_noise is not None:
+            read_noise.seed = seed
+        return replace(self, weight=weight, read_noise=read_noise)
+
+    def read(self) -> Tensor:
+        """Return the weights as the next forward reads them, [out, in]."""
+        return self.weight if self.read_noise is None else self.read_noise.add_to(self.weight)
+
+    def exact(self) -> ChipWeights:
+        """Return the same chip, read without noise."""
+        return replace(self, read_noise=None)
+
+    def seed_reads(self, seed: int) -> None:
+        """Let the read noise belong to a seed, from the first reading on."""
+        if self.read_noise is not None:
+            self.read_noise.seed, self.read_noise.reads = seed, 0
+
+    def apply(self, change: Callable[[Tensor], Tensor]) -> ChipWeights:
+        """Return the chip with every tensor that a forward uses changed: moved, or cast."""
+        weight = change(self.weight)
+        programmed = weight if self.programmed is self.weight else change(self.programmed)
+        read_noise = self.read_noise and replace(
+            self.read_noise, stds=[change(std) for std in self.read_noise.stds]
+        )
+        factor = None if self.drift_factor is None else change(self.drift_factor)
+        return replace(
+            self,
+            weight=weight,
+            programmed=programmed,
+            read_noise=read_noise,
+            drift_factor=factor,
+        )
