@@ -5,26 +5,34 @@ from typing import TYPE_CHECKING
 from cnet_aihw.runtime.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from cnet_aihw.compensation.affine import Affine as Affine
+    from cnet_aihw.compensation.corrector import Corrector as Corrector
+    from cnet_aihw.compensation.corrector import CorrectorCost as CorrectorCost
+    from cnet_aihw.compensation.corrector import LayerShape as LayerShape
+    from cnet_aihw.compensation.corrector import corrector_from as corrector_from
+    from cnet_aihw.compensation.corrector import layer_shape as layer_shape
     from cnet_aihw.compensation.cost import CompensationCost as CompensationCost
-    from cnet_aihw.compensation.cost import LayerCost as LayerCost
-    from cnet_aihw.compensation.cost import NetworkCost as NetworkCost
+    from cnet_aihw.compensation.cost import calibration_overhead as calibration_overhead
     from cnet_aihw.compensation.cost import compensation_cost as compensation_cost
     from cnet_aihw.compensation.cost import digital_placement as digital_placement
-    from cnet_aihw.compensation.cost import network_cost as network_cost
+    from cnet_aihw.compensation.cost import off_crossbar_cost as off_crossbar_cost
+    from cnet_aihw.compensation.cost import total_overhead as total_overhead
     from cnet_aihw.compensation.cost import uniform_placement as uniform_placement
+    from cnet_aihw.compensation.digital import Digital as Digital
     from cnet_aihw.compensation.fit import fit_compensation as fit_compensation
-    from cnet_aihw.compensation.modules import Compensation as Compensation
+    from cnet_aihw.compensation.generator import PAPER as PAPER
+    from cnet_aihw.compensation.generator import GeneratorCompensator as GeneratorCompensator
+    from cnet_aihw.compensation.network import LayerCost as LayerCost
+    from cnet_aihw.compensation.network import NetworkCost as NetworkCost
+    from cnet_aihw.compensation.network import network_cost as network_cost
     from cnet_aihw.compensation.placement import DIGITAL as DIGITAL
     from cnet_aihw.compensation.placement import Placement as Placement
     from cnet_aihw.compensation.placement import check_placement as check_placement
     from cnet_aihw.compensation.settings import FitSettings as FitSettings
     from cnet_aihw.compensation.settings import validate_fit_settings as validate_fit_settings
-    from cnet_aihw.compensation.variants import DEFAULT as DEFAULT
-    from cnet_aihw.compensation.variants import PAPER as PAPER
-    from cnet_aihw.compensation.variants import CompensationVariant as CompensationVariant
     from cnet_aihw.compensation.wrapping import CompensatedLayer as CompensatedLayer
-    from cnet_aihw.compensation.wrapping import DigitalLayer as DigitalLayer
     from cnet_aihw.compensation.wrapping import compensate as compensate
+    from cnet_aihw.compensation.wrapping import compensated_layers as compensated_layers
     from cnet_aihw.compensation.wrapping import compensation_disabled as compensation_disabled
     from cnet_aihw.compensation.wrapping import compensation_parameters as compensation_parameters
     from cnet_aihw.compensation.wrapping import enable_compensation as enable_compensation

@@ -1,18 +1,98 @@
-"""The interface of a corrector: a small digital module beside an analog layer."""
+"""The interface of correctors: small digital modules beside analog layers, and what they cost."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Protocol
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, is_dataclass
+from importlib import import_module
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
-from cnet_aihw.compensation.shapes import LayerShape
+from cnet_aihw.rram import count_weights
+from cnet_aihw.runtime.errors import CnetError, bad_value
+
+_KIND = "corrector"  # key of the class in a description
+
+
+@dataclass(frozen=True)
+class LayerShape:
+    """Shape of a linear layer or convolution."""
+
+    dims: int
+    """Dimensions it slides over: 0 for a linear layer, 1 to 3 for a convolution."""
+
+    in_channels: int
+    """Input channels (features)."""
+
+    out_channels: int
+    """Output channels (features), C."""
+
+    kernel_size: tuple[int, ...] = ()
+    """Sides of the kernel, one for each dimension."""
+
+    groups: int = 1
+    """Groups of a convolution."""
+
+    bias: bool = True
+    """Whether the layer has a bias."""
+
+    @classmethod
+    def of(cls, layer: nn.Linear | _ConvNd) -> LayerShape:
+        """Return the shape of any linear layer or convolution, analog or digital."""
+        if isinstance(layer, _ConvNd):
+            channels, kernel = (layer.in_channels, layer.out_channels), tuple(layer.kernel_size)
+            shape = cls(len(kernel), *channels, kernel, layer.groups)
+        else:
+            shape = cls(0, layer.in_features, layer.out_features)
+        bias = count_weights(layer) > shape.macs
+        return cls(shape.dims, *shape.channels, shape.kernel_size, shape.groups, bias)
+
+    @property
+    def channels(self) -> tuple[int, int]:
+        """Input and output channels."""
+        return self.in_channels, self.out_channels
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of the layer itself for each position of its output."""
+        return self.out_channels * (self.in_channels // self.groups) * math.prod(self.kernel_size)
+
+    @property
+    def weights(self) -> int:
+        """Weights and biases of the layer itself."""
+        return self.macs + (self.out_channels if self.bias else 0)
+
+
+def layer_shape(layer: nn.Module) -> LayerShape:
+    """Return the shape of a layer beside which a corrector can stand.
+
+    Raises:
+        CnetError: if it is neither a linear layer nor a convolution over one or two dimensions.
+    """
+    if isinstance(layer, nn.Linear | _ConvNd):
+        shape = LayerShape.of(layer)
+        if shape.dims <= 2:
+            return shape
+    raise CnetError(
+        f"{type(layer).__name__} cannot be compensated; expected a linear layer or a 1d or 2d "
+        "convolution.",
+        key="layer",
+        value=type(layer).__name__,
+        expected="a linear layer or a 1d or 2d convolution",
+    )
 
 
 @dataclass(frozen=True)
 class CorrectorCost:
-    """What a corrector adds beside one layer."""
+    """Digital cost of a corrector beside one layer.
+
+    Multiply-accumulates are those of matrix products and convolutions, as in
+    :func:`cnet_aihw.compensation.network_cost`; element-wise operations count on neither side.
+    """
 
     weights: int
     """Digital weights, biases included."""
@@ -21,31 +101,117 @@ class CorrectorCost:
     """Digital multiply-accumulates for each position of the layer's output."""
 
 
-class CorrectorModule(Protocol):
-    """The module that a corrector builds; an ``nn.Module``."""
+class Corrector(ABC):
+    """Kind of corrector; subclasses are frozen dataclasses whose fields are the settings.
 
-    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
-        """Return the corrected output from a layer's input x and output y; shaped as y."""
+    A corrector builds a module for one layer, which is called with the layer's input x
+    ([N, in, *positions]; linear: [..., in]) and its output y ([N, C, *positions]; linear: [..., C])
+    and returns the corrected output in the shape and type of y. Layers within the module must not
+    be plain ``torch.nn`` classes, which a conversion would put on crossbars: take those of
+    :mod:`cnet_aihw.compensation.modules`.
 
-
-class Corrector(Protocol):
-    """A kind of corrector: its settings (a frozen dataclass), and what follows from a shape.
-
-    The size m of a corrector at a layer is ``round(ratio * C)`` filters, at least one; see
-    ``shapes.filters``.
+    The size m of a sized corrector is its number of filters, ``max(1, round(ratio * C))``. A
+    corrector without a size has size 0 and is placed with the ratio 1. Ratio 0 places nothing.
     """
 
-    def label(self) -> str:
-        """Return a short name that tells correctors apart, such as "xy-none-k1-full"."""
+    sized: ClassVar[bool] = True
+    """Whether it comes in sizes; one that does overrides :meth:`shrink`."""
 
+    on_crossbar: ClassVar[bool] = True
+    """Whether the layer beside it still computes on the crossbar."""
+
+    @abstractmethod
     def build(self, shape: LayerShape, size: int) -> nn.Module:
-        """Return the module beside a layer, which changes no output before it is fitted."""
+        """Return the module beside a layer, which changes no output before it is fitted.
 
+        Args:
+            shape: shape of the layer.
+            size: number of filters; 0 without a size.
+        """
+
+    @abstractmethod
     def cost(self, shape: LayerShape, size: int) -> CorrectorCost:
-        """Return what :meth:`build` would add, without building it."""
+        """Return the cost of what :meth:`build` returns, without building it."""
 
     def shrink(self, module: nn.Module, size: int) -> dict[str, Tensor]:
-        """Return views of the parameters of the first ``size`` filters of a built module."""
+        """Return views of the parameters that a smaller module of this kind would have.
+
+        Args:
+            module: a module that :meth:`build` returned.
+            size: the smaller size, at least 1; 0 without a size.
+
+        Returns:
+            Name of a parameter -> view of it, with which ``torch.func.functional_call`` on the
+            module computes the smaller one.
+        """
+        return dict(module.named_parameters())
+
+    def label(self) -> str:
+        """Return a short name for tables, different for different settings."""
+        settings = ", ".join(f"{name}={value}" for name, value in vars(self).items())
+        return type(self).__name__.lower() + (f"({settings})" if settings else "")
+
+    def size(self, shape: LayerShape, ratio: float) -> int:
+        """Return the size at a layer for a ratio in [0, 1]: 0 without a size and for ratio 0.
+
+        Raises:
+            CnetError: for a ratio other than 0 and 1 of a corrector without a size.
+        """
+        if self.sized:
+            return max(1, round(ratio * shape.out_channels)) if ratio > 0 else 0
+        if ratio not in (0.0, 1.0):
+            raise bad_value("ratio", ratio, f"0 or 1, as {self.label()} has no size")
+        return 0
 
     def describe(self) -> dict[str, Any]:
-        """Return kind and settings as plain values, from which ``corrector_from`` rebuilds it."""
+        """Return class and settings as plain values, from which :func:`corrector_from` rebuilds it.
+
+        Raises:
+            CnetError: if the class is not a dataclass.
+        """
+        if not is_dataclass(self):
+            raise CnetError(
+                f"{type(self).__name__} is not a dataclass; make it a frozen dataclass whose "
+                "fields are its settings.",
+                key=_KIND,
+                value=type(self).__name__,
+                expected="a frozen dataclass",
+            )
+        kind = type(self)
+        return {_KIND: f"{kind.__module__}.{kind.__qualname__}", **asdict(self)}
+
+
+def corrector_from(described: Mapping[str, Any]) -> Corrector:
+    """Rebuild a corrector from its description.
+
+    The class is imported by name, and nothing but a subclass of :class:`Corrector` is called.
+
+    Args:
+        described: class path and settings, as :meth:`Corrector.describe` returns them.
+
+    Raises:
+        CnetError: if the class cannot be imported, is not a corrector, or has other settings.
+    """
+    settings = dict(described)
+    path = str(settings.pop(_KIND, None))
+    module, _, name = path.rpartition(".")
+    try:
+        kind = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise CnetError(
+            f"the corrector {path!r} cannot be imported ({error}); install the package that "
+            "defines it.",
+            key=_KIND,
+            value=path,
+        ) from error
+    if not (isinstance(kind, type) and issubclass(kind, Corrector)):
+        raise bad_value(_KIND, path, "a subclass of cnet_aihw.compensation.Corrector")
+    try:
+        return kind(**settings)
+    except TypeError as error:
+        raise CnetError(
+            f"the corrector {path!r} does not take the settings {settings} ({error}); use the "
+            "version of the package that saved them.",
+            key=_KIND,
+            value=settings,
+        ) from error

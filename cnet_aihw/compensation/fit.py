@@ -50,11 +50,15 @@ def fit_compensation(
     Raises:
         CnetError: if the model has no compensation, or as :func:`cnet_aihw.training.train`.
     """
-    settings = replace(settings)  # what follows from others of them follows again
     validate_fit_settings(settings)
+    settings = replace(settings, freeze_batchnorm=settings.batchnorm == "frozen")
     fitted = {id(p) for p in compensation_parameters(model).values()}
     if not fitted:
-        raise CnetError("the model has no compensation to fit; call compensate(model, ...) first.")
+        raise CnetError(
+            "the model has no compensation to fit; call compensate(model, ...) first.",
+            key="model",
+            fix="call compensate(model, ...) first",
+        )
     objective = _distillation(model, settings, resolve_device(device))
     with _only_trainable(model, fitted), _batchnorm_kept(model):
         return train(
@@ -104,11 +108,12 @@ def _batchnorm_kept(model: nn.Module) -> Iterator[None]:
     norms = [m for m in model.modules() if isinstance(m, _BatchNorm)]
     before = {m: (m.momentum, deepcopy(dict(m.named_buffers()))) for m in norms}
 
-    def counter_kept(norm: _BatchNorm, *_: object) -> None:
-        if norm.momentum == 0.0 and norm.num_batches_tracked is not None:  # not re-estimating
-            norm.num_batches_tracked.copy_(before[norm][1]["num_batches_tracked"])
+    def uncount(norm: _BatchNorm, *_: object) -> None:
+        counted = norm.training and norm.track_running_stats and norm.momentum == 0.0
+        if counted and norm.num_batches_tracked is not None:  # momentum: not re-estimating
+            norm.num_batches_tracked.sub_(1)
 
-    hooks = [norm.register_forward_hook(counter_kept) for norm in norms]
+    hooks = [norm.register_forward_hook(uncount) for norm in norms]
     for norm in norms:
         norm.momentum = 0.0
     try:

@@ -11,19 +11,22 @@ from pathlib import Path
 import yaml
 from torch import nn
 
-from cnet_aihw.compensation.shapes import layer_shape
+from cnet_aihw.compensation.corrector import layer_shape
 from cnet_aihw.rram import RRAMConv1d, RRAMConv2d, RRAMLinear, analog_layers
-from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.errors import CnetError, bad_value
 
 DIGITAL = "digital"
 """In place of a ratio: the layer leaves the crossbar and costs all its weights."""
+
+_EXAMPLE = "a mapping such as {conv1: 0.5, fc1: digital}"
 
 
 class Placement(Mapping[str, float | str]):
     """Layer name -> ratio in [0, 1], or ``"digital"``; immutable, in the order given.
 
     Args:
-        layers: the mapping; a ratio of 0 means no compensation there.
+        layers: the mapping. A ratio is the size of a corrector / the channels of its layer; 0 means
+            no corrector there. Correctors without a size take the ratio 1.
 
     Raises:
         CnetError: if a value is neither a ratio in [0, 1] nor ``"digital"``.
@@ -32,15 +35,12 @@ class Placement(Mapping[str, float | str]):
     def __init__(self, layers: Mapping[str, float | str]) -> None:
         for name, value in layers.items():
             if not isinstance(name, str):
-                raise CnetError(f"a placement names layers by text, not by {name!r}.")
+                raise bad_value("placement", name, "names of layers as text")
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if value != DIGITAL and not (
                 number and math.isfinite(float(value)) and 0.0 <= float(value) <= 1.0
             ):
-                raise CnetError(
-                    f"the placement gives {name!r} the ratio {value!r}; give a number in [0, 1], "
-                    f"or {DIGITAL!r}."
-                )
+                raise bad_value(f"placement.{name}", value, f"a number in [0, 1], or {DIGITAL!r}")
         self._layers = {n: DIGITAL if isinstance(v, str) else float(v) for n, v in layers.items()}
 
     @classmethod
@@ -48,19 +48,15 @@ class Placement(Mapping[str, float | str]):
         """Read YAML or JSON text, such as ``{conv1: 0.5, fc1: digital}``.
 
         Raises:
-            CnetError: if it is no mapping of names to ratios.
+            CnetError: if it is not a mapping of names to ratios.
         """
         try:
             layers = yaml.safe_load(text)
         except yaml.YAMLError as error:
-            raise CnetError(
-                f"the placement {text!r} is neither YAML nor JSON ({str(error).splitlines()[0]}); "
-                "write it like {conv1: 0.5, fc1: digital}."
-            ) from error
+            reason = str(error).splitlines()[0]
+            raise bad_value("placement", text, f"{_EXAMPLE} in YAML or JSON", reason) from error
         if not isinstance(layers, dict):
-            raise CnetError(
-                f"the placement {text!r} is no mapping; write it like {{conv1: 0.5, fc1: digital}}."
-            )
+            raise bad_value("placement", text, _EXAMPLE)
         return cls(layers)
 
     @classmethod
@@ -68,13 +64,16 @@ class Placement(Mapping[str, float | str]):
         """Read a YAML or JSON file.
 
         Raises:
-            CnetError: if it is missing or holds no placement.
+            CnetError: if it is missing or does not hold a placement.
         """
         try:
             return cls.parse(Path(path).read_text(encoding="utf-8"))
         except OSError as error:
             raise CnetError(
-                f"the placement file {path} cannot be read ({error.strerror})."
+                f"the placement file {path} cannot be read ({error.strerror}).",
+                key="placement",
+                value=str(path),
+                expected="a readable YAML or JSON file",
             ) from error
 
     def to_json(self) -> str:
@@ -102,7 +101,7 @@ class Placement(Mapping[str, float | str]):
 
 
 def check_placement(placement: Placement, model: nn.Module) -> None:
-    """Check that every layer named can take what it is given.
+    """Check that every layer named can take its ratio.
 
     Raises:
         CnetError: if a layer is unknown (with the nearest names), not analog, the whole model, or
@@ -111,24 +110,38 @@ def check_placement(placement: Placement, model: nn.Module) -> None:
     analog = analog_layers(model)
     for name in placement:
         if name in analog:
-            if name == "":
-                raise CnetError(
-                    "the model itself is the layer to compensate; put it into torch.nn.Sequential."
-                )
-            if not isinstance(analog[name], RRAMLinear | RRAMConv1d | RRAMConv2d):
-                raise CnetError(
-                    f"layer {name!r} is a {type(analog[name]).__name__}; compensation goes to "
-                    "RRAM layers, so convert the model with an RRAMRPUConfig."
-                )
-            layer_shape(analog[name])
+            _check_layer(name, analog[name])
             continue
-        near = ", ".join(map(repr, get_close_matches(name, analog, n=3, cutoff=0.0)))
+        nearest = get_close_matches(name, analog, n=3, cutoff=0.0)
         modules = dict(model.named_modules(remove_duplicate=False))
         if name in modules:
-            raise CnetError(
-                f"the placement names {name!r}, a {type(modules[name]).__name__} that is not "
-                f"analog; the nearest analog layers are {near}."
-            )
+            found = f"a {type(modules[name]).__name__} that is not analog"
+        else:
+            found = "which the model does not have"
         raise CnetError(
-            f"the placement names {name!r}, which the model does not have; nearest: {near}."
+            f"the placement names {name!r}, {found}; the nearest analog layers are "
+            f"{', '.join(map(repr, nearest))}.",
+            key=f"placement.{name}",
+            value=name,
+            expected=tuple(nearest),
         )
+
+
+def _check_layer(name: str, layer: object) -> None:
+    if name == "":
+        raise CnetError(
+            "the model itself is the layer to compensate; put it into torch.nn.Sequential.",
+            key="placement",
+            value=name,
+            fix="put it into torch.nn.Sequential",
+        )
+    if not isinstance(layer, RRAMLinear | RRAMConv1d | RRAMConv2d):
+        raise CnetError(
+            f"layer {name!r} is a {type(layer).__name__}; compensation goes to RRAM layers, so "
+            "convert the model with an RRAMRPUConfig.",
+            key=f"placement.{name}",
+            value=type(layer).__name__,
+            expected="an RRAM layer",
+            fix="convert the model with an RRAMRPUConfig",
+        )
+    layer_shape(layer)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.errors import bad_value
 from cnet_aihw.training.settings import (
     TrainingSettings,
     VariationSettings,
@@ -16,10 +16,10 @@ BATCHNORMS = ("frozen", "per_chip")
 
 @dataclass
 class FitSettings(TrainingSettings):
-    """How compensation is fitted: a training with other defaults, and what a fit alone has."""
+    """Settings of a fit: those of a training with other defaults, and a few of its own."""
 
     name: str = "compensation"
-    """What the fit is called in records and tables."""
+    """Name of the fit in records and tables."""
 
     epochs: int = 3
     """Passes over the training part."""
@@ -45,7 +45,7 @@ class FitSettings(TrainingSettings):
     """A fresh chip each step, as in the paper as we read it; steps_per_chip holds it longer."""
 
     batchnorm: str = "frozen"
-    """What BatchNorm uses in the fit: its own statistics ("frozen"), or those of the batch on each
+    """Statistics that BatchNorm uses in the fit: its own ("frozen"), or those of the batch on each
     chip ("per_chip"; measure with BatchNormReestimation then). Its own are never changed."""
 
     distillation: float = 0.0
@@ -54,28 +54,30 @@ class FitSettings(TrainingSettings):
     temperature: float = 2.0
     """Temperature of those outputs, above 0."""
 
-    def __post_init__(self) -> None:
-        """Follow the BatchNorm policy."""
-        self.freeze_batchnorm = self.batchnorm == "frozen"
-
 
 def validate_fit_settings(settings: FitSettings) -> None:
     """Check all values.
 
     Raises:
-        CnetError: names the field, its value and what is allowed.
+        CnetError: names the field, its value and the allowed values.
     """
     validate_training_settings(settings)
     if settings.batchnorm not in BATCHNORMS:
-        raise CnetError(f"fit.batchnorm is {settings.batchnorm!r}; give frozen or per_chip.")
+        raise bad_value("fit.batchnorm", settings.batchnorm, " or ".join(BATCHNORMS))
+    if settings.freeze_batchnorm:
+        raise bad_value(
+            "fit.freeze_batchnorm", True, "False, as fit.batchnorm decides", "leave it out"
+        )
     if not 0.0 <= settings.distillation <= 1.0:
-        raise CnetError(f"fit.distillation is {settings.distillation}; give a share in [0, 1].")
+        raise bad_value("fit.distillation", settings.distillation, "a share in [0, 1]")
     if not settings.temperature > 0.0:
-        raise CnetError(f"fit.temperature is {settings.temperature}; give a number above 0.")
+        raise bad_value("fit.temperature", settings.temperature, "a number above 0")
     if settings.lipschitz.enabled:
-        raise CnetError(
-            "fit.lipschitz.enabled is true, but a fit leaves the analog weights as they are; "
-            "switch it off, or use the penalty in training."
+        raise bad_value(
+            "fit.lipschitz.enabled",
+            True,
+            "False, as a fit leaves the analog weights as they are",
+            "use the penalty in training",
         )
     if not settings.variation.enabled:
-        raise CnetError("fit.variation.enabled is false; a fit needs chips, so switch it on.")
+        raise bad_value("fit.variation.enabled", False, "True, as a fit needs chips")

@@ -1,11 +1,10 @@
-"""The verbs: put compensation into a model, switch it off and on, take it out, save and load it."""
+"""Put correctors into a model, switch them off and on, take them out, save and load them."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,10 +14,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from cnet_aihw.compensation.modules import Compensation
+from cnet_aihw.compensation.corrector import Corrector, corrector_from, layer_shape
+from cnet_aihw.compensation.digital import Digital
+from cnet_aihw.compensation.generator import PAPER
 from cnet_aihw.compensation.placement import DIGITAL, Placement, check_placement
-from cnet_aihw.compensation.shapes import layer_shape
-from cnet_aihw.compensation.variants import DEFAULT, CompensationVariant
 from cnet_aihw.rram import LayerWrapper, analog_layers
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.random_state import derive_seed, seeded_rng
@@ -28,148 +27,160 @@ _HEADER = "cnet_aihw_compensation"
 
 
 class CompensatedLayer(LayerWrapper):
-    """An analog layer whose output a compensation corrects.
+    """Analog layer with a corrector.
 
-    Attributes:
+    Args:
         base_layer: the analog layer.
-        compensation: generator and compensator.
-        ratio: generator filters / layer filters.
-        enabled: whether the output is corrected.
-    """
-
-    def __init__(self, base_layer: Any, compensation: Compensation, ratio: float) -> None:
-        super().__init__(base_layer)
-        self.compensation, self.ratio, self.enabled = compensation, ratio, True
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Compute the layer, then correct its output."""
-        y = self.base_layer(x)
-        return self.compensation(x, y) if self.enabled else y
-
-
-class DigitalLayer(LayerWrapper):
-    """An analog layer that is computed digitally, with its wanted weights.
+        corrector: kind of corrector.
+        corrector_module: module that the corrector built for this layer.
+        ratio: ratio or ``"digital"``, as in the placement.
 
     Attributes:
-        base_layer: the analog layer, back on the crossbar when not enabled.
-        enabled: whether it is computed digitally.
+        enabled: whether the output is corrected; if not, the base layer computes as it is.
     """
 
-    def __init__(self, base_layer: Any) -> None:
+    def __init__(
+        self,
+        base_layer: Any,
+        corrector: Corrector,
+        corrector_module: nn.Module,
+        ratio: float | str,
+    ) -> None:
         super().__init__(base_layer)
+        self.corrector, self.corrector_module = corrector, corrector_module
+        self.ratio: float | str = ratio
         self.enabled = True
 
     @property
     def on_crossbar(self) -> bool:
-        """Whether the layer computes on a crossbar: where this is not enabled."""
-        return not self.enabled
+        """Whether the layer computes on a crossbar."""
+        return self.corrector.on_crossbar or not self.enabled
+
+    @property
+    def size(self) -> int:
+        """Size of the corrector."""
+        if isinstance(self.ratio, str):
+            return 0
+        return self.corrector.size(layer_shape(self.base_layer), self.ratio)
+
+    def extra_repr(self) -> str:
+        """Name the corrector, also for what decides whether a folder belongs to this network."""
+        return self.corrector.label()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Compute the layer without variation and periphery."""
-        if self.enabled and isinstance(self.base_layer, AnalogLayerBase):
-            return self.base_layer.digital_forward(x)
-        return self.base_layer(x)  # on the crossbar, or plain torch after conversion to digital
+        """Compute the layer, then correct its output."""
+        if not self.enabled:
+            return self.base_layer(x)
+        y = self.base_layer(x) if self.corrector.on_crossbar else self.digital_output(x)
+        corrected: Tensor = self.corrector_module(x, y)
+        return corrected
+
+    def digital_output(self, x: Tensor) -> Tensor:
+        """Compute the layer with its nominal weights, without variation and periphery."""
+        if isinstance(self.base_layer, AnalogLayerBase):
+            output: Tensor = self.base_layer.digital_forward(x)
+            return output
+        return self.base_layer(x)  # plain torch, after conversion to digital
 
 
 def compensate(
-    model: nn.Module,
-    placement: Placement,
-    variant: CompensationVariant = DEFAULT,
-    seed: int = 0,
+    model: nn.Module, placement: Placement, corrector: Corrector = PAPER, seed: int = 0
 ) -> nn.Module:
-    """Wrap the layers that a placement names; no output changes until compensation is fitted.
+    """Put correctors beside the layers of a placement; no output changes until they are fitted.
 
     Chips keep their seeds: a layer has the same part of a chip before and after.
 
     Args:
-        model: converted model with nominal weights; changed in place.
+        model: converted model; changed in place.
         placement: layer -> ratio, or ``"digital"``.
-        variant: how generators and compensators are built.
-        seed: seed of the generators' first weights; each layer's depend on its name alone.
+        corrector: kind of corrector of the layers with a ratio.
+        seed: seed of the correctors' first weights; each layer's depend on its name alone.
 
     Returns:
         The model.
 
     Raises:
-        CnetError: if the placement does not fit the model, a chip is programmed, or the model is
+        CnetError: if the placement or the corrector does not fit the model, or the model is
             compensated already.
     """
-    if _wrappers(model):
-        raise CnetError("the model is compensated already; call remove_compensation(model) first.")
+    if compensated_layers(model):
+        raise CnetError(
+            "the model is compensated already; call remove_compensation(model) first.",
+            key="model",
+            fix="call remove_compensation(model) first",
+        )
     check_placement(placement, model)
     layers = analog_layers(model)
+    wrappers = []
     for name, ratio in placement.items():
-        layer = cast(nn.Module, layers[name])
         if ratio == 0.0:
             continue
-        if isinstance(ratio, str):
-            replace_module(model, layer, DigitalLayer(layer).train(layer.training))
-            continue
+        layer = cast(nn.Module, layers[name])
+        kind = Digital() if isinstance(ratio, str) else corrector
+        shape = layer_shape(layer)
+        size = 0 if isinstance(ratio, str) else kind.size(shape, ratio)
         with seeded_rng(derive_seed(seed, "compensation", name)):
-            compensation = Compensation(layer_shape(layer), ratio, variant)
-        compensation.to(next(layer.parameters()).device)
-        wrapper = CompensatedLayer(layer, compensation, ratio)
-        replace_module(model, layer, wrapper.train(layer.training))
+            module = kind.build(shape, size).to(next(layer.parameters()).device)
+        wrapper = CompensatedLayer(layer, kind, module, ratio if kind.on_crossbar else DIGITAL)
+        wrappers.append((layer, wrapper.train(layer.training)))
+    for layer, wrapper in wrappers:
+        replace_module(model, layer, wrapper)
     return model
 
 
 def remove_compensation(model: nn.Module) -> nn.Module:
-    """Take all compensation out; the base model is back, bit for bit, under its old names.
+    """Take all correctors out; the base model is back, bit for bit, under its old names.
 
     Args:
         model: a compensated model; changed in place.
 
     Returns:
         The model.
-
-    Raises:
-        CnetError: if a chip is programmed and a layer is digital, which would be nominal then.
     """
-    for wrapper in _wrappers(model).values():
+    for wrapper in compensated_layers(model).values():
         replace_module(model, wrapper, cast(nn.Module, wrapper.base_layer))
     return model
 
 
 def enable_compensation(model: nn.Module, enabled: bool = True) -> None:
-    """Switch all compensation of a model on or off; off, the base model computes as it is."""
-    for wrapper in _wrappers(model).values():
+    """Switch all correctors of a model on or off; off, the base model computes as it is."""
+    for wrapper in compensated_layers(model).values():
         wrapper.enabled = enabled
 
 
 @contextmanager
 def compensation_disabled(model: nn.Module) -> Iterator[nn.Module]:
-    """Switch all compensation off inside the block."""
-    before = {name: wrapper.enabled for name, wrapper in _wrappers(model).items()}
+    """Switch all correctors off inside the block."""
+    before = {wrapper: wrapper.enabled for wrapper in compensated_layers(model).values()}
     enable_compensation(model, False)
     try:
         yield model
     finally:
-        for name, wrapper in _wrappers(model).items():
-            wrapper.enabled = before[name]
+        for wrapper, enabled in before.items():
+            wrapper.enabled = enabled
+
+
+def compensated_layers(model: nn.Module) -> dict[str, CompensatedLayer]:
+    """Return the layers with correctors by name."""
+    return {n: m for n, m in model.named_modules() if isinstance(m, CompensatedLayer)}
 
 
 def compensation_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Return the parameters of all compensation, ``layer.generator.weight`` -> parameter."""
+    """Return the parameters of all correctors, such as ``layer.generator.weight``."""
     return {
         f"{name}.{parameter}": tensor
-        for name, wrapper in _wrappers(model).items()
-        if isinstance(wrapper, CompensatedLayer)
-        for parameter, tensor in wrapper.compensation.named_parameters()
+        for name, wrapper in compensated_layers(model).items()
+        for parameter, tensor in wrapper.corrector_module.named_parameters()
     }
 
 
 def placement_of(model: nn.Module) -> Placement:
-    """Return the placement that a model is compensated by; empty without compensation."""
-    return Placement(
-        {
-            name: wrapper.ratio if isinstance(wrapper, CompensatedLayer) else DIGITAL
-            for name, wrapper in _wrappers(model).items()
-        }
-    )
+    """Return the placement of a model's correctors; empty without any."""
+    return Placement({name: w.ratio for name, w in compensated_layers(model).items()})
 
 
 def save_compensation(model: nn.Module, path: str | Path) -> None:
-    """Save only the compensation: its weights, the placement and the variant (safetensors).
+    """Save the correctors alone: their tensors, the placement and the kind (safetensors).
 
     Args:
         model: a compensated model.
@@ -178,18 +189,17 @@ def save_compensation(model: nn.Module, path: str | Path) -> None:
     Raises:
         CnetError: if the model is not compensated.
     """
-    wrappers = _wrappers(model)
+    wrappers = compensated_layers(model)
     if not wrappers:
-        raise CnetError("the model has no compensation to save; call compensate(model, ...) first.")
-    variants = [
-        w.compensation.variant for w in wrappers.values() if isinstance(w, CompensatedLayer)
-    ]
-    variant = variants[0] if variants else DEFAULT
-    meta = {"placement": dict(placement_of(model)), "variant": asdict(variant)}
-    tensors = {
-        name: tensor.detach().cpu().contiguous()
-        for name, tensor in compensation_parameters(model).items()
-    }
+        raise CnetError(
+            "the model has no compensation to save; call compensate(model, ...) first.",
+            key="model",
+            fix="call compensate(model, ...) first",
+        )
+    kinds = [w.corrector for w in wrappers.values() if w.ratio != DIGITAL]
+    corrector = kinds[0] if kinds else Digital()
+    meta = {"placement": dict(placement_of(model)), "corrector": corrector.describe()}
+    tensors = {n: t.detach().cpu().contiguous() for n, t in _corrector_tensors(model).items()}
     header = {_HEADER: json.dumps(meta)}
     replace_file(Path(path), lambda temporary: save_file(tensors, temporary, header))
 
@@ -205,44 +215,48 @@ def load_compensation(model: nn.Module, path: str | Path) -> nn.Module:
         The model.
 
     Raises:
-        CnetError: if the file is no compensation or does not fit the model.
+        CnetError: if the file is not a saved compensation, its corrector cannot be imported, or it
+            does not fit the model.
     """
     try:
         with safe_open(path, framework="pt") as file:
             meta = json.loads((file.metadata() or {})[_HEADER])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        placement, described = Placement(meta["placement"]), meta["corrector"]
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise CnetError(
-            f"{path} is no compensation saved by cnet_aihw ({error}); give a file of "
-            "save_compensation."
+            f"{path} is not a compensation saved by this version of cnet_aihw ({error}); give a "
+            "file of save_compensation.",
+            key=str(path),
+            expected="a file of save_compensation",
         ) from error
-    compensate(model, Placement(meta["placement"]), CompensationVariant(**meta["variant"]))
-    parameters = compensation_parameters(model)
-    shapes = {name: tuple(p.shape) for name, p in parameters.items()}
+    compensate(model, placement, corrector_from(described))
+    own = _corrector_tensors(model)
+    needed = {name: tuple(tensor.shape) for name, tensor in own.items()}
     saved = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    if shapes != saved:
+    if needed != saved:
         remove_compensation(model)
-        name = next(n for n in {**shapes, **saved} if shapes.get(n) != saved.get(n))
+        name = next(n for n in {**needed, **saved} if needed.get(n) != saved.get(n))
         raise CnetError(
-            f"{path} has {name!r} as {saved.get(name)} where this model needs {shapes.get(name)}; "
-            "it belongs to another network."
+            f"{path} has {name!r} as {saved.get(name)}, but this model needs {needed.get(name)}; "
+            "it belongs to another network.",
+            key=name,
+            value=saved.get(name),
+            expected=needed.get(name),
         )
     with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(tensors[name])
+        for name, tensor in own.items():
+            tensor.copy_(tensors[name])
     return model
 
 
-def _wrappers(model: nn.Module) -> dict[str, CompensatedLayer | DigitalLayer]:
+def _corrector_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers of all correctors."""
     return {
-        name: module
-        for name, module in model.named_modules()
-        if isinstance(module, CompensatedLayer | DigitalLayer)
+        f"{name}.{inner}": tensor
+        for name, wrapper in compensated_layers(model).items()
+        for inner, tensor in wrapper.corrector_module.state_dict().items()
     }
-
-
-def _digital(model: nn.Module) -> list[DigitalLayer]:
-    return [w for w in _wrappers(model).values() if isinstance(w, DigitalLayer)]
 
 
 def replace_module(model: nn.Module, old: nn.Module, new: nn.Module) -> None:

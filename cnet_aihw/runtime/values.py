@@ -1,15 +1,30 @@
-"""Types of values that settings take."""
+"""Kinds of values that settings take, and choices that several rooms share; free of torch."""
 
+import difflib
 import math
 from numbers import Integral, Real
 from typing import TypeGuard
 
+from cnet_aihw.runtime.errors import CnetError, bad_value
+
+GRADIENTS = ("auto", "reparametrized", "straight_through")
+"""How a gradient passes the variation of weights; see ``rram.VariationParameter``."""
+
 
 def is_whole(value: object) -> TypeGuard[int]:
-    """Whether a setting is a whole number, of Python or numpy; True and False are none."""
+    """Say whether a setting is a whole number, of Python or numpy; True and False are not."""
     return is_number(value) and isinstance(value, Integral)
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """Whether a setting is a finite number, of Python or numpy; True and False are none."""
+    """Say whether a setting is a finite number, of Python or numpy; True and False are not."""
     return type(value) is not bool and isinstance(value, Real) and math.isfinite(value)
+
+
+def bad_choice(key: str, value: object, allowed: tuple[str, ...]) -> CnetError:
+    """Return the error for a word that is not among the allowed ones, with the nearest of them."""
+    near = difflib.get_close_matches(str(value).lower(), allowed, n=1)
+    fix = f"did you mean {near[0]!r}?" if near else None
+    error = bad_value(key, value, f"one of {', '.join(allowed)}", fix)
+    error.expected = allowed
+    return error

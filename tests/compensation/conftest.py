@@ -1,13 +1,23 @@
 """The table of networks and placements that the generic checks run over; one row each."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from cnet_aihw.compensation import CompensationVariant, Placement
+from cnet_aihw.compensation import (
+    PAPER,
+    Affine,
+    Corrector,
+    CorrectorCost,
+    Digital,
+    GeneratorCompensator,
+    LayerShape,
+    Placement,
+)
+from cnet_aihw.compensation.modules import in_type_of_input, pointwise
 from cnet_aihw.rram import RRAMRPUConfig, convert_to_analog
 from cnet_aihw.zoo import VGG16, LeNet5, ResNet20
 
@@ -46,13 +56,49 @@ def tokens() -> nn.Module:
 
 
 @dataclass(frozen=True)
+class LowRank(Corrector):
+    """A stranger's corrector, the one class that it takes: y + scale * up(down(y))."""
+
+    scale: float = 2.0
+
+    def build(self, shape: LayerShape, size: int) -> nn.Module:
+        return LowRankModule(shape, size, self.scale)
+
+    def cost(self, shape: LayerShape, size: int) -> CorrectorCost:
+        y = shape.out_channels
+        return CorrectorCost(y * size + size + size * y + y, 2 * y * size)
+
+    def shrink(self, module: nn.Module, size: int) -> dict[str, Tensor]:
+        first = dict(module.named_parameters())
+        return {
+            **first,
+            "down.weight": first["down.weight"][:size],
+            "down.bias": first["down.bias"][:size],
+            "up.weight": first["up.weight"][:, :size],
+        }
+
+
+class LowRankModule(nn.Module):
+    def __init__(self, shape: LayerShape, size: int, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+        self.down = pointwise(shape.dims, shape.out_channels, size)
+        self.up = pointwise(shape.dims, size, shape.out_channels)
+        nn.init.zeros_(self.up.weight), nn.init.zeros_(self.up.bias)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        added = in_type_of_input(self.up, in_type_of_input(self.down, y))
+        return y + self.scale * added.to(y.dtype)
+
+
+@dataclass(frozen=True)
 class Row:
     """One network with one placement."""
 
     make: Callable[[], nn.Module]
     shape: tuple[int, ...]
     placement: dict[str, float | str]
-    variant: CompensationVariant = field(default_factory=CompensationVariant)
+    corrector: Corrector = PAPER
 
     def build(self) -> tuple[nn.Module, Tensor]:
         """The converted network in evaluation mode and a batch of inputs."""
@@ -61,24 +107,47 @@ class Row:
         return model, torch.randn(4, *self.shape)
 
     @property
-    def compensated(self) -> set[str]:
-        return {n for n, r in self.placement.items() if not isinstance(r, str) and r > 0}
+    def fitted(self) -> set[str]:
+        """Layers that have something to fit."""
+        on = self.corrector.on_crossbar
+        return {n for n, r in self.placement.items() if on and not isinstance(r, str) and r > 0}
+
+    @property
+    def digital(self) -> set[str]:
+        return {n for n, r in self.placement.items() if r} - self.fitted
 
 
+CORRECTORS: dict[str, Corrector] = {
+    "paper": PAPER,
+    "residual": GeneratorCompensator(form="residual", activation="relu"),
+    "affine": Affine(),
+    "digital": Digital(),
+    "a stranger's": LowRank(),
+}
+EVERYWHERE = {"conv1": 1.0, "fc1": 1.0, "fc3": 1.0}
 LENET = {"conv1": 0.5, "conv2": 0.25, "fc1": 0.1, "fc3": 1.0}
 ROWS = {
     "lenet": Row(LeNet5, (1, 28, 28), LENET),
     "lenet, one layer": Row(LeNet5, (1, 28, 28), {"conv2": 1.0, "fc2": 0.0}),
-    "lenet, reads x": Row(LeNet5, (1, 28, 28), LENET, CompensationVariant(reads="x")),
-    "lenet, reads y": Row(LeNet5, (1, 28, 28), LENET, CompensationVariant(reads="y")),
-    "lenet, relu": Row(LeNet5, (1, 28, 28), LENET, CompensationVariant(activation="relu")),
+    "lenet, reads x": Row(LeNet5, (1, 28, 28), LENET, GeneratorCompensator(reads="x")),
+    "lenet, reads y": Row(LeNet5, (1, 28, 28), LENET, GeneratorCompensator(reads="y")),
+    "lenet, relu": Row(LeNet5, (1, 28, 28), LENET, GeneratorCompensator(activation="relu")),
     "lenet, tanh 3x3": Row(
-        LeNet5, (1, 28, 28), LENET, CompensationVariant(activation="tanh", kernel_size=3)
+        LeNet5, (1, 28, 28), LENET, GeneratorCompensator(activation="tanh", kernel_size=3)
     ),
-    "lenet, residual": Row(LeNet5, (1, 28, 28), LENET, CompensationVariant(form="residual")),
+    "lenet, residual": Row(LeNet5, (1, 28, 28), LENET, GeneratorCompensator(form="residual")),
     "lenet, with a digital layer": Row(
         LeNet5, (1, 28, 28), {"conv1": "digital", "conv2": 0.5, "fc3": "digital"}
     ),
+    "lenet, affine": Row(LeNet5, (1, 28, 28), EVERYWHERE, Affine()),
+    "lenet, affine and digital": Row(
+        LeNet5, (1, 28, 28), {"conv2": 1.0, "fc1": "digital"}, Affine()
+    ),
+    "lenet, all digital": Row(LeNet5, (1, 28, 28), EVERYWHERE, Digital()),
+    "lenet, a stranger's": Row(LeNet5, (1, 28, 28), LENET, LowRank(0.5)),
+    "conv1d, a stranger's": Row(conv1d, (2, 14), {"0": 0.5, "2": 1.0}, LowRank()),
+    "tokens, affine": Row(tokens, (4, 6), {"0": 1.0, "2": 1.0}, Affine()),
+    "branches, affine": Row(Branches, (3, 9, 8), {"blocks.0": 1.0, "shared": 1.0}, Affine()),
     "branches": Row(
         Branches, (3, 9, 8), {"base_layer": 0.5, "blocks.1": 1.0, "shared": 0.5, "fc": 0.2}
     ),
@@ -86,12 +155,12 @@ ROWS = {
         Branches,
         (3, 9, 8),
         {"blocks.0": 0.5, "shared": 1.0},
-        CompensationVariant(form="residual", kernel_size=3),
+        GeneratorCompensator(form="residual", kernel_size=3),
     ),
     "branches, shared layer digital": Row(Branches, (3, 9, 8), {"shared": "digital", "fc": 0.5}),
     "conv1d": Row(conv1d, (2, 14), {"0": 0.5, "2": 1.0, "4": 0.1}),
     "conv1d, 3 taps": Row(
-        conv1d, (2, 14), {"0": 0.5, "2": 1.0}, CompensationVariant(kernel_size=3, reads="x")
+        conv1d, (2, 14), {"0": 0.5, "2": 1.0}, GeneratorCompensator(kernel_size=3, reads="x")
     ),
     "tokens": Row(tokens, (4, 6), {"0": 0.5, "2": 0.2, "4": 0.3}),
     "vgg, narrow": Row(
