@@ -27,14 +27,13 @@ from cnet_aihw.jobs.messages import one_sentence
 from cnet_aihw.rram import RRAMRPUConfig, check_times, convert_to_analog
 from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.parts import Inputs, call
-from cnet_aihw.search import placement_problem
-from cnet_aihw.search.searchers import Searcher
 from cnet_aihw.tasks import Task
 from cnet_aihw.zoo import Dataset, load_pretrained
 
 if TYPE_CHECKING:
     from cnet_aihw.compensation import FitSettings
     from cnet_aihw.jobs.variants import Variant
+    from cnet_aihw.search.searchers import Searcher
     from cnet_aihw.training import TrainingSettings
 
 
@@ -152,7 +151,7 @@ def build_searcher(config: DictConfig) -> Searcher:
     if not is_dataclass(made) or isinstance(made, type):
         expected = "a searcher, such as cnet_aihw.search.searchers.RandomSearcher"
         raise bad_value("search.searcher", made, expected)
-    return cast(Searcher, made)
+    return cast("Searcher", made)
 
 
 def with_noise_model[Settings: (TrainingSettings, FitSettings)](
@@ -175,8 +174,8 @@ def check_variant(variant: Variant, model: nn.Module, example: Inputs) -> None:
 
     Raises:
         CnetError: for a calibration of BatchNorm without BatchNorm, crossbars that cannot take the
-            network or its compensation, a placement that does not fit, a limit that allows none, and
-            a searcher that cannot be built.
+            network or its compensation, a placement that does not fit, a limit that allows none,
+            and a searcher that cannot be built.
     """
     evaluation, settings, config = variant.evaluation, variant.compensation, variant.config
     without_batchnorm = not running_batchnorms(model)
@@ -203,6 +202,8 @@ def check_variant(variant: Variant, model: nn.Module, example: Inputs) -> None:
 
 
 def _check_compensation(variant: Variant, model: nn.Module, example: Inputs) -> None:
+    from cnet_aihw.search import placement_problem
+
     settings, placement = variant.compensation, variant.placement
     network = network_cost(model, example)
     if placement is not None:

@@ -1,6 +1,6 @@
-"""What `cnet-aihw doctor` tries in processes of their own: `python -m cnet_aihw.jobs.doctor_checks NAME`.
+"""Checks of `cnet-aihw doctor`, each run in its own process as a module with its name.
 
-Each probe prints its findings as JSON; what it cannot import, or what kills it, takes down this
+Each prints its findings as JSON; a library that cannot be imported, or that crashes, ends this
 process alone.
 """
 
@@ -22,16 +22,16 @@ class Finding:
     """One line of the doctor's table."""
 
     what: str
-    """What was looked at."""
+    """Subject of the check."""
 
     state: str
     """"ok", "warning" (something is missing that not every job needs) or "fault"."""
 
     found: str
-    """What was found."""
+    """Finding in words."""
 
     advice: str = ""
-    """What to do about it; empty where there is nothing to do."""
+    """Remedy, if any."""
 
 
 def torch_and_cuda() -> list[Finding]:
@@ -44,7 +44,7 @@ def torch_and_cuda() -> list[Finding]:
 
 
 def cuda_of(torch: Any) -> Finding:
-    """What torch can do with the GPU, where there is one."""
+    """Check torch on the GPU, where there is one."""
     name, built = "CUDA", torch.version.cuda
     if torch.cuda.is_available():
         free, total = torch.cuda.mem_get_info()
@@ -53,14 +53,14 @@ def cuda_of(torch: Any) -> Finding:
             (torch.ones(2, 2, device="cuda") @ torch.ones(2, 2, device="cuda")).cpu()
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
-            return Finding(name, FAULT, f"{gpu}, but it cannot compute: {reason}", "say device=cpu")
+            return Finding(name, FAULT, f"{gpu}, but it cannot compute: {reason}", "set device=cpu")
         return Finding(name, OK, f"{gpu}, CUDA {built}")
     if not _DRIVER.exists():
         return Finding(name, OK, "no NVIDIA driver; everything runs on the CPU")
     if built is None:
         found, advice = "torch is built without it", "install a torch built with CUDA"
     else:
-        found, advice = f"torch cannot use it (built for CUDA {built})", "see what nvidia-smi says"
+        found, advice = f"torch cannot use it (built for CUDA {built})", "check with nvidia-smi"
     return Finding(
         name, WARNING, f"there is an NVIDIA driver, but {found}", f"for the GPU {advice}"
     )

@@ -10,8 +10,7 @@ from safetensors.torch import load_file
 
 from cnet_aihw.compensation import DEFAULT, PAPER, load_compensation
 from cnet_aihw.evaluation import BatchNormReestimation, evaluate_chips
-from cnet_aihw.jobs.compensation import CompensationConfig
-from cnet_aihw.jobs.pipeline import run_job
+from cnet_aihw.jobs.schema import CompensationConfig
 from cnet_aihw.rram import (
     LogNormalNoiseModel,
     RRAMRPUConfig,
@@ -34,7 +33,7 @@ def words(tiny: list[str]) -> list[str]:
         *tiny,
         *(
             *("compensation=default", "search=none"),
-            "compensation.form=residual",
+            "compensation.corrector.form=residual",
             "compensation.scan.chips=2",
             "compensation.scan.samples=100",
         ),
@@ -76,7 +75,7 @@ def test_the_way_with_compensation(cli: Cli, small: list[str]) -> None:
     for row in rows:
         end = "" if row["compensation"] is None else "-compensated"
         lines = read_records(f"run/{row['training']}/chips{end}.jsonl")
-        accuracies = [line["accuracy"] for line in lines]
+        accuracies = [line["score"] for line in lines]
         assert row["mean"] == pytest.approx(sum(accuracies) / 2, abs=1e-12)
         assert row["recovery"] == pytest.approx(row["mean"] / rows[0]["clean"], abs=1e-12)
         # before and after are the same chips
@@ -121,7 +120,7 @@ def test_the_way_with_compensation(cli: Cli, small: list[str]) -> None:
     assert read("run/table.json")["rows"] == rows
 
     # another compensation does not take up this one's fit; none at all leaves it alone
-    outcome = cli(*small, "job=compensate", "compensation.activation=tanh")
+    outcome = cli(*small, "job=compensate", "compensation.corrector.activation=tanh")
     assert outcome.code == 2
     assert "run/plain/compensation holds a run with" in outcome.err
     assert cli(*small, "job=evaluate", "compensation=none").code == 0
@@ -206,7 +205,7 @@ def test_a_placement_is_a_mapping_text_or_a_file(cli: Cli, only: Only, text: str
     for value in ("{conv1:0.5,fc1:digital}", f'"{quoted}"', "mine.yaml"):
         outcome = cli(f"compensation.placement={value}", only(seen.append))
         assert outcome.code == 0, outcome.err
-        found = seen[-1].recipes[0].compensation.given_placement()
+        found = seen[-1].variants[0].placement
         assert dict(found) == {"conv1": 0.5, "fc1": "digital"}
 
 
@@ -263,7 +262,7 @@ def test_batchnorm_per_chip_is_measured_as_it_was_fitted(
     load_compensation(model, "run/plain/compensation.safetensors")
     calibration = BatchNormReestimation(data.train.x[:20])
     expected = evaluate_chips(model, data.test, chips=2, calibration=calibration)
-    assert measured["statistics"][0]["accuracies"] == list(expected.accuracies)
+    assert measured["statistics"][0]["scores"] == list(expected.scores)
     more = "compensation.calibration_samples=30"
     outcome = cli(*words, *own, per_chip[0], more, placement, "job=evaluate")
     assert outcome.code == 2
@@ -278,17 +277,10 @@ def test_any_chip_model_can_be_compensated(cli: Cli, small: list[str], rram: str
 
 
 def test_what_a_sweeper_gets_is_of_the_compensated_network(
-    cli: Cli, small: list[str], monkeypatch: pytest.MonkeyPatch
+    cli: Cli, small: list[str], returned: list[float | None]
 ) -> None:
-    returned = []
-
-    def keep(config: Any) -> float | None:
-        returned.append(run_job(config))
-        return returned[-1]
-
-    monkeypatch.setattr("cnet_aihw.jobs.pipeline.run_job", keep)
     assert cli(*small).code == 0
-    assert returned == [read("run/noise/compensation/result.json")["chip_accuracy"]]
+    assert returned == [read("run/noise/compensation/result.json")["chip_score"]]
 
 
 def test_a_sweep_compares_with_the_plain_network_without_compensation(
@@ -311,12 +303,12 @@ def test_the_files_are_the_variants_of_the_library(cli: Cli, only: Only) -> None
     seen: list[Any] = []
     for name in ("default", "paper"):
         assert cli(f"compensation={name}", only(seen.append)).code == 0
-    default, paper = (run.recipes[0].compensation for run in seen)
+    default, paper = (run.variants[0].compensation for run in seen)
     assert default.variant() == DEFAULT
     assert paper.variant() == PAPER
     assert default == CompensationConfig()  # the file only repeats the defaults
     assert cli("seed=7", only(seen.append)).code == 0
-    assert seen[-1].recipes[0].compensation.fit.seed == 7
+    assert seen[-1].variants[0].compensation.fit.seed == 7
 
 
 MISTAKES = [

@@ -53,7 +53,7 @@ def test_every_knob_goes_through_a_whole_job(cli: Cli, small: list[str]) -> None
         *("rram.g_max=30.0", "rram.g_min=1.0", "rram.cell=reference"),
         *("rram.per_conductance=true", "rram.sigma=0.1", "compensation=default"),
         "search=none",
-        *("compensation.form=residual", "compensation.threshold=1.0"),
+        *("compensation.corrector.form=residual", "compensation.threshold=1.0"),
         *("compensation.fit.epochs=1", "compensation.fit.validation_chips=2"),
         *("compensation.scan.chips=1", "compensation.scan.samples=20"),
     ]
@@ -110,7 +110,7 @@ def test_trained_without_the_crossbar_and_measured_with_it(
     assert again[0]["mean"] != rows[0]["mean"]
     assert not list(Path("other").rglob("*.safetensors"))
     lines = read_records("other/noise/chips-compensated.jsonl")
-    assert again[1]["mean"] == pytest.approx(sum(line["accuracy"] for line in lines) / 2)
+    assert again[1]["mean"] == pytest.approx(sum(line["score"] for line in lines) / 2)
 
 
 @pytest.mark.parametrize(

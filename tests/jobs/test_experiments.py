@@ -42,8 +42,8 @@ def test_the_command_on_top_composes(cli: Cli, only: Only, experiment: str) -> N
     seen: list[Any] = []
     outcome = cli(*command_of(experiment), *SWEEPS.get(experiment, []), only(seen.append))
     assert outcome.code == 0, outcome.err
-    assert len(seen[0].recipes) >= 3
-    assert all(recipe.config.rram.sigma == 0.5 for recipe in seen[0].recipes)
+    assert len(seen[0].variants) >= 3
+    assert all(recipe.config.rram.sigma == 0.5 for recipe in seen[0].variants)
 
 
 @pytest.mark.parametrize("experiment", [e for e in files("experiment") if e not in SWEEPS])

@@ -17,11 +17,10 @@ from omegaconf import OmegaConf
 import cnet_aihw.conf
 from cnet_aihw.compensation import PAPER, FitSettings, Placement, network_cost
 from cnet_aihw.evaluation import evaluate_chips
-from cnet_aihw.jobs.pipeline import run_job
-from cnet_aihw.jobs.search import SearchConfig
+from cnet_aihw.jobs.schema import SearchConfig
 from cnet_aihw.rram import LogNormalNoiseModel, RRAMRPUConfig, convert_to_analog, load_snapshot
 from cnet_aihw.runtime.records import read_records
-from cnet_aihw.search import SharedEvaluator, placement_problem
+from cnet_aihw.search import SupernetEvaluator, placement_problem
 from cnet_aihw.search.settings import RaySettings
 from cnet_aihw.training import load_checkpoint
 from cnet_aihw.zoo import LeNet5, digits
@@ -111,17 +110,17 @@ def test_what_a_search_saw_is_of_the_validation_part_and_of_chips_of_its_own(way
     data = digits(limit_train=300)
     x, y = data.val.x[:100], data.val.y[:100]
     chips = evaluate_chips(model, (x, y), chips=2, seed=1000)
-    assert (trace[0]["accuracy"], trace[0]["std"]) == (chips.mean, chips.std)
+    assert (trace[0]["score"], trace[0]["std"]) == (chips.mean, chips.std)
     candidates = read(way / "plain" / "scan.json")["candidates"]
     problem = placement_problem(network_cost(model, x[:1]), candidates, PAPER, 0.05)
     fit = FitSettings(batch_size=16, lr=0.01)
-    alone = SharedEvaluator(
-        model, data, problem, variant=PAPER, fit=fit, steps=120, chips=2, seed=1000, samples=100
+    alone = SupernetEvaluator(
+        model, data, problem, corrector=PAPER, fit=fit, steps=120, chips=2, seed=1000, samples=100
     )
     best = max(trace, key=lambda line: line["reward"])
     accuracies = alone.evaluate(Placement(best["placement"]))
-    assert sum(accuracies) / 2 == best["accuracy"]
-    assert best["reward"] == pytest.approx(best["accuracy"] - best["overhead_weights"], abs=1e-12)
+    assert sum(accuracies) / 2 == best["score"]
+    assert best["reward"] == pytest.approx(best["score"] - best["overhead_weights"], abs=1e-12)
     measured = {line["seed"] for line in read_records(way / "plain" / "chips-compensated.jsonl")}
     scanned = {line["seed"] for line in read_records(way / "plain" / "scan-suffix.jsonl")}
     assert not measured & scanned
@@ -186,7 +185,7 @@ def test_searchers_are_compared_on_one_trained_network(
     lines = list(chain.from_iterable(traces))
     values: dict[str, set[float]] = {}
     for line in lines:
-        values.setdefault(str(line["placement"]), set()).add(line["accuracy"])
+        values.setdefault(str(line["placement"]), set()).add(line["score"])
     assert all(len(accuracies) == 1 for accuracies in values.values())
     assert len(values) > 4
     assert sum(not line["cached"] for line in lines) < len(values)  # the first run's too
@@ -206,15 +205,8 @@ def test_a_sweep_keeps_the_seed_that_each_search_had(cli: Cli, again: list[str])
 
 
 def test_a_sweeper_gets_the_reward_of_the_best_placement(
-    cli: Cli, again: list[str], monkeypatch: pytest.MonkeyPatch
+    cli: Cli, again: list[str], returned: list[float | None]
 ) -> None:
-    returned = []
-
-    def keep(config: Any) -> float | None:
-        returned.append(run_job(config))
-        return returned[-1]
-
-    monkeypatch.setattr("cnet_aihw.jobs.pipeline.run_job", keep)
     assert cli(*again, "search=random").code == 0
     assert returned == [read("again/plain/search.json")["result"]["reward"]]
 
@@ -222,9 +214,9 @@ def test_a_sweeper_gets_the_reward_of_the_best_placement(
 @pytest.mark.parametrize(
     "words",
     [
-        ["search.evaluator.kind=fit", "search.evaluator.steps=2"],
+        ["search.evaluator.kind=per_placement", "search.evaluator.steps=2"],
         [
-            *("search.evaluator.kind=fit", "search.evaluator.start=shared"),
+            *("search.evaluator.kind=per_placement", "search.evaluator.start=supernet"),
             *("search.evaluator.steps=2", "search.evaluator.shared_steps=3"),
         ],
         ["search.objective.kind=quantile", "search.objective.overhead=macs", "search.digital=true"],
@@ -282,9 +274,9 @@ def test_the_files_repeat_the_defaults(cli: Cli, only: Only) -> None:
     seen: list[Any] = []
     assert cli("search=none", only(seen.append)).code == 0
     assert cli("seed=7", only(seen.append)).code == 0
-    assert seen[0].recipes[0].search == SearchConfig()
-    assert seen[0].recipes[0].ray == RaySettings()
-    assert seen[1].recipes[0].search.seed == 7
+    assert seen[0].variants[0].search == SearchConfig()
+    assert seen[0].variants[0].ray == RaySettings()
+    assert seen[1].variants[0].search.seed == 7
 
 
 MISTAKES = [
