@@ -23,7 +23,7 @@ config = RRAMRPUConfig(mapping=CrossbarMapping(weight_scaling=sys.argv[1]))
 program(convert_to_analog(nn.Sequential(nn.Linear(4, 4)), config, inplace=True), 1)
 gc.collect()
 before = status("VmRSS")
-side, layers = 2000, 10
+side, layers = 3000, 8  # large enough for the allocator to give each back
 network = nn.Sequential(*[nn.Linear(side, side, bias=False) for _ in range(layers)])
 weights = side * side * layers * 4
 reset_peak()
