@@ -41,7 +41,7 @@ from cnet_aihw.rram import RRAMRPUConfig, convert_to_analog
 from cnet_aihw.runtime.records import write_json_atomic
 from cnet_aihw.search import SharedEvaluator, SpaceSettings, placement_problem
 from cnet_aihw.zoo import VGG16, Dataset, LeNet5
-from cnet_aihw.zoo.dataset import Part
+from cnet_aihw.zoo.dataset import ImagePart
 
 BATCH, IMAGES, ROUNDS = 128, 1024, 9
 MEMORY_BATCH = 64
@@ -103,7 +103,7 @@ def placements() -> Iterator[dict]:
     """A placement's evaluation beside plain forward passes over as many images on as many chips."""
     digital = LeNet5((1, 28, 28), 10)
     model = convert_to_analog(digital, RRAMRPUConfig()).eval()
-    part = Part(torch.randn(500, 1, 28, 28), torch.randint(10, (500,)))
+    part = ImagePart(torch.randn(500, 1, 28, 28), torch.randint(10, (500,)))
     data = Dataset("random", part, part, part, 10, (1, 28, 28), None, "random")
     cost = network_cost(model, part.x[:1])
     problem = placement_problem(cost, list(cost.layers), PAPER, 0.5, SpaceSettings())

@@ -47,7 +47,7 @@ from cnet_aihw.evaluation import (
 )
 from cnet_aihw.rram import analog_layers
 from cnet_aihw.runtime.records import read_json, write_json_atomic
-from cnet_aihw.zoo.dataset import Part
+from cnet_aihw.zoo.dataset import ImagePart
 
 VALIDATION_CHIPS, VALIDATION_SEED, VALIDATION_SAMPLES = 20, 3000, 2000
 CALIBRATION_SAMPLES = 1000
@@ -302,7 +302,7 @@ def hardware() -> str:
     return f"{platform.machine()} CPU, {torch.get_num_threads()} thread"
 
 
-def _first(part: Part, samples: int | None) -> tuple[Tensor, Tensor]:
+def _first(part: ImagePart, samples: int | None) -> tuple[Tensor, Tensor]:
     return part.x[:samples], part.y[:samples]
 
 

@@ -1,4 +1,4 @@
-"""Chips measured: Monte Carlo over seeded chips and its statistics."""
+"""Measurements on chips: Monte Carlo over seeded chips and its statistics."""
 
 from typing import TYPE_CHECKING
 
@@ -15,14 +15,18 @@ if TYPE_CHECKING:
     from cnet_aihw.evaluation.crossbars import adc_summary as adc_summary
     from cnet_aihw.evaluation.crossbars import move_to_crossbars as move_to_crossbars
     from cnet_aihw.evaluation.crossbars import perfect_periphery as perfect_periphery
+    from cnet_aihw.evaluation.calibration import make_calibration as make_calibration
+    from cnet_aihw.evaluation.chip_run import MeasuredChip as MeasuredChip
+    from cnet_aihw.evaluation.chip_run import measured_chips as measured_chips
     from cnet_aihw.evaluation.device_report import DeviceReport as DeviceReport
     from cnet_aihw.evaluation.device_report import DeviceRow as DeviceRow
     from cnet_aihw.evaluation.inspection import inspect_device as inspect_device
     from cnet_aihw.evaluation.layer_errors import LayerError as LayerError
     from cnet_aihw.evaluation.layer_errors import error_growth as error_growth
-    from cnet_aihw.evaluation.metrics import Samples as Samples
-    from cnet_aihw.evaluation.metrics import accuracy as accuracy
+    from cnet_aihw.evaluation.measurement import Measurement as Measurement
+    from cnet_aihw.evaluation.measurement import Score as Score
     from cnet_aihw.evaluation.metrics import measure as measure
+    from cnet_aihw.evaluation.metrics import score as score
     from cnet_aihw.evaluation.monte_carlo import evaluate_chips as evaluate_chips
     from cnet_aihw.evaluation.sensitivity import LayerRow as LayerRow
     from cnet_aihw.evaluation.sensitivity import LayerScan as LayerScan
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
     from cnet_aihw.evaluation.settings import (
         validate_evaluation_settings as validate_evaluation_settings,
     )
+    from cnet_aihw.evaluation.statistics import AllChipsFailed as AllChipsFailed
     from cnet_aihw.evaluation.statistics import ChipStatistics as ChipStatistics
     from cnet_aihw.evaluation.statistics import chip_statistics as chip_statistics
 

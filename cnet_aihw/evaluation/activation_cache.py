@@ -1,4 +1,4 @@
-"""Outputs of analog layers kept from a clean pass, and replayed where they would come out again."""
+"""Cache of clean activations: outputs of analog layers in front of the first one that varies."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from aihwkit.simulator.tiles.inference import InferenceTile
 from torch import Tensor, nn
 
 from cnet_aihw.rram import analog_layers
+from cnet_aihw.runtime.inputs import Inputs, call
 from cnet_aihw.runtime.random_state import forked_random_state
+from cnet_aihw.runtime.torch_device import device_of
 
 
 @dataclass(frozen=True)
@@ -35,23 +37,24 @@ class Call:
 
 
 @torch.inference_mode()
-def trace_calls(model: nn.Module, inputs: Tensor) -> list[Call]:
-    """Run one batch through; the calls of analog layers in the order of execution."""
+def trace_calls(model: nn.Module, inputs: Inputs) -> list[Call]:
+    """Run one batch through; return the calls of analog layers in the order of execution."""
     layers = analog_layers(model)
     rows = {name: layer.get_weights()[0][0].numel() for name, layer in layers.items()}
     calls: list[Call] = []
-    before = _random_state(inputs.device)
+    device = device_of(model)
+    before = _random_state(device)
 
     def note(place: tuple[int, int], name: str, compute: Callable[[], Any]) -> Any:
         output = compute()
-        drew = not torch.equal(before, _random_state(inputs.device))  # this call or one before it
+        drew = not torch.equal(before, _random_state(device))  # this call or one before it
         size = output.nbytes if isinstance(output, Tensor) else 0
         repeats = size > 0 and not drew and not _has_unseeded_noise(layers[name])
         calls.append(Call(name, size, rows[name], repeats))
         return output
 
-    with forked_random_state(inputs.device), _answered(model, note):
-        model(inputs)
+    with forked_random_state(device), _answered(model, note):
+        call(model, inputs)
     return calls
 
 
@@ -65,7 +68,7 @@ class ActivationCache:
     kept.
 
     Args:
-        calls: what :func:`trace_calls` found.
+        calls: the calls that :func:`trace_calls` found.
         uses: call -> how many later passes could take its output.
         batches: number of batches of a pass.
         limit: bytes that the outputs may take, on the model's device.
@@ -161,7 +164,7 @@ def _reset_forward(layer: nn.Module, own: Callable[..., Any] | None) -> None:
 
 
 def _has_unseeded_noise(layer: AnalogLayerBase) -> bool:
-    """Whether a layer is on C++ tiles with a periphery, whose noise torch does not know of."""
+    """Say whether a layer is on C++ tiles with a periphery, whose noise torch does not know of."""
     return any(
         isinstance(tile, InferenceTile) and not tile.rpu_config.forward.is_perfect
         for tile in layer.analog_tiles()

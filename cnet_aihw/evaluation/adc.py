@@ -1,4 +1,4 @@
-"""The ADCs of a network on crossbars: their ranges, found on data, and what conversions cost."""
+"""ADCs of a network on crossbars: their ranges, found on data, and the cost of conversions."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cnet_aihw.evaluation.chip_run import check_nominal, measuring
-from cnet_aihw.evaluation.metrics import inputs_on
+from cnet_aihw.evaluation.chip_run import measuring
 from cnet_aihw.rram import analog_layers
 from cnet_aihw.rram.crossbar.tiles import RRAMInferenceTile
-from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.errors import CnetError, bad_value
+from cnet_aihw.runtime.inputs import Inputs, call, inputs_on, samples_in, select
 from cnet_aihw.runtime.random_state import seed_random_state
 from cnet_aihw.runtime.torch_device import device_of, resolve_device
 
 
 @dataclass(frozen=True)
 class AdcUse:
-    """What the ADCs of one layer do for one sample."""
+    """Work of one layer's ADCs for one sample."""
 
     layer: str
     """Name of the layer."""
@@ -57,21 +57,17 @@ def conversion_steps(conversions: int, bits: int) -> int:
     return conversions * 2**bits
 
 
-def adc_use(model: nn.Module, example: Tensor) -> tuple[AdcUse, ...]:
+def adc_use(model: nn.Module, example: Inputs) -> tuple[AdcUse, ...]:
     """Count the conversions that each layer needs for one sample.
 
     Args:
-        model: converted model with nominal weights.
+        model: converted model.
         example: one input or more, [N, ...].
 
     Returns:
         The layers with ADCs on torch tiles, in the order of registration; none where outputs are
         not converted.
-
-    Raises:
-        CnetError: if a chip is programmed.
     """
-    check_nominal(model)
     layers = analog_layers(model)
     vectors: dict[str, int] = {}
 
@@ -87,10 +83,12 @@ def adc_use(model: nn.Module, example: Tensor) -> tuple[AdcUse, ...]:
             handle = layer.register_forward_hook(count(name, layer.out_features))
             stack.callback(handle.remove)
         stack.enter_context(before_adcs(model, lambda tile, outputs: None, where))
-        model(inputs_on(where, example))
+        call(model, inputs_on(where, example))
     uses = []
     for name, tiles in _converted(model).items():
-        conversions = sum(tile.out_size for tile in tiles) * vectors.get(name, 0) // len(example)
+        conversions = (
+            sum(tile.out_size for tile in tiles) * vectors.get(name, 0) // samples_in(example)
+        )
         bits = round(math.log2(1.0 / tiles[0].rpu_config.forward.out_res + 2.0))
         uses.append(AdcUse(name, len(tiles), conversions, bits))
     return tuple(uses)
@@ -98,7 +96,7 @@ def adc_use(model: nn.Module, example: Tensor) -> tuple[AdcUse, ...]:
 
 def calibrate_adc(
     model: nn.Module,
-    inputs: Tensor,
+    inputs: Inputs,
     batch_size: int = 500,
     device: str | torch.device = "auto",
 ) -> dict[str, float]:
@@ -109,24 +107,27 @@ def calibrate_adc(
     machines do not change it.
 
     Args:
-        model: converted model with nominal weights; its crossbars' ranges are changed.
+        model: converted model; its crossbars' ranges are changed.
         inputs: unlabelled inputs such as of the training part, [N, ...].
         batch_size: samples a forward pass takes at once.
-        device: "auto" (CUDA when there), or any device of torch.
+        device: "auto" (CUDA where available), "cpu" or a CUDA device.
 
     Returns:
         Crossbar, as ``layer/number``, -> range, where the largest weight times the largest input
         is 1.
 
     Raises:
-        CnetError: if there are no inputs, no ADC on a torch tile, or a chip is programmed.
+        CnetError: if there are no inputs, or no ADC on a torch tile.
     """
-    check_nominal(model)
-    if len(inputs) == 0:
-        raise CnetError("ADC ranges are calibrated on inputs, but there are none; give some.")
+    samples = samples_in(inputs)
+    if samples == 0:
+        raise bad_value("inputs", samples, "at least one input to calibrate ADC ranges on")
     if not _converted(model):
         raise CnetError(
-            "no crossbar of the model has an ADC whose range could be calibrated; give adc_bits."
+            "no crossbar of the model has an ADC whose range could be calibrated; give adc_bits.",
+            key="adc_bits",
+            expected="an ADC",
+            fix="give adc_bits",
         )
     largest: dict[int, Tensor] = {}
 
@@ -136,8 +137,9 @@ def calibrate_adc(
 
     where = resolve_device(device)
     with before_adcs(model, see, where):
-        for batch in inputs.split(batch_size):
-            model(inputs_on(where, batch))
+        for start in range(0, samples, batch_size):
+            batch = select(inputs, slice(start, start + batch_size))
+            call(model, inputs_on(where, batch))
     ranges = {}
     for name, tiles in _converted(model).items():
         for number, tile in enumerate(tiles):
@@ -161,9 +163,10 @@ def lacks_adc_range(model: nn.Module) -> bool:
 def before_adcs(
     model: nn.Module, observer: Callable[[RRAMInferenceTile, Tensor], None], device: torch.device
 ) -> Iterator[None]:
-    """Let an observer see what each ADC would convert inside the block, where there is no ADC.
+    """Let an observer see what each ADC would convert; inside the block there is no ADC.
 
-    The model is on ``device`` there; afterwards it, modes and torch's random state are as before.
+    The model is on ``device`` there, without a chip; afterwards it, modes and torch's random state
+    are as before.
     """
     converted = [tile for tiles in _converted(model).values() for tile in tiles]
 
@@ -182,7 +185,7 @@ def before_adcs(
 
 
 def _converted(model: nn.Module) -> dict[str, list[RRAMInferenceTile]]:
-    """The torch tiles of each layer whose outputs an ADC converts."""
+    """Return the torch tiles of each layer whose outputs an ADC converts."""
     tiles = {
         name: [
             tile
@@ -197,7 +200,7 @@ def _converted(model: nn.Module) -> dict[str, list[RRAMInferenceTile]]:
 
 
 def _rounded_up(value: float) -> float:
-    """The next number of two digits; 1 for 0."""
+    """Return the next number of two digits; 1 for 0."""
     if value <= 0.0:
         return 1.0
     digit = 10.0 ** (math.floor(math.log10(value)) - 1)

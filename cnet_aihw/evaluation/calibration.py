@@ -1,6 +1,6 @@
 """Calibration of each chip by itself on unlabelled inputs: the baselines beside compensation.
 
-A calibration is a callable: ``with calibration(model):`` measures a chip after calibrating it.
+A calibration is a callable: inside ``with calibration(model):`` the chip is calibrated.
 """
 
 from __future__ import annotations
@@ -15,11 +15,15 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from cnet_aihw.evaluation.metrics import evaluation_mode, inputs_on
+from cnet_aihw.evaluation.metrics import evaluation_mode
+from cnet_aihw.evaluation.settings import CALIBRATIONS
 from cnet_aihw.rram import analog_layers, nominal_inside
-from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.fingerprint import tensors_fingerprint
+from cnet_aihw.runtime.inputs import Inputs, call, inputs_on, named_tensors, samples_in, select
+from cnet_aihw.runtime.parts import Part, gathered
 from cnet_aihw.runtime.torch_device import device_of
+from cnet_aihw.runtime.values import bad_choice
 
 
 class ChipCalibration(Protocol):
@@ -29,13 +33,13 @@ class ChipCalibration(Protocol):
         """Calibrate the programmed chip; everything is as before, bit for bit, after the block."""
 
     def label(self) -> str:
-        """A short name for tables and records."""
+        """Return a short name for tables and records."""
 
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of all that determines what it does to a chip."""
+        """Return the SHA-256 (hex) of all that determines what it does to a chip."""
 
     def cost(self, model: nn.Module) -> int:
-        """Digital weights that it adds to a network."""
+        """Return the number of digital weights that it adds to a network."""
 
 
 class BatchNormReestimation:
@@ -43,15 +47,16 @@ class BatchNormReestimation:
 
     One pass over the inputs, in batches of equal size (or one sample less). As in training, each
     BatchNorm normalises a batch by that batch's own statistics, and so feeds what follows;
-    its running mean and variance become the plain averages over the batches of the batches' means
-    and (unbiased) variances (torch's ``momentum=None``). With one batch they are the statistics of
-    the inputs themselves. All else computes as in evaluation, and no hardware is added.
+    its running mean and variance become the plain averages over its calls of the batches' means and
+    (unbiased) variances (torch's ``momentum=None``). With one batch they are the statistics of the
+    inputs themselves. All else computes as in evaluation, and no hardware is added.
 
     Source: Joshi et al., *Accurate deep neural network inference using computational phase-change
     memory*, Nature Communications 11 (2020): adaptive batch normalisation statistics.
 
     Args:
-        x: unlabelled inputs, [N, ...], at least two; moved to the model's device.
+        x: unlabelled inputs, at least two: a tensor [N, ...], or a tuple or mapping of them; moved
+            to the model's device.
         batch_size: samples a forward pass takes at once (the last ones may come on top rather than
             stand alone).
 
@@ -60,10 +65,10 @@ class BatchNormReestimation:
             network without BatchNorm that has running statistics.
     """
 
-    def __init__(self, x: Tensor, batch_size: int = 500) -> None:
+    def __init__(self, x: Inputs, batch_size: int = 500) -> None:
         _check_inputs(x)
         if batch_size < 2:
-            raise CnetError(f"batch_size is {batch_size}; statistics need at least 2 samples.")
+            raise bad_value("batch_size", batch_size, "at least 2 samples, for statistics")
         self.x = x
         self.batch_size = batch_size
 
@@ -72,15 +77,17 @@ class BatchNormReestimation:
         return self._calibrated(model)
 
     def label(self) -> str:
-        """A short name for tables and records."""
-        return f"BatchNorm re-estimated ({len(self.x)} images)"
+        """Return a short name for tables and records."""
+        return f"BatchNorm re-estimated ({samples_in(self.x)} inputs)"
 
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of the inputs and how they are divided."""
-        return tensors_fingerprint({f"{type(self).__name__} {self.batch_size}": self.x})
+        """Return the SHA-256 (hex) of the inputs and how they are divided."""
+        return tensors_fingerprint(
+            named_tensors(self.x, f"{type(self).__name__} {self.batch_size}")
+        )
 
     def cost(self, model: nn.Module) -> int:
-        """No digital weight is added."""
+        """Return 0: no digital weight is added."""
         return 0
 
     @contextmanager
@@ -89,7 +96,11 @@ class BatchNormReestimation:
         if not norms:
             raise CnetError(
                 f"{type(model).__name__} has no BatchNorm with running statistics to re-estimate; "
-                "calibrate with AffineCorrection instead."
+                "calibrate with AffineCorrection instead.",
+                key="calibration",
+                value="batchnorm",
+                expected="a network with BatchNorm that has running statistics",
+                fix="calibrate with AffineCorrection instead",
             )
         kept = [(n, n.momentum, n.training, [b.clone() for b in n.buffers()]) for n in norms]
         try:
@@ -103,23 +114,33 @@ class BatchNormReestimation:
                     for buffer, old in zip(norm.buffers(), buffers, strict=True):
                         buffer.copy_(old)
 
+    # torch.optim.swa_utils.update_bn puts the whole network into training mode, where dropout and
+    # the variation of training would act, and averages over unequal batches alike.
     @torch.no_grad()
     def _estimate(self, model: nn.Module, norms: list[_BatchNorm]) -> None:
         """Run all inputs through; the BatchNorms are left in evaluation mode."""
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum = None  # a plain average over the batches
-            norm.training = True
-        x = inputs_on(device_of(model), self.x)
-        batches = max(1, min(-(-len(x) // self.batch_size), len(x) // 2))
-        for inputs in x.tensor_split(batches):
-            model(inputs)
+        calls = dict.fromkeys(norms, 0)
+
+        def average(norm: _BatchNorm, _: Any) -> None:
+            # as torch's momentum=None, which would wait for a counter on the device at each call
+            calls[norm] += 1
+            norm.momentum = 1.0 / calls[norm]
+
+        x, samples = inputs_on(device_of(model), self.x), samples_in(self.x)
+        batches = max(1, min(-(-samples // self.batch_size), samples // 2))
+        with ExitStack() as stack:
+            for norm in norms:
+                norm.reset_running_stats()
+                norm.training = True
+                stack.callback(norm.register_forward_pre_hook(average).remove)
+            for rows in torch.arange(samples).tensor_split(batches):
+                call(model, select(x, slice(int(rows[0]), int(rows[-1]) + 1)))
         for norm in norms:
             norm.training = False
 
 
 def running_batchnorms(model: nn.Module) -> list[_BatchNorm]:
-    """All BatchNorm layers that have running statistics, which can be re-estimated."""
+    """Return all BatchNorm layers that have running statistics, which can be re-estimated."""
     return [
         module
         for module in model.modules()
@@ -137,13 +158,14 @@ class AffineCorrection:
     called several times is corrected everywhere by what its first call gives.
 
     Args:
-        x: unlabelled inputs, [N, ...], at least two; moved to the model's device.
+        x: unlabelled inputs, at least two: a tensor [N, ...], or a tuple or mapping of them; moved
+            to the model's device.
 
     Raises:
         CnetError: for fewer than two inputs.
     """
 
-    def __init__(self, x: Tensor) -> None:
+    def __init__(self, x: Inputs) -> None:
         _check_inputs(x)
         self.x = x
 
@@ -152,15 +174,15 @@ class AffineCorrection:
         return self._calibrated(model)
 
     def label(self) -> str:
-        """A short name for tables and records."""
-        return f"affine correction ({len(self.x)} images)"
+        """Return a short name for tables and records."""
+        return f"affine correction ({samples_in(self.x)} inputs)"
 
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of the inputs."""
-        return tensors_fingerprint({type(self).__name__: self.x})
+        """Return the SHA-256 (hex) of the inputs."""
+        return tensors_fingerprint(named_tensors(self.x, type(self).__name__))
 
     def cost(self, model: nn.Module) -> int:
-        """Two numbers for each output channel of each analog layer."""
+        """Return the digital weights: two for each output channel of each analog layer."""
         return sum(2 * layer.get_weights()[0].shape[0] for layer in analog_layers(model).values())
 
     @contextmanager
@@ -182,6 +204,31 @@ class AffineCorrection:
             with evaluation_mode(model):
                 _forward(model, x)
             yield
+
+
+def make_calibration(
+    name: str, part: Part, samples: int = 1000, batch_size: int = 500
+) -> ChipCalibration | None:
+    """Return a calibration by its name in settings.
+
+    Args:
+        name: "none", "batchnorm" or "affine".
+        part: training part, of which the first inputs are taken; targets are not used.
+        samples: how many inputs, at least two.
+        batch_size: samples a forward pass takes at once, for "batchnorm".
+
+    Returns:
+        The calibration; None for "none".
+
+    Raises:
+        CnetError: for another name, or as the calibrations themselves.
+    """
+    if name not in CALIBRATIONS:
+        raise bad_choice("calibration", name, CALIBRATIONS)
+    if name == "none":
+        return None
+    x = gathered(part, samples).x
+    return BatchNormReestimation(x, batch_size) if name == "batchnorm" else AffineCorrection(x)
 
 
 class _Observer:
@@ -215,7 +262,7 @@ class _Corrector:
 
 
 def _channel_statistics(layer: nn.Module, output: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each channel, in shapes that broadcast to the output."""
+    """Return mean and standard deviation of each channel, shaped to broadcast to the output."""
     positions = len(layer.kernel_size) if isinstance(layer, _ConvNd) else 0
     channel = output.dim() - 1 - positions
     others = [dim for dim in range(output.dim()) if dim != channel]
@@ -231,13 +278,12 @@ def _hook(stack: ExitStack, hooks: dict[AnalogLayerBase, Any]) -> None:
 
 
 @torch.no_grad()
-def _forward(model: nn.Module, x: Tensor) -> None:
-    model(x)
+def _forward(model: nn.Module, x: Inputs) -> None:
+    call(model, x)
 
 
-def _check_inputs(x: Tensor) -> None:
-    if not isinstance(x, Tensor) or x.dim() == 0 or len(x) < 2:
-        found = f"shape {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
-        raise CnetError(
-            f"x is of {found}; give a tensor of unlabelled inputs, [N, ...], at least two."
-        )
+def _check_inputs(x: Any) -> None:
+    tensors = named_tensors(x).values()
+    if not tensors or any(tensor.dim() == 0 or len(tensor) < 2 for tensor in tensors):
+        found = [tuple(tensor.shape) for tensor in tensors] or type(x).__name__
+        raise bad_value("x", found, "unlabelled inputs, [N, ...], at least two")

@@ -1,28 +1,38 @@
-"""Short fingerprints of all that determines the accuracy of a chip."""
+"""Provenance of chips: fingerprints of all that determines what is measured on them."""
+
+from __future__ import annotations
 
 from typing import Any
 
+import torch
 from aihwkit.inference.noise.base import BaseNoiseModel
 from aihwkit.nn.modules.base import AnalogLayerBase
-from torch import Tensor, nn
+from torch import nn
 
+from cnet_aihw.evaluation.calibration import ChipCalibration
+from cnet_aihw.evaluation.measurement import Measurement
 from cnet_aihw.rram import analog_layers, has_read_noise, noise_model_id, snapshot
 from cnet_aihw.runtime.fingerprint import tensors_fingerprint, text_fingerprint
+from cnet_aihw.runtime.parts import Part
 
 
-def chip_fingerprints(
+def chip_provenance(
     model: nn.Module,
+    part: Part,
+    measurement: Measurement,
+    *,
     noise_model: BaseNoiseModel | None,
-    data: tuple[Tensor, Tensor],
+    calibration: ChipCalibration | None,
     seed: int,
     batch_size: int,
-) -> dict[str, str]:
-    """Fingerprints of what determines each chip's accuracy, by the user's word for it.
+    device: torch.device,
+) -> dict[str, Any]:
+    """Return what determines the results of each chip, as plain nested values.
 
     The batch size counts only where the periphery is not perfect or devices are read with noise:
-    there noise is drawn batch by batch.
+    there noise is drawn batch by batch. Of the device the kind counts, because CUDA draws other
+    noise and rounds otherwise.
     """
-    x, y = data
     perfect = all(
         tile.rpu_config.forward.is_perfect
         and not has_read_noise(noise_model or tile.rpu_config.noise_model)
@@ -32,20 +42,25 @@ def chip_fingerprints(
     return {
         "weights": tensors_fingerprint(snapshot(model)),
         "network": text_fingerprint(describe_network(model)),
-        "noise model": text_fingerprint(describe_hardware(model, noise_model)),
-        "data": tensors_fingerprint({"x": x, "y": y}),
-        "seed": str(seed),
-        "batch size": "any" if perfect else str(batch_size),
+        "noise_model": text_fingerprint(describe_noise_models(model, noise_model)),
+        "periphery": text_fingerprint(describe_periphery(model)),
+        "data": part.fingerprint,
+        "measurement": {"name": measurement.name, **measurement.describe()},
+        "calibration": None if calibration is None else calibration.fingerprint(),
+        "seed": seed,
+        "batch_size": None if perfect else batch_size,
+        "device": device.type,
+        "tf32": False,  # measurements switch it off
     }
 
 
 def describe_network(model: nn.Module) -> list[str]:
-    """A line for each module: name, class, and what it says of itself (size, stride, ...)."""
+    """Return a line for each module: name, class, and what it says of itself (size, stride)."""
     lines = []
     for name, module in model.named_modules():
         if ".analog_module" in f".{name}":
             continue
-        # an analog layer also tells its training settings; its shapes stand in the weights
+        # an analog layer also prints its training settings; its shapes stand in the weights
         extra = "" if isinstance(module, AnalogLayerBase) else module.extra_repr()
         geometry = [
             str(module.__dict__[key])
@@ -56,18 +71,19 @@ def describe_network(model: nn.Module) -> list[str]:
     return lines
 
 
-def describe_hardware(model: nn.Module, noise_model: BaseNoiseModel | None) -> list[str]:
-    """A line for each tile: noise model, periphery and mapping, but not what training injects."""
-    lines = []
-    for name, layer in analog_layers(model).items():
-        for tile in layer.analog_tiles():
-            config = tile.rpu_config
-            noise = noise_model or config.noise_model
-            parts: list[Any] = [
-                noise_model_id(noise),
-                config.forward,
-                config.mapping,
-                config.drift_compensation,
-            ]
-            lines.append(f"{name} " + " ".join(str(part) for part in parts))
-    return lines
+def describe_noise_models(model: nn.Module, noise_model: BaseNoiseModel | None) -> list[str]:
+    """Return a line for each tile: the noise model of its chips, whatever training injects."""
+    return [
+        f"{name} {noise_model_id(noise_model or tile.rpu_config.noise_model)}"
+        for name, layer in analog_layers(model).items()
+        for tile in layer.analog_tiles()
+    ]
+
+
+def describe_periphery(model: nn.Module) -> list[str]:
+    """Return a line for each tile: periphery, mapping and drift compensation."""
+    return [
+        f"{name} {config.forward} {config.mapping} {config.drift_compensation}"
+        for name, layer in analog_layers(model).items()
+        for config in (tile.rpu_config for tile in layer.analog_tiles())
+    ]

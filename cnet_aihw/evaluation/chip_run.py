@@ -1,38 +1,163 @@
-"""One chip programmed, calibrated, measured and restored; what all measurements on chips share."""
+"""The loop over chips: each one programmed, calibrated and measured; all measurements share it."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from aihwkit.inference.noise.base import BaseNoiseModel
-from torch import Tensor, nn
+from torch import nn
 
-from cnet_aihw.evaluation.metrics import evaluation_mode, pass_over
-from cnet_aihw.evaluation.settings import EvaluationSettings
+from cnet_aihw.evaluation.calibration import ChipCalibration
+from cnet_aihw.evaluation.measurement import Measurement
+from cnet_aihw.evaluation.metrics import evaluation_mode
 from cnet_aihw.rram import analog_layers, check_times, nominal_inside, programmed
+from cnet_aihw.runtime.determinism import deterministic
+from cnet_aihw.runtime.device_parts import placed
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.locks import alone
+from cnet_aihw.runtime.parts import as_part
 from cnet_aihw.runtime.random_state import derive_seed, forked_random_state, seed_random_state
-from cnet_aihw.runtime.records import read_records
-from cnet_aihw.runtime.torch_device import moved_to
-
-if TYPE_CHECKING:
-    from cnet_aihw.evaluation.calibration import ChipCalibration
+from cnet_aihw.runtime.torch_device import device_of, moved_to
 
 
-def check_nominal(model: nn.Module) -> None:
-    """Check that a model is analog and holds its nominal weights.
+@dataclass(frozen=True)
+class MeasuredChip:
+    """One chip and what was measured on it."""
+
+    chip: int
+    """Number of the chip, from 0."""
+
+    seed: int
+    """The chip's seed."""
+
+    values: dict[str, float]
+    """What the measurement gave."""
+
+    t_inference: float | None
+    """Seconds between programming and measuring; None: just programmed."""
+
+    calibration: str | None
+    """Label of what was calibrated on the chip; None: nothing."""
+
+    seconds: float
+    """Time that it took."""
+
+    @property
+    def failed(self) -> bool:
+        """Say whether any value is not finite."""
+        return not all(map(math.isfinite, self.values.values()))
+
+    def as_record(self) -> dict[str, Any]:
+        """Return plain values; those of a failed chip are None where they are not finite."""
+        values = {n: v if math.isfinite(v) else None for n, v in self.values.items()}
+        if self.failed and "score" in values:
+            values["score"] = None  # a score of outputs that are not finite means nothing
+        record: dict[str, Any] = {"chip": self.chip, "seed": self.seed, **values}
+        if self.failed:
+            record["failed"] = True
+        if self.t_inference is not None:
+            record["t_inference"] = self.t_inference
+        if self.calibration is not None:
+            record["calibration"] = self.calibration
+        return {**record, "seconds": self.seconds}
+
+
+def measured_chips(
+    model: nn.Module,
+    data: Any,
+    measurement: Measurement,
+    chips: int | Iterable[tuple[int, float | None]],
+    *,
+    seed: int = 0,
+    batch_size: int = 250,
+    noise_model: BaseNoiseModel | None = None,
+    calibration: ChipCalibration | None = None,
+    layers: Collection[str] | None = None,
+) -> Iterator[MeasuredChip]:
+    """Program, calibrate and measure chip after chip.
+
+    Chip i has a seed of its own, derived from ``seed`` and i, for its weights, for its calibration
+    and for the noise of its periphery; so neither order nor what was measured before changes a
+    result. Between two chips the model is as it was before.
+
+    Args:
+        model: converted model, measured where it is.
+        data: inputs and targets, as :func:`~cnet_aihw.runtime.parts.as_part` takes them.
+        measurement: what is done on each chip.
+        chips: how many chips, just programmed; or number and seconds after programming of each.
+        seed: seed of the chips' seeds.
+        batch_size: samples a forward pass takes at once.
+        noise_model: noise model of the chips; None: the model's own.
+        calibration: what is calibrated on each chip before it is measured.
+        layers: names of the layers that vary; None: all.
+
+    Yields:
+        The chips in the order asked for; also those whose outputs are not finite, as failed.
+    """
+    device = device_of(model)
+    part = placed(as_part(data), device)
+    todo = ((chip, None) for chip in range(chips)) if isinstance(chips, int) else chips
+    for chip, t_inference in todo:
+        start = time.perf_counter()
+        chip_seed = derive_seed(seed, chip)
+        with (
+            measuring(model, device),
+            programmed(model, chip_seed, noise_model, t_inference, layers),
+        ):
+            seed_random_state(derive_seed(chip_seed, "calibration"), device)
+            with nullcontext() if calibration is None else calibration(model):
+                seed_random_state(derive_seed(chip_seed, "read noise"), device)
+                values = measurement(model, part, batch_size)
+        label = None if calibration is None else calibration.label()
+        seconds = time.perf_counter() - start
+        yield MeasuredChip(chip, chip_seed, values, t_inference, label, seconds)
+
+
+@contextmanager
+def measuring(model: nn.Module, device: torch.device) -> Iterator[None]:
+    """Keep a model in evaluation mode, without a chip, on ``device`` inside the block.
+
+    There CUDA computes deterministically and without TF32. Afterwards modes, device, torch's random
+    state and the chip that was programmed, if any, are as before.
+    """
+    with (
+        nominal_inside(model),
+        moved_to(model, device),
+        evaluation_mode(model),
+        forked_random_state(device),
+        deterministic(device, tf32=False),
+    ):
+        yield
+
+
+def measure_clean(
+    model: nn.Module, part: Any, measurement: Measurement, seed: int, batch_size: int
+) -> dict[str, float]:
+    """Measure the clean network, with a periphery's noise that belongs to ``seed``.
 
     Raises:
-        CnetError: when it is not converted, or a chip is programmed.
+        CnetError: if its outputs are not finite, because then no chip's can be.
     """
-    analog_layers(model)  # says to convert first, where there is none
+    seed_random_state(derive_seed(seed, "clean"), device_of(model))
+    values = measurement(model, part, batch_size)
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise CnetError(
+                f"the clean network gives a {name} of {value}, without any variation; check the "
+                "weights and the data.",
+                key=name,
+                value=value,
+                expected="a finite number",
+                fix="check the weights and the data",
+            )
+    return values
 
 
 def check_times_known(
@@ -43,106 +168,23 @@ def check_times_known(
     Raises:
         CnetError: for the first time that it does not know.
     """
+    times = list(times)
     for layer in analog_layers(model).values():
         for tile in layer.analog_tiles():
             check_times(noise_model or tile.rpu_config.noise_model, times)
 
 
-@contextmanager
-def measuring(model: nn.Module, device: torch.device) -> Iterator[None]:
-    """Evaluation mode on ``device`` inside the block.
-
-    Afterwards weights, modes, device and torch's random state are as before.
-    """
-    with (
-        nominal_inside(model),
-        moved_to(model, device),
-        evaluation_mode(model),
-        forked_random_state(device),
-    ):
-        yield
-
-
-def measure_clean(model: nn.Module, x: Tensor, y: Tensor, seed: int, batch_size: int) -> float:
-    """The clean accuracy, with a periphery's noise that belongs to ``seed``."""
-    seed_random_state(derive_seed(seed, "clean"), x.device)
-    return pass_over(model, x, y, batch_size)[1]
-
-
-def measure_chip(
-    model: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    settings: EvaluationSettings,
-    chip: int,
-    t_inference: float | None,
-    noise_model: BaseNoiseModel | None,
-    *,
-    layers: Collection[str] | None = None,
-    calibration: ChipCalibration | None = None,
-) -> dict[str, Any]:
-    """Program one chip (only ``layers`` where given), calibrate, measure, restore; its record.
-
-    Raises:
-        CnetError: when its outputs are not finite.
-    """
-    start = time.perf_counter()
-    chip_seed = derive_seed(settings.seed, chip)
-    with programmed(model, chip_seed, noise_model, t_inference, layers):
-        seed_random_state(derive_seed(chip_seed, "calibration"), x.device)
-        with nullcontext() if calibration is None else calibration(model):
-            seed_random_state(derive_seed(chip_seed, "read noise"), x.device)
-            loss, accuracy = pass_over(model, x, y, settings.batch_size)
-    if not math.isfinite(loss):
-        raise CnetError(
-            f"Chip {chip} (seed {chip_seed}) gives outputs that are not finite (loss {loss}); "
-            "check the weights and the data, or choose a smaller variation."
-        )
-    record: dict[str, Any] = {"chip": chip, "seed": chip_seed, "accuracy": accuracy, "loss": loss}
-    if t_inference is not None:
-        record["t_inference"] = t_inference
-    if calibration is not None:
-        record["calibration"] = calibration.label()
-    return {**record, "seconds": time.perf_counter() - start}
-
-
-def record_key(parts: Mapping[str, str]) -> str:
-    """The key of a records file: the first 16 digits of each part's fingerprint."""
-    return ";".join(f"{name}={print_[:16]}" for name, print_ in parts.items())
-
-
-def known_records(path: Path, key: str) -> list[dict[str, Any]]:
-    """The records that a file holds already.
-
-    Raises:
-        CnetError: when one has another key; the message says in what it differs.
-    """
-    records = read_records(path)
-    for number, record in enumerate(records, start=1):
-        found = record.get("key")
-        if found != key:
-            raise CnetError(
-                f"{path} line {number} was measured with another {_first_difference(found, key)}; "
-                "give another records file, or delete this one."
-            )
-    return records
-
-
 def writing(records: str | Path | None, todo: int) -> AbstractContextManager[None]:
-    """Refuse what is left to be measured where another process writes the same records.
+    """Refuse to measure where another process writes the same records.
+
+    Args:
+        records: the records file; None: nothing is written.
+        todo: how many measurements are left; with none nothing is written either.
 
     Raises:
-        CnetError: if another one does, or the folder cannot be written to.
+        CnetError: if another process does, or the folder cannot be written to.
     """
     if records is None or not todo:
         return nullcontext()
     path = Path(records)
     return alone(path.parent, path.name, f"a measurement for {path.name}")
-
-
-def _first_difference(found: object, key: str) -> str:
-    """The name of the first part in which two keys differ."""
-    if not isinstance(found, str):
-        return "kind of measurement"
-    old, new = (dict(part.split("=") for part in k.split(";") if "=" in part) for k in (found, key))
-    return next(name for name in {**new, **old} if old.get(name) != new.get(name))

@@ -1,4 +1,4 @@
-"""What inspecting a device gives: numbers, points to draw, and what looks like a wrong unit."""
+"""Result of a device check: numbers, points to draw, and signs of a wrong unit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class DeviceRow:
-    """What happens at one time after programming; shares are of all weights, over all chips."""
+    """Errors at one time after programming; shares are of all weights, over all chips."""
 
     t_inference: float | None
     """Seconds since programming; None: just programmed."""
@@ -53,10 +53,10 @@ class DeviceRow:
 
 @dataclass(frozen=True)
 class DeviceReport:
-    """What a device does, in numbers."""
+    """A device and its crossbar, in numbers."""
 
     device: str
-    """What the noise model calls itself."""
+    """Name of the noise model."""
 
     weights: int
     """How many weights were programmed on each chip."""
@@ -77,7 +77,7 @@ class DeviceReport:
     """Largest output / range of the ADC; None without ADC."""
 
     warnings: tuple[str, ...]
-    """What looks like a wrong unit, a sentence each."""
+    """Signs of a wrong unit, a sentence each."""
 
     weight_points: dict[str, list[float]]
     """Some weights of chip 0 at the first time: ``nominal`` and ``programmed``."""
@@ -86,58 +86,58 @@ class DeviceReport:
     """Some outputs of it, ``ideal`` and ``chip``."""
 
     def as_record(self) -> dict[str, Any]:
-        """All fields as plain values."""
+        """Return all fields as plain values."""
         return {**asdict(self), "rows": [asdict(row) for row in self.rows]}
 
 
 def looks_wrong(
     rows: Sequence[DeviceRow], clipped: float | None, reach: float | None
 ) -> tuple[str, ...]:
-    """Say, in a sentence each, which numbers a wrong unit would give.
+    """Return, in a sentence each, which numbers look like those of a wrong unit.
 
     Args:
-        rows: what happens at each time.
+        rows: the numbers at each time.
         clipped: share of outputs beyond the ADC's range; None without ADC.
         reach: largest output / range of the ADC; None without ADC.
     """
-    told = []
+    found = []
     flips = max(row.sign_flips for row in rows)
     saturated = max(row.saturated for row in rows)
     zeros = max(row.zeros for row in rows)
     if flips > 0.2:
-        told.append(
+        found.append(
             f"{flips:.0%} of the weights change their sign: check the units of "
             "g_min, g_max and of the noise."
         )
     if saturated > 0.5:
-        told.append(
+        found.append(
             f"{saturated:.0%} of the weights are programmed as the largest one: check "
             "g_max and the units of what is programmed."
         )
     if zeros > 0.5:
-        told.append(
+        found.append(
             f"{zeros:.0%} of the weights become 0: check g_min, the levels and the units "
             "of thresholds."
         )
     gains = [row.gain for row in rows if not 0.5 <= row.gain <= 2.0]
     if gains:
-        told.append(
+        found.append(
             f"weights come out {gains[0]:.3g} times as large as meant: check the units of "
             "conductances, and of the time if there is drift."
         )
     if any(row.snr_db is not None and row.snr_db < 0.0 for row in rows):
         least = min(row.snr_db for row in rows if row.snr_db is not None)
-        told.append(
+        found.append(
             f"the error of outputs is larger than outputs themselves ({least:.1f} dB): check the "
             "units of noise and ranges."
         )
     if clipped is not None and clipped > 0.05:
-        told.append(f"the ADC clips {clipped:.0%} of the outputs: give a larger adc_range.")
+        found.append(f"the ADC clips {clipped:.0%} of the outputs: give a larger adc_range.")
     if reach is not None and reach < 0.1:
-        told.append(f"outputs reach {reach:.1%} of the ADC's range: give a smaller adc_range.")
+        found.append(f"outputs reach {reach:.1%} of the ADC's range: give a smaller adc_range.")
     if all(row.error_std == 0.0 and row.snr_db is None for row in rows):
-        told.append(
+        found.append(
             "nothing changes: weights and outputs are exact; if that is not meant, the noise is "
             "off or its unit makes it vanish."
         )
-    return tuple(told)
+    return tuple(found)

@@ -1,4 +1,4 @@
-"""What a device and its crossbar do to weights and to outputs, seen before a long run."""
+"""Check of a device and its crossbar: errors of weights and outputs, before a long run."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from cnet_aihw.evaluation.adc import before_adcs, calibrate_adc, lacks_adc_range
 from cnet_aihw.evaluation.device_report import DeviceReport, DeviceRow, looks_wrong
 from cnet_aihw.evaluation.settings import EvaluationSettings, times_of, validate_evaluation_settings
-from cnet_aihw.rram import convert_to_analog, effective_weights, label_of, programmed
+from cnet_aihw.rram import chips as walk_over_chips
+from cnet_aihw.rram import convert_to_analog, effective_weights, label_of
 from cnet_aihw.rram.crossbar.tiles import RRAMInferenceTile
-from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.random_state import derive_seed, forked_random_state, seed_random_state
 
 ROWS, COLUMNS, INPUTS = 128, 64, 500
@@ -91,9 +92,8 @@ def _default_inputs(rows: int) -> Tensor:
 def _checked(weight: Tensor) -> Tensor:
     weight = weight.detach().float()
     if weight.dim() != 2 or not torch.isfinite(weight).all() or not weight.any():
-        raise CnetError(
-            f"weight has shape {tuple(weight.shape)}; give a matrix [out, in] of finite numbers, "
-            "not all 0."
+        raise bad_value(
+            "weight", tuple(weight.shape), "a matrix [out, in] of finite numbers, not all 0"
         )
     return weight
 
@@ -106,7 +106,7 @@ def _layer(weight: Tensor, rpu_config: InferenceRPUConfig) -> nn.Module:
 
 
 def _adc_fit(model: nn.Module, x: Tensor) -> tuple[float | None, float | None]:
-    """Share of outputs beyond the ADCs' ranges, and the largest output / its range."""
+    """Return the share of outputs beyond the ADCs' ranges, and the largest output / its range."""
     relative: list[Tensor] = []
 
     def see(tile: RRAMInferenceTile, outputs: Tensor) -> None:
@@ -125,18 +125,20 @@ def _adc_fit(model: nn.Module, x: Tensor) -> tuple[float | None, float | None]:
 def _on_chips(
     model: nn.Module, x: Tensor, settings: EvaluationSettings, t_inference: float | None
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Weights and outputs of each chip."""
+    """Return weights and outputs of each chip."""
     weights, outputs = [], []
-    for chip in range(settings.chips):
-        chip_seed = derive_seed(settings.seed, chip)
-        with programmed(model, chip_seed, t_inference=t_inference):
-            seed_random_state(derive_seed(chip_seed, "read noise"), x.device)
-            weights.append(effective_weights(model)["0"])
-            outputs.append(model(x))
+    for _, chip_seed in walk_over_chips(
+        model, settings.chips, settings.seed, t_inference=t_inference
+    ):
+        seed_random_state(derive_seed(chip_seed, "read noise"), x.device)
+        weights.append(effective_weights(model)["0"])
+        outputs.append(model(x))
     if not all(torch.isfinite(t).all() for t in (*weights, *outputs)):
         raise CnetError(
             "the device gives weights or outputs that are not finite; check the units of its "
-            "settings."
+            "settings.",
+            key="device",
+            fix="check the units of its settings",
         )
     return weights, outputs
 
@@ -177,7 +179,7 @@ def _row(
 
 
 def _snr_db(outputs: list[Tensor], ideal: Tensor) -> float | None:
-    """Power of the ideal outputs over that of the error in dB; None: no error but rounding."""
+    """Return the power of ideal outputs over that of the error in dB; None: rounding alone."""
     error = sum((y - ideal).double().square().mean().item() for y in outputs) / len(outputs)
     signal = ideal.double().square().mean().item()
     if error <= signal * 10 ** (-_EXACT_DB / 10):
@@ -186,7 +188,7 @@ def _snr_db(outputs: list[Tensor], ideal: Tensor) -> float | None:
 
 
 def _points(**tensors: Tensor) -> dict[str, list[float]]:
-    """The same evenly spaced entries of tensors of one shape."""
+    """Return the same evenly spaced entries of tensors of one shape."""
     count = next(iter(tensors.values())).numel()
     step = max(1, count // _POINTS)
     return {

@@ -1,4 +1,4 @@
-"""How an error grows through the layers: each layer's output on chips against the clean network."""
+"""Growth of the error through the layers: outputs on chips against those of the clean network."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from cnet_aihw.evaluation.calibration import ChipCalibration
-from cnet_aihw.evaluation.chip_run import check_nominal, measuring
-from cnet_aihw.evaluation.metrics import inputs_on
-from cnet_aihw.rram import analog_layers, programmed
-from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.evaluation.chip_run import measured_chips, measuring
+from cnet_aihw.evaluation.statistics import AllChipsFailed
+from cnet_aihw.rram import analog_layers
+from cnet_aihw.runtime.device_parts import placed
+from cnet_aihw.runtime.errors import bad_value
+from cnet_aihw.runtime.inputs import Inputs, call, samples_in
+from cnet_aihw.runtime.parts import Part, TensorPart
 from cnet_aihw.runtime.random_state import derive_seed, seed_random_state
-from cnet_aihw.runtime.torch_device import resolve_device
+from cnet_aihw.runtime.torch_device import device_of, resolve_device
 
 
 @dataclass(frozen=True)
@@ -42,19 +45,44 @@ class LayerError:
     """The largest of the chips."""
 
     chips: int
-    """Number of chips."""
+    """Number of chips with finite outputs."""
 
     samples: int
     """Number of inputs that the outputs were computed for."""
 
+    failed: int = 0
+    """Number of chips whose outputs are not finite; they are left out."""
+
     def as_record(self) -> dict[str, Any]:
-        """All fields as plain values."""
+        """Return all fields as plain values."""
         return asdict(self)
+
+
+class LayerErrors:
+    """Measurement of the relative error of each layer's output, against outputs of a clean pass.
+
+    Args:
+        clean: layer -> outputs of each of its calls, for one batch of all samples.
+    """
+
+    name = "layer errors"
+
+    def __init__(self, clean: dict[str, list[Tensor]]) -> None:
+        self.clean = clean
+
+    def __call__(self, model: nn.Module, part: Part, batch_size: int) -> dict[str, float]:
+        """Return layer -> relative error, over one batch."""
+        ((inputs, _),) = part.batches(batch_size)
+        return _errors(model, inputs, self.clean)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the names of the layers."""
+        return {"layers": list(self.clean)}
 
 
 def error_growth(
     model: nn.Module,
-    inputs: Tensor,
+    inputs: Inputs,
     *,
     chips: int = 5,
     seed: int = 0,
@@ -74,7 +102,7 @@ def error_growth(
     2023) argues with; the measure is ours. The chips are those of :func:`evaluate_chips`.
 
     Args:
-        model: converted model with nominal weights.
+        model: converted model.
         inputs: [N, ...], taken as one batch; the outputs of all layers are kept in memory.
         chips: how many chips.
         seed: seed of the chips' seeds.
@@ -83,71 +111,82 @@ def error_growth(
         calibration: what is calibrated on each chip before it is measured.
         reference: puts the model into the state whose clean outputs count, such as
             ``compensation_disabled``; by default the model as it is.
-        device: "auto" (CUDA when there), or any device of torch.
+        device: "auto" (CUDA where available), "cpu" or a CUDA device.
 
     Returns:
         One for each analog layer, in the order of execution; a layer that is not called, or gives
-        zeros alone in the clean network, has none.
+        only zeros in the clean network, has none.
 
     Raises:
-        CnetError: without chips or inputs, for a model without analog layers or with a chip
-            programmed, and for a chip whose outputs are not finite.
+        CnetError: without chips or inputs, or for a model without analog layers.
+        AllChipsFailed: if no chip has finite outputs.
     """
-    if chips < 1 or len(inputs) < 1:
-        raise CnetError(f"There are {chips} chips and {len(inputs)} inputs; give at least one.")
-    check_nominal(model)
+    samples = samples_in(inputs)
+    for key, value in (("chips", chips), ("inputs", samples)):
+        if value < 1:
+            raise bad_value(key, value, "at least one")
+    names = list(analog_layers(model))
     where = resolve_device(device)
     with measuring(model, where), torch.inference_mode():
-        x = inputs_on(where, inputs)
+        part = placed(TensorPart(inputs, torch.zeros(samples)), where)
+        ((x, _),) = part.batches(samples)
         with reference(model):
-            names = list(analog_layers(model))
             clean = _clean_outputs(model, names, x, seed)
-        errors: dict[str, list[float]] = {name: [] for name in clean}
-        for chip in range(chips):
-            chip_seed = derive_seed(seed, chip)
-            with programmed(model, chip_seed, noise_model, t_inference):
-                seed_random_state(derive_seed(chip_seed, "calibration"), where)
-                with nullcontext() if calibration is None else calibration(model):
-                    seed_random_state(derive_seed(chip_seed, "read noise"), where)
-                    for name, error in _errors(model, x, clean).items():
-                        errors[name].append(error)
-    for name, found in errors.items():
-        if not all(math.isfinite(error) for error in found):
-            raise CnetError(
-                f"Layer {name} gives outputs on chips that are not finite; check the weights, or "
-                "choose a smaller variation."
+        measured = list(
+            measured_chips(
+                model,
+                part,
+                LayerErrors(clean),
+                [(chip, t_inference) for chip in range(chips)],
+                seed=seed,
+                batch_size=samples,
+                noise_model=noise_model,
+                calibration=calibration,
             )
-    return [
-        LayerError(name, index, math.fsum(e) / chips, min(e), max(e), chips, len(inputs))
-        for index, (name, e) in enumerate(errors.items())
-    ]
+        )
+    found = [one.values for one in measured if not one.failed]
+    if not found:
+        raise AllChipsFailed(
+            f"all of {chips} chips give outputs that are not finite; check the weights, or choose "
+            "a smaller variation.",
+            key="chips",
+            value=chips,
+            expected="at least one chip with finite outputs",
+        )
+    rows = []
+    for index, name in enumerate(clean):
+        errors = [values[name] for values in found]
+        mean = math.fsum(errors) / len(errors)
+        low, high, failed = min(errors), max(errors), chips - len(errors)
+        rows.append(LayerError(name, index, mean, low, high, len(errors), samples, failed))
+    return rows
 
 
 def _clean_outputs(
-    model: nn.Module, names: list[str], x: Tensor, seed: int
+    model: nn.Module, names: list[str], x: Inputs, seed: int
 ) -> dict[str, list[Tensor]]:
-    """The outputs of each call of each layer, in the order of the layers' first calls."""
+    """Return the outputs of each call of each layer, in the order of the layers' first calls."""
     outputs: dict[str, list[Tensor]] = {}
 
     def keep(name: str, output: Tensor) -> None:
         outputs.setdefault(name, []).append(output.clone())  # networks change outputs in place
 
-    seed_random_state(derive_seed(seed, "clean"), x.device)
+    seed_random_state(derive_seed(seed, "clean"), device_of(model))
     with _watched(model, names, keep):
-        model(x)
+        call(model, x)
     return {name: calls for name, calls in outputs.items() if any(y.any() for y in calls)}
 
 
-def _errors(model: nn.Module, x: Tensor, clean: dict[str, list[Tensor]]) -> dict[str, float]:
-    """Relative error of each layer on the chip that is programmed now."""
-    squares = {name: x.new_zeros((), dtype=torch.float64) for name in clean}
+def _errors(model: nn.Module, x: Inputs, clean: dict[str, list[Tensor]]) -> dict[str, float]:
+    """Return the relative error of each layer on the chip that is programmed now."""
+    squares = {name: calls[0].new_zeros((), dtype=torch.float64) for name, calls in clean.items()}
     left = {name: list(calls) for name, calls in clean.items()}
 
     def compare(name: str, output: Tensor) -> None:
         squares[name] += (output - left[name].pop(0)).double().square().sum()
 
     with _watched(model, list(clean), compare):
-        model(x)
+        call(model, x)
     norms = {name: sum(y.double().square().sum() for y in calls) for name, calls in clean.items()}
     return {name: math.sqrt((squares[name] / norms[name]).item()) for name in clean}
 

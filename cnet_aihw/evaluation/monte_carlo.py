@@ -1,39 +1,52 @@
-"""Monte Carlo over chips: program, measure, restore, chip after chip; each one is a record."""
+"""Monte Carlo over chips: program and measure chip after chip; each one is a record."""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import torch
 from aihwkit.inference.noise.base import BaseNoiseModel
-from torch import Tensor, nn
+from torch import nn
 
 from cnet_aihw.evaluation.calibration import ChipCalibration
-from cnet_aihw.evaluation.chip_identity import chip_fingerprints
+from cnet_aihw.evaluation.chip_identity import chip_provenance
 from cnet_aihw.evaluation.chip_run import (
-    check_nominal,
     check_times_known,
-    known_records,
-    measure_chip,
     measure_clean,
+    measured_chips,
     measuring,
-    record_key,
     writing,
 )
-from cnet_aihw.evaluation.metrics import Samples, check_samples, samples_on
-from cnet_aihw.evaluation.settings import EvaluationSettings, validate_evaluation_settings
-from cnet_aihw.evaluation.settings import times_of as _times_of
-from cnet_aihw.evaluation.statistics import ChipStatistics, check_reference, chip_statistics
+from cnet_aihw.evaluation.measurement import Measurement, Score
+from cnet_aihw.evaluation.settings import (
+    EvaluationSettings,
+    times_of,
+    validate_evaluation_settings,
+)
+from cnet_aihw.evaluation.statistics import (
+    ChipStatistics,
+    check_threshold_and_reference,
+    chip_statistics,
+)
+from cnet_aihw.rram import analog_layers
+from cnet_aihw.runtime.device_parts import placed
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.parts import as_part
 from cnet_aihw.runtime.progress import progress_bar
-from cnet_aihw.runtime.records import append_record
+from cnet_aihw.runtime.records import RecordsFile
 from cnet_aihw.runtime.torch_device import resolve_device
+from cnet_aihw.tasks import Classification, Task
 
 
 @overload
 def evaluate_chips(
     model: nn.Module,
-    data: Samples | tuple[Tensor, Tensor],
+    data: Any,
     *,
+    task: Task | None = None,
+    measurement: Measurement | None = None,
     chips: int = 100,
     seed: int = 0,
     batch_size: int = 250,
@@ -51,8 +64,10 @@ def evaluate_chips(
 @overload
 def evaluate_chips(
     model: nn.Module,
-    data: Samples | tuple[Tensor, Tensor],
+    data: Any,
     *,
+    task: Task | None = None,
+    measurement: Measurement | None = None,
     chips: int = 100,
     seed: int = 0,
     batch_size: int = 250,
@@ -69,8 +84,10 @@ def evaluate_chips(
 
 def evaluate_chips(
     model: nn.Module,
-    data: Samples | tuple[Tensor, Tensor],
+    data: Any,
     *,
+    task: Task | None = None,
+    measurement: Measurement | None = None,
     chips: int = 100,
     seed: int = 0,
     batch_size: int = 250,
@@ -87,78 +104,103 @@ def evaluate_chips(
 
     Chip i has a seed of its own, derived from ``seed`` and i, for its weights and for the noise of
     its periphery. So more chips extend fewer, and neither order nor interruption changes a result.
-    Afterwards weights (bit for bit), modes, device and torch's random state are as before, also
-    after an exception.
+    A chip whose outputs are not finite is recorded as failed and counted. Afterwards modes, device,
+    torch's random state and the chip that was programmed, if any, are as before, also after an
+    exception. On CUDA it is computed deterministically and without TF32.
 
     Args:
-        model: converted model with nominal weights, giving logits [N, classes].
-        data: inputs [N, ...] and labels [N].
+        model: converted model.
+        data: inputs and targets: a tuple of tensors, an object with ``x`` and ``y``, a DataLoader
+            or a part.
+        task: loss and score; None: classification, of logits [N, classes].
+        measurement: what is done on each chip, with "score" and "loss" among its results; None:
+            the task's score.
         chips: how many chips.
         seed: seed of the chips' seeds.
         batch_size: samples a forward pass takes at once.
         noise_model: noise model of the chips; None: the model's own.
         t_inference: seconds between programming and measuring; a sequence measures each chip at
             each of these times; None: just programmed.
-        threshold: accuracy in [0, 1] that a chip must reach to count for the yield.
-        reference: clean accuracy of the plainly trained network, for the recovery.
+        threshold: score that a chip must reach to count for the yield.
+        reference: clean score of the plainly trained network, for the recovery.
         calibration: what is calibrated on each chip before it is measured, and undone afterwards;
-            the clean accuracy is without it.
+            the clean score is without it.
         records: JSON lines file that gets one line per chip (and time) as it is measured; what is
             there already is not measured again.
-        device: "auto" (CUDA when there), or any device of torch.
+        device: "auto" (CUDA where available), "cpu" or a CUDA device.
         progress: whether to show a progress bar, where stderr is a terminal.
 
     Returns:
         The statistics over chips; for a sequence of times one for each time.
 
     Raises:
-        CnetError: for impossible arguments, a model without analog layers or with a chip
-            programmed, a records file that belongs to something else, and a chip whose outputs
-            are not finite.
+        CnetError: for impossible arguments, a model without analog layers, targets that do not fit
+            its outputs, a clean network whose outputs are not finite, and a records file that
+            belongs to something else.
+        AllChipsFailed: if no chip has finite outputs; all are recorded by then.
     """
     settings = EvaluationSettings(chips, seed, batch_size, threshold, t_inference)
     validate_evaluation_settings(settings)
-    check_reference(reference)
-    samples = check_samples(data)
-    check_nominal(model)
-    times = _times_of(t_inference)
+    task = task or Classification()
+    measurement = measurement or Score(task)
+    check_threshold_and_reference(task, threshold, reference)
+    analog_layers(model)  # says to convert first, where there is none
+    times = times_of(t_inference)
     check_times_known(model, noise_model, times)
-    key, known = "", {}
+    where, data_part = resolve_device(device), as_part(data)
+    known: dict[tuple[int, float | None], float | None] = {}
+    file = None
     if records is not None:
-        parts = chip_fingerprints(model, noise_model, samples, seed, batch_size)
-        if calibration is not None:
-            parts["calibration"] = calibration.fingerprint()
-        key = record_key(parts)
-        known = {
-            (record["chip"], record.get("t_inference")): record["accuracy"]
-            for record in known_records(Path(records), key)
-        }
-    where = resolve_device(device)
-    total = chips * len(times)
-    done = sum((chip, t) in known for chip in range(chips) for t in times)
+        provenance = chip_provenance(
+            model,
+            data_part,
+            measurement,
+            noise_model=noise_model,
+            calibration=calibration,
+            seed=seed,
+            batch_size=batch_size,
+            device=where,
+        )
+        file = RecordsFile(records, provenance)
+        known = {(r["chip"], r.get("t_inference")): r["score"] for r in file.records()}
+    asked = [(chip, t) for chip in range(chips) for t in times]
+    todo = [one for one in asked if one not in known]
     with (
-        writing(records, total - done),
+        writing(records, len(todo)),
         measuring(model, where),
-        progress_bar("chips", total, done, progress) as advance,
+        progress_bar("chips", len(asked), len(asked) - len(todo), progress) as advance,
     ):
-        x, y = samples_on(where, samples)
-        clean = measure_clean(model, x, y, seed, batch_size)
-        for chip in range(chips):
-            for t in times:
-                if (chip, t) in known:
-                    continue
-                record = measure_chip(
-                    model, x, y, settings, chip, t, noise_model, calibration=calibration
-                )
-                known[chip, t] = record["accuracy"]
-                if records is not None:
-                    append_record(records, {**record, "key": key})
-                advance(1, f"accuracy {record['accuracy']:.4f}")
+        part = placed(data_part, where)
+        values = measure_clean(model, part, measurement, seed, batch_size)
+        if not {"score", "loss"} <= set(values):
+            raise CnetError(
+                f"the measurement {measurement.name!r} gives {', '.join(values) or 'nothing'}; "
+                "expected score and loss among its results; walk over measured_chips() for others.",
+                key="measurement",
+                value=list(values),
+                expected=["score", "loss"],
+            )
+        for measured in measured_chips(
+            model,
+            part,
+            measurement,
+            todo,
+            seed=seed,
+            batch_size=batch_size,
+            noise_model=noise_model,
+            calibration=calibration,
+        ):
+            record = measured.as_record()
+            score = known[measured.chip, measured.t_inference] = record["score"]
+            if file is not None:
+                file.append(record)
+            advance(1, "failed" if score is None else f"{task.metric} {task.format(score)}")
     statistics = {
         t: chip_statistics(
             [known[chip, t] for chip in range(chips)],
+            task=task,
             threshold=threshold,
-            clean=clean,
+            clean=values["score"],
             reference=reference,
             seed=seed,
             t_inference=t,

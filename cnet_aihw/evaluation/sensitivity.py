@@ -1,4 +1,4 @@
-"""How much the variation of which layers costs: scans over layers, and the candidates they give."""
+"""Sensitivity to variation layer by layer: scans over layers, and candidates for compensation."""
 
 from __future__ import annotations
 
@@ -9,35 +9,36 @@ from typing import Any, Literal, get_args
 
 import torch
 from aihwkit.inference.noise.base import BaseNoiseModel
-from torch import Tensor, nn
+from torch import nn
 
 from cnet_aihw.evaluation.activation_cache import ActivationCache, trace_calls
-from cnet_aihw.evaluation.chip_identity import chip_fingerprints
+from cnet_aihw.evaluation.chip_identity import chip_provenance
 from cnet_aihw.evaluation.chip_run import (
-    check_nominal,
     check_times_known,
-    known_records,
-    measure_chip,
     measure_clean,
+    measured_chips,
     measuring,
-    record_key,
     writing,
 )
-from cnet_aihw.evaluation.metrics import Samples, check_samples, samples_on
+from cnet_aihw.evaluation.measurement import Score
 from cnet_aihw.evaluation.settings import EvaluationSettings, validate_evaluation_settings
 from cnet_aihw.evaluation.statistics import chip_statistics
-from cnet_aihw.runtime.errors import CnetError
-from cnet_aihw.runtime.fingerprint import text_fingerprint
+from cnet_aihw.rram import analog_layers
+from cnet_aihw.runtime.device_parts import placed
+from cnet_aihw.runtime.errors import bad_value
+from cnet_aihw.runtime.parts import as_part
 from cnet_aihw.runtime.progress import progress_bar
-from cnet_aihw.runtime.records import append_record
+from cnet_aihw.runtime.records import RecordsFile
 from cnet_aihw.runtime.torch_device import resolve_device
+from cnet_aihw.runtime.values import is_number
+from cnet_aihw.tasks import Classification, Task
 
 ScanMode = Literal["suffix", "single"]
 
 
 @dataclass(frozen=True)
 class LayerRow:
-    """Accuracies, in [0, 1], with variation from one layer on, or in that layer alone."""
+    """Scores with variation from one layer on, or in that layer alone."""
 
     name: str
     """Name of the layer."""
@@ -45,14 +46,14 @@ class LayerRow:
     index: int
     """Its place in the order of execution, from 0."""
 
-    accuracies: tuple[float, ...]
-    """Accuracy of each chip, chip 0 first."""
+    scores: tuple[float | None, ...]
+    """Score of each chip, chip 0 first; None for a chip whose outputs are not finite."""
 
     chips: int
     """Number of chips."""
 
     mean: float
-    """Mean accuracy over chips."""
+    """Mean score over chips with finite outputs."""
 
     std: float | None
     """Standard deviation over chips (n - 1 in the denominator); None for one chip."""
@@ -61,18 +62,22 @@ class LayerRow:
     """95 % confidence interval of the mean by Student's t; None for one chip."""
 
     relative: float | None
-    """Mean accuracy / clean accuracy; None where the clean accuracy is 0."""
+    """How much of the clean score the mean keeps, as the task says; for an accuracy mean / clean.
+    None where that has no meaning."""
+
+    failed: int = 0
+    """Number of chips whose outputs are not finite."""
 
 
 @dataclass(frozen=True)
 class LayerScan:
-    """What :func:`scan_layers` measured."""
+    """Result of :func:`scan_layers`."""
 
     mode: ScanMode
     """``"suffix"``: variation in a layer and all after it; ``"single"``: in that layer alone."""
 
     clean: float
-    """Clean accuracy of the network, in [0, 1]."""
+    """Clean score of the network."""
 
     rows: tuple[LayerRow, ...]
     """One for each layer, in the order of execution."""
@@ -83,13 +88,25 @@ class LayerScan:
     t_inference: float | None = None
     """Seconds between programming and measuring; None: no drift."""
 
+    metric: str = "accuracy"
+    """Name of the score."""
+
+    higher_is_better: bool = True
+    """Direction of the score."""
+
+    def sensitivity(self) -> dict[str, float]:
+        """Return layer -> how much worse than clean the mean score is, in the score's units."""
+        sign = 1.0 if self.higher_is_better else -1.0
+        return {row.name: sign * (self.clean - row.mean) for row in self.rows}
+
     def as_rows(self) -> list[dict[str, Any]]:
-        """Plain rows for a table or a plot, one for each layer."""
+        """Return plain rows for a table or a plot, one for each layer."""
         return [
             {
                 "mode": self.mode,
                 "layer": row.name,
                 "index": row.index,
+                "metric": self.metric,
                 "mean": row.mean,
                 "std": row.std,
                 "ci95_low": None if row.ci95 is None else row.ci95[0],
@@ -97,6 +114,7 @@ class LayerScan:
                 "relative": row.relative,
                 "clean": self.clean,
                 "chips": row.chips,
+                "failed": row.failed,
                 "seed": self.seed,
                 "t_inference": self.t_inference,
             }
@@ -106,8 +124,9 @@ class LayerScan:
 
 def scan_layers(
     model: nn.Module,
-    data: Samples | tuple[Tensor, Tensor],
+    data: Any,
     *,
+    task: Task | None = None,
     mode: ScanMode = "suffix",
     chips: int = 20,
     seed: int = 0,
@@ -122,18 +141,19 @@ def scan_layers(
     """Measure a network with variation in some of its layers only, for each layer.
 
     The chips are those of :func:`evaluate_chips`, with the other layers' weights nominal; so the
-    first row of a suffix scan has its accuracies. Layers stand in the order of their first call,
-    found with the first batch; a layer that is not called has no row. What the layers in front of
-    the first one that varies give is computed once and taken again, as far as memory allows;
-    results are the same, bit for bit. Digital parts are computed each time, and so is all behind a
+    first row of a suffix scan has its scores. Layers stand in the order of their first call,
+    found with the first batch; a layer that is not called has no row. Outputs of the layers before
+    the first one that varies are computed once and taken again, as far as memory allows; results
+    are the same, bit for bit. Digital parts are computed each time, and so is all behind a
     part that draws random numbers, such as a noisy periphery.
 
     Source: CorrectNet (DATE 2023), step 3, as we read the paper: the suffix scan; the single scan
     is ours.
 
     Args:
-        model: converted model with nominal weights, giving logits [N, classes].
-        data: inputs [N, ...] and labels [N].
+        model: converted model.
+        data: inputs and targets, as for :func:`evaluate_chips`.
+        task: loss and score; None: classification, of logits [N, classes].
         mode: ``"suffix"``: variation in layers i..last for every i; ``"single"``: in layer i alone.
         chips: how many chips for each layer.
         seed: seed of the chips' seeds.
@@ -142,7 +162,7 @@ def scan_layers(
         t_inference: seconds between programming and measuring; None: just programmed.
         records: JSON lines file that gets one line per layer and chip as it is measured; what is
             there already is not measured again.
-        device: "auto" (CUDA when there), or any device of torch.
+        device: "auto" (CUDA where available), "cpu" or a CUDA device.
         progress: whether to show a progress bar, where stderr is a terminal.
         cache_bytes: memory on the device for outputs to take again; 0: none.
 
@@ -150,36 +170,44 @@ def scan_layers(
         The scan.
 
     Raises:
-        CnetError: for impossible arguments, a model without analog layers or with a chip
-            programmed, a records file that belongs to something else, and a chip whose outputs
-            are not finite.
+        CnetError: for impossible arguments, a model without analog layers, targets that do not fit
+            its outputs, and a records file that belongs to something else.
+        AllChipsFailed: if for some layer no chip has finite outputs; all are recorded by then.
     """
     settings = EvaluationSettings(chips, seed, batch_size, None, t_inference)
     validate_evaluation_settings(settings)
     if mode not in get_args(ScanMode):
-        raise CnetError(f"mode is {mode!r}; give 'suffix' or 'single'.")
-    if t_inference is not None and not isinstance(t_inference, int | float):
-        raise CnetError(f"t_inference is {t_inference}; a scan is made at one time, in seconds.")
+        raise bad_value("mode", mode, "'suffix' or 'single'")
+    if t_inference is not None and not is_number(t_inference):
+        raise bad_value("t_inference", t_inference, "one time, in seconds; a scan has no others")
     if cache_bytes < 0:
-        raise CnetError(f"cache_bytes is {cache_bytes}; give 0 or more.")
-    samples = check_samples(data)
-    check_nominal(model)
+        raise bad_value("cache_bytes", cache_bytes, "0 or more")
+    task = task or Classification()
+    measurement = Score(task)
+    analog_layers(model)  # says to convert first, where there is none
     check_times_known(model, noise_model, [t_inference])
-    where = resolve_device(device)
+    where, data_part = resolve_device(device), as_part(data)
     time = None if t_inference is None else float(t_inference)
     with measuring(model, where):
-        x, y = samples_on(where, samples)
-        calls = trace_calls(model, x[:batch_size])
+        part = placed(data_part, where)
+        calls = trace_calls(model, next(iter(part.batches(batch_size)))[0])
         first_calls = _first_calls([call.layer for call in calls])
         order = list(first_calls)
-        key, known = "", {}
+        file, known = None, {}
         if records is not None:
-            parts = chip_fingerprints(model, noise_model, samples, seed, batch_size)
-            order_print = text_fingerprint(order)
-            key = record_key({**parts, "order of layers": order_print, "mode of scan": mode})
+            provenance = chip_provenance(
+                model,
+                data_part,
+                measurement,
+                noise_model=noise_model,
+                calibration=None,
+                seed=seed,
+                batch_size=batch_size,
+                device=where,
+            )
+            file = RecordsFile(records, {**provenance, "scan": {"mode": mode, "layers": order}})
             known = {
-                (record["layer"], record["chip"], record.get("t_inference")): record["accuracy"]
-                for record in known_records(Path(records), key)
+                (r["layer"], r["chip"], r.get("t_inference")): r["score"] for r in file.records()
             }
         # the last layers first: the rule for candidates goes that way
         todo = [
@@ -193,9 +221,9 @@ def scan_layers(
             call: sum(count for begin, count in begins.items() if begin > call)
             for call in range(len(calls))
         }
-        clean_outputs = ActivationCache(calls, uses, -(-len(x) // batch_size), cache_bytes)
-        with clean_outputs.recorded(model):
-            clean = measure_clean(model, x, y, seed, batch_size)
+        cache = ActivationCache(calls, uses, -(-len(part) // batch_size), cache_bytes)
+        with cache.recorded(model):
+            clean = measure_clean(model, part, measurement, seed, batch_size)["score"]
         total = chips * len(order)
         with (
             writing(records, len(todo)),
@@ -204,66 +232,76 @@ def scan_layers(
             for name, chip in todo:
                 index = order.index(name)
                 varied = order[index:] if mode == "suffix" else [name]
-                with clean_outputs.replayed(model, varied):
-                    record = measure_chip(
-                        model, x, y, settings, chip, time, noise_model, layers=varied
+                with cache.replayed(model, varied):
+                    (measured,) = measured_chips(
+                        model,
+                        part,
+                        measurement,
+                        [(chip, time)],
+                        seed=seed,
+                        batch_size=batch_size,
+                        noise_model=noise_model,
+                        layers=varied,
                     )
-                known[name, chip, time] = record["accuracy"]
-                if records is not None:
-                    append_record(records, {"layer": name, "index": index, **record, "key": key})
-                advance(1, f"{name} accuracy {record['accuracy']:.4f}")
+                record = measured.as_record()
+                score = known[name, chip, time] = record["score"]
+                if file is not None:
+                    file.append({"layer": name, "index": index, **record})
+                text = "failed" if score is None else f"{task.metric} {task.format(score)}"
+                advance(1, f"{name} {text}")
     rows = [
-        _row(name, index, [known[name, chip, time] for chip in range(chips)], clean)
+        _row(name, index, [known[name, chip, time] for chip in range(chips)], clean, task)
         for index, name in enumerate(order)
     ]
-    return LayerScan(mode, clean, tuple(rows), seed, time)
+    return LayerScan(mode, clean, tuple(rows), seed, time, task.metric, task.higher_is_better)
 
 
 def candidate_layers(scan: LayerScan, threshold: float = 0.95) -> tuple[str, ...]:
     """Pick the layers where compensation may go, by a scan.
 
     Of a suffix scan, going from the last layer to the first: the first one with which the mean
-    accuracy falls under ``threshold`` times the clean one, and all layers before it (CorrectNet,
-    DATE 2023, step 3, as we read the paper, with 0.95). Of a single scan: every layer whose
-    variation alone takes the mean accuracy under that (ours).
+    score keeps less than ``threshold`` of the clean one, and all layers before it (CorrectNet, DATE
+    2023, step 3, as we read the paper, with 0.95). Of a single scan: every layer whose variation
+    alone does so (ours).
 
     Args:
         scan: what :func:`scan_layers` gave.
-        threshold: share of the clean accuracy, in (0, 1].
+        threshold: share of the clean score that must be kept, in (0, 1].
 
     Returns:
-        Names in the order of execution; none where the accuracy nowhere falls so far.
+        Names in the order of execution; none where the score nowhere falls so far.
 
     Raises:
         CnetError: for a threshold outside (0, 1].
     """
     if not 0.0 < threshold <= 1.0:
-        raise CnetError(
-            f"threshold is {threshold}; give a share of the clean accuracy in (0, 1], such as 0.95."
+        raise bad_value(
+            "threshold", threshold, "a share of the clean score in (0, 1], such as 0.95"
         )
-    low = [row.index for row in scan.rows if row.mean < threshold * scan.clean]
+    low = [r.index for r in scan.rows if r.relative is not None and r.relative < threshold]
     if scan.mode == "suffix":
         low = list(range(max(low) + 1)) if low else []
     return tuple(scan.rows[index].name for index in low)
 
 
 def _first_calls(names: list[str]) -> dict[str, int]:
-    """The first call of each layer, in the order of execution."""
+    """Return the first call of each layer, in the order of execution."""
     first_calls: dict[str, int] = {}
     for call, name in enumerate(names):
         first_calls.setdefault(name, call)
     return first_calls
 
 
-def _row(name: str, index: int, accuracies: list[float], clean: float) -> LayerRow:
-    statistics = chip_statistics(accuracies)
+def _row(name: str, index: int, scores: list[float | None], clean: float, task: Task) -> LayerRow:
+    statistics = chip_statistics(scores, task=task)
     return LayerRow(
         name=name,
         index=index,
-        accuracies=statistics.accuracies,
+        scores=statistics.scores,
         chips=statistics.chips,
         mean=statistics.mean,
         std=statistics.std,
         ci95=statistics.ci95,
-        relative=statistics.mean / clean if clean > 0 else None,
+        relative=task.recovery(statistics.mean, clean),
+        failed=statistics.failed,
     )

@@ -1,11 +1,15 @@
 """Settings of a Monte Carlo evaluation, readable without torch."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cnet_aihw.runtime.errors import CnetError
-from cnet_aihw.runtime.values import is_number, is_whole
+from cnet_aihw.runtime.errors import bad_value
+from cnet_aihw.runtime.values import bad_choice, is_number, is_whole
+
+CALIBRATIONS = ("none", "batchnorm", "affine")
 
 
 @dataclass
@@ -22,21 +26,19 @@ class EvaluationSettings:
     """Samples a forward pass takes at once."""
 
     threshold: float | None = None
-    """Accuracy in [0, 1] that a chip must reach to count for the yield; None: no yield."""
+    """Score that a chip must reach to count for the yield (an accuracy in [0, 1]); None: no
+    yield."""
 
     t_inference: Any = None
     """Seconds between programming and measuring: a number, a list of numbers, or None for a noise
     model without drift."""
 
     calibration: str = "none"
-    """What a job calibrates on each chip before it is measured: "none", "batchnorm" (its statistics
-    anew, AdaBS) or "affine" (a digital scale and offset for each channel of every layer)."""
+    """Calibration of each chip before it is measured: "none", "batchnorm" (its statistics estimated
+    again on the chip, AdaBS) or "affine" (a digital scale and offset for each channel)."""
 
     calibration_samples: int = 1000
-    """Training inputs, the first ones, that this takes; their labels are not used."""
-
-
-CALIBRATIONS = ("none", "batchnorm", "affine")
+    """Training inputs, the first ones, that this takes; their targets are not used."""
 
 
 def validate_evaluation_settings(settings: EvaluationSettings) -> None:
@@ -45,43 +47,28 @@ def validate_evaluation_settings(settings: EvaluationSettings) -> None:
     Raises:
         CnetError: names the field, its value and what is allowed.
     """
-    for name, value in (("chips", settings.chips), ("batch_size", settings.batch_size)):
-        if not is_whole(value) or value < 1:
-            raise CnetError(f"evaluation.{name} is {value!r}; give a whole number of at least 1.")
+    for name, value, low in (
+        ("chips", settings.chips, 1),
+        ("batch_size", settings.batch_size, 1),
+        ("calibration_samples", settings.calibration_samples, 2),
+    ):
+        if not is_whole(value) or value < low:
+            raise bad_value(f"evaluation.{name}", value, f"a whole number of at least {low}")
     if not is_whole(settings.seed):
-        raise CnetError(f"evaluation.seed is {settings.seed!r}; give a whole number.")
+        raise bad_value("evaluation.seed", settings.seed, "a whole number")
     if settings.calibration not in CALIBRATIONS:
-        raise CnetError(
-            f"evaluation.calibration is {settings.calibration!r}; give one of "
-            f"{', '.join(CALIBRATIONS)}."
-        )
-    if settings.calibration_samples < 2:
-        raise CnetError(
-            f"evaluation.calibration_samples is {settings.calibration_samples}; give a whole "
-            "number of at least 2."
-        )
-    check_threshold(settings.threshold)
+        raise bad_choice("evaluation.calibration", settings.calibration, CALIBRATIONS)
+    if settings.threshold is not None and not is_number(settings.threshold):
+        expected = "a score such as an accuracy of 0.9 for 90 %, or None for no yield"
+        raise bad_value("evaluation.threshold", settings.threshold, expected)
     times_of(settings.t_inference)
 
 
-def check_threshold(threshold: float | None) -> None:
-    """Check a yield threshold.
-
-    Raises:
-        CnetError: when it is not in [0, 1].
-    """
-    if threshold is not None and not (is_number(threshold) and 0.0 <= threshold <= 1.0):
-        raise CnetError(
-            f"threshold is {threshold!r}; give an accuracy in [0, 1] (0.9 for 90 %), "
-            "or None for no yield."
-        )
-
-
 def times_of(t_inference: Any) -> list[float | None]:
-    """The times to measure at; [None] when there is no drift.
+    """Return the times to measure at; [None] when there is no drift.
 
     Raises:
-        CnetError: when a time is no number, negative or not finite, the list is empty or a time
+        CnetError: when a time is not a number, negative or not finite, the list is empty or a time
             stands twice.
     """
     if t_inference is None:
@@ -89,12 +76,9 @@ def times_of(t_inference: Any) -> list[float | None]:
     several = isinstance(t_inference, Iterable) and not isinstance(t_inference, str | Mapping)
     given = list(t_inference) if several else [t_inference]
     for t in given:
-        if not is_number(t):
-            raise CnetError(f"t_inference has {t!r}; give seconds since programming as numbers.")
+        if not is_number(t) or t < 0:
+            raise bad_value("t_inference", t, "seconds since programming, a number of at least 0")
     times = [float(t) for t in given]
     if not times or len(set(times)) < len(times):
-        raise CnetError(f"t_inference is {given}; give one or more different times in seconds.")
-    for t in times:
-        if t < 0:
-            raise CnetError(f"t_inference has {t}; give seconds since programming, 0 or more.")
+        raise bad_value("t_inference", given, "one or more different times in seconds")
     return list(times)

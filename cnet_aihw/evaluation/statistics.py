@@ -1,58 +1,79 @@
 """Statistics over chips: what a row of a table shows."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnet_aihw.evaluation.settings import check_threshold
-from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.errors import CnetError, bad_value
+
+if TYPE_CHECKING:
+    from cnet_aihw.tasks import Task
+
+
+class AllChipsFailed(CnetError):
+    """No chip has finite outputs, so that there are no statistics."""
 
 
 @dataclass(frozen=True)
 class ChipStatistics:
-    """The accuracies of a number of chips and what they amount to; accuracies are in [0, 1]."""
+    """The scores of a number of chips and what they amount to.
 
-    accuracies: tuple[float, ...]
-    """Accuracy of each chip, chip 0 first."""
+    Chips whose outputs are not finite have failed: they have no score, are left out of all
+    statistics over scores, and count as not reaching the threshold in the yield.
+    """
+
+    scores: tuple[float | None, ...]
+    """Score of each chip, chip 0 first; None for a failed one."""
 
     chips: int
-    """Number of chips."""
+    """Number of chips, failed ones included."""
 
     mean: float
-    """Mean accuracy over chips."""
+    """Mean score over chips."""
 
     std: float | None
     """Standard deviation over chips (n - 1 in the denominator); None for one chip."""
 
     q05: float
-    """5 % quantile over chips, linear interpolation between the two nearest chips."""
+    """Quantile over chips at 5 % from the bad end, linear between the two nearest chips."""
 
     min: float
-    """Accuracy of the worst chip."""
+    """Smallest score."""
 
     max: float
-    """Accuracy of the best chip."""
+    """Largest score."""
 
     ci95: tuple[float, float] | None
     """95 % confidence interval of the mean by Student's t; None for one chip."""
 
+    metric: str = "accuracy"
+    """Name of the score."""
+
+    higher_is_better: bool = True
+    """Direction of the score."""
+
+    failed: int = 0
+    """Number of chips whose outputs are not finite."""
+
     threshold: float | None = None
-    """Accuracy that a chip must reach to count for the yield."""
+    """Score that a chip must reach to count for the yield."""
 
     yield_: float | None = None
-    """Share of chips with an accuracy at or above ``threshold``; None without one."""
+    """Share of all chips that reach ``threshold``; None without one."""
 
     clean: float | None = None
-    """Clean accuracy of the network: digital weights, no variation."""
+    """Clean score of the network: nominal weights, no variation."""
 
     reference: float | None = None
-    """Clean accuracy of the plainly trained network."""
+    """Clean score of the plainly trained network."""
 
     recovery: float | None = None
-    """Mean accuracy over chips / ``reference``; None without one."""
+    """How much of ``reference`` the mean score keeps, as the task says; None without one."""
 
     seed: int | None = None
     """Seed from which the chips' seeds were derived."""
@@ -61,7 +82,7 @@ class ChipStatistics:
     """Seconds between programming and measuring; None: no drift."""
 
     def as_record(self) -> dict[str, Any]:
-        """All fields as plain values for a record; the yield is called ``yield`` there."""
+        """Return all fields as plain values for a record; the yield is called ``yield`` there."""
         record = asdict(self)
         record["yield"] = record.pop("yield_")
         return {
@@ -71,21 +92,23 @@ class ChipStatistics:
 
 
 def chip_statistics(
-    accuracies: Sequence[float],
+    scores: Sequence[float | None],
     *,
+    task: Task | None = None,
     threshold: float | None = None,
     clean: float | None = None,
     reference: float | None = None,
     seed: int | None = None,
     t_inference: float | None = None,
 ) -> ChipStatistics:
-    """Compute the statistics of chips' accuracies.
+    """Compute the statistics of chips' scores.
 
     Args:
-        accuracies: one accuracy per chip, in [0, 1].
-        threshold: accuracy that a chip must reach to count for the yield.
-        clean: clean accuracy of the network, handed on.
-        reference: clean accuracy of the plainly trained network, for the recovery.
+        scores: one score per chip; None for a chip that failed.
+        task: the task that the scores are of; None: classification.
+        threshold: score that a chip must reach to count for the yield.
+        clean: clean score of the network, handed on.
+        reference: clean score of the plainly trained network, for the recovery.
         seed: seed of the chips, handed on.
         t_inference: time of the measurement, handed on.
 
@@ -93,45 +116,67 @@ def chip_statistics(
         The statistics.
 
     Raises:
-        CnetError: without chips, for a threshold outside [0, 1] or a reference outside (0, 1].
+        CnetError: without chips, or for a threshold or reference that cannot be a score.
+        AllChipsFailed: if no chip has a score.
     """
-    check_threshold(threshold)
-    check_reference(reference)
-    if not accuracies:
-        raise CnetError("There are no accuracies to make statistics of; measure at least one chip.")
-    values = np.asarray(accuracies, dtype=np.float64)
+    from cnet_aihw.tasks import Classification, reaches
+
+    task = task or Classification()
+    check_threshold_and_reference(task, threshold, reference)
+    if not scores:
+        raise bad_value("scores", [], "at least one chip's score")
+    found = [score for score in scores if score is not None]
+    if not found:
+        raise AllChipsFailed(
+            f"all of {len(scores)} chips give outputs that are not finite; check the device's "
+            "units, or choose a smaller variation.",
+            key="scores",
+            value=len(scores),
+            expected="at least one chip with finite outputs",
+            fix="check the device's units, or choose a smaller variation",
+        )
+    values = np.asarray(found, dtype=np.float64)
     mean = math.fsum(values) / len(values)
     std = float(values.std(ddof=1)) if len(values) > 1 else None
+    good = None if threshold is None else sum(reaches(task, s, threshold) for s in found)
     return ChipStatistics(
-        accuracies=tuple(values.tolist()),
-        chips=len(values),
+        scores=tuple(None if score is None else float(score) for score in scores),
+        chips=len(scores),
         mean=mean,
         std=std,
-        q05=float(np.quantile(values, 0.05)),
+        q05=float(np.quantile(values, 0.05 if task.higher_is_better else 0.95)),
         min=float(values.min()),
         max=float(values.max()),
         ci95=None if std is None else _confidence_interval(mean, std, len(values)),
+        metric=task.metric,
+        higher_is_better=task.higher_is_better,
+        failed=len(scores) - len(found),
         threshold=threshold,
-        yield_=None if threshold is None else float(np.mean(values >= threshold)),
+        yield_=None if good is None else good / len(scores),
         clean=clean,
         reference=reference,
-        recovery=None if reference is None else mean / reference,
+        recovery=None if reference is None else task.recovery(mean, reference),
         seed=seed,
         t_inference=t_inference,
     )
 
 
-def check_reference(reference: float | None) -> None:
-    """Check the clean accuracy that a recovery is relative to.
+def check_threshold_and_reference(
+    task: Task, threshold: float | None, reference: float | None
+) -> None:
+    """Check the score for the yield and the one that a recovery is relative to.
 
     Raises:
-        CnetError: when it is not in (0, 1].
+        CnetError: when one cannot be a score of the task, or nothing can be relative to it.
     """
-    if reference is not None and not 0.0 < reference <= 1.0:
-        raise CnetError(
-            f"reference is {reference}; give the clean accuracy of the plainly trained network, "
-            "in (0, 1], or None for no recovery."
-        )
+    from cnet_aihw.tasks import check_score
+
+    for key, value in (("threshold", threshold), ("reference", reference)):
+        if value is not None:
+            check_score(task, key, value)
+    if reference is not None and task.recovery(reference, reference) is None:
+        expected = f"a clean score ({task.metric}) that others can be relative to"
+        raise bad_value("reference", reference, expected, "or leave it out for no recovery")
 
 
 def _confidence_interval(mean: float, std: float, chips: int) -> tuple[float, float]:

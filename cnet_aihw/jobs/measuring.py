@@ -149,6 +149,7 @@ def measure(
     """
     from cnet_aihw.compensation import compensation_disabled
     from cnet_aihw.evaluation import adc_summary, error_growth, evaluate_chips
+    from cnet_aihw.runtime.parts import gathered
 
     settings, config = variant.evaluation, variant.config
     path = job.folder_of(variant) / name
@@ -171,7 +172,7 @@ def measure(
     log.info("%s of %s: mean %s %s", Path(name).stem, variant.name, job.task.metric, mean)
     growth = error_growth(
         model,
-        job.data.val.first(_GROWTH_SAMPLES),
+        gathered(job.data.val, _GROWTH_SAMPLES).x,
         chips=min(_GROWTH_CHIPS, settings.chips),
         seed=settings.seed,
         t_inference=by_time[0].t_inference,

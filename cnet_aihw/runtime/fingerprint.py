@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def tensors_fingerprint(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 (hex) of names, shapes, types and content."""
+    """Return the SHA-256 (hex) of names, shapes, types and content."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu()
@@ -23,7 +23,7 @@ def tensors_fingerprint(tensors: Mapping[str, Tensor]) -> str:
 
 
 def text_fingerprint(lines: list[str]) -> str:
-    """SHA-256 (hex) of lines of text, memory addresses left out."""
+    """Return the SHA-256 (hex) of lines of text, memory addresses left out."""
     text = re.sub(r"0x[0-9a-f]+", "", "\n".join(lines))
     return hashlib.sha256(text.encode()).hexdigest()
 

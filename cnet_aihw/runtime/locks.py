@@ -1,4 +1,4 @@
-"""Locks between processes, on files: a process that dies gives its locks free."""
+"""Locks between processes, on files; a process that dies releases its locks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LOCKS = ".locks"
 
 @contextmanager
 def locked(folder: Path, name: str) -> Iterator[Path]:
-    """Hold the lock of a name inside the block; waits for it as long as it takes.
+    """Hold the lock of a name inside the block; wait for it as long as it takes.
 
     Args:
         folder: the folder that the lock is about; made when missing.
@@ -51,17 +51,25 @@ def alone(folder: Path, name: str, doing: str) -> Iterator[None]:
 
 @contextmanager
 def _held(folder: Path, name: str, refused: str | None = None) -> Iterator[Path]:
-    """Hold a lock; with a sentence for what to say then, give up at once where it is taken."""
+    """Hold a lock; with a message in ``refused``, give up at once where it is taken."""
     path = folder / _LOCKS / f"{name}.lock"
     lock = FileLock(path, blocking=refused is None)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout as error:
-        raise CnetError(f"{refused}; wait until it is done, or give another folder.") from error
+        raise CnetError(
+            f"{refused}; wait until it is done, or give another folder.",
+            key=name,
+            value=str(folder),
+            fix="wait until it is done, or give another folder",
+        ) from error
     except OSError as error:
         raise CnetError(
-            f"the folder {folder} cannot be written to ({error.strerror}); give another one."
+            f"the folder {folder} cannot be written to ({error.strerror}); give another one.",
+            key=name,
+            value=str(folder),
+            expected="a folder that can be written to",
         ) from error
     try:
         yield path

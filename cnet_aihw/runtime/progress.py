@@ -12,14 +12,14 @@ def progress_bar(
     """Show a bar on stderr while the block runs, if stderr is a terminal.
 
     Args:
-        description: what stands before the bar.
+        description: text before the bar.
         total: units of work.
         done: units done already.
         show: False shows nothing anywhere.
 
     Yields:
-        ``advance(units, text)``: call it when so many units more are done; ``text`` stands behind
-        the bar.
+        ``advance(units, text)``: call it when so many more units are done; ``text`` is shown
+        behind the bar.
     """
     if not show or not sys.stderr.isatty():
         yield lambda units, text: None

@@ -39,7 +39,8 @@ def diff(
         common_only: whether to compare only keys that both have, as for artifacts of a version
             that knew fewer settings.
     """
-    keys = sorted({*made, *asked}, key=lambda k: isinstance(made.get(k, asked.get(k)), Mapping))
+    names = dict.fromkeys((*asked, *made))  # in their order, so that the first is always the same
+    keys = sorted(names, key=lambda k: isinstance(made.get(k, asked.get(k)), Mapping))
     for key in keys:
         if common_only and (key not in made or key not in asked):
             continue

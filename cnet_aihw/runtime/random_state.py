@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import torch
 
-from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.errors import bad_value
 
 
 def derive_seed(*parts: int | str) -> int:
@@ -33,12 +33,12 @@ def checked_seed(seed: int) -> int:
     """Return a seed as a plain int; numpy's and torch's whole numbers are the same seed.
 
     Raises:
-        CnetError: if it is no whole number.
+        CnetError: if it is not a whole number.
     """
     try:
         return operator.index(seed)
     except TypeError:
-        raise CnetError(f"the seed is {seed!r}; give a whole number.") from None
+        raise bad_value("seed", seed, "a whole number") from None
 
 
 @contextmanager

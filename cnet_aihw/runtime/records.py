@@ -14,8 +14,10 @@ from typing import Any
 from safetensors import SafetensorError
 
 from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.provenance import check_provenance
 
 __all__ = [
+    "RecordsFile",
     "append_record",
     "read_json",
     "read_records",
@@ -23,6 +25,70 @@ __all__ = [
     "write_json_atomic",
     "write_records",
 ]
+
+
+FORMAT = 2
+"""Format of records files that begin with a header; files of format 1 had a key in every line."""
+
+
+class RecordsFile:
+    """Records that belong to one provenance, which stands once, in the file's first line.
+
+    Args:
+        path: the JSON lines file; it and its folder are made when the first record is written.
+        provenance: what the records are made from, as plain nested values.
+    """
+
+    def __init__(self, path: str | Path, provenance: Mapping[str, Any]) -> None:
+        self.path = Path(path)
+        self.provenance = json.loads(_to_json(provenance, self.path))  # as it reads back
+        self._has_header = False
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return the records that are there already, in their order.
+
+        Raises:
+            CnetError: if they were made from something else (``key`` is its dotted name), by an
+                earlier version without a header or by a later one.
+        """
+        lines = _read_lines(self.path)
+        if not lines:
+            return []
+        header = lines[0]
+        if not _is_header(header):
+            raise CnetError(
+                f"{self.path} has no header that says what its records are made from: it is of an "
+                "earlier version or of another kind; give another file, or delete this one.",
+                key="format",
+                value=header.get("format", 1),
+                expected=FORMAT,
+                fix="give another file, or delete this one",
+            )
+        if header["format"] != FORMAT:
+            raise CnetError(
+                f"{self.path} has format {header['format']} and this version reads {FORMAT}; use "
+                "the version of cnet_aihw that wrote it, or give another file.",
+                key="format",
+                value=header["format"],
+                expected=FORMAT,
+            )
+        fix = "give another records file, or delete this one"
+        check_provenance(header["provenance"], self.provenance, self.path, fix)
+        self._has_header = True
+        return lines[1:]
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Append one record, after the header where there is none yet.
+
+        Raises:
+            CnetError: as :meth:`records` and :func:`append_record`.
+        """
+        if not self._has_header:
+            self.records()
+        if not self._has_header:
+            append_record(self.path, {"format": FORMAT, "provenance": self.provenance})
+            self._has_header = True
+        append_record(self.path, record)
 
 
 def append_record(path: str | Path, record: Mapping[str, Any]) -> None:
@@ -50,27 +116,15 @@ def append_record(path: str | Path, record: Mapping[str, Any]) -> None:
 
 
 def read_records(path: str | Path) -> list[dict[str, Any]]:
-    """The records of a file in their order; a file that does not exist holds none.
+    """Return the records of a file in their order, without its header if it has one.
+
+    A file that does not exist holds none.
 
     Raises:
-        CnetError: when a line other than a torn last one is no JSON object.
+        CnetError: when a line other than a torn last one is not a JSON object.
     """
-    path = Path(path)
-    if not path.exists():
-        return []
-    lines = path.read_bytes().split(b"\n")
-    torn = lines.pop()  # what stands after the last newline: empty in a whole file
-    records = []
-    for number, line in enumerate(lines, start=1):
-        record = _parse(line)
-        if record is None:
-            raise CnetError(
-                f"{path} line {number} is not a JSON object ({line[:40]!r}); "
-                "delete that line, or the file to measure everything again."
-            )
-        records.append(record)
-    last = _parse(torn)
-    return records if last is None else [*records, last]
+    lines = _read_lines(Path(path))
+    return lines[1:] if lines and _is_header(lines[0]) else lines
 
 
 def write_json_atomic(path: str | Path, obj: Any) -> None:
@@ -86,14 +140,18 @@ def write_json_atomic(path: str | Path, obj: Any) -> None:
 
 
 def read_json(path: str | Path) -> dict[str, Any]:
-    """The JSON object in a file.
+    """Return the JSON object in a file.
 
     Raises:
         CnetError: when the file holds something else.
     """
     record = _parse(Path(path).read_bytes())
     if record is None:
-        raise CnetError(f"{path} is damaged: it holds no JSON object; delete its folder.")
+        raise CnetError(
+            f"{path} is damaged: it does not hold a JSON object; delete its folder.",
+            key=str(path),
+            expected="a JSON object",
+        )
     return record
 
 
@@ -130,15 +188,43 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
 
 @contextmanager
 def _disk_errors(path: Path) -> Iterator[None]:
-    """Say in a sentence what the disk refuses inside the block."""
+    """Turn errors of the disk inside the block into one sentence."""
     try:
         yield
     except (OSError, SafetensorError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise CnetError(
             f"{path} cannot be written ({reason}); make room on the disk, or write elsewhere, and "
-            "start again: what was finished before is kept."
+            "start again: what was finished before is kept.",
+            key=str(path),
+            value=str(reason),
+            fix="make room on the disk, or write elsewhere, and start again",
         ) from error
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    lines = path.read_bytes().split(b"\n")
+    torn = lines.pop()  # what stands after the last newline: empty in a whole file
+    records = []
+    for number, line in enumerate(lines, start=1):
+        record = _parse(line)
+        if record is None:
+            raise CnetError(
+                f"{path} line {number} is not a JSON object ({line[:40]!r}); "
+                "delete that line, or the file to measure everything again.",
+                key=str(path),
+                value=number,
+                expected="a JSON object",
+            )
+        records.append(record)
+    last = _parse(torn)
+    return records if last is None else [*records, last]
+
+
+def _is_header(record: Mapping[str, Any]) -> bool:
+    return "format" in record and "provenance" in record
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
@@ -150,7 +236,7 @@ def _parse(line: bytes) -> dict[str, Any] | None:
 
 
 def _mend_end(descriptor: int) -> bytes:
-    """Cut a torn last line off; what to write before the next record ("" or the newline)."""
+    """Cut a torn last line off; return what must come before the next record."""
     size = os.fstat(descriptor).st_size
     start, tail = size, b""
     while start > 0 and b"\n" not in tail:
@@ -173,12 +259,14 @@ def _to_json(obj: Any, path: Path, indent: int | None = None) -> str:
         where = _not_finite(obj, "")
         reason = f"{where} is NaN or infinite" if where else str(error)
         raise CnetError(
-            f"A record for {path} cannot be written: {reason}; give a finite number or None."
+            f"A record for {path} cannot be written: {reason}; give a finite number or None.",
+            key=where,
+            expected="a finite number or None",
         ) from error
 
 
 def _not_finite(obj: Any, name: str) -> str | None:
-    """The dotted name of the first float in ``obj`` that is not finite."""
+    """Return the dotted name of the first float in ``obj`` that is not finite."""
     if isinstance(obj, float):
         return None if math.isfinite(obj) else (name or "the value")
     if isinstance(obj, Mapping):

@@ -1,4 +1,4 @@
-"""Where a model runs, and torch's random state there."""
+"""Where a model runs."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,27 +6,31 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.errors import CnetError, bad_value
+
+KINDS = ("cpu", "cuda")
+"""Kinds of devices that everything here runs on; sums in float64 and seeded generators of the
+device are needed, which Apple's MPS does not have."""
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
-    """The device meant; "auto" is CUDA when there, otherwise the CPU.
+    """Return the device meant, with its number; "auto" is CUDA where it is available, else the CPU.
 
     Raises:
-        CnetError: for a device that torch does not know or this machine does not have.
+        CnetError: for a device other than the CPU and CUDA, or one that this machine lacks.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        return torch.empty(0, device=device).device  # with its number, where there can be several
+        if torch.device(device).type in KINDS:
+            return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError) as error:
-        raise CnetError(
-            f"device is {str(device)!r}, which is not to be had here; give 'auto', 'cpu' or 'cuda'."
-        ) from error
+        raise _not_available(device) from error
+    raise _not_available(device)
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """The device of a model's first parameter or buffer; the CPU for a model without any."""
+    """Return the device of a model's first parameter or buffer; the CPU for a model without any."""
     for tensor in (*model.parameters(), *model.buffers()):
         return tensor.device
     return torch.device("cpu")
@@ -34,7 +38,7 @@ def device_of(model: nn.Module) -> torch.device:
 
 @contextmanager
 def moved_to(model: nn.Module, device: torch.device) -> Iterator[None]:
-    """The model on another device inside the block, and back afterwards."""
+    """Keep the model on another device inside the block; afterwards it is back."""
     home = device_of(model)
     if home == device:
         yield
@@ -44,3 +48,9 @@ def moved_to(model: nn.Module, device: torch.device) -> Iterator[None]:
         yield
     finally:
         model.to(home)
+
+
+def _not_available(device: str | torch.device) -> CnetError:
+    return bad_value(
+        "device", str(device), "'auto', 'cpu' or 'cuda'", "it is not available on this machine"
+    )

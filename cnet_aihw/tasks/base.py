@@ -1,16 +1,24 @@
-"""The interface of a task: what is lost, what is good, and how it is written."""
+"""The interface of a task: what is minimised, what is good, and how it is written."""
 
 from __future__ import annotations
 
+import math
 from typing import Any, Protocol
 
 from torch import Tensor
 
+from cnet_aihw.runtime.errors import bad_value
+from cnet_aihw.runtime.fingerprint import exact_text, holds_table
+from cnet_aihw.runtime.values import is_number
+
 
 class Metric(Protocol):
-    """Accumulates a score over batches; every metric of torchmetrics is one."""
+    """Accumulates a score over batches; every metric of torchmetrics is one.
 
-    def update(self, outputs: Tensor, targets: Tensor) -> None:
+    A metric with a method ``to`` is moved to the outputs' device before the first batch.
+    """
+
+    def update(self, outputs: Any, targets: Tensor) -> None:
         """Take in one batch."""
 
     def compute(self) -> Tensor | float:
@@ -21,7 +29,8 @@ class Task(Protocol):
     """What a network is trained and judged for.
 
     A task is the only place that knows what outputs and targets mean. Its settings are plain public
-    attributes, so that :func:`describe_task` tells tasks apart.
+    attributes of the instance, by which :func:`describe_task` tells tasks apart. A task may also
+    have ``score_range``, the lowest and the highest score that there can be.
     """
 
     name: str
@@ -37,13 +46,17 @@ class Task(Protocol):
     """Name of the loss in records, such as "cross_entropy"."""
 
     def check(self, outputs: Any, targets: Tensor) -> None:
-        """Check that a network's outputs and the targets of a part fit this task.
+        """Check that a network's outputs and targets fit this task.
+
+        Args:
+            outputs: what the network gives for one batch, or for the first samples of a part.
+            targets: the targets of these samples, or of all samples of the part.
 
         Raises:
             CnetError: if not; says what was expected.
         """
 
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+    def loss(self, outputs: Any, targets: Tensor) -> Tensor:
         """Return the mean loss of a batch, a scalar; differentiable."""
 
     def new_metric(self) -> Metric:
@@ -58,6 +71,39 @@ class Task(Protocol):
 
 def describe_task(task: Task) -> dict[str, Any]:
     """Return all that tells a task apart, as plain values for provenance."""
-    settings = {n: v for n, v in sorted(vars(task).items()) if n[0] != "_"}
+    settings = {n: _plain(v) for n, v in sorted(vars(task).items()) if n[0] != "_"}
     kind = type(task)
     return {"task": f"{kind.__module__}.{kind.__qualname__}", **settings}
+
+
+def is_better(task: Task, score: float, other: float) -> bool:
+    """Say whether a score is better than another one."""
+    return score > other if task.higher_is_better else score < other
+
+
+def reaches(task: Task, score: float, threshold: float) -> bool:
+    """Say whether a score is at least as good as a threshold."""
+    return score >= threshold if task.higher_is_better else score <= threshold
+
+
+def check_score(task: Task, key: str, value: object) -> None:
+    """Check that a value can be a score of a task.
+
+    Args:
+        task: the task.
+        key: name of the setting that has the value.
+        value: the value.
+
+    Raises:
+        CnetError: if it is not a number, or outside the task's ``score_range``.
+    """
+    low, high = getattr(task, "score_range", (-math.inf, math.inf))
+    if not (is_number(value) and low <= value <= high):
+        bounds = f" in [{low:g}, {high:g}]" if math.isfinite(low) else ""
+        raise bad_value(key, value, f"a score ({task.metric}){bounds}", "or leave it out")
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return exact_text(value) if holds_table(value) else str(value)

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.errors import CnetError, bad_value
+from cnet_aihw.runtime.values import is_number
 
 
 class CorrectShare:
-    """Share of correct predictions; one wait for the device, when it is computed."""
+    """Share of correct predictions."""
 
     def __init__(self) -> None:
         self._correct: Tensor | None = None
@@ -24,9 +25,11 @@ class CorrectShare:
         self._correct = correct if self._correct is None else self._correct + correct
         self._samples += len(targets)
 
-    def compute(self) -> float:
-        """Return the share, in [0, 1]."""
-        return 0.0 if self._correct is None else int(self._correct.item()) / self._samples
+    def compute(self) -> Tensor:
+        """Return the share, in [0, 1]; NaN before the first batch."""
+        if self._correct is None:
+            return torch.tensor(torch.nan, dtype=torch.float64)
+        return self._correct.double() / self._samples
 
 
 class Classification:
@@ -40,8 +43,11 @@ class Classification:
     metric = "accuracy"
     higher_is_better = True
     loss_name = "cross_entropy"
+    score_range = (0.0, 1.0)
 
     def __init__(self, label_smoothing: float = 0.0) -> None:
+        if not (is_number(label_smoothing) and 0.0 <= label_smoothing < 1.0):
+            raise bad_value("label_smoothing", label_smoothing, "a number in [0, 1)")
         self.label_smoothing = label_smoothing
 
     def check(self, outputs: Any, targets: Tensor) -> None:

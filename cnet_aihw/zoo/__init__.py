@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from cnet_aihw.zoo.augment import CropFlip as CropFlip
     from cnet_aihw.zoo.build import from_tensors as from_tensors
     from cnet_aihw.zoo.dataset import Dataset as Dataset
-    from cnet_aihw.zoo.dataset import Part as Part
+    from cnet_aihw.zoo.dataset import ImagePart as ImagePart
     from cnet_aihw.zoo.dataset import batches as batches
     from cnet_aihw.zoo.lenet import LeNet5 as LeNet5
     from cnet_aihw.zoo.mlp import MLP as MLP

@@ -11,7 +11,7 @@ from torch import Tensor
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.zoo.augment import CropFlip
 from cnet_aihw.zoo.checks import check_alike, check_images, check_labels, check_no_empty_class
-from cnet_aihw.zoo.dataset import Dataset, Part
+from cnet_aihw.zoo.dataset import Dataset, ImagePart
 from cnet_aihw.zoo.split import stratified_order, stratified_split
 
 Raw = tuple[Tensor, Tensor]
@@ -110,7 +110,7 @@ def build(
     """A data set from parts that are already split and checked (arguments as `from_tensors`)."""
     mean, std = _moments(train[0])  # [C] float64
     black = (-mean / std).tolist()
-    parts = [Part(_normalised(x, mean, std), y) for x, y in (train, val, test)]
+    parts = [ImagePart(_normalised(x, mean, std), y) for x, y in (train, val, test)]
     return Dataset(
         name=name,
         train=parts[0],

@@ -1,4 +1,4 @@
-"""What every data set of the zoo is: three parts of images and labels on tensors in memory."""
+"""Data sets of the zoo: three parts of images and labels in memory."""
 
 from __future__ import annotations
 
@@ -8,41 +8,37 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.errors import CnetError, bad_value
+from cnet_aihw.runtime.parts import TensorPart
 
 
-@dataclass(frozen=True, eq=False)
-class Part:
-    """Images with their labels.
+class ImagePart(TensorPart):
+    """Images in memory with a class number each.
+
+    Args:
+        x: images [N, C, H, W], float32, normalised.
+        y: labels [N], int64, from 0.
 
     Raises:
-        CnetError: ``x`` and ``y`` differ in length, or ``y`` is not a vector of int64.
+        CnetError: if ``x`` and ``y`` differ in length, or ``y`` is not a vector of int64.
     """
 
     x: Tensor
-    """Images [N, C, H, W], float32, normalised."""
 
-    y: Tensor
-    """Labels [N], int64, from 0."""
-
-    def __post_init__(self) -> None:
-        if self.y.ndim != 1 or self.y.dtype != torch.int64:
+    def __init__(self, x: Tensor, y: Tensor) -> None:
+        if y.ndim != 1 or y.dtype != torch.int64:
             raise CnetError(
-                f"The labels of a part are a vector of int64, not {self.y.dtype} of shape "
-                f"{tuple(self.y.shape)}: give y as class numbers, y.long()."
+                f"the labels of a part are {y.dtype} of shape {tuple(y.shape)}; expected class "
+                "numbers, int64 of shape (N,): give y.long().",
+                key="y",
+                value=(str(y.dtype), tuple(y.shape)),
+                expected="int64 (N,)",
             )
-        if len(self.x) != len(self.y):
-            raise CnetError(
-                f"A part holds {len(self.x)} images but {len(self.y)} labels: give one label "
-                "for each image."
-            )
+        super().__init__(x, y)
 
-    def __len__(self) -> int:
-        return len(self.y)
-
-    def to(self, device: torch.device | str) -> Part:
-        """The same part with its tensors on ``device``."""
-        return Part(self.x.to(device), self.y.to(device))
+    def to(self, device: torch.device | str) -> ImagePart:
+        """Return the same part with its tensors on a device."""
+        return ImagePart(self.x.to(device), self.y.to(device))
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,13 +48,13 @@ class Dataset:
     name: str
     """Name, for records and tables."""
 
-    train: Part
+    train: ImagePart
     """The training part, in the split's seeded order (the classes evenly mixed)."""
 
-    val: Part
+    val: ImagePart
     """The validation part: checkpoint choice and searches look here, never at ``test``."""
 
-    test: Part
+    test: ImagePart
     """The test part, in the order of its source."""
 
     classes: int
@@ -68,7 +64,7 @@ class Dataset:
     """Shape of one image, (C, H, W)."""
 
     augment: Callable[[Tensor, torch.Generator], Tensor] | None
-    """Random change of a training batch [B, C, H, W] -> same shape, or None."""
+    """Random change of a training batch [B, C, H, W] -> same shape, or None; see ``train``."""
 
     fingerprint: str
     """SHA-256 (hex) of the pixels and labels of the three parts before normalisation, in order;
@@ -85,12 +81,12 @@ class Dataset:
 
 
 def batches(
-    part: Part, batch_size: int, generator: torch.Generator | None = None
+    part: ImagePart, batch_size: int, generator: torch.Generator | None = None
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Cut a part into batches; the last one may be smaller.
 
     Args:
-        part: what to go through, once.
+        part: the images to go through, once.
         batch_size: images in a batch, at least 1.
         generator: shuffles when given (one draw per pass); None keeps the part's order.
 
@@ -98,10 +94,10 @@ def batches(
         x [B, C, H, W] and y [B], on the device of the part.
 
     Raises:
-        CnetError: ``batch_size`` below 1 (at the call, before the first batch).
+        CnetError: for a ``batch_size`` below 1 (at the call, before the first batch).
     """
     if batch_size < 1:
-        raise CnetError(f"batch_size={batch_size} is below 1: give the number of images a batch.")
+        raise bad_value("batch_size", batch_size, "a whole number of at least 1")
     order = None
     if generator is not None:
         order = torch.randperm(len(part), generator=generator, device=generator.device)
@@ -109,7 +105,7 @@ def batches(
     return _batches(part, batch_size, order)
 
 
-def _batches(part: Part, size: int, order: Tensor | None) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(part: ImagePart, size: int, order: Tensor | None) -> Iterator[tuple[Tensor, Tensor]]:
     for start in range(0, len(part), size):
         rows = slice(start, start + size) if order is None else order[start : start + size]
         yield part.x[rows], part.y[rows]

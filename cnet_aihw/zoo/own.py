@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.memory import check_memory
 from cnet_aihw.zoo.build import Raw, from_tensors
 from cnet_aihw.zoo.dataset import Dataset
 
@@ -125,6 +126,7 @@ def image_folder(
         raise CnetError(f"size={size} is below 1: give the height and width in pixels.")
     if channels not in (1, 3):
         raise CnetError(f"channels={channels} is not possible: give 3 for colour or 1 for grey.")
+    _check_memory(root, size, channels)
     train, names = _read_folder(root / "train", size, channels)
     test, _ = _read_folder(root / "test", size, channels, names)
     val = None
@@ -230,6 +232,18 @@ def _eight_bits(image: Image.Image, file: str) -> NDArray[np.uint8] | None:
             f"{file} has pixels of 32 bits, which have no known range: save it with 8 or 16 bits."
         )
     return None
+
+
+def _check_memory(root: Path, size: int, channels: int) -> None:
+    """Check, before the first file is read, that all images fit into memory.
+
+    Each is held as uint8 while it is read, and then as float32.
+    """
+    files = sum(
+        path.is_file() for part in ("train", "val", "test") for path in root.glob(f"{part}/*/*")
+    )
+    need = files * channels * size * size * (1 + 4)
+    check_memory(need, f"a data set of {files} images of {channels} x {size} x {size} in memory")
 
 
 def _read_folder(

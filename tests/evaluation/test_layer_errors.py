@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cnet_aihw.evaluation import error_growth
+from cnet_aihw.evaluation import AllChipsFailed, error_growth
 from cnet_aihw.rram import (
     LayerWrapper,
     LogNormalNoiseModel,
@@ -119,12 +119,44 @@ def test_a_layer_without_outputs_to_compare_has_no_row(x: Tensor) -> None:
     assert only.mean == pytest.approx(((noisy - clean).norm() / clean.norm()).item(), rel=1e-5)
 
 
-@pytest.mark.parametrize(("chips", "inputs"), [(0, 20), (1, 0)])
-def test_nothing_to_measure_is_told(x: Tensor, chips: int, inputs: int) -> None:
-    with pytest.raises(CnetError, match=f"{chips} chips and {inputs} inputs"):
+@pytest.mark.parametrize(("chips", "inputs", "key"), [(0, 20, "chips"), (1, 0, "inputs")])
+def test_nothing_to_measure_is_an_error(x: Tensor, chips: int, inputs: int, key: str) -> None:
+    with pytest.raises(CnetError) as error:
         error_growth(network(0.5), x[:inputs], chips=chips)
+    assert (error.value.key, error.value.value) == (key, 0)
 
 
-def test_outputs_that_are_not_finite_are_told(x: Tensor) -> None:
-    with pytest.raises(CnetError, match="Layer 0 gives outputs on chips that are not finite"):
+class InfiniteChip(LogNormalNoiseModel):
+    """Chip 0 has weights that are not finite."""
+
+    def sample_factor(self, weights: Tensor) -> Tensor:
+        factor = super().sample_factor(weights)
+        if not hasattr(self, "_drawn"):
+            self._drawn = True
+            factor *= float("inf")
+        return factor
+
+
+def test_chips_without_finite_outputs_are_left_out(x: Tensor) -> None:
+    expected = error_growth(network(0.5), x, chips=3)
+    found = error_growth(network(0.5), x, chips=3, noise_model=InfiniteChip(0.5))
+    assert [(e.chips, e.failed) for e in found] == [(2, 1), (2, 1)]
+    assert all(e.mean <= full.high for e, full in zip(found, expected, strict=True))
+    with pytest.raises(AllChipsFailed):
         error_growth(network(200.0), x, chips=2)
+
+
+def test_inputs_may_be_keywords(x: Tensor) -> None:
+    class Sum(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(6, 4), nn.Linear(6, 4)
+
+        def forward(self, first: Tensor, second: Tensor) -> Tensor:
+            return self.a(first) + self.b(second)
+
+    torch.manual_seed(0)
+    model = convert_to_analog(Sum(), RRAMRPUConfig(noise_model=LogNormalNoiseModel(0.5)))
+    by_name = error_growth(model, {"first": x, "second": 2 * x}, chips=2)
+    assert [e.layer for e in by_name] == ["a", "b"]
+    assert error_growth(model, (x, 2 * x), chips=2) == by_name

@@ -1,29 +1,48 @@
 """Monte Carlo over chips: right values, reproducible, extendable, and nothing left behind."""
 
+import json
+import math
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from aihwkit.inference import ReRamWan2022NoiseModel
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
-from cnet_aihw.evaluation import ChipStatistics, accuracy, evaluate_chips, measure
+from cnet_aihw.evaluation import (
+    AllChipsFailed,
+    ChipStatistics,
+    Score,
+    evaluate_chips,
+    measure,
+    measured_chips,
+    scan_layers,
+    score,
+)
 from cnet_aihw.rram import (
     LogNormalNoiseModel,
     RRAMRPUConfig,
+    clear_chip,
     convert_to_analog,
     convert_to_digital,
+    effective_weights,
+    is_programmed,
     periphery,
     program,
-    restore,
+    programmed,
     set_variation,
     snapshot,
 )
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.locks import alone
+from cnet_aihw.runtime.parts import LoaderPart, Part, TensorPart
 from cnet_aihw.runtime.random_state import derive_seed
 from cnet_aihw.runtime.records import read_records
+from cnet_aihw.tasks import Classification
 
 Data = tuple[Tensor, Tensor]
 
@@ -65,7 +84,7 @@ def test_measure_is_plain_torch(data: Data, batch_size: int) -> None:
     assert digital.training and digital[1].training
     assert digital[1].num_batches_tracked == 0
     assert (loss, correct) == pytest.approx(plain_loss_and_accuracy(digital, data), abs=1e-6)
-    assert accuracy(digital.eval(), data, batch_size) == correct
+    assert score(digital.eval(), data, batch_size) == correct
     assert not digital.training
 
 
@@ -81,25 +100,25 @@ def test_each_chip_is_the_programmed_network_measured(
         assert record["seed"] == derive_seed(3, chip)
         program(model, record["seed"])
         twin = convert_to_digital(model)
-        restore(model)
+        clear_chip(model)
         expected = plain_loss_and_accuracy(twin, data)
-        assert (record["loss"], record["accuracy"]) == pytest.approx(expected, abs=1e-5)
+        assert (record["loss"], record["score"]) == pytest.approx(expected, abs=1e-5)
         assert record["seconds"] > 0
         assert "t_inference" not in record
-    assert result.accuracies == tuple(record["accuracy"] for record in records)
-    assert len(set(result.accuracies)) > 1
+    assert result.scores == tuple(record["score"] for record in records)
+    assert len(set(result.scores)) > 1
 
 
 def test_more_chips_extend_fewer(model: nn.Module, data: Data, tmp_path: Path) -> None:
     path = tmp_path / "chips.jsonl"
     whole = evaluate_chips(model, data, chips=7)
-    assert evaluate_chips(model, data, chips=3, records=path).accuracies == whole.accuracies[:3]
+    assert evaluate_chips(model, data, chips=3, records=path).scores == whole.scores[:3]
     first = path.read_text()
     assert evaluate_chips(model, data, chips=7, records=path) == whole
     assert path.read_text().startswith(first)
     assert len(read_records(path)) == 7
     again = path.read_text()
-    assert evaluate_chips(model, data, chips=5, records=path).accuracies == whole.accuracies[:5]
+    assert evaluate_chips(model, data, chips=5, records=path).scores == whole.scores[:5]
     assert path.read_text() == again
 
 
@@ -108,7 +127,7 @@ def test_a_killed_evaluation_goes_on(model: nn.Module, data: Data, tmp_path: Pat
     path = tmp_path / "chips.jsonl"
     whole = evaluate_chips(model, data, chips=5, records=path)
     lines = path.read_text().splitlines(keepends=True)
-    path.write_text("".join([lines[0], lines[2], lines[3][:20]]))
+    path.write_text("".join([*lines[:2], lines[3], lines[4][:20]]))  # a header, then chips
     assert evaluate_chips(model, data, chips=5, records=path) == whole
     assert sorted(record["chip"] for record in read_records(path)) == [0, 1, 2, 3, 4]
 
@@ -121,8 +140,9 @@ def test_records_have_one_writer_at_a_time_and_any_readers(
     written = path.read_text()
     with alone(tmp_path, "chips.jsonl", "another measurement"):
         assert evaluate_chips(model, data, chips=2, records=path) == whole
-        with pytest.raises(CnetError, match=r"measurement for chips.jsonl runs in .* already"):
+        with pytest.raises(CnetError) as error:
             evaluate_chips(model, data, chips=3, records=path)
+        assert error.value.key == "chips.jsonl"
     assert path.read_text() == written
 
 
@@ -168,9 +188,9 @@ def test_read_noise_is_the_chips_own(data: Data) -> None:
     torch.manual_seed(5)
     whole = evaluate_chips(model, data, chips=5)
     state = torch.get_rng_state()
-    assert len(set(whole.accuracies)) > 1  # sigma is 0: only read noise tells chips apart
+    assert len(set(whole.scores)) > 1  # sigma is 0: only read noise tells chips apart
     torch.manual_seed(6)
-    assert evaluate_chips(model, data, chips=2).accuracies == whole.accuracies[:2]
+    assert evaluate_chips(model, data, chips=2).scores == whole.scores[:2]
     torch.manual_seed(5)
     assert torch.equal(torch.get_rng_state(), state)
 
@@ -188,7 +208,7 @@ def test_drift_times_are_records_of_one_chip(data: Data, tmp_path: Path) -> None
     late = evaluate_chips(model, data, chips=3, t_inference=day)
     assert isinstance(late, ChipStatistics)
     assert late == both[day] and late.t_inference == day
-    assert both[1.0].accuracies != both[day].accuracies
+    assert both[1.0].scores != both[day].scores
     more = evaluate_chips(model, data, chips=3, t_inference=[day, 2 * day], records=path)
     assert more[day] == both[day]
     assert len(read_records(path)) == 9
@@ -197,7 +217,7 @@ def test_drift_times_are_records_of_one_chip(data: Data, tmp_path: Path) -> None
 def test_another_noise_model_for_the_chips_only(model: nn.Module, data: Data) -> None:
     own = evaluate_chips(model, data, chips=3)
     exact = evaluate_chips(model, data, chips=3, noise_model=LogNormalNoiseModel(0.0))
-    assert exact.accuracies == (exact.clean,) * 3
+    assert exact.scores == (exact.clean,) * 3
     assert evaluate_chips(model, data, chips=3) == own
 
 
@@ -213,86 +233,233 @@ def change_data(model: nn.Module, data: Data) -> dict:
 
 
 @pytest.mark.parametrize(
-    ("change", "named"),
+    ("change", "key"),
     [
         (change_weights, "weights"),
         (change_data, "data"),
         (lambda m, d: {"seed": 1}, "seed"),
-        (lambda m, d: {"noise_model": LogNormalNoiseModel(0.1)}, "noise model"),
+        (lambda m, d: {"noise_model": LogNormalNoiseModel(0.1)}, "noise_model"),
+        (lambda m, d: {"task": Classification(0.1)}, "measurement.label_smoothing"),
     ],
 )
 def test_records_are_not_mixed(
-    model: nn.Module, data: Data, tmp_path: Path, change: Callable, named: str
+    model: nn.Module, data: Data, tmp_path: Path, change: Callable, key: str
 ) -> None:
     path = tmp_path / "chips.jsonl"
     evaluate_chips(model, data, chips=2, records=path)
     set_variation(model, enabled=False)  # what training injects does not matter to a chip
     evaluate_chips(model, data, chips=2, batch_size=11, records=path)
     arguments = change(model, data)
-    with pytest.raises(CnetError, match=rf"chips.jsonl line 1 was measured with another {named};"):
+    with pytest.raises(CnetError) as error:
         evaluate_chips(model, data, chips=3, records=path, **arguments)
+    assert error.value.key == key and "chips.jsonl" in str(error.value)
     assert len(read_records(path)) == 2
 
 
-def test_foreign_records_are_refused(model: nn.Module, data: Data, tmp_path: Path) -> None:
+def test_records_of_another_kind_of_device_are_another_thing(
+    model: nn.Module, data: Data, tmp_path: Path
+) -> None:
+    path = tmp_path / "chips.jsonl"
+    evaluate_chips(model, data, chips=1, records=path)
+    header, *lines = path.read_text().splitlines(keepends=True)
+    for key, other in (("device", "cuda"), ("tf32", True)):
+        made = json.loads(header)
+        made["provenance"][key] = other
+        path.write_text("".join([json.dumps(made) + "\n", *lines]))
+        with pytest.raises(CnetError) as error:
+            evaluate_chips(model, data, chips=1, records=path)
+        assert (error.value.key, error.value.expected) == (key, other)
+
+
+def test_foreign_and_older_records_are_refused(
+    model: nn.Module, data: Data, tmp_path: Path
+) -> None:
     path = tmp_path / "x.jsonl"
-    path.write_text('{"epoch": 1}\n')
-    with pytest.raises(CnetError, match="another kind of measurement"):
-        evaluate_chips(model, data, chips=1, records=path)
+    old = '{"chip": 0, "seed": 1, "accuracy": 0.5, "loss": 1.0, "key": "weights=12;seed=0"}\n'
+    for text in ('{"epoch": 1}\n', old):
+        path.write_text(text)
+        with pytest.raises(CnetError) as error:
+            evaluate_chips(model, data, chips=1, records=path)
+        assert (error.value.key, error.value.value, error.value.expected) == ("format", 1, 2)
+        assert len(read_records(path)) == 1  # but they can be read
 
 
 def test_statistics_take_threshold_and_reference(model: nn.Module, data: Data) -> None:
     result = evaluate_chips(model, data, chips=4, threshold=0.3, reference=0.5)
-    assert result.yield_ == sum(a >= 0.3 for a in result.accuracies) / 4
+    assert result.yield_ == sum(a >= 0.3 for a in result.scores) / 4
     assert result.recovery == pytest.approx(result.mean / 0.5)
+    assert (result.metric, result.higher_is_better, result.failed) == ("accuracy", True, 0)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "key", "value"),
     [
-        ({"chips": 0}, "chips is 0"),
-        ({"batch_size": 0}, "batch_size is 0"),
-        ({"threshold": 95}, "threshold is 95"),
-        ({"reference": 0}, "reference is 0"),
-        ({"t_inference": -1.0}, "t_inference has -1.0"),
-        ({"t_inference": "1h"}, "t_inference has '1h'; give seconds since programming as numbers"),
-        ({"t_inference": [1.0, None]}, "t_inference has None; give seconds"),
-        ({"t_inference": True}, "t_inference has True; give seconds"),
-        ({"t_inference": {"a": 1}}, "t_inference has {'a': 1}; give seconds"),
-        ({"chips": 2.5}, "chips is 2.5; give a whole number"),
-        ({"chips": True}, "chips is True; give a whole number"),
-        ({"batch_size": 2.5}, "batch_size is 2.5; give a whole number"),
-        ({"seed": None}, "seed is None; give a whole number"),
-        ({"threshold": "0.9"}, "threshold is '0.9'; give an accuracy"),
-        ({"device": "gpu"}, "device is 'gpu'"),
+        ({"chips": 0}, "evaluation.chips", 0),
+        ({"chips": 2.5}, "evaluation.chips", 2.5),
+        ({"chips": True}, "evaluation.chips", True),
+        ({"batch_size": 0}, "evaluation.batch_size", 0),
+        ({"batch_size": 2.5}, "evaluation.batch_size", 2.5),
+        ({"seed": None}, "evaluation.seed", None),
+        ({"threshold": 95}, "threshold", 95),
+        ({"threshold": "0.9"}, "evaluation.threshold", "0.9"),
+        ({"reference": 0}, "reference", 0),
+        ({"reference": 98.0}, "reference", 98.0),
+        ({"t_inference": -1.0}, "t_inference", -1.0),
+        ({"t_inference": "1h"}, "t_inference", "1h"),
+        ({"t_inference": [1.0, None]}, "t_inference", None),
+        ({"t_inference": True}, "t_inference", True),
+        ({"t_inference": {"a": 1}}, "t_inference", {"a": 1}),
+        ({"device": "gpu"}, "device", "gpu"),
+        ({"device": "mps"}, "device", "mps"),
     ],
 )
-def test_mistakes_in_arguments(model: nn.Module, data: Data, arguments: dict, message: str) -> None:
-    with pytest.raises(CnetError, match=message):
+def test_mistakes_in_arguments(
+    model: nn.Module, data: Data, arguments: dict, key: str, value: object
+) -> None:
+    with pytest.raises(CnetError) as error:
         evaluate_chips(model, data, **{"chips": 1, **arguments})
+    assert (error.value.key, error.value.value) == (key, value)
 
 
-def test_mistakes_in_model_and_data(model: nn.Module, data: Data) -> None:
-    x, y = data
+@pytest.mark.parametrize(
+    ("change", "key", "value"),
+    [
+        (lambda x, y: (x[:0], y[:0]), "x", 0),
+        (lambda x, y: (x, y[:5]), "x", 90),
+        (lambda x, y: (x, torch.arange(90) % 6), "targets", (0, 5)),
+        (lambda x, y: (x, y.float()), "targets", ("torch.float32", (90,))),
+        (lambda x, y: [x, y], "data", "list"),
+    ],
+)
+def test_mistakes_in_data(
+    model: nn.Module, data: Data, change: Callable, key: str, value: object
+) -> None:
+    with pytest.raises(CnetError) as error:
+        evaluate_chips(model, change(*data), chips=1)
+    assert (error.value.key, error.value.value) == (key, value)
+
+
+def test_a_digital_model_has_no_chips(data: Data) -> None:
     with pytest.raises(CnetError, match="convert"):
         evaluate_chips(network(), data, chips=1)
-    with pytest.raises(CnetError, match="no samples"):
-        evaluate_chips(model, (x[:0], y[:0]), chips=1)
-    with pytest.raises(CnetError, match="90 samples but labels of shape"):
-        evaluate_chips(model, (x, y[:5]), chips=1)
-    with pytest.raises(CnetError, match="labels go from 0 to 5 but the network has 3 classes"):
-        evaluate_chips(model, (x, y * 0 + torch.arange(90) % 6), chips=1)
-    program(model, 1)
-    with pytest.raises(CnetError, match="restore"):
-        evaluate_chips(model, data, chips=1)
 
 
-def test_a_chip_without_finite_outputs_is_named(
+def test_a_chip_that_is_programmed_changes_nothing_and_stays(model: nn.Module, data: Data) -> None:
+    expected = evaluate_chips(model, data, chips=2)
+    program(model, 7)
+    chip = effective_weights(model)
+    assert evaluate_chips(model, data, chips=2) == expected
+    assert is_programmed(model)
+    assert all(torch.equal(w, chip[name]) for name, w in effective_weights(model).items())
+
+
+class SometimesInfinite(LogNormalNoiseModel):
+    """Every other chip has weights that are not finite."""
+
+    def __init__(self) -> None:
+        super().__init__(0.5)
+
+    def sample_factor(self, weights: Tensor) -> Tensor:
+        bad = torch.rand(1).item() < 0.3  # on either of two layers: about half of the chips
+        return super().sample_factor(weights) * (math.inf if bad else 1.0)
+
+
+def test_a_chip_without_finite_outputs_is_a_failed_record(
     model: nn.Module, data: Data, tmp_path: Path
 ) -> None:
     path = tmp_path / "chips.jsonl"
+    noise = SometimesInfinite()
+    result = evaluate_chips(model, data, chips=12, noise_model=noise, records=path, threshold=0.0)
+    records = read_records(path)
+    failed = [record for record in records if record.get("failed")]
+    assert result.failed == len(failed) and 0 < result.failed < 12
+    assert all(record["score"] is None and record["loss"] is None for record in failed)
+    assert result.scores == tuple(record["score"] for record in records)
+    kept = [score for score in result.scores if score is not None]
+    assert result.mean == pytest.approx(sum(kept) / len(kept))
+    assert result.yield_ == len(kept) / 12  # a failed chip reaches no threshold
+    again = evaluate_chips(model, data, chips=12, noise_model=noise, records=path, threshold=0.0)
+    assert again == result and read_records(path) == records
+
+
+def test_where_all_chips_fail_there_are_records_and_no_statistics(
+    model: nn.Module, data: Data, tmp_path: Path
+) -> None:
+    path = tmp_path / "chips.jsonl"
+    with pytest.raises(AllChipsFailed) as error:
+        evaluate_chips(model, data, chips=2, noise_model=LogNormalNoiseModel(500.0), records=path)
+    assert error.value.value == 2 and len(read_records(path)) == 2
+
+
+def test_a_clean_network_without_finite_outputs_is_an_error(model: nn.Module, data: Data) -> None:
     x = data[0].clone()
     x[3] = float("nan")
-    with pytest.raises(CnetError, match=rf"Chip 0 \(seed {derive_seed(0, 0)}\) .* not finite"):
-        evaluate_chips(model, (x, data[1]), chips=2, records=path)
-    assert read_records(path) == []
+    with pytest.raises(CnetError) as error:
+        evaluate_chips(model, (x, data[1]), chips=2)
+    assert error.value.key == "loss"
+
+
+class LargestOutput:
+    """A measurement of one's own, beside the score."""
+
+    name = "largest output"
+
+    def __call__(self, model: nn.Module, part: Part, batch_size: int) -> dict[str, float]:
+        with torch.no_grad():
+            largest = max(model(x).max().item() for x, _ in part.batches(batch_size))
+        return {**Score()(model, part, batch_size), "largest": largest}
+
+    def describe(self) -> dict[str, Any]:
+        return {}
+
+
+def test_a_measurement_of_ones_own(model: nn.Module, data: Data, tmp_path: Path) -> None:
+    path = tmp_path / "chips.jsonl"
+    result = evaluate_chips(model, data, measurement=LargestOutput(), chips=2, records=path)
+    assert result == evaluate_chips(model, data, chips=2)
+    for record in read_records(path):
+        with torch.no_grad(), programmed(model.eval(), record["seed"]):
+            assert record["largest"] == pytest.approx(model(data[0]).max().item(), abs=1e-5)
+    with pytest.raises(CnetError) as error:
+        evaluate_chips(model, data, chips=2, records=path)
+    assert error.value.key == "measurement.name"
+
+
+def test_the_loop_over_chips_is_public(model: nn.Module, data: Data) -> None:
+    result = evaluate_chips(model, data, chips=3, seed=5)
+    found = list(measured_chips(model, data, Score(), 3, seed=5))
+    assert [one.values["score"] for one in found] == list(result.scores)
+    assert [one.seed for one in found] == [derive_seed(5, chip) for chip in range(3)]
+
+
+class Unlike(Score):
+    """A measurement without a loss."""
+
+    def __call__(self, model: nn.Module, part: Part, batch_size: int) -> dict[str, float]:
+        return {"score": 1.0}
+
+
+def test_statistics_need_score_and_loss(model: nn.Module, data: Data) -> None:
+    with pytest.raises(CnetError) as error:
+        evaluate_chips(model, data, measurement=Unlike(), chips=1)
+    assert (error.value.key, error.value.value) == ("measurement", ["score"])
+
+
+@pytest.mark.parametrize("kind", ["loader", "stream", "object", "part"])
+def test_every_kind_of_data_gives_the_same_scores(
+    model: nn.Module, data: Data, tmp_path: Path, kind: str
+) -> None:
+    x, y = data
+    loader = DataLoader(TensorDataset(x, y), batch_size=13, shuffle=True)
+    forms = {
+        "loader": loader,
+        "stream": LoaderPart(list(DataLoader(TensorDataset(x, y), batch_size=13))),
+        "object": SimpleNamespace(x=x, y=y),
+        "part": TensorPart(x, y),
+    }
+    path = tmp_path / "chips.jsonl"
+    expected = evaluate_chips(model, data, chips=2, batch_size=40)
+    assert evaluate_chips(model, forms[kind], chips=2, batch_size=40, records=path) == expected
+    assert scan_layers(model, forms[kind], chips=1, batch_size=40) == scan_layers(
+        model, data, chips=1, batch_size=40
+    )

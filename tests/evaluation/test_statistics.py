@@ -10,18 +10,20 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from cnet_aihw.evaluation import (
+    AllChipsFailed,
     EvaluationSettings,
     chip_statistics,
     validate_evaluation_settings,
 )
 from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.tasks import Regression
 
 
 def test_closed_form() -> None:
     """0.1, 0.2, ..., 1.0: mean 0.55, variance 0.0825 * 10/9, the 5 % quantile 0.145."""
     accuracies = [i / 10 for i in range(1, 11)]
     result = chip_statistics(accuracies, threshold=0.8, clean=0.97, reference=0.88, seed=3)
-    assert result.accuracies == tuple(accuracies)
+    assert result.scores == tuple(accuracies)
     assert result.chips == 10
     assert result.mean == pytest.approx(0.55, abs=1e-15)
     assert result.std == pytest.approx(math.sqrt(0.0825 * 10 / 9), rel=1e-14)
@@ -61,24 +63,45 @@ def test_record_is_plain_and_complete() -> None:
         [0.25, 0.5], threshold=0.4, reference=0.5, t_inference=60.0
     ).as_record()
     assert json.loads(json.dumps(record, allow_nan=False)) == record
-    assert record["accuracies"] == [0.25, 0.5]
+    assert record["scores"] == [0.25, 0.5]
     assert record["yield"] == 0.5 and "yield_" not in record
     assert record["recovery"] == 0.75 and record["t_inference"] == 60.0
 
 
+def test_for_an_error_less_is_better() -> None:
+    """RMSE 0.1, ..., 1.0: the bad tail is at 95 %, the good chips are under the threshold."""
+    scores = [i / 10 for i in range(1, 11)]
+    result = chip_statistics(scores, task=Regression(), threshold=0.3, reference=0.11)
+    assert result.q05 == pytest.approx(0.955, rel=1e-14)
+    assert result.yield_ == 0.3
+    assert result.recovery == pytest.approx(0.11 / 0.55, rel=1e-14)
+    assert (result.metric, result.higher_is_better) == ("RMSE", False)
+
+
+def test_failed_chips_are_left_out_and_counted() -> None:
+    result = chip_statistics([0.5, None, 0.7, None], threshold=0.5)
+    assert result.scores == (0.5, None, 0.7, None)
+    assert (result.chips, result.failed, result.yield_) == (4, 2, 0.5)
+    assert result.mean == pytest.approx(0.6)
+    with pytest.raises(AllChipsFailed):
+        chip_statistics([None, None])
+
+
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "key"),
     [
-        ({"accuracies": []}, "no accuracies"),
-        ({"accuracies": [0.5], "threshold": 90.0}, r"threshold is 90.0; .*\[0, 1\]"),
-        ({"accuracies": [0.5], "threshold": -0.1}, "threshold is -0.1"),
-        ({"accuracies": [0.5], "reference": 0.0}, "reference is 0.0"),
-        ({"accuracies": [0.5], "reference": 98.0}, "reference is 98.0"),
+        ({"scores": []}, "scores"),
+        ({"scores": [0.5], "threshold": 90.0}, "threshold"),
+        ({"scores": [0.5], "threshold": -0.1}, "threshold"),
+        ({"scores": [0.5], "reference": 0.0}, "reference"),
+        ({"scores": [0.5], "reference": 98.0}, "reference"),
+        ({"scores": [0.5], "reference": -1.0, "task": Regression()}, "reference"),
     ],
 )
-def test_mistakes(arguments: dict, message: str) -> None:
-    with pytest.raises(CnetError, match=message):
+def test_mistakes(arguments: dict, key: str) -> None:
+    with pytest.raises(CnetError) as error:
         chip_statistics(**arguments)
+    assert error.value.key == key
 
 
 @pytest.mark.parametrize(
@@ -86,7 +109,7 @@ def test_mistakes(arguments: dict, message: str) -> None:
     [
         ("chips", 0),
         ("batch_size", -1),
-        ("threshold", 1.5),
+        ("threshold", "0.9"),
         ("t_inference", -1.0),
         ("t_inference", [1.0, float("nan")]),
         ("t_inference", [1.0, 1.0]),
@@ -97,5 +120,6 @@ def test_mistakes(arguments: dict, message: str) -> None:
 )
 def test_settings_name_the_wrong_field(field: str, value: object) -> None:
     validate_evaluation_settings(EvaluationSettings(threshold=0.9, t_inference=[1.0, 86400]))
-    with pytest.raises(CnetError, match=field):
+    with pytest.raises(CnetError) as error:
         validate_evaluation_settings(EvaluationSettings(**{field: value}))  # type: ignore[arg-type]
+    assert (error.value.key or "").endswith(field)

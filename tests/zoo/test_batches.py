@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from cnet_aihw.runtime.errors import CnetError
-from cnet_aihw.zoo import CropFlip, Part, batches
+from cnet_aihw.zoo import CropFlip, ImagePart, batches
 
 
-def part_of(n: int) -> Part:
-    return Part(torch.arange(n, dtype=torch.float32).view(n, 1, 1, 1), torch.arange(n))
+def part_of(n: int) -> ImagePart:
+    return ImagePart(torch.arange(n, dtype=torch.float32).view(n, 1, 1, 1), torch.arange(n))
 
 
 def test_without_a_generator_the_order_is_the_parts_own() -> None:
@@ -36,7 +36,7 @@ def test_a_second_pass_has_another_order() -> None:
 
 
 def test_batch_size_is_checked_at_the_call() -> None:
-    with pytest.raises(CnetError, match="batch_size=0"):
+    with pytest.raises(CnetError, match="batch_size is 0"):
         batches(part_of(3), 0)
 
 

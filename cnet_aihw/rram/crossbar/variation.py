@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from aihwkit.simulator.parameters.helpers import _PrintableMixin
 
 from cnet_aihw.runtime.errors import CnetError
-
-GRADIENTS = ("auto", "reparametrized", "straight_through")
-"""How a gradient reaches the nominal weights; see :class:`VariationParameter`."""
+from cnet_aihw.runtime.values import GRADIENTS
 
 
 @dataclass
