@@ -122,9 +122,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("words", "sentence"), MISTAKES, ids=[" ".join(w) for w, _ in MISTAKES])
-def test_a_mistake_is_one_line_before_any_work(
-    cli: Cli, words: list[str], sentence: str
-) -> None:
+def test_a_mistake_is_one_line_before_any_work(cli: Cli, words: list[str], sentence: str) -> None:
     outcome = cli(*words, "hydra.run.dir=run")
     assert outcome.code == 2
     assert outcome.err.startswith("cnet-aihw: error: ")

@@ -75,7 +75,9 @@ def test_values_of_an_experiment_hold_for_every_training(variants: Any, tmp_path
         "defaults:\n  - override /training: all\n  - override /model: mlp\n"
         "training:\n  compare: [noise, plain]\n  epochs: 77\n  batch_size: 11\n"
     )
-    found = variants(f"--config-dir={tmp_path / 'mine'}", "experiment=long", "training.batch_size=5")
+    found = variants(
+        f"--config-dir={tmp_path / 'mine'}", "experiment=long", "training.batch_size=5"
+    )
     assert [r.name for r in found] == ["noise", "plain"]
     for variant in found:
         assert variant.training.epochs == 77
