@@ -39,11 +39,10 @@ from cnet_aihw.compensation import (
     network_cost,
 )
 from cnet_aihw.evaluation import (
-    AffineCorrection,
-    BatchNormReestimation,
     ChipCalibration,
     ChipStatistics,
     evaluate_chips,
+    make_calibration,
 )
 from cnet_aihw.rram import analog_layers
 from cnet_aihw.runtime.records import read_json, write_json_atomic
@@ -312,10 +311,8 @@ def measurements(row: Row, sigma: float, seed: int) -> Path:
 
 
 def _calibration(row: Row, how: str, seed: int) -> ChipCalibration | None:
-    if how == NONE:
-        return None
-    kind = BatchNormReestimation if how == BATCHNORM else AffineCorrection
-    return kind(dataset(row, seed).train.x[:CALIBRATION_SAMPLES])
+    name = {NONE: "none", BATCHNORM: "batchnorm", AFFINE: "affine"}[how]
+    return make_calibration(name, dataset(row, seed).train, CALIBRATION_SAMPLES)
 
 
 def _extra(row: Row, subject: Subject, how: str, seed: int) -> float:

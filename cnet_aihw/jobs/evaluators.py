@@ -24,7 +24,7 @@ def build_evaluator(
 ) -> PlacementEvaluator:
     """Return the evaluator that ``search.evaluator`` describes; a shared fit is made first."""
     from cnet_aihw.evaluation import make_calibration
-    from cnet_aihw.search import CompensationSupernet, PerPlacementEvaluator, SupernetEvaluator
+    from cnet_aihw.search import CompensationSupernet, FitEvaluator, SupernetEvaluator
 
     settings, asked, compensation = variant.search, variant.search.evaluator, variant.compensation
     fit = with_noise_model(compensation.fit, variant.config.compensation.fit)
@@ -56,7 +56,7 @@ def build_evaluator(
     if asked.start == "supernet":
         start = CompensationSupernet(model, job.data, problem, **shared)
         _get_ready(variant, start)
-    return PerPlacementEvaluator(
+    return FitEvaluator(
         model, job.data, start=start, steps=asked.steps, **common, **measured
     )
 
