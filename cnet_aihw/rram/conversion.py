@@ -37,14 +37,14 @@ CONVERSION_MAP: dict[type[nn.Module], type] = {
     nn.Conv2d: RRAMConv2d,
     nn.Sequential: AnalogSequential,
 }
-"""What becomes what; also for the stock function: ``convert_to_analog(...,
+"""Digital layer -> analog layer; also for the stock function: ``convert_to_analog(...,
 conversion_map=CONVERSION_MAP)``.
 """
 
 
 @dataclass(frozen=True)
 class LayerReport:
-    """What conversion does to one layer that holds weights.
+    """Outcome of conversion for one layer that holds weights.
 
     Attributes:
         name: dotted name in the digital network.
@@ -105,7 +105,9 @@ def match_names(names: Sequence[str], patterns: Sequence[str], what: str) -> set
             near = get_close_matches(pattern, names, n=3, cutoff=0.0)
             raise CnetError(
                 f"{what} has {pattern!r}, which matches no layer; nearest: "
-                f"{', '.join(map(repr, near))}."
+                f"{', '.join(map(repr, near))}.",
+                key=what,
+                value=pattern,
             )
         found |= hits
     return found
@@ -198,7 +200,8 @@ def convert_to_analog(
         if isinstance(parameter, UninitializedParameter):
             raise CnetError(
                 f"{name} has no shape yet, since its layer is lazy; call the network on a batch "
-                "before it is converted."
+                "before it is converted.",
+                key=name,
             )
     report = plan_conversion(model, rpu_config, exclude)
     if not report.analog:
@@ -208,7 +211,10 @@ def convert_to_analog(
                 "; ".join(f"{k or 'the model'}: {v}" for k, v in report.digital.items())
                 or "none has weights"
             )
-            + "."
+            + ".",
+            key="model",
+            value=type(model).__name__,
+            expected="a layer to convert",
         )
     check_number_types(model, report.analog, rpu_config)
     for name, layer in untied(model, report.analog).items():
@@ -325,4 +331,4 @@ def _reason_to_stay_digital(module: nn.Module, conversion_map: dict[type[nn.Modu
     parent = next((c for c in conversion_map if isinstance(module, c)), None)
     if parent is not None:
         return f"it is a subclass of {parent.__name__}; only that class itself is converted"
-    return f"there is no analog layer for {type(module).__name__}"
+    return f"no analog layer exists for {type(module).__name__}"

@@ -1,4 +1,4 @@
-"""What a converted network keeps of the one before, and what it cannot keep."""
+"""Preserve mode, dtype, sharing and frozen flags in conversion."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PARTS = {"weight": "weight", "analog_ctx": "weight", "shared_weights": "weight"
 
 
 def carry_over(before: Mapping[str, nn.Module], converted: nn.Module) -> None:
-    """Give the modules that conversion made anew what those in their place had.
+    """Give the modules that conversion made the settings of those before them.
 
     Layers get mode and number type, and stay frozen where they were; containers get all but their
     layers.
@@ -66,7 +66,8 @@ def check_number_types(model: nn.Module, analog: Sequence[str], rpu_config: RPUC
         if dtype not in possible:
             raise CnetError(
                 f"{name or 'the model'} has weights of {dtype}, which the tiles of "
-                f"{type(rpu_config).__name__} do not take; call model.float() first."
+                f"{type(rpu_config).__name__} do not take; call model.float() first.",
+                key=str(name or "the model"),
             )
 
 

@@ -72,7 +72,8 @@ def analog_layers(model: nn.Module) -> dict[str, AnalogLayerBase]:
     if not layers:
         raise CnetError(
             f"{type(model).__name__} has no analog layer; convert it first: "
-            "cnet_aihw.convert_to_analog(model, RRAMRPUConfig())."
+            "cnet_aihw.convert_to_analog(model, RRAMRPUConfig()).",
+            key=str(type(model).__name__),
         )
     return layers
 

@@ -226,7 +226,7 @@ def chip_model(
 
 
 def is_programmed(model: nn.Module) -> bool:
-    """Say whether a chip is programmed on any tile of the model."""
+    """Return whether a chip is programmed on any tile of the model."""
     return any(
         isinstance(tile, InferenceTileWithPeriphery) and tile.reference_combined_weights is not None
         for _, tile in named_tiles(model)
@@ -313,7 +313,7 @@ _STOCK = (
     "drift_noise_parameters",
     "drift_baseline",
 )
-"""What one of aihwkit's tiles keeps of its chip beside the weights."""
+"""Attributes that aihwkit's own tiles keep of a chip beside the weights."""
 
 
 def _check_names(model: nn.Module, names: Collection[str] | None) -> None:

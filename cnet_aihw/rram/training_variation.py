@@ -1,4 +1,4 @@
-"""What training forwards inject on a model's tiles, and which layers are trained."""
+"""Variation in training forwards on a model's tiles, and freezing of its analog layers."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def rram_tiles(model: nn.Module) -> Iterator[tuple[str, RRAMInferenceTile]]:
     """Yield the tiles of RRAM layers as ``layer/index``.
 
     Raises:
-        CnetError: if there is no analog layer, or one on another kind of tile.
+        CnetError: if no layer is analog, or one on another kind of tile.
     """
     analog_layers(model)  # says to convert first, where there is none
     for name, tile in named_tiles(model):

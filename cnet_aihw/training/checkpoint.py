@@ -1,6 +1,7 @@
 """Checkpoints: a safetensors file of plain tensors with JSON in its header; nothing is pickled."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,13 +21,13 @@ _HEADER = "cnet_aihw"
 
 @dataclass
 class Checkpoint:
-    """What a checkpoint file holds."""
+    """Content of a checkpoint file."""
 
     model: dict[str, Tensor]
     """Parameters and buffers by name, as ``rram.snapshot`` gives them."""
 
     meta: dict[str, Any]
-    """Plain values: settings, position, sums, what was best so far."""
+    """Plain values: settings, position, sums, the best epoch so far."""
 
     optimizer: dict[str, Tensor] = field(default_factory=dict)
     """Optimizer state, "<number of the parameter>/<name of the state>"."""
@@ -46,7 +47,7 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
 
     Args:
         path: the file, in an existing folder or a new one.
-        checkpoint: what to write.
+        checkpoint: its content.
     """
     tensors = {
         f"{group}/{name}": tensor.detach().cpu().contiguous()
@@ -69,24 +70,31 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     try:
         with safe_open(path, framework="pt") as file:
             meta = json.loads((file.metadata() or {})[_HEADER])
-            for key in file.keys():  # noqa: SIM118 (the file is no mapping)
+            for key in file.keys():  # noqa: SIM118 (the file is not a mapping)
                 group, name = key.split("/", 1)
                 groups[group][name] = file.get_tensor(key)
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise CnetError(
-            f"{path} is damaged or no checkpoint of cnet_aihw ({error}); "
-            "delete it and train anew, or give another folder."
+            f"{path} is damaged or not a checkpoint of cnet_aihw ({error}); "
+            "delete it and train again, or give another folder.",
+            key=str(path),
+            value=str(error),
+            expected="a checkpoint of cnet_aihw",
+            fix="delete it and train again, or give another folder",
         ) from error
     if meta["format"] != FORMAT:
         raise CnetError(
             f"{path} has checkpoint format {meta['format']} and this version reads {FORMAT}; "
-            "use the version of cnet_aihw that wrote it."
+            "use the version of cnet_aihw that wrote it.",
+            key="format",
+            value=meta["format"],
+            expected=FORMAT,
         )
     return Checkpoint(meta=meta, **groups)
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimizer's state as named tensors."""
+    """Return the optimizer's state as named tensors."""
     return {
         f"{number}/{name}": value
         for number, state in optimizer.state_dict()["state"].items()
@@ -107,5 +115,7 @@ def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: Mapping[st
 
 
 def all_finite(tensors: Mapping[str, Tensor]) -> bool:
-    """Whether no tensor holds NaN or infinity."""
-    return all(bool(torch.isfinite(t).all()) for t in tensors.values() if t.is_floating_point())
+    """Say whether no tensor holds NaN or infinity; the device is waited for once."""
+    numbers = [t for t in tensors.values() if t.is_floating_point() and t.numel()]
+    largest = torch.nn.utils.get_total_norm(numbers, norm_type=math.inf)
+    return bool(torch.isfinite(largest))

@@ -1,4 +1,4 @@
-"""The course of a run: one JSON line per epoch, and the same numbers as TensorBoard curves."""
+"""Journal of a run: one JSON line per epoch, and the same numbers as TensorBoard curves."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,17 +7,6 @@ from typing import Any
 from cnet_aihw.runtime.records import append_record, read_records, write_records
 
 EPOCHS = "epochs.jsonl"
-_CURVES = {
-    "loss": "loss/total",
-    "cross_entropy": "loss/cross_entropy",
-    "objective": "loss/objective",
-    "penalty": "loss/penalty",
-    "train_accuracy": "accuracy/train",
-    "clean_accuracy": "accuracy/clean",
-    "chip_accuracy": "accuracy/chips",
-    "chip_std": "accuracy/chips_std",
-    "lr": "lr",
-}
 
 
 class Journal:
@@ -25,8 +14,8 @@ class Journal:
 
     Args:
         folder: the run's folder.
-        epoch: first epoch that is going to be written; what stands there of it and of later ones,
-            from a run that was killed, is taken out.
+        epoch: first epoch that is going to be written; records of it and of later ones, from a run
+            that was killed, are taken out.
     """
 
     def __init__(self, folder: Path, epoch: int) -> None:
@@ -44,7 +33,17 @@ class Journal:
     ) -> None:
         """Write one epoch: its record with the layers' spectral norms, and lambda as a curve."""
         epoch = record["epoch"]
-        curves = {tag: record[name] for name, tag in _CURVES.items() if name in record}
+        metric = record["metric"]
+        curves = {
+            "loss/total": record["loss"],
+            f"loss/{record['loss_name']}": record["fit"],
+            "loss/penalty": record["penalty"],
+            f"{metric}/train": record["train_score"],
+            f"{metric}/clean": record["clean_score"],
+            f"{metric}/chips": record["chip_score"],
+            f"{metric}/chips_std": record["chip_std"],
+            "lr": record["lr"],
+        }
         curves |= {f"spectral_norm/{name}": norm for name, norm in norms.items()}
         curves["spectral_norm/lambda"] = lambda_
         for tag, value in curves.items():

@@ -1,7 +1,7 @@
-"""The Lipschitz penalty of CorrectNet's step 1: it keeps a layer from amplifying an error."""
+"""Lipschitz penalty of CorrectNet's step 1, which keeps a layer from amplifying an error."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -11,12 +11,14 @@ from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
+from cnet_aihw.evaluation.metrics import evaluation_mode
 from cnet_aihw.rram import analog_layers, nominal_weight
 from cnet_aihw.rram.conversion import match_names
 from cnet_aihw.rram.crossbar.perturbation import Perturbation
 from cnet_aihw.rram.devices.chip_scope import chip_scope
 from cnet_aihw.rram.devices.noise import DeviceNoiseModel, MultiplicativeNoiseModel
-from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.errors import CnetError, bad_value
+from cnet_aihw.runtime.inputs import Inputs, call
 from cnet_aihw.runtime.random_state import derive_seed
 
 _GRAM_BLOCK = 128  # below it a matrix product is too small to gain from being split
@@ -40,7 +42,7 @@ class LipschitzPenalty:
             whose gradient goes to gamma as well. The others count with W alone.
 
     Raises:
-        CnetError: if ``lambda_`` is no positive number, a name in ``exclude`` fits no layer, no
+        CnetError: if ``lambda_`` is not a positive number, a name in ``exclude`` fits no layer, no
             layer is left, or a BatchNorm keeps no running statistics.
     """
 
@@ -52,19 +54,23 @@ class LipschitzPenalty:
         batchnorms: Mapping[str, _BatchNorm] | None = None,
     ) -> None:
         if not (math.isfinite(lambda_) and lambda_ > 0):
-            raise CnetError(f"lambda is {lambda_}; it is a singular value, give a number above 0.")
+            raise bad_value("lambda", lambda_, "a singular value, a number above 0")
         self.lambda_ = lambda_
         self.layers = _included(model, list(exclude))
         self.batchnorms = dict(batchnorms or {})
         for name, batchnorm in self.batchnorms.items():
             if batchnorm.running_var is None:
                 raise CnetError(
-                    f"The BatchNorm behind {name} keeps no running statistics, so that its gain "
-                    "is not known; exclude that layer or switch fold_batchnorm off."
+                    f"the BatchNorm behind {name} keeps no running statistics, so that its gain "
+                    "is not known; exclude that layer or switch fold_batchnorm off.",
+                    key="lipschitz.fold_batchnorm",
+                    value=name,
+                    expected="a BatchNorm with running statistics",
+                    fix="exclude that layer or switch fold_batchnorm off",
                 )
 
     def __call__(self) -> Tensor:
-        """The penalty of the weights as they are now, a scalar in float32 or wider."""
+        """Return the penalty of the weights as they are now, a scalar in float32 or wider."""
         terms = [
             _GramDistance.apply(_matrix(layer, self.batchnorms.get(name)), self.lambda_)
             for name, layer in self.layers.items()
@@ -112,10 +118,15 @@ def lipschitz_lambda(
     if not weights:
         raise CnetError(
             f"{type(noise_model).__name__} has no closed form for lambda; "
-            "give the weights it acts on, or lambda itself."
+            "give the weights it acts on, or lambda itself.",
+            key="lambda",
+            value=type(noise_model).__name__,
+            expected="a noise model with a closed form, or weights",
+            fix="give the weights it acts on, or lambda itself",
         )
     if samples is None:
-        shared = any(getattr(model, "sigma_die", 0.0) > 0.0 for model in _chain(noise_model))
+        models = noise_model.chain() if isinstance(noise_model, DeviceNoiseModel) else ()
+        shared = any(getattr(model, "sigma_die", 0.0) > 0.0 for model in models)
         samples = 256 if shared else 8
     cross = square = noisy_square = 0.0
     with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -130,21 +141,23 @@ def lipschitz_lambda(
                 square += torch.sum(nominal.double() ** 2).item()
                 noisy_square += torch.sum(noisy**2).item()
     if square == 0:
-        raise CnetError("All weights are zero, so that lambda cannot be sampled; give lambda.")
+        raise CnetError(
+            "all weights are zero, so that lambda cannot be sampled; give lambda.",
+            key="lambda",
+            value=0.0,
+            expected="weights that are not all zero",
+            fix="give lambda",
+        )
     mean = cross / square
     variance = noisy_square / square - mean**2  # <w' - mu w, w' - mu w> / <w, w>
     return k / (mean + 3 * math.sqrt(max(variance, 0.0)))
-
-
-def _chain(noise_model: BaseNoiseModel) -> Sequence[BaseNoiseModel]:
-    return noise_model.chain() if isinstance(noise_model, DeviceNoiseModel) else [noise_model]
 
 
 @torch.no_grad()
 def spectral_norms(
     model: nn.Module, batchnorms: Mapping[str, _BatchNorm] | None = None
 ) -> dict[str, float]:
-    """Largest singular value of each analog layer's nominal weights, by layer name.
+    """Return the largest singular value of each analog layer's nominal weights, by layer name.
 
     A grouped convolution counts with its largest group; a BatchNorm given for a layer counts into
     its gain, as in :class:`LipschitzPenalty`.
@@ -155,6 +168,52 @@ def spectral_norms(
         gram = _gram(matrix)
         norms[name] = math.sqrt(max(torch.linalg.eigvalsh(gram).max().item(), 0.0))
     return norms
+
+
+def following_batchnorms(model: nn.Module, example_input: Inputs) -> dict[str, _BatchNorm]:
+    """Find the BatchNorm that takes an analog layer's output as it is, by the layer's name.
+
+    One forward pass in evaluation mode finds it: a layer's output object is the BatchNorm's input
+    object. A layer used more than once counts if the same BatchNorm follows every use of it; a
+    layer whose uses differ has no single gain and is left out.
+
+    Args:
+        model: converted model.
+        example_input: a few samples on the model's device.
+
+    Returns:
+        BatchNorm by layer name, for the layers that have one.
+    """
+    outputs: list[tuple[str, Tensor]] = []  # the references keep ids from being used again
+    inputs: list[tuple[_BatchNorm, Tensor]] = []
+    handles = []
+    for name, layer in analog_layers(model).items():
+        handles.append(
+            layer.register_forward_hook(
+                lambda _module, _args, out, name=name: outputs.append((name, out))
+            )
+        )
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            handles.append(
+                module.register_forward_pre_hook(
+                    lambda module, args: inputs.append((module, args[0]))
+                )
+            )
+    try:
+        with evaluation_mode(model), torch.no_grad():
+            call(model, example_input)
+    finally:
+        for handle in handles:
+            handle.remove()
+    uses: dict[str, list[list[_BatchNorm]]] = {}  # layer -> for each use the BatchNorms behind it
+    for name, out in outputs:
+        uses.setdefault(name, []).append([module for module, given in inputs if given is out])
+    return {
+        name: found[0][0]
+        for name, found in uses.items()
+        if all(found) and len({id(module) for use in found for module in use}) == 1
+    }
 
 
 class _GramDistance(torch.autograd.Function):
@@ -181,9 +240,9 @@ class _GramDistance(torch.autograd.Function):
 
 
 def _gram(matrix: Tensor) -> Tensor:
-    """Gram matrix of the smaller side, [..., n, n]."""
+    """Return the Gram matrix of the smaller side, [..., n, n]."""
     rows = matrix if _is_wide(matrix) else matrix.mT
-    if rows.dim() > 2:  # a grouped convolution: small blocks
+    if rows.dim() > 2 or rows.is_cuda:  # small blocks of groups; on CUDA one kernel is faster
         return rows @ rows.mT
     gram = rows.new_empty(len(rows), len(rows))
     _fill_gram(rows, gram)
@@ -207,7 +266,7 @@ def _is_wide(matrix: Tensor) -> bool:
 
 
 def _matrix(layer: nn.Module, batchnorm: _BatchNorm | None) -> Tensor:
-    """The matrix seen by the penalty: [out, in * kernel], or [groups, out / groups, ...]."""
+    """Return the matrix of a layer: [out, in * kernel], or [groups, out / groups, ...]."""
     weight = nominal_weight(layer)
     if batchnorm is not None:
         assert batchnorm.running_var is not None  # checked at construction
@@ -227,6 +286,10 @@ def _included(model: nn.Module, exclude: list[str]) -> dict[str, nn.Module]:
     if not included:
         raise CnetError(
             f"lipschitz.exclude is {exclude} and leaves no layer for the penalty; "
-            "exclude fewer layers, or switch lipschitz.enabled off."
+            "exclude fewer layers, or switch lipschitz.enabled off.",
+            key="lipschitz.exclude",
+            value=exclude,
+            expected="at least one layer left",
+            fix="exclude fewer layers, or switch lipschitz.enabled off",
         )
     return included

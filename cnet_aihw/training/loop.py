@@ -1,12 +1,14 @@
 """The training loop: variation, Lipschitz penalty, validation on chips; it survives kills."""
 
-from collections.abc import Callable
+from __future__ import annotations
+
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from cnet_aihw.evaluation.metrics import check_labels, check_samples, evaluation_mode, inputs_on
+from cnet_aihw.evaluation.calibration import ChipCalibration
+from cnet_aihw.evaluation.metrics import evaluation_mode
 from cnet_aihw.rram import (
     analog_layers,
     clear_chip,
@@ -15,26 +17,32 @@ from cnet_aihw.rram import (
     snapshot,
     trainable_parameters,
 )
-from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.determinism import deterministic
+from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.fingerprint import tensors_fingerprint
+from cnet_aihw.runtime.inputs import call, inputs_on
 from cnet_aihw.runtime.locks import alone
+from cnet_aihw.runtime.parts import Part, TensorPart, as_part
+from cnet_aihw.runtime.provenance import check_provenance
 from cnet_aihw.runtime.random_state import forked_random_state
 from cnet_aihw.runtime.records import read_json, write_json_atomic
-from cnet_aihw.runtime.torch_device import device_of, resolve_device
+from cnet_aihw.runtime.torch_device import device_of, moved_to, resolve_device
+from cnet_aihw.tasks import Classification, Task
 from cnet_aihw.training.checkpoint import load_checkpoint
 from cnet_aihw.training.journal import EPOCHS
 from cnet_aihw.training.lipschitz import lipschitz_lambda
-from cnet_aihw.training.result import TrainingResult
-from cnet_aihw.training.run_identity import TrainingData, check_same_run, describe_run
+from cnet_aihw.training.run_identity import TrainingData, run_provenance
 from cnet_aihw.training.settings import TrainingSettings, validate_training_settings
-from cnet_aihw.training.trainer import BEST, CHECKPOINT, Run
+from cnet_aihw.training.state import TrainingResult
+from cnet_aihw.training.trainer import BEST, CHECKPOINT, Objective, Trainer
 from cnet_aihw.training.variation import has_analog_layers, injected_time, try_variation
 
-Objective = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""A loss in place of the cross entropy: (logits [N, classes], labels [N], inputs) -> scalar."""
+FORMAT = 2
+"""Format of run.json."""
 
 _RUN = "run.json"
 _RESULT = "result.json"
+_ANOTHER = "give another folder, or delete this one to begin from scratch"
 
 
 def train(
@@ -43,118 +51,166 @@ def train(
     settings: TrainingSettings,
     folder: str | Path,
     *,
+    task: Task | None = None,
+    calibration: ChipCalibration | None = None,
+    objective: Objective | None = None,
     device: str | torch.device = "auto",
     progress: bool = True,
-    objective: Objective | None = None,
 ) -> TrainingResult:
     """Train a network; the selected epoch's weights are in it afterwards, in evaluation mode.
 
-    All parameters that require a gradient are trained. A run that was killed goes on when it is
-    called again in the same way on the same folder, and on the same kind of device ends as if it
-    had not been killed: the same weights, bit for bit. On a folder whose run is complete it only
-    loads the result. When it raises, the model holds the weights of the last checkpoint.
+    All parameters that require a gradient are trained. A run that was killed resumes when it is
+    called again in the same way on the same folder. On a CPU it then ends with the same weights,
+    bit for bit, as if it had not been killed; so it does on the same kind of CUDA device as far as
+    torch has deterministic kernels for all operations (see
+    :func:`~cnet_aihw.runtime.determinism.deterministic`). On a folder whose run is complete it only
+    loads the result. When it raises, the model holds the weights of the last checkpoint. The model
+    is moved to the device for the run, and is back where it was afterwards; a chip that was
+    programmed is forgotten.
 
-    The folder gets ``epochs.jsonl`` (one line per epoch), ``tensorboard``,
-    ``checkpoint.safetensors`` (to go on from), ``best.safetensors`` (the selected weights) and, at
-    the end, ``result.json``.
+    The folder gets ``run.json`` (what the run is made from), ``epochs.jsonl`` (one line per epoch),
+    ``tensorboard``, ``checkpoint.safetensors`` (to resume from), ``best.safetensors`` (the selected
+    weights) and, at the end, ``result.json``.
 
     Args:
-        model: converted model with nominal weights, or a digital network; gives logits.
-        data: its parts ``train`` and ``val`` and its augmentation; the test part is not looked at.
+        model: converted model, or a digital network.
+        data: its parts ``train`` and ``val`` and its augmentation (see ``run_identity.Augment``);
+            the test part is not looked at. :class:`TrainingParts` makes one of tensors or loaders.
         settings: how to train.
         folder: where the run is kept; made when missing.
-        device: "auto" (CUDA when there), or any device of torch; the model stays there.
+        task: loss and score; None: classification with the settings' label smoothing.
+        calibration: what is calibrated on each validation chip before it is measured: the one that
+            the network is going to be used with.
+        objective: a loss in place of the task's.
+        device: "auto" (CUDA where available), "cpu" or a CUDA device.
         progress: whether to show a progress bar, where stderr is a terminal.
-        objective: a loss in place of the cross entropy.
 
     Returns:
         The result.
 
     Raises:
-        CnetError: for impossible settings or data, a programmed model, or a folder that holds
-            another run or in which one runs.
+        CnetError: for impossible settings or data, or a folder that holds another run or in which
+            one runs.
         TrainingDiverged: when loss or weights become NaN or infinite; the last good checkpoint is
             kept.
     """
     validate_training_settings(settings)
+    task = _task(task, settings)
     folder, where = Path(folder), resolve_device(device)
     analog = has_analog_layers(model)
-    _check(model, data, settings, analog)
-    _check_classes(model, data)
-    identity = describe_run(model, data, settings, where, objective, analog)
+    parts = {"train": as_part(data.train), "val": as_part(data.val)}
+    _check(model, parts, settings, analog)
+    clear_chip(model)
+    _check_task(model, parts, task)
+    provenance = run_provenance(
+        model,
+        data,
+        parts,
+        settings,
+        task=task,
+        calibration=calibration,
+        objective=objective,
+        device=where,
+        analog=analog,
+    )
     weights = tensors_fingerprint(snapshot(model))
     try_variation(model, settings)
     if folder.is_file():
-        raise CnetError(f"folder is {folder}, which is a file; give a folder for the run.")
+        raise bad_value("folder", str(folder), "a folder for the run; there is a file")
     begun = (folder / _RUN).exists()
     if begun:
-        stored = read_json(folder / _RUN)
-        check_same_run(stored["identity"], identity, folder)
-        _check_weights(weights, stored["initial_weights"], folder)
-        lambda_ = stored["lambda"]
+        lambda_ = _known_run(folder, provenance, weights)
     else:
         _check_empty(folder)
         lambda_ = _lambda(model, settings)
-    clear_chip(model)
-    model.to(where)
     if (folder / _RESULT).exists():
         load_snapshot(model, load_checkpoint(folder / BEST).model)
         model.eval()
         return TrainingResult.from_record(read_json(folder / _RESULT), folder)
-    with forked_random_state(where):
-        run = Run(model, data, settings, folder, where, analog, lambda_, objective)
+    with moved_to(model, where), forked_random_state(where), deterministic(where):
+        trainer = Trainer(
+            model,
+            parts,
+            settings,
+            folder,
+            task=task,
+            augment=data.augment,
+            calibration=calibration,
+            objective=objective,
+            device=where,
+            analog=analog,
+            lambda_=lambda_,
+        )
         with alone(folder, "training", "a training"):
             if not begun:
-                described = {"identity": identity, "initial_weights": weights, "lambda": lambda_}
+                described = {
+                    "format": FORMAT,
+                    "provenance": provenance,
+                    "initial_weights": weights,
+                    "lambda": lambda_,
+                }
                 write_json_atomic(folder / _RUN, described)
             if (folder / CHECKPOINT).exists():
-                run.resume()
+                trainer.resume()
             else:
-                run.start()
-            result = run.finish(progress)
+                trainer.start()
+            result = trainer.finish(progress)
     write_json_atomic(folder / _RESULT, result.as_record())
     return result
 
 
-def _check(model: nn.Module, data: TrainingData, settings: TrainingSettings, analog: bool) -> None:
-    """Whether this model and these data can be trained like this at all."""
-    for part in (data.train, data.val):
-        check_samples((part.x, part.y))
-    if len(data.train.x) < 2:
-        raise CnetError("The training part has a single sample; give at least two.")
+def _task(task: Task | None, settings: TrainingSettings) -> Task:
+    if task is None:
+        return Classification(settings.label_smoothing)
+    if settings.label_smoothing:
+        expected = "0 where a task is given, which has settings of its own"
+        raise bad_value("training.label_smoothing", settings.label_smoothing, expected)
+    return task
+
+
+def _check(
+    model: nn.Module, parts: dict[str, Part], settings: TrainingSettings, analog: bool
+) -> None:
+    """Check that this model and these data can be trained like this at all."""
+    if len(parts["train"]) < 2:
+        raise bad_value("data.train", len(parts["train"]), "at least two samples")
     if not trainable_parameters(model):
         raise CnetError(
-            "No parameter of the model requires a gradient, so that there is nothing to train; "
-            "unfreeze something, for example with unfreeze_analog(model)."
+            "no parameter of the model requires a gradient, so that there is nothing to train; "
+            "unfreeze something, for example with unfreeze_analog(model).",
+            key="model",
+            expected="a parameter that requires a gradient",
+            fix="unfreeze something, for example with unfreeze_analog(model)",
         )
-    wants = [
-        name
-        for name, enabled in (
-            ("variation", settings.variation.enabled),
-            ("lipschitz", settings.lipschitz.enabled),
-        )
-        if enabled
-    ]
-    if wants and not analog:
-        raise CnetError(
-            f"training.{wants[0]}.enabled is true but the model has no analog layer; "
-            "convert it with convert_to_analog first, or switch that off."
-        )
+    for name, enabled in (
+        ("variation", settings.variation.enabled),
+        ("lipschitz", settings.lipschitz.enabled),
+    ):
+        if enabled and not analog:
+            raise CnetError(
+                f"training.{name}.enabled is true but the model has no analog layer; "
+                "convert it with convert_to_analog first, or switch that off.",
+                key=f"training.{name}.enabled",
+                value=True,
+                expected="a model with analog layers",
+                fix="convert it with convert_to_analog first, or switch that off",
+            )
     for layer in analog_layers(model).values() if analog else ():
         nominal_weight(layer)  # says to convert with an RRAMRPUConfig, where it is another's layer
 
 
-def _check_classes(model: nn.Module, data: TrainingData) -> None:
-    """Whether the labels are among the network's classes, before anything is written."""
+def _check_task(model: nn.Module, parts: dict[str, Part], task: Task) -> None:
+    """Check that outputs and targets fit the task, before anything is written."""
     device = device_of(model)
     with torch.no_grad(), forked_random_state(device), evaluation_mode(model):
-        logits = model(inputs_on(device, data.train.x[:2]))
-        for part in (data.train, data.val):
-            check_labels(logits, part.y)
+        for part in parts.values():
+            inputs, targets = next(iter(part.first(2).batches(2)))
+            outputs = call(model, inputs_on(device, inputs))
+            task.check(outputs, part.y if isinstance(part, TensorPart) else targets)
 
 
 def _lambda(model: nn.Module, settings: TrainingSettings) -> float | None:
-    """The singular value that the penalty pulls to; from the noise model of the chips."""
+    """Return the singular value that the penalty pulls to; from the noise model of the chips."""
     lipschitz = settings.lipschitz
     if not lipschitz.enabled:
         return None
@@ -166,23 +222,44 @@ def _lambda(model: nn.Module, settings: TrainingSettings) -> float | None:
         for number, tile in enumerate(layer.analog_tiles())
     }
     noise_model = next(iter(tiles.values())).rpu_config.noise_model
-    weights = {name: tile.tile.weight.detach() for name, tile in tiles.items()}
+    weights = {name: tile.tile.crossbar_weight().detach() for name, tile in tiles.items()}
     time = injected_time(model)
     return lipschitz_lambda(noise_model, lipschitz.k, weights, t_inference=time)
 
 
+def _known_run(folder: Path, provenance: dict, weights: str) -> float | None:
+    """Check that a folder's run is this one; return its lambda."""
+    stored = read_json(folder / _RUN)
+    if stored.get("format") != FORMAT:
+        raise CnetError(
+            f"{folder} holds a run of another version of cnet_aihw; {_ANOTHER}.",
+            key="format",
+            value=stored.get("format", 1),
+            expected=FORMAT,
+            fix=_ANOTHER,
+        )
+    check_provenance(stored["provenance"], provenance, folder, _ANOTHER)
+    _check_weights(weights, stored["initial_weights"], folder)
+    lambda_: float | None = stored["lambda"]
+    return lambda_
+
+
 def _check_empty(folder: Path) -> None:
-    """A folder without a run may hold other things, but nothing that this run would replace."""
+    """Check that a folder without a run holds nothing that this run would replace."""
     for name in (CHECKPOINT, BEST, EPOCHS):
         if (folder / name).exists():
             raise CnetError(
                 f"{folder / name} is there without {_RUN}, so that it is not known what it is; "
-                "give another folder, or delete that file."
+                "give another folder, or delete that file.",
+                key="folder",
+                value=name,
+                expected="a folder without files of a run",
+                fix="give another folder, or delete that file",
             )
 
 
 def _check_weights(weights: str, initial: str, folder: Path) -> None:
-    """The weights must be those the run began with, or its own as it left them in the model."""
+    """Check that the weights are those the run began with, or its own as it left them."""
     if weights == initial:
         return
     for name in (CHECKPOINT, BEST):
@@ -191,5 +268,9 @@ def _check_weights(weights: str, initial: str, folder: Path) -> None:
             return
     raise CnetError(
         f"{folder} holds a run that began with other weights; build the network with the same seed "
-        "as then, or give another folder."
+        "as then, or give another folder.",
+        key="initial_weights",
+        value=weights,
+        expected=initial,
+        fix="build the network with the same seed as then, or give another folder",
     )

@@ -16,7 +16,7 @@ _ONECYCLE_END = 1 / 25e4
 def make_optimizer(
     settings: TrainingSettings, parameters: Iterable[nn.Parameter]
 ) -> torch.optim.Optimizer:
-    """The optimizer of the settings; its learning rate is set at each step."""
+    """Return the optimizer of the settings; its learning rate is set at each step."""
     parameters = list(parameters)
     lr, decay = settings.lr, settings.weight_decay
     if settings.optimizer == "sgd":
@@ -28,7 +28,7 @@ def make_optimizer(
 
 
 def learning_rate(settings: TrainingSettings, step: int, steps_per_epoch: int) -> float:
-    """The learning rate of a step.
+    """Return the learning rate of a step.
 
     It depends on nothing but its arguments, so that a resumed run has the same.
 

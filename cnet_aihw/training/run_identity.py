@@ -1,119 +1,141 @@
-"""What a run's folder belongs to, so that no run goes on with other settings, data or network."""
+"""Provenance of a run: refuse to resume with other settings, data or network."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
-from pathlib import Path
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from cnet_aihw.evaluation.chip_identity import describe_hardware, describe_network
-from cnet_aihw.evaluation.metrics import Samples
+from cnet_aihw.evaluation.calibration import ChipCalibration
+from cnet_aihw.evaluation.chip_identity import (
+    describe_network,
+    describe_noise_models,
+    describe_periphery,
+)
 from cnet_aihw.rram import analog_layers, noise_model_id, trainable_parameters
-from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.determinism import uses_tf32
 from cnet_aihw.runtime.fingerprint import exact_text, tensors_fingerprint, text_fingerprint
+from cnet_aihw.runtime.inputs import named_tensors
+from cnet_aihw.runtime.parts import Part, as_part, gathered
+from cnet_aihw.runtime.provenance import provenance_key
+from cnet_aihw.tasks import Task, describe_task
 from cnet_aihw.training.settings import TrainingSettings
 
-_LATER = ("data.augmented", "model.injected", "objective's name")
-_SAMPLE = 16  # inputs that stand for the normalization, which the data's fingerprint leaves out
+Augment = Callable[[Any, torch.Generator], Any]
+"""Random change of a batch: (inputs, generator) -> inputs of the same structure.
+
+The inputs are on the run's device, the generator is on the CPU, so that the same changes are drawn
+on every device: draw with ``device=generator.device`` and move the draws to the inputs' device. The
+generator's seed belongs to the run, the epoch and the step; nothing else may be drawn from."""
+
+_SAMPLE = 16  # inputs that stand for the normalisation, which a data set's fingerprint leaves out
 
 
 class TrainingData(Protocol):
-    """What training takes from a data set; the test part is not among it."""
+    """The two parts that training takes of a data set; the test part is not among them.
+
+    Each part is anything that :func:`~cnet_aihw.runtime.parts.as_part` takes.
+    """
 
     @property
-    def train(self) -> Samples:
+    def train(self) -> Any:
         """The samples trained on."""
 
     @property
-    def val(self) -> Samples:
+    def val(self) -> Any:
         """The samples that choose epochs and stop the run."""
 
     @property
-    def augment(self) -> Callable[[Tensor, torch.Generator], Tensor] | None:
-        """Changes a batch of inputs at random, or None."""
+    def augment(self) -> Augment | None:
+        """Random change of training batches, or None."""
 
     @property
     def fingerprint(self) -> str:
         """Fingerprint of the content and the split."""
 
 
-def describe_settings(settings: TrainingSettings) -> dict[str, Any]:
-    """All settings that determine the course of a run or a fit, as plain values.
+@dataclass(frozen=True, eq=False)
+class TrainingParts:
+    """Two parts to train on, from tensors or loaders."""
 
-    What came later than runs and evaluations that are kept is left out at its default, so that
-    they stay valid.
-    """
+    train: Any
+    """The samples trained on: a part, a tuple of tensors, or a DataLoader."""
+
+    val: Any
+    """The samples that choose epochs and stop the run."""
+
+    augment: Augment | None = None
+    """Random change of training batches, or None."""
+
+    def __post_init__(self) -> None:
+        """Make parts of the data."""
+        object.__setattr__(self, "train", as_part(self.train))
+        object.__setattr__(self, "val", as_part(self.val))
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the fingerprints of both parts."""
+        return provenance_key({"train": self.train.fingerprint, "val": self.val.fingerprint})
+
+
+def describe_settings(settings: TrainingSettings) -> dict[str, Any]:
+    """Return all settings that determine the course of a run or a fit, as plain values."""
     described = asdict(settings)
     del described["checkpoint_seconds"]
-    if not described["channels_last"]:
-        del described["channels_last"]
-    if not described["variation"]["ramp_epochs"]:
-        del described["variation"]["ramp_epochs"]
     noise = settings.variation.noise_model
     described["variation"]["noise_model"] = None if noise is None else noise_model_id(noise)
     return described
 
 
-def describe_run(
+def run_provenance(
     model: nn.Module,
     data: TrainingData,
+    parts: dict[str, Part],
     settings: TrainingSettings,
-    device: torch.device,
+    *,
+    task: Task,
+    calibration: ChipCalibration | None,
     objective: object,
+    device: torch.device,
     analog: bool,
 ) -> dict[str, Any]:
-    """Everything that determines the course of a run but the initial weights, as plain values."""
-    parts = {
-        f"{name}.{axis}": tensor[:_SAMPLE]
-        for name, part in (("train", data.train), ("val", data.val))
-        for axis, tensor in (("x", part.x), ("y", part.y))
+    """Return what determines the course of a run but the initial weights, as plain values."""
+    samples = {
+        f"{name}.{key}": tensor
+        for name, part in parts.items()
+        for some in (gathered(part.first(_SAMPLE)),)
+        for key, tensor in {**named_tensors(some.x), "y": some.y}.items()
     }
     trained = {id(parameter) for parameter in trainable_parameters(model)}
     names = [name for name, parameter in model.named_parameters() if id(parameter) in trained]
+    hardware = [*describe_noise_models(model, None), *describe_periphery(model)] if analog else []
     return {
         "training": describe_settings(settings),
+        "task": describe_task(task),
+        "calibration": None if calibration is None else calibration.fingerprint(),
         "data": {
             "fingerprint": data.fingerprint,
-            "normalization": tensors_fingerprint(parts),
-            "samples": [len(data.train.x), len(data.val.x)],
-            "augment": data.augment is not None,
-            "augmented": _describe(data.augment),
+            "normalization": tensors_fingerprint(samples),
+            "samples": [len(part) for part in parts.values()],
+            "augment": _describe(data.augment),
         },
         "model": {
             "network": text_fingerprint(describe_network(model)),
-            "trained parameters": names,
-            "hardware": text_fingerprint(describe_hardware(model, None)) if analog else None,
-            "injected": text_fingerprint(_describe_injected(model)) if analog else None,
+            "trained_parameters": names,
+            "hardware": text_fingerprint(hardware),
+            "injected": text_fingerprint(_describe_injected(model) if analog else []),
         },
-        "objective": objective is not None,
-        "objective's name": _describe(objective),
+        "objective": _describe(objective),
         "device": device.type,
+        "tf32": uses_tf32(device),
     }
 
 
-def check_same_run(stored: Mapping[str, Any], wanted: Mapping[str, Any], folder: Path) -> None:
-    """Compare what a folder was begun with against what is wanted now.
-
-    What came later than runs that are kept counts only where they have it.
-
-    Raises:
-        CnetError: names the first difference.
-    """
-    old, new = _flat(stored), _flat(wanted)
-    for name in (*new, *old):
-        if name in _LATER and name not in old:
-            continue
-        if name not in old or name not in new or old[name] != new[name]:
-            raise CnetError(
-                f"{folder} holds a run with {name} = {_short(old.get(name))} and now it is "
-                f"{_short(new.get(name))}; give another folder, or delete this one to begin anew."
-            )
-
-
 def _describe_injected(model: nn.Module) -> list[str]:
-    """A line for each tile: what forwards in training do beside the noise model."""
+    """Return a line for each tile: what forwards in training do beside the noise model."""
     return [
         f"{name} {config.modifier} {getattr(config, 'pre_post', None)} "
         f"{getattr(getattr(config, 'variation', None), 't_inference', None)}"
@@ -123,24 +145,9 @@ def _describe_injected(model: nn.Module) -> list[str]:
 
 
 def _describe(thing: object) -> str | None:
-    """Module and name of a function, or of an object's class with its public settings."""
+    """Return module and name of a function, or of an object's class with its public settings."""
     if thing is None:
         return None
     named = thing if hasattr(thing, "__qualname__") else type(thing)
     settings = {n: v for n, v in getattr(thing, "__dict__", {}).items() if n[0] != "_"}
     return f"{named.__module__}.{named.__qualname__} {exact_text(settings)}"
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            flat.update(_flat(value, f"{prefix}{name}."))
-        else:
-            flat[prefix + name] = value
-    return flat
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

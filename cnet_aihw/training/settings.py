@@ -1,16 +1,14 @@
 """Settings of a training, readable without torch; they can be a structured configuration."""
 
-import difflib
 from dataclasses import dataclass, field
 from typing import Any
 
-from cnet_aihw.runtime.errors import CnetError
-from cnet_aihw.runtime.values import is_number, is_whole
+from cnet_aihw.runtime.errors import CnetError, bad_value
+from cnet_aihw.runtime.values import GRADIENTS, bad_choice, is_number, is_whole
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("cosine", "onecycle", "constant")
 SELECTIONS = ("chips", "clean", "last")
-GRADIENTS = ("auto", "reparametrized", "straight_through")
 
 
 @dataclass
@@ -21,7 +19,7 @@ class LipschitzSettings:
     """Whether the penalty is part of the loss."""
 
     beta: float = 1e-3
-    """Weight of the penalty beside the cross entropy."""
+    """Weight of the penalty beside the loss."""
 
     k: float = 1.0
     """Lipschitz constant wanted of each layer at three sigma: lambda = k / (mu + 3 s)."""
@@ -38,7 +36,7 @@ class LipschitzSettings:
 
 @dataclass
 class VariationSettings:
-    """What of the chips' variation the network sees while it is trained."""
+    """Variation of the chips that the network sees while it is trained."""
 
     enabled: bool = False
     """Whether training forwards see varied weights."""
@@ -63,7 +61,7 @@ class TrainingSettings:
     """One training run."""
 
     name: str = "plain"
-    """What the run is called in records and tables."""
+    """Name of the run in records and tables."""
 
     epochs: int = 10
     """Passes over the training part."""
@@ -90,7 +88,8 @@ class TrainingSettings:
     """Epochs over which the learning rate rises linearly; not with onecycle, which has its own."""
 
     label_smoothing: float = 0.0
-    """Share of a label's weight spread over all classes, in [0, 1)."""
+    """Share of a label's weight spread over all classes, in [0, 1). Where a task is
+    given, its own settings count and this must be 0."""
 
     grad_clip: float | None = None
     """Largest norm of the gradient; None: not clipped."""
@@ -109,11 +108,11 @@ class TrainingSettings:
     """Seed of the order of samples, of augmentation, of the variation in training."""
 
     patience: int | None = None
-    """Epochs without a better validation accuracy after which the run stops; None: never."""
+    """Epochs without a better validation score after which the run stops; None: never."""
 
     select: str = "chips"
-    """Which epoch's weights are the result: best validation accuracy on "chips" (clean accuracy
-    for a network without analog layers), best "clean" one, or the "last" epoch's."""
+    """Which epoch's weights are the result: best validation score on "chips" (clean score for a
+    network without analog layers), best "clean" one, or the "last" epoch's."""
 
     validation_chips: int = 5
     """Chips, the same ones every time, on which the validation part is measured."""
@@ -147,9 +146,9 @@ def validate_training_settings(settings: TrainingSettings) -> None:
         ("variation.steps_per_chip", variation.steps_per_chip, 0),
     ):
         if (name, value) != ("patience", None) and not (is_whole(value) and value >= low):
-            raise _error(name, value, f"a whole number of at least {low}")
+            raise bad_value(f"training.{name}", value, f"a whole number of at least {low}")
     if not is_whole(s.seed):
-        raise _error("seed", s.seed, "a whole number")
+        raise bad_value("training.seed", s.seed, "a whole number")
     for name, number, positive in (
         ("lr", s.lr, True),
         ("grad_clip", s.grad_clip, True),
@@ -165,10 +164,14 @@ def validate_training_settings(settings: TrainingSettings) -> None:
         if number is None and name in ("grad_clip", "lipschitz.lambda_"):
             continue
         if not is_number(number) or number < 0 or (positive and number == 0):
-            raise _error(name, number, "a number above 0" if positive else "a number of at least 0")
+            raise bad_value(
+                f"training.{name}",
+                number,
+                "a number above 0" if positive else "a number of at least 0",
+            )
     for name, share in (("momentum", s.momentum), ("label_smoothing", s.label_smoothing)):
         if not (is_number(share) and 0.0 <= share < 1.0):
-            raise _error(name, share, "a number in [0, 1)")
+            raise bad_value(f"training.{name}", share, "a number in [0, 1)")
     for name, word, allowed in (
         ("optimizer", s.optimizer, OPTIMIZERS),
         ("schedule", s.schedule, SCHEDULES),
@@ -176,26 +179,22 @@ def validate_training_settings(settings: TrainingSettings) -> None:
         ("variation.gradient", variation.gradient, GRADIENTS),
     ):
         if word not in allowed:
-            raise _unknown(name, word, allowed)
+            raise bad_choice(f"training.{name}", word, allowed)
     if s.warmup_epochs >= s.epochs:
-        raise _error("warmup_epochs", s.warmup_epochs, f"fewer than the {s.epochs} epochs")
+        raise bad_value(
+            "training.warmup_epochs", s.warmup_epochs, f"fewer than the {s.epochs} epochs"
+        )
     if variation.ramp_epochs > s.epochs:
         expected = f"at most the {s.epochs} epochs"
-        raise _error("variation.ramp_epochs", variation.ramp_epochs, expected)
+        raise bad_value("training.variation.ramp_epochs", variation.ramp_epochs, expected)
     if s.schedule == "onecycle" and s.warmup_epochs > 0:
-        raise _error("warmup_epochs", s.warmup_epochs, "0 with the schedule onecycle")
+        raise bad_value("training.warmup_epochs", s.warmup_epochs, "0 with the schedule onecycle")
     if s.select == "chips" and s.validation_chips == 0:
         raise CnetError(
             "training.select is 'chips' but training.validation_chips is 0; "
-            "measure at least one chip, or select 'clean' or 'last'."
+            "measure at least one chip, or select 'clean' or 'last'.",
+            key="training.validation_chips",
+            value=0,
+            expected="at least one chip",
+            fix="measure at least one chip, or select 'clean' or 'last'",
         )
-
-
-def _error(name: str, value: object, expected: str) -> CnetError:
-    return CnetError(f"training.{name} is {value!r}; give {expected}.")
-
-
-def _unknown(name: str, word: str, allowed: tuple[str, ...]) -> CnetError:
-    near = difflib.get_close_matches(str(word).lower(), allowed, n=1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return CnetError(f"training.{name} is {word!r}; give one of {', '.join(allowed)}{hint}.")

@@ -1,22 +1,28 @@
 """One run: its steps, epochs and checkpoints."""
 
+from __future__ import annotations
+
 import math
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from cnet_aihw.evaluation.metrics import channels_last
+from cnet_aihw.evaluation.calibration import ChipCalibration
+from cnet_aihw.evaluation.metrics import new_metric
 from cnet_aihw.rram import load_snapshot, snapshot, trainable_parameters
+from cnet_aihw.runtime.device_parts import placed
+from cnet_aihw.runtime.inputs import Inputs, call, channels_last, map_tensors
+from cnet_aihw.runtime.parts import Part, gathered
 from cnet_aihw.runtime.progress import progress_bar
 from cnet_aihw.runtime.random_state import derive_seed, seed_random_state
+from cnet_aihw.tasks import Task
 from cnet_aihw.training.checkpoint import (
     Checkpoint,
     all_finite,
@@ -25,14 +31,12 @@ from cnet_aihw.training.checkpoint import (
     optimizer_tensors,
     save_checkpoint,
 )
-from cnet_aihw.training.following_batchnorm import following_batchnorms
 from cnet_aihw.training.journal import Journal
-from cnet_aihw.training.lipschitz import LipschitzPenalty, spectral_norms
+from cnet_aihw.training.lipschitz import LipschitzPenalty, following_batchnorms, spectral_norms
 from cnet_aihw.training.optim import learning_rate, make_optimizer
-from cnet_aihw.training.result import TrainingDiverged, TrainingResult
-from cnet_aihw.training.run_identity import TrainingData
+from cnet_aihw.training.run_identity import Augment
 from cnet_aihw.training.settings import TrainingSettings
-from cnet_aihw.training.state import EpochSums, RunState
+from cnet_aihw.training.state import EpochSums, RunState, TrainingDiverged, TrainingResult, diverged
 from cnet_aihw.training.validation import counts, is_better, validate
 from cnet_aihw.training.variation import (
     held_offsets,
@@ -43,58 +47,69 @@ from cnet_aihw.training.variation import (
     training_variation,
 )
 
+Objective = Callable[[Any, Tensor, Any], Tensor]
+"""A loss in place of the task's: (outputs, targets, inputs) -> scalar."""
+
 CHECKPOINT = "checkpoint.safetensors"
 BEST = "best.safetensors"
 _CUDA_LOOK = 25  # steps between looks at the loss on CUDA, where each look waits for the device
 
 
-class Run:
-    """One training run on its way.
+class Trainer:
+    """One training run under way.
 
     Args:
         model: the network, on ``device``.
-        data: training and validation part.
+        parts: training and validation part, as "train" and "val".
         settings: how to train, checked.
         folder: where the run is kept.
-        device: where the model and the data are.
+        task: loss and score.
+        augment: random change of training batches, or None.
+        calibration: what is calibrated on each validation chip, or None.
+        objective: a loss in place of the task's, or None.
+        device: where the model is.
         analog: whether the model has analog layers.
         lambda_: singular value of the Lipschitz penalty, or None without it.
-        objective: a loss in place of the cross entropy.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        data: TrainingData,
+        parts: dict[str, Part],
         settings: TrainingSettings,
         folder: Path,
+        *,
+        task: Task,
+        augment: Augment | None,
+        calibration: ChipCalibration | None,
+        objective: Objective | None,
         device: torch.device,
         analog: bool,
         lambda_: float | None,
-        objective: Callable[[Tensor, Tensor, Tensor], Tensor] | None,
     ) -> None:
         self.model, self.settings, self.folder, self.device = model, settings, folder, device
-        self.analog, self.lambda_, self.objective = analog, lambda_, objective
-        self.augment = data.augment
-        self.x, self.y = data.train.x.to(device), data.train.y.to(device)
-        self.validation_data = (data.val.x.to(device), data.val.y.to(device))
-        full, rest = divmod(len(self.x), settings.batch_size)
+        self.analog, self.lambda_ = analog, lambda_
+        self.task, self.objective, self.augment = task, objective, augment
+        self.calibration = calibration
+        self.part = placed(parts["train"], device, images_last=False)
+        self.validation_part = placed(parts["val"], device)
+        full, rest = divmod(len(self.part), settings.batch_size)
         self.steps = full + (rest > 1 or full == 0)  # BatchNorm has no use for a single sample
         self.parameters = trainable_parameters(model)
         self.optimizer = make_optimizer(settings, self.parameters)
         self.penalty = self._make_penalty()
         self.state = RunState.start()
         self.saved_at = time.monotonic()
-        self.part = "cross_entropy" if objective is None else "objective"
+        self.loss_name = task.loss_name if objective is None else "objective"
         self._unread: list[tuple[int, int, Tensor]] = []  # step, samples, its three sums
 
     def start(self) -> None:
-        """Begin anew: seeds, and the first checkpoint."""
+        """Begin from scratch: seeds, and the first checkpoint."""
         seed_random_state(derive_seed(self.settings.seed, "training"), self.device)
         self._save()
 
     def resume(self) -> None:
-        """Go on where the last checkpoint stands."""
+        """Resume from the last checkpoint."""
         checkpoint = load_checkpoint(self.folder / CHECKPOINT)
         load_snapshot(self.model, checkpoint.model)
         load_optimizer_tensors(self.optimizer, checkpoint.optimizer)
@@ -114,10 +129,7 @@ class Run:
         journal = Journal(self.folder, state.epoch)
         total, done = settings.epochs * self.steps, self._global_step()
         try:
-            with (
-                _deterministic(self.device),
-                progress_bar(settings.name, total, done, progress) as advance,
-            ):
+            with progress_bar(settings.name, total, done, progress) as advance:
                 while state.epoch < settings.epochs and not state.stopped_early:
                     self._run_epoch(journal, advance)
             return self._select()
@@ -134,18 +146,17 @@ class Run:
     def _run_epoch(self, journal: Journal, advance: Callable[[int, str], None]) -> None:
         settings, state = self.settings, self.state
         begin = time.perf_counter() - state.sums.seconds
-        generator = torch.Generator().manual_seed(derive_seed(settings.seed, "order", state.epoch))
-        order = torch.randperm(len(self.x), generator=generator).to(self.device)
+        seed = derive_seed(settings.seed, "order", state.epoch)
+        batches = self.part.shuffled(settings.batch_size, seed, state.step)
         self.model.train()
         if settings.freeze_batchnorm:
             for module in self.model.modules():
                 if isinstance(module, _BatchNorm):
                     module.eval()
         with training_variation(self.model, settings):
-            for step in range(state.step, self.steps):
-                chosen = order[step * settings.batch_size : (step + 1) * settings.batch_size]
-                self._step(self.x[chosen], self.y[chosen])
-                state.step = step + 1
+            for inputs, targets in islice(batches, self.steps - state.step):
+                self._step(inputs, targets)
+                state.step += 1
                 state.sums.seconds = time.perf_counter() - begin
                 if time.monotonic() - self.saved_at >= settings.checkpoint_seconds:
                     self._save()
@@ -153,33 +164,36 @@ class Run:
         self._read_sums()
         self._end_epoch(journal, begin)
 
-    def _step(self, x: Tensor, y: Tensor) -> None:
-        """One optimizer step on a batch, x [N, ...] and y [N]."""
+    def _step(self, inputs: Inputs, targets: Tensor) -> None:
+        """Take one optimizer step on a batch."""
         settings, state, number = self.settings, self.state, self._global_step()
         if self.augment is not None:
             seed = derive_seed(settings.seed, "augment", state.epoch, state.step)
-            x = self.augment(x, torch.Generator().manual_seed(seed))
+            inputs = self.augment(inputs, torch.Generator().manual_seed(seed))
         if settings.channels_last:
-            x = channels_last(x)
+            inputs = map_tensors(inputs, channels_last)
         per_chip = settings.variation.steps_per_chip
         if settings.variation.enabled and per_chip and number % per_chip == 0:
             hold_chip(self.model, settings, number)
         ramp_variation(self.model, settings, number, self.steps)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=settings.bf16):
-            logits = self.model(x)
-        logits = logits.float()
+            outputs = call(self.model, inputs)
+        outputs = map_tensors(outputs, _at_least_float32)
         if self.objective is not None:
-            fit = self.objective(logits, y, x)
+            fit = self.objective(outputs, targets, inputs)
         else:
-            fit = F.cross_entropy(logits, y, label_smoothing=settings.label_smoothing)
+            fit = self.task.loss(outputs, targets)
         loss, penalty = fit, None
         if self.penalty is not None:
             penalty = self.penalty()
             loss = fit + settings.lipschitz.beta * penalty
         with torch.no_grad():
-            correct = (logits.argmax(1) == y).sum()
-            sums = [fit, correct] if penalty is None else [fit, correct, penalty]
-            self._unread.append((state.step, len(x), torch.stack([s.float() for s in sums])))
+            metric = new_metric(self.task, self.device)
+            metric.update(map_tensors(outputs, Tensor.detach), targets)
+            score = torch.as_tensor(metric.compute(), device=self.device)
+            sums = [fit, score] if penalty is None else [fit, score, penalty]
+            row = torch.stack([s.detach().double() for s in sums])
+            self._unread.append((state.step, len(targets), row))
         if self.device.type != "cuda" or len(self._unread) >= _CUDA_LOOK:
             self._read_sums()
         for group in self.optimizer.param_groups:
@@ -195,29 +209,35 @@ class Run:
         if not self._unread:
             return
         sums, rows = self.state.sums, torch.stack([row for _, _, row in self._unread]).tolist()
-        for (step, samples, _), (fit, correct, *penalty) in zip(self._unread, rows, strict=True):
-            for part, value in ((self.part.replace("_", " "), fit), ("penalty", sum(penalty))):
+        for (step, samples, _), (fit, score, *penalty) in zip(self._unread, rows, strict=True):
+            for part, value in ((self.loss_name, fit), ("penalty", sum(penalty))):
                 if not math.isfinite(value):
-                    raise self._diverged(step, f"{part} is {value}")
+                    raise self._diverged(step, part, value)
             sums.samples += samples
-            sums.cross_entropy += fit * samples
-            sums.correct += correct
+            sums.fit += fit * samples
+            sums.score += score * samples
             sums.penalty += sum(penalty) * samples
         self._unread.clear()
 
     def _end_epoch(self, journal: Journal, begin: float) -> None:
         """Validate, keep the best weights, write the epoch's record, checkpoint."""
         settings, state = self.settings, self.state
-        if not all_finite(snapshot(self.model)):
-            raise self._diverged(self.steps - 1, "network's weights are not finite")
+        tensors = self._checked_snapshot()
         validation = validate(
-            self.model, self.validation_data, settings, state.epoch, self.device, self.analog
+            self.model,
+            self.validation_part,
+            settings,
+            state.epoch,
+            task=self.task,
+            calibration=self.calibration,
+            device=self.device,
+            analog=self.analog,
         )
         counted = counts(validation, settings, self.analog)
-        if counted and is_better(validation, state.best, settings):
+        if counted and is_better(validation, state.best, settings, self.task):
             state.best = validation
             if settings.select != "last":
-                self._save_best()
+                self._save_best(tensors)
         state.last = validation
         state.sums.seconds = time.perf_counter() - begin
         norms = {}
@@ -231,31 +251,33 @@ class Run:
             state.stopped_early = waited >= settings.patience and state.epoch + 1 < settings.epochs
         state.seconds += state.sums.seconds
         state.epoch, state.step, state.sums = state.epoch + 1, 0, EpochSums()
-        self._save()
+        self._save(tensors)
 
     def _standing(self) -> str:
-        """A few words for the progress bar."""
+        """Return a few words for the progress bar."""
         text = f"epoch {self.state.epoch + 1}/{self.settings.epochs}"
         if self.state.last is not None:
-            text += f", clean {self.state.last.clean_accuracy:.4f}"
-        if self.state.last is not None and self.state.last.chip_accuracy is not None:
-            text += f", chips {self.state.last.chip_accuracy:.4f}"
+            text += f", clean {self.task.format(self.state.last.clean_score)}"
+            if self.state.last.chip_score is not None:
+                text += f", chips {self.task.format(self.state.last.chip_score)}"
         return text
 
     def _epoch_record(self) -> dict[str, Any]:
         settings, state = self.settings, self.state
         sums, validation = state.sums, state.last
         assert validation is not None
-        fit = sums.cross_entropy / sums.samples
+        fit = sums.fit / sums.samples
         penalty = None if self.penalty is None else sums.penalty / sums.samples
         return {
             "epoch": state.epoch,
             "loss": fit + settings.lipschitz.beta * (penalty or 0.0),
-            self.part: fit,
+            "fit": fit,
+            "loss_name": self.loss_name,
             "penalty": penalty,
-            "train_accuracy": sums.correct / sums.samples,
-            "clean_accuracy": validation.clean_accuracy,
-            "chip_accuracy": validation.chip_accuracy,
+            "metric": self.task.metric,
+            "train_score": sums.score / sums.samples,
+            "clean_score": validation.clean_score,
+            "chip_score": validation.chip_score,
             "chip_std": validation.chip_std,
             "lr": learning_rate(settings, self._global_step() - 1, self.steps),
             "seconds": sums.seconds,
@@ -264,10 +286,11 @@ class Run:
     def _select(self) -> TrainingResult:
         """Put the selected epoch's weights into the model."""
         settings, state = self.settings, self.state
-        chosen = state.last if settings.select == "last" else state.best
+        chosen = None if settings.select == "last" else state.best
+        if chosen is None:  # also where no epoch could be compared, since all chips failed
+            chosen = state.last
+            self._save_best(self._checked_snapshot())
         assert chosen is not None
-        if settings.select == "last":
-            self._save_best()
         load_snapshot(self.model, load_checkpoint(self.folder / BEST).model)
         return TrainingResult(
             folder=self.folder,
@@ -275,24 +298,22 @@ class Run:
             epochs=state.epoch,
             stopped_early=state.stopped_early,
             best_epoch=chosen.epoch,
-            clean_accuracy=chosen.clean_accuracy,
-            chip_accuracy=chosen.chip_accuracy,
+            metric=self.task.metric,
+            clean_score=chosen.clean_score,
+            chip_score=chosen.chip_score,
             chip_std=chosen.chip_std,
             lambda_=self.lambda_,
             seconds=state.seconds,
         )
 
-    def _save(self) -> None:
-        """Write the checkpoint; never with weights that are not finite."""
+    def _save(self, tensors: dict[str, Tensor] | None = None) -> None:
+        """Write the checkpoint, of a snapshot that is checked already or of one taken now."""
         self._read_sums()
-        tensors = snapshot(self.model)
-        if not all_finite(tensors):
-            raise self._diverged(self.state.step - 1, "network's weights are not finite")
         rng = {"cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
             rng["cuda"] = torch.cuda.get_rng_state(self.device)
         checkpoint = Checkpoint(
-            model=tensors,
+            model=self._checked_snapshot() if tensors is None else tensors,
             meta={"state": self.state.as_record()},
             optimizer=optimizer_tensors(self.optimizer),
             rng=rng,
@@ -301,37 +322,34 @@ class Run:
         save_checkpoint(self.folder / CHECKPOINT, checkpoint)
         self.saved_at = time.monotonic()
 
-    def _save_best(self) -> None:
+    def _save_best(self, tensors: dict[str, Tensor]) -> None:
         best = self.state.last if self.settings.select == "last" else self.state.best
-        assert best is not None
-        meta = {"name": self.settings.name, "validation": asdict(best)}
-        save_checkpoint(self.folder / BEST, Checkpoint(snapshot(self.model), meta))
+        meta = {"name": self.settings.name, "validation": asdict(best or self.state.last)}
+        save_checkpoint(self.folder / BEST, Checkpoint(tensors, meta))
+
+    def _checked_snapshot(self) -> dict[str, Tensor]:
+        """Return a snapshot; weights that are not finite are never kept."""
+        tensors = snapshot(self.model)
+        if not all_finite(tensors):
+            raise self._diverged(self.state.step - 1, "weights", math.nan)
+        return tensors
 
     def _make_penalty(self) -> LipschitzPenalty | None:
         if self.lambda_ is None:
             return None
-        lipschitz = self.settings.lipschitz
-        batchnorms = (
-            following_batchnorms(self.model, self.x[:2]) if lipschitz.fold_batchnorm else None
-        )
+        lipschitz, batchnorms = self.settings.lipschitz, None
+        if lipschitz.fold_batchnorm:
+            batchnorms = following_batchnorms(self.model, gathered(self.part.first(2)).x)
         return LipschitzPenalty(self.model, self.lambda_, lipschitz.exclude, batchnorms)
 
     def _global_step(self) -> int:
         return self.state.epoch * self.steps + self.state.step
 
-    def _diverged(self, step: int, what: str) -> TrainingDiverged:
-        return TrainingDiverged(
-            f"Training {self.settings.name!r} diverged at step {step} of epoch {self.state.epoch}: "
-            f"the {what}; the last good checkpoint is kept in {self.folder / CHECKPOINT}, and a "
-            "lower lr or beta, or grad_clip, in another folder may help."
-        )
+    def _diverged(self, step: int, what: str, value: float) -> TrainingDiverged:
+        where = f"step {step} of epoch {self.state.epoch}"
+        return diverged(self.settings.name, where, what, value, self.folder / CHECKPOINT)
 
 
-def _deterministic(device: torch.device) -> Any:
-    """CUDA's convolutions with the same result each time, so that a resumed run ends the same."""
-    if device.type != "cuda":
-        return nullcontext()
-    cudnn = torch.backends.cudnn
-    return cudnn.flags(
-        enabled=cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=cudnn.allow_tf32
-    )
+def _at_least_float32(tensor: Tensor) -> Tensor:
+    """Return outputs of autocast in float32, in which losses are taken."""
+    return tensor.float() if tensor.dtype in (torch.bfloat16, torch.half) else tensor

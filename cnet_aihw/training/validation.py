@@ -1,78 +1,102 @@
-"""The validation part after each epoch: clean, on chips, and which epoch is the best so far."""
+"""Validation after each epoch: clean, on chips, and the comparison of epochs."""
+
+from __future__ import annotations
 
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from cnet_aihw.evaluation import accuracy, evaluate_chips
+from cnet_aihw.evaluation import AllChipsFailed, evaluate_chips, score
+from cnet_aihw.evaluation.calibration import ChipCalibration
+from cnet_aihw.runtime.determinism import deterministic
+from cnet_aihw.runtime.parts import Part
 from cnet_aihw.runtime.random_state import derive_seed
+from cnet_aihw.tasks import Task
+from cnet_aihw.tasks import is_better as is_better_score
 from cnet_aihw.training.settings import TrainingSettings
 from cnet_aihw.training.variation import injected_time
 
 
 @dataclass(frozen=True)
 class Validation:
-    """Accuracies of one epoch's weights on the validation part, in [0, 1]."""
+    """Scores of one epoch's weights on the validation part."""
 
     epoch: int
     """The epoch, from 0."""
 
-    clean_accuracy: float
-    """Without variation."""
+    clean_score: float
+    """Score without variation."""
 
-    chip_accuracy: float | None = None
-    """Mean over the validation chips; None where they were not due or there are none."""
+    chip_score: float | None = None
+    """Mean over the validation chips; None where they were not due, all failed or there are
+    none."""
 
     chip_std: float | None = None
     """Standard deviation over them; None for one chip."""
 
     def score(self, settings: TrainingSettings) -> float:
-        """What epochs are compared by."""
-        if settings.select == "clean" or self.chip_accuracy is None:
-            return self.clean_accuracy
-        return self.chip_accuracy
+        """Return the score that epochs are compared by."""
+        if settings.select == "clean" or self.chip_score is None:
+            return self.clean_score
+        return self.chip_score
 
 
 def has_chips(settings: TrainingSettings, analog: bool) -> bool:
-    """Whether validation measures chips at all."""
+    """Say whether validation measures chips at all."""
     return analog and settings.validation_chips > 0
 
 
 def is_due(settings: TrainingSettings, epoch: int) -> bool:
-    """Whether chips are measured after an epoch."""
+    """Say whether chips are measured after an epoch."""
     return (epoch + 1) % settings.validate_every == 0 or epoch == settings.epochs - 1
 
 
 def validate(
     model: nn.Module,
-    data: tuple[Tensor, Tensor],
+    part: Part,
     settings: TrainingSettings,
     epoch: int,
+    *,
+    task: Task,
+    calibration: ChipCalibration | None,
     device: torch.device,
     analog: bool,
 ) -> Validation:
-    """Measure the network as it is; chips, always the same seeds, where they are due."""
-    if not (has_chips(settings, analog) and is_due(settings, epoch)):
-        return Validation(epoch, accuracy(model, data))
-    chips = evaluate_chips(
-        model,
-        data,
-        chips=settings.validation_chips,
-        seed=derive_seed(settings.seed, "validation"),
-        t_inference=injected_time(model),
-        device=device,
-    )
-    assert chips.clean is not None
-    return Validation(epoch, chips.clean, chips.mean, chips.std)
+    """Measure the network as it is; chips, always the same seeds, where they are due.
+
+    The chips are calibrated as they are to be used, so that the score is what
+    :func:`~cnet_aihw.evaluation.evaluate_chips` gives with that calibration.
+    """
+    if has_chips(settings, analog) and is_due(settings, epoch):
+        try:
+            chips = evaluate_chips(
+                model,
+                part,
+                task=task,
+                chips=settings.validation_chips,
+                seed=derive_seed(settings.seed, "validation"),
+                t_inference=injected_time(model),
+                calibration=calibration,
+                device=device,
+            )
+        except AllChipsFailed:
+            pass  # the epoch has its clean score alone
+        else:
+            assert chips.clean is not None
+            return Validation(epoch, chips.clean, chips.mean, chips.std)
+    with deterministic(device, tf32=False):
+        return Validation(epoch, score(model, part, task=task))
 
 
 def counts(new: Validation, settings: TrainingSettings, analog: bool) -> bool:
-    """Whether an epoch can be compared; not so where chips decide and were not due."""
+    """Say whether an epoch can be compared; not so where chips decide and were not measured."""
     by_chips = has_chips(settings, analog) and settings.select != "clean"
-    return new.chip_accuracy is not None or not by_chips
+    return new.chip_score is not None or not by_chips
 
 
-def is_better(new: Validation, best: Validation | None, settings: TrainingSettings) -> bool:
-    """Whether an epoch that counts beats the best one before it."""
-    return best is None or new.score(settings) > best.score(settings)
+def is_better(
+    new: Validation, best: Validation | None, settings: TrainingSettings, task: Task
+) -> bool:
+    """Say whether an epoch that counts beats the best one before it."""
+    return best is None or is_better_score(task, new.score(settings), best.score(settings))

@@ -1,4 +1,4 @@
-"""The variation that training injects: switched on for the steps, and put back as it was."""
+"""Variation in training: switched on for the steps, and put back as it was."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,19 +23,19 @@ _READ = "#read"  # behind a tile's name: standard deviations of its read noise
 
 
 def has_analog_layers(model: nn.Module) -> bool:
-    """Whether any layer of the model is analog."""
+    """Say whether any layer of the model is analog."""
     return bool(find_analog_layers(model))
 
 
 def injected_time(model: nn.Module) -> float | None:
-    """Seconds after programming of the chips that training injects; None: just programmed."""
+    """Return the seconds after programming of chips in training; None: just programmed."""
     times = (tile.rpu_config.variation.t_inference for tile in _tiles(model).values())
     return next(times, None)
 
 
 @contextmanager
 def training_variation(model: nn.Module, settings: TrainingSettings) -> Iterator[None]:
-    """Inject what the settings say inside the block; the model's own variation afterwards."""
+    """Inject the settings' variation inside the block; the model's own variation afterwards."""
     tiles = _tiles(model)
     variation = settings.variation
     configs = [tile.rpu_config for tile in tiles.values()]
@@ -55,7 +55,7 @@ def training_variation(model: nn.Module, settings: TrainingSettings) -> Iterator
 
 
 def try_variation(model: nn.Module, settings: TrainingSettings) -> None:
-    """Draw the variation of one step, so that what cannot work says so before anything is written.
+    """Draw the variation of one step, so that errors come before anything is written.
 
     Raises:
         CnetError: if the noise model cannot be injected as the settings say.
@@ -90,7 +90,7 @@ def ramp_variation(
 
 
 def held_offsets(model: nn.Module) -> dict[str, Tensor]:
-    """What a held chip adds to the weights, where that was drawn for weights that moved since."""
+    """Return the offsets of the held chip, which belong to weights that have moved since."""
     held = {
         name: tile.tile.held for name, tile in _tiles(model).items() if tile.tile.held is not None
     }
@@ -102,7 +102,7 @@ def held_offsets(model: nn.Module) -> dict[str, Tensor]:
 
 
 def put_held_offsets(model: nn.Module, offsets: dict[str, Tensor]) -> None:
-    """Put back what :func:`held_offsets` gave."""
+    """Give the held chip the offsets of :func:`held_offsets`."""
     tiles = _tiles(model)
     stds: dict[str, list[Tensor]] = {}
     for name in sorted(name for name in offsets if _READ in name):

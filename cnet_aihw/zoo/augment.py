@@ -27,10 +27,18 @@ class CropFlip:
 
     def __init__(self, fill: Sequence[float], crop: int = 4, flip: bool = True) -> None:
         if crop < 0:
-            raise CnetError(f"crop={crop} is below 0: give a border in pixels, or 0 for none.")
+            raise CnetError(
+                f"crop={crop} is below 0: give a border in pixels, or 0 for none.",
+                key="crop",
+                value=crop,
+                expected="a border in pixels, or 0 for none",
+            )
         if crop == 0 and not flip:
             raise CnetError(
-                "augment=true with crop=0 and flip=false changes nothing: set augment=false."
+                "augment=true with crop=0 and flip=false changes nothing: set augment=false.",
+                key="augment",
+                value=True,
+                expected="augment=false",
             )
         self.fill = torch.tensor(tuple(fill), dtype=torch.float32)
         self.crop = crop

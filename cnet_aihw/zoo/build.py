@@ -137,22 +137,34 @@ def limited(rows: Tensor, limit_train: int | None, classes: int) -> Tensor:
     if limit_train < classes:
         raise CnetError(
             f"limit_train={limit_train} is fewer than one image for each of the {classes} classes: "
-            "make it larger."
+            "make it larger.",
+            key="limit_train",
+            value=limit_train,
         )
     if limit_train > len(rows):
         raise CnetError(
             f"limit_train={limit_train} is more than the {len(rows)} images of the training part: "
-            "make it smaller, or leave it out."
+            "make it smaller, or leave it out.",
+            key="limit_train",
+            value=limit_train,
         )
     return rows[:limit_train]
 
 
 def _check_classes(classes: int, class_names: Sequence[str]) -> None:
     if classes < 2:
-        raise CnetError(f"There are {classes} classes: a classifier needs at least 2.")
+        raise CnetError(
+            f"There are {classes} classes: a classifier needs at least 2.",
+            key="classes",
+            value=classes,
+            expected=">= 2",
+        )
     if class_names and len(class_names) != classes:
         raise CnetError(
-            f"There are {len(class_names)} class names for {classes} classes: give one for each."
+            f"There are {len(class_names)} class names for {classes} classes: give one for each.",
+            key="class_names",
+            value=len(class_names),
+            expected=classes,
         )
 
 

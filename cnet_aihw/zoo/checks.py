@@ -23,13 +23,23 @@ def check_images(name: str, x: Tensor) -> None:
     """
     if x.ndim != 4:
         raise CnetError(
-            f"{name} has shape {tuple(x.shape)}: images have four dimensions, [N, C, H, W]."
+            f"{name} has shape {tuple(x.shape)}: images have four dimensions, [N, C, H, W].",
+            key=name,
+            value=tuple(x.shape),
         )
     if x.numel() == 0:
-        raise CnetError(f"{name} has shape {tuple(x.shape)}, that is no pixels: give images.")
+        raise CnetError(
+            f"{name} has shape {tuple(x.shape)}, which has no pixels: give images.",
+            key=name,
+            value=tuple(x.shape),
+            expected="images",
+        )
     if x.dtype != torch.uint8 and not x.is_floating_point():
         raise CnetError(
-            f"{name} holds {x.dtype}: give pixels as uint8 (0 to 255) or as floating numbers."
+            f"{name} holds {x.dtype}: give pixels as uint8 (0 to 255) or as floating numbers.",
+            key=name,
+            value=x.dtype,
+            expected="pixels as uint8 (0 to 255) or as floating numbers",
         )
     if x.is_floating_point():
         # the check is of what training will see: a large float64 is infinite as float32
@@ -37,7 +47,8 @@ def check_images(name: str, x: Tensor) -> None:
         if bad.any():
             raise CnetError(
                 f"{name} holds NaN or infinite pixels in {int(bad.sum())} of {len(x)} images, "
-                f"first in image {int(bad.nonzero()[0])}: mend or leave out these images."
+                f"first in image {int(bad.nonzero()[0])}: mend or leave out these images.",
+                key=name,
             )
 
 
@@ -55,23 +66,34 @@ def check_labels(name: str, y: Tensor, images: int, classes: int | None) -> None
     """
     if y.ndim != 1:
         raise CnetError(
-            f"{name} has shape {tuple(y.shape)}: labels are one class number for each image, [N]."
+            f"{name} has shape {tuple(y.shape)}: labels are one class number for each image, [N].",
+            key=name,
+            value=tuple(y.shape),
         )
     if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
         raise CnetError(
-            f"{name} holds {y.dtype}: labels are class numbers of an integer type, from 0."
+            f"{name} holds {y.dtype}: labels are class numbers of an integer type, from 0.",
+            key=name,
+            value=y.dtype,
         )
     if len(y) != images:
         raise CnetError(
-            f"{name} holds {len(y)} labels for {images} images: give one label for each image."
+            f"{name} holds {len(y)} labels for {images} images: give one label for each image.",
+            key=name,
+            value=len(y),
+            expected="one label for each image",
         )
     low, high = int(y.min()), int(y.max())
     if low < 0:
-        raise CnetError(f"{name} holds the label {low}: class numbers start at 0.")
+        raise CnetError(
+            f"{name} holds the label {low}: class numbers start at 0.", key=name, value=low
+        )
     if classes is not None and high >= classes:
         raise CnetError(
             f"{name} holds the label {high} but there are {classes} classes (0 to {classes - 1}): "
-            "mend the labels or the number of classes."
+            "mend the labels or the number of classes.",
+            key=name,
+            value=high,
         )
 
 
@@ -84,12 +106,18 @@ def check_alike(train: Tensor, test: Tensor, name: str = "x_test") -> None:
     if train.shape[1:] != test.shape[1:]:
         raise CnetError(
             f"x_train holds images of shape {tuple(train.shape[1:])} and {name} of shape "
-            f"{tuple(test.shape[1:])}: give both in the same shape."
+            f"{tuple(test.shape[1:])}: give both in the same shape.",
+            key="x_train",
+            value=tuple(train.shape[1:]),
+            expected="both in the same shape",
         )
     if (train.dtype == torch.uint8) != (test.dtype == torch.uint8):
         raise CnetError(
             f"x_train holds {train.dtype} and {name} {test.dtype}: give both as uint8 (0 to 255) "
-            "or both as floating numbers on one scale."
+            "or both as floating numbers on one scale.",
+            key="x_train",
+            value=train.dtype,
+            expected="both as uint8 (0 to 255) or both as floating numbers on one scale",
         )
 
 
@@ -103,5 +131,7 @@ def check_no_empty_class(y: Tensor, classes: int, class_names: Sequence[str] = (
     if len(absent):
         raise CnetError(
             f"The training part has no image of class {label_of(int(absent[0]), class_names)}: "
-            f"give images for each of the {classes} classes, numbered from 0 without a gap."
+            f"give images for each of the {classes} classes, numbered from 0 without a gap.",
+            key="y_train",
+            value=int(absent[0]),
         )

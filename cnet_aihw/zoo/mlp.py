@@ -36,7 +36,10 @@ class MLP(nn.Module):
         check_classes(classes)
         if any(size < 1 for size in hidden):
             raise CnetError(
-                f"hidden={tuple(hidden)} holds a width below 1: give widths of 1 or more."
+                f"hidden={tuple(hidden)} holds a width below 1: give widths of 1 or more.",
+                key="hidden",
+                value=tuple(hidden),
+                expected="widths of 1 or more",
             )
         sizes = [channels * height * width, *hidden, classes]
         self.layers = nn.Sequential()

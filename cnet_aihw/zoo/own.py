@@ -63,7 +63,11 @@ def arrays(
     """
     path = Path(path)
     if layout not in _LAYOUTS:
-        raise CnetError(f"layout={layout!r} is unknown: give one of {', '.join(_LAYOUTS)}.")
+        raise CnetError(
+            f"layout={layout!r} is unknown: give one of {', '.join(_LAYOUTS)}.",
+            key="layout",
+            value=layout,
+        )
     members = _read_members(path)
     train, test = (
         (
@@ -119,13 +123,23 @@ def image_folder(
         The data set, named after the folder; classes in alphabetical order of their folders.
 
     Raises:
-        CnetError: a folder or class is absent, or a file is no readable image.
+        CnetError: a folder or class is absent, or a file is not a readable image.
     """
     root = Path(root)
     if size < 1:
-        raise CnetError(f"size={size} is below 1: give the height and width in pixels.")
+        raise CnetError(
+            f"size={size} is below 1: give the height and width in pixels.",
+            key="size",
+            value=size,
+            expected="the height and width in pixels",
+        )
     if channels not in (1, 3):
-        raise CnetError(f"channels={channels} is not possible: give 3 for colour or 1 for grey.")
+        raise CnetError(
+            f"channels={channels} is not possible: give 3 for colour or 1 for grey.",
+            key="channels",
+            value=channels,
+            expected="3 for colour or 1 for grey",
+        )
     _check_memory(root, size, channels)
     train, names = _read_folder(root / "train", size, channels)
     test, _ = _read_folder(root / "test", size, channels, names)
@@ -150,24 +164,32 @@ def image_folder(
 def _read_members(path: Path) -> dict[str, NDArray[np.generic]]:
     if not path.is_file():
         raise CnetError(
-            f"The file {path} does not exist: give an .npz file with {', '.join(_MEMBERS)}."
+            f"The file {path} does not exist: give an .npz file with {', '.join(_MEMBERS)}.",
+            key=str(path),
         )
     if not zipfile.is_zipfile(path):
-        raise CnetError(f"{path} is not an .npz file: write it with numpy.savez.")
+        raise CnetError(
+            f"{path} is not an .npz file: write it with numpy.savez.",
+            key=str(path),
+            fix="write it with numpy.savez",
+        )
     try:
         with np.load(path, allow_pickle=False) as file:
             absent = [name for name in _MEMBERS if name not in file.files]
             if absent:
                 raise CnetError(
                     f"{path} lacks {', '.join(absent)}: an .npz file of images holds "
-                    f"{', '.join(_MEMBERS)}."
+                    f"{', '.join(_MEMBERS)}.",
+                    key=str(path),
                 )
             return {n: file[n] for n in (*_MEMBERS, "classes") if n in file.files}
     except CnetError:
         raise
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise CnetError(
-            f"{path} cannot be read ({error}): write plain arrays with numpy.savez."
+            f"{path} cannot be read ({error}): write plain arrays with numpy.savez.",
+            key=str(path),
+            expected="plain arrays with numpy.savez",
         ) from error
 
 
@@ -177,7 +199,9 @@ def _class_names(path: Path, names: NDArray[np.generic] | None) -> list[str]:
     if names.ndim != 1:
         raise CnetError(
             f"{path} has classes of shape {names.shape}: the member is the list of class names; "
-            "give their number with the argument classes."
+            "give their number with the argument classes.",
+            key=str(path),
+            expected="their number with the argument classes",
         )
     return [
         name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name) for name in names
@@ -188,14 +212,19 @@ def _images(name: str, x: NDArray[np.generic], layout: str) -> Tensor:
     """Images as [N, C, H, W]."""
     if x.dtype != np.uint8 and not np.issubdtype(x.dtype, np.floating):
         raise CnetError(
-            f"{name} holds {x.dtype}: give pixels as uint8 (0 to 255) or as floating numbers."
+            f"{name} holds {x.dtype}: give pixels as uint8 (0 to 255) or as floating numbers.",
+            key=name,
+            value=x.dtype,
+            expected="pixels as uint8 (0 to 255) or as floating numbers",
         )
     if x.ndim == 3:
         x = x[:, None]
     elif x.ndim != 4:
         raise CnetError(
             f"{name} has shape {x.shape}: images have the shape [N, H, W], [N, H, W, C] or "
-            "[N, C, H, W]."
+            "[N, C, H, W].",
+            key=name,
+            value=x.shape,
         )
     elif (_layout(name, x.shape) if layout == "auto" else layout) == "NHWC":
         x = x.transpose(0, 3, 1, 2)
@@ -209,14 +238,20 @@ def _layout(name: str, shape: tuple[int, ...]) -> str:
     if first == last:
         raise CnetError(
             f"{name} has shape {shape}, which may be [N, H, W, C] or [N, C, H, W]: say which with "
-            "layout=NHWC or layout=NCHW."
+            "layout=NHWC or layout=NCHW.",
+            key=name,
+            value=shape,
         )
     return "NCHW" if first else "NHWC"
 
 
 def _labels(name: str, y: NDArray[np.generic]) -> Tensor:
     if not np.issubdtype(y.dtype, np.integer):
-        raise CnetError(f"{name} holds {y.dtype}: labels are class numbers of an integer type.")
+        raise CnetError(
+            f"{name} holds {y.dtype}: labels are class numbers of an integer type.",
+            key=name,
+            value=y.dtype,
+        )
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     return torch.from_numpy(y.astype(np.int64))
@@ -229,7 +264,8 @@ def _eight_bits(image: Image.Image, file: str) -> NDArray[np.uint8] | None:
         return ((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8)
     if image.mode in ("I", "F"):
         raise CnetError(
-            f"{file} has pixels of 32 bits, which have no known range: save it with 8 or 16 bits."
+            f"{file} has pixels of 32 bits, which have no known range: save it with 8 or 16 bits.",
+            key=str(file),
         )
     return None
 
@@ -255,17 +291,25 @@ def _read_folder(
 
     if not folder.is_dir():
         raise CnetError(
-            f"The folder {folder} does not exist: put one folder of images for each class there."
+            f"The folder {folder} does not exist: put one folder of images for each class there.",
+            key=str(folder),
+            expected="one folder of images for each class there",
         )
     try:
         listing = ImageFolder(str(folder))
     except FileNotFoundError as error:
-        raise CnetError(f"{folder} lacks images ({error}): give images for each class.") from error
+        raise CnetError(
+            f"{folder} lacks images ({error}): give images for each class.",
+            key=str(folder),
+            expected="images for each class",
+        ) from error
     if names is not None and listing.classes != list(names):
         odd = sorted(set(names) ^ set(listing.classes))[0]
         raise CnetError(
             f"The class {odd} is not in both the training folder and {folder}: "
-            "give every part the same class folders."
+            "give every part the same class folders.",
+            key=str(folder),
+            value=odd,
         )
     pixels = np.empty((len(listing.samples), channels, size, size), np.uint8)
     for row, (file, _) in enumerate(listing.samples):
@@ -277,6 +321,8 @@ def _read_folder(
                     (size, size), Image.Resampling.BILINEAR
                 )
         except OSError as error:
-            raise CnetError(f"{file} cannot be read as an image: mend or remove it.") from error
+            raise CnetError(
+                f"{file} cannot be read as an image: mend or remove it.", key=str(file)
+            ) from error
         pixels[row] = np.asarray(small).reshape(size, size, channels).transpose(2, 0, 1)
     return (torch.from_numpy(pixels), torch.tensor(listing.targets)), listing.classes

@@ -33,7 +33,9 @@ def load_pretrained[Network: nn.Module](model: Network, path: str | Path) -> Net
     """
     path = Path(path)
     if not path.is_file():
-        raise CnetError(f"The file of pretrained weights {path} does not exist: check the path.")
+        raise CnetError(
+            f"The file of pretrained weights {path} does not exist: check the path.", key=str(path)
+        )
     wanted = model.state_dict()
     tensors = _of_training(_without_prefix(_read(path)), wanted)
     problems = [
@@ -52,7 +54,8 @@ def load_pretrained[Network: nn.Module](model: Network, path: str | Path) -> Net
         raise CnetError(
             f"The weights in {path} do not match {type(model).__name__}: the file "
             f"{', '.join(filter(None, problems))}; use weights of the same network and number of "
-            f"classes{_EXPORT if any(map(_is_part, tensors)) else ''}."
+            f"classes{_EXPORT if any(map(_is_part, tensors)) else ''}.",
+            key=str(path),
         )
     model.load_state_dict(tensors)
     return model
@@ -73,10 +76,11 @@ def _read(path: Path) -> Mapping[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # what is no pickle makes torch's reader fail in any way
+    except Exception as error:  # a file without a pickle makes torch's reader fail in any way
         raise CnetError(
             f"{path} cannot be read as weights alone: save model.state_dict() with torch.save, or "
-            "as .safetensors."
+            "as .safetensors.",
+            key=str(path),
         ) from error
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
@@ -85,7 +89,8 @@ def _read(path: Path) -> Mapping[str, Tensor]:
     ):
         raise CnetError(
             f"{path} holds no state dict (names of weights with their tensors): save "
-            "model.state_dict() with torch.save."
+            "model.state_dict() with torch.save.",
+            key=str(path),
         )
     return content
 

@@ -14,7 +14,11 @@ def check_classes(classes: int) -> None:
         CnetError: ``classes`` below 2.
     """
     if classes < 2:
-        raise CnetError(f"classes={classes} is too few: a classifier needs at least 2 classes.")
+        raise CnetError(
+            f"classes={classes} is too few: a classifier needs at least 2 classes.",
+            key="classes",
+            value=classes,
+        )
 
 
 def image_shape(network: str, input_shape: Sequence[int], fits: str) -> tuple[int, int, int]:
@@ -38,7 +42,9 @@ def misfit(network: str, shape: Sequence[int], fits: str) -> CnetError:
     """The error for an image shape that the network cannot take."""
     return CnetError(
         f"{network} does not fit images of shape {tuple(shape)}: it takes {fits}; "
-        "choose another network or size of the images."
+        "choose another network or size of the images.",
+        key=network,
+        expected="another network or size of the images",
     )
 
 
@@ -49,5 +55,10 @@ def scaled_width(channels: int, width: float) -> int:
         CnetError: ``width`` not above 0.
     """
     if not width > 0:
-        raise CnetError(f"width={width} is not above 0: give the factor on the channels, as 0.5.")
+        raise CnetError(
+            f"width={width} is not above 0: give the factor on the channels, as 0.5.",
+            key="width",
+            value=width,
+            expected="the factor on the channels, as 0.5",
+        )
     return max(8, round(channels * width / 8) * 8)

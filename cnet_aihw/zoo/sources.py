@@ -49,7 +49,12 @@ def digits(
         CnetError: ``size`` below 8, or a share that leaves a part without some class.
     """
     if size < 8:
-        raise CnetError(f"size={size} is smaller than the 8x8 images of digits: give 8 or more.")
+        raise CnetError(
+            f"size={size} is smaller than the 8x8 images of digits: give 8 or more.",
+            key="size",
+            value=size,
+            expected="8 or more",
+        )
     from sklearn.datasets import load_digits
 
     pixels, numbers = load_digits(return_X_y=True)
@@ -218,7 +223,7 @@ def cifar100(
 
 
 _UNREADABLE = (RuntimeError, OSError, AssertionError, ValueError, KeyError, IndexError, EOFError)
-"""What torchvision raises for files that are absent, cut short or of another kind."""
+"""Errors that torchvision raises for files that are absent, cut short or of another kind."""
 
 
 def _idx_parts(name: str, source: type[MNIST], root: str | Path, download: bool) -> tuple[Raw, Raw]:
@@ -232,7 +237,10 @@ def _idx_parts(name: str, source: type[MNIST], root: str | Path, download: bool)
         if read.data.ndim != 3 or read.data.dtype != torch.uint8:
             raise CnetError(
                 f"The image file of {name} in {folder} holds {read.data.dtype} of shape "
-                f"{tuple(read.data.shape)}, not uint8 images [N, H, W]: fetch it again."
+                f"{tuple(read.data.shape)}, not uint8 images [N, H, W]: fetch it again.",
+                key=name,
+                value=str(read.data.dtype),
+                expected="uint8",
             )
         parts.append((read.data[:, None], read.targets.long()))  # [N, 1, H, W], [N]
     return parts[0], parts[1]
@@ -257,9 +265,12 @@ def _unreadable(name: str, folder: Path, download: bool, error: Exception) -> Cn
     if download:
         return CnetError(
             f"{name} could not be downloaded into {folder} ({error}): check the network, or put "
-            "the files there by hand."
+            "the files there by hand.",
+            key=name,
         )
     return CnetError(
         f"{name} was not found complete and undamaged in {folder}: set download=true to fetch it, "
-        "or give your own copy as an .npz file through arrays."
+        "or give your own copy as an .npz file through arrays.",
+        key=name,
+        expected="download=true to fetch it, or give your own copy as an .npz file through arrays",
     )

@@ -55,10 +55,15 @@ def stratified_split(
         (the training part), each in a stratified order.
 
     Raises:
-        CnetError: a size that is no size, or that leaves some part without some class.
+        CnetError: an impossible size, or one that leaves some part without some class.
     """
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise CnetError(f"split_seed={seed!r} is no seed: give a whole number of at least 0.")
+        raise CnetError(
+            f"split_seed={seed!r} is not a seed: give a whole number of at least 0.",
+            key="split_seed",
+            value=seed,
+            expected="a whole number of at least 0",
+        )
     generator = torch.Generator().manual_seed(seed)
     counts = {
         setting: _count(setting, size, len(labels), classes) for setting, size in sizes.items()
@@ -67,7 +72,10 @@ def stratified_split(
         settings = " and ".join(f"{setting}={size}" for setting, size in sizes.items())
         raise CnetError(
             f"{settings}: {sum(counts.values())} of {len(labels)} images, which leaves no training "
-            f"part with one image for each of the {classes} classes; make it smaller."
+            f"part with one image for each of the {classes} classes; make it smaller.",
+            key=" and ".join(sizes),
+            value=sum(counts.values()),
+            expected=f"<= {len(labels) - classes}",
         )
     left = torch.arange(len(labels))
     parts = []
@@ -82,23 +90,33 @@ def stratified_split(
 
 
 def label_of(number: int, class_names: Sequence[str]) -> str:
-    """How messages name a class: its number, and its name where there is one."""
+    """Return the name of a class in messages: its number, and its name where there is one."""
     return f"{number} ({class_names[number]})" if class_names else str(number)
 
 
 def _count(setting: str, size: int | float, rows: int, classes: int) -> int:
     if isinstance(size, bool) or not isinstance(size, int | float):
-        raise CnetError(f"{setting}={size!r} is no size: give a whole number or a fraction.")
+        raise CnetError(
+            f"{setting}={size!r} is not a size: give a whole number or a fraction.",
+            key=setting,
+            value=size,
+            expected="a whole number or a fraction",
+        )
     if not (size >= 1 if isinstance(size, int) else 0 < size < 1):
         raise CnetError(
             f"{setting}={size} is out of range: give a whole number of images of at least 1, "
-            "or a fraction between 0 and 1."
+            "or a fraction between 0 and 1.",
+            key=setting,
+            value=size,
+            expected="a whole number of images of at least 1, or a fraction between 0 and 1",
         )
     count = size if isinstance(size, int) else round(size * rows)
     if count < classes:
         raise CnetError(
             f"{setting}={size} takes {count} of {rows} images, fewer than one for each of the "
-            f"{classes} classes: make it larger."
+            f"{classes} classes: make it larger.",
+            key=setting,
+            value=size,
         )
     return count
 
@@ -117,5 +135,8 @@ def _check_every_class(
             raise CnetError(
                 f"{setting}={size} does not leave images of class "
                 f"{label_of(int(absent[0]), class_names)} on both sides of the split: "
-                "give more images of it, or change the size."
+                "give more images of it, or change the size.",
+                key=setting,
+                value=size,
+                expected="more images of it, or change the size",
             )

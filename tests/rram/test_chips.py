@@ -66,7 +66,7 @@ def test_whole_numbers_of_other_libraries_are_the_same_seed(analog):
 @pytest.mark.parametrize("seed", [1.0, None, "1"])
 @pytest.mark.parametrize("draw", [program, resample_variation])
 def test_a_seed_that_is_no_whole_number_is_refused(analog, draw, seed):
-    with pytest.raises(CnetError, match=f"the seed is {seed!r}; give a whole number"):
+    with pytest.raises(CnetError, check=lambda e: (e.key, e.value) == ("seed", seed)):
         draw(analog, seed)
 
 
@@ -90,9 +90,9 @@ def test_named_layers_get_their_part_of_the_chip_and_the_others_stay_nominal(ana
 
 
 def test_unknown_layers_are_refused_with_the_nearest_names(analog):
-    with pytest.raises(CnetError, match=r"has 'gruoped', which .* nearest: 'grouped'"):
+    with pytest.raises(CnetError, check=lambda e: e.key == "layers"):
         program(analog, 1, layers=["fc", "gruoped"])
-    with pytest.raises(CnetError, match=r"layers is the text 'fc'; .*\['fc'\]"):
+    with pytest.raises(CnetError, check=lambda e: e.key == "layers"):
         program(analog, 1, layers="fc")
     assert not is_programmed(analog)
 
@@ -216,7 +216,7 @@ def test_a_share_of_the_deviation_can_be_injected(conv_net, images, noise):
 
 def test_held_chip_has_to_be_drawn_first(analog, images):
     set_variation(analog, hold=True)
-    with pytest.raises(CnetError, match="resample_variation"):
+    with pytest.raises(CnetError, check=lambda e: e.key == "variation.hold"):
         analog.train()(images)
 
 
@@ -230,13 +230,13 @@ def test_fresh_variation_differs_between_forwards_and_can_be_switched_off(analog
 
 
 def test_impossible_variation_is_refused(analog):
-    with pytest.raises(CnetError, match="'sigma'"):
+    with pytest.raises(CnetError, check=lambda e: e.key == "variation.sigma"):
         set_variation(analog, sigma=0.3)
-    with pytest.raises(CnetError, match="'sideways'"):
+    with pytest.raises(CnetError, check=lambda e: e.key == "variation.gradient"):
         set_variation(analog, gradient="sideways")
-    with pytest.raises(CnetError, match="t_inference"):
+    with pytest.raises(CnetError, check=lambda e: e.key == "variation.t_inference"):
         VariationParameter(t_inference=-1.0)
-    with pytest.raises(CnetError, match=r"strength is 1\.5"):
+    with pytest.raises(CnetError, check=lambda e: e.key == "variation.strength"):
         VariationParameter(strength=1.5)
 
 
@@ -254,7 +254,7 @@ def test_any_aihwkit_noise_model_is_injected_as_it_is_programmed(conv_net, image
     out.sum().backward()
     assert model.fc.analog_module.tile.weight.grad.abs().sum() > 0
     set_variation(model, gradient="reparametrized")
-    with pytest.raises(CnetError, match="no factor"):
+    with pytest.raises(CnetError, check=lambda e: e.key == "variation.gradient"):
         model(images)
 
 
@@ -294,13 +294,13 @@ def test_digital_parts_can_be_trained_on_a_programmed_frozen_chip(analog, images
 
 def test_models_without_programmable_tiles_are_refused():
     net = nn.Sequential(nn.Linear(3, 3))
-    with pytest.raises(CnetError, match="convert it first"):
+    with pytest.raises(CnetError, check=lambda e: e.key == "Sequential"):
         program(net, 1)
-    with pytest.raises(CnetError, match=r"layer '0' is on .*no noise model"):
+    with pytest.raises(CnetError, check=lambda e: e.key == "0"):
         program(convert_to_analog(net, SingleRPUConfig()), 1)
     stock = convert_to_analog(net, TorchInferenceRPUConfig(
         forward=IOParameters(is_perfect=True), drift_compensation=None))  # fmt: skip
-    with pytest.raises(CnetError, match="RRAMRPUConfig"):
+    with pytest.raises(CnetError, check=lambda e: e.key == "0"):
         set_variation(stock, enabled=False)
 
 

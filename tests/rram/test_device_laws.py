@@ -133,7 +133,7 @@ def test_wan_between_measured_times_lies_between_them() -> None:
 def test_cmo_refuses_a_tile_of_equal_weights_where_aihwkit_gives_nan() -> None:
     equal = torch.ones(4, 16)
     assert torch.isnan(ReRamCMONoiseModel().apply_programming_noise(equal)[0]).all()
-    with pytest.raises(CnetError, match="all equal"):
+    with pytest.raises(CnetError, check=lambda e: e.key == "g_converter"):
         CMONoiseModel().apply_programming_noise(equal)
 
 
@@ -357,7 +357,7 @@ def test_the_table_maps_weights_to_its_own_range(rows: Any, tmp_path: Path) -> N
     assert (model.g_converter.g_min, model.g_converter.g_max) == (5.0, 45.0)
     inner = MeasuredNoiseModel(tmp_path / "m.csv", g_min=10.0, g_max=20.0)
     assert torch.isfinite(chip(inner, weights())).all()
-    with pytest.raises(CnetError, match="0 to 45 uS, but MeasuredNoiseModel holds from 5 to 45 uS"):
+    with pytest.raises(CnetError, check=lambda e: e.key == "g_min"):
         MeasuredNoiseModel(tmp_path / "m.csv", g_min=0.0)
 
 
@@ -417,5 +417,5 @@ def test_a_bad_file_is_told_with_its_line(text: str, words: str, tmp_path: Path)
 
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
-    with pytest.raises(CnetError, match=r"none\.csv cannot be read"):
+    with pytest.raises(CnetError, check=lambda e: e.key.endswith("none.csv")):
         MeasuredNoiseModel(tmp_path / "none.csv")

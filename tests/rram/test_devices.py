@@ -366,13 +366,13 @@ def test_values_outside_the_valid_range_are_refused(
 @pytest.mark.parametrize(
     ("name", "time", "words"),
     [
-        ("reram_wan2022", 0.5, "1 to 172800 seconds"),
-        ("reram_wan2022", 1e6, "1 to 172800 seconds"),
-        ("reram_cmo", 0.5, "or 0 for just programmed"),
-        ("reram_cmo", 1e9, "ten years"),
-        ("pcm", -1.0, "t_inference is -1.0"),
-        ("power_law_drift", float("inf"), "t_inference is inf"),
-        ("composed", -1.0, "t_inference is -1.0"),
+        ("reram_wan2022", 0.5, "t_inference"),
+        ("reram_wan2022", 1e6, "t_inference"),
+        ("reram_cmo", 0.5, "t_inference"),
+        ("reram_cmo", 1e9, "t_inference"),
+        ("pcm", -1.0, "t_inference"),
+        ("power_law_drift", float("inf"), "t_inference"),
+        ("composed", -1.0, "t_inference"),
     ],
 )
 def test_times_outside_the_measured_ones_are_refused(
@@ -380,7 +380,7 @@ def test_times_outside_the_measured_ones_are_refused(
 ) -> None:
     net = network(make(name, tmp_path))
     before = effective_weights(net)
-    with pytest.raises(CnetError, match=words):
+    with pytest.raises(CnetError, check=lambda e: e.key == words):
         program(net, 1, t_inference=time)
     for layer, weight in effective_weights(net).items():
         assert torch.equal(weight, before[layer])
@@ -388,5 +388,5 @@ def test_times_outside_the_measured_ones_are_refused(
 
 def test_a_converter_and_its_range_are_not_both_given() -> None:
     converter = StuckAtNoiseModel().g_converter
-    with pytest.raises(CnetError, match="beside a converter"):
+    with pytest.raises(CnetError, check=lambda e: e.key == "g_max"):
         StuckAtNoiseModel(g_converter=converter, g_max=5.0)

@@ -262,13 +262,13 @@ def test_stock_conversion_with_our_configuration_injects_the_variation(images):
 def test_layers_stand_alone_and_refuse_other_configurations(cls, arguments):
     layer = cls(*arguments)
     assert layer.get_weights()[0].abs().max() > 0
-    with pytest.raises(CnetError, match="TorchInferenceRPUConfig"):
+    with pytest.raises(CnetError, check=lambda e: e.key == cls.__name__):
         cls(*arguments, rpu_config=TorchInferenceRPUConfig())
 
 
 def test_drift_compensation_of_a_grouped_convolution_is_refused():
     config = RRAMRPUConfig(drift_compensation=GlobalDriftCompensation())
-    with pytest.raises(CnetError, match=r"GlobalDriftCompensation.*2 groups"):
+    with pytest.raises(CnetError, check=lambda e: e.key == "drift_compensation"):
         RRAMConv2d(4, 4, 3, groups=2, rpu_config=config)
 
 
@@ -287,5 +287,5 @@ def test_periphery_refuses_impossible_values():
         warnings.simplefilter("error")
         assert periphery().is_perfect
     for arguments in ({"dac_bits": 1}, {"adc_bits": 40}, {"out_noise": -1.0}, {"adc_range": 0.0}):
-        with pytest.raises(CnetError, match=next(iter(arguments))):
+        with pytest.raises(CnetError, check=lambda e, a=arguments: e.key in a):
             periphery(**arguments)

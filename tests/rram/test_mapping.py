@@ -264,20 +264,20 @@ def test_perfect_periphery_takes_torchs_kernel_however_it_is_mapped(monkeypatch:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: CrossbarMapping(max_rows=0), "max_rows is 0; give at least 1"),
-        (lambda: CrossbarMapping(max_columns=-1), "max_columns is -1"),
-        (lambda: CrossbarMapping(weight_scaling="row"), "weight_scaling is 'row'"),
-        (lambda: conductance_converter("single"), "cell is 'single'"),  # type: ignore[arg-type]
-        (lambda: conductance_converter(g_min=5.0, g_max=5.0), "g_min is 5.0 and g_max is 5.0"),
-        (lambda: conductance_converter(g_min=-1.0), "g_min is -1.0"),
-        (lambda: periphery(adc_bits=6, adc_range=-1.0), "adc_range is -1.0"),
-        (lambda: periphery(dac_range=0.0), "dac_range is 0.0"),
-        (lambda: periphery(wire_resistance=-1.0), "wire_resistance is -1.0"),
-        (lambda: periphery(wire_resistance=1.0), "g_max is None; IR drop needs"),
+        (lambda: CrossbarMapping(max_rows=0), "max_rows"),
+        (lambda: CrossbarMapping(max_columns=-1), "max_columns"),
+        (lambda: CrossbarMapping(weight_scaling="row"), "weight_scaling"),
+        (lambda: conductance_converter("single"), "cell"),  # type: ignore[arg-type]
+        (lambda: conductance_converter(g_min=5.0, g_max=5.0), "g_min"),
+        (lambda: conductance_converter(g_min=-1.0), "g_min"),
+        (lambda: periphery(adc_bits=6, adc_range=-1.0), "adc_range"),
+        (lambda: periphery(dac_range=0.0), "dac_range"),
+        (lambda: periphery(wire_resistance=-1.0), "wire_resistance"),
+        (lambda: periphery(wire_resistance=1.0), "wire_resistance"),
     ],
 )
 def test_impossible_values_are_refused(call: Callable[[], Any], message: str) -> None:
-    with pytest.raises(CnetError, match=message.replace("(", r"\(")):
+    with pytest.raises(CnetError, check=lambda e: e.key == message):
         call()
 
 
@@ -292,18 +292,18 @@ def test_impossible_values_are_refused(call: Callable[[], Any], message: str) ->
 def test_what_torch_tiles_lack_is_refused_with_the_reason(
     setting: dict[str, Any], reason: str
 ) -> None:
-    with pytest.raises(CnetError, match=rf"torch tiles do not compute this: .*{reason}.*C\+\+"):
+    with pytest.raises(CnetError, check=lambda e: e.key == "rpu_config"):
         linear(RRAMRPUConfig(forward=IOParameters(**setting)))
 
 
 def test_a_group_that_fits_no_crossbar_is_refused() -> None:
     config = RRAMRPUConfig(mapping=CrossbarMapping(max_rows=16))
-    with pytest.raises(CnetError, match=r"max_rows is 16, but each of the 2 groups .* needs 18"):
+    with pytest.raises(CnetError, check=lambda e: e.key == "max_rows"):
         RRAMConv2d(4, 4, 3, groups=2, rpu_config=config)
     RRAMConv2d(4, 4, 3, groups=4, rpu_config=config)
 
 
 def test_an_adc_without_a_range_says_so() -> None:
     model = linear(RRAMRPUConfig(forward=periphery(adc_bits=6, adc_range=None)))
-    with pytest.raises(CnetError, match="the ADC has no range yet"):
+    with pytest.raises(CnetError, check=lambda e: e.key == "adc_range"):
         model(inputs())

@@ -123,7 +123,7 @@ def test_die_and_within_die_variances_add_up():
 
 def test_die_draw_without_a_chip_is_refused():
     model = LogNormalNoiseModel(0.1, sigma_die=0.1, die="chip")
-    with pytest.raises(CnetError, match=r"cnet_aihw\.program"):
+    with pytest.raises(CnetError, check=lambda e: e.key == "sigma_die"):
         model.apply_programming_noise(torch.ones(3, 3))
     with chip_scope(3):
         assert torch.isfinite(model.apply_programming_noise(torch.ones(3, 3))[0]).all()
@@ -137,7 +137,7 @@ def test_any_converter_works_and_an_unmappable_tile_is_refused():
     noisy = model.apply_programming_noise(weights)[0]
     assert noisy.shape == weights.shape
     assert torch.corrcoef(torch.stack([noisy.flatten(), weights.flatten()]))[0, 1] > 0.9
-    with pytest.raises(CnetError, match="all equal"):
+    with pytest.raises(CnetError, check=lambda e: e.key == "g_converter"):
         model.apply_programming_noise(torch.ones(4, 4))
 
 
@@ -151,15 +151,15 @@ def test_variation_does_not_drift():
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        ({"sigma": -0.1}, "sigma is -0.1"),
-        ({"sigma": float("nan")}, "sigma is nan"),
-        ({"sigma_die": float("inf")}, "sigma_die is inf"),
-        ({"die": "wafer"}, "'wafer'"),
-        ({"g_converter": SinglePairConductanceConverter(), "g_max": 5.0}, "g_max = 5.0"),
+        ({"sigma": -0.1}, "sigma"),
+        ({"sigma": float("nan")}, "sigma"),
+        ({"sigma_die": float("inf")}, "sigma_die"),
+        ({"die": "wafer"}, "die"),
+        ({"g_converter": SinglePairConductanceConverter(), "g_max": 5.0}, "g_max"),
     ],
 )
 def test_impossible_values_are_refused_in_one_sentence(arguments, word):
-    with pytest.raises(CnetError, match=word) as error:
+    with pytest.raises(CnetError, check=lambda e: e.key == word) as error:
         LogNormalNoiseModel(**arguments)
     assert "\n" not in str(error.value)
 

@@ -201,19 +201,19 @@ def test_evaluation_is_reproducible_and_the_batch_size_belongs_to_it(tmp_path: P
     torch.manual_seed(1)
     first = run(10, tmp_path / "chips.jsonl")
     torch.manual_seed(2)
-    assert run(10).accuracies == first.accuracies
-    assert run(10, tmp_path / "chips.jsonl").accuracies == first.accuracies
-    with pytest.raises(CnetError, match="another batch size"):
+    assert run(10).scores == first.scores
+    assert run(10, tmp_path / "chips.jsonl").scores == first.scores
+    with pytest.raises(CnetError, check=lambda e: e.key == "batch_size"):
         run(20, tmp_path / "chips.jsonl")
 
 
-def test_a_suffix_scan_begins_with_the_accuracies_of_the_evaluation() -> None:
+def test_a_suffix_scan_begins_with_the_scores_of_the_evaluation() -> None:
     model = network()
     data = inputs(40), torch.arange(40) % 4
     scan = scan_layers(model, data, chips=3, batch_size=10)
-    assert scan.rows[0].accuracies == evaluate_chips(model, data, chips=3, batch_size=10).accuracies
+    assert scan.rows[0].scores == evaluate_chips(model, data, chips=3, batch_size=10).scores
     uncached = scan_layers(model, data, chips=3, batch_size=10, cache_bytes=0)
-    assert [row.accuracies for row in uncached.rows] == [row.accuracies for row in scan.rows]
+    assert [row.scores for row in uncached.rows] == [row.scores for row in scan.rows]
 
 
 @pytest.mark.parametrize("measure", [evaluate_chips, scan_layers])
@@ -222,7 +222,7 @@ def test_times_that_a_device_does_not_know_are_refused_before_the_first_chip(
 ) -> None:
     model = network(Wan2022NoiseModel())
     data = inputs(8), torch.arange(8) % 4
-    with pytest.raises(CnetError, match="give 1 to 172800 seconds"):
+    with pytest.raises(CnetError, check=lambda e: e.key == "t_inference"):
         measure(model, data, chips=2, t_inference=1e9, records=tmp_path / "r.jsonl")
     assert not (tmp_path / "r.jsonl").exists()
 

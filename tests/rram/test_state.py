@@ -55,11 +55,11 @@ def test_tensors_of_another_network_are_refused(conv_net):
     model = convert_to_analog(conv_net)
     tensors = snapshot(model)
     missing = {k: v for k, v in tensors.items() if k != "fc.bias"}
-    with pytest.raises(CnetError, match=r"'fc.bias'"):
+    with pytest.raises(CnetError, check=lambda e: e.key == "fc.bias"):
         load_snapshot(model, missing)
-    with pytest.raises(CnetError, match=r"'extra'"):
+    with pytest.raises(CnetError, check=lambda e: e.key == "extra"):
         load_snapshot(model, tensors | {"extra": torch.ones(1)})
-    with pytest.raises(CnetError, match=r"\(2,\).*\(10,\)"):
+    with pytest.raises(CnetError, check=lambda e: e.key == "fc.bias"):
         load_snapshot(model, tensors | {"fc.bias": torch.ones(2)})
 
 

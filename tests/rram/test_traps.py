@@ -75,7 +75,7 @@ def test_s2_programming_a_cpp_tile_with_a_modifier_is_refused():
     config = InferenceRPUConfig(modifier=modifier)
     with pytest.warns(UserWarning, match="stale"):
         model = convert_to_analog(nn.Sequential(nn.Linear(2, 2)), config)
-    with pytest.raises(CnetError, match="stale weights"):
+    with pytest.raises(CnetError, check=lambda e: e.key == "modifier.type"):
         program(model, 1)
 
 
@@ -101,7 +101,7 @@ def test_s3_learning_rate_of_scaled_tiles_survives_copy_and_load(how):
 def test_s4_training_a_programmed_chip_is_refused(settings):
     model = one_layer(**settings)
     program(model, 1)
-    with pytest.raises(CnetError, match="clear_chip"):
+    with pytest.raises(CnetError, check=lambda e: e.key == "model"):
         step(model)
 
 
@@ -197,7 +197,7 @@ def test_s15_stock_states_load_without_switching_the_variation_off():
     model.load_state_dict(stock.state_dict())
     torch.testing.assert_close(weight(model), effective_weights(stock)["0"])
     assert not torch.equal(model.train()(torch.ones(1, 20)), model(torch.ones(1, 20)))
-    with pytest.raises(CnetError, match="load_rpu_config=False"):
+    with pytest.raises(CnetError, check=lambda e: e.key == "load_rpu_config"):
         model.load_state_dict(stock.state_dict(), load_rpu_config=True)
     stock.load_state_dict(one_layer().state_dict(), load_rpu_config=False,
                           strict_rpu_config_check=False)  # fmt: skip

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from cnet_aihw.rram import (
     LogNormalNoiseModel,
-    program,
     snapshot,
 )
 from cnet_aihw.runtime.errors import CnetError
@@ -44,12 +43,13 @@ def test_labels_outside_the_networks_classes_are_said_before_anything_is_written
 ) -> None:
     part = blobs(60, 2)
     data = Data(val=replace(part, y=part.y + 1))
-    with pytest.raises(CnetError, match="labels go from 1 to 3 but the network has 3 classes"):
+    with pytest.raises(CnetError) as error:
         train(analog_network(), data, PLAIN, tmp_path / "run")
+    assert (error.value.key, error.value.value) == ("targets", (1, 3))
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("part", ["cross entropy", "penalty"])
+@pytest.mark.parametrize("part", ["cross_entropy", "penalty"])
 def test_divergence_names_step_and_part_and_keeps_the_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
@@ -57,7 +57,7 @@ def test_divergence_names_step_and_part_and_keeps_the_checkpoint(
 
     def augment(x: Tensor, generator: torch.Generator) -> Tensor:
         calls.append(x)
-        return x * math.nan if part == "cross entropy" and len(calls) == 8 else x
+        return x * math.nan if part == "cross_entropy" and len(calls) == 8 else x
 
     if part == "penalty":
         original = LipschitzPenalty.__call__
@@ -68,8 +68,9 @@ def test_divergence_names_step_and_part_and_keeps_the_checkpoint(
         monkeypatch.setattr(LipschitzPenalty, "__call__", broken)
     model = analog_network()
     settings = replace(BOTH, checkpoint_seconds=0.0)
-    with pytest.raises(TrainingDiverged, match=f"step 2 of epoch 1: the {part} is (nan|inf);"):
+    with pytest.raises(TrainingDiverged, match="step 2 of epoch 1") as error:
         train(model, Data(augment=augment), settings, tmp_path)
+    assert error.value.key == part and not math.isfinite(error.value.value)
     checkpoint = load_checkpoint(tmp_path / "checkpoint.safetensors")
     assert (checkpoint.meta["state"]["epoch"], checkpoint.meta["state"]["step"]) == (1, 2)
     for name, tensor in snapshot(model).items():
@@ -84,7 +85,7 @@ def test_weights_that_are_not_finite_are_never_kept(data: Data, tmp_path: Path) 
     def objective(logits: Tensor, y: Tensor, x: Tensor) -> Tensor:
         return (logits * 0).abs().sqrt().sum()  # 0, with a gradient of 0 * inf
 
-    with pytest.raises(TrainingDiverged, match="weights are not finite"):
+    with pytest.raises(TrainingDiverged) as error:
         train(
             analog_network(),
             data,
@@ -92,6 +93,7 @@ def test_weights_that_are_not_finite_are_never_kept(data: Data, tmp_path: Path) 
             tmp_path,
             objective=objective,
         )
+    assert error.value.key == "weights"
     tensors = load_checkpoint(tmp_path / "checkpoint.safetensors").model
     assert all(torch.isfinite(tensor).all() for tensor in tensors.values())
 
@@ -106,51 +108,47 @@ def stock_network() -> nn.Module:
     return aihwkit_convert_to_analog(digital_network(), TorchInferenceRPUConfig())
 
 
-def programmed(model: nn.Module) -> nn.Module:
-    program(model, 1)
-    return model
-
-
 @pytest.mark.parametrize(
-    ("make", "settings", "message"),
+    ("make", "settings", "key"),
     [
-        (digital_network, BOTH, "training.variation.enabled is true but .* no analog layer"),
+        (digital_network, BOTH, "training.variation.enabled"),
         (
             digital_network,
             replace(PLAIN, lipschitz=LipschitzSettings(enabled=True)),
-            "training.lipschitz.enabled is true but .* no analog layer",
+            "training.lipschitz.enabled",
         ),
-        (lambda: programmed(analog_network()), PLAIN, "restore"),
         (
             stock_network,
             PLAIN,
-            "RRAMRPUConfig",
+            "layer",
         ),
         (
             lambda: analog_network(noise_model=LogNormalNoiseModel(0.5, sigma_die=0.1)),
             BOTH,
-            "steps_per_chip",
+            None,
         ),
         (
             lambda: analog_network(noise_model=ReRamWan2022NoiseModel(g_max=40.0)),
             replace(PLAIN, variation=VariationSettings(enabled=True, gradient="reparametrized")),
-            "straight_through",
+            None,
         ),
-        (lambda: frozen(analog_network()), PLAIN, "nothing to train"),
-        (analog_network, replace(PLAIN, optimizer="sdg"), "did you mean 'sgd'"),
+        (lambda: frozen(analog_network()), PLAIN, "model"),
+        (analog_network, replace(PLAIN, optimizer="sdg"), "training.optimizer"),
         (
             analog_network,
             replace(BOTH, lipschitz=LipschitzSettings(enabled=True, exclude=["feature"])),
-            "'feature'",
+            "lipschitz.exclude",
         ),
     ],
 )
 def test_mistakes_leave_no_folder_behind(
-    data: Data, tmp_path: Path, make: Callable, settings: TrainingSettings, message: str
+    data: Data, tmp_path: Path, make: Callable, settings: TrainingSettings, key: str | None
 ) -> None:
-    with pytest.raises(CnetError, match=message):
+    with pytest.raises(CnetError) as error:
         train(make(), data, settings, tmp_path / "run")
+    assert key is None or error.value.key == key
     assert not (tmp_path / "run").exists()
     (tmp_path / "file").write_text("")
-    with pytest.raises(CnetError, match="is a file"):
+    with pytest.raises(CnetError) as error:
         train(analog_network(), data, PLAIN, tmp_path / "file")
+    assert error.value.key == "folder"

@@ -111,4 +111,4 @@ def test_the_model_keeps_its_own_variation_and_noise(data: Data, tmp_path: Path)
     assert noise == [LogNormalNoiseModel(0.5)] * 2
     (record,) = read_records(tmp_path / "epochs.jsonl")
     chips = evaluate_chips(model, data.val, chips=5, seed=derive_seed(0, "validation"))
-    assert record["chip_accuracy"] == chips.mean  # measured with the model's own noise
+    assert record["chip_score"] == chips.mean  # measured with the model's own noise

@@ -143,9 +143,9 @@ def test_augment_crops_and_flips_as_asked() -> None:
     assert augment is not None
     x = made().train.x[:8]
     assert augment(x, torch.Generator().manual_seed(0)).shape == x.shape
-    with pytest.raises(CnetError, match="changes nothing"):
+    with pytest.raises(CnetError, check=lambda e: e.key == "augment"):
         made(augment=True, crop=0, flip=False)
-    with pytest.raises(CnetError, match="crop=-1"):
+    with pytest.raises(CnetError, check=lambda e: e.key == "crop"):
         made(augment=True, crop=-1)
 
 
@@ -161,37 +161,40 @@ FLOAT_TEST = (images(60).float(), labels(60))
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"train": (images(300), labels(299))}, "y_train holds 299 labels for 300 images"),
-        ({"test": (images(60), labels(61))}, "y_test holds 61 labels for 60 images"),
-        ({"train": (images(300)[:, 0], labels(300))}, r"x_train has shape \(300, 4, 5\)"),
-        ({"train": (images(0), labels(0))}, "that is no pixels"),
-        ({"test": (images(0), labels(0))}, "x_test has shape .* that is no pixels"),
-        ({"train": (images(300).long(), labels(300))}, "x_train holds torch.int64"),
-        ({"test": (images(60)[:, :, :3], labels(60))}, r"shape \(1, 4, 5\) and x_test of .*3, 5"),
-        ({"test": FLOAT_TEST}, "x_train holds torch.uint8 and x_test torch.float32"),
-        ({"train": (images(300), labels(300)[:, None])}, r"y_train has shape \(300, 1\)"),
-        ({"train": (images(300), labels(300).float())}, "y_train holds torch.float32"),
-        ({"train": (images(300), labels(300) - 1)}, "y_train holds the label -1"),
-        ({"classes": 2}, "y_train holds the label 2 but there are 2 classes"),
-        ({"test": (images(60), labels(60) + 1)}, "y_test holds the label 3 but there are 3"),
-        ({"classes": 4}, "no image of class 3"),
-        ({"class_names": ["a", "b", "c", "cow"]}, r"no image of class 3 \(cow\)"),
-        ({"train": (images(300), labels(300) * 2)}, "no image of class 1"),
-        ({"classes": 3, "class_names": ["a", "b"]}, "2 class names for 3 classes"),
-        ({"train": (images(300), labels(300) * 0), "test": (images(60), labels(60) * 0)}, "1 cl"),
-        ({"train": (pixel(float("nan")), labels(300))}, "1 of 300 images, first in image 17"),
-        ({"train": (pixel(float("inf")), labels(300))}, "NaN or infinite pixels"),
-        ({"train": (pixel(1.0).double() * 1e300, labels(300))}, "NaN or infinite pixels"),
+        ({"train": (images(300), labels(299))}, "y_train"),
+        ({"test": (images(60), labels(61))}, "y_test"),
+        ({"train": (images(300)[:, 0], labels(300))}, "x_train"),
+        ({"train": (images(0), labels(0))}, "x_train"),
+        ({"test": (images(0), labels(0))}, "x_test"),
+        ({"train": (images(300).long(), labels(300))}, "x_train"),
+        ({"test": (images(60)[:, :, :3], labels(60))}, "x_train"),
+        ({"test": FLOAT_TEST}, "x_train"),
+        ({"train": (images(300), labels(300)[:, None])}, "y_train"),
+        ({"train": (images(300), labels(300).float())}, "y_train"),
+        ({"train": (images(300), labels(300) - 1)}, "y_train"),
+        ({"classes": 2}, "y_train"),
+        ({"test": (images(60), labels(60) + 1)}, "y_test"),
+        ({"classes": 4}, "y_train"),
+        ({"class_names": ["a", "b", "c", "cow"]}, "y_train"),
+        ({"train": (images(300), labels(300) * 2)}, "y_train"),
+        ({"classes": 3, "class_names": ["a", "b"]}, "class_names"),
+        (
+            {"train": (images(300), labels(300) * 0), "test": (images(60), labels(60) * 0)},
+            "classes",
+        ),
+        ({"train": (pixel(float("nan")), labels(300))}, "x_train"),
+        ({"train": (pixel(float("inf")), labels(300))}, "x_train"),
+        ({"train": (pixel(1.0).double() * 1e300, labels(300))}, "x_train"),
         ({"val": (pixel(float("nan"))[:60], labels(60)), "test": FLOAT_TEST,
-          "train": (images(300).float(), labels(300))}, "x_val holds NaN"),
-        ({"limit_train": 2}, "limit_train=2 is fewer than one image for each of the 3 classes"),
-        ({"limit_train": 241}, "limit_train=241 is more than the 240 images"),
-        ({"val_size": 299}, "val_size=299: 299 of 300 images, which leaves no training part"),
-        ({"val_size": 2}, "val_size=2 .* fewer than one for each"),
+          "train": (images(300).float(), labels(300))}, 'x_val'),
+        ({"limit_train": 2}, 'limit_train'),
+        ({"limit_train": 241}, 'limit_train'),
+        ({"val_size": 299}, "val_size"),
+        ({"val_size": 2}, 'val_size'),
     ],
 )  # fmt: skip
 def test_mistakes_are_one_sentence(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(CnetError, match=message) as caught:
+    with pytest.raises(CnetError, check=lambda e: e.key == message) as caught:
         made(**changes)
     said = str(caught.value)
     assert said.endswith(".") and "\n" not in said and ". " not in said

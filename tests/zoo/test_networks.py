@@ -61,7 +61,7 @@ def test_every_network(
     for module in model.modules():
         if list(module.parameters(recurse=False)):
             assert type(module) in (nn.Conv2d, nn.Linear, nn.BatchNorm2d)
-    with pytest.raises(CnetError, match="classes=1 is too few"):
+    with pytest.raises(CnetError, check=lambda e: e.key == "classes"):
         network(shape, 1, **options)
 
 
@@ -128,20 +128,20 @@ def test_widths_are_multiples_of_eight(width: float, channels: tuple[int, int]) 
 @pytest.mark.parametrize(
     ("network", "shape", "options", "message"),
     [
-        (LeNet5, (1, 30, 30), {}, r"LeNet5 does not fit images of shape \(1, 30, 30\)"),
-        (LeNet5, (1, 28, 32), {}, "LeNet5 does not fit"),
-        (LeNet5, (28, 28), {}, "LeNet5 does not fit"),
-        (VGG16, (1, 28, 28), {}, r"VGG16 does not fit images of shape \(1, 28, 28\)"),
-        (VGG16, (3, 32, 32), {"width": 0}, "width=0 is not above 0"),
-        (VGG16, (3, 32, 32), {"width": float("nan")}, "width=nan is not above 0"),
-        (ResNet20, (3, 7, 32), {}, "ResNet20 does not fit"),
-        (ResNet20, (3, 32, 32), {"width": -1.0}, "width=-1.0"),
-        (MLP, (0, 28, 28), {}, "MLP does not fit"),
-        (MLP, (1, 28, 28), {"hidden": (10, 0)}, "width below 1"),
+        (LeNet5, (1, 30, 30), {}, "LeNet5"),
+        (LeNet5, (1, 28, 32), {}, "LeNet5"),
+        (LeNet5, (28, 28), {}, "LeNet5"),
+        (VGG16, (1, 28, 28), {}, "VGG16"),
+        (VGG16, (3, 32, 32), {"width": 0}, "width"),
+        (VGG16, (3, 32, 32), {"width": float("nan")}, "width"),
+        (ResNet20, (3, 7, 32), {}, "ResNet20"),
+        (ResNet20, (3, 32, 32), {"width": -1.0}, "width"),
+        (MLP, (0, 28, 28), {}, "MLP"),
+        (MLP, (1, 28, 28), {"hidden": (10, 0)}, "hidden"),
     ],
 )
 def test_what_does_not_fit(
     network: Callable[..., nn.Module], shape: tuple[int, ...], options: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(CnetError, match=message):
+    with pytest.raises(CnetError, check=lambda e: e.key == message):
         network(shape, 10, **options)

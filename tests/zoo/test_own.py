@@ -58,7 +58,7 @@ def test_an_ambiguous_layout_must_be_named(shape: tuple[int, ...], tmp_path: Pat
     x = np.zeros(shape, np.uint8)
     x[::2] = 9
     path = write(tmp_path / "a.npz", x_train=x, x_test=x[:8])
-    with pytest.raises(CnetError, match="layout=NHWC or layout=NCHW"):
+    with pytest.raises(CnetError, check=lambda e: e.key == "x_train"):
         arrays(path)
     assert arrays(path, layout="NCHW").input_shape == shape[1:]
     assert arrays(path, layout="NHWC").input_shape == (shape[3], *shape[1:3])
@@ -95,40 +95,40 @@ def test_arguments_are_handed_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "arguments", "message"),
     [
-        ({"y_test": None, "x_test": None}, {}, "lacks x_test, y_test"),
-        ({"x_train": nhwc(40)[:, 0, 0]}, {}, r"x_train has shape \(40, 3\)"),
-        ({"x_train": nhwc(40).astype(np.int32)}, {}, "x_train holds int32"),
-        ({"x_test": nhwc(8, 7)}, {}, r"\(3, 6, 5\) and x_test of shape \(3, 7, 5\)"),
-        ({"y_train": np.arange(40.0) % 4}, {}, "y_train holds float64"),
-        ({"y_train": np.eye(4, dtype=int)[np.arange(40) % 4]}, {}, r"shape \(40, 4\)"),
-        ({"y_train": np.arange(39) % 4}, {}, "39 labels for 40 images"),
-        ({"x_train": np.array([{"code": "run"}] * 40)}, {}, "cannot be read"),
-        ({"classes": np.array(["a", "b"])}, {}, "holds the label 3 but there are 2 classes"),
-        ({}, {"classes": 5}, "no image of class 4"),
-        ({}, {"layout": "HWC"}, "layout='HWC' is unknown"),
-        ({"x_train": nhwc(40)[..., 0]}, {"layout": "NHWC"}, r"\(1, 6, 5\) and x_test"),
-        ({"classes": 4}, {}, r"classes of shape \(\).*list of class names.*argument classes"),
-        ({}, {"val_size": 40}, "leaves no training part"),
+        ({"y_test": None, "x_test": None}, {}, "a.npz"),
+        ({"x_train": nhwc(40)[:, 0, 0]}, {}, "x_train"),
+        ({"x_train": nhwc(40).astype(np.int32)}, {}, "x_train"),
+        ({"x_test": nhwc(8, 7)}, {}, "x_train"),
+        ({"y_train": np.arange(40.0) % 4}, {}, "y_train"),
+        ({"y_train": np.eye(4, dtype=int)[np.arange(40) % 4]}, {}, "y_train"),
+        ({"y_train": np.arange(39) % 4}, {}, "y_train"),
+        ({"x_train": np.array([{"code": "run"}] * 40)}, {}, "a.npz"),
+        ({"classes": np.array(["a", "b"])}, {}, "y_train"),
+        ({}, {"classes": 5}, "y_train"),
+        ({}, {"layout": "HWC"}, "layout"),
+        ({"x_train": nhwc(40)[..., 0]}, {"layout": "NHWC"}, "x_train"),
+        ({"classes": 4}, {}, "a.npz"),
+        ({}, {"val_size": 40}, "val_size"),
     ],
 )
 def test_files_that_do_not_fit(
     changes: dict[str, Any], arguments: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(CnetError, match=message):
+    with pytest.raises(CnetError, check=lambda e: e.key.endswith(message)):
         arrays(write(tmp_path / "a.npz", **changes), **arguments)
 
 
 def test_files_that_are_something_else(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
-    with pytest.raises(CnetError, match="does not exist"):
+    with pytest.raises(CnetError, check=lambda e: e.key.endswith("a.npz")):
         arrays(path)
     np.save(tmp_path / "a.npy", np.zeros(3))
-    with pytest.raises(CnetError, match=r"not an \.npz file"):
+    with pytest.raises(CnetError, check=lambda e: e.key.endswith("a.npy")):
         arrays(tmp_path / "a.npy")
     content = write(path).read_bytes()
     start = content.index(b"\x93NUMPY")
     path.write_bytes(content[: start + 200] + b"\xff" * 50 + content[start + 250 :])
-    with pytest.raises(CnetError, match="cannot be read"):
+    with pytest.raises(CnetError, check=lambda e: e.key.endswith("a.npz")):
         arrays(path)
 
 
@@ -204,27 +204,27 @@ def test_images_without_a_known_range_are_refused(tmp_path: Path) -> None:
     root = write_folder(tmp_path, {"train": 4, "test": 1})
     for pixels in (np.ones((5, 5), np.float32), np.ones((5, 5), np.int32)):
         Image.fromarray(pixels).save(root / "train" / "sky" / "9.tif")
-        with pytest.raises(CnetError, match=r"9\.tif has pixels of 32 bits.*8 or 16 bits"):
+        with pytest.raises(CnetError, check=lambda e: e.key.endswith("9.tif")):
             image_folder(root, size=4)
 
 
 def test_image_folder_mistakes(tmp_path: Path) -> None:
     root = write_folder(tmp_path, {"train": 4})
-    with pytest.raises(CnetError, match=r"test does not exist"):
+    with pytest.raises(CnetError, check=lambda e: e.key.endswith("test")):
         image_folder(root, size=4)
     write_folder(tmp_path, {"test": 1})
-    with pytest.raises(CnetError, match="channels=2"):
+    with pytest.raises(CnetError, check=lambda e: e.key == "channels"):
         image_folder(root, size=4, channels=2)
-    with pytest.raises(CnetError, match="size=0"):
+    with pytest.raises(CnetError, check=lambda e: e.key == "size"):
         image_folder(root, size=0)
     (root / "test" / "leaf").rename(root / "test" / "leaves")
-    with pytest.raises(CnetError, match="class leaf is not in both"):
+    with pytest.raises(CnetError, check=lambda e: e.key.endswith("test")):
         image_folder(root, size=4)
     (root / "test" / "leaves").rename(root / "test" / "leaf")
     (root / "train" / "moon").mkdir()
-    with pytest.raises(CnetError, match=r"lacks images.*moon"):
+    with pytest.raises(CnetError, check=lambda e: e.key.endswith("train")):
         image_folder(root, size=4)
     (root / "train" / "moon").rmdir()
     (root / "train" / "sky" / "0.png").write_bytes(b"no image")
-    with pytest.raises(CnetError, match=r"0\.png cannot be read as an image"):
+    with pytest.raises(CnetError, check=lambda e: e.key.endswith("0.png")):
         image_folder(root, size=4)

@@ -81,7 +81,7 @@ def test_what_a_training_left_of_split_or_scaled_layers_is_refused(
 ) -> None:
     checkpoint, _ = trained(RRAMRPUConfig(mapping=MappingParameter(**mapping)))
     save_checkpoint(tmp_path / "best.safetensors", checkpoint)
-    with pytest.raises(CnetError, match=r"split or scaled crossbars what .*digital_state_dict"):
+    with pytest.raises(CnetError, check=lambda e: e.key.endswith("best.safetensors")):
         load_pretrained(network(), tmp_path / "best.safetensors")
 
 
@@ -127,29 +127,29 @@ class Trap:
 
 def test_nothing_in_the_file_is_run(tmp_path: Path) -> None:
     torch.save({"state_dict": weights(), "trap": Trap(tmp_path / "made")}, tmp_path / "a.pt")
-    with pytest.raises(CnetError, match="cannot be read as weights alone"):
+    with pytest.raises(CnetError, check=lambda e: e.key.endswith("a.pt")):
         load_pretrained(network(), tmp_path / "a.pt")
     assert not (tmp_path / "made").exists()
 
 
 def test_files_that_are_something_else(tmp_path: Path) -> None:
     model = MLP((1, 2, 2), 2)
-    with pytest.raises(CnetError, match="does not exist"):
+    with pytest.raises(CnetError, check=lambda e: e.key.endswith("none.pt")):
         load_pretrained(model, tmp_path / "none.pt")
     texts = [b"", b"no weights at all", b"epoch,loss\n1,2\n", b"hello world\n", b"# text\n", b"}"]
     texts += [random.Random(seed).randbytes(100) for seed in range(20)]
     files = {"a.safetensors": b"no weights at all"} | {f"{n}.pt": t for n, t in enumerate(texts)}
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(CnetError, match="cannot be read as weights alone"):
+        with pytest.raises(CnetError, check=lambda e, n=name: e.key.endswith(n)):
             load_pretrained(model, tmp_path / name)
     torch.save([torch.zeros(3)], tmp_path / "list.pt")
     torch.save({"state_dict": {"a": 3}}, tmp_path / "number.pt")
     for name in ("list.pt", "number.pt"):
-        with pytest.raises(CnetError, match="holds no state dict"):
+        with pytest.raises(CnetError, check=lambda e, n=name: e.key.endswith(n)):
             load_pretrained(model, tmp_path / name)
     save_file({"a": torch.zeros(3)}, tmp_path / "cut.safetensors")
     content = (tmp_path / "cut.safetensors").read_bytes()
     (tmp_path / "cut.safetensors").write_bytes(content[:-4])
-    with pytest.raises(CnetError, match="cannot be read as weights alone"):
+    with pytest.raises(CnetError, check=lambda e: e.key.endswith("cut.safetensors")):
         load_pretrained(model, tmp_path / "cut.safetensors")

@@ -16,7 +16,7 @@ from cnet_aihw.rram.devices.noise import DeviceNoiseModel
 
 @dataclass
 class ChipWeights:
-    """What one chip's devices hold for one tile, in the tile's units."""
+    """State of one chip's devices on one tile, in the tile's units."""
 
     weight: Tensor
     """Weights at the time last asked for, [out, in]."""
@@ -28,10 +28,10 @@ class ChipWeights:
     """The model that programmed them."""
 
     memory: list[Any] = field(default_factory=list)
-    """What the noise model keeps of its draws, for drift; empty where nothing drifts."""
+    """Draws that the noise model keeps for drift; empty where nothing drifts."""
 
     read_noise: ReadNoise | None = None
-    """What each forward reads beside the weights, if anything."""
+    """Noise of each forward's reading of the weights, if any."""
 
     drift_factor: Tensor | None = None
     """Factor on the outputs in evaluation, of aihwkit's drift compensation, if there is any."""

@@ -33,7 +33,7 @@ class RRAMRPUConfig(TorchInferenceRPUConfig):
     """Tile class of a layer."""
 
     noise_model: BaseNoiseModel = field(default_factory=LogNormalNoiseModel)
-    """What programming does to the weights; any aihwkit noise model."""
+    """Effect of programming on the weights; any aihwkit noise model."""
 
     forward: IOParameters = field(
         default_factory=lambda: periphery(), metadata={"bindings_include": True}
@@ -46,13 +46,13 @@ class RRAMRPUConfig(TorchInferenceRPUConfig):
     """
 
     mapping: MappingParameter = None
-    """How weights lie on tiles: aihwkit's description, or a :class:`CrossbarMapping`, which is
+    """Layout of weights on tiles: aihwkit's description, or a :class:`CrossbarMapping`, which is
     turned into one. By default one tile per layer, and weights as they are with perfect periphery;
     with DAC, ADC or noise at the periphery, each column's largest weight is mapped to 1, the unit
     their ranges are in."""
 
     variation: VariationParameter = field(default_factory=VariationParameter)
-    """What training injects."""
+    """Variation injected in training."""
 
     def __post_init__(self) -> None:
         """Turn our description of the mapping into aihwkit's."""
@@ -71,7 +71,7 @@ class RRAMRPUConfig(TorchInferenceRPUConfig):
         return self.tile_class if fits else self.tile_array_class
 
     def compatible_with(self, tile_class_name: str) -> bool:
-        """Say whether a state saved from a tile of that class can be loaded."""
+        """Return whether a state saved from a tile of that class can be loaded."""
         return tile_class_name in ("TorchInferenceTile", "InferenceTile", "RRAMInferenceTile")
 
 
@@ -114,20 +114,40 @@ def periphery(
     for name, bits in (("dac_bits", dac_bits), ("adc_bits", adc_bits)):
         if bits is not None and not 2 <= bits <= 32:
             raise CnetError(
-                f"{name} is {bits}; give 2 to 32 bits, or null for infinite resolution."
+                f"{name} is {bits}; give 2 to 32 bits, or null for infinite resolution.",
+                key=name,
+                value=bits,
+                expected="2 to 32 bits, or null for infinite resolution",
             )
     for name, noise in (("out_noise", out_noise), ("inp_noise", inp_noise)):
         if not 0.0 <= noise < float("inf"):
-            raise CnetError(f"{name} is {noise}; it is a standard deviation, give a number >= 0.")
+            raise CnetError(
+                f"{name} is {noise}; it is a standard deviation, give a number >= 0.",
+                key=name,
+                value=noise,
+                expected="a number >= 0",
+            )
     for name, limit in (("dac_range", dac_range), ("adc_range", adc_range)):
         if limit is not None and not 0.0 < limit < float("inf"):
-            raise CnetError(f"{name} is {limit}; give a number > 0.")
+            raise CnetError(
+                f"{name} is {limit}; give a number > 0.",
+                key=name,
+                value=limit,
+                expected="a number > 0",
+            )
     if not 0.0 <= wire_resistance < float("inf"):
-        raise CnetError(f"wire_resistance is {wire_resistance}; give Ohm >= 0.")
+        raise CnetError(
+            f"wire_resistance is {wire_resistance}; give Ohm >= 0.",
+            key="wire_resistance",
+            value=wire_resistance,
+            expected="Ohm >= 0",
+        )
     if wire_resistance > 0.0 and not (g_max is not None and 0.0 < g_max < float("inf")):
         raise CnetError(
             f"wire_resistance is {wire_resistance} Ohm but g_max is {g_max}; IR drop needs the "
-            "largest conductance in uS."
+            "largest conductance in uS.",
+            key="wire_resistance",
+            value=wire_resistance,
         )
     noisy = out_noise > 0.0 or inp_noise > 0.0 or wire_resistance > 0.0
     if not noisy and dac_bits is None and adc_bits is None and dac_range is None:

@@ -86,7 +86,8 @@ def _check_config(rpu_config: Any, layer: str) -> None:
     if not isinstance(rpu_config, RRAMRPUConfig):
         raise CnetError(
             f"{layer} needs an RRAMRPUConfig, not {type(rpu_config).__name__}; aihwkit's own "
-            "layers take the other configurations."
+            "layers take the other configurations.",
+            key=str(layer),
         )
 
 
@@ -101,7 +102,10 @@ def _check_group_fits(config: RRAMRPUConfig, rows: int, columns: int, groups: in
             raise CnetError(
                 f"max_{name} is {limit}, but each of the {groups} groups of a convolution needs "
                 f"{size} {name}, and a group is not split over crossbars; raise max_{name}, or "
-                "leave that layer digital with exclude."
+                "leave that layer digital with exclude.",
+                key=f"max_{name}",
+                value=limit,
+                expected=f">= {size}",
             )
 
 
@@ -136,7 +140,7 @@ class RRAMLinear(RRAMLayer, AnalogLinear):
 
 
 class _RRAMConvNd(RRAMLayer, _AnalogConvNd):
-    """What the convolutions share; all groups lie on one tile [out, in / groups * kernel]."""
+    """Base of the convolutions; all groups lie on one tile [out, in / groups * kernel]."""
 
     def __init__(
         self,
@@ -188,7 +192,10 @@ class _RRAMConvNd(RRAMLayer, _AnalogConvNd):
                 raise CnetError(
                     f"drift_compensation is {type(rpu_config.drift_compensation).__name__}, which "
                     f"cannot read out a convolution of {groups} groups; set it to None, or leave "
-                    "that layer digital with exclude."
+                    "that layer digital with exclude.",
+                    key="drift_compensation",
+                    value=type(rpu_config.drift_compensation).__name__,
+                    fix="set it to None, or leave that layer digital with exclude",
                 )
             self.analog_module.tile.groups = groups
         self.use_indexed = False

@@ -1,4 +1,4 @@
-"""How weights lie on crossbars: sizes of tiles, scales of weights, devices of one weight."""
+"""Layout of weights on crossbars: sizes of tiles, scales of weights, devices of one weight."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class CrossbarMapping:
     """Outputs that a crossbar has; None: as many as the layer has."""
 
     weight_scaling: str | None = None
-    """What is mapped to 1, the unit of the periphery's ranges: the largest weight of each
+    """Weight that is mapped to 1, the unit of the periphery's ranges: the largest weight of each
     ``"column"`` or of the ``"tile"``, by a digital factor at the output; or ``"none"``: weights as
     they are. None: ``"column"``, and ``"none"`` where the periphery is perfect."""
 
@@ -47,10 +47,18 @@ class CrossbarMapping:
         """Check the values."""
         for name, size in (("max_rows", self.max_rows), ("max_columns", self.max_columns)):
             if size is not None and size < 1:
-                raise CnetError(f"{name} is {size}; give at least 1, or null for no limit.")
+                raise CnetError(
+                    f"{name} is {size}; give at least 1, or null for no limit.",
+                    key=name,
+                    value=size,
+                    expected="at least 1, or null for no limit",
+                )
         if self.weight_scaling is not None and self.weight_scaling not in get_args(WeightScaling):
             raise CnetError(
-                f"weight_scaling is {self.weight_scaling!r}; give none, tile or column, or null."
+                f"weight_scaling is {self.weight_scaling!r}; give none, tile or column, or null.",
+                key="weight_scaling",
+                value=self.weight_scaling,
+                expected="none, tile or column, or null",
             )
 
     def as_parameter(self, perfect_periphery: bool) -> MappingParameter:
@@ -132,7 +140,12 @@ def conductance_converter(
         CnetError: for an unknown cell, or a range that is none.
     """
     if cell not in get_args(Cell):
-        raise CnetError(f"cell is {cell!r}; give pair, reference or offset.")
+        raise CnetError(
+            f"cell is {cell!r}; give pair, reference or offset.",
+            key="cell",
+            value=cell,
+            expected="pair, reference or offset",
+        )
     g_min = 0.0 if g_min is None else g_min
     g_max = 25.0 if g_max is None else g_max
     _check_range(g_min, g_max)
@@ -144,5 +157,8 @@ def conductance_converter(
 def _check_range(g_min: float, g_max: float) -> None:
     if not 0.0 <= g_min < g_max < float("inf"):
         raise CnetError(
-            f"g_min is {g_min} and g_max is {g_max}; give conductances in uS, 0 <= g_min < g_max."
+            f"g_min is {g_min} and g_max is {g_max}; give conductances in uS, 0 <= g_min < g_max.",
+            key="g_min",
+            value=g_min,
+            expected="conductances in uS, 0 <= g_min < g_max",
         )

@@ -1,4 +1,4 @@
-"""What one chip does to the weights of one tile, and the gradient through it."""
+"""Perturbation of one tile's weights by one chip, and the gradient through it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class _StraightThrough(Function):
 
 @dataclass
 class Perturbation:
-    """What one chip does to one tile: a factor on each weight or an offset to it, [out, in].
+    """Effect of one chip on one tile: a factor on each weight or an offset to it, [out, in].
 
     Read noise comes on top of an offset, new each time that the weights are used.
     """
@@ -74,8 +74,11 @@ class Perturbation:
         if self.factor is None:
             if gradient == "reparametrized":
                 raise CnetError(
-                    "variation.gradient is 'reparametrized', but the noise model is no factor on "
-                    "each weight; give 'auto' or 'straight_through'."
+                    "variation.gradient is 'reparametrized', but the noise model is not a "
+                    "factor on each weight; give 'auto' or 'straight_through'.",
+                    key="variation.gradient",
+                    value="reparametrized",
+                    expected="'auto' or 'straight_through'",
                 )
             assert self.offset is not None
             weight = weight + self.offset

@@ -1,4 +1,4 @@
-"""What the forward passes of training inject."""
+"""Variation injected by the forward passes of training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cnet_aihw.runtime.values import GRADIENTS
 
 @dataclass
 class VariationParameter(_PrintableMixin):
-    """What the forward passes of training inject: samples of the configuration's noise model.
+    """Samples of the configuration's noise model, injected by training forwards.
 
     Raises:
         CnetError: if ``gradient`` is unknown, ``t_inference`` is negative or ``strength`` is no
@@ -24,10 +24,10 @@ class VariationParameter(_PrintableMixin):
 
     hold: bool = False
     """Keep one chip until ``resample_variation(model, seed)`` draws the next; otherwise every
-    forward of every layer draws anew."""
+    forward of every layer draws again."""
 
     gradient: str = "auto"
-    """How the gradient reaches the nominal weights: ``"reparametrized"`` (through the factor of a
+    """Way of the gradient to the nominal weights: ``"reparametrized"`` (through the factor of a
     multiplicative noise model), ``"straight_through"`` (as if the noise were not there), or
     ``"auto"``: the first where the model allows it, otherwise the second."""
 
@@ -41,11 +41,21 @@ class VariationParameter(_PrintableMixin):
         """Check the values."""
         if self.gradient not in GRADIENTS:
             raise CnetError(
-                f"variation.gradient is {self.gradient!r}; give one of {', '.join(GRADIENTS)}."
+                f"variation.gradient is {self.gradient!r}; give one of {', '.join(GRADIENTS)}.",
+                key="variation.gradient",
+                value=self.gradient,
             )
         if self.t_inference is not None and self.t_inference < 0.0:
             raise CnetError(
-                f"variation.t_inference is {self.t_inference}; give seconds >= 0, or null."
+                f"variation.t_inference is {self.t_inference}; give seconds >= 0, or null.",
+                key="variation.t_inference",
+                value=self.t_inference,
+                expected="seconds >= 0, or null",
             )
         if not 0.0 <= self.strength <= 1.0:
-            raise CnetError(f"variation.strength is {self.strength}; give a share in [0, 1].")
+            raise CnetError(
+                f"variation.strength is {self.strength}; give a share in [0, 1].",
+                key="variation.strength",
+                value=self.strength,
+                expected="a share in [0, 1]",
+            )

@@ -21,7 +21,7 @@ from cnet_aihw.runtime.errors import CnetError
 class AihwkitNoiseModel(DeviceNoiseModel):
     """A noise model of aihwkit, whose conductances keep their scale when they drift.
 
-    aihwkit converts the programmed weights anew when they drift, and so multiplies a tile by its
+    aihwkit converts the programmed weights again when they drift, and so multiplies a tile by its
     largest programmed weight. Its draws are otherwise those of the model; read noise that it has
     with drift is drawn once for a chip and a time.
 
@@ -29,7 +29,7 @@ class AihwkitNoiseModel(DeviceNoiseModel):
         noise_model: a model that works on conductances; also one of your own. It is copied.
 
     Raises:
-        CnetError: if it is no noise model of aihwkit, or already one of ours.
+        CnetError: if it is not a noise model of aihwkit, or already one of ours.
     """
 
     drifts = True
@@ -38,7 +38,10 @@ class AihwkitNoiseModel(DeviceNoiseModel):
         if not isinstance(noise_model, BaseNoiseModel) or isinstance(noise_model, DeviceNoiseModel):
             raise CnetError(
                 f"noise_model is a {type(noise_model).__name__}; give a noise model of aihwkit, "
-                "and those of cnet_aihw as they are."
+                "and those of cnet_aihw as they are.",
+                key="noise_model",
+                value=type(noise_model).__name__,
+                expected="a noise model of aihwkit, and those of cnet_aihw as they are",
             )
         self.noise_model = deepcopy(noise_model)
         self.valid_range = range_of(self.noise_model.g_converter)
@@ -65,4 +68,6 @@ class AihwkitNoiseModel(DeviceNoiseModel):
                 programmed.clone(), coefficients, t_inference
             )
         except ArgumentError as error:
-            raise CnetError(f"t_inference is {t_inference:g}; {error}") from error
+            raise CnetError(
+                f"t_inference is {t_inference:g}; {error}", key="t_inference", value=t_inference
+            ) from error

@@ -39,7 +39,7 @@ class CMONoiseModel(DeviceNoiseModel):
             \sqrt{\ln \frac{t + t_r}{2 t_r}}\; \xi_3
 
     cut to g_min and g_max. Just programmed, only the first line counts. The read noise is that of
-    aihwkit: accumulated since programming, drawn once for a chip and a time, and not anew at each
+    aihwkit: accumulated since programming, drawn once for a chip and a time, and not again at each
     forward pass (:class:`~cnet_aihw.rram.ReadNoiseModel` does that, and comes on top).
 
     It differs from aihwkit's model in this: the acceptance range has to be one that was measured
@@ -79,7 +79,11 @@ class CMONoiseModel(DeviceNoiseModel):
         g_min: float | None = None,
     ) -> None:
         if acceptance not in PROGRAMMING:
-            raise CnetError(f"acceptance is {acceptance} percent; measured are 0.2 and 2 percent.")
+            raise CnetError(
+                f"acceptance is {acceptance} percent; measured are 0.2 and 2 percent.",
+                key="acceptance",
+                value=acceptance,
+            )
         for name, value in (
             ("prog_noise_scale", prog_noise_scale),
             ("drift_scale", drift_scale),
@@ -116,7 +120,9 @@ class CMONoiseModel(DeviceNoiseModel):
         if t_inference != 0.0 and not 1.0 <= t_inference <= 10 * YEAR:
             raise CnetError(
                 f"t_inference is {t_inference:g}; the decay of CMO/HfOx devices is known from one "
-                f"second to ten years, give 1 to {10 * YEAR:g} seconds, or 0 for just programmed."
+                f"second to ten years, give 1 to {10 * YEAR:g} seconds, or 0 for just programmed.",
+                key="t_inference",
+                value=t_inference,
             )
 
     def program_device(self, g: Tensor, scale: WeightScale) -> tuple[Tensor, Any]:

@@ -85,18 +85,24 @@ class CompositeNoiseModel(DeviceNoiseModel):
 def _check_stages(models: Sequence[DeviceNoiseModel]) -> None:
     for model in models:
         if isinstance(model, CompositeNoiseModel):
-            raise CnetError("models has a CompositeNoiseModel; name its models themselves.")
+            raise CnetError(
+                "models has a CompositeNoiseModel; name its models themselves.",
+                key="models",
+                fix="name its models themselves",
+            )
         same = [type(m).__name__ for m in models if m.stage == model.stage]
         if len(same) > 1:
             raise CnetError(
                 f"{' and '.join(same)} are both models of {model.stage}; compose one of each stage "
-                f"({', '.join(STAGES)})."
+                f"({', '.join(STAGES)}).",
+                key=str(" and ".join(same)),
             )
     drifting = [type(m).__name__ for m in models if m.drifts and not m.is_off]
     if len(drifting) > 1:
         raise CnetError(
             f"{' and '.join(drifting)} both change with time, which would count drift twice; leave "
-            "one out."
+            "one out.",
+            key=str(" and ".join(drifting)),
         )
 
 
@@ -108,7 +114,10 @@ def _common_converter(models: Sequence[DeviceNoiseModel]) -> BaseConductanceConv
             raise CnetError(
                 f"{type(given[0]).__name__} has {given[0].converter_text()}, but "
                 f"{type(model).__name__} has {model.converter_text()}; give g_converter, or g_min "
-                "and g_max, to the composition alone."
+                "and g_max, to the composition alone.",
+                key=str(type(given[0]).__name__),
+                value=given[0].converter_text(),
+                expected="g_converter, or g_min and g_max, to the composition alone",
             )
     chosen = given or [model for model in models if model.stage == "variation"]
     return chosen[0].g_converter if chosen else None

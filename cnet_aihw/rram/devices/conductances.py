@@ -27,7 +27,7 @@ _AGEING: tuple[Stage, ...] = ("levels", "variation", "drift", "faults", "read no
 
 @dataclass(frozen=True)
 class WeightScale:
-    """What the conductances of one programmed tile stand for."""
+    """Meaning of the conductances of one programmed tile."""
 
     g_min: float
     """Smallest conductance in uS that weights are mapped to."""
@@ -39,7 +39,7 @@ class WeightScale:
     """Largest absolute nominal weight of the tile, in the tile's units, a scalar."""
 
     converter: BaseConductanceConverter
-    """How conductances become weights."""
+    """Converter from conductances to weights."""
 
     params: dict[str, Any]
     """The converter's own numbers for this tile."""
@@ -62,7 +62,7 @@ class WeightScale:
 
 
 class ActingModel(Protocol):
-    """What a tile's devices need of a noise model; see ``DeviceNoiseModel``."""
+    """Interface that a tile's devices need of a noise model; see ``DeviceNoiseModel``."""
 
     stage: Any
     drifts: Any
@@ -174,7 +174,9 @@ def range_of(converter: BaseConductanceConverter) -> tuple[float, float]:
     if "g_min" not in known or "g_max" not in known:
         raise CnetError(
             f"{type(converter).__name__} does not say its range of conductances; give it the "
-            "attributes g_min and g_max, in uS."
+            "attributes g_min and g_max, in uS.",
+            key=str(type(converter).__name__),
+            fix="give it the attributes g_min and g_max, in uS",
         )
     return known["g_min"], known["g_max"]
 

@@ -76,7 +76,7 @@ class GaussianAdditiveNoiseModel(DeviceNoiseModel):
         return programmed, programmed
 
     def drift_device(self, g: Tensor, memory: Any, t_inference: float) -> Tensor:
-        """Return the programmed conductances: there is no drift."""
+        """Return the programmed conductances: nothing drifts."""
         return memory
 
     def _std(self, largest_weight: Tensor) -> Tensor | float:

@@ -30,7 +30,7 @@ class LevelsNoiseModel(DeviceNoiseModel):
         g_min: smallest conductance in uS of the default converter (0).
 
     Raises:
-        CnetError: if there is one level, or the number is no whole number up to 65536.
+        CnetError: if there is one level, or the number is not a whole number up to 65536.
     """
 
     stage = "levels"
@@ -45,7 +45,10 @@ class LevelsNoiseModel(DeviceNoiseModel):
         levels = 0 if levels is None else levels
         if levels != int(levels) or (levels != 0 and not 2 <= levels <= 2**16):
             raise CnetError(
-                f"levels is {levels}; give a whole number from 2 to 65536, or 0 for no limit."
+                f"levels is {levels}; give a whole number from 2 to 65536, or 0 for no limit.",
+                key="levels",
+                value=levels,
+                expected="a whole number from 2 to 65536, or 0 for no limit",
             )
         super().__init__(g_converter, g_max, g_min)
         self.levels = int(levels)

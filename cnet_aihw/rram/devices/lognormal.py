@@ -35,7 +35,7 @@ class LogNormalNoiseModel(MultiplicativeNoiseModel):
 
     With ``sigma_die = 0`` it is the variation model of CorrectNet (DATE 2023), as we read the
     paper; the part common to a die is ours. With ``sigma = sigma_die = 0`` weights come back bit
-    for bit. There is no drift.
+    for bit. Nothing drifts.
 
     Args:
         sigma: standard deviation of theta, the variation within a die (no unit).
@@ -68,7 +68,10 @@ class LogNormalNoiseModel(MultiplicativeNoiseModel):
             check_number(name, value, 0.0, unit="(a standard deviation)")
         if die not in ("chip", "tile"):
             raise CnetError(
-                f"die is {die!r}; give 'chip' or 'tile', what shares one die-to-die draw."
+                f"die is {die!r}; give 'chip' or 'tile', what shares one die-to-die draw.",
+                key="die",
+                value=die,
+                expected="'chip' or 'tile', what shares one die-to-die draw",
             )
         super().__init__(g_converter, g_max, g_min)
         self.sigma = float(sigma)
@@ -106,11 +109,13 @@ class LogNormalNoiseModel(MultiplicativeNoiseModel):
             :math:`v = \sigma^2 + \sigma_\text{die}^2`.
 
         Raises:
-            CnetError: if conductances vary in a way that is no factor on the weight.
+            CnetError: if conductances vary in a way that is not a factor on the weight.
         """
         if not self.multiplicative:
             raise CnetError(
-                f"{self} is no factor on a weight: its moments have no closed form; sample them."
+                f"{self} is not a factor on a weight, so that its moments have no closed form; "
+                "sample them.",
+                key=str(self),
             )
         variance = self.sigma**2 + self.sigma_die**2
         return math.exp(variance / 2), math.sqrt(math.expm1(variance) * math.exp(variance))
@@ -153,7 +158,9 @@ class LogNormalNoiseModel(MultiplicativeNoiseModel):
             raise CnetError(
                 f"sigma_die = {self.sigma_die} is shared by a whole chip, but no chip is being "
                 "programmed here: use cnet_aihw.program(model, seed), hold a chip in training "
-                "(steps_per_chip >= 1), or set die='tile'."
+                "(steps_per_chip >= 1), or set die='tile'.",
+                key="sigma_die",
+                value=self.sigma_die,
             )
         generator = torch.Generator().manual_seed(derive_seed(seed, "die"))
         return torch.randn(1, generator=generator) * self.sigma_die

@@ -27,7 +27,7 @@ class MeasuredNoiseModel(DeviceNoiseModel):
     At a target of the table one of its measurements is drawn. Between two targets the errors of the
     same rank are drawn from both and interpolated, so that mean and spread go over into each other;
     rows of a target may be in any order, and of different number. Targets that are one in float32
-    are one. There is no drift.
+    are one. Nothing drifts.
 
     Args:
         path: CSV file with a line of names, then one line per measurement.
@@ -39,9 +39,9 @@ class MeasuredNoiseModel(DeviceNoiseModel):
         g_min: smallest conductance in uS of the default converter (the smallest target).
 
     Raises:
-        CnetError: if the file cannot be read, lacks a column, has a value that is no finite number
-            or a target below 0, or fewer than two targets; if weights are mapped to conductances
-            outside the targets, or the scale is negative.
+        CnetError: if the file cannot be read, lacks a column, has a value that is not a finite
+            number or a target below 0, or fewer than two targets; if weights are mapped to
+            conductances outside the targets, or the scale is negative.
     """
 
     def __init__(
@@ -128,21 +128,35 @@ def _read_errors(path: Path, target: str, measured: str) -> dict[float, list[flo
                     there = ", ".join(names) or "nothing"
                     raise CnetError(
                         f"{path} has no column {name!r}, but {there}; name its columns with target "
-                        "and measured."
+                        "and measured.",
+                        key=str(path),
+                        fix="name its columns with target and measured",
                     )
             for row in rows:
                 where = f"{path} line {rows.line_num}"
                 wanted, found = (_number(row[name], name, where) for name in (target, measured))
                 if wanted < 0.0:
-                    raise CnetError(f"{where} has the target {wanted}; give conductances in uS.")
+                    raise CnetError(
+                        f"{where} has the target {wanted}; give conductances in uS.",
+                        key=str(where),
+                        value=wanted,
+                        expected="conductances in uS",
+                    )
                 errors.setdefault(wanted, []).append(found - wanted)
     except (OSError, UnicodeDecodeError) as error:
-        raise CnetError(f"{path} cannot be read ({error}); give a CSV file.") from error
+        raise CnetError(
+            f"{path} cannot be read ({error}); give a CSV file.",
+            key=str(path),
+            expected="a CSV file",
+        ) from error
     errors = _merged(errors)
     if len(errors) < 2:
         raise CnetError(
             f"{path} has {len(errors)} different targets; give measurements at two or more, to "
-            "interpolate between."
+            "interpolate between.",
+            key=str(path),
+            value=len(errors),
+            expected="measurements at two or more, to interpolate between",
         )
     return {wanted: sorted(some) for wanted, some in errors.items()}
 
@@ -163,5 +177,10 @@ def _number(text: str | None, name: str, where: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise CnetError(f"{where} has {name} = {text!r}; give a finite number in uS.")
+        raise CnetError(
+            f"{where} has {name} = {text!r}; give a finite number in uS.",
+            key=str(where),
+            value=name,
+            expected="a finite number in uS",
+        )
     return value

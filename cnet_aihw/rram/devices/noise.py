@@ -1,4 +1,4 @@
-"""What all noise models of ours share: weights become devices, devices change, and are read."""
+"""Base of the noise models: weights become devices, devices change and are read."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class DeviceNoiseModel(BaseNoiseModel):
     """
 
     stage: ClassVar[Stage] = "variation"
-    """Where it acts in a :class:`~cnet_aihw.rram.CompositeNoiseModel`."""
+    """Stage in a :class:`~cnet_aihw.rram.CompositeNoiseModel`."""
 
     drifts: ClassVar[bool] = False
     """Whether it has a change with time of its own."""
@@ -90,7 +90,10 @@ class DeviceNoiseModel(BaseNoiseModel):
             if not (g_max is None and g_min is None):
                 raise CnetError(
                     f"g_max = {g_max} and g_min = {g_min} are given beside a converter, which has "
-                    "its own; give them to the converter."
+                    "its own; give them to the converter.",
+                    key="g_max",
+                    value=g_max,
+                    fix="give them to the converter",
                 )
             return deepcopy(g_converter)
         low, high = self.default_range
@@ -98,7 +101,10 @@ class DeviceNoiseModel(BaseNoiseModel):
         if not 0.0 <= g_min < g_max < math.inf:
             raise CnetError(
                 f"g_min is {g_min} and g_max is {g_max}; give conductances in uS, "
-                "0 <= g_min < g_max."
+                "0 <= g_min < g_max.",
+                key="g_min",
+                value=g_min,
+                expected="conductances in uS, 0 <= g_min < g_max",
             )
         return self.default_converter(g_max, g_min)
 
@@ -112,7 +118,10 @@ class DeviceNoiseModel(BaseNoiseModel):
         if g_min < low or g_max > high:
             raise CnetError(
                 f"weights are mapped to {g_min:g} to {g_max:g} uS, but {type(self).__name__} holds "
-                f"from {low:g} to {high:g} uS; set g_min and g_max inside that."
+                f"from {low:g} to {high:g} uS; set g_min and g_max inside that.",
+                key="g_max" if g_max > high else "g_min",
+                value=(g_min, g_max),
+                expected=(low, high),
             )
 
     def check_time(self, t_inference: float) -> None:
@@ -122,7 +131,12 @@ class DeviceNoiseModel(BaseNoiseModel):
             CnetError: if it is not.
         """
         if not 0.0 <= t_inference < math.inf:
-            raise CnetError(f"t_inference is {t_inference}; give seconds >= 0.")
+            raise CnetError(
+                f"t_inference is {t_inference}; give seconds >= 0.",
+                key="t_inference",
+                value=t_inference,
+                expected="seconds >= 0",
+            )
 
     # -- what it does to each device
 
@@ -295,7 +309,7 @@ class MultiplicativeNoiseModel(DeviceNoiseModel):
         return programmed, programmed
 
     def drift_device(self, g: Tensor, memory: Any, t_inference: float) -> Tensor:
-        """Return the programmed conductances: there is no drift."""
+        """Return the programmed conductances: nothing drifts."""
         return memory
 
     @no_grad()
@@ -314,7 +328,7 @@ def label_of(noise_model: BaseNoiseModel) -> str:
 
 
 def has_read_noise(noise_model: BaseNoiseModel) -> bool:
-    """Say whether each forward pass on a chip of any noise model reads other weights."""
+    """Return whether each forward pass on a chip of any noise model reads other weights."""
     return isinstance(noise_model, DeviceNoiseModel) and noise_model.has_read_noise
 
 
@@ -344,7 +358,11 @@ def check_number(
     """
     if not (math.isfinite(value) and low <= value <= high):
         limits = f"at least {low:g}" if math.isinf(high) else f"from {low:g} to {high:g}"
-        raise CnetError(f"{name} is {value}; give a number {limits}{unit and ' ' + unit}.")
+        raise CnetError(
+            f"{name} is {value}; give a number {limits}{unit and ' ' + unit}.",
+            key=name,
+            value=value,
+        )
 
 
 _NOT_SETTINGS = ("g_converter", "range_is_given", "valid_range", "default_range")

@@ -1,4 +1,4 @@
-"""What tells noise models apart, in keys and records."""
+"""Identifiers of noise models for cache keys and records."""
 
 from __future__ import annotations
 

@@ -57,7 +57,9 @@ class PowerLawDriftNoiseModel(DeviceNoiseModel):
         check_number("nu_std", nu_std, 0.0, 1.0)
         check_number("t_0", t_0, 0.0, unit="(seconds)")
         if t_0 == 0.0:
-            raise CnetError("t_0 is 0; a power law needs a time to begin at, in seconds.")
+            raise CnetError(
+                "t_0 is 0; a power law needs a time to begin at, in seconds.", key="t_0", value=0
+            )
         super().__init__(g_converter, g_max, g_min)
         self.nu = float(nu)
         self.nu_std = float(nu_std)

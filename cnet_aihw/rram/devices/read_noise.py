@@ -53,7 +53,12 @@ class ReadNoiseModel(DeviceNoiseModel):
     ) -> None:
         check_number("sigma", sigma, 0.0, 1.0, "(a share of the conductance)")
         if relative_to not in ("g_max", "g"):
-            raise CnetError(f"relative_to is {relative_to!r}; give 'g_max' or 'g'.")
+            raise CnetError(
+                f"relative_to is {relative_to!r}; give 'g_max' or 'g'.",
+                key="relative_to",
+                value=relative_to,
+                expected="'g_max' or 'g'",
+            )
         super().__init__(g_converter, g_max, g_min)
         self.sigma = float(sigma)
         self.relative_to = relative_to

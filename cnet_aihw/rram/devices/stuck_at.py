@@ -52,7 +52,10 @@ class StuckAtNoiseModel(DeviceNoiseModel):
         if share_g_min + share_g_max > 1.0:
             raise CnetError(
                 f"share_g_min is {share_g_min} and share_g_max is {share_g_max}, together more "
-                "than all devices; give shares whose sum is at most 1."
+                "than all devices; give shares whose sum is at most 1.",
+                key="share_g_min",
+                value=share_g_min,
+                expected="shares whose sum is at most 1",
             )
         super().__init__(g_converter, g_max, g_min)
         self.share_g_min = float(share_g_min)

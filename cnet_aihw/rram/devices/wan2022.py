@@ -38,7 +38,7 @@ class Wan2022NoiseModel(DeviceNoiseModel):
     another ``g_max`` than the 40 uS it was made at is right (aihwkit's default of 25 uS has 1.57
     times too much noise); the scale of the tile stays (aihwkit multiplies the tile by its largest
     programmed weight); times between the measured ones are allowed. As there, the error at a later
-    time is drawn anew, and just programmed means one second.
+    time is drawn again, and just programmed means one second.
 
     Args:
         noise_scale: c above; 1 is as measured (no unit).
@@ -84,7 +84,9 @@ class Wan2022NoiseModel(DeviceNoiseModel):
         if not 1.0 <= t_inference <= 2 * DAY:
             raise CnetError(
                 f"t_inference is {t_inference:g}; the devices of Wan et al. were measured from one "
-                f"second to two days after programming, give 1 to {2 * DAY:g} seconds."
+                f"second to two days after programming, give 1 to {2 * DAY:g} seconds.",
+                key="t_inference",
+                value=t_inference,
             )
 
     def program_device(self, g: Tensor, scale: WeightScale) -> tuple[Tensor, Any]:
