@@ -27,7 +27,7 @@ from cnet_aihw.jobs.messages import one_sentence
 from cnet_aihw.rram import RRAMRPUConfig, check_times, convert_to_analog
 from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.parts import Inputs, call
-from cnet_aihw.tasks import Task
+from cnet_aihw.tasks import Classification, Task
 from cnet_aihw.zoo import Dataset, load_pretrained
 
 if TYPE_CHECKING:
@@ -67,6 +67,19 @@ def build_task(config: DictConfig) -> Task:
     return cast(Task, make(config.task))
 
 
+def training_task(task: Task, settings: TrainingSettings) -> Task:
+    """Return the task of a training: that of the job, with the label smoothing of its settings."""
+    if isinstance(task, Classification) and settings.label_smoothing:
+        return Classification(settings.label_smoothing)
+    return task
+
+
+def fill_inputs(config: DictConfig, data: Dataset) -> None:
+    """Fill the node ``inputs``, to which networks refer, with the shape of the data."""
+    config.inputs.shape = list(data.input_shape)
+    config.inputs.classes = data.classes
+
+
 def build_network(config: DictConfig, data: Dataset, task: Task) -> nn.Module:
     """Build the digital network that ``model`` describes, and check that it takes the data.
 
@@ -83,8 +96,7 @@ def build_network(config: DictConfig, data: Dataset, task: Task) -> nn.Module:
     Raises:
         CnetError: when it cannot be built or loaded, or does not fit the data.
     """
-    config.inputs.shape = list(data.input_shape)
-    config.inputs.classes = data.classes
+    fill_inputs(config, data)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(config.seed)
         network = _expect(make(config.model), nn.Module, "model")
@@ -202,8 +214,6 @@ def check_variant(variant: Variant, model: nn.Module, example: Inputs) -> None:
 
 
 def _check_compensation(variant: Variant, model: nn.Module, example: Inputs) -> None:
-    from cnet_aihw.search import placement_problem
-
     settings, placement = variant.compensation, variant.placement
     network = network_cost(model, example)
     if placement is not None:
@@ -212,6 +222,8 @@ def _check_compensation(variant: Variant, model: nn.Module, example: Inputs) -> 
         return
     analog = [name for name, layer in network.layers.items() if layer.analog]
     if variant.searches:
+        from cnet_aihw.search import placement_problem
+
         build_searcher(variant.config)
         search = variant.search
         placement_problem(

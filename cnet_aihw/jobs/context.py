@@ -55,9 +55,11 @@ class JobContext:
     @cached_property
     def data(self) -> Dataset:
         """Return the data set, loaded when first used."""
-        from cnet_aihw.jobs.build import build_data
+        from cnet_aihw.jobs.build import build_data, fill_inputs
 
         data = build_data(self.config)
+        for variant in self.variants:
+            fill_inputs(variant.config, data)
         log.info(
             "data %s: %d training, %d validation, %d test samples",
             *(data.name, len(data.train), len(data.val), len(data.test)),
