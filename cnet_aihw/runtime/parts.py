@@ -177,7 +177,9 @@ class LoaderPart:
         return LoaderPart(self._like(subset), fingerprint, self.targets)
 
     def _stream(self) -> Iterator[Batch]:
-        return map(self._pair, iter(self.loader))
+        with torch.random.fork_rng(devices=[]):  # a loader draws a seed for its workers
+            batches = iter(self.loader)
+        return map(self._pair, batches)
 
     def _pair(self, batch: Any) -> Batch:
         if isinstance(batch, Mapping) and self.targets in batch:

@@ -31,10 +31,10 @@ from cnet_aihw.tasks import Classification, Task
 from cnet_aihw.training.checkpoint import load_checkpoint
 from cnet_aihw.training.journal import EPOCHS
 from cnet_aihw.training.lipschitz import lipschitz_lambda
-from cnet_aihw.training.run_identity import TrainingData, run_provenance
+from cnet_aihw.training.run_identity import Objective, TrainingData, run_provenance
 from cnet_aihw.training.settings import TrainingSettings, validate_training_settings
 from cnet_aihw.training.state import TrainingResult
-from cnet_aihw.training.trainer import BEST, CHECKPOINT, Objective, Trainer
+from cnet_aihw.training.trainer import BEST, CHECKPOINT, Trainer
 from cnet_aihw.training.variation import has_analog_layers, injected_time, try_variation
 
 FORMAT = 2

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cnet_aihw.evaluation.calibration import ChipCalibration
 from cnet_aihw.evaluation.chip_identity import (
@@ -30,6 +30,9 @@ Augment = Callable[[Any, torch.Generator], Any]
 The inputs are on the run's device, the generator is on the CPU, so that the same changes are drawn
 on every device: draw with ``device=generator.device`` and move the draws to the inputs' device. The
 generator's seed belongs to the run, the epoch and the step; nothing else may be drawn from."""
+
+Objective = Callable[[Any, Tensor, Any], Tensor]
+"""A loss in place of the task's: (outputs, targets, inputs) -> scalar."""
 
 _SAMPLE = 16  # inputs that stand for the normalisation, which a data set's fingerprint leaves out
 

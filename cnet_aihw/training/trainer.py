@@ -34,7 +34,7 @@ from cnet_aihw.training.checkpoint import (
 from cnet_aihw.training.journal import Journal
 from cnet_aihw.training.lipschitz import LipschitzPenalty, following_batchnorms, spectral_norms
 from cnet_aihw.training.optim import learning_rate, make_optimizer
-from cnet_aihw.training.run_identity import Augment
+from cnet_aihw.training.run_identity import Augment, Objective
 from cnet_aihw.training.settings import TrainingSettings
 from cnet_aihw.training.state import EpochSums, RunState, TrainingDiverged, TrainingResult, diverged
 from cnet_aihw.training.validation import counts, is_better, validate
@@ -46,9 +46,6 @@ from cnet_aihw.training.variation import (
     ramp_variation,
     training_variation,
 )
-
-Objective = Callable[[Any, Tensor, Any], Tensor]
-"""A loss in place of the task's: (outputs, targets, inputs) -> scalar."""
 
 CHECKPOINT = "checkpoint.safetensors"
 BEST = "best.safetensors"
@@ -150,9 +147,8 @@ class Trainer:
         batches = self.part.shuffled(settings.batch_size, seed, state.step)
         self.model.train()
         if settings.freeze_batchnorm:
-            for module in self.model.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
+            for norm in (m for m in self.model.modules() if isinstance(m, _BatchNorm)):
+                norm.eval()
         with training_variation(self.model, settings):
             for inputs, targets in islice(batches, self.steps - state.step):
                 self._step(inputs, targets)
@@ -240,11 +236,8 @@ class Trainer:
                 self._save_best(tensors)
         state.last = validation
         state.sums.seconds = time.perf_counter() - begin
-        norms = {}
-        if self.analog:
-            norms = spectral_norms(
-                self.model, {} if self.penalty is None else self.penalty.batchnorms
-            )
+        folded = {} if self.penalty is None else self.penalty.batchnorms
+        norms = spectral_norms(self.model, folded) if self.analog else {}
         journal.write(self._epoch_record(), norms, self.lambda_)
         if settings.patience is not None and counted and state.best is not None:
             waited = state.epoch - state.best.epoch

@@ -28,10 +28,11 @@ def test_another_process_is_refused_until_the_first_dies(tmp_path: Path) -> None
     try:
         assert inside.wait(60)
         with (
-            pytest.raises(CnetError, match=rf"^a work runs in {tmp_path} already; wait until"),
+            pytest.raises(CnetError) as error,
             alone(tmp_path, "work", "a work"),
         ):
             pytest.fail("two are inside")
+        assert (error.value.key, error.value.value) == ("work", str(tmp_path))
         with alone(tmp_path, "else", "another work"):  # other names are free
             pass
     finally:
@@ -59,7 +60,8 @@ def test_a_waiting_process_comes_in_when_the_first_is_out(tmp_path: Path) -> Non
 def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with (
-        pytest.raises(CnetError, match=r"file cannot be written to \(.*\); give another one"),
+        pytest.raises(CnetError) as error,
         alone(tmp_path / "file", "work", "a work"),
     ):
         pass
+    assert error.value.value == str(tmp_path / "file")

@@ -17,10 +17,10 @@ from cnet_aihw.rram import (
     RRAMRPUConfig,
     StuckAtNoiseModel,
     analog_layers,
+    clear_chip,
     convert_to_analog,
     nominal_weight,
     program,
-    clear_chip,
     set_variation,
     trainable_parameters,
 )

@@ -3,24 +3,33 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cnet_aihw.evaluation import evaluate_chips, score
+from cnet_aihw.evaluation import evaluate_chips, make_calibration, scan_layers, score
 from cnet_aihw.rram import (
     LogNormalNoiseModel,
+    RRAMRPUConfig,
     analog_layers,
+    convert_to_analog,
     freeze_analog,
+    is_programmed,
     nominal_weight,
+    program,
     snapshot,
 )
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.parts import TensorPart, as_part
 from cnet_aihw.runtime.random_state import derive_seed
 from cnet_aihw.runtime.records import read_records
+from cnet_aihw.tasks import Classification
 from cnet_aihw.training import (
     LipschitzSettings,
+    TrainingParts,
     TrainingSettings,
     VariationSettings,
     learning_rate,
@@ -257,3 +266,104 @@ def test_a_digital_network_trains_and_has_no_chips(data: Data, tmp_path: Path) -
     values = [record["clean_score"] for record in records]
     assert result.best_epoch == values.index(max(values))
     assert json.loads((tmp_path / "result.json").read_text())["clean_score"] == max(values)
+
+
+@pytest.mark.parametrize("name", ["batchnorm", "affine"])
+def test_validation_is_calibrated_as_the_network_is_going_to_be_used(
+    data: Data, tmp_path: Path, name: str
+) -> None:
+    """What selects epochs is what evaluate_chips gives with the same calibration."""
+    calibration = make_calibration(name, as_part(data.train), samples=32)
+    settings = replace(PLAIN, epochs=2, select="last")
+    model = analog_network()
+    result = train(model, data, settings, tmp_path / "with", calibration=calibration)
+    seed = derive_seed(0, "validation")
+    chips = evaluate_chips(model, data.val, chips=5, seed=seed, calibration=calibration)
+    assert (result.chip_score, result.chip_std) == (chips.mean, chips.std)
+    plain = analog_network()
+    without = train(plain, data, settings, tmp_path / "without")
+    assert all(torch.equal(t, snapshot(plain)[name]) for name, t in snapshot(model).items())
+    assert without.chip_score != result.chip_score
+    assert without.clean_score == result.clean_score
+
+
+def test_epochs_whose_chips_all_fail_are_not_compared(data: Data, tmp_path: Path) -> None:
+    model = analog_network(noise_model=LogNormalNoiseModel(500.0))
+    result = train(model, data, PLAIN, tmp_path)
+    records = read_records(tmp_path / "epochs.jsonl")
+    assert [record["chip_score"] for record in records] == [None] * 3
+    assert (result.best_epoch, result.chip_score) == (2, None)
+    assert result.clean_score == records[2]["clean_score"] == score(model, data.val)
+
+
+def test_a_given_task_has_its_own_label_smoothing(data: Data, tmp_path: Path) -> None:
+    settings = replace(PLAIN, epochs=1, label_smoothing=0.1)
+    with pytest.raises(CnetError) as error:
+        train(analog_network(), data, settings, tmp_path / "a", task=Classification())
+    assert error.value.key == "training.label_smoothing"
+    weights = []
+    for name, task, given in (
+        ("b", None, settings),
+        ("c", Classification(0.1), replace(settings, label_smoothing=0.0)),
+    ):
+        model = analog_network()
+        train(model, data, given, tmp_path / name, task=task)
+        weights.append(snapshot(model))
+    assert all(torch.equal(weights[0][name], t) for name, t in weights[1].items())
+
+
+def test_a_chip_is_forgotten_and_not_trained(data: Data, tmp_path: Path) -> None:
+    settings = replace(PLAIN, epochs=1)
+    model, other = analog_network(), analog_network()
+    program(other, 3)
+    train(model, data, settings, tmp_path / "a")
+    train(other, data, settings, tmp_path / "b")
+    assert not is_programmed(other)
+    assert all(torch.equal(t, snapshot(other)[name]) for name, t in snapshot(model).items())
+
+
+def test_networks_with_several_inputs_are_trained(tmp_path: Path) -> None:
+    class Sum(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(6, 8), nn.Linear(6, 8), nn.Linear(8, 3)
+
+        def forward(self, first: Tensor, second: Tensor) -> Tensor:
+            return self.c(F.relu(self.a(first) + self.b(second)))
+
+    x = torch.randn(60, 6, generator=torch.Generator().manual_seed(0))
+    y = x[:, :3].argmax(1)
+    results = []
+    for name, inputs in (("tuple", (x, -x)), ("mapping", {"first": x, "second": -x})):
+        torch.manual_seed(0)
+        model = convert_to_analog(Sum(), RRAMRPUConfig(noise_model=LogNormalNoiseModel(0.2)))
+        data = TrainingParts(TensorPart(inputs, y), TensorPart(inputs, y))
+        calibration = make_calibration("affine", data.train)
+        result = train(
+            model, data, replace(BOTH, epochs=5), tmp_path / name, calibration=calibration
+        )
+        scan = scan_layers(model, data.val, chips=2)
+        results.append((result.clean_score, result.chip_score, scan))
+    assert results[0] == results[1] and results[0][0] > 0.6
+
+
+def test_the_model_comes_back_where_it_was(data: Data, tmp_path: Path) -> None:
+    """The run's device is the model's for the run alone."""
+    moves: list[str] = []
+
+    class Watched(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = analog_network()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.inner(x)
+
+        def to(self, device: torch.device) -> "Watched":  # type: ignore[override]
+            moves.append(str(device))
+            return self
+
+    model = Watched()
+    with mock.patch("cnet_aihw.runtime.torch_device.device_of", lambda model: torch.device("meta")):
+        train(model, data, replace(PLAIN, epochs=1), tmp_path, device="cpu")
+    assert (moves[0], moves[-1]) == ("cpu", "meta")

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from aihwkit.inference import ReRamWan2022NoiseModel
 from aihwkit.simulator.parameters import WeightModifierParameter
 from aihwkit.simulator.parameters.enums import WeightModifierType
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from cnet_aihw.evaluation import AffineCorrection
 from cnet_aihw.rram import (
@@ -26,10 +28,12 @@ from cnet_aihw.rram import (
     snapshot,
 )
 from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.parts import LoaderPart
 from cnet_aihw.runtime.records import read_json, read_records, write_json_atomic
 from cnet_aihw.tasks import Classification
 from cnet_aihw.training import (
     LipschitzSettings,
+    TrainingParts,
     TrainingSettings,
     VariationSettings,
     journal,
@@ -85,7 +89,11 @@ class Killed(BaseException):
 
 
 def run_with_kills(
-    make: Callable[[], nn.Module], settings: TrainingSettings, folder: Path, every: int
+    make: Callable[[], nn.Module],
+    settings: TrainingSettings,
+    folder: Path,
+    every: int,
+    data: Callable[[], Any] = Data,
 ) -> int:
     """Train, killed at every so many steps; each start builds the network from scratch."""
     kills = 0
@@ -100,7 +108,7 @@ def run_with_kills(
             return x + 0.01 * torch.randn(x.shape, generator=generator)
 
         try:
-            train(make(), Data(augment=augment), settings, folder)
+            train(make(), replace(data(), augment=augment), settings, folder)
             return kills
         except Killed:
             kills += 1
@@ -136,6 +144,26 @@ def test_kills_at_many_steps_change_nothing(
     assert run_with_kills(make, settings, tmp_path / "whole", every=1000) == 0
     assert run_with_kills(make, settings, tmp_path / "killed", every=3) >= 3
     assert_same_outcome(tmp_path / "whole", tmp_path / "killed")
+
+
+@pytest.mark.parametrize("kind", ["loader", "stream"])
+def test_kills_of_a_run_on_loaders_change_nothing(tmp_path: Path, kind: str) -> None:
+    """An epoch is resumed with the batch that comes next, whatever the samples come from."""
+
+    def data() -> TrainingParts:
+        parts = []
+        for part in (Data().train, Data().val):
+            loader = DataLoader(TensorDataset(part.x, part.y), batch_size=9)
+            parts.append(LoaderPart(loader if kind == "loader" else list(loader)))
+        return TrainingParts(*parts)
+
+    settings = replace(SETTINGS, epochs=2)
+    run_with_kills(analog_network, settings, tmp_path / "whole", every=1000, data=data)
+    assert run_with_kills(analog_network, settings, tmp_path / "killed", every=3, data=data) == 3
+    assert_same_outcome(tmp_path / "whole", tmp_path / "killed")
+    if kind == "loader":  # and all is as with tensors
+        run_with_kills(analog_network, settings, tmp_path / "tensors", every=1000)
+        assert_same_outcome(tmp_path / "whole", tmp_path / "tensors")
 
 
 def test_steps_since_the_last_checkpoint_are_done_again(tmp_path: Path) -> None:

@@ -1,0 +1,230 @@
+"""One contract for all tasks, ours and a stranger's: values, then the package's work with them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from cnet_aihw.evaluation import candidate_layers, evaluate_chips, measure, scan_layers
+from cnet_aihw.rram import LogNormalNoiseModel, RRAMRPUConfig, convert_to_analog, snapshot
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.records import read_records
+from cnet_aihw.tasks import Classification, Regression, describe_task
+from cnet_aihw.training import TrainingParts, TrainingSettings, VariationSettings, train
+
+from .own import MultiLabel
+
+
+def vectors(count: int, seed: int, *shape: int) -> Tensor:
+    return torch.randn(count, *shape, generator=torch.Generator().manual_seed(seed))
+
+
+class Steps(nn.Module):
+    """The same layers at every step of a sequence, [N, T, 4] -> [N, T, 2]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 8), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(torch.tanh(self.first(x)))
+
+
+class One(nn.Module):
+    """One number for each sample, [N, 4] -> [N]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 8), nn.Linear(8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(torch.tanh(self.first(x)))[:, 0]
+
+
+def dense(outputs: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, outputs))
+
+
+def linear_targets(x: Tensor, outputs: int) -> Tensor:
+    return x @ vectors(4, 9, outputs)
+
+
+CASES: dict[str, tuple[Any, Callable[[], nn.Module], tuple[int, ...], Callable]] = {
+    "classification": (
+        Classification(), lambda: dense(3), (4,), lambda x: linear_targets(x, 3).argmax(1)
+    ),
+    "regression of one number": (
+        Regression("kWh"), One, (4,), lambda x: linear_targets(x, 1)[:, 0]
+    ),
+    "regression of two numbers": (
+        Regression(), lambda: dense(2), (4,), lambda x: linear_targets(x, 2)
+    ),
+    "regression of sequences": (Regression(), Steps, (5, 4), lambda x: linear_targets(x, 2)),
+    "several labels": (
+        MultiLabel(), lambda: dense(3), (4,), lambda x: (linear_targets(x, 3) > 0).float()
+    ),
+}  # fmt: skip
+each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+
+
+def made(case: tuple, samples: int, seed: int) -> tuple[Tensor, Tensor]:
+    x = vectors(samples, seed, *case[2])
+    return x, case[3](x)
+
+
+def network(case: tuple) -> nn.Module:
+    torch.manual_seed(0)
+    return convert_to_analog(case[1](), RRAMRPUConfig(noise_model=LogNormalNoiseModel(0.3)))
+
+
+@each_case
+def test_a_task_describes_itself_in_plain_values(case: tuple) -> None:
+    task = case[0]
+    described = describe_task(task)
+    assert json.loads(json.dumps(described)) == described
+    assert described["task"].endswith(type(task).__name__)
+    assert all(isinstance(getattr(task, n), str) for n in ("name", "metric", "loss_name"))
+
+
+@each_case
+def test_loss_and_metric_over_batches_are_those_of_one_batch(case: tuple) -> None:
+    task, model = case[0], case[1]()
+    x, y = made(case, 30, 1)
+    outputs = model(x)
+    task.check(outputs, y)
+    loss = task.loss(outputs, y)
+    assert loss.dim() == 0
+    loss.backward()
+    assert all(p.grad is not None for p in model.parameters())
+    whole, parts = task.new_metric(), task.new_metric()
+    with torch.no_grad():
+        whole.update(outputs, y)
+        for some, targets in zip(outputs.split(7), y.split(7), strict=True):
+            parts.update(some, targets)
+    assert float(parts.compute()) == pytest.approx(float(whole.compute()), rel=1e-6)
+    measured = measure(model, (x, y), batch_size=7, task=task)
+    assert measured == pytest.approx((loss.item(), float(whole.compute())), rel=1e-5)
+    assert isinstance(task.format(measured[1]), str)
+
+
+@each_case
+def test_recovery_is_one_where_all_is_kept_and_less_where_it_is_worse(case: tuple) -> None:
+    task = case[0]
+    assert task.recovery(0.5, 0.5) == 1.0
+    worse = 0.4 if task.higher_is_better else 0.6
+    kept = task.recovery(worse, 0.5)
+    assert kept is not None and 0.0 < kept < 1.0
+    assert task.recovery(0.5, 0.0) is None
+
+
+@each_case
+def test_targets_that_do_not_fit_are_an_error(case: tuple) -> None:
+    x, _ = made(case, 10, 1)
+    with pytest.raises(CnetError) as error:
+        evaluate_chips(network(case), (x, torch.zeros(10, 7, 7)), task=case[0], chips=1)
+    assert error.value.key == "targets"
+
+
+@each_case
+def test_chips_are_measured_scanned_and_trained_for(case: tuple, tmp_path: Path) -> None:
+    task, model = case[0], network(case)
+    data = TrainingParts(made(case, 150, 1), made(case, 40, 2))
+    before = evaluate_chips(model, data.val, task=task, chips=2)
+    settings = TrainingSettings(
+        epochs=8, batch_size=16, optimizer="adam", lr=0.02, validation_chips=2,
+        variation=VariationSettings(enabled=True),
+    )  # fmt: skip
+    result = train(model, data, settings, tmp_path / "run", task=task, progress=False)
+    sign = 1 if task.higher_is_better else -1
+    assert before.clean is not None
+    assert sign * (result.clean_score - before.clean) > 0
+    epochs = read_records(tmp_path / "run" / "epochs.jsonl")
+    assert {r["loss_name"] for r in epochs} == {task.loss_name}
+    assert {r["metric"] for r in epochs} == {task.metric} == {result.metric}
+    chosen = max(epochs, key=lambda r: (sign * r["chip_score"], -r["epoch"]))
+    assert (chosen["epoch"], chosen["chip_score"]) == (result.best_epoch, result.chip_score)
+
+    path = tmp_path / "chips.jsonl"
+    chips = evaluate_chips(model, data.val, task=task, chips=4, reference=before.clean,
+                           records=path)  # fmt: skip
+    assert chips.clean == result.clean_score
+    assert (chips.metric, chips.higher_is_better) == (task.metric, task.higher_is_better)
+    assert chips.recovery == task.recovery(chips.mean, before.clean)
+    assert [r["score"] for r in read_records(path)] == list(chips.scores)
+    scan = scan_layers(model, data.val, task=task, chips=4)
+    assert scan.rows[0].scores == chips.scores
+    assert set(candidate_layers(scan, 1.0)) <= {row.name for row in scan.rows}
+    other = Regression("m") if isinstance(task, Classification) else Classification()
+    with pytest.raises(CnetError):
+        evaluate_chips(model, data.val, task=other, chips=4, records=path)
+
+
+@each_case
+def test_loaders_train_to_the_same_weights_as_tensors(case: tuple, tmp_path: Path) -> None:
+    """Bit for bit: the order of samples belongs to the seed, whatever holds them."""
+    train_data, val = made(case, 50, 1), made(case, 20, 2)
+    settings = TrainingSettings(epochs=2, batch_size=16, lr=0.01, validation_chips=2)
+    results, weights = [], []
+    for name in ("tensors", "loaders"):
+        model = network(case)
+        parts = [train_data, val]
+        if name == "loaders":
+            parts = [DataLoader(TensorDataset(*part), batch_size=7, shuffle=True) for part in parts]
+        result = train(
+            model, TrainingParts(*parts), settings, tmp_path / name, task=case[0], progress=False
+        )
+        results.append(replace(result, folder=tmp_path, seconds=0.0))
+        weights.append(snapshot(model))
+    assert results[0] == results[1]
+    assert all(torch.equal(weights[0][name], tensor) for name, tensor in weights[1].items())
+
+
+def test_classification_in_closed_form() -> None:
+    logits = torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]])
+    labels = torch.tensor([0, 1, 1])
+    metric = Classification().new_metric()
+    assert math.isnan(metric.compute())
+    metric.update(logits, labels)
+    assert float(metric.compute()) == 2 / 3
+    expected = sum(math.log1p(math.exp(d)) for d in (-2.0, -1.0, 3.0)) / 3
+    assert Classification().loss(logits, labels).item() == pytest.approx(expected, rel=1e-6)
+    assert Classification().format(0.9342) == "93.42 %"
+    with pytest.raises(CnetError) as error:
+        Classification(1.0)
+    assert error.value.key == "label_smoothing"
+
+
+def test_regression_in_closed_form() -> None:
+    outputs, targets = torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.tensor([1.0, 4.0, 3.0, 0.0])
+    metric = Regression().new_metric()
+    assert math.isnan(metric.compute())
+    metric.update(outputs, targets)
+    assert float(metric.compute()) == math.sqrt(20 / 4)
+    assert Regression().loss(outputs, targets).item() == 5.0
+    assert Regression("kWh").format(0.12345) == "0.1235 kWh"
+    assert Regression().recovery(0.4, 0.2) == 0.5
+    assert Regression().recovery(0.0, 0.2) is None
+
+
+@pytest.mark.parametrize(
+    ("outputs", "targets", "key"),
+    [
+        (torch.zeros(3, 2), torch.zeros(3), "targets"),
+        (torch.zeros(3, 2), torch.zeros(3, 2, dtype=torch.int64), "targets"),
+        (torch.zeros(3, 2, 2, 2), torch.zeros(3, 2, 2, 2), "outputs"),
+        ((torch.zeros(3),), torch.zeros(3), "outputs"),
+    ],
+)
+def test_what_regression_cannot_take(outputs: Any, targets: Tensor, key: str) -> None:
+    with pytest.raises(CnetError) as error:
+        Regression().check(outputs, targets)
+    assert error.value.key == key
