@@ -201,7 +201,7 @@ def _check_known(network: NetworkCost, layers: Iterable[str]) -> None:
 def _check_given(network: NetworkCost, layers: Sequence[str]) -> None:
     if not layers:
         raise CnetError(
-            "there is no layer to compensate; name layers, or choose more candidates.",
+            "no layer is given to compensate; name layers, or choose more candidates.",
             key="layers",
             value=list(layers),
             expected="at least one layer",

@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     from cnet_aihw.search.evaluators import CompensationSupernet as CompensationSupernet
     from cnet_aihw.search.evaluators import FitEvaluator as FitEvaluator
     from cnet_aihw.search.evaluators import PlacementEvaluator as PlacementEvaluator
-    from cnet_aihw.search.evaluators import SharedEvaluator as SharedEvaluator
+    from cnet_aihw.search.evaluators import SupernetEvaluator as SupernetEvaluator
     from cnet_aihw.search.problem import CandidateLayer as CandidateLayer
     from cnet_aihw.search.problem import Choice as Choice
-    from cnet_aihw.search.problem import Evaluation as Evaluation
+    from cnet_aihw.search.problem import Encoding as Encoding
     from cnet_aihw.search.problem import PlacementProblem as PlacementProblem
-    from cnet_aihw.search.problem import Plan as Plan
     from cnet_aihw.search.problem import placement_problem as placement_problem
-    from cnet_aihw.search.result import SearchResult as SearchResult
+    from cnet_aihw.search.run import SearchResult as SearchResult
     from cnet_aihw.search.run import run_search as run_search
+    from cnet_aihw.search.scores import Evaluation as Evaluation
+    from cnet_aihw.search.searchers import SearchContext as SearchContext
     from cnet_aihw.search.searchers import Searcher as Searcher
-    from cnet_aihw.search.services import evaluation_service as evaluation_service
     from cnet_aihw.search.settings import ObjectiveSettings as ObjectiveSettings
     from cnet_aihw.search.settings import RaySettings as RaySettings
     from cnet_aihw.search.settings import SpaceSettings as SpaceSettings

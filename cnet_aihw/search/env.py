@@ -1,9 +1,9 @@
-"""The placement problem as a gymnasium environment: a walk over the layers, one choice for each."""
+"""The placement problem as a gymnasium environment: one step and one choice for each layer."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import gymnasium
@@ -11,44 +11,47 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from cnet_aihw.search.problem import KINDS, CandidateLayer, PlacementProblem, Plan
-from cnet_aihw.search.services import find_service
+from cnet_aihw.search.problem import KINDS, CandidateLayer, Encoding, PlacementProblem
 
 Observation = dict[str, NDArray[np.float32]]
+
+EvaluateEncoding = Callable[[Encoding], float | None]
+"""Returns the reward of an encoding that fits; None for one that the budget no longer covers."""
 
 _BOUND = 10.0  # of what is observed; costs far over the limit are all the same
 
 
 class PlacementEnv(gymnasium.Env[Observation, np.int64]):
-    """An episode is a plan: in the order of execution, each candidate layer is given a choice.
+    """An episode is an encoding: in the order of execution, each candidate layer gets a choice.
 
-    The reward comes at the end: that of :meth:`PlacementProblem.reward`, from the evaluation
-    service of this process. A plan over the limit is never evaluated. An observation has
+    The reward comes at the end: that of :meth:`PlacementProblem.reward`. An encoding over the limit
+    is never evaluated. An observation has
 
-    - ``"observations"``: which layer it is, its kind, channels and outputs, its depth and
-      sensitivity, the cost of each choice, what is used and left of the limit (all in shares of the
+    - ``"observations"``: index of the layer, its kind, channels and outputs, its depth and
+      sensitivity, the cost of each choice, what is used and left of the limit (all as shares of the
       limit), the previous choice and, with history, all choices so far;
     - ``"action_mask"``: 1 for choices that stay within the limit. With the objective's
-      ``over_limit`` "penalty", all are 1, and a plan over the limit ends with minus its overhead.
+      ``over_limit`` "penalty", all are 1, and an encoding over the limit ends with minus its
+      overhead.
 
-    The last step's info has the plan, its reward, its overhead and whether it was evaluated (not
-    for a plan over the limit, nor where the budget was spent, which gives a reward of 0).
-    Source: CorrectNet (DATE 2023), step 3, as we read the paper; what is observed is ours.
+    The last step's info has the encoding, its reward, its overhead and whether it was evaluated
+    (False over the limit, and once the budget is spent, which gives a reward of 0).
+    Source: CorrectNet (DATE 2023), step 3, as we read the paper; the observations are ours.
 
     Args:
-        config: ``problem``, a :class:`PlacementProblem`; ``service``, the name of an evaluation
-            service, or None (default) for walks that are valued elsewhere and give 0 here;
-            ``history``, whether all choices so far are observed, which a recurrent policy does not
-            need (default True).
+        config: ``problem``, a :class:`PlacementProblem`; ``evaluate``, a function that returns the
+            reward of an encoding, or None (default) for episodes that are rewarded elsewhere and
+            give 0 here; ``history``, whether all choices so far are observed, which a recurrent
+            policy does not need (default True).
     """
 
     metadata = {"render_modes": []}  # noqa: RUF012, as gymnasium has it
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.problem: PlacementProblem = config["problem"]
-        self._service: str | None = config.get("service")
+        self._evaluate: EvaluateEncoding | None = config.get("evaluate")
         self._history: bool = config.get("history", True)
-        self._plan: list[int] = []
+        self._chosen: list[int] = []
         choices = len(self.problem.choices)
         shape = self._observe()["observations"].shape
         self.observation_space = spaces.Dict(
@@ -62,48 +65,48 @@ class PlacementEnv(gymnasium.Env[Observation, np.int64]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Begin a plan."""
+        """Begin an encoding."""
         super().reset(seed=seed)
-        self._plan = []
+        self._chosen = []
         return self._observe(), {}
 
     def step(self, action: np.int64) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Give the next layer a choice; after the last one, the plan is valued."""
-        self._plan.append(int(action))
-        if len(self._plan) < len(self.problem.layers):
+        """Give the next layer a choice; after the last one, the encoding is rewarded."""
+        self._chosen.append(int(action))
+        if len(self._chosen) < len(self.problem.layers):
             return self._observe(), 0.0, False, False, {}
-        plan = tuple(self._plan)
-        fits = self.problem.fits(plan)
-        value = self._evaluate(plan) if fits else self.problem.reward(plan, None)
+        encoding = tuple(self._chosen)
+        fits = self.problem.fits(encoding)
+        value = self._value(encoding) if fits else self.problem.reward(encoding, None)
         reward = 0.0 if value is None else value
         info = {
-            "plan": plan,
+            "encoding": encoding,
             "reward": reward,
-            "overhead": self.problem.overhead(plan),
+            "overhead": self.problem.overhead(encoding),
             "evaluated": fits and value is not None,
         }
         return self._observe(), reward, True, False, info
 
-    def _evaluate(self, plan: Plan) -> float | None:
-        return None if self._service is None else find_service(self._service)(plan)
+    def _value(self, encoding: Encoding) -> float | None:
+        return None if self._evaluate is None else self._evaluate(encoding)
 
     def _observe(self) -> Observation:
-        problem, plan = self.problem, self._plan
+        problem, encoding = self.problem, self._chosen
         shape = len(problem.layers), len(problem.choices)
         chosen = np.zeros(shape)
-        chosen[range(len(plan)), plan] = 1
-        previous = chosen[len(plan) - 1] if plan else np.zeros(shape[1])
+        chosen[range(len(encoding)), encoding] = 1
+        previous = chosen[len(encoding) - 1] if encoding else np.zeros(shape[1])
         place, kind, features = np.zeros(shape[0]), np.zeros(len(KINDS)), [0.0] * 5
         costs, mask = [0.0] * shape[1], [True] * shape[1]
-        if len(plan) < shape[0]:  # after the last layer there is none to show
-            layer = problem.layers[len(plan)]
-            place[len(plan)] = 1
+        if len(encoding) < shape[0]:  # after the last layer there is none to show
+            layer = problem.layers[len(encoding)]
+            place[len(encoding)] = 1
             kind[KINDS.index(layer.kind)] = 1
             features = _features(layer)
-            costs = [cost / problem.limit for cost in problem.costs[len(plan)]]
+            costs = [cost / problem.limit for cost in problem.costs[len(encoding)]]
             if problem.objective.over_limit == "mask":
-                mask = list(problem.mask(plan))
-        used = problem.overhead(plan) / problem.limit
+                mask = list(problem.mask(encoding))
+        used = problem.overhead(encoding) / problem.limit
         parts = [place, kind, features, costs, [used, 1 - used], previous]
         if self._history:
             parts.append(chosen.ravel())

@@ -1,4 +1,4 @@
-"""Watching a search: TensorBoard curves, and a line on the terminal."""
+"""Observers of a search: TensorBoard curves, and a line on the terminal."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 DIGITAL_RATIO = 2.0
-"""Where a layer kept digital stands in the curves of ratios: above all of them."""
+"""Height of a digital layer in the curves of ratios: above all of them."""
 
 
 class TensorBoardCurves:
     """Writes each evaluation as points of TensorBoard curves over the number of evaluations.
 
-    What an earlier start of the search wrote is not written again; points beyond where it goes on
-    are taken back.
+    Points of an earlier start of the search are not written again; those beyond the point where it
+    resumes are purged.
 
     Args:
         folder: folder of the event files.
@@ -41,13 +41,13 @@ class TensorBoardCurves:
         assert best is not None
         points = {
             "reward": row.reward,
-            "accuracy/mean": row.accuracy,
-            "accuracy/std": row.std,
-            "accuracy/q05": row.q05,
+            "score/mean": row.score,
+            "score/std": row.std,
+            "score/q05": row.q05,
             "overhead/weights": row.overhead_weights,
             "overhead/macs": row.overhead_macs,
             "best/reward": best.reward,
-            "best/accuracy": best.accuracy,
+            "best/score": best.score,
             "best/overhead_weights": best.overhead_weights,
         }
         for name in self._layers:
@@ -96,19 +96,19 @@ class ProgressLine:
         if row.evaluation <= evaluations.replayed:
             return
         assert evaluations.best is not None
-        self._advance(row.evaluation - self._shown, standing(evaluations.best))
+        self._advance(row.evaluation - self._shown, best_so_far(evaluations.best))
         self._shown = row.evaluation
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
-        """Further figures are left to TensorBoard."""
+        """Leave further figures to TensorBoard."""
 
     def close(self) -> None:
         """End the line."""
         self._open.close()
 
 
-def standing(best: TraceRow) -> str:
-    """A few words on the best placement so far."""
+def best_so_far(best: TraceRow) -> str:
+    """Return a few words on the best placement so far."""
     chosen = ", ".join(f"{name} {choice}" for name, choice in best.placement.items())
     return f"best {best.reward:.4f}: {chosen or 'no compensation'}"
 

@@ -1,4 +1,4 @@
-"""The placement problem: which choices each candidate layer has, what they cost and are worth."""
+"""The placement problem: choices of each candidate layer, their costs, and the reward."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ import numpy as np
 
 from cnet_aihw.compensation import (
     DIGITAL,
-    CompensationVariant,
+    PAPER,
+    Corrector,
     NetworkCost,
     Placement,
     compensation_cost,
 )
-from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.errors import CnetError, bad_value
+from cnet_aihw.search.scores import Evaluation, objective_value
 from cnet_aihw.search.settings import (
     ObjectiveSettings,
     SpaceSettings,
@@ -27,22 +29,22 @@ from cnet_aihw.search.settings import (
     validate_space_settings,
 )
 
-Plan = tuple[int, ...]
-"""For each candidate layer, in the order of execution, the index of its choice."""
+Encoding = tuple[int, ...]
+"""A placement as indices: for each candidate layer, in the order of execution, its choice."""
 
 Choice = float | str
-"""What a layer is given: a ratio, or ``"digital"``."""
+"""A ratio, or ``"digital"``."""
 
 TOLERANCE = 1e-12
 """By how much an overhead may pass the limit: sums of the same shares differ in their last bits."""
 
 KINDS = ("linear", "conv1d", "conv2d")
-"""Kinds of layers, by the dimensions they slide over."""
+"""Kinds of layers, by the dimensions that they slide over."""
 
 
 @dataclass(frozen=True)
 class CandidateLayer:
-    """A layer where compensation may go, as a searcher sees it."""
+    """Layer where compensation may go, as a searcher sees it."""
 
     name: str
     """Name in the model."""
@@ -51,54 +53,19 @@ class CandidateLayer:
     """"linear", "conv1d" or "conv2d"."""
 
     in_channels: int
-    """Channels (features) read."""
+    """Input channels (features)."""
 
     out_channels: int
-    """Channels (features) given."""
+    """Output channels (features)."""
 
     positions: int
     """Outputs per channel and sample: H * W of a 2d convolution."""
 
     depth: float
-    """Its place among all layers of the network / their number, in [0, 1)."""
+    """Index among all layers of the network / their number, in [0, 1)."""
 
     sensitivity: float = 0.0
-    """Accuracy lost when it alone varies; 0 where that is not known."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The accuracies of one placement on the chips of a search."""
-
-    accuracies: tuple[float, ...]
-    """Accuracy of each chip in [0, 1], chip 0 first."""
-
-    seconds: float
-    """Time that the evaluation took."""
-
-    @property
-    def mean(self) -> float:
-        """Mean accuracy over chips."""
-        return math.fsum(self.accuracies) / len(self.accuracies)
-
-    @property
-    def std(self) -> float:
-        """Standard deviation over chips (n - 1 in the denominator); 0 for one chip."""
-        return float(np.std(self.accuracies, ddof=1)) if len(self.accuracies) > 1 else 0.0
-
-    @property
-    def q05(self) -> float:
-        """5 % quantile over chips, linear interpolation between the two nearest chips."""
-        return float(np.quantile(self.accuracies, 0.05))
-
-    def as_record(self) -> dict[str, Any]:
-        """Plain values for a record."""
-        return {"accuracies": list(self.accuracies), "seconds": self.seconds}
-
-    @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> Evaluation:
-        """Return what :meth:`as_record` wrote."""
-        return cls(tuple(map(float, record["accuracies"])), float(record["seconds"]))
+    """Score lost when it alone varies; 0 if unknown."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +76,7 @@ class PlacementProblem:
     """Candidate layers in the order of execution."""
 
     choices: tuple[Choice, ...]
-    """What each layer can be given: ratios from 0 up, then ``"digital"`` where it is a choice."""
+    """Choices of each layer: ratios from 0 up, then ``"digital"`` where it is a choice."""
 
     weights: tuple[tuple[float, ...], ...]
     """Overhead in weights of each layer's choices, [layers][choices]."""
@@ -121,7 +88,13 @@ class PlacementProblem:
     """Largest overhead, in the measure that the objective names."""
 
     objective: ObjectiveSettings
-    """What a placement is worth."""
+    """Worth of a placement."""
+
+    reference: float | None = None
+    """Clean score that rewards are relative to; None: the reward takes scores as they are."""
+
+    higher_is_better: bool = True
+    """Direction of the score."""
 
     @property
     def costs(self) -> tuple[tuple[float, ...], ...]:
@@ -130,27 +103,27 @@ class PlacementProblem:
 
     @property
     def size(self) -> int:
-        """Number of plans, those over the limit included."""
+        """Number of encodings, those over the limit included."""
         return len(self.choices) ** len(self.layers)
 
-    def overhead(self, plan: Sequence[int]) -> float:
-        """Overhead of a plan, or of the first layers' part of one, in the measure of the limit."""
-        return _total(self.costs, plan)
+    def overhead(self, encoding: Sequence[int]) -> float:
+        """Return the overhead, as the limit measures it, of an encoding or its first part."""
+        return _total(self.costs, encoding)
 
-    def overhead_weights(self, plan: Sequence[int]) -> float:
-        """Overhead of a plan in weights."""
-        return _total(self.weights, plan)
+    def overhead_weights(self, encoding: Sequence[int]) -> float:
+        """Return the overhead of an encoding in weights."""
+        return _total(self.weights, encoding)
 
-    def overhead_macs(self, plan: Sequence[int]) -> float:
-        """Overhead of a plan in MACs."""
-        return _total(self.macs, plan)
+    def overhead_macs(self, encoding: Sequence[int]) -> float:
+        """Return the overhead of an encoding in MACs."""
+        return _total(self.macs, encoding)
 
-    def fits(self, plan: Sequence[int]) -> bool:
-        """Whether a plan, or the first layers' part of one, stays within the limit."""
-        return self._within(self.overhead(plan))
+    def fits(self, encoding: Sequence[int]) -> bool:
+        """Return whether an encoding, or the first layers' part of one, stays within the limit."""
+        return self._within(self.overhead(encoding))
 
     def mask(self, prefix: Sequence[int]) -> tuple[bool, ...]:
-        """Which choices of the next layer stay within the limit; 0 always does.
+        """Return which choices of the next layer stay within the limit; 0 always does.
 
         Args:
             prefix: choices of the layers before it; fewer than there are layers.
@@ -158,42 +131,37 @@ class PlacementProblem:
         used = self.overhead(prefix)
         return (True, *(self._within(used + cost) for cost in self.costs[len(prefix)][1:]))
 
-    def placement(self, plan: Sequence[int]) -> Placement:
-        """Return a plan as a placement; layers that are left as they are do not stand in it."""
+    def placement(self, encoding: Sequence[int]) -> Placement:
+        """Return the placement of an encoding; layers with ratio 0 are left out."""
         return Placement(
             {
                 layer.name: self.choices[choice]
-                for layer, choice in zip(self.layers, plan, strict=True)
+                for layer, choice in zip(self.layers, encoding, strict=True)
                 if choice > 0
             }
         )
 
-    def plan_of(self, placement: Mapping[str, Choice]) -> Plan:
-        """Return a placement as a plan.
+    def encode(self, placement: Mapping[str, Choice]) -> Encoding:
+        """Return the encoding of a placement.
 
         Raises:
-            CnetError: if it names a layer that is no candidate, or a ratio that is no choice.
+            CnetError: if it names a layer that is not a candidate, or a ratio that is not a choice.
         """
         names = [layer.name for layer in self.layers]
         for name, value in placement.items():
             if name not in names:
-                raise CnetError(
-                    f"the placement names {name!r}, which is no candidate layer; candidates are "
-                    f"{', '.join(names)}."
-                )
+                raise bad_value(f"placement.{name}", value, f"only layers of {', '.join(names)}")
             if value not in self.choices:
-                raise CnetError(
-                    f"the placement gives {name!r} {value!r}, which is no choice of the search; "
-                    f"choices are {', '.join(map(str, self.choices))}."
-                )
+                choices = ", ".join(map(str, self.choices))
+                raise bad_value(f"placement.{name}", value, f"one of {choices}")
         return tuple(self.choices.index(placement.get(name, 0.0)) for name in names)
 
-    def plans(self) -> Iterator[Plan]:
-        """All plans that fit, in lexicographic order."""
+    def encodings(self) -> Iterator[Encoding]:
+        """Yield all encodings that fit, in lexicographic order."""
         yield from self._extend(())
 
     def count(self) -> int:
-        """How many plans fit, without listing them; exact up to 2**53, rounded above."""
+        """Return how many encodings fit, without listing them; exact up to 2**53."""
         sums, ways = np.zeros(1), np.ones(1)
         for costs in self.costs:
             sums = np.add.outer(np.array(costs), sums).ravel()
@@ -206,35 +174,39 @@ class PlacementProblem:
             sums, ways = sums[within][first], np.bincount(which, ways[within])
         return int(ways.sum())
 
-    def reward(self, plan: Sequence[int], evaluation: Evaluation | None) -> float:
-        """What a plan is worth: the objective over chips - overhead; - overhead if it does not fit.
+    def reward(self, encoding: Sequence[int], evaluation: Evaluation | None) -> float:
+        """Return the reward: objective over chips - overhead; - overhead if it does not fit.
 
         Source: CorrectNet (DATE 2023), step 3, as we read the paper, with the mean; the other
         objectives are ours.
 
         Args:
-            plan: the plan.
-            evaluation: its accuracies; None, without use, for a plan that does not fit.
+            encoding: the encoding.
+            evaluation: its scores; None for an encoding that does not fit.
         """
-        overhead = self.overhead(plan)
+        overhead = self.overhead(encoding)
         if not self._within(overhead):
             return -overhead
         assert evaluation is not None
-        return self._objective(evaluation) - overhead
+        return self.worth(evaluation) - overhead
+
+    def worth(self, evaluation: Evaluation) -> float:
+        """Return the objective over chips."""
+        return objective_value(evaluation, self.objective, self.reference, self.higher_is_better)
 
     def as_record(self) -> dict[str, Any]:
-        """Plain values, as a JSON file gives them back."""
+        """Return plain values, as a JSON file gives them back."""
         record: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return record
 
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of all of it."""
+        """Return the SHA-256 (hex) of the whole problem."""
         return hashlib.sha256(json.dumps(self.as_record(), sort_keys=True).encode()).hexdigest()
 
     def _within(self, overhead: float) -> bool:
         return overhead <= self.limit + TOLERANCE
 
-    def _extend(self, prefix: Plan) -> Iterator[Plan]:
+    def _extend(self, prefix: Encoding) -> Iterator[Encoding]:
         if len(prefix) == len(self.layers):
             yield prefix
             return
@@ -242,49 +214,49 @@ class PlacementProblem:
             if fits:
                 yield from self._extend((*prefix, choice))
 
-    def _objective(self, evaluation: Evaluation) -> float:
-        o = self.objective
-        if o.kind == "mean_minus_std":
-            return evaluation.mean - o.k * evaluation.std
-        if o.kind == "quantile":
-            return float(np.quantile(evaluation.accuracies, o.quantile))
-        if o.kind == "yield":
-            return float(np.mean(np.array(evaluation.accuracies) >= o.threshold))
-        return evaluation.mean
-
 
 def placement_problem(
     network: NetworkCost,
     layers: Sequence[str],
-    variant: CompensationVariant,
-    limit: float,
+    corrector: Corrector = PAPER,
+    limit: float = 0.05,
     space: SpaceSettings | None = None,
     objective: ObjectiveSettings | None = None,
     sensitivity: Mapping[str, float] | None = None,
+    *,
+    reference: float | None = None,
+    higher_is_better: bool = True,
 ) -> PlacementProblem:
     """State the problem of where compensation goes, from shapes alone: nothing is built or run.
 
     Args:
         network: costs of the network.
         layers: candidate layers, in any order.
-        variant: how generators and compensators are built.
-        limit: largest overhead, such as 0.05, in the measure that the objective names.
-        space: what each layer can be given.
-        objective: what a placement is worth.
-        sensitivity: accuracy lost when a layer alone varies, for those where it is known.
+        corrector: kind of corrector; one without a size takes the ratios 0 and 1 alone.
+        limit: largest overhead, in the measure that the objective names.
+        space: choices of each layer.
+        objective: worth of a placement.
+        sensitivity: score lost when a layer alone varies, for those where it is known.
+        reference: clean score that rewards are relative to, above 0; None: rewards take scores as
+            they are (the paper, for accuracies).
+        higher_is_better: direction of the score; if lower is better, the reference is needed.
 
     Returns:
         The problem.
 
     Raises:
-        CnetError: for settings that cannot be, no candidate layer, one that the network does not
-            run on a crossbar, and a limit under all that any layer could be given.
+        CnetError: for impossible settings, no candidate layer, one that the network does not run on
+            a crossbar, and a limit below the cost of everything that any layer could be given.
     """
     space, objective = space or SpaceSettings(), objective or ObjectiveSettings()
     validate_space_settings(space)
     validate_objective_settings(objective)
     if not (math.isfinite(limit) and limit >= 0):
-        raise CnetError(f"the overhead limit is {limit}; give a share such as 0.05.")
+        raise bad_value("limit", limit, "a share of at least 0, such as 0.05")
+    if reference is None and not higher_is_better:
+        raise bad_value("reference", None, "the clean score, as lower scores are better")
+    if reference is not None and not (math.isfinite(reference) and reference > 0):
+        raise bad_value("reference", reference, "a clean score above 0")
     _check_layers(network, layers)
     order = list(network.layers)
     names = sorted(set(layers), key=order.index)
@@ -293,7 +265,7 @@ def placement_problem(
         *([DIGITAL] if space.digital else []),
     )
     costs = [
-        [compensation_cost(network, Placement({n: c}), variant) for c in choices] for n in names
+        [compensation_cost(network, Placement({n: c}), corrector) for c in choices] for n in names
     ]
     problem = PlacementProblem(
         tuple(_candidate(network, n, order, sensitivity or {}) for n in names),
@@ -302,6 +274,8 @@ def placement_problem(
         tuple(tuple(cost.overhead_macs for cost in row) for row in costs),
         float(limit),
         replace(objective),
+        reference,
+        higher_is_better,
     )
     _check_limit(problem)
     return problem
@@ -324,14 +298,22 @@ def _candidate(
 
 def _check_layers(network: NetworkCost, layers: Sequence[str]) -> None:
     if not layers:
-        raise CnetError("there is no candidate layer, so there is nothing to search; name layers.")
+        raise CnetError(
+            "no candidate layer is given, so nothing can be searched; name layers.",
+            key="layers",
+            value=list(layers),
+            expected="at least one layer",
+        )
     analog = [name for name, layer in network.layers.items() if layer.analog]
     for name in layers:
         if name not in analog:
-            near = ", ".join(map(repr, get_close_matches(name, analog, n=3, cutoff=0.0)))
+            nearest = get_close_matches(name, analog, n=3, cutoff=0.0)
             raise CnetError(
-                f"the candidate layer {name!r} is none that the network runs on a crossbar; "
-                f"nearest: {near}."
+                f"the candidate layer {name!r} is not one that the network runs on a crossbar; "
+                f"the nearest are {', '.join(map(repr, nearest))}.",
+                key="layers",
+                value=name,
+                expected=tuple(nearest),
             )
 
 
@@ -346,10 +328,13 @@ def _check_limit(problem: PlacementProblem) -> None:
         raise CnetError(
             f"the overhead limit {problem.limit:.4g} allows no compensation: the least, {choice} "
             f"at {name!r}, costs {cost:.4g} of the network's {measure}; raise the limit, or give "
-            "smaller ratios or another variant."
+            "smaller ratios or another corrector.",
+            key="limit",
+            value=problem.limit,
+            expected=f"at least {cost:.4g}",
         )
 
 
-def _total(costs: Sequence[Sequence[float]], plan: Sequence[int]) -> float:
-    """Sum over layers in their order, so that a part of a plan costs the same in every way."""
-    return sum((costs[index][choice] for index, choice in enumerate(plan)), 0.0)
+def _total(costs: Sequence[Sequence[float]], encoding: Sequence[int]) -> float:
+    """Sum over layers in their order, so that a part of an encoding always costs the same."""
+    return sum((costs[index][choice] for index, choice in enumerate(encoding)), 0.0)

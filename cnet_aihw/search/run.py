@@ -1,36 +1,113 @@
-"""One search: its folder, its evaluations, going on after a kill, and its result."""
+"""One search from its folder to its result; it resumes after a kill."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
 from cnet_aihw.compensation import Placement
-from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.locks import alone
+from cnet_aihw.runtime.provenance import check_provenance
 from cnet_aihw.runtime.random_state import derive_seed
 from cnet_aihw.runtime.records import read_json, write_json_atomic
 from cnet_aihw.search.budgeted import BudgetSpent, Evaluations, Measure, Observer
 from cnet_aihw.search.evaluators.protocol import PlacementEvaluator
 from cnet_aihw.search.observers import ProgressLine, TensorBoardCurves
-from cnet_aihw.search.problem import Evaluation, PlacementProblem
-from cnet_aihw.search.result import SearchResult
-from cnet_aihw.search.searchers.protocol import Searcher, UsesRay
+from cnet_aihw.search.problem import Encoding, PlacementProblem
+from cnet_aihw.search.scores import Evaluation
+from cnet_aihw.search.searchers.protocol import SearchContext, Searcher
 from cnet_aihw.search.settings import RaySettings, validate_ray_settings
 from cnet_aihw.search.store import EvaluationStore
-from cnet_aihw.training.run_identity import check_same_run
 
 SEARCH = "search.json"
 TRACE = "search.jsonl"
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """Best placement that a search evaluated."""
+
+    searcher: str
+    """Name of the searcher."""
+
+    seed: int
+    """Seed of the search."""
+
+    placement: Placement
+    """The placement with the highest reward."""
+
+    encoding: Encoding
+    """The same as indices of choices."""
+
+    reward: float
+    """Its reward: objective over chips - overhead."""
+
+    score: float
+    """Its mean score over chips."""
+
+    std: float
+    """Standard deviation of its score over chips."""
+
+    q05: float
+    """Score that 95 % of its chips reach."""
+
+    overhead_weights: float
+    """Its overhead in weights."""
+
+    overhead_macs: float
+    """Its overhead in MACs."""
+
+    evaluations: int
+    """Placements that the search evaluated, those from the store included."""
+
+    cached: int
+    """How many of them were in the store already."""
+
+    seconds: float
+    """Time that the others took, added up over processes."""
+
+    metric: str = "score"
+    """Name of the score, such as "accuracy"."""
+
+    def as_record(self) -> dict[str, Any]:
+        """Return all fields as plain values."""
+        placement, encoding = dict(self.placement), list(self.encoding)
+        return {**vars(self), "placement": placement, "encoding": encoding}
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> SearchResult:
+        """Return the result that :meth:`as_record` described."""
+        placement, encoding = Placement(record["placement"]), tuple(record["encoding"])
+        return cls(**{**record, "placement": placement, "encoding": encoding})
+
+    @classmethod
+    def of(cls, evaluations: Evaluations, searcher: str, seed: int, metric: str) -> SearchResult:
+        """Return the result of a search with at least one evaluation."""
+        best, rows = evaluations.best, evaluations.rows
+        assert best is not None
+        names = ("reward", "score", "std", "q05", "overhead_weights", "overhead_macs")
+        return cls(
+            searcher=searcher,
+            seed=seed,
+            placement=Placement(best.placement),
+            encoding=best.encoding,
+            evaluations=len(rows),
+            cached=sum(row.cached for row in rows),
+            seconds=math.fsum(row.seconds for row in rows if not row.cached),
+            metric=metric,
+            **{name: getattr(best, name) for name in names},
+        )
 
 
 def run_search(
@@ -50,13 +127,13 @@ def run_search(
 
     The folder gets ``search.json`` (what is searched, and the result), ``search.jsonl`` (the trace,
     one line for each evaluation) and ``tensorboard/``. A search that was stopped, or killed at any
-    moment, goes on when it is called again with the same folder, and ends with the same trace (but
-    for ``cached`` of what was measured when it was killed); one that is done is only read; one that
-    is called with a larger budget goes on, and has its earlier result until it ends.
+    moment, resumes when it is called again with the same folder, and ends with the same trace (but
+    for ``cached`` of what was measured when it was killed); one that is complete is only read; one
+    that is called with a larger budget resumes, and has its earlier result until it ends.
 
     Args:
         problem: the placement problem.
-        evaluator: values placements.
+        evaluator: measures placements.
         searcher: proposes them.
         folder: where the search is kept; made when missing.
         budget: how many different placements the search may ask for, whether or not the store has
@@ -64,54 +141,58 @@ def run_search(
         seed: seed of the searcher.
         store: folder of the evaluations, which searches may share; None: within ``folder``.
         ray: where Ray runs, and with how many workers; None: evaluations in this process.
-        name: what the search is called while it runs; None: the folder's name.
-        progress: whether to show a progress bar, where stderr is a terminal.
+        name: name of the search while it runs; None: the folder's name.
+        progress: whether to show a progress bar, if stderr is a terminal.
 
     Returns:
         The best placement found, and what it took.
 
     Raises:
-        CnetError: for arguments that cannot be, a folder that belongs to another search or in which
-            one runs, and as the evaluator and the searcher raise.
+        CnetError: for impossible arguments, a folder that belongs to another search or in which one
+            runs, and as the evaluator and the searcher raise.
         KeyboardInterrupt: after Ctrl-C, with all evaluations done so far on the disk.
     """
     folder, ray = Path(folder), ray or RaySettings()
     validate_ray_settings(ray)
     if not isinstance(budget, int) or budget < 1:
-        raise CnetError(f"the budget of a search is {budget}; give at least 1 evaluation.")
-    identity = describe_search(problem, evaluator, searcher, seed)
+        raise bad_value("budget", budget, "a whole number of at least 1 evaluation")
+    made_from = describe_search(problem, evaluator, searcher, seed)
+    metric = str(made_from["evaluator"].get("measurement", {}).get("metric", "score"))
     with alone(folder, "search", "a search"):
-        result = _begin(folder, identity, budget)
+        result = _begin(folder, made_from, budget)
         if result is not None:
             return result
+        name = name or folder.name
         evaluations_store = EvaluationStore(store or folder / "evaluations", evaluator.key())
         with ExitStack() as stack:
-            name = name or folder.name
-            if isinstance(searcher, UsesRay):
-                searcher.start_ray(ray)
+            stack.enter_context(closing(evaluations_store))
             measure = stack.enter_context(_measuring(evaluator, evaluations_store, ray, name))
             evaluations = Evaluations(problem, measure, budget, folder / TRACE)
             stack.enter_context(closing(evaluations))
             evaluations.observers += _observers(evaluations, folder, progress)
-            if ray.workers or isinstance(searcher, UsesRay):
-                from cnet_aihw.search.rllib.monitor import SearchMonitor  # needs Ray
-
-                evaluations.observers.append(SearchMonitor(name, searcher.name))
-            _search(searcher, evaluations, seed, folder)
+            context = SearchContext(folder, ray, _shown_on_ray(evaluations, name, searcher.name))
+            if ray.workers:
+                context.on_ray()
+            _search(searcher, evaluations, seed, context)
         if evaluations.best is None:
-            raise CnetError(f"the searcher {searcher.name} ended without any evaluation.")
-        result = SearchResult.of(evaluations, searcher.name, seed)
-        _write(folder, identity, budget, result)
+            raise CnetError(
+                f"the searcher {searcher.name} ended without any evaluation; it must ask for at "
+                "least one placement within the limit.",
+                key="searcher",
+                value=searcher.name,
+            )
+        result = SearchResult.of(evaluations, searcher.name, seed, metric)
+        _write(folder, made_from, budget, result)
     return result
 
 
 def describe_search(
     problem: PlacementProblem, evaluator: PlacementEvaluator, searcher: Searcher, seed: int
 ) -> dict[str, Any]:
-    """All that determines the course of a search, as plain values.
+    """Return all that determines the course of a search, as plain values.
 
     Raises:
-        CnetError: if the searcher is no dataclass, so that its settings are not known.
+        CnetError: if the searcher is not a dataclass, so that its settings are not known.
     """
     described = {
         "searcher": {"name": searcher.name, **_settings_of(searcher)},
@@ -125,22 +206,27 @@ def describe_search(
 def _settings_of(searcher: object) -> dict[str, Any]:
     if not is_dataclass(searcher) or isinstance(searcher, type):
         raise CnetError(
-            f"the searcher {searcher!r} is no dataclass object; make its class a dataclass whose "
-            "fields are its settings, so that a folder can tell which search it holds."
+            f"the searcher {searcher!r} is not a dataclass object; make its class a dataclass "
+            "whose fields are its settings, so that a folder can tell which search it holds.",
+            key="searcher",
+            value=type(searcher).__name__,
+            expected="a dataclass object",
         )
     return asdict(searcher)
 
 
-def _search(searcher: Searcher, evaluations: Evaluations, seed: int, folder: Path) -> None:
+def _search(
+    searcher: Searcher, evaluations: Evaluations, seed: int, context: SearchContext
+) -> None:
     rng = np.random.default_rng(derive_seed("search", seed))
     try:
-        searcher.search(evaluations.problem, evaluations, rng, folder)
+        searcher.search(evaluations.problem, evaluations, rng, context)
     except BudgetSpent as reason:
         log.debug("The search ended: %s", reason)
     except KeyboardInterrupt as interrupt:
         raise KeyboardInterrupt(
             f"the search was stopped after {evaluations.spent} of {evaluations.budget} "
-            f"evaluations, which are kept; with the same folder, {folder}, it goes on."
+            f"evaluations, which are kept; with the same folder, {context.folder}, it resumes."
         ) from interrupt
     evaluations.finish()
 
@@ -150,11 +236,26 @@ def _observers(evaluations: Evaluations, folder: Path, progress: bool) -> list[O
     return [curves, ProgressLine(evaluations, progress)]
 
 
+def _shown_on_ray(evaluations: Evaluations, name: str, searcher: str) -> Any:
+    """What shows a search on Ray's dashboard, once, after Ray was started."""
+    shown = False
+
+    def show() -> None:
+        nonlocal shown
+        if not shown:
+            from cnet_aihw.search.rllib.monitor import SearchMonitor  # needs Ray
+
+            evaluations.observers.append(SearchMonitor(name, searcher))
+            shown = True
+
+    return show
+
+
 @contextmanager
 def _measuring(
     evaluator: PlacementEvaluator, store: EvaluationStore, ray: RaySettings, name: str
 ) -> Iterator[Measure]:
-    """What evaluates placements: this process, or worker processes."""
+    """Evaluate placements inside the block, in this process or in worker processes."""
     if ray.workers:
         from cnet_aihw.search.rllib.workers import EvaluationWorkers  # needs Ray
 
@@ -169,34 +270,46 @@ def _measuring(
     yield measure
 
 
-def _begin(folder: Path, identity: dict[str, Any], budget: int) -> SearchResult | None:
-    """Claim the folder, or check that it is this search's; the result where it is done."""
+def _begin(folder: Path, made_from: dict[str, Any], budget: int) -> SearchResult | None:
+    """Claim the folder, or check that it is this search's; return the result if it is complete."""
     path = folder / SEARCH
     if not path.exists():
         if (folder / TRACE).exists():
-            raise CnetError(f"{folder / TRACE} is there without {SEARCH}; give another folder.")
-        _write(folder, identity, budget, None)
+            raise CnetError(
+                f"{folder / TRACE} exists without {SEARCH}; give another folder.",
+                key=str(folder / TRACE),
+                fix="give another folder",
+            )
+        _write(folder, made_from, budget, None)
         return None
     stored = read_json(path)
     try:
-        check_same_run(stored["search"], identity, folder)
+        fix = "give another folder, or delete this one to start again"
+        check_provenance(stored["search"], made_from, folder, fix)
         earlier, record = stored["budget"], stored["result"]
     except KeyError as error:
-        raise CnetError(f"{path} does not describe a search; give another folder.") from error
+        raise CnetError(
+            f"{path} does not describe a search; give another folder.",
+            key=str(path),
+            fix="give another folder",
+        ) from error
     if budget < earlier:
         raise CnetError(
             f"{folder} holds a search with a budget of {earlier} and now it is {budget}; give at "
-            "least as much, or another folder."
+            "least as much, or another folder.",
+            key="budget",
+            value=budget,
+            expected=f"at least {earlier}",
         )
     if budget == earlier and record is not None:
         return SearchResult.from_record(record)
     if record is None:
-        _write(folder, identity, budget, None)
-    return None  # a result of a smaller budget stays until there is the larger one's
+        _write(folder, made_from, budget, None)
+    return None  # a result of a smaller budget stays until the larger one's is complete
 
 
 def _write(
-    folder: Path, identity: dict[str, Any], budget: int, result: SearchResult | None
+    folder: Path, made_from: dict[str, Any], budget: int, result: SearchResult | None
 ) -> None:
     record = None if result is None else result.as_record()
-    write_json_atomic(folder / SEARCH, {"search": identity, "budget": budget, "result": record})
+    write_json_atomic(folder / SEARCH, {"search": made_from, "budget": budget, "result": record})

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.errors import CnetError, bad_value
 
 OBJECTIVES = ("mean", "mean_minus_std", "quantile", "yield")
 OVERHEADS = ("weights", "macs")
@@ -16,36 +16,37 @@ OVER_LIMIT = ("mask", "penalty")
 
 @dataclass
 class ObjectiveSettings:
-    """What a placement is worth: an objective over chips, less the overhead."""
+    """Worth of a placement: an objective over chips, less the overhead."""
 
     kind: str = "mean"
-    """Of the chips' accuracies: their "mean" (the paper's, as we read it), "mean_minus_std",
+    """Statistic of the chips' scores: their "mean" (the paper's, as we read it), "mean_minus_std",
     "quantile", or "yield", the share of chips that reach ``threshold``."""
 
     k: float = 1.0
-    """How many standard deviations "mean_minus_std" takes off."""
+    """Standard deviations that "mean_minus_std" subtracts."""
 
     quantile: float = 0.05
-    """Which quantile "quantile" takes, in [0, 1]."""
+    """Quantile that "quantile" takes, in [0, 1]."""
 
     threshold: float | None = None
-    """Accuracy in [0, 1] that a chip must reach, for "yield"."""
+    """Score that a chip must reach, for "yield"."""
 
     overhead: str = "weights"
-    """Which overhead the limit and the reward count: "weights" or "macs"."""
+    """Overhead that the limit and the reward count: "weights" or "macs"."""
 
     over_limit: str = "mask"
-    """What becomes of placements over the limit: "mask", an agent cannot choose them (ours);
+    """Treatment of placements over the limit: "mask", an agent cannot choose them (ours);
     "penalty", it can, and the reward is minus the overhead without any evaluation (the paper, as we
     read it)."""
 
 
 @dataclass
 class SpaceSettings:
-    """What each candidate layer can be given."""
+    """Choices of each candidate layer."""
 
     ratios: list[float] = field(default_factory=lambda: [0.0, 0.125, 0.25, 0.5, 1.0])
-    """Ratios to choose from, in [0, 1]; 0, no compensation, must be one of them."""
+    """Ratios to choose from, in [0, 1]; 0, no compensation, must be among them. A corrector without
+    a size takes 0 and 1 alone."""
 
     digital: bool = False
     """Whether keeping the layer digital is a further choice."""
@@ -53,23 +54,24 @@ class SpaceSettings:
 
 @dataclass
 class RaySettings:
-    """Where Ray runs, for the searchers and evaluations that use it."""
+    """Ray, for the searchers and evaluations that use it."""
 
     address: str | None = None
     """None: a private Ray on this machine, started when needed; "auto" or host:port: a cluster that
     runs already."""
 
     num_cpus: int | None = None
-    """CPUs of a private Ray; None: all there are."""
+    """CPUs of a private Ray; None: all of this machine."""
 
     workers: int = 0
-    """Processes that evaluate placements side by side; 0: this process alone."""
+    """Processes that evaluate placements in parallel; 0: this process alone."""
 
     cpus_per_worker: float = 1.0
-    """CPUs that each of them takes."""
+    """CPUs of each worker."""
 
     gpus_per_worker: float = 0.0
-    """GPUs that each of them takes; shares such as 0.5 put several on one."""
+    """GPUs of each worker; shares such as 0.5 put several workers on one GPU. Must be above 0 where
+    placements are evaluated on CUDA."""
 
     dashboard: bool = True
     """Whether a private Ray shows its dashboard."""
@@ -82,10 +84,10 @@ class RaySettings:
 
 
 def validate_objective_settings(settings: ObjectiveSettings) -> None:
-    """Check all values and that they fit together.
+    """Check all values and their combinations.
 
     Raises:
-        CnetError: names the field, its value and what is allowed.
+        CnetError: names the field, its value and the allowed values.
     """
     s = settings
     for name, word, allowed in (
@@ -96,63 +98,59 @@ def validate_objective_settings(settings: ObjectiveSettings) -> None:
         if word not in allowed:
             raise _unknown(f"objective.{name}", word, allowed)
     if not (math.isfinite(s.k) and s.k >= 0):
-        raise CnetError(f"objective.k is {s.k}; give a number of at least 0.")
+        raise bad_value("objective.k", s.k, "a number of at least 0")
     if not 0.0 <= s.quantile <= 1.0:
-        raise CnetError(f"objective.quantile is {s.quantile}; give a number in [0, 1].")
-    if s.threshold is not None and not 0.0 <= s.threshold <= 1.0:
-        raise CnetError(
-            f"objective.threshold is {s.threshold}; give an accuracy in [0, 1], such as 0.9."
-        )
+        raise bad_value("objective.quantile", s.quantile, "a number in [0, 1]")
+    if s.threshold is not None and not math.isfinite(s.threshold):
+        raise bad_value("objective.threshold", s.threshold, "a finite score")
     if s.kind == "yield" and s.threshold is None:
-        raise CnetError(
-            "objective.kind is 'yield' but objective.threshold is not given; give the accuracy "
-            "that a chip must reach, such as objective.threshold=0.9."
-        )
+        raise bad_value(
+            "objective.threshold", None, "a score, as objective.kind is 'yield'",
+            "give the score that a chip must reach, such as objective.threshold=0.9",
+        )  # fmt: skip
 
 
 def validate_space_settings(settings: SpaceSettings) -> None:
     """Check that the choices are ratios, all different, and not only 0.
 
     Raises:
-        CnetError: names the ratios and what is wrong with them.
+        CnetError: names the ratios and what is expected of them.
     """
-    ratios = list(settings.ratios)
-    bad = [r for r in ratios if not (math.isfinite(r) and 0.0 <= r <= 1.0)]
-    if bad:
-        raise CnetError(f"search.ratios has {bad[0]}; give ratios in [0, 1].")
+    ratios, key = list(settings.ratios), "search.ratios"
+    if not all(math.isfinite(r) and 0.0 <= r <= 1.0 for r in ratios):
+        raise bad_value(key, ratios, "ratios in [0, 1]")
     if len(set(ratios)) < len(ratios):
-        raise CnetError(f"search.ratios is {ratios}; give each ratio once.")
+        raise bad_value(key, ratios, "each ratio once")
     if 0.0 not in ratios:
-        raise CnetError(f"search.ratios is {ratios}; add 0, with which a layer is left as it is.")
+        raise bad_value(key, ratios, "0 among the ratios, with which a layer stays as it is")
     if len(ratios) == 1 and not settings.digital:
-        raise CnetError("search.ratios has 0 alone, so there is nothing to search; give more.")
+        raise bad_value(key, ratios, "a ratio above 0, or search.digital=true")
 
 
 def validate_ray_settings(settings: RaySettings) -> None:
-    """Check all values and that they fit together.
+    """Check all values and their combinations.
 
     Raises:
-        CnetError: names the field, its value and what is allowed.
+        CnetError: names the field, its value and the allowed values.
     """
     s = settings
     if s.workers < 0:
-        raise CnetError(f"ray.workers is {s.workers}; give 0 for this process alone, or more.")
+        raise bad_value("ray.workers", s.workers, "0 for this process alone, or more")
     if s.num_cpus is not None and s.num_cpus < 1:
-        raise CnetError(f"ray.num_cpus is {s.num_cpus}; give at least 1, or null for all.")
+        raise bad_value("ray.num_cpus", s.num_cpus, "at least 1, or null for all")
     if s.num_cpus is not None and s.address is not None:
-        raise CnetError(
-            f"ray.num_cpus is {s.num_cpus}, but the cluster at ray.address={s.address} has the "
-            "CPUs it was started with; leave ray.num_cpus out."
+        raise bad_value(
+            "ray.num_cpus", s.num_cpus, f"null, as ray.address={s.address} is a running cluster"
         )
     if not (math.isfinite(s.cpus_per_worker) and s.cpus_per_worker > 0):
-        raise CnetError(f"ray.cpus_per_worker is {s.cpus_per_worker}; give a number above 0.")
+        raise bad_value("ray.cpus_per_worker", s.cpus_per_worker, "a number above 0")
     if not (math.isfinite(s.gpus_per_worker) and s.gpus_per_worker >= 0):
-        raise CnetError(f"ray.gpus_per_worker is {s.gpus_per_worker}; give 0 or more.")
+        raise bad_value("ray.gpus_per_worker", s.gpus_per_worker, "0 or more")
     if not 0 < s.dashboard_port < 65536:
-        raise CnetError(f"ray.dashboard_port is {s.dashboard_port}; give a port from 1 to 65535.")
+        raise bad_value("ray.dashboard_port", s.dashboard_port, "a port from 1 to 65535")
 
 
 def _unknown(name: str, word: str, allowed: Sequence[str]) -> CnetError:
     near = difflib.get_close_matches(str(word).lower(), allowed, n=1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return CnetError(f"{name} is {word!r}; give one of {', '.join(allowed)}{hint}.")
+    hint = f"did you mean {near[0]!r}?" if near else None
+    return bad_value(name, word, f"one of {', '.join(allowed)}", hint)

@@ -1,128 +1,277 @@
-"""Evaluations kept on disk: one file for each evaluator, shared by runs and processes."""
+"""Evaluations kept on disk in one SQLite file, shared by runs and processes."""
 
 from __future__ import annotations
 
-import hashlib
 import json
+import os
+import socket
+import sqlite3
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from cnet_aihw.compensation import Placement
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.locks import locked
-from cnet_aihw.runtime.records import append_record, write_json_atomic
 from cnet_aihw.search.evaluators.protocol import PlacementEvaluator
-from cnet_aihw.search.problem import Evaluation
+from cnet_aihw.search.scores import Evaluation
+
+FILE = "evaluations.sqlite3"
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS evaluators (key TEXT PRIMARY KEY, description TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS evaluations (
+    key TEXT NOT NULL, placement TEXT NOT NULL, scores TEXT NOT NULL, seconds REAL NOT NULL,
+    PRIMARY KEY (key, placement)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS claims (
+    key TEXT NOT NULL, placement TEXT NOT NULL, owner TEXT NOT NULL,
+    PRIMARY KEY (key, placement)
+) WITHOUT ROWID;
+"""
+_BUSY_SECONDS = 60.0  # longest wait for another process's commit, which takes milliseconds
+_POLL_SECONDS = 0.05  # between looks at an evaluation that another process has claimed
 
 
 class EvaluationStore:
-    """What an evaluator measured, by placement: append-only ``<key>.jsonl``, described beside it.
+    """Values of an evaluator by placement; any number of processes of one machine share the file.
 
-    ``<key>.json`` says what the evaluator is. Any number of processes may read and write; each
-    placement is evaluated once: where a process is at it, the others wait for its value. A process
-    that dies gives its placement free and loses nothing else.
+    Each placement is evaluated once: a process claims it, and others that need it wait for the
+    value. A claim names its process and lapses when that is dead, so that a kill locks nothing and
+    loses nothing but its own evaluation. The file is in SQLite's write-ahead mode, which needs a
+    local disk. Delete it only while nothing uses it.
 
     Args:
-        folder: where the files are; made when missing. On a disk that several machines share, its
-            locks (flock) must hold across machines.
+        folder: folder of the file; made when missing.
         key: the evaluator's key.
     """
 
     def __init__(self, folder: str | Path, key: str) -> None:
         self.folder, self.key = Path(folder), key
-        self.path = self.folder / f"{key}.jsonl"
-        self._values: dict[str, Evaluation] = {}
-        self._read = 0  # bytes of the file that are in _values
+        self.path = self.folder / FILE
+        self._open: tuple[int, sqlite3.Connection] | None = None
 
     def __len__(self) -> int:
-        self._refresh()
-        return len(self._values)
+        (count,) = self._select("SELECT COUNT(*) FROM evaluations WHERE key = ?", self.key)[0]
+        return int(count)
 
     def get(self, placement: Placement) -> Evaluation | None:
-        """Return what is known of a placement; layers of ratio 0 and the order do not matter.
+        """Return the value of a placement, or None; ratios of 0 and the order do not matter.
 
         Raises:
             CnetError: if the file is damaged.
         """
+        rows = self._select(
+            "SELECT scores, seconds FROM evaluations WHERE key = ? AND placement = ?",
+            self.key,
+            _name(placement),
+        )
+        if not rows:
+            return None
+        scores, seconds = rows[0]
+        return Evaluation.from_record({"scores": json.loads(scores), "seconds": seconds})
+
+    def claim(self, placement: Placement) -> bool:
+        """Claim a placement for this process.
+
+        Returns:
+            False if it is evaluated already, or a living process is evaluating it.
+        """
         name = _name(placement)
-        if name not in self._values:
-            self._refresh()
-        return self._values.get(name)
+        with self._writing() as connection:
+            known = "SELECT 1 FROM evaluations WHERE key = ? AND placement = ?"
+            if connection.execute(known, (self.key, name)).fetchone():
+                return False
+            claimed = "SELECT owner FROM claims WHERE key = ? AND placement = ?"
+            row = connection.execute(claimed, (self.key, name)).fetchone()
+            if row is not None and _is_alive(row[0]):
+                return False
+            connection.execute(
+                "INSERT OR REPLACE INTO claims VALUES (?, ?, ?)", (self.key, name, _owner())
+            )
+        return True
+
+    def release(self, placements: Sequence[Placement]) -> None:
+        """Give up claims of this process, whose placements were not evaluated."""
+        with self._writing() as connection:
+            connection.executemany(
+                "DELETE FROM claims WHERE key = ? AND placement = ? AND owner = ?",
+                [(self.key, _name(placement), _owner()) for placement in placements],
+            )
+
+    def put(
+        self, placement: Placement, evaluation: Evaluation, evaluator: PlacementEvaluator
+    ) -> None:
+        """Keep a value and end its claim; a value that is there already stays.
+
+        Args:
+            placement: the placement.
+            evaluation: its value.
+            evaluator: the evaluator, which is described beside its values.
+
+        Raises:
+            CnetError: for an evaluation without chips.
+        """
+        if not evaluation.finite:
+            raise CnetError(
+                f"{type(evaluator).__name__}.evaluate returns no finite score for "
+                f"{dict(placement)}; an evaluator returns the score of each chip, at least one.",
+                key="scores",
+                value=evaluation.scores,
+                expected="at least one finite score",
+            )
+        name, scores = _name(placement), json.dumps(list(evaluation.scores), allow_nan=False)
+        description = json.dumps(evaluator.describe(), sort_keys=True, default=str)
+        with self._writing() as connection:
+            connection.execute(
+                "INSERT OR IGNORE INTO evaluators VALUES (?, ?)", (self.key, description)
+            )
+            connection.execute(
+                "INSERT OR IGNORE INTO evaluations VALUES (?, ?, ?, ?)",
+                (self.key, name, scores, evaluation.seconds),
+            )
+            connection.execute(
+                "DELETE FROM claims WHERE key = ? AND placement = ?", (self.key, name)
+            )
 
     def measure(
         self, placement: Placement, evaluator: PlacementEvaluator
     ) -> tuple[Evaluation, bool]:
-        """Return a placement's value, evaluating it where that was never done.
+        """Return a placement's value, evaluating it in this process if that was never done.
 
         Args:
-            placement: what to evaluate.
-            evaluator: the one whose key the store has.
+            placement: the placement.
+            evaluator: the evaluator whose key the store has.
 
         Returns:
-            The value, and whether it was there already.
+            The value, and whether it was known already.
 
         Raises:
             CnetError: for an evaluator of another key, a damaged file, a folder that cannot be
                 written to, or as the evaluator raises.
         """
+        self.check_evaluator(evaluator)
+        while (found := self.get(placement)) is None:
+            if not self.claim(placement):
+                time.sleep(_POLL_SECONDS)
+                continue
+            try:
+                start = time.perf_counter()
+                scores = tuple(evaluator.evaluate(placement))
+                value = Evaluation(scores, time.perf_counter() - start)
+                self.put(placement, value, evaluator)
+            finally:
+                self.release([placement])
+            return value, False
+        return found, True
+
+    def check_evaluator(self, evaluator: PlacementEvaluator) -> None:
+        """Check that values of an evaluator belong here.
+
+        Raises:
+            CnetError: if it has another key.
+        """
         if evaluator.key() != self.key:
             raise CnetError(
-                f"the store {self.path} holds values of another evaluator than this one "
-                f"({evaluator.key()[:16]}); open EvaluationStore(folder, evaluator.key())."
+                f"the store {self.path} was opened for another evaluator than this one "
+                f"({evaluator.key()[:16]}); open EvaluationStore(folder, evaluator.key()).",
+                key="evaluator",
+                value=evaluator.key(),
+                expected=self.key,
             )
-        found = self.get(placement)
-        if found is not None:
-            return found, True
-        name = _name(placement)
-        lock = f"{self.key[:16]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
-        with locked(self.folder, lock) as path:
-            found = self.get(placement)  # another process may have just finished it
-            if found is None:
-                start = time.perf_counter()
-                accuracies = evaluator.evaluate(placement)
-                if not accuracies:
-                    raise CnetError(
-                        f"{type(evaluator).__name__}.evaluate gives nothing for {dict(placement)}; "
-                        "an evaluator gives the accuracy of each chip, at least one."
-                    )
-                value = Evaluation(tuple(accuracies), time.perf_counter() - start)
-                self._append(name, value, evaluator)
-            # Whoever still waits for this lock, or makes it anew, finds the value first.
-            path.unlink(missing_ok=True)
-        return (value, False) if found is None else (found, True)
 
-    def _append(self, name: str, value: Evaluation, evaluator: PlacementEvaluator) -> None:
-        with locked(self.folder, f"{self.key[:16]}-writer"):
-            description = self.path.with_suffix(".json")
-            if not description.exists():
-                write_json_atomic(description, {"key": self.key, **evaluator.describe()})
-            append_record(self.path, {"placement": json.loads(name), **value.as_record()})
-        self._refresh()
+    def description(self) -> dict[str, object] | None:
+        """Return the description of the evaluator beside its values, or None."""
+        rows = self._select("SELECT description FROM evaluators WHERE key = ?", self.key)
+        return json.loads(rows[0][0]) if rows else None
 
-    def _refresh(self) -> None:
-        """Read what was appended since the last time; a torn last line waits until it is whole."""
-        size = self.path.stat().st_size if self.path.exists() else 0
-        if size < self._read:  # deleted or replaced
-            self._values.clear()
-            self._read = 0
-        if size == self._read:
-            return
-        with open(self.path, "rb") as file:
-            file.seek(self._read)
-            whole, newline, _ = file.read().rpartition(b"\n")
-        for line in whole.split(b"\n") if newline else ():
+    def close(self) -> None:
+        """Close the file; the next use opens it again."""
+        if self._open is not None and self._open[0] == os.getpid():
+            self._open[1].close()
+        self._open = None
+
+    def _connection(self) -> sqlite3.Connection:
+        """The connection of this process; one may not be carried through a fork."""
+        if self._open is None or self._open[0] != os.getpid():
+            with locked(self.folder, FILE):  # SQLite does not wait for a change of the mode
+                connection = sqlite3.connect(self.path, _BUSY_SECONDS, isolation_level=None)
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = FULL")
+                connection.executescript(_TABLES)
+            self._open = os.getpid(), connection
+        return self._open[1]
+
+    def _select(self, query: str, *values: str) -> list[tuple]:
+        with self._errors():
+            return self._connection().execute(query, values).fetchall()
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """A transaction, which no other process writes beside."""
+        with self._errors():
+            connection = self._connection()
+            connection.execute("BEGIN IMMEDIATE")
             try:
-                record = json.loads(line)
-                name = _name(Placement(record["placement"]))
-                self._values.setdefault(name, Evaluation.from_record(record))
-            except (ValueError, KeyError, TypeError, CnetError) as error:
-                raise CnetError(
-                    f"{self.path} has a line that is no evaluation ({line[:40]!r}); delete that "
-                    "line, or the file to evaluate everything again."
-                ) from error
-        self._read += len(whole) + len(newline)
+                yield connection
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+            connection.execute("COMMIT")
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.OperationalError, OSError) as error:
+            raise CnetError(
+                f"{self.path} cannot be written to ({error}); make room or give another folder.",
+                key=str(self.path),
+                expected="a folder on a local disk that can be written to",
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise CnetError(
+                f"{self.path} is damaged ({error}); delete it to evaluate everything again.",
+                key=str(self.path),
+                expected="a file of evaluations",
+                fix="delete it",
+            ) from error
+
+    def __getstate__(self) -> dict[str, object]:
+        """Leave the connection out."""
+        return {**self.__dict__, "_open": None}
 
 
 def _name(placement: Placement) -> str:
     """One text for all placements that are the same."""
     return json.dumps({n: r for n, r in sorted(placement.items()) if r != 0.0})
+
+
+def _owner() -> str:
+    pid = os.getpid()
+    return json.dumps([socket.gethostname(), pid, _started(pid)])
+
+
+def _is_alive(owner: str) -> bool:
+    """Whether the process that made a claim still runs; one of another machine does not count."""
+    host, pid, started = json.loads(owner)
+    if host != socket.gethostname():
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return started is None or _started(pid) == started
+
+
+def _started(pid: int) -> str | None:
+    """When a process started, which tells it from a later one of the same id; None if unknown."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    state, *rest = text.rpartition(")")[2].split()
+    return None if state in "ZX" else rest[18]  # a zombie does not evaluate any more

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from cnet_aihw.compensation import (
-    CompensationVariant,
     FitSettings,
+    GeneratorCompensator,
     Placement,
     network_cost,
 )
@@ -23,14 +23,14 @@ from cnet_aihw.search import (
     FitEvaluator,
     ObjectiveSettings,
     PlacementProblem,
-    SharedEvaluator,
     SpaceSettings,
+    SupernetEvaluator,
     placement_problem,
 )
 
-RESIDUAL = CompensationVariant(form="residual", activation="relu")
-FULL = CompensationVariant(activation="tanh")
-VARIANTS = {"residual": RESIDUAL, "full": FULL}
+RESIDUAL = GeneratorCompensator(form="residual", activation="relu")
+FULL = GeneratorCompensator(activation="tanh")
+CORRECTORS = {"residual": RESIDUAL, "full": FULL}
 FIT = FitSettings(batch_size=20, lr=2e-2)
 PLACEMENTS = [
     Placement({"0": 0.5}),
@@ -70,7 +70,7 @@ def network(**config: Any) -> nn.Module:
 
 def problem_of(
     model: nn.Module,
-    variant: CompensationVariant = RESIDUAL,
+    corrector: GeneratorCompensator = RESIDUAL,
     limit: float = 1.0,
     ratios: tuple[float, ...] = (0.0, 0.34, 0.5, 1.0),
     layers: tuple[str, ...] = ("0", "2", "4"),
@@ -78,28 +78,28 @@ def problem_of(
 ) -> PlacementProblem:
     space = SpaceSettings(list(ratios), digital=True)
     cost = network_cost(model, DATA.val.x[:1])
-    return placement_problem(cost, layers, variant, limit, space, ObjectiveSettings(**objective))
+    return placement_problem(cost, layers, corrector, limit, space, ObjectiveSettings(**objective))
 
 
 COMMON = {"chips": 3, "samples": 120, "device": "cpu"}
 
 
 def fit_evaluator(model: nn.Module, data: Any = DATA, **changes: Any) -> FitEvaluator:
-    arguments = {"variant": RESIDUAL, "fit": FIT, "steps": 6, **COMMON}
+    arguments = {"corrector": RESIDUAL, "fit": FIT, "steps": 6, **COMMON}
     return FitEvaluator(model, data, **(arguments | changes))
 
 
-def shared_evaluator(
+def supernet_evaluator(
     model: nn.Module, data: Any = DATA, problem: PlacementProblem | None = None, **changes: Any
-) -> SharedEvaluator:
-    arguments = {"variant": RESIDUAL, "fit": FIT, "steps": 12, **COMMON} | changes
-    problem = problem or problem_of(model, arguments["variant"])
-    return SharedEvaluator(model, data, problem, **arguments)
+) -> SupernetEvaluator:
+    arguments = {"corrector": RESIDUAL, "fit": FIT, "steps": 12, **COMMON} | changes
+    problem = problem or problem_of(model, arguments["corrector"])
+    return SupernetEvaluator(model, data, problem, **arguments)
 
 
-EVALUATORS: dict[str, Callable[..., Any]] = {"fit": fit_evaluator, "shared": shared_evaluator}
+EVALUATORS: dict[str, Callable[..., Any]] = {"fit": fit_evaluator, "shared": supernet_evaluator}
 
 
 def on_chips(model: nn.Module, **changes: Any) -> tuple[float, ...]:
     data = (DATA.val.x[:120], DATA.val.y[:120])
-    return evaluate_chips(model, data, chips=3, device="cpu", **changes).accuracies
+    return evaluate_chips(model, data, chips=3, device="cpu", **changes).scores

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from cnet_aihw.compensation import Placement
-from cnet_aihw.search import CandidateLayer, ObjectiveSettings, PlacementProblem
+from cnet_aihw.search import CandidateLayer, ObjectiveSettings, PlacementProblem, SearchContext
 
 RATIOS = (0.0, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
 # channels read, channels given, taps
@@ -56,7 +56,7 @@ def placement_problem(
 
 @dataclass
 class Synthetic:
-    """Accuracy: what layers add each, what pairs of them add, and frozen noise of each plan.
+    """Accuracy: what layers add each, what pairs of them add, and frozen noise of each encoding.
 
     Args:
         layers: channels and taps of the layers.
@@ -88,22 +88,22 @@ class Synthetic:
         self.problem = placement_problem(self.layers, self.limit, known.tolist())
         self.evaluated: list[Placement] = []
 
-    def accuracy(self, plan: Sequence[int], noise: bool = True) -> float:
-        index = np.arange(len(plan)), np.array(plan)
+    def accuracy(self, encoding: Sequence[int], noise: bool = True) -> float:
+        index = np.arange(len(encoding)), np.array(encoding)
         gain = float(self.gains[index].sum())
         if self.saturating:
             gain = 0.5 * (1 - np.exp(-6 * gain))
         share = self.share[index]
         accuracy = 0.4 + gain + float(share @ self.pairs @ share)
         if noise and self.noise:
-            digest = hashlib.sha256(bytes(plan)).digest()
+            digest = hashlib.sha256(bytes(encoding)).digest()
             frozen = np.random.default_rng([self.seed, *digest[:8]])
             accuracy += frozen.normal(0, self.noise)
         return accuracy
 
-    def reward(self, plan: Sequence[int]) -> float:
-        """What a plan is worth without the noise."""
-        return self.accuracy(plan, noise=False) - self.problem.overhead(plan)
+    def reward(self, encoding: Sequence[int]) -> float:
+        """What an encoding is worth without the noise."""
+        return self.accuracy(encoding, noise=False) - self.problem.overhead(encoding)
 
     # What makes it an evaluator.
 
@@ -116,13 +116,13 @@ class Synthetic:
 
     def evaluate(self, placement: Placement) -> tuple[float, ...]:
         self.evaluated.append(placement)
-        return (self.accuracy(self.problem.plan_of(placement)),)
+        return (self.accuracy(self.problem.encode(placement)),)
 
     @cached_property
     def best(self) -> float:
-        """The highest reward without noise: of all plans of a few layers, else the best found."""
+        """The highest reward without noise: of all encodings of a few layers, else the best found."""
         if len(self.layers) <= 5:
-            return max(map(self.reward, self.problem.plans()))
+            return max(map(self.reward, self.problem.encodings()))
         rng = np.random.default_rng(0)
         return max(self._climb(rng) for _ in range(30))
 
@@ -130,29 +130,29 @@ class Synthetic:
         """Local search over changes of one and of two layers."""
         n, r = self.gains.shape
         costs = np.array(self.problem.costs)
-        plan = np.zeros(n, int)
+        encoding = np.zeros(n, int)
         for layer in rng.permutation(n):
-            used = costs[np.arange(n), plan].sum()
-            plan[layer] = rng.choice(np.flatnonzero(costs[layer] + used <= self.limit))
+            used = costs[np.arange(n), encoding].sum()
+            encoding[layer] = rng.choice(np.flatnonzero(costs[layer] + used <= self.limit))
         moves = np.array([(i, a, j, b) for i in range(n) for a in range(r) for j in range(i)
                           for b in range(r)])  # fmt: skip
         both = self.pairs + self.pairs.T
-        value = self._values(plan[None], costs, both)[0]
+        value = self._values(encoding[None], costs, both)[0]
         while True:
-            plans = np.repeat(plan[None], len(moves), 0)
+            encodings = np.repeat(encoding[None], len(moves), 0)
             rows = np.arange(len(moves))
-            plans[rows, moves[:, 0]], plans[rows, moves[:, 2]] = moves[:, 1], moves[:, 3]
-            values = self._values(plans, costs, both)
+            encodings[rows, moves[:, 0]], encodings[rows, moves[:, 2]] = moves[:, 1], moves[:, 3]
+            values = self._values(encodings, costs, both)
             if values.max() <= value + 1e-12:
                 return float(value)
-            plan, value = plans[values.argmax()], values.max()
+            encoding, value = encodings[values.argmax()], values.max()
 
-    def _values(self, plans: np.ndarray, costs: np.ndarray, both: np.ndarray) -> np.ndarray:
-        index = np.arange(plans.shape[1])
-        gain, cost = self.gains[index, plans].sum(1), costs[index, plans].sum(1)
+    def _values(self, encodings: np.ndarray, costs: np.ndarray, both: np.ndarray) -> np.ndarray:
+        index = np.arange(encodings.shape[1])
+        gain, cost = self.gains[index, encodings].sum(1), costs[index, encodings].sum(1)
         if self.saturating:
             gain = 0.5 * (1 - np.exp(-6 * gain))
-        share = self.share[index, plans]
+        share = self.share[index, encodings]
         values = 0.4 + gain + 0.5 * np.einsum("nl,lm,nm->n", share, both, share) - cost
         return np.where(cost <= self.limit + 1e-12, values, -np.inf)
 
@@ -168,8 +168,8 @@ PROBLEMS: dict[str, Callable[[int], Synthetic]] = {
 
 def compare(searchers: Sequence[tuple[str, Any]], seeds: int, budget: int = 200) -> None:
     """Print mean regret / share of seeds within 0.01 of the optimum, each seed another problem."""
+    from cnet_aihw.search import Evaluation
     from cnet_aihw.search.budgeted import BudgetSpent, Evaluations
-    from cnet_aihw.search.problem import Evaluation
 
     points = [n for n in (25, 50, 100, 200) if n <= budget]
     for title, make in PROBLEMS.items():
@@ -185,10 +185,10 @@ def compare(searchers: Sequence[tuple[str, Any]], seeds: int, budget: int = 200)
                 evaluations = Evaluations(synthetic.problem, measure, budget)
                 with suppress(BudgetSpent):
                     rng = np.random.default_rng(seed)
-                    searcher.search(synthetic.problem, evaluations, rng, None)
+                    searcher.search(synthetic.problem, evaluations, rng, SearchContext())
                 for column, n in enumerate(points):
                     best = max(evaluations.rows[:n], key=lambda row: row.reward)
-                    regrets[seed, column] = synthetic.best - synthetic.reward(best.plan)
+                    regrets[seed, column] = synthetic.best - synthetic.reward(best.encoding)
             cells = [f"{r.mean():.3f}/{np.mean(r < 0.01) * 100:3.0f}%" for r in regrets.T]
             spent = (time.perf_counter() - begin) / seeds
             print(f"{label:22s}", "  ".join(cells), f" {spent:5.1f} s", flush=True)

@@ -37,7 +37,7 @@ from .evaluator_cases import (
     network,
     problem_of,
     samples,
-    shared_evaluator,
+    supernet_evaluator,
 )
 
 
@@ -80,7 +80,7 @@ def with_config(model: nn.Module, **config: Any) -> nn.Module:
 EVERY_KEY: dict[str, Callable[[nn.Module], dict[str, Any]]] = {
     "weights": lambda model: {"model": other_weights(model)},
     "the network's noise model": lambda model: {"model": with_noise(model, 0.1)},
-    "variant": lambda model: {"variant": FULL},
+    "corrector": lambda model: {"corrector": FULL},
     "learning rate": lambda model: {"fit": replace(FIT, lr=1e-3)},
     "seed of the fit": lambda model: {"fit": replace(FIT, seed=1)},
     "batch size of the fit": lambda model: {"fit": replace(FIT, batch_size=10)},
@@ -166,20 +166,22 @@ def test_the_key_does_not_change_with_anything_else(make, trained, what):
 
 @pytest.mark.parametrize("what", SHARED_KEY)
 def test_the_shared_key_changes_with_the_problem(trained, what):
-    key = _key(shared_evaluator, trained, SHARED_KEY[what](trained))
-    assert key != _key(shared_evaluator, trained, {})
+    key = _key(supernet_evaluator, trained, SHARED_KEY[what](trained))
+    assert key != _key(supernet_evaluator, trained, {})
 
 
 @pytest.mark.parametrize("what", NO_SHARED_KEY)
 def test_the_shared_key_does_not_change_with_what_does_not_matter(trained, what):
     changes = NO_SHARED_KEY[what](trained)
     other = {"within_limit": False} if "within_limit" in changes else {}
-    assert _key(shared_evaluator, trained, changes) == _key(shared_evaluator, trained, other)
+    assert _key(supernet_evaluator, trained, changes) == _key(supernet_evaluator, trained, other)
 
 
 def test_the_key_of_a_fit_changes_with_its_start(trained):
     starts = [
-        CompensationSupernet(trained, DATA, problem_of(trained), variant=RESIDUAL, fit=FIT, steps=n)
+        CompensationSupernet(
+            trained, DATA, problem_of(trained), corrector=RESIDUAL, fit=FIT, steps=n
+        )
         for n in (5, 6)
     ]
     assert len({fit_evaluator(trained, start=start).key() for start in (None, *starts)}) == 3

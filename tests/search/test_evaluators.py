@@ -40,23 +40,23 @@ from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.random_state import derive_seed
 from cnet_aihw.search import (
     CompensationSupernet,
-    SharedEvaluator,
+    SupernetEvaluator,
 )
-from cnet_aihw.search.evaluators.supernet_layers import draw_plan
+from cnet_aihw.search.evaluators.supernet_layers import draw_encoding
 
 from .evaluator_cases import (
+    CORRECTORS,
     DATA,
     FIT,
     FULL,
     PLACEMENTS,
     RESIDUAL,
-    VARIANTS,
     dataset,
     fit_evaluator,
     on_chips,
     problem_of,
     samples,
-    shared_evaluator,
+    supernet_evaluator,
 )
 
 # -- what is measured
@@ -145,7 +145,7 @@ def _plain_logits(tensors: dict[str, Tensor], placed: dict[str, int], model: nn.
 _NAMES = ("generator.weight", "generator.bias", "compensator.weight", "compensator.bias")
 
 
-@pytest.mark.parametrize("form", VARIANTS)
+@pytest.mark.parametrize("form", CORRECTORS)
 @pytest.mark.parametrize(
     ("placement", "filters"),
     [
@@ -158,8 +158,8 @@ def test_shared_sub_placements_equal_hand_sliced_modules(
     trained, tmp_path, form, placement, filters
 ):
     """The saved tensors, sliced by hand, in plain torch on the chips' weights."""
-    evaluator = shared_evaluator(
-        trained, variant=VARIANTS[form], problem=problem_of(trained, VARIANTS[form], limit=10.0),
+    evaluator = supernet_evaluator(
+        trained, corrector=CORRECTORS[form], problem=problem_of(trained, CORRECTORS[form], limit=10.0),
         folder=tmp_path, steps=40, seed=3,
     )  # fmt: skip
     found = evaluator.evaluate(Placement(placement))
@@ -174,7 +174,7 @@ def test_shared_sub_placements_equal_hand_sliced_modules(
 
 def test_shared_compensation_raises_the_accuracy_wherever_it_is(trained):
     """One layer or all of them, few filters or all."""
-    evaluator = shared_evaluator(trained, steps=200, chips=10)
+    evaluator = supernet_evaluator(trained, steps=200, chips=10)
     without = sum(evaluator.evaluate(Placement({}))) / 10
     for placement in ({"0": 0.34}, {"4": 1.0}, {"0": 1.0, "2": 0.5, "4": 1.0}):
         assert sum(evaluator.evaluate(Placement(placement))) / 10 > without + 0.02
@@ -182,10 +182,10 @@ def test_shared_compensation_raises_the_accuracy_wherever_it_is(trained):
 
 def test_a_fit_can_start_from_the_shared_compensation(trained, tmp_path):
     shared = CompensationSupernet(
-        trained, DATA, problem_of(trained), variant=RESIDUAL, fit=FIT, steps=30, device="cpu"
+        trained, DATA, problem_of(trained), corrector=RESIDUAL, fit=FIT, steps=30, device="cpu"
     )
     tiny = {"steps": 1, "fit": replace(FIT, lr=1e-12)}
-    shared_alone = shared_evaluator(trained, steps=30)
+    shared_alone = supernet_evaluator(trained, steps=30)
     started = fit_evaluator(trained, start=shared, **tiny)
     assert started.evaluate(PLACEMENTS[1]) == shared_alone.evaluate(PLACEMENTS[1])
     assert fit_evaluator(trained, **tiny).evaluate(PLACEMENTS[1]) == on_chips(trained)
@@ -206,7 +206,7 @@ def test_values_depend_on_the_placement_alone(make, trained):
 
 def test_values_are_the_same_in_another_process(trained, tmp_path):
     """Sent there by cloudpickle, as Ray does, and with another number of threads set."""
-    evaluators = [fit_evaluator(trained), shared_evaluator(trained)]
+    evaluators = [fit_evaluator(trained), supernet_evaluator(trained)]
     (tmp_path / "evaluators.pkl").write_bytes(cloudpickle.dumps(evaluators))
     script = f"""
 import cloudpickle, torch
@@ -248,7 +248,7 @@ def test_later_changes_of_the_model_do_not_count(make, trained):
 
 def test_a_pickled_shared_evaluator_brings_no_training_data(trained):
     big = dataset(train=samples(20_000, 1))
-    evaluator = shared_evaluator(trained, data=big, steps=10, fit=replace(FIT, batch_size=2000))
+    evaluator = supernet_evaluator(trained, data=big, steps=10, fit=replace(FIT, batch_size=2000))
     assert len(cloudpickle.dumps(evaluator)) < 400_000 < evaluator.shared._fit.data.train.x.nbytes
 
 
@@ -256,15 +256,15 @@ def test_a_pickled_shared_evaluator_brings_no_training_data(trained):
 
 
 def test_it_is_fitted_once_for_all_runs(trained, tmp_path, monkeypatch):
-    values = shared_evaluator(trained, folder=tmp_path).evaluate(PLACEMENTS[0])
+    values = supernet_evaluator(trained, folder=tmp_path).evaluate(PLACEMENTS[0])
     left = sorted(path.name for path in tmp_path.iterdir() if path.name != ".locks")
-    key = shared_evaluator(trained).shared.key()
+    key = supernet_evaluator(trained).shared.key()
     assert left == [f"shared-{key}.json", f"shared-{key}.safetensors"]
     monkeypatch.setattr(
         "cnet_aihw.search.evaluators.short_fit.fit_compensation",
         lambda *_, **__: pytest.fail("fitted again"),
     )
-    other = shared_evaluator(trained, folder=tmp_path, chips=4)  # other chips, same compensation
+    other = supernet_evaluator(trained, folder=tmp_path, chips=4)  # other chips, same compensation
     assert other.evaluate(PLACEMENTS[0])[:3] == values
     assert other.shared.seconds() > 0
 
@@ -293,7 +293,7 @@ def test_a_killed_shared_fit_ends_as_if_it_had_not_been_killed(trained, tmp_path
         while not list(folder.glob("*.safetensors")):
             data = dataset(augment=killing_every(steps))
             fit = replace(FIT, checkpoint_seconds=0.0)
-            evaluator = shared_evaluator(trained, data, folder=folder, fit=fit)
+            evaluator = supernet_evaluator(trained, data, folder=folder, fit=fit)
             try:
                 evaluator.evaluate(PLACEMENTS[0])
             except Killed:
@@ -304,7 +304,7 @@ def test_a_killed_shared_fit_ends_as_if_it_had_not_been_killed(trained, tmp_path
     assert files[0] == files[1]
 
 
-def _evaluate_one(evaluator: SharedEvaluator, results: Path) -> None:
+def _evaluate_one(evaluator: SupernetEvaluator, results: Path) -> None:
     results.write_text(str(evaluator.evaluate(PLACEMENTS[0])))
 
 
@@ -312,7 +312,7 @@ def test_processes_share_one_fit_though_the_first_is_killed(trained, tmp_path):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # a forked process cannot use its parent's threads
     try:
-        evaluator = shared_evaluator(
+        evaluator = supernet_evaluator(
             trained, folder=tmp_path / "shared", steps=100, fit=replace(FIT, checkpoint_seconds=0.0)
         )
         fork = multiprocessing.get_context("fork")
@@ -344,12 +344,12 @@ def test_drawn_plans(trained, limit, within):
     """Within the limit where it counts; all numbers of layers, all choices; never no ratio."""
     problem = problem_of(trained, limit=limit)
     torch.manual_seed(0)
-    plans = [draw_plan(problem, within) for _ in range(2000)]
+    encodings = [draw_encoding(problem, within) for _ in range(2000)]
     if within:
-        assert all(problem.fits(plan) for plan in plans)
-    ratios = [[c for c in plan if 0 < c < len(problem.choices) - 1] for plan in plans]
+        assert all(problem.fits(encoding) for encoding in encodings)
+    ratios = [[c for c in encoding if 0 < c < len(problem.choices) - 1] for encoding in encodings]
     assert all(ratios)
-    seen = {plan for plan in plans if sum(map(bool, plan)) == 1}
+    seen = {encoding for encoding in encodings if sum(map(bool, encoding)) == 1}
     possible = {
         tuple(choice if i == layer else 0 for i in range(3))
         for layer in range(3)
@@ -358,7 +358,9 @@ def test_drawn_plans(trained, limit, within):
     }
     assert seen == possible
     if not within or limit > 1:
-        counts = torch.tensor([sum(map(bool, plan)) for plan in plans]).bincount(minlength=4)[1:]
+        counts = torch.tensor([sum(map(bool, encoding)) for encoding in encodings]).bincount(
+            minlength=4
+        )[1:]
         assert (counts > 2000 / 3 * 0.75).all()
 
 
@@ -366,7 +368,7 @@ def test_draws_come_from_torchs_generator(trained):
     problem, drawn = problem_of(trained), []
     for _ in range(2):
         torch.manual_seed(7)
-        drawn.append([draw_plan(problem, True) for _ in range(20)])
+        drawn.append([draw_encoding(problem, True) for _ in range(20)])
     assert drawn[0] == drawn[1]
 
 
@@ -408,14 +410,14 @@ def test_an_unknown_layer_is_said(make, trained):
 def test_a_placement_that_the_shared_compensation_lacks_is_said(trained, placement):
     problem = problem_of(trained, layers=("0", "4"), ratios=(0.0, 0.5))
     with pytest.raises(CnetError, match=r"filters where the shared compensation has"):
-        shared_evaluator(trained, problem=problem).evaluate(Placement(placement))
+        supernet_evaluator(trained, problem=problem).evaluate(Placement(placement))
 
 
 def test_a_shared_compensation_of_another_variant_is_refused(trained):
     start = CompensationSupernet(
-        trained, DATA, problem_of(trained), variant=RESIDUAL, fit=FIT, steps=2
+        trained, DATA, problem_of(trained), corrector=RESIDUAL, fit=FIT, steps=2
     )
-    evaluator = fit_evaluator(trained, variant=FULL, start=start)
+    evaluator = fit_evaluator(trained, corrector=FULL, start=start)
     with pytest.raises(
         CnetError, match=r"the compensation of '.*' is .* and the shared one .*same"
     ):
@@ -424,7 +426,7 @@ def test_a_shared_compensation_of_another_variant_is_refused(trained):
 
 def test_a_network_that_is_all_digital_is_the_same_on_every_chip(make, trained):
     everything = Placement(dict.fromkeys(analog_layers(trained), "digital"))
-    problem = {"problem": problem_of(trained, limit=2.0)} if make is shared_evaluator else {}
+    problem = {"problem": problem_of(trained, limit=2.0)} if make is supernet_evaluator else {}
     evaluator = make(trained, **problem)
     _, clean = measure(trained, (DATA.val.x[:120], DATA.val.y[:120]))
     assert evaluator.evaluate(everything) == (clean,) * len(evaluator.evaluate(Placement({})))

@@ -16,7 +16,7 @@ from torch import nn
 
 from cnet_aihw.compensation import (
     PAPER,
-    CompensationVariant,
+    Affine,
     NetworkCost,
     Placement,
     compensate,
@@ -77,25 +77,27 @@ def problems(draw: st.DrawFn) -> PlacementProblem:
     )
 
 
-def every_plan(problem: PlacementProblem) -> list[tuple[int, ...]]:
+def every_encoding(problem: PlacementProblem) -> list[tuple[int, ...]]:
     return list(itertools.product(range(len(problem.choices)), repeat=len(problem.layers)))
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.tuples(*[st.integers(0, 5)] * 5))
-def test_overheads_are_those_of_the_network_that_is_built(plan: tuple[int, ...]) -> None:
+def test_overheads_are_those_of_the_network_that_is_built(encoding: tuple[int, ...]) -> None:
     problem = lenet_problem()
-    placement = problem.placement(plan)
+    placement = problem.placement(encoding)
     cost = compensation_cost(lenet_cost(), placement, PAPER)
-    assert problem.overhead_weights(plan) == pytest.approx(cost.overhead_weights, abs=1e-12)
-    assert problem.overhead_macs(plan) == pytest.approx(cost.overhead_macs, abs=1e-12)
+    assert problem.overhead_weights(encoding) == pytest.approx(cost.overhead_weights, abs=1e-12)
+    assert problem.overhead_macs(encoding) == pytest.approx(cost.overhead_macs, abs=1e-12)
     model = lenet()
     weights = count_weights(model)
     layers = dict(model.named_modules())
     digital = sum(count_weights(layers[n]) for n, r in placement.items() if r == "digital")
     added = sum(p.numel() for p in compensation_parameters(compensate(model, placement)).values())
-    assert problem.overhead_weights(plan) == pytest.approx((added + digital) / weights, abs=1e-12)
-    assert problem.plan_of(placement) == plan
+    assert problem.overhead_weights(encoding) == pytest.approx(
+        (added + digital) / weights, abs=1e-12
+    )
+    assert problem.encode(placement) == encoding
 
 
 def test_a_placement_leaves_out_what_is_left_as_it_is() -> None:
@@ -107,13 +109,13 @@ def test_a_placement_leaves_out_what_is_left_as_it_is() -> None:
 @given(problems())
 def test_a_choice_is_masked_when_no_plan_with_it_fits(problem: PlacementProblem) -> None:
     fitting = [
-        plan
-        for plan in every_plan(problem)
-        if sum(c[i] for c, i in zip(problem.costs, plan, strict=True)) <= problem.limit + 1e-9
+        encoding
+        for encoding in every_encoding(problem)
+        if sum(c[i] for c, i in zip(problem.costs, encoding, strict=True)) <= problem.limit + 1e-9
     ]
-    for plan in fitting:
+    for encoding in fitting:
         for length in range(len(problem.layers)):
-            prefix = plan[:length]
+            prefix = encoding[:length]
             possible = {other[length] for other in fitting if other[:length] == prefix}
             mask = problem.mask(prefix)
             assert {choice for choice, allowed in enumerate(mask) if allowed} == possible
@@ -122,10 +124,10 @@ def test_a_choice_is_masked_when_no_plan_with_it_fits(problem: PlacementProblem)
 @settings(max_examples=50, deadline=None)
 @given(problems())
 def test_plans_are_those_that_fit_in_order_and_counted(problem: PlacementProblem) -> None:
-    fitting = [plan for plan in every_plan(problem) if problem.fits(plan)]
-    assert list(problem.plans()) == fitting
+    fitting = [encoding for encoding in every_encoding(problem) if problem.fits(encoding)]
+    assert list(problem.encodings()) == fitting
     assert problem.count() == len(fitting)
-    assert problem.size == len(every_plan(problem))
+    assert problem.size == len(every_encoding(problem))
 
 
 @pytest.mark.parametrize("overhead", ["weights", "macs"])
@@ -155,15 +157,15 @@ def test_the_plans_of_a_large_network_are_counted(overhead: str) -> None:
 
 
 def test_the_limit_counts_what_the_objective_names() -> None:
-    plan = (4, 0, 0, 0, 0)  # conv1: few weights on a large map
+    encoding = (4, 0, 0, 0, 0)  # conv1: few weights on a large map
     by_weights, by_macs = lenet_problem(0.02), lenet_problem(0.02, overhead="macs")
-    assert by_weights.overhead(plan) == by_weights.overhead_weights(plan)
-    assert by_macs.overhead(plan) == by_macs.overhead_macs(plan)
-    assert by_weights.fits(plan)
-    assert not by_macs.fits(plan)
+    assert by_weights.overhead(encoding) == by_weights.overhead_weights(encoding)
+    assert by_macs.overhead(encoding) == by_macs.overhead_macs(encoding)
+    assert by_weights.fits(encoding)
+    assert not by_macs.fits(encoding)
 
 
-ACCURACIES = (0.5, 0.9, 0.7, 0.8, 0.6)
+SCORES = (0.5, 0.9, 0.7, 0.8, 0.6)
 WORTH: dict[str, tuple[dict[str, Any], float]] = {
     "mean": ({}, 0.7),
     "mean - std": ({"kind": "mean_minus_std"}, 0.7 - np.sqrt(0.025)),
@@ -179,25 +181,29 @@ def test_a_reward_is_the_objective_less_the_overhead(
     objective: dict[str, Any], worth: float
 ) -> None:
     problem = lenet_problem(**objective)
-    plan = problem.plan_of({"conv1": 0.5, "fc3": 0.125})
-    evaluation = Evaluation(ACCURACIES, 1.0)
-    assert problem.fits(plan)
-    expected = worth - problem.overhead_weights(plan)
-    assert problem.reward(plan, evaluation) == pytest.approx(expected, abs=1e-12)
+    encoding = problem.encode({"conv1": 0.5, "fc3": 0.125})
+    evaluation = Evaluation(SCORES, 1.0)
+    assert problem.fits(encoding)
+    expected = worth - problem.overhead_weights(encoding)
+    assert problem.reward(encoding, evaluation) == pytest.approx(expected, abs=1e-12)
 
 
 def test_over_the_limit_the_reward_is_minus_the_overhead() -> None:
     problem = lenet_problem()
-    plan = (4, 4, 4, 4, 4)
-    assert not problem.fits(plan)
-    assert problem.reward(plan, None) == -problem.overhead(plan)
+    encoding = (4, 4, 4, 4, 4)
+    assert not problem.fits(encoding)
+    assert problem.reward(encoding, None) == -problem.overhead(encoding)
 
 
 def test_an_evaluation_comes_back_from_its_record() -> None:
-    evaluation = Evaluation(ACCURACIES, 1.5)
+    evaluation = Evaluation(SCORES, 1.5)
     record = json.loads(json.dumps(evaluation.as_record()))
     assert Evaluation.from_record(record) == evaluation
-    assert evaluation.q05 == pytest.approx(0.52)
+    assert evaluation.bad_tail() == pytest.approx(0.52)
+    assert evaluation.bad_tail(higher_is_better=False) == pytest.approx(0.88)
+    failed = Evaluation((0.5, None), 1.0)
+    assert Evaluation.from_record(json.loads(json.dumps(failed.as_record()))) == failed
+    assert (failed.mean, failed.std) == (0.5, 0.0)
     assert Evaluation((0.5,), 1.0).std == 0.0
 
 
@@ -228,67 +234,91 @@ def test_the_fingerprint_tells_problems_apart() -> None:
     assert json.loads(json.dumps(problem.as_record())) == problem.as_record()
 
 
+def test_rewards_can_be_relative_to_the_clean_score() -> None:
+    encoding = (1, 0, 0, 0, 0)
+    evaluation = Evaluation((4.0, 5.0, None), 1.0)
+    given: dict[str, Any] = {"layers": LAYERS, "limit": 0.1}
+    higher = placement_problem(lenet_cost(), **given, reference=10.0)
+    assert higher.worth(evaluation) == pytest.approx((0.4 + 0.5 + 0.0) / 3)
+    lower = placement_problem(lenet_cost(), **given, reference=2.0, higher_is_better=False)
+    assert lower.worth(evaluation) == pytest.approx((0.5 + 0.4 + 0.0) / 3)
+    assert lower.reward(encoding, evaluation) == lower.worth(evaluation) - lower.overhead(encoding)
+    reached = placement_problem(
+        lenet_cost(),
+        **given,
+        objective=ObjectiveSettings("yield", threshold=4.5),
+        reference=2.0,
+        higher_is_better=False,
+    )
+    assert reached.worth(evaluation) == pytest.approx(1 / 3)
+    assert len({p.fingerprint() for p in (higher, lower, reached)}) == 3
+
+
+def test_a_corrector_without_a_size_is_there_or_not() -> None:
+    space = SpaceSettings([0.0, 1.0])
+    problem = placement_problem(lenet_cost(), LAYERS, Affine(), 0.1, space)
+    assert problem.weights[0] == (0.0, 2 * 6 / 61_706)
+    with pytest.raises(CnetError) as error:
+        placement_problem(lenet_cost(), LAYERS, Affine(), 0.1)
+    assert error.value.key == "ratio"
+
+
 ERRORS: dict[str, tuple[dict[str, Any], str]] = {
-    "no layer": ({"layers": []}, "there is no candidate layer"),
-    "unknown layer": ({"layers": ["conv3"]}, "layer 'conv3' is none .* nearest: 'conv2', 'conv1'"),
-    "limit": (
-        {"limit": 1e-4},
-        r"limit 0.0001 allows no compensation: the least, 0.125 at 'conv1', co",
-    ),
-    "limit in MACs": (
-        {"limit": 1e-4, "objective": ObjectiveSettings(overhead="macs")},
-        "of the network's MACs; raise the limit",
-    ),
-    "negative limit": ({"limit": -0.1}, "the overhead limit is -0.1"),
-    "NaN": ({"limit": float("nan")}, "the overhead limit is nan"),
-    "no zero": ({"space": SpaceSettings([0.5])}, r"ratios is \[0.5\]; add 0"),
-    "zero alone": ({"space": SpaceSettings([0.0])}, "has 0 alone"),
-    "large ratio": (
-        {"space": SpaceSettings([0.0, 2.0])},
-        r"ratios has 2.0; give ratios in \[0, 1\]",
-    ),
-    "twice": ({"space": SpaceSettings([0.0, 0.5, 0.5])}, "give each ratio once"),
-    "objective": ({"objective": ObjectiveSettings("means")}, r"did you mean 'mean'\?"),
-    "measure": ({"objective": ObjectiveSettings(overhead="mac")}, "did you mean 'macs'"),
-    "over limit": ({"objective": ObjectiveSettings(over_limit="")}, "give one of mask, penalty"),
-    "yield": ({"objective": ObjectiveSettings("yield")}, "objective.threshold is not given"),
-    "threshold": ({"objective": ObjectiveSettings(threshold=90)}, r"in \[0, 1\], such as 0.9"),
-    "quantile": ({"objective": ObjectiveSettings(quantile=5)}, r"quantile is 5; give .* \[0, 1\]"),
-    "k": ({"objective": ObjectiveSettings(k=-1)}, "objective.k is -1"),
+    "no layer": ({"layers": []}, "layers"),
+    "unknown layer": ({"layers": ["conv3"]}, "layers"),
+    "limit": ({"limit": 1e-4}, "limit"),
+    "limit in MACs": ({"limit": 1e-4, "objective": ObjectiveSettings(overhead="macs")}, "limit"),
+    "negative limit": ({"limit": -0.1}, "limit"),
+    "NaN": ({"limit": float("nan")}, "limit"),
+    "no zero": ({"space": SpaceSettings([0.5])}, "search.ratios"),
+    "zero alone": ({"space": SpaceSettings([0.0])}, "search.ratios"),
+    "large ratio": ({"space": SpaceSettings([0.0, 2.0])}, "search.ratios"),
+    "twice": ({"space": SpaceSettings([0.0, 0.5, 0.5])}, "search.ratios"),
+    "objective": ({"objective": ObjectiveSettings("means")}, "objective.kind"),
+    "measure": ({"objective": ObjectiveSettings(overhead="mac")}, "objective.overhead"),
+    "over limit": ({"objective": ObjectiveSettings(over_limit="")}, "objective.over_limit"),
+    "yield": ({"objective": ObjectiveSettings("yield")}, "objective.threshold"),
+    "threshold": ({"objective": ObjectiveSettings(threshold=np.inf)}, "objective.threshold"),
+    "quantile": ({"objective": ObjectiveSettings(quantile=5)}, "objective.quantile"),
+    "k": ({"objective": ObjectiveSettings(k=-1)}, "objective.k"),
+    "no reference": ({"higher_is_better": False}, "reference"),
+    "reference": ({"reference": 0.0}, "reference"),
 }
 
 
-@pytest.mark.parametrize(("change", "message"), ERRORS.values(), ids=ERRORS)
-def test_what_cannot_be_is_said(change: dict[str, Any], message: str) -> None:
-    given: dict[str, Any] = {"layers": LAYERS, "variant": CompensationVariant(), "limit": 0.05}
-    with pytest.raises(CnetError, match=message):
+@pytest.mark.parametrize(("change", "key"), ERRORS.values(), ids=ERRORS)
+def test_what_cannot_be_is_refused(change: dict[str, Any], key: str) -> None:
+    given: dict[str, Any] = {"layers": LAYERS, "corrector": PAPER, "limit": 0.05}
+    with pytest.raises(CnetError) as error:
         placement_problem(lenet_cost(), **{**given, **change})
+    assert error.value.key == key
+
+
+def test_a_typing_error_is_answered_with_the_nearest_word() -> None:
+    with pytest.raises(CnetError, match=r"did you mean 'mean'\?"):
+        placement_problem(lenet_cost(), LAYERS, objective=ObjectiveSettings("means"))
+
+
+@pytest.mark.parametrize("placement", [{"conv3": 0.5}, {"conv1": 0.3}, {"conv1": "digital"}])
+def test_a_placement_outside_the_problem_is_refused(placement: Any) -> None:
+    with pytest.raises(CnetError) as error:
+        lenet_problem(digital=False).encode(placement)
+    ((name, value),) = placement.items()
+    assert (error.value.key, error.value.value) == (f"placement.{name}", value)
 
 
 @pytest.mark.parametrize(
-    ("placement", "message"),
+    ("ray", "key"),
     [
-        ({"conv3": 0.5}, "'conv3', which is no candidate layer; candidates are conv1"),
-        ({"conv1": 0.3}, "gives 'conv1' 0.3, which is no choice"),
-        ({"conv1": "digital"}, "choices are 0.0, 0.125, 0.25, 0.5, 1.0"),
+        (RaySettings(workers=-1), "ray.workers"),
+        (RaySettings(num_cpus=0), "ray.num_cpus"),
+        (RaySettings(address="auto", num_cpus=2), "ray.num_cpus"),
+        (RaySettings(cpus_per_worker=0), "ray.cpus_per_worker"),
+        (RaySettings(gpus_per_worker=-1), "ray.gpus_per_worker"),
+        (RaySettings(dashboard_port=0), "ray.dashboard_port"),
     ],
 )
-def test_a_placement_outside_the_problem_is_said(placement: Any, message: str) -> None:
-    with pytest.raises(CnetError, match=message):
-        lenet_problem(digital=False).plan_of(placement)
-
-
-@pytest.mark.parametrize(
-    ("ray", "message"),
-    [
-        (RaySettings(workers=-1), "ray.workers is -1"),
-        (RaySettings(num_cpus=0), "ray.num_cpus is 0"),
-        (RaySettings(address="auto", num_cpus=2), "the cluster at ray.address=auto has the CPUs"),
-        (RaySettings(cpus_per_worker=0), "ray.cpus_per_worker is 0"),
-        (RaySettings(gpus_per_worker=-1), "ray.gpus_per_worker is -1"),
-        (RaySettings(dashboard_port=0), "ray.dashboard_port is 0"),
-    ],
-)
-def test_ray_settings_that_cannot_be_are_said(ray: RaySettings, message: str) -> None:
-    with pytest.raises(CnetError, match=message):
+def test_ray_settings_that_cannot_be_are_refused(ray: RaySettings, key: str) -> None:
+    with pytest.raises(CnetError) as error:
         validate_ray_settings(ray)
+    assert error.value.key == key

@@ -48,7 +48,7 @@ def synthetic(seed: int = 3) -> Synthetic:
 
 
 def small() -> Synthetic:
-    """24 plans fit."""
+    """24 encodings fit."""
     return Synthetic(SMALL, 0.15, rugged=0.04)
 
 
@@ -69,16 +69,16 @@ def trace(folder: Path) -> list[dict]:
 def test_the_result_is_the_best_of_all_that_was_evaluated(tmp_path: Path) -> None:
     s = small()
     result = search(tmp_path, s, ExhaustiveSearcher(), budget=125)
-    plans = list(s.problem.plans())
-    values = [s.accuracy(plan) - s.problem.overhead(plan) for plan in plans]
-    assert result.plan == plans[int(np.argmax(values))]
-    assert result.placement == s.problem.placement(result.plan)
+    encodings = list(s.problem.encodings())
+    values = [s.accuracy(encoding) - s.problem.overhead(encoding) for encoding in encodings]
+    assert result.encoding == encodings[int(np.argmax(values))]
+    assert result.placement == s.problem.placement(result.encoding)
     assert result.reward == pytest.approx(max(values))
-    assert result.accuracy == pytest.approx(s.accuracy(result.plan))
-    assert (result.std, result.q05) == (0.0, result.accuracy)
-    assert result.overhead_weights == result.overhead_macs == s.problem.overhead(result.plan)
-    assert (result.evaluations, result.cached) == (len(plans), 0)
-    assert len(trace(tmp_path)) == len(s.evaluated) == len(plans)
+    assert result.score == pytest.approx(s.accuracy(result.encoding))
+    assert (result.std, result.q05) == (0.0, result.score)
+    assert result.overhead_weights == result.overhead_macs == s.problem.overhead(result.encoding)
+    assert (result.evaluations, result.cached) == (len(encodings), 0)
+    assert len(trace(tmp_path)) == len(s.evaluated) == len(encodings)
     assert SearchResult.from_record(read_json(tmp_path / "search.json")["result"]) == result
 
 
@@ -100,8 +100,8 @@ def test_the_objective_over_chips_is_what_counts(
     problem = placement_problem(SMALL, 0.15, objective=objective)
     chips = Chips(SMALL, 0.15)
     result = run_search(problem, chips, RandomSearcher(), tmp_path, budget=5, progress=False)
-    assert result.reward == pytest.approx(value - problem.overhead(result.plan))
-    assert (result.accuracy, result.std) == (pytest.approx(0.7), pytest.approx(0.2))
+    assert result.reward == pytest.approx(value - problem.overhead(result.encoding))
+    assert (result.score, result.std) == (pytest.approx(0.7), pytest.approx(0.2))
 
 
 def test_a_search_that_is_done_is_only_read(tmp_path: Path) -> None:
@@ -120,8 +120,9 @@ def test_a_larger_budget_goes_on_where_the_search_stood(tmp_path: Path) -> None:
     assert (len(s.evaluated), result.evaluations) == (10, 30)
     search(tmp_path / "b", synthetic(), budget=30)
     assert trace(tmp_path / "a") == trace(tmp_path / "b")
-    with pytest.raises(CnetError, match="with a budget of 30 and now it is 20"):
+    with pytest.raises(CnetError) as error:
         search(tmp_path / "a", synthetic(), budget=20)
+    assert (error.value.key, error.value.value) == ("budget", 20)
 
 
 def test_a_result_stays_while_a_larger_budget_is_searched(tmp_path: Path) -> None:
@@ -165,9 +166,7 @@ class Interrupting(Synthetic):
 def test_after_ctrl_c_the_search_goes_on(tmp_path: Path) -> None:
     s = synthetic()
     interrupted = Interrupting(s.layers, s.limit, s.seed, s.rugged)
-    with pytest.raises(
-        KeyboardInterrupt, match=r"after 7 of 20 evaluations, which are kept"
-    ) as caught:
+    with pytest.raises(KeyboardInterrupt, match="after 7 of 20 evaluations") as caught:
         search(tmp_path / "a", interrupted)
     assert str(tmp_path / "a") in str(caught.value)
     assert len(trace(tmp_path / "a")) == 7
@@ -256,30 +255,32 @@ def test_every_searcher_but_those_of_rllib_works_without_ray(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"seed": 1}, "seed = 0 and now it is 1"),
-        ({"searcher": EvolutionSearcher(children=2)}, "searcher.children = 4 and now it is 2"),
-        ({"searcher": RandomSearcher()}, "searcher.name = 'evolution' and now it is 'random'"),
-        ({"s": Synthetic(FIVE, 0.1, rugged=0.04)}, "problem.limit = 0.15 and now it is 0.1"),
-        ({"s": synthetic(seed=4)}, "now it is"),
+        ({"seed": 1}, "seed"),
+        ({"searcher": EvolutionSearcher(children=2)}, "searcher.children"),
+        ({"searcher": RandomSearcher()}, "searcher.children"),
+        ({"s": Synthetic(FIVE, 0.1, rugged=0.04)}, "evaluator.key"),
+        ({"s": synthetic(seed=4)}, "evaluator.key"),
     ],
 )
 def test_a_folder_of_another_search_is_refused(tmp_path: Path, change: dict, named: str) -> None:
     search(tmp_path, synthetic())
-    with pytest.raises(CnetError, match=named):
+    with pytest.raises(CnetError) as error:
         search(tmp_path, **{"s": synthetic(), **change})
+    assert error.value.key == named
 
 
 def test_a_trace_of_unknown_origin_is_not_overwritten(tmp_path: Path) -> None:
-    append_record(tmp_path / "search.jsonl", {"plan": [1]})
-    with pytest.raises(CnetError, match=r"search.jsonl is there without search.json"):
+    append_record(tmp_path / "search.jsonl", {"encoding": [1]})
+    with pytest.raises(CnetError) as error:
         search(tmp_path, synthetic())
-    assert read_records(tmp_path / "search.jsonl") == [{"plan": [1]}]
+    assert error.value.key == str(tmp_path / "search.jsonl")
+    assert read_records(tmp_path / "search.jsonl") == [{"encoding": [1]}]
 
 
 def test_two_searches_at_once_in_one_folder_are_refused(tmp_path: Path) -> None:
     with (
         alone(tmp_path, "search", "another search"),
-        pytest.raises(CnetError, match=r"a search runs in .* already; wait"),
+        pytest.raises(CnetError),
     ):
         search(tmp_path, synthetic())
 
@@ -289,7 +290,7 @@ class Lazy:
     name: ClassVar[str] = "lazy"
 
     def search(
-        self, problem: PlacementProblem, evaluations: Evaluations, rng: object, folder: object
+        self, problem: PlacementProblem, evaluations: Evaluations, rng: object, context: object
     ) -> None:
         evaluations(tuple(4 for _ in problem.layers))  # over the limit
 
@@ -299,26 +300,27 @@ class NoDataclass:
 
 
 @pytest.mark.parametrize(
-    ("make", "message"),
+    ("make", "key"),
     [
-        (lambda s, f: search(f, s, budget=0), "budget of a search is 0"),
-        (lambda s, f: search(f, s, ray=RaySettings(workers=-1)), "ray.workers is -1"),
-        (lambda s, f: search(f, s, Lazy()), "lazy ended without any evaluation"),
-        (lambda s, f: search(f, s, NoDataclass()), "is no dataclass object"),
-        (lambda s, f: search(f, s, ExhaustiveSearcher()), "more placements .* budget of 20"),
+        (lambda s, f: search(f, s, budget=0), "budget"),
+        (lambda s, f: search(f, s, ray=RaySettings(workers=-1)), "ray.workers"),
+        (lambda s, f: search(f, s, Lazy()), "searcher"),
+        (lambda s, f: search(f, s, NoDataclass()), "searcher"),
+        (lambda s, f: search(f, s, ExhaustiveSearcher()), "budget"),
     ],
 )
-def test_what_cannot_be_is_said_in_one_sentence(
-    tmp_path: Path, make: Callable[[Synthetic, Path], object], message: str
+def test_what_cannot_be_is_refused_before_any_evaluation(
+    tmp_path: Path, make: Callable[[Synthetic, Path], object], key: str
 ) -> None:
     s = synthetic()
-    with pytest.raises(CnetError, match=message):
+    with pytest.raises(CnetError) as error:
         make(s, tmp_path / "search")
+    assert error.value.key == key
     assert s.evaluated == []
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only for the superuser")
 def test_a_folder_that_cannot_be_written_to_is_said_so(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
-    with pytest.raises(CnetError, match="cannot be written to"):
+    with pytest.raises(CnetError):
         search(tmp_path / "search", synthetic())

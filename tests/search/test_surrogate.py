@@ -11,7 +11,7 @@ from cnet_aihw.search.searchers.second_order import SecondOrderModel, Tables
 from cnet_aihw.search.searchers.surrogate import climb
 
 LAYERS, CHOICES = 4, 3
-PLANS = np.array(list(itertools.product(range(CHOICES), repeat=LAYERS)))
+ENCODINGS = np.array(list(itertools.product(range(CHOICES), repeat=LAYERS)))
 
 
 def random_tables(seed: int, pairs: float = 1.0) -> Tables:
@@ -24,11 +24,11 @@ def random_tables(seed: int, pairs: float = 1.0) -> Tables:
 
 def test_tables_add_each_pair_once() -> None:
     tables = random_tables(0)
-    for plan in map(tuple, PLANS[::7]):
-        expected = sum(tables.layers[i, c] for i, c in enumerate(plan))
+    for encoding in map(tuple, ENCODINGS[::7]):
+        expected = sum(tables.layers[i, c] for i, c in enumerate(encoding))
         for i, j in itertools.combinations(range(LAYERS), 2):
-            expected += tables.pairs[i, j, plan[i], plan[j]]
-        assert tables.value(plan) == pytest.approx(expected)
+            expected += tables.pairs[i, j, encoding[i], encoding[j]]
+        assert tables.value(encoding) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -38,7 +38,7 @@ def test_no_change_of_one_or_two_layers_betters_what_a_climb_ends_at(seed: int) 
     costs[:, 0] = 0.0
     index = np.arange(LAYERS)
     top = climb(tables, costs, limit, (0,) * LAYERS)
-    near = PLANS[(np.array(top) != PLANS).sum(1) <= 2]
+    near = ENCODINGS[(np.array(top) != ENCODINGS).sum(1) <= 2]
     fitting = near[costs[index, near].sum(1) <= limit]
     assert top in map(tuple, fitting.tolist())
     assert tables.value(top) == pytest.approx(max(tables.value(tuple(p)) for p in fitting))
@@ -49,18 +49,18 @@ def test_a_third_of_the_plans_tell_the_others(pairs: float) -> None:
     """Smooth in the choices and 0 where a layer is left as it is: what the model is made for."""
     rng = np.random.default_rng(1)
     gains, both = rng.uniform(0.2, 1.0, LAYERS), np.triu(rng.normal(0, pairs, (LAYERS,) * 2), 1)
-    share = np.array([0.0, 0.7, 1.0])[PLANS]
+    share = np.array([0.0, 0.7, 1.0])[ENCODINGS]
     values = 0.4 + share @ gains + np.einsum("nl,lm,nm->n", share, both, share)
-    known = rng.random(len(PLANS)) < 1 / 3
+    known = rng.random(len(ENCODINGS)) < 1 / 3
     model = SecondOrderModel(LAYERS, CHOICES)
-    model.fit(PLANS[known], values[known])
+    model.fit(ENCODINGS[known], values[known])
     mean = model.draw(rng, exploration=0.0)
-    predicted = np.array([mean.value(tuple(plan)) for plan in PLANS])
+    predicted = np.array([mean.value(tuple(encoding)) for encoding in ENCODINGS])
     assert np.corrcoef(predicted[~known], values[~known])[0, 1] > 0.99
 
 
 class SecondOrderKernel(Kernel):
-    """The model's prior, written down plan by plan."""
+    """The model's prior, written down encoding by encoding."""
 
     def __init__(self, covariance: np.ndarray, pairs: float) -> None:
         self.covariance, self.pairs = covariance, pairs
@@ -85,19 +85,19 @@ class SecondOrderKernel(Kernel):
 def test_draws_have_the_posterior_that_scikit_learn_gives() -> None:
     rng = np.random.default_rng(2)
     tables = random_tables(3, pairs=0.3)
-    known = rng.choice(len(PLANS), 20, replace=False)
-    values = np.array([tables.value(tuple(plan)) for plan in PLANS[known]])
+    known = rng.choice(len(ENCODINGS), 20, replace=False)
+    values = np.array([tables.value(tuple(encoding)) for encoding in ENCODINGS[known]])
     model = SecondOrderModel(LAYERS, CHOICES)
-    model.fit(PLANS[known], values)
-    others = PLANS[np.setdiff1d(np.arange(len(PLANS)), known)][:8]
+    model.fit(ENCODINGS[known], values)
+    others = ENCODINGS[np.setdiff1d(np.arange(len(ENCODINGS)), known)][:8]
     draws = [model.draw(rng, exploration=1.0) for _ in range(4000)]
-    # Differences between plans: the tables leave out the constant.
+    # Differences between encodings: the tables leave out the constant.
     first, *rest = map(tuple, others.tolist())
-    drawn = np.array([[t.value(plan) - t.value(first) for plan in rest] for t in draws])
+    drawn = np.array([[t.value(encoding) - t.value(first) for encoding in rest] for t in draws])
     root = model._root
     kernel = SecondOrderKernel(root @ root.T, model._pairs)
     oracle = GaussianProcessRegressor(kernel, alpha=model._noise, optimizer=None)
-    oracle.fit(PLANS[known], (values - values.mean()) / values.std())
+    oracle.fit(ENCODINGS[known], (values - values.mean()) / values.std())
     mean, covariance = oracle.predict(others, return_cov=True)
     covariance = covariance * model._variance
     variances = np.diag(covariance)[1:] + covariance[0, 0] - 2 * covariance[0, 1:]

@@ -1,44 +1,46 @@
-"""How evaluators measure a compensated network: always the same chips and samples."""
+"""Measurement of compensated networks, always on the same chips and samples."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any
 
 import torch
 from aihwkit.inference.noise.base import BaseNoiseModel
 from torch import Tensor, nn
 
+from cnet_aihw.compensation import Corrector, Placement, compensate, remove_compensation
 from cnet_aihw.evaluation.calibration import ChipCalibration
 from cnet_aihw.evaluation.chip_identity import chip_fingerprints
 from cnet_aihw.evaluation.chip_run import check_times_known, measure_chip, measuring
 from cnet_aihw.evaluation.metrics import Samples, check_samples, pass_over, samples_on
 from cnet_aihw.evaluation.settings import EvaluationSettings, validate_evaluation_settings
 from cnet_aihw.rram import find_analog_layers
-from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.errors import bad_value
 from cnet_aihw.runtime.torch_device import resolve_device
 
 
 class ChipMeasurement:
-    """Measures networks on the same chips and samples each time, with what `evaluate_chips` gives.
+    """Measures networks on the same chips and samples each time, as ``evaluate_chips`` does.
 
     Args:
         model: the network without compensation, for what can be checked beforehand.
         data: labelled samples.
-        chips: how many chips.
+        chips: number of chips.
         seed: seed of the chips' seeds.
-        samples: how many samples, the first ones; None, or more than there are: all.
-        batch_size: samples a forward pass takes at once.
+        samples: number of samples, the first ones; None, or more than there are: all.
+        batch_size: samples of a forward pass.
         noise_model: noise model of the chips; None: the network's own.
         t_inference: seconds between programming and measuring; None: just programmed.
-        calibration: what is calibrated on each chip before it is measured.
-        device: "auto" (CUDA when there), or any device of torch; the same kind in all processes.
+        calibration: calibration of each chip before it is measured.
+        device: "auto", "cpu" or a CUDA device; the same type in all processes.
         threads: threads that torch computes with, since results can depend on them in their last
             bits.
 
     Raises:
-        CnetError: for a value that cannot be.
+        CnetError: for an impossible value.
     """
 
     def __init__(
@@ -60,21 +62,19 @@ class ChipMeasurement:
         validate_evaluation_settings(self.settings)
         for name, value in (("samples", samples), ("threads", threads)):
             if value is not None and value < 1:
-                raise CnetError(f"{name} is {value}; give a whole number of at least 1.")
+                raise bad_value(name, value, "a whole number of at least 1")
         if t_inference is not None and not isinstance(t_inference, int | float):
-            raise CnetError(
-                f"t_inference is {t_inference}; placements are valued at one time, in seconds."
-            )
+            raise bad_value("t_inference", t_inference, "one time in seconds, or None")
         check_times_known(model, noise_model, [t_inference])
         x, y = check_samples((data.x[:samples], data.y[:samples]))
         self.x, self.y = x.detach().cpu().clone(), y.detach().cpu().clone()  # no view of all
         self.noise_model, self.calibration = noise_model, calibration
         self.t_inference, self.threads = t_inference, threads
-        self.device = resolve_device(device).type
+        self.device = str(resolve_device(device))
         self._prepared: tuple[Tensor, Tensor] | None = None
 
     def describe(self, model: nn.Module) -> dict[str, Any]:
-        """All that determines what is measured, for the network without compensation."""
+        """Return all that determines the scores of the network without compensation."""
         settings, calibration = self.settings, self.calibration
         prints = chip_fingerprints(
             model, self.noise_model, (self.x, self.y), settings.seed, settings.batch_size
@@ -86,16 +86,12 @@ class ChipMeasurement:
             "samples": len(self.x),
             "t_inference": self.t_inference,
             "calibration": None if calibration is None else calibration.fingerprint(),
-            "device": self.device,
+            "device": torch.device(self.device).type,
             "threads": self.threads,
         }
 
-    def accuracies(self, model: nn.Module) -> tuple[float, ...]:
-        """Measure a network, chip 0 first; it is as before afterwards.
-
-        Raises:
-            CnetError: for a chip whose outputs are not finite.
-        """
+    def scores(self, model: nn.Module) -> tuple[float | None, ...]:
+        """Measure a network, chip 0 first; it is as before afterwards."""
         device = resolve_device(self.device)
         with torch_threads(self.threads), measuring(model, device):
             if self._prepared is None:
@@ -112,8 +108,51 @@ class ChipMeasurement:
             )  # fmt: skip
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out what each process prepares for itself."""
-        return {**self.__dict__, "_prepared": None}
+        """Leave out what belongs to this process: prepared samples, the number of a GPU."""
+        return {
+            **self.__dict__,
+            "_prepared": None,
+            "device": torch.device(self.device).type,
+        }
+
+
+class ResidentModel:
+    """A network without compensation that stays on the device, and is compensated for a while.
+
+    Args:
+        model: the network; copied.
+        corrector: kind of corrector.
+        device: where it stays.
+    """
+
+    def __init__(self, model: nn.Module, corrector: Corrector, device: str) -> None:
+        self.base, self.corrector, self.device = model, corrector, device
+        self._resident: nn.Module | None = None
+
+    @contextmanager
+    def compensated(self, placement: Placement, seed: int = 0) -> Iterator[nn.Module]:
+        """Compensate the network inside the block.
+
+        Args:
+            placement: the placement.
+            seed: seed of the correctors' first weights.
+
+        Yields:
+            The network, on the device; only its compensation may be changed.
+        """
+        if self._resident is None:
+            self._resident = deepcopy(self.base).to(self.device)
+        model, self._resident = self._resident, None  # kept only if the block ends well
+        yield compensate(model, placement, self.corrector, seed)
+        self._resident = remove_compensation(model).eval()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what belongs to this process."""
+        return {
+            **self.__dict__,
+            "_resident": None,
+            "device": torch.device(self.device).type,
+        }
 
 
 @contextmanager

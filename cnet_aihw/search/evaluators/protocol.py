@@ -1,4 +1,4 @@
-"""What every evaluator of placements does; anything that does it can stand in a search."""
+"""The interface of evaluators."""
 
 from __future__ import annotations
 
@@ -8,19 +8,23 @@ from cnet_aihw.compensation import Placement
 
 
 class PlacementEvaluator(Protocol):
-    """Says how accurate a network is on chips with a placement.
+    """Measures a network on chips with a placement.
 
-    It can be pickled by cloudpickle, and gives the same values in every process and in any order.
+    It can be pickled by cloudpickle, and returns the same values in every process and in any order.
+    An evaluator with a ``device`` attribute ("cpu", "cuda", "cuda:1") on CUDA needs GPUs for the
+    worker processes that it runs in.
     """
 
     def key(self) -> str:
-        """SHA-256 (hex) of all that determines a value but the placement."""
+        """Return the SHA-256 (hex) of all that determines a value but the placement."""
 
     def describe(self) -> dict[str, Any]:
-        """The same as plain values, for records."""
+        """Return the same as plain values, for records; ``measurement.metric`` names the score."""
 
-    def evaluate(self, placement: Placement) -> tuple[float, ...]:
-        """Return the accuracy of each chip in [0, 1], chip 0 first; leaves no trace.
+    def evaluate(self, placement: Placement) -> tuple[float | None, ...]:
+        """Return the score of each chip, chip 0 first; the evaluator is as before afterwards.
+
+        None stands for a chip whose outputs are not finite.
 
         Raises:
             CnetError: for a placement that the network cannot take.

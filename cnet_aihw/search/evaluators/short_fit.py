@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,10 +19,15 @@ from cnet_aihw.compensation import (
     validate_fit_settings,
 )
 from cnet_aihw.evaluation.chip_identity import describe_network
-from cnet_aihw.evaluation.chip_run import check_nominal
 from cnet_aihw.evaluation.metrics import check_samples
-from cnet_aihw.rram import VariationParameter, analog_layers, snapshot, unprinted_attributes
-from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.rram import (
+    VariationParameter,
+    analog_layers,
+    clear_chip,
+    snapshot,
+    unprinted_attributes,
+)
+from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.fingerprint import tensors_fingerprint, text_fingerprint
 from cnet_aihw.runtime.random_state import derive_seed
 from cnet_aihw.runtime.torch_device import resolve_device
@@ -36,7 +40,7 @@ Augment = Callable[[Tensor, torch.Generator], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
-    """Samples in memory."""
+    """Labelled samples in memory."""
 
     x: Tensor
     """Inputs [N, ...]."""
@@ -47,13 +51,13 @@ class Labelled:
 
 @dataclass(frozen=True, eq=False)
 class FitData:
-    """What a fit takes of a data set."""
+    """The part of a data set that a fit uses."""
 
     train: Labelled
-    """The samples that it is fitted on."""
+    """Samples of the fit."""
 
     val: Labelled
-    """A single sample, since nothing is chosen in such a fit."""
+    """A single sample, since such a fit chooses nothing by validation."""
 
     augment: Augment | None
     """Changes a batch of inputs at random, or None."""
@@ -65,19 +69,19 @@ class FitData:
 class ShortFit:
     """Fits compensation with a stated number of optimizer steps, always on the same samples.
 
-    The samples are a seeded choice of as many as the steps take, each once. Where that is more than
+    The samples are a seeded choice of as many as the steps take, each once. If that is more than
     the training part has, there are several passes over a choice, and the number of steps is
     rounded up to whole passes of equal length. The last step's compensation is the result.
 
     Args:
         data: its parts ``train`` and ``val`` and its augmentation.
-        settings: how to fit; epochs, selection and validation do not count.
+        settings: settings of the fit; epochs, selection and validation do not count.
         steps: optimizer steps.
-        device: "auto" (CUDA when there), or any device of torch; the same kind in all processes.
+        device: "auto", "cpu" or a CUDA device; the same type in all processes.
         threads: threads that torch computes with.
 
     Raises:
-        CnetError: for a value that cannot be.
+        CnetError: for an impossible value.
     """
 
     def __init__(
@@ -89,7 +93,7 @@ class ShortFit:
         threads: int,
     ) -> None:
         if steps < 1:
-            raise CnetError(f"steps is {steps}; give a whole number of at least 1.")
+            raise bad_value("steps", steps, "a whole number of at least 1")
         validate_fit_settings(settings)
         x, y = check_samples((data.train.x, data.train.y))
         a_pass = max(1, len(x) // settings.batch_size)
@@ -106,10 +110,10 @@ class ShortFit:
         val = Labelled(data.val.x[:1].cpu().clone(), data.val.y[:1].cpu().clone())
         print_ = tensors_fingerprint({"x": train.x, "y": train.y})
         self.data = FitData(train, val, data.augment, print_)
-        self.device, self.threads = resolve_device(device).type, threads
+        self.device, self.threads = str(resolve_device(device)), threads
 
     def describe(self, model: nn.Module) -> dict[str, Any]:
-        """All that determines a fit, for the network without compensation, as plain values."""
+        """Return all that determines a fit of the network without compensation, as plain values."""
         settings = describe_settings(self.settings)
         for name in ("name", "epochs", "validate_every"):
             del settings[name]
@@ -122,19 +126,23 @@ class ShortFit:
             "augment": self._augmented(),
             "steps": self.steps,
             "settings": settings,
-            "device": self.device,
+            "device": torch.device(self.device).type,
             "threads": self.threads,
         }
 
     def run(self, model: nn.Module, folder: str | Path, progress: bool = False) -> TrainingResult:
-        """Fit a compensated model in a folder; a fit that was killed there goes on."""
+        """Fit a compensated model in a folder; a fit that was killed there resumes."""
         with torch_threads(self.threads):
             return fit_compensation(
                 model, self.data, self.settings, folder, device=self.device, progress=progress
             )
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the number of a GPU, which belongs to this process."""
+        return {**self.__dict__, "device": torch.device(self.device).type}
+
     def _augmented(self) -> str | None:
-        """Fingerprint of what the augmentation makes of a few samples."""
+        """Fingerprint of a few augmented samples."""
         if self.data.augment is None:
             return None
         x = self.data.augment(self.data.train.x[:16], torch.Generator().manual_seed(0))
@@ -145,24 +153,23 @@ def bare(model: nn.Module) -> nn.Module:
     """Copy a network to the CPU, in evaluation mode.
 
     Raises:
-        CnetError: if it is not analog, is compensated, or has a chip programmed.
+        CnetError: if it is not analog, or is compensated.
     """
-    check_nominal(model)
+    analog_layers(model)  # says to convert first, if none is
     if placement_of(model):
         raise CnetError(
             "the model is compensated already; an evaluator compensates it itself, so call "
-            "remove_compensation(model) first."
+            "remove_compensation(model) first.",
+            key="model",
+            fix="call remove_compensation(model) first",
         )
-    return deepcopy(model).cpu().eval()
-
-
-def key_of(description: Mapping[str, Any]) -> str:
-    """SHA-256 (hex) of a description in plain values; memory addresses in texts do not count."""
-    return text_fingerprint([json.dumps(description, sort_keys=True)])
+    copied = deepcopy(model)
+    clear_chip(copied)
+    return copied.cpu().eval()
 
 
 def _describe_training_hardware(model: nn.Module) -> list[str]:
-    """A line for each tile: its whole configuration, but of what training injects the time only."""
+    """One line per tile: its configuration, with only the time of what training injects."""
     lines = []
     for name, layer in analog_layers(model).items():
         for tile in layer.analog_tiles():

@@ -1,4 +1,4 @@
-"""One compensation fitted for all placements at once, and kept on disk."""
+"""A supernet: correctors fitted for all placements at once, and kept on disk."""
 
 from __future__ import annotations
 
@@ -13,55 +13,55 @@ import torch
 from torch import nn
 
 from cnet_aihw.compensation import (
-    CompensatedLayer,
-    Compensation,
-    CompensationVariant,
+    PAPER,
+    Corrector,
     FitSettings,
     Placement,
-    compensation_parameters,
+    compensated_layers,
     load_compensation,
     save_compensation,
 )
-from cnet_aihw.compensation.variants import DEFAULT
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.locks import locked
+from cnet_aihw.runtime.provenance import provenance_key
 from cnet_aihw.runtime.records import read_json, write_json_atomic
-from cnet_aihw.search.evaluators.short_fit import ShortFit, bare, key_of
-from cnet_aihw.search.evaluators.supernet_layers import choices_drawn, share_compensation
+from cnet_aihw.search.evaluators.short_fit import ShortFit, bare
+from cnet_aihw.search.evaluators.supernet_layers import build_supernet, choices_drawn
 from cnet_aihw.search.problem import TOLERANCE, PlacementProblem
 from cnet_aihw.training.run_identity import TrainingData
 
 
 class CompensationSupernet:
-    """Generators and compensators of which every placement takes the first filters.
+    """Correctors of which every placement takes a part, fitted once for all placements.
 
-    They are fitted once, at each layer's largest ratio, on sampled chips; at each step another
-    placement, drawn at random, is in force, which takes the first filters of each layer's (as in
-    slimmable and once-for-all networks). How placements are drawn:
-    first how many layers get anything, from one to all with equal chances, then which ones, in
-    random order; each gets one of its choices above 0 with equal chances, of those with which the
-    placement still stays within the problem's limit.
+    At each layer stands the corrector of its largest ratio; a smaller one is its first filters (as
+    in slimmable and once-for-all networks). They are fitted on sampled chips; at each step another
+    placement, drawn at random, is in force. How placements are drawn: first the number of layers
+    that get anything, from one to all with equal chances, then which ones, in random order; each
+    gets one of its choices above 0 with equal chances, of those with which the placement still
+    stays within the problem's limit.
 
-    The fit happens when it is first needed, in one process, while others wait; what it gave is kept
-    in ``shared-<key>.safetensors`` (readable by :func:`cnet_aihw.compensation.load_compensation`),
-    with what it was in ``shared-<key>.json``. A fit that is killed goes on from its last
-    checkpoint and ends as if it had not been killed.
+    The fit happens when it is first needed, in one process, while others wait. The result is kept
+    in ``supernet-<key>.safetensors`` (readable by
+    :func:`cnet_aihw.compensation.load_compensation`), with its description in
+    ``supernet-<key>.json``. A fit that is killed resumes from its last checkpoint and ends as if it
+    had not been killed.
 
     Args:
         model: trained analog network without compensation; copied.
         data: its parts ``train`` and ``val`` and its augmentation.
         problem: candidate layers, choices, costs and limit; the objective does not matter.
-        variant: how generators and compensators are built.
-        fit: how to fit; epochs, selection and validation do not count.
+        corrector: kind of corrector.
+        fit: settings of the fit; epochs, selection and validation do not count.
         steps: optimizer steps; see :class:`ShortFit` on which samples.
         within_limit: whether only placements within the limit are drawn; if not, one fit serves
             problems of all limits, at the same steps less well.
         folder: where it is kept; None: in memory only.
-        device: "auto" (CUDA when there), or any device of torch.
+        device: "auto", "cpu" or a CUDA device.
         threads: threads that torch computes with.
 
     Raises:
-        CnetError: for a value that cannot be, or a model that is compensated or programmed.
+        CnetError: for an impossible value, or a model that is compensated.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class CompensationSupernet:
         data: TrainingData,
         problem: PlacementProblem,
         *,
-        variant: CompensationVariant = DEFAULT,
+        corrector: Corrector = PAPER,
         fit: FitSettings | None = None,
         steps: int = 1200,
         within_limit: bool = True,
@@ -80,29 +80,29 @@ class CompensationSupernet:
     ) -> None:
         self._model: nn.Module | None = bare(model)
         self._fit: ShortFit | None = ShortFit(data, fit or FitSettings(), steps, device, threads)
-        self._problem, self._variant, self._within_limit = problem, variant, within_limit
+        self._problem, self._corrector, self._within_limit = problem, corrector, within_limit
         self._folder = None if folder is None else Path(folder)
-        self._fitted: dict[str, Compensation] | None = None
+        self._fitted: dict[str, nn.Module] | None = None
         self._seconds = 0.0
 
     def key(self) -> str:
-        """SHA-256 (hex) of all that determines it."""
+        """Return the SHA-256 (hex) of all that determines it."""
         return self._key
 
     def describe(self) -> dict[str, Any]:
-        """The same as plain values."""
+        """Return the same as plain values."""
         return deepcopy(self._description)
 
     def seconds(self) -> float:
-        """Time that the fit took, over all starts; it is fitted where it was not yet."""
+        """Return the time that the fit took, over all starts; fits it if that was never done."""
         self.get_ready()
         return self._seconds
 
     def get_ready(self, progress: bool = False) -> None:
-        """Load it, or fit it where that was never done.
+        """Load it, or fit it if that was never done.
 
         Args:
-            progress: whether to show a progress bar of the fit, where stderr is a terminal.
+            progress: whether to show a progress bar of the fit, if stderr is a terminal.
 
         Raises:
             CnetError: if the folder cannot be written to or holds a damaged file.
@@ -110,7 +110,7 @@ class CompensationSupernet:
         """
         if self._fitted is not None:
             return
-        if not any(self._largest.values()):  # digital layers alone leave nothing to fit
+        if not (self._corrector.on_crossbar and any(self._largest.values())):  # nothing to fit
             self._fitted = {}
         elif self._folder is None:
             with tempfile.TemporaryDirectory(prefix="cnet-fit-") as folder:
@@ -123,52 +123,60 @@ class CompensationSupernet:
             self._fitted = self._load(self._path)
 
     def put_into(self, model: nn.Module) -> None:
-        """Give the compensation of a model the first filters of this one's; fits where needed.
+        """Give the correctors of a model their parts of these; fits the supernet if needed.
 
         Args:
             model: the network, compensated by any placement on the candidate layers; changed.
 
         Raises:
-            CnetError: for another variant, a layer that is no candidate, or more filters than there
-            are.
+            CnetError: for another corrector, a layer that is not a candidate, or more filters than
+                the supernet has.
         """
-        if not compensation_parameters(model):
+        layers = {
+            name: layer
+            for name, layer in compensated_layers(model).items()
+            if not isinstance(layer.ratio, str)
+        }
+        if not layers:
             return
         self.get_ready()
         assert self._fitted is not None
-        for name, module in model.named_modules():
-            if not isinstance(module, CompensatedLayer):
-                continue
-            if module.compensation.variant != self._variant:
+        for name, layer in layers.items():
+            if layer.corrector != self._corrector:
                 raise CnetError(
-                    f"the compensation of {name!r} is {module.compensation.variant.label()} and "
-                    f"the shared one {self._variant.label()}; give both the same variant."
+                    f"the corrector of {name!r} is {layer.corrector.label()} and the supernet's "
+                    f"{self._corrector.label()}; give both the same corrector.",
+                    key="corrector",
+                    value=layer.corrector.label(),
+                    expected=self._corrector.label(),
                 )
-            count = len(module.compensation.generator.weight)
-            shared = self._fitted.get(name)
-            if shared is None or count > len(shared.generator.weight):
+            ratio, largest = float(layer.ratio), float(self._largest.get(name, 0.0))
+            if ratio > largest:
                 raise CnetError(
-                    f"the placement gives {name!r} {count} filters where the shared compensation "
-                    f"has {0 if shared is None else len(shared.generator.weight)}; it was fitted "
-                    "for a problem with other layers, ratios or limit."
+                    f"the placement gives {name!r} the ratio {ratio:g} and the supernet has "
+                    f"{largest:g} there; it was fitted for a problem with other layers, ratios or "
+                    "limit.",
+                    key=f"placement.{name}",
+                    value=ratio,
+                    expected=f"at most {largest:g}",
                 )
-            parts = shared.first_filters(count)
+            parts = self._corrector.shrink(self._fitted[name], layer.size)
             with torch.no_grad():
-                for parameter, tensor in module.compensation.named_parameters():
+                for parameter, tensor in layer.corrector_module.named_parameters():
                     tensor.copy_(parts[parameter])
 
     def __getstate__(self) -> dict[str, Any]:
-        """Be fitted before going to another process, and leave the training data at home."""
+        """Fit before going to another process, and leave the training data behind."""
         self.get_ready()
         _ = self._key
         return {**self.__dict__, "_model": None, "_fit": None}
 
     def _make(self, folder: Path, progress: bool) -> Path:
-        """Fit in a folder and save there; the file's place."""
+        """Fit in a folder, save there, and return the file."""
         assert self._model is not None and self._fit is not None
         path = folder / self._path.name
         model, seed = deepcopy(self._model), self._fit.settings.seed
-        wrappers = share_compensation(model, self._largest, self._variant, seed)
+        wrappers = build_supernet(model, self._largest, self._corrector, seed)
         run = folder / path.stem
         with choices_drawn(model, wrappers, self._problem, self._within_limit):
             result = self._fit.run(model, run, progress)
@@ -179,22 +187,18 @@ class CompensationSupernet:
         shutil.rmtree(run)
         return path
 
-    def _load(self, path: Path) -> dict[str, Compensation]:
+    def _load(self, path: Path) -> dict[str, nn.Module]:
         self._seconds = float(read_json(path.with_suffix(".json"))["seconds"])
         model = load_compensation(deepcopy(cast(nn.Module, self._model)), path)
-        return {
-            name: module.compensation
-            for name, module in model.named_modules()
-            if isinstance(module, CompensatedLayer)
-        }
+        return {n: layer.corrector_module for n, layer in compensated_layers(model).items()}
 
     @property
     def _path(self) -> Path:
-        return (self._folder or Path()) / f"shared-{self._key}.safetensors"
+        return (self._folder or Path()) / f"supernet-{self._key}.safetensors"
 
     @cached_property
     def _largest(self) -> Placement:
-        """Each layer's largest ratio that can be drawn; 0 where that is none."""
+        """Largest ratio of each layer that can be drawn; 0 if none can."""
         problem = self._problem
         largest = {}
         for layer, costs in zip(problem.layers, problem.costs, strict=True):
@@ -211,8 +215,8 @@ class CompensationSupernet:
         assert self._model is not None and self._fit is not None
         problem = self._problem
         return {
-            "version": 1,
-            "variant": self._variant.label(),
+            "version": 2,
+            "corrector": self._corrector.describe(),
             "layers": [layer.name for layer in problem.layers],
             "choices": list(problem.choices),
             # the limit and what choices cost decide what is drawn, where the limit counts
@@ -223,4 +227,4 @@ class CompensationSupernet:
 
     @cached_property
     def _key(self) -> str:
-        return key_of(self._description)
+        return provenance_key(self._description)

@@ -1,8 +1,8 @@
-"""A network whose layers share compensation: each training step takes another part of it."""
+"""Layers of a supernet: each training step takes another part of the correctors."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,18 +13,18 @@ from torch.func import functional_call
 from cnet_aihw.compensation import (
     DIGITAL,
     CompensatedLayer,
-    CompensationVariant,
+    Corrector,
     Placement,
     compensate,
+    layer_shape,
 )
-from cnet_aihw.compensation.shapes import filters, layer_shape
 from cnet_aihw.compensation.wrapping import replace_module
 from cnet_aihw.rram import LayerWrapper
-from cnet_aihw.search.problem import TOLERANCE, Choice, PlacementProblem, Plan
+from cnet_aihw.search.problem import TOLERANCE, Choice, Encoding, PlacementProblem
 
 
 class SwitchedLayer(LayerWrapper):
-    """An analog layer that can be computed digitally.
+    """Analog layer that can be computed digitally.
 
     Attributes:
         choice: 0.0 for the crossbar, or ``"digital"``.
@@ -41,49 +41,59 @@ class SwitchedLayer(LayerWrapper):
         return self.base_layer(x)
 
 
-class SharedLayer(CompensatedLayer):
-    """An analog layer with a compensation of which the first filters are used, as chosen.
+class SupernetLayer(CompensatedLayer):
+    """Analog layer with the largest corrector, of which any smaller one can be chosen.
 
     Attributes:
-        choice: a ratio up to the compensation's, or ``"digital"``.
+        choice: a ratio up to that of the largest corrector, or ``"digital"``.
     """
 
     def __init__(self, layer: CompensatedLayer) -> None:
-        super().__init__(layer.base_layer, layer.compensation, layer.ratio)
+        super().__init__(layer.base_layer, layer.corrector, layer.corrector_module, layer.ratio)
         self.choice: Choice = layer.ratio
+
+    @property
+    def on_crossbar(self) -> bool:
+        """Whether the layer computes on a crossbar, for some choices at least."""
+        return True
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute the layer and correct its output, as chosen."""
         if isinstance(self.choice, str):
-            return self.base_layer.digital_forward(x)
-        y = self.base_layer(x)
-        if self.choice == 0.0:
+            return self.digital_output(x)
+        y: Tensor = self.base_layer(x)
+        if self.choice == 0.0 or not self.enabled:
             return y
-        count = filters(layer_shape(self.base_layer), self.choice)
-        return functional_call(self.compensation, self.compensation.first_filters(count), (x, y))
+        size = self.corrector.size(layer_shape(self.base_layer), self.choice)
+        parameters = self.corrector.shrink(self.corrector_module, size)
+        corrected: Tensor = functional_call(self.corrector_module, parameters, (x, y))
+        return corrected
 
 
-def share_compensation(
-    model: nn.Module, largest: Placement, variant: CompensationVariant, seed: int
-) -> dict[str, SharedLayer | SwitchedLayer]:
+SupernetLayers = Mapping[str, SupernetLayer | SwitchedLayer]
+"""Layer name -> its wrapper."""
+
+
+def build_supernet(
+    model: nn.Module, largest: Placement, corrector: Corrector, seed: int
+) -> SupernetLayers:
     """Wrap layers so that each can be given any choice up to its largest.
 
     Args:
-        model: converted model with nominal weights; changed in place.
-        largest: layer -> largest ratio; 0 where only digital may be chosen, if anything.
-        variant: how generators and compensators are built.
+        model: converted model; changed in place.
+        largest: layer -> largest ratio; 0 if only digital may be chosen, if anything.
+        corrector: kind of corrector.
         seed: as in :func:`cnet_aihw.compensation.compensate`.
 
     Returns:
         Layer name -> its wrapper.
     """
-    compensate(model, largest, variant, seed)
-    wrappers: dict[str, SharedLayer | SwitchedLayer] = {}
+    compensate(model, largest, corrector, seed)
+    wrappers: dict[str, SupernetLayer | SwitchedLayer] = {}
     for name in largest:
         old = model.get_submodule(name)
-        wrappers[name] = (
-            SharedLayer(old) if isinstance(old, CompensatedLayer) else SwitchedLayer(old)
-        )
+        compensated = isinstance(old, CompensatedLayer)
+        wrappers[name] = SupernetLayer(old) if compensated else SwitchedLayer(old)
         replace_module(model, old, wrappers[name])
     return wrappers
 
@@ -91,7 +101,7 @@ def share_compensation(
 @contextmanager
 def choices_drawn(
     model: nn.Module,
-    wrappers: dict[str, SharedLayer | SwitchedLayer],
+    wrappers: SupernetLayers,
     problem: PlacementProblem,
     within_limit: bool,
 ) -> Iterator[None]:
@@ -100,7 +110,7 @@ def choices_drawn(
     def draw(module: nn.Module, inputs: Any) -> None:
         if not module.training:
             return
-        for layer, choice in zip(problem.layers, draw_plan(problem, within_limit), strict=True):
+        for layer, choice in zip(problem.layers, draw_encoding(problem, within_limit), strict=True):
             wrappers[layer.name].choice = problem.choices[choice]
 
     handle = model.register_forward_pre_hook(draw)
@@ -110,21 +120,21 @@ def choices_drawn(
         handle.remove()
 
 
-def draw_plan(problem: PlacementProblem, within_limit: bool) -> Plan:
-    """Draw a plan with some compensation from torch's global generator.
+def draw_encoding(problem: PlacementProblem, within_limit: bool) -> Encoding:
+    """Draw an encoding with some compensation from torch's global generator.
 
-    First how many layers get anything, from one to all with equal chances, then which ones in
-    random order; each gets one of its choices above 0 with equal chances, of those that still stay
-    within the limit. So single layers, few and many are all seen.
+    First the number of layers that get anything, from one to all with equal chances, then which
+    ones in random order; each gets one of its choices above 0 with equal chances, of those that
+    still stay within the limit. So single layers, few and many are all seen.
 
     Args:
         problem: layers, choices, costs and limit; at least one ratio above 0 stays within it.
         within_limit: whether the limit counts.
     """
     while True:
-        plan, used = [0] * len(problem.layers), 0.0
-        count = 1 + _below(len(plan))
-        for layer in torch.randperm(len(plan))[:count].tolist():
+        encoding, used = [0] * len(problem.layers), 0.0
+        count = 1 + _below(len(encoding))
+        for layer in torch.randperm(len(encoding))[:count].tolist():
             costs = problem.costs[layer]
             fitting = [
                 choice
@@ -132,11 +142,11 @@ def draw_plan(problem: PlacementProblem, within_limit: bool) -> Plan:
                 if not within_limit or used + costs[choice] <= problem.limit + TOLERANCE
             ]
             if fitting:
-                plan[layer] = fitting[_below(len(fitting))]
-                used += costs[plan[layer]]
+                encoding[layer] = fitting[_below(len(fitting))]
+                used += costs[encoding[layer]]
         # Digital layers alone leave nothing to fit.
-        if any(choice and not isinstance(problem.choices[choice], str) for choice in plan):
-            return tuple(plan)
+        if any(choice and not isinstance(problem.choices[choice], str) for choice in encoding):
+            return tuple(encoding)
 
 
 def _below(number: int) -> int:

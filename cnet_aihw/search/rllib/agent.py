@@ -1,4 +1,4 @@
-"""The agent of a PPO search: RLlib's algorithm, its randomness, and its state on disk."""
+"""The agent of a PPO search: RLlib's algorithm and learner, its randomness, its state on disk."""
 
 from __future__ import annotations
 
@@ -11,90 +11,113 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from ray.exceptions import RayError
 from ray.rllib.algorithms.ppo import PPOConfig
+from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.random_state import derive_seed
 from cnet_aihw.runtime.records import read_json, write_json_atomic
 from cnet_aihw.search.env import PlacementEnv
-from cnet_aihw.search.problem import PlacementProblem, Plan
-from cnet_aihw.search.rllib.learner import PlacementLearner, ValueWalks
+from cnet_aihw.search.problem import Encoding, PlacementProblem
+from cnet_aihw.search.rllib.model_rollouts import EpisodeRewards
 from cnet_aihw.search.rllib.modules import GRUPolicy, MLPPolicy
+from cnet_aihw.search.rllib.ppo_settings import PPOSettings
 from cnet_aihw.search.rllib.session import log_to_file
 
-if TYPE_CHECKING:
-    from cnet_aihw.search.rllib.ppo import PPOSearcher
-
-POLICIES = {"mlp": MLPPolicy, "gru": GRUPolicy}
+_POLICIES = {"mlp": MLPPolicy, "gru": GRUPolicy}
 _STATE, _ALGORITHM = "state.json", "algorithm"
 
 
 @dataclass
 class Progress:
-    """Where a search is, beside the agent's weights."""
+    """Position of a search, beside the agent's weights."""
 
     evaluations: int = 0
     """Evaluations that the agent has learned from."""
 
     iteration: int = 0
-    """Iterations so far, imagined ones included."""
+    """Iterations so far, those on model rollouts included."""
 
     rounds: int = 0
-    """Iterations on evaluated walks so far."""
+    """Iterations on evaluated episodes so far."""
 
     restarts: int = 0
-    """How often the agent began anew."""
+    """Restarts of the agent."""
 
-    barren: int = 0
-    """How often it did so since the last new plan."""
+    stalled_restarts: int = 0
+    """Restarts since the last new encoding."""
 
     idle: int = 0
-    """Iterations on evaluated walks since the last one with a new plan."""
+    """Iterations on evaluated episodes since the last one with a new encoding."""
+
+
+class PlacementLearner(PPOTorchLearner):
+    """Learner that rewards the episodes of an iteration all at once before it learns from them.
+
+    Episodes take milliseconds and evaluations minutes: here, in the process of the search, the
+    encodings of all episodes of an iteration, from whichever process, are evaluated as one batch.
+    """
+
+    episode_rewards: EpisodeRewards
+    """Set before each iteration."""
+
+    def update(self, *args: Any, **kwargs: Any) -> Any:
+        """Give the episodes their rewards, then learn from them."""
+        episodes = kwargs["training_data"].episodes
+        encodings = [tuple(int(choice) for choice in e.get_actions()) for e in episodes]
+        for episode, reward in zip(episodes, self.episode_rewards(encodings), strict=True):
+            rewards = np.zeros(len(episode))
+            rewards[-1] = reward
+            episode.rewards.data = rewards  # a new array: those of other processes are read-only
+        return super().update(*args, **kwargs)
 
 
 class Agent:
-    """Walks, is told what the walks are worth, and learns.
+    """Plays episodes, has them rewarded, and learns.
 
-    Each iteration draws from a seed of its own, in all processes, so that one that goes on from the
-    disk draws what one that was never stopped does.
+    Each iteration draws from a seed of its own, in all processes, so that an agent that resumes
+    from the disk draws what one that was never stopped does.
 
     Args:
-        settings: the searcher's settings.
+        settings: settings of the agent.
         problem: the placement problem.
         seed: seed of the search.
     """
 
-    def __init__(self, settings: PPOSearcher, problem: PlacementProblem, seed: int) -> None:
+    def __init__(self, settings: PPOSettings, problem: PlacementProblem, seed: int) -> None:
         self._settings, self._problem, self._seed = settings, problem, seed
         self.progress = Progress()
         self._build()
 
-    def iterate(self, value_walks: ValueWalks) -> dict[str, float]:
-        """Do one iteration: walks, their values, and learning from them.
+    def iterate(self, episode_rewards: EpisodeRewards) -> dict[str, float]:
+        """Do one iteration: episodes, their rewards, and learning from them.
 
         Args:
-            value_walks: what values the walks; what it raises ends the iteration.
+            episode_rewards: rewards the episodes; an exception of it ends the iteration.
 
         Returns:
             Figures of the learning, such as the policy's entropy.
+
+        Raises:
+            CnetError: if a process that plays episodes has died.
         """
         self.progress.iteration += 1
         seed = derive_seed(self._seed, "iteration", self.progress.iteration)
 
         returns: list[float] = []
 
-        def value(plans: Sequence[Plan]) -> Sequence[float]:
-            returns[:] = value_walks(plans)
+        def value(encodings: Sequence[Encoding]) -> Sequence[float]:
+            returns[:] = episode_rewards(encodings)
             return returns
 
         def attach(learner: Any, _: Any = None) -> None:
-            learner.value_walks = value
+            learner.episode_rewards = value
 
         learners, runners = self._algorithm.learner_group, self._algorithm.env_runner_group
         assert learners is not None and runners is not None
@@ -105,24 +128,28 @@ class Agent:
             try:
                 learned = self._algorithm.train()["learners"]["default_policy"]
             except RayError as error:
+                reason = str(error).strip().splitlines()[0]
                 raise CnetError(
-                    f"a process that walks has died ({str(error).strip().splitlines()[0]}); start "
-                    "the search again, and it goes on from where it was."
+                    f"an environment runner died ({reason}); start the search again, and it "
+                    "resumes from where it was.",
+                    key="ppo.num_env_runners",
+                    value=self._settings.num_env_runners,
+                    fix="start the search again",
                 ) from error
         names = {"entropy": "entropy", "vf_loss": "value_loss", "policy_loss": "policy_loss"}
         figures = {ours: float(learned[theirs]) for theirs, ours in names.items()}
         return {**figures, "return": math.fsum(returns) / len(returns)}
 
-    def begin_anew(self) -> None:
-        """Forget all that was learned; another start than before."""
+    def restart(self) -> None:
+        """Forget all that was learned, and start again from other weights."""
         self.progress.restarts += 1
-        self.progress.barren += 1
+        self.progress.stalled_restarts += 1
         self.progress.idle = 0
         self.close()
         self._build()
 
     def save(self, folder: Path) -> None:
-        """Write the agent to a folder that is either the old one or the new one, never a part."""
+        """Write the agent to a folder; a kill leaves the old one or the new one."""
         new, old = folder.with_name(folder.name + ".new"), folder.with_name(folder.name + ".old")
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True)
@@ -135,7 +162,7 @@ class Agent:
         shutil.rmtree(old, ignore_errors=True)
 
     def load(self, folder: Path) -> bool:
-        """Go on from what :meth:`save` wrote; whether there is something."""
+        """Resume from what :meth:`save` wrote; return whether there is anything."""
         for saved in (folder, folder.with_name(folder.name + ".old")):
             if (saved / _STATE).exists():
                 self.progress = Progress(**read_json(saved / _STATE))
@@ -144,7 +171,7 @@ class Agent:
         return False
 
     def close(self) -> None:
-        """End the processes that walk."""
+        """End the processes that play episodes."""
         self._algorithm.stop()
 
     def _build(self) -> None:
@@ -158,7 +185,7 @@ class Agent:
         s, layers = self._settings, len(self._problem.layers)
         runners = max(1, s.num_env_runners)
         environment = {"problem": self._problem, "history": s.policy == "mlp"}
-        model = {"hidden": s.hidden, "max_seq_len": layers + 1}  # RLlib adds a step to each walk
+        model = {"hidden": s.hidden, "max_seq_len": layers + 1}  # RLlib adds a step to each
         return (
             PPOConfig()
             .environment(PlacementEnv, env_config=environment, disable_env_checking=True)
@@ -168,7 +195,7 @@ class Agent:
                 batch_mode="complete_episodes",
                 sample_timeout_s=None,
             )
-            .rl_module(rl_module_spec=RLModuleSpec(POLICIES[s.policy], model_config=model))
+            .rl_module(rl_module_spec=RLModuleSpec(_POLICIES[s.policy], model_config=model))
             .learners(num_learners=0, num_gpus_per_learner=0, learner_class=PlacementLearner)
             .training(
                 train_batch_size_per_learner=s.episodes_per_iteration * layers,
@@ -250,7 +277,7 @@ def _seed_all(seed: int) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep RLlib's words about itself off the terminal."""
+    """Keep RLlib's messages off the terminal."""
     log_to_file("ray.rllib")
     log_to_file("ray.tune")
     with warnings.catch_warnings():

@@ -1,22 +1,21 @@
-"""Imagined rewards: a model of what was evaluated, in which the agent practises at no cost."""
+"""Model rollouts: episodes rewarded by a model of the evaluations so far, which cost nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from cnet_aihw.search.budgeted import TraceRow
-from cnet_aihw.search.problem import PlacementProblem, Plan
+from cnet_aihw.search.problem import Encoding, PlacementProblem
 from cnet_aihw.search.searchers.second_order import SecondOrderModel
 
-if TYPE_CHECKING:
-    from cnet_aihw.search.rllib.learner import ValueWalks
+EpisodeRewards = Callable[[Sequence[Encoding]], Sequence[float]]
+"""Returns the rewards of the encodings that the episodes of an iteration ended with."""
 
 
-class Imagination:
-    """Draws rewards from a model of layers and pairs of layers that explains the evaluations.
+class ModelRollouts:
+    """Rewards drawn from a model of layers and pairs of layers that explains the evaluations.
 
     Source: the scheme is that of DyNA-PPO (Angermueller et al., ICLR 2020); the model is that of
     :class:`cnet_aihw.search.searchers.SurrogateSearcher`; draws from it in place of its mean are
@@ -24,14 +23,14 @@ class Imagination:
 
     Args:
         problem: the placement problem.
-        exploration: how far draws are from the model's mean; 1 for those of its posterior.
+        exploration: distance of draws from the model's mean; 1 for those of its posterior.
     """
 
     def __init__(self, problem: PlacementProblem, exploration: float) -> None:
         self._problem, self._exploration = problem, exploration
         self._model = SecondOrderModel(len(problem.layers), len(problem.choices))
 
-    def draw(self, rows: Sequence[TraceRow], rng: np.random.Generator) -> ValueWalks:
+    def draw(self, rows: Sequence[TraceRow], rng: np.random.Generator) -> EpisodeRewards:
         """Fit the model and draw from it.
 
         Args:
@@ -39,21 +38,21 @@ class Imagination:
             rng: source of the draw.
 
         Returns:
-            What gives plans the rewards that they have in the draw.
+            Rewards of encodings in this draw.
         """
         problem = self._problem
-        objective = np.array([row.reward + problem.overhead(row.plan) for row in rows])
-        self._model.fit(np.array([row.plan for row in rows]), objective)
+        objective = np.array([row.reward + problem.overhead(row.encoding) for row in rows])
+        self._model.fit(np.array([row.encoding for row in rows]), objective)
         tables = self._model.draw(rng, self._exploration)
-        # Tables have no constant; the agent's baseline is that of evaluated walks too.
-        constant = np.mean(objective - [tables.value(row.plan) for row in rows])
+        # Tables have no constant; the agent's baseline serves evaluated episodes too.
+        constant = np.mean(objective - [tables.value(row.encoding) for row in rows])
 
-        def value(plans: Sequence[Plan]) -> list[float]:
+        def value(encodings: Sequence[Encoding]) -> list[float]:
             return [
-                float(constant) + tables.value(plan) - problem.overhead(plan)
-                if problem.fits(plan)
-                else problem.reward(plan, None)
-                for plan in plans
+                float(constant) + tables.value(encoding) - problem.overhead(encoding)
+                if problem.fits(encoding)
+                else problem.reward(encoding, None)
+                for encoding in encodings
             ]
 
         return value

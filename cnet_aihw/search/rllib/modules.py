@@ -1,4 +1,4 @@
-"""Policies over the walk: small networks with a mask, as RLlib's modules."""
+"""Policies that choose layer by layer: small networks with a mask, as RLlib's modules."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ray.rllib.core.rl_module.apis.value_function_api import ValueFunctionAPI
 from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from torch import Tensor, nn
 
-_FIRST = 0.01  # scale of the first policy's weights: it chooses all but evenly
+_FIRST = 0.01  # scale of the first policy's weights: it chooses almost evenly
 _NEVER = -1e9  # logit of a choice that is masked
 
 
 class _PlacementModule(TorchRLModule, ValueFunctionAPI):
-    """What both policies have in common: an encoder of the walk, a policy and a value head.
+    """Base of both policies: an encoder of the episode, a policy head and a value head.
 
     Observations are those of :class:`cnet_aihw.search.PlacementEnv`; ``model_config`` has
     ``hidden``, the width of the encoder.
@@ -41,7 +41,7 @@ class _PlacementModule(TorchRLModule, ValueFunctionAPI):
         raise NotImplementedError
 
     def encode(self, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
-        """Return what the walk so far is encoded as [..., width], and further outputs."""
+        """Return the encoded episode so far, [..., width], and further outputs."""
         raise NotImplementedError
 
     def _forward(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
@@ -51,25 +51,25 @@ class _PlacementModule(TorchRLModule, ValueFunctionAPI):
         return {Columns.ACTION_DIST_INPUTS: logits, Columns.EMBEDDINGS: encoded, **outputs}
 
     def _forward_inference(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        return self._walk(batch)
+        return self._explore(batch)
 
     def _forward_exploration(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        return self._walk(batch)
+        return self._explore(batch)
 
-    def _walk(self, batch: dict[str, Any]) -> dict[str, Any]:
+    def _explore(self, batch: dict[str, Any]) -> dict[str, Any]:
         outputs = self._forward(batch)
         del outputs[Columns.EMBEDDINGS]  # for learning only: it would be kept with each step
         return outputs
 
     def compute_values(self, batch: dict[str, Any], embeddings: Tensor | None = None) -> Tensor:
-        """Return the reward expected at the end of each walk, [...]."""
+        """Return the reward expected at the end of each episode, [...]."""
         encoded = self.encode(batch)[0] if embeddings is None else embeddings
         values: Tensor = self.value(encoded).squeeze(-1)
         return values
 
 
 class MLPPolicy(_PlacementModule):
-    """One hidden layer; what was chosen so far stands in the observation."""
+    """One hidden layer; the observation has all choices so far."""
 
     def build_encoder(self, inputs: int) -> None:
         """Make a layer with tanh."""
@@ -81,7 +81,7 @@ class MLPPolicy(_PlacementModule):
 
 
 class GRUPolicy(_PlacementModule):
-    """A GRU that remembers the walk (CorrectNet's recurrent policy, as we read the paper).
+    """A GRU that remembers the episode (CorrectNet's recurrent policy, as we read the paper).
 
     ``model_config`` has ``max_seq_len`` as well, at least the number of layers + 1.
     """

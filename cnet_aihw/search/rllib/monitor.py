@@ -12,7 +12,7 @@ from cnet_aihw.search.rllib.status import SearchStatus
 
 METRICS = {
     "best_reward": "Highest reward",
-    "best_accuracy": "Mean accuracy over chips of the best placement",
+    "best_score": "Mean score over chips of the best placement",
     "best_overhead": "Overhead in weights of the best placement",
     "evaluations": "Placements evaluated",
     "cache_hits": "Placements whose value was known already",
@@ -23,10 +23,10 @@ METRICS = {
 class SearchMonitor:
     """Shows a search as an actor with its name and as metrics; an observer of its evaluations.
 
-    Ray must run. The actor is there as long as the search; its ``status()`` gives the figures.
+    Ray must run. The actor lives as long as the search; its ``status()`` returns the figures.
 
     Args:
-        name: name of the search; where another one on the same Ray has it, letters are added.
+        name: name of the search; if another one on the same Ray has it, letters are added.
         searcher: name of the searcher.
     """
 
@@ -52,7 +52,7 @@ class SearchMonitor:
         assert best is not None
         figures = {
             "best_reward": best.reward,
-            "best_accuracy": best.accuracy,
+            "best_score": best.score,
             "best_overhead": best.overhead_weights,
             "evaluations": row.evaluation,
             "cache_hits": sum(earlier.cached for earlier in evaluations.rows),
@@ -67,11 +67,12 @@ class SearchMonitor:
         self._actor.update.remote(self._status)
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
-        """Show the searcher's own figures in the status."""
+        """Show the searcher's own figures in the status, at once."""
         self._status |= {"searcher_figures": dict(values)}
+        self._actor.update.remote(self._status)
 
     def close(self) -> None:
-        """Take the actor away."""
+        """End the actor."""
         import ray
 
         ray.kill(self._actor)

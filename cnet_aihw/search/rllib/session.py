@@ -1,4 +1,4 @@
-"""Ray, started or attached to once per process: quiet, and gone when the process ends."""
+"""Ray: started or attached to once per process, quiet, and gone when the process ends."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RaySession:
-    """Where Ray runs for this process."""
+    """The Ray of this process."""
 
     wanted: str | None
-    """Address that the settings named; None: a private Ray."""
+    """Address in the settings; None: a private Ray."""
 
     address: str
     """Address of its head node."""
 
     dashboard: str | None
-    """URL of the dashboard, where there is one."""
+    """URL of the dashboard, if any."""
 
 
 _session: RaySession | None = None
@@ -51,7 +51,7 @@ def start_ray(settings: RaySettings) -> RaySession:
     """Start a private Ray or attach to a running one; the second time, return what is there.
 
     A private Ray ends with the process, however that ends. A Ray that the caller initialised
-    is used as it is. What Ray says goes to the file ``cnet_aihw.log`` among its own log files.
+    is used as it is. Messages of Ray go to the file ``cnet_aihw.log`` among its own log files.
 
     Args:
         settings: where Ray runs.
@@ -71,7 +71,9 @@ def start_ray(settings: RaySettings) -> RaySession:
         import ray
     except ImportError as error:
         raise CnetError(
-            f"Ray is not installed ({error}); install it with: pip install 'ray[default,rllib]'."
+            f"Ray is not installed ({error}); install it with: pip install 'ray[default,rllib]'.",
+            key="ray",
+            fix="pip install 'ray[default,rllib]'",
         ) from error
     if ray.is_initialized():
         if _session is None:
@@ -79,7 +81,10 @@ def start_ray(settings: RaySettings) -> RaySession:
         if settings.address != _session.wanted:
             raise CnetError(
                 f"this process uses the Ray at {_session.address} already, so that "
-                f"ray.address={settings.address} is not possible in it; start a new process."
+                f"ray.address={settings.address} is not possible in it; start a new process.",
+                key="ray.address",
+                value=settings.address,
+                expected=_session.wanted,
             )
         return _session
     options = _private(settings) if settings.address is None else _cluster(settings)
@@ -108,15 +113,19 @@ def check_cpus(wanted: float, purpose: str) -> None:
     if _session is not None and _session.wanted is None and wanted > there:
         raise CnetError(
             f"{purpose} need {wanted:g} CPUs and the private Ray has {there:g}; give "
-            f"ray.num_cpus={int(-(-wanted // 1))} to share those of this machine, or want fewer."
+            f"ray.num_cpus={int(-(-wanted // 1))} to share those of this machine, or ask for "
+            "fewer processes.",
+            key="ray.num_cpus",
+            value=there,
+            expected=f"at least {wanted:g}",
         )
 
 
 def _init(settings: RaySettings, options: dict[str, Any]) -> Any:
     """Call ray.init, quietly.
 
-    A private Ray gives itself half a minute to come up, which a busy machine may exceed, above all
-    the first time, when all is read from the disk: so it is tried again.
+    A private Ray gives up after half a minute, which a busy machine may exceed, above all the first
+    time, when all is read from the disk: so it is tried again.
     """
     import ray
 
@@ -126,11 +135,13 @@ def _init(settings: RaySettings, options: dict[str, Any]) -> Any:
             return ray.init(
                 namespace=NAMESPACE, logging_level=logging.ERROR, log_to_driver=False, **options
             )
-        except Exception as error:  # Ray raises just that when its start takes too long
+        except Exception as error:  # as Ray raises when its start takes too long
             reason = " ".join(str(error).split())
             if not left:
                 where = "start here" if private else f"be reached at {settings.address}"
-                raise CnetError(f"Ray cannot {where}: {reason}") from error
+                raise CnetError(
+                    f"Ray cannot {where}: {reason}", key="ray.address", value=settings.address
+                ) from error
             log.warning("Ray did not start; trying again (%s)", reason)
             _end_node(error)
             ray.shutdown()
@@ -177,7 +188,10 @@ def _free_port(wanted: int) -> int:
         return port
     raise CnetError(
         f"ports {wanted} to {wanted + _PORTS - 1} are all taken; give another ray.dashboard_port, "
-        "or ray.dashboard=false."
+        "or ray.dashboard=false.",
+        key="ray.dashboard_port",
+        value=wanted,
+        expected="a free port",
     )
 
 
@@ -190,7 +204,7 @@ def _cluster(settings: RaySettings) -> dict[str, Any]:
 
 
 def _find(address: str) -> str:
-    """The address as host:port, where something answers as Ray does.
+    """Return the address as host:port, after something answered there as Ray does.
 
     Ray itself would try for minutes, and end the process.
     """
@@ -202,13 +216,18 @@ def _find(address: str) -> str:
         except ConnectionError as error:
             raise CnetError(
                 f"ray.address is 'auto', but {str(error).partition('.')[0]}; start one with "
-                "'ray start --head', give its host:port, or leave ray.address out."
+                "'ray start --head', give its host:port, or leave ray.address out.",
+                key="ray.address",
+                value="auto",
             ) from error
     host, colon, port = address.rpartition(":")
     if not (colon and host and port.isdigit() and "/" not in host):
         raise CnetError(
-            f"ray.address is {address!r}; give 'auto' or host:port of the head node, such as "
-            "127.0.0.1:6379, or null for a private Ray."
+            f"ray.address is {address!r}; expected 'auto' or host:port of the head node, such as "
+            "127.0.0.1:6379, or null for a private Ray.",
+            key="ray.address",
+            value=address,
+            expected="'auto', host:port or null",
         )
     try:
         with socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS) as peer:
@@ -219,13 +238,16 @@ def _find(address: str) -> str:
     except (OSError, OverflowError) as error:
         raise CnetError(
             f"no Ray at ray.address={address} ({error}); start it there with 'ray start --head "
-            "--port=...', or leave ray.address out for a private one."
+            "--port=...', or leave ray.address out for a private one.",
+            key="ray.address",
+            value=address,
+            expected="a running Ray",
         ) from error
     return address
 
 
 def log_to_file(name: str) -> None:
-    """Send what a logger of Ray says to Ray's own one, and so to the file, not to the terminal."""
+    """Send the messages of a logger of Ray to Ray's own one, and so to the file."""
     logger = logging.getLogger(name)
     logger.handlers.clear()
     logger.propagate = True

@@ -1,28 +1,29 @@
-"""Worker processes of Ray that evaluate placements side by side."""
+"""Worker processes of Ray that evaluate placements in parallel."""
 
 from __future__ import annotations
 
 import logging
 import pickle
 import secrets
+import time
+from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from queue import SimpleQueue
 from typing import Any, Self
 
 from cnet_aihw.compensation import Placement
-from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.search.evaluators.protocol import PlacementEvaluator
-from cnet_aihw.search.problem import Evaluation
 from cnet_aihw.search.rllib.session import NAMESPACE, check_cpus, start_ray
+from cnet_aihw.search.scores import Evaluation
 from cnet_aihw.search.settings import RaySettings
 from cnet_aihw.search.store import EvaluationStore
 
 RETRIES = 3
-"""How often an evaluation is done again when its worker dies."""
+"""Number of times that an evaluation is repeated when its worker dies."""
 
 _PATIENCE = 30.0  # seconds without the workers after which the log says what is waited for
+_POLL = 0.1  # seconds between looks at placements that another process evaluates
 
 log = logging.getLogger(__name__)
 
@@ -31,18 +32,20 @@ class EvaluationWorkers:
     """Processes that evaluate placements, each with its own copy of the evaluator.
 
     The store is read and written here alone, so that workers may run on other machines. A worker
-    that dies is started again and does its evaluation again. To be used in a ``with`` block, at
-    whose end the workers are gone.
+    that dies is started again and repeats its evaluation. To be used in a ``with`` block, at whose
+    end the workers are gone. (``ray.util.ActorPool`` does not say which placement killed its
+    worker; a dictionary of running tasks does.)
 
     Args:
-        evaluator: values placements; it can be pickled by cloudpickle.
+        evaluator: measures placements; it can be pickled by cloudpickle.
         store: where values are kept.
         settings: where Ray runs, and how many workers.
-        name: name of the search, which the workers' names on the dashboard begin with.
+        name: name of the search, with which the workers' names on the dashboard begin.
 
     Raises:
-        CnetError: on entering, as :func:`start_ray` does, if the private Ray has too few CPUs, and
-            for an evaluator that cannot be pickled or does not work in another process.
+        CnetError: for an evaluator on CUDA without ``gpus_per_worker``; on entering, as
+            :func:`start_ray` does, if the private Ray has too few CPUs, and for an evaluator that
+            cannot be pickled or does not work in another process.
     """
 
     def __init__(
@@ -52,14 +55,22 @@ class EvaluationWorkers:
         settings: RaySettings,
         name: str,
     ) -> None:
+        on_cuda = str(getattr(evaluator, "device", "cpu")).startswith("cuda")
+        if on_cuda and settings.gpus_per_worker == 0:
+            raise bad_value(
+                "ray.gpus_per_worker",
+                settings.gpus_per_worker,
+                "a share above 0, as placements are evaluated on CUDA",
+                "give 1, or 0.5 for two workers on one GPU",
+            )
         self._evaluator, self._store = evaluator, store
         self._settings, self._name = settings, f"{name}-{secrets.token_hex(2)}"
         self._actors: list[Any] = []
         self._evaluator_ref: list[Any] = []  # kept: workers that restart read it again
-        self._free: SimpleQueue[tuple[EvaluationStore, _RemoteEvaluator]] = SimpleQueue()
 
     def __enter__(self) -> Self:
         settings = self._settings
+        self._store.check_evaluator(self._evaluator)
         start_ray(settings)
         check_cpus(settings.workers * settings.cpus_per_worker, f"{settings.workers} workers")
         try:
@@ -67,12 +78,10 @@ class EvaluationWorkers:
         except BaseException:
             self._kill()
             raise
-        self._threads = ThreadPoolExecutor(settings.workers, "evaluation")
         return self
 
     def __exit__(self, *_: object) -> None:
         self._kill()
-        self._threads.shutdown(cancel_futures=True)
 
     @property
     def pids(self) -> list[int]:
@@ -82,27 +91,60 @@ class EvaluationWorkers:
         return ray.get([actor.pid.remote() for actor in self._actors])
 
     def measure(self, placements: Sequence[Placement]) -> Iterator[tuple[Evaluation, bool]]:
-        """Return values of placements, from the store where it has them.
+        """Evaluate placements that the store does not have.
 
         Args:
-            placements: what to evaluate.
+            placements: the placements, repetitions allowed.
 
         Yields:
-            In their order, as soon as each is there: the value, and whether the store had it.
+            In their order, as soon as each is available: the value, and whether the store had it.
 
         Raises:
             CnetError: if a worker dies again and again with a placement, and as the evaluator does.
         """
-        asked: dict[Placement, Future[tuple[Evaluation, bool]]] = {}
-        for placement in placements:
-            if placement not in asked:
-                asked[placement] = self._threads.submit(self._measure, placement)
+        batch = _Batch(self._store, placements, self._actors)
         try:
             for placement in placements:
-                yield asked[placement].result()
+                while placement not in batch.values:
+                    self._submit(batch)
+                    if placement not in batch.values:
+                        self._collect(batch)
+                yield batch.values[placement]
         finally:
-            for future in asked.values():
-                future.cancel()
+            batch.release()
+
+    def _submit(self, batch: _Batch) -> None:
+        """Give free workers placements that nobody has evaluated or claimed."""
+        for _ in range(len(batch.waiting)):
+            if not batch.free:
+                return
+            placement = batch.waiting.popleft()
+            found = self._store.get(placement)
+            if found is not None:
+                batch.values[placement] = found, True
+            elif self._store.claim(placement):
+                actor = batch.free.pop()
+                task = actor.evaluate.remote(placement, self._evaluator_ref)
+                batch.running[task] = actor, placement
+            else:
+                batch.waiting.append(placement)  # another process is evaluating it
+
+    def _collect(self, batch: _Batch) -> None:
+        """Wait for a running task, or a little for other processes, and keep its value."""
+        import ray
+
+        if not batch.running:
+            time.sleep(_POLL)
+            return
+        others = _POLL if batch.waiting and batch.free else None
+        ready, _ = ray.wait(list(batch.running), num_returns=1, timeout=others)
+        for task in ready:
+            actor, placement = batch.running[task]
+            value = Evaluation(*_result(task, placement))
+            self._store.put(placement, value, self._evaluator)
+            batch.values[placement] = value, False
+            del batch.running[task]
+            batch.free.append(actor)
 
     def _start(self) -> None:
         import ray
@@ -113,7 +155,10 @@ class EvaluationWorkers:
         except (TypeError, AttributeError, pickle.PicklingError) as error:
             raise CnetError(
                 f"the evaluator cannot be sent to worker processes ({error.__cause__ or error}); "
-                "make all that it holds picklable, or give ray.workers=0."
+                "make all that it holds picklable, or give ray.workers=0.",
+                key="evaluator",
+                value=type(self._evaluator).__name__,
+                expected="an object that cloudpickle can pickle",
             ) from error
         options = {
             "num_cpus": settings.cpus_per_worker,
@@ -122,15 +167,10 @@ class EvaluationWorkers:
             "max_task_retries": RETRIES,
             "namespace": NAMESPACE,
         }
-        key = self._evaluator.key()
         for number in range(settings.workers):
             actor_options = {**options, "name": f"{self._name}-worker-{number}"}
             actor = ray.remote(EvaluationWorker).options(**actor_options).remote()
             self._actors.append(actor)
-            # Each thread has its own view of the store, which is no object to share.
-            store = EvaluationStore(self._store.folder, self._store.key)
-            remote = _RemoteEvaluator(self._evaluator, key, actor, self._evaluator_ref)
-            self._free.put((store, remote))
         self._wait()
 
     def _wait(self) -> None:
@@ -143,18 +183,14 @@ class EvaluationWorkers:
             try:
                 ray.get(ready)
             except ray.exceptions.RayError as error:
+                reason = str(error).strip().splitlines()[-1]
                 raise CnetError(
-                    f"a worker process cannot take the evaluator: {_last_line(error)}"
+                    f"a worker process cannot take the evaluator: {reason}",
+                    key="evaluator",
+                    value=type(self._evaluator).__name__,
                 ) from error
             if not ready:
                 log.warning("Waiting for %d of %d workers.", len(waiting), len(self._actors))
-
-    def _measure(self, placement: Placement) -> tuple[Evaluation, bool]:
-        store, evaluator = self._free.get()
-        try:
-            return store.measure(placement, evaluator)
-        finally:
-            self._free.put((store, evaluator))
 
     def _kill(self) -> None:
         import ray
@@ -164,8 +200,26 @@ class EvaluationWorkers:
                 ray.kill(actor)
 
 
+class _Batch:
+    """State of placements that are asked for together."""
+
+    def __init__(
+        self, store: EvaluationStore, placements: Sequence[Placement], actors: Sequence[Any]
+    ) -> None:
+        self.waiting = deque(dict.fromkeys(placements))
+        self.free = list(actors)
+        self.running: dict[Any, tuple[Any, Placement]] = {}
+        self.values: dict[Placement, tuple[Evaluation, bool]] = {}
+        self._store = store
+
+    def release(self) -> None:
+        """Give up what is still running."""
+        if self.running:
+            self._store.release([placement for _, placement in self.running.values()])
+
+
 class EvaluationWorker:
-    """What runs in a worker process.
+    """Actor in a worker process.
 
     The evaluator comes with each call, as a reference in a list, since Ray warns of a worker that
     would not survive the arguments it is made with; it is fetched once.
@@ -179,14 +233,18 @@ class EvaluationWorker:
         self._fetched(evaluator_ref)
 
     def pid(self) -> int:
-        """Process id."""
+        """Return the process id."""
         import os
 
         return os.getpid()
 
-    def evaluate(self, placement: Placement, evaluator_ref: list[Any]) -> tuple[float, ...]:
-        """Return the accuracy of each chip."""
-        return self._fetched(evaluator_ref).evaluate(placement)
+    def evaluate(
+        self, placement: Placement, evaluator_ref: list[Any]
+    ) -> tuple[tuple[float | None, ...], float]:
+        """Return the score of each chip, and the seconds that it took."""
+        evaluator, start = self._fetched(evaluator_ref), time.perf_counter()
+        scores = tuple(evaluator.evaluate(placement))
+        return scores, time.perf_counter() - start
 
     def _fetched(self, evaluator_ref: list[Any]) -> PlacementEvaluator:
         import ray
@@ -196,39 +254,24 @@ class EvaluationWorker:
         return self._evaluator
 
 
-class _RemoteEvaluator:
-    """An evaluator whose work a worker process does."""
+def _result(task: Any, placement: Placement) -> tuple[tuple[float | None, ...], float]:
+    """The result of a worker's evaluation."""
+    import ray
 
-    def __init__(
-        self, evaluator: PlacementEvaluator, key: str, actor: Any, evaluator_ref: list[Any]
-    ) -> None:
-        self._evaluator, self._key, self._actor = evaluator, key, actor
-        self._evaluator_ref = evaluator_ref
-
-    def key(self) -> str:
-        return self._key
-
-    def describe(self) -> dict[str, Any]:
-        return self._evaluator.describe()
-
-    def evaluate(self, placement: Placement) -> tuple[float, ...]:
-        import ray
-
-        try:
-            accuracies: tuple[float, ...] = ray.get(
-                self._actor.evaluate.remote(placement, self._evaluator_ref)
-            )
-        except ray.exceptions.RayTaskError as error:
-            if isinstance(error.cause, CnetError):
-                raise CnetError(str(error.cause)) from error
-            raise
-        except ray.exceptions.RayActorError as error:
-            raise CnetError(
-                f"the worker that evaluates {placement} died {RETRIES + 1} times; it may need more "
-                "memory than there is, so give fewer ray.workers."
-            ) from error
-        return accuracies
-
-
-def _last_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[-1]
+    try:
+        result: tuple[tuple[float | None, ...], float] = ray.get(task)
+    except ray.exceptions.RayTaskError as error:
+        cause = error.cause
+        if isinstance(cause, CnetError):
+            fields = {n: getattr(cause, n, None) for n in ("key", "value", "expected", "fix")}
+            raise CnetError(str(cause), **fields) from error
+        raise
+    except ray.exceptions.RayActorError as error:
+        raise CnetError(
+            f"the worker that evaluates {placement} died {RETRIES + 1} times; it may need more "
+            "memory than there is, so give fewer ray.workers.",
+            key="ray.workers",
+            value=dict(placement),
+            fix="give fewer ray.workers",
+        ) from error
+    return result

@@ -1,4 +1,4 @@
-"""Searchers: what proposes placements, one file each."""
+"""Searchers: strategies that propose placements, one file each."""
 
 from typing import TYPE_CHECKING
 
@@ -6,12 +6,13 @@ from cnet_aihw.runtime.lazy import lazy_names
 
 if TYPE_CHECKING:
     from cnet_aihw.search.searchers.coordinate import CoordinateSearcher as CoordinateSearcher
-    from cnet_aihw.search.searchers.evolution import EvolutionSearcher as EvolutionSearcher
     from cnet_aihw.search.searchers.exhaustive import ExhaustiveSearcher as ExhaustiveSearcher
     from cnet_aihw.search.searchers.greedy import GreedySearcher as GreedySearcher
+    from cnet_aihw.search.searchers.optuna_searchers import EvolutionSearcher as EvolutionSearcher
+    from cnet_aihw.search.searchers.optuna_searchers import TPESearcher as TPESearcher
+    from cnet_aihw.search.searchers.protocol import SearchContext as SearchContext
     from cnet_aihw.search.searchers.protocol import Searcher as Searcher
     from cnet_aihw.search.searchers.random import RandomSearcher as RandomSearcher
     from cnet_aihw.search.searchers.surrogate import SurrogateSearcher as SurrogateSearcher
-    from cnet_aihw.search.searchers.tpe import TPESearcher as TPESearcher
 
 __getattr__, __dir__, __all__ = lazy_names(__name__, __file__)

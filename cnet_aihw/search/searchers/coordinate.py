@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
 from cnet_aihw.search.budgeted import Evaluations
-from cnet_aihw.search.problem import PlacementProblem, Plan
+from cnet_aihw.search.problem import Encoding, PlacementProblem
 from cnet_aihw.search.searchers.moves import neighbours, no_compensation, perturbed, rewards_of
+from cnet_aihw.search.searchers.protocol import SearchContext
 
 
 @dataclass
 class CoordinateSearcher:
     """Coordinate ascent from no compensation, the most sensitive layers first.
 
-    Where no layer alone betters the plan, it starts again from the best one with about a third of
-    the layers drawn anew.
+    If no layer alone improves the encoding, it starts again from the best one with about a third of
+    the layers drawn again.
     """
 
     name: ClassVar[str] = "coordinate"
@@ -28,9 +28,9 @@ class CoordinateSearcher:
         problem: PlacementProblem,
         evaluations: Evaluations,
         rng: np.random.Generator,
-        folder: Path | None,
+        context: SearchContext,
     ) -> None:
-        """Ascend, and start again near the best plan, until the budget is spent."""
+        """Ascend, and start again near the best encoding, until the budget is spent."""
         sensitivities = [layer.sensitivity for layer in problem.layers]
         order = sorted(range(len(problem.layers)), key=lambda layer: -sensitivities[layer])
         start = no_compensation(problem)
@@ -38,21 +38,21 @@ class CoordinateSearcher:
             _ascend(problem, evaluations, start, order)
             if evaluations.left:
                 assert evaluations.best is not None
-                start = perturbed(problem, evaluations.best.plan, evaluations, rng)
+                start = perturbed(problem, evaluations.best.encoding, evaluations, rng)
                 order = rng.permutation(order).tolist()
 
 
 def _ascend(
-    problem: PlacementProblem, evaluations: Evaluations, plan: Plan, order: list[int]
+    problem: PlacementProblem, evaluations: Evaluations, encoding: Encoding, order: list[int]
 ) -> None:
     """Give the layers in turn their best choices until none of them changes."""
-    reward, unchanged = evaluations(plan), 0
+    reward, unchanged = evaluations(encoding), 0
     while unchanged < len(order):
         layer = order[0]
         order = [*order[1:], layer]
         unchanged += 1
-        candidates = neighbours(problem, plan, [layer])
+        candidates = neighbours(problem, encoding, [layer])
         rewards = rewards_of(evaluations, candidates)
         if rewards and max(rewards) > reward:
             reward, unchanged = max(rewards), 1
-            plan = candidates[rewards.index(reward)]
+            encoding = candidates[rewards.index(reward)]

@@ -1,10 +1,9 @@
-"""Exhaustive search: every plan that fits; the judge of the other searchers where it can be run."""
+"""Exhaustive search: every encoding that fits; the reference for other searchers."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -12,11 +11,12 @@ import numpy as np
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.search.budgeted import Evaluations
 from cnet_aihw.search.problem import PlacementProblem
+from cnet_aihw.search.searchers.protocol import SearchContext
 
 
 @dataclass
 class ExhaustiveSearcher:
-    """Evaluates every plan that fits, in lexicographic order."""
+    """Evaluates every encoding that fits, in lexicographic order."""
 
     name: ClassVar[str] = "exhaustive"
 
@@ -25,18 +25,21 @@ class ExhaustiveSearcher:
         problem: PlacementProblem,
         evaluations: Evaluations,
         rng: np.random.Generator,
-        folder: Path | None,
+        context: SearchContext,
     ) -> None:
-        """Ask for all plans.
+        """Ask for all encodings.
 
         Raises:
             CnetError: if there are more of them than the budget covers.
         """
-        plans = list(islice(problem.plans(), evaluations.budget + 1))
-        if len(plans) > evaluations.budget:
+        encodings = list(islice(problem.encodings(), evaluations.budget + 1))
+        if len(encodings) > evaluations.budget:
             raise CnetError(
                 f"an exhaustive search has more placements to evaluate than its budget of "
                 f"{evaluations.budget}; raise the budget, give fewer candidate layers or ratios, "
-                "or take another searcher."
+                "or take another searcher.",
+                key="budget",
+                value=evaluations.budget,
+                expected="at least the number of placements within the limit",
             )
-        evaluations.many(plans)
+        evaluations.many(encodings)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
 from cnet_aihw.search.budgeted import Evaluations
-from cnet_aihw.search.problem import PlacementProblem, Plan
+from cnet_aihw.search.problem import Encoding, PlacementProblem
 from cnet_aihw.search.searchers.moves import neighbours, no_compensation, perturbed, rewards_of
+from cnet_aihw.search.searchers.protocol import SearchContext
 
 _FREE = 1e-9  # overhead under which a step counts as one that costs this much
 
@@ -20,8 +20,8 @@ class GreedySearcher:
     """Forward selection from no compensation.
 
     Each round evaluates every larger choice of every layer that fits, and takes the one with the
-    highest gain in reward per overhead. Where no step gains, it starts again from the best plan
-    with about a third of the layers drawn anew.
+    highest gain in reward per overhead. If no step gains, it starts again from the best encoding
+    with about a third of the layers drawn again.
     """
 
     name: ClassVar[str] = "greedy"
@@ -31,24 +31,26 @@ class GreedySearcher:
         problem: PlacementProblem,
         evaluations: Evaluations,
         rng: np.random.Generator,
-        folder: Path | None,
+        context: SearchContext,
     ) -> None:
-        """Select, and start again near the best plan, until the budget is spent."""
+        """Select, and start again near the best encoding, until the budget is spent."""
         start = no_compensation(problem)
         while evaluations.left:
             _select(problem, evaluations, start)
             if evaluations.left:
                 assert evaluations.best is not None
-                start = perturbed(problem, evaluations.best.plan, evaluations, rng)
+                start = perturbed(problem, evaluations.best.encoding, evaluations, rng)
 
 
-def _select(problem: PlacementProblem, evaluations: Evaluations, plan: Plan) -> None:
+def _select(problem: PlacementProblem, evaluations: Evaluations, encoding: Encoding) -> None:
     """Take step after step forward while one gains."""
-    reward, layers = evaluations(plan), range(len(plan))
+    reward, layers = evaluations(encoding), range(len(encoding))
     while True:
-        steps = [step for step in neighbours(problem, plan, layers) if sum(step) > sum(plan)]
+        steps = [
+            step for step in neighbours(problem, encoding, layers) if sum(step) > sum(encoding)
+        ]
         rewards = rewards_of(evaluations, steps)
-        cost = problem.overhead(plan)
+        cost = problem.overhead(encoding)
         gains = [
             (value - reward) / max(problem.overhead(step) - cost, _FREE)
             for step, value in zip(steps, rewards, strict=True)
@@ -56,4 +58,4 @@ def _select(problem: PlacementProblem, evaluations: Evaluations, plan: Plan) -> 
         if not gains or max(gains) <= 0:
             return
         best = gains.index(max(gains))
-        plan, reward = steps[best], rewards[best]
+        encoding, reward = steps[best], rewards[best]

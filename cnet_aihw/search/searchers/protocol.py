@@ -1,9 +1,11 @@
-"""What every searcher does; anything that does it can be searched with."""
+"""The interface of searchers, and what a search gives them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import ClassVar, Protocol
 
 import numpy as np
 
@@ -12,43 +14,42 @@ from cnet_aihw.search.problem import PlacementProblem
 from cnet_aihw.search.settings import RaySettings
 
 
+@dataclass(frozen=True)
+class SearchContext:
+    """Surroundings of a search, on which its course does not depend."""
+
+    folder: Path | None = None
+    """Folder where a searcher may keep state of its own; None: nowhere."""
+
+    ray: RaySettings = field(default_factory=RaySettings)
+    """Where Ray runs, for searchers that use it."""
+
+    on_ray: Callable[[], None] = lambda: None
+    """To be called by a searcher once it has started Ray, so that the search is shown there."""
+
+
 class Searcher(Protocol):
-    """Proposes placements: a dataclass whose fields are its settings."""
+    """Proposes placements. Its class is a dataclass whose fields are its settings."""
 
     name: ClassVar[str]
-    """What it is called in records and tables."""
+    """Short name, for folders and tables."""
 
     def search(
         self,
         problem: PlacementProblem,
         evaluations: Evaluations,
         rng: np.random.Generator,
-        folder: Path | None,
+        context: SearchContext,
     ) -> None:
-        """Ask for plans until the budget is spent, or nothing more is to be gained.
+        """Ask ``evaluations`` for the rewards of encodings until it raises ``BudgetSpent``.
 
-        The same problem, rewards and generator give the same plans in the same order: a search that
-        was killed goes on by asking for all of them again, which costs nothing.
+        It must be deterministic: with the same rewards and ``rng`` it asks for the same encodings.
+        A search that was killed is resumed by doing it again, which costs nothing.
 
         Args:
             problem: the placement problem.
-            evaluations: what to ask; it ends the search by an exception when the budget is spent.
+            evaluations: rewards of encodings; it ends the search by an exception when the budget is
+                spent.
             rng: the only source of chance.
-            folder: where it may keep state of its own; None: nowhere.
-        """
-
-
-@runtime_checkable
-class UsesRay(Protocol):
-    """What a searcher that needs Ray does as well."""
-
-    def start_ray(self, settings: RaySettings) -> None:
-        """Start what it needs, before anything is evaluated.
-
-        Args:
-            settings: where Ray runs; they do not belong to the searcher's own, as they change
-                nothing in what it finds.
-
-        Raises:
-            CnetError: if that is not possible there.
+            context: surroundings of the search.
         """

@@ -1,21 +1,21 @@
-"""Random search: what every other searcher has to beat."""
+"""Random search: the baseline of every other searcher."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
 from cnet_aihw.search.budgeted import Evaluations
-from cnet_aihw.search.problem import PlacementProblem, Plan
+from cnet_aihw.search.problem import Encoding, PlacementProblem
 from cnet_aihw.search.searchers.moves import unseen
+from cnet_aihw.search.searchers.protocol import SearchContext
 
 
 @dataclass
 class RandomSearcher:
-    """Draws plans that fit, each one once."""
+    """Draws encodings that fit, each one once."""
 
     name: ClassVar[str] = "random"
 
@@ -24,10 +24,10 @@ class RandomSearcher:
         problem: PlacementProblem,
         evaluations: Evaluations,
         rng: np.random.Generator,
-        folder: Path | None,
+        context: SearchContext,
     ) -> None:
-        """Ask for different plans until the budget is spent."""
-        drawn: dict[Plan, None] = {}
+        """Ask for different encodings until the budget is spent."""
+        drawn: dict[Encoding, None] = {}
         for _ in range(evaluations.left):
             drawn[unseen(problem, drawn, rng)] = None
         evaluations.many(drawn)

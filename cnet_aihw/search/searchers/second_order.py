@@ -1,4 +1,4 @@
-"""A Bayesian model of plans: a sum over layers and over pairs of layers."""
+"""A Bayesian model of encodings: a sum over layers and over pairs of layers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cnet_aihw.search.problem import Plan
+from cnet_aihw.search.problem import Encoding
 
 Array = NDArray[np.float64]
 
@@ -21,15 +21,16 @@ class Tables:
     """A sum over layers and pairs of layers as tables."""
 
     layers: Array
-    """What each choice of a layer adds, [layers, choices]."""
+    """Contribution of each choice of a layer, [layers, choices]."""
 
     pairs: Array
-    """What choices of two layers add together, [layers, layers, choices, choices]: pairs[l, m, a,
-    b] == pairs[m, l, b, a]; 0 for l == m."""
+    """Contribution of choices of two layers, [layers, layers, choices, choices].
 
-    def value(self, plan: Plan) -> float:
-        """Sum for a plan."""
-        index, at = np.arange(len(plan)), np.array(plan)
+    pairs[l, m, a, b] == pairs[m, l, b, a]; 0 for l == m."""
+
+    def value(self, encoding: Encoding) -> float:
+        """Sum for an encoding."""
+        index, at = np.arange(len(encoding)), np.array(encoding)
         pairs = self.pairs[index[:, None], index, at[:, None], at]
         return float(self.layers[index, at].sum() + pairs.sum() / 2)
 
@@ -50,11 +51,11 @@ class SecondOrderModel:
         self._layers, self._choices = layers, choices
         self._first, self._second = np.triu_indices(layers, 1)
 
-    def fit(self, plans: NDArray[np.int64], values: Array) -> None:
-        """Fit to evaluated plans.
+    def fit(self, encodings: NDArray[np.int64], values: Array) -> None:
+        """Fit to evaluated encodings.
 
         Args:
-            plans: [n, layers].
+            encodings: [n, layers].
             values: [n].
         """
         self._center, self._scale = values.mean(), values.std() or 1.0
@@ -62,7 +63,7 @@ class SecondOrderModel:
         best = -np.inf
         for length in _LENGTHS:
             root = _root(self._choices, length)
-            single, double = _kernels(plans, root @ root.T)
+            single, double = _kernels(encodings, root @ root.T)
             for pairs in _PAIRS:
                 spectrum, vectors = np.linalg.eigh(1.0 + single + pairs * double)
                 likelihood, variance, noise = self._likelihood(spectrum, vectors)
@@ -71,7 +72,7 @@ class SecondOrderModel:
                     self._root, self._pairs = root, pairs
                     self._noise, self._variance = noise, variance
                     self._inverse = (vectors / (spectrum + noise)) @ vectors.T
-        self._features = self._features_of(plans)
+        self._features = self._features_of(encodings)
 
     def draw(self, rng: np.random.Generator, exploration: float) -> Tables:
         """Draw from the posterior: its mean + exploration * a deviation from it."""
@@ -96,16 +97,16 @@ class SecondOrderModel:
         best = int(likelihoods.argmax())
         return likelihoods[best], variances[best], noises[best]
 
-    def _features_of(self, plans: NDArray[np.int64]) -> tuple[Array, Array]:
+    def _features_of(self, encodings: NDArray[np.int64]) -> tuple[Array, Array]:
         """Features of layers [n, layers * f] and of pairs [n, pairs * f * f], weights N(0, 1)."""
-        single = self._root[plans]  # [n, layers, f]
+        single = self._root[encodings]  # [n, layers, f]
         double = single[:, self._first, :, None] * single[:, self._second, None, :]
-        n = len(plans)
+        n = len(encodings)
         return single.reshape(n, -1) * self._weights[0], double.reshape(n, -1) * self._weights[1]
 
     @property
     def _weights(self) -> tuple[float, float]:
-        """What features of layers and of pairs are multiplied with."""
+        """Factors of the features of layers and of pairs."""
         return self._layers**-0.5, (self._pairs / max(len(self._first), 1)) ** 0.5
 
     def _tables(self, layers: Array, pairs: Array) -> Tables:
@@ -120,10 +121,10 @@ class SecondOrderModel:
         return Tables(units[0] * single, units[1] * both)
 
 
-def _kernels(plans: NDArray[np.int64], covariance: Array) -> tuple[Array, Array]:
-    """Covariances of plans, [n, n]: mean over layers, and mean over pairs of layers."""
-    each = covariance[plans[:, None, :], plans[None, :, :]]  # [n, n, layers]
-    total, layers = each.sum(2), plans.shape[1]
+def _kernels(encodings: NDArray[np.int64], covariance: Array) -> tuple[Array, Array]:
+    """Covariances of encodings, [n, n]: mean over layers, and mean over pairs of layers."""
+    each = covariance[encodings[:, None, :], encodings[None, :, :]]  # [n, n, layers]
+    total, layers = each.sum(2), encodings.shape[1]
     double = (total**2 - (each**2).sum(2)) / max(layers * (layers - 1), 1)
     return total / layers, double
 

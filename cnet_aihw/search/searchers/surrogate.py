@@ -1,21 +1,20 @@
-"""Search with a model of the objective: what layers add, and what pairs of layers add together.
+"""Search with a model of the objective: a sum over layers and over pairs of layers.
 
 After BOCS (Baptista and Poloczek, ICML 2018): a Bayesian second-order model, a Thompson draw from
-it, and the plan that the draw holds for the best. Kernel, optimisation and defaults are ours.
+it, and the best encoding of the draw. Kernel, optimisation and defaults are ours.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.errors import bad_value
 from cnet_aihw.search.budgeted import Evaluations
-from cnet_aihw.search.problem import PlacementProblem, Plan
+from cnet_aihw.search.problem import Encoding, PlacementProblem
 from cnet_aihw.search.searchers.moves import (
     neighbours,
     no_compensation,
@@ -23,6 +22,7 @@ from cnet_aihw.search.searchers.moves import (
     rewards_of,
     unseen,
 )
+from cnet_aihw.search.searchers.protocol import SearchContext
 from cnet_aihw.search.searchers.second_order import SecondOrderModel, Tables
 
 Array = NDArray[np.float64]
@@ -32,38 +32,37 @@ _EQUAL = 1e-12  # a gain up to this is none
 
 @dataclass
 class SurrogateSearcher:
-    """Fits a model to all evaluations, draws from it, and evaluates the best plan of the draw."""
+    """Fits a model to all evaluations, draws from it, and evaluates the best encoding."""
 
     name: ClassVar[str] = "surrogate"
 
     initial: int = 5
-    """Random plans, besides no compensation, before the model is asked."""
+    """Random encodings, besides no compensation, before the model is asked."""
 
     batch: int = 1
-    """Plans drawn from the same model, evaluated side by side where possible."""
+    """Encodings drawn from the same model, evaluated in parallel if possible."""
 
     exploration: float = 0.6
-    """How far draws are from the model's mean, 1 for those of its posterior, 0 for the mean."""
+    """Distance of draws from the model's mean, 1 for those of its posterior, 0 for the mean."""
 
     starts: int = 6
-    """Random plans, besides the best ones evaluated, from which each draw is climbed."""
+    """Random encodings, besides the best ones evaluated, from which each draw is climbed."""
 
     def __post_init__(self) -> None:
-        if min(self.initial, self.batch, self.starts) < 1 or not self.exploration >= 0:
-            raise CnetError(
-                f"surrogate has initial={self.initial}, batch={self.batch}, starts={self.starts} "
-                f"and exploration={self.exploration}; give at least 1 each, and no exploration "
-                "below 0."
-            )
+        for field in ("initial", "batch", "starts"):
+            if getattr(self, field) < 1:
+                raise bad_value(f"surrogate.{field}", getattr(self, field), "at least 1")
+        if not self.exploration >= 0:
+            raise bad_value("surrogate.exploration", self.exploration, "a number of at least 0")
 
     def search(
         self,
         problem: PlacementProblem,
         evaluations: Evaluations,
         rng: np.random.Generator,
-        folder: Path | None,
+        context: SearchContext,
     ) -> None:
-        """Propose plans until the budget is spent."""
+        """Propose encodings until the budget is spent."""
         first = {no_compensation(problem): None}
         while len(first) < min(self.initial + 1, evaluations.left):
             first[unseen(problem, first, rng)] = None
@@ -71,10 +70,10 @@ class SurrogateSearcher:
         model = SecondOrderModel(len(problem.layers), len(problem.choices))
         while evaluations.left:
             rows = evaluations.rows
-            plans = np.array([row.plan for row in rows])
-            objective = np.array([row.reward + problem.overhead(row.plan) for row in rows])
-            model.fit(plans, objective)
-            proposed: dict[Plan, None] = {}
+            encodings = np.array([row.encoding for row in rows])
+            objective = np.array([row.reward + problem.overhead(row.encoding) for row in rows])
+            model.fit(encodings, objective)
+            proposed: dict[Encoding, None] = {}
             while len(proposed) < min(self.batch, evaluations.left):
                 tables = model.draw(rng, self.exploration)
                 proposed[self._best_new(problem, evaluations, tables, proposed, rng)] = None
@@ -85,33 +84,35 @@ class SurrogateSearcher:
         problem: PlacementProblem,
         evaluations: Evaluations,
         tables: Tables,
-        proposed: dict[Plan, None],
+        proposed: dict[Encoding, None],
         rng: np.random.Generator,
-    ) -> Plan:
-        """The plan that the tables hold for the best of those found that are not known yet."""
-        known = {*proposed, *(row.plan for row in evaluations.rows)}
+    ) -> Encoding:
+        """The best unknown encoding of the tables, of those found."""
+        known = {*proposed, *(row.encoding for row in evaluations.rows)}
         leading = sorted(evaluations.rows, key=lambda row: -row.reward)[:3]
-        starts = [row.plan for row in leading]
+        starts = [row.encoding for row in leading]
         starts += [unseen(problem, (), rng) for _ in range(self.starts)]
         costs = np.array(problem.costs)
         tables = Tables(tables.layers - costs, tables.pairs)
-        tops = {climb(tables, costs, problem.limit, plan) for plan in starts}
+        tops = {climb(tables, costs, problem.limit, encoding) for encoding in starts}
         top = max(sorted(tops), key=tables.value)
         tops.update(neighbours(problem, top, range(len(top))))
-        new = sorted(plan for plan in tops if plan not in known and problem.fits(plan))
+        new = sorted(
+            encoding for encoding in tops if encoding not in known and problem.fits(encoding)
+        )
         return max(new, key=tables.value) if new else perturbed(problem, top, known, rng)
 
 
-def climb(tables: Tables, costs: Array, limit: float, plan: Plan) -> Plan:
-    """Better a plan by the best change of one layer, or else of two, until none betters it.
+def climb(tables: Tables, costs: Array, limit: float, encoding: Encoding) -> Encoding:
+    """Improve an encoding by the best change of one layer, or else of two, until none improves it.
 
     Args:
         tables: what is maximised.
         costs: overhead of each choice, [layers, choices].
         limit: largest overhead.
-        plan: where to begin; it fits.
+        encoding: where to begin; it fits.
     """
-    index, at = np.arange(len(plan)), np.array(plan)
+    index, at = np.arange(len(encoding)), np.array(encoding)
     pairs = tables.pairs
     while True:
         left = limit - costs[index, at].sum()

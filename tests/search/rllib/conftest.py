@@ -19,7 +19,7 @@ from cnet_aihw.search.rllib import PPOSearcher, RaySession, start_ray
 
 ROOT = Path(__file__).parents[3]
 SETTINGS = RaySettings(num_cpus=2, dashboard_port=18265)
-SEARCHER = PPOSearcher(imagined_iterations=1, checkpoint_every=2)
+SEARCHER = PPOSearcher(model_iterations=1, checkpoint_every=2)
 SEED, BUDGET = 5, 60
 
 

@@ -60,7 +60,7 @@ def test_a_search_is_on_the_dashboard_and_among_the_metrics(session: RaySession)
         "budget": 20,
         "best_placement": {"layer0": 1 / 16},
         "best_reward": best.reward,
-        "best_accuracy": best.accuracy,
+        "best_score": best.accuracy,
         "best_overhead": best.overhead_weights,
         "evaluations": 3,
         "cache_hits": 1,
@@ -86,7 +86,7 @@ def test_a_search_is_on_the_dashboard_and_among_the_metrics(session: RaySession)
 
     expected = {
         "ray_cnet_search_best_reward": best.reward,
-        "ray_cnet_search_best_accuracy": best.accuracy,
+        "ray_cnet_search_best_score": best.accuracy,
         "ray_cnet_search_best_overhead": best.overhead_weights,
         "ray_cnet_search_evaluations": 3.0,
         "ray_cnet_search_cache_hits": 1.0,

@@ -67,8 +67,8 @@ class Watched:
         searcher.start_ray(SETTINGS)
         with suppress(BudgetSpent):
             rng = np.random.default_rng(seed)
-            searcher.search(self._synthetic.problem, self.evaluations, rng, None)
-        return [row.plan for row in self.evaluations.rows]
+            searcher.search(self._synthetic.problem, self.evaluations, rng, SearchContext())
+        return [row.encoding for row in self.evaluations.rows]
 
     def evaluated(self, row: object, evaluations: object) -> None:
         pass
@@ -83,19 +83,19 @@ class Watched:
 @pytest.mark.parametrize(
     "searcher",
     [
-        PPOSearcher(imagined_iterations=3),
-        PPOSearcher(imagined_iterations=0),
-        PPOSearcher(imagined_iterations=0, policy="gru"),
+        PPOSearcher(model_iterations=3),
+        PPOSearcher(model_iterations=0),
+        PPOSearcher(model_iterations=0, policy="gru"),
     ],
     ids=["imagined", "evaluated", "gru"],
 )
 def test_it_finds_the_best_placement(searcher: PPOSearcher) -> None:
     s = synthetic()
     watched = Watched(s, 100)
-    plans = watched.run(searcher)
-    assert max(map(s.reward, plans)) == pytest.approx(s.best, abs=0.005)
-    assert len(plans) == len(set(plans)) and all(map(s.problem.fits, plans))
-    # The plans of an iteration are evaluated side by side.
+    encodings = watched.run(searcher)
+    assert max(map(s.reward, encodings)) == pytest.approx(s.best, abs=0.005)
+    assert len(encodings) == len(set(encodings)) and all(map(s.problem.fits, encodings))
+    # The encodings of an iteration are evaluated side by side.
     assert watched.batches[0] > 4 and max(watched.batches) <= 8
     first, last = watched.figures[0], watched.figures[-1]
     assert first.keys() == {"return", "entropy", "value_loss", "policy_loss", "restarts"}
@@ -106,14 +106,16 @@ def test_it_finds_the_best_placement(searcher: PPOSearcher) -> None:
 
 def test_it_ends_when_it_finds_nothing_new_any_more() -> None:
     watched = Watched(synthetic(), 10**6)
-    searcher = PPOSearcher(imagined_iterations=0, lr=0.05, patience=2, give_up=1)
+    searcher = PPOSearcher(model_iterations=0, lr=0.05, patience=2, give_up=1)
     searcher.start_ray(SETTINGS)
-    searcher.search(watched._synthetic.problem, watched.evaluations, np.random.default_rng(0), None)
+    searcher.search(
+        watched._synthetic.problem, watched.evaluations, np.random.default_rng(0), SearchContext()
+    )
     assert watched.evaluations.spent >= 8 and watched.evaluations.left > 0
 
 
 def walk_masks(s: Synthetic) -> list[tuple[bool, ...]]:
-    """Choices that are open in walks that spend nothing."""
+    """Choices that are open in episodes that spend nothing."""
     return [s.problem.mask((0,) * index) for index in range(len(s.problem.layers))]
 
 
@@ -147,7 +149,7 @@ def test_evaluations_have_the_threads_of_the_caller() -> None:
     try:
         with suppress(BudgetSpent):
             evaluations = Evaluations(s.problem, measure, 9)
-            SEARCHER.search(s.problem, evaluations, np.random.default_rng(0), None)
+            SEARCHER.search(s.problem, evaluations, np.random.default_rng(0), SearchContext())
     finally:
         torch.set_num_threads(before)
     assert set(seen) == {2}
@@ -156,9 +158,9 @@ def test_evaluations_have_the_threads_of_the_caller() -> None:
 def test_walks_of_other_processes_give_one_search_as_well() -> None:
     searcher = replace(SEARCHER, num_env_runners=2)
     first, second = Watched(synthetic(), 20), Watched(synthetic(), 20)
-    plans = first.run(searcher)
-    assert len(plans) == 20 and first.batches[0] > 4
-    assert second.run(searcher) == plans
+    encodings = first.run(searcher)
+    assert len(encodings) == 20 and first.batches[0] > 4
+    assert second.run(searcher) == encodings
 
 
 def test_a_process_that_walks_and_dies_ends_the_search_in_one_sentence(
@@ -176,7 +178,7 @@ def test_a_process_that_walks_and_dies_ends_the_search_in_one_sentence(
             os.kill(runners[0].pid, signal.SIGKILL)
 
     watched.evaluated = kill_one  # type: ignore[method-assign]
-    with pytest.raises(CnetError, match=r"a process that walks has died .*; start the search"):
+    with pytest.raises(CnetError, match=r"a process that episodes has died .*; start the search"):
         watched.run(replace(SEARCHER, num_env_runners=2))
 
 
@@ -185,8 +187,8 @@ def test_with_a_penalty_it_learns_to_stay_within_the_limit() -> None:
     objective = ObjectiveSettings(over_limit="penalty")
     s.problem = placement_problem(FIVE, 0.15, objective=objective)
     watched = Watched(s, 30)
-    watched.run(PPOSearcher(imagined_iterations=0))
-    assert all(map(s.problem.fits, map(s.problem.plan_of, s.evaluated)))
+    watched.run(PPOSearcher(model_iterations=0))
+    assert all(map(s.problem.fits, map(s.problem.encode, s.evaluated)))
     returns = [figures["return"] for figures in watched.figures]
     assert returns[0] < 0 < returns[-1]
 
@@ -203,7 +205,7 @@ def test_after_a_kill_it_goes_on_to_the_same_end(killed: Killed, tmp_path: Path)
     for folder in (killed.folder, without):  # from the agent's state, and from the beginning
         resumed = search(folder)
         assert trace(folder) == trace(tmp_path / "whole")
-        assert resumed.plan == whole.plan and resumed.reward == whole.reward
+        assert resumed.encoding == whole.encoding and resumed.reward == whole.reward
         assert trace(folder)[:done] == trace(killed.folder)[:done]
 
 
@@ -216,8 +218,8 @@ def test_a_larger_budget_goes_on(tmp_path: Path) -> None:
 
 def test_it_ends_where_every_placement_is_evaluated() -> None:
     s = Synthetic(FIVE[:2], 0.5)
-    plans = Watched(s, 1000).run(replace(SEARCHER, patience=3))
-    assert sorted(plans) == sorted(s.problem.plans())
+    encodings = Watched(s, 1000).run(replace(SEARCHER, patience=3))
+    assert sorted(encodings) == sorted(s.problem.encodings())
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ class Half:
 
 settings = RaySettings(address=sys.argv[1], workers=1)
 with EvaluationWorkers(Half(), EvaluationStore(sys.argv[2], "half"), settings, "attached") as w:
-    print([value.accuracies for value, _ in w.measure([Placement({}), Placement({"a": 0.5})])])
+    print([value.scores for value, _ in w.measure([Placement({}), Placement({"a": 0.5})])])
 """
 
 

@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("session")]
 
 
 def values(results: object) -> list[tuple[tuple[float, ...], bool]]:
-    return [(value.accuracies, known) for value, known in results]  # type: ignore[attr-defined]
+    return [(value.scores, known) for value, known in results]  # type: ignore[attr-defined]
 
 
 def wait_until(true: Callable[[], bool], seconds: float = 60.0) -> None:

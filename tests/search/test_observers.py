@@ -17,6 +17,7 @@ from cnet_aihw.search import (
     Evaluations,
     ObjectiveSettings,
     PlacementProblem,
+    SearchContext,
     run_search,
 )
 from cnet_aihw.search.observers import DIGITAL_RATIO, TensorBoardCurves
@@ -26,7 +27,7 @@ from .synthetic import SMALL, Synthetic, placement_problem
 
 @dataclass
 class Talking:
-    """Asks for the plans in order and tells a figure of its own after every second one."""
+    """Asks for the encodings in order and tells a figure of its own after every second one."""
 
     name: ClassVar[str] = "talking"
 
@@ -35,10 +36,10 @@ class Talking:
         problem: PlacementProblem,
         evaluations: Evaluations,
         rng: np.random.Generator,
-        folder: Path | None,
+        context: SearchContext,
     ) -> None:
-        for number, plan in enumerate(problem.plans(), start=1):
-            evaluations(plan)
+        for number, encoding in enumerate(problem.encodings(), start=1):
+            evaluations(encoding)
             if number % 2 == 0:
                 evaluations.scalars({"entropy": 1.0 / number})
 
@@ -72,13 +73,13 @@ def expected(rows: list[dict], problem: PlacementProblem) -> dict[str, list[floa
     best = [max(rows[: n + 1], key=lambda row: row["reward"]) for n in range(len(rows))]
     columns = {
         "reward": [row["reward"] for row in rows],
-        "accuracy/mean": [row["accuracy"] for row in rows],
-        "accuracy/std": [row["std"] for row in rows],
-        "accuracy/q05": [row["q05"] for row in rows],
+        "score/mean": [row["score"] for row in rows],
+        "score/std": [row["std"] for row in rows],
+        "score/q05": [row["q05"] for row in rows],
         "overhead/weights": [row["overhead_weights"] for row in rows],
         "overhead/macs": [row["overhead_macs"] for row in rows],
         "best/reward": [row["best_reward"] for row in rows],
-        "best/accuracy": [row["accuracy"] for row in best],
+        "best/score": [row["score"] for row in best],
         "best/overhead_weights": [row["overhead_weights"] for row in best],
     }
     for layer in problem.layers:
