@@ -32,7 +32,6 @@ def build_evaluator(
     common: dict[str, Any] = {
         "corrector": variant.corrector,
         "fit": replace(fit, seed=asked.seed),
-        "task": job.task,
         "device": variant.config.device,
         "threads": asked.threads,
     }
@@ -56,9 +55,7 @@ def build_evaluator(
     if asked.start == "supernet":
         start = CompensationSupernet(model, job.data, problem, **shared)
         _get_ready(variant, start)
-    return FitEvaluator(
-        model, job.data, start=start, steps=asked.steps, **common, **measured
-    )
+    return FitEvaluator(model, job.data, start=start, steps=asked.steps, **common, **measured)
 
 
 def _get_ready(variant: Variant, supernet: CompensationSupernet) -> None:

@@ -15,6 +15,7 @@ from cnet_aihw.jobs.artifacts import (
     MEASURED_COMPENSATED,
     SCANNED,
     SEARCHED,
+    check,
     refuse_source,
     scan_of,
     search_of,
@@ -141,6 +142,9 @@ def compensate(job: JobContext) -> None:
             "placement": dict(placement),
         }
         _set_aside(folder, placement, found)
+        left = folder / COMPENSATED
+        if left.exists() and read_json(left)["placement"]:
+            check(job, variant, left, ("compensation",))
         if placement:
             write_json_atomic(folder / _FITTED, {"placement": dict(placement), "search": found})
             described |= _compensated(job, variant, model, placement, cost)
@@ -277,7 +281,6 @@ def _compensated(
             job.data,
             fit,
             folder / _FIT,
-            task=job.task,
             device=config.device,
             progress=config.progress,
         )
