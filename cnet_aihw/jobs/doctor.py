@@ -61,8 +61,8 @@ def doctor(words: Sequence[str]) -> int:
     """
     parser = argparse.ArgumentParser(
         prog="cnet-aihw doctor",
-        description="Check the installation and this machine, with a remedy for each fault. The exit "
-        "code is 1 where there is a fault.",
+        description="Check the installation and this machine, with a remedy for each fault. The "
+        "exit code is 1 where there is a fault.",
     )
     parser.add_argument("--ray", action="store_true", help="also start a local Ray (slow)")
     chosen = parser.parse_args(words)

@@ -132,6 +132,7 @@ def measure(
     name: str,
     calibration: ChipCalibration | None,
     described: Mapping[str, Any] | None = None,
+    records: str | None = None,
 ) -> None:
     """Measure one network on the chips of the evaluation, and write the artifact.
 
@@ -143,9 +144,10 @@ def measure(
         job: the job.
         variant: its training.
         model: the network as it is measured.
-        name: name of the artifact; its records have the same name with the suffix .jsonl.
+        name: name of the artifact.
         calibration: what is calibrated on each chip.
         described: the content of compensation.json, where the network has compensation.
+        records: name of the chips' records; None: that of the artifact with the suffix .jsonl.
     """
     from cnet_aihw.compensation import compensation_disabled
     from cnet_aihw.evaluation import adc_summary, error_growth, evaluate_chips
@@ -153,6 +155,7 @@ def measure(
 
     settings, config = variant.evaluation, variant.config
     path = job.folder_of(variant) / name
+    records = records or path.with_suffix(".jsonl").name
     found = evaluate_chips(
         model,
         job.data.test,
@@ -163,7 +166,7 @@ def measure(
         t_inference=settings.t_inference,
         threshold=settings.threshold,
         calibration=calibration,
-        records=path.with_suffix(".jsonl"),
+        records=path.with_name(records),
         device=config.device,
         progress=config.progress,
     )
@@ -189,6 +192,7 @@ def measure(
         }
     levels = OmegaConf.select(config, "rram.levels", default=None) or None
     content = {
+        "records": records,
         **compensation,
         "crossbar": {"levels": levels, **adc_summary(model, job.example)},
         **overheads(job, model, calibration, described),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnet_aihw.jobs.artifacts import (
@@ -124,9 +123,8 @@ def select(job: JobContext) -> None:
 def evaluate_selected(job: JobContext) -> None:
     """Measure the selected network with its calibration on the test part, and the plain one."""
     chosen = read_json(required(job.folder / SELECTED, "select", "selection"))["chosen"]
-    for old in job.folder.glob(f"*/{Path(MEASURED_SELECTED).stem}.json*"):
-        if chosen is None or old.parent.name != chosen["training"]:
-            old.unlink()
+    for old in job.folder.glob(f"*/{MEASURED_SELECTED}"):
+        old.unlink()
     for variant in job.variants:
         if variant.name == "plain":  # what the recovery refers to
             model = prepare(job, variant, job.trained(variant))
@@ -146,6 +144,7 @@ def evaluate_selected(job: JobContext) -> None:
                 MEASURED_SELECTED,
                 candidate.calibration,
                 candidate.compensation,
+                records=f"chips-selected-{candidate.label}.jsonl",
             )
 
 

@@ -229,7 +229,7 @@ def read_table(path: Path) -> Record:
 
 def _training(folder: Path, table: Record) -> Training:
     measurements = [
-        Measurement(folder.name, current(read_json(path)), _records(path.with_suffix(".jsonl")))
+        _measurement(path)
         for path in sorted(folder.glob("chips*.json"), key=lambda path: path.stem)
     ]
     # where the table has the training, a measurement that it lacks is of an earlier job
@@ -250,6 +250,12 @@ def _training(folder: Path, table: Record) -> Training:
             for path in sorted(folder.rglob("search.jsonl"))
         ],
     )
+
+
+def _measurement(path: Path) -> Measurement:
+    record = current(read_json(path))
+    records = path.with_name(record.get("records", path.with_suffix(".jsonl").name))
+    return Measurement(path.parent.name, record, _records(records))
 
 
 def _json(path: Path) -> Record | None:
