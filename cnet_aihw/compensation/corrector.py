@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from importlib import import_module
 from typing import Any, ClassVar
 
@@ -40,16 +40,36 @@ class LayerShape:
     bias: bool = True
     """Whether the layer has a bias."""
 
+    stride: tuple[int, ...] = ()
+    """Steps of a convolution, one for each dimension."""
+
+    padding: tuple[int, ...] = ()
+    """Zeros that a convolution puts on each side, one number for each dimension; empty where it
+    pads in another way."""
+
+    dilation: tuple[int, ...] = ()
+    """Steps between the taps of a convolution, one for each dimension."""
+
     @classmethod
     def of(cls, layer: nn.Linear | _ConvNd) -> LayerShape:
         """Return the shape of any linear layer or convolution, analog or digital."""
         if isinstance(layer, _ConvNd):
-            channels, kernel = (layer.in_channels, layer.out_channels), tuple(layer.kernel_size)
-            shape = cls(len(kernel), *channels, kernel, layer.groups)
+            kernel, padding = tuple(layer.kernel_size), layer.padding
+            shape = cls(
+                len(kernel),
+                layer.in_channels,
+                layer.out_channels,
+                kernel,
+                layer.groups,
+                stride=tuple(layer.stride),
+                padding=tuple(padding)
+                if layer.padding_mode == "zeros" and not isinstance(padding, str)
+                else (),
+                dilation=tuple(layer.dilation),
+            )
         else:
             shape = cls(0, layer.in_features, layer.out_features)
-        bias = count_weights(layer) > shape.macs
-        return cls(shape.dims, *shape.channels, shape.kernel_size, shape.groups, bias)
+        return replace(shape, bias=count_weights(layer) > shape.macs)
 
     @property
     def channels(self) -> tuple[int, int]:

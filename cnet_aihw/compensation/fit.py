@@ -1,12 +1,13 @@
-"""Fitting: compensation is trained on sampled chips while everything else stays as it is."""
+"""Fit of a model's correctors on sampled chips, while everything else stays as it is."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,11 +16,15 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from cnet_aihw.compensation.settings import FitSettings, validate_fit_settings
 from cnet_aihw.compensation.wrapping import compensation_parameters, remove_compensation
+from cnet_aihw.evaluation.calibration import ChipCalibration
 from cnet_aihw.rram import convert_to_digital
 from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.inputs import call
 from cnet_aihw.runtime.torch_device import resolve_device
+from cnet_aihw.tasks import Classification, Task
 from cnet_aihw.training import TrainingResult, train
 from cnet_aihw.training.run_identity import TrainingData
+from cnet_aihw.training.trainer import Objective
 
 
 def fit_compensation(
@@ -28,27 +33,32 @@ def fit_compensation(
     settings: FitSettings,
     folder: str | Path,
     *,
+    task: Task | None = None,
+    calibration: ChipCalibration | None = None,
     device: str | torch.device = "auto",
     progress: bool = True,
 ) -> TrainingResult:
     """Fit a model's compensation on sampled chips (CorrectNet, step 2, as we read the paper).
 
-    Only the compensation changes: analog weights, biases and BatchNorm stay, bit for bit. It is the
+    Only the correctors change: analog weights, biases and BatchNorm stay, bit for bit. It is the
     training loop of :func:`cnet_aihw.training.train`, and survives kills as that does.
 
     Args:
-        model: compensated model; the fitted compensation is in it afterwards.
+        model: compensated model; the fitted correctors are in it afterwards.
         data: its parts ``train`` and ``val`` and its augmentation.
-        settings: how to fit.
+        settings: settings of the fit.
         folder: where the run is kept.
-        device: "auto" (CUDA when there), or any device of torch.
-        progress: whether to show a progress bar, where stderr is a terminal.
+        task: loss and score; None: classification with the settings' label smoothing.
+        calibration: calibration of each validation chip before it is measured: the one that the
+            network is going to be used with.
+        device: "auto" (CUDA if available), "cpu" or a CUDA device.
+        progress: whether to show a progress bar, if stderr is a terminal.
 
     Returns:
         The result.
 
     Raises:
-        CnetError: if the model has no compensation, or as :func:`cnet_aihw.training.train`.
+        CnetError: if the model has nothing to fit, or as :func:`cnet_aihw.training.train`.
     """
     validate_fit_settings(settings)
     settings = replace(settings, freeze_batchnorm=settings.batchnorm == "frozen")
@@ -59,29 +69,45 @@ def fit_compensation(
             key="model",
             fix="call compensate(model, ...) first",
         )
-    objective = _distillation(model, settings, resolve_device(device))
+    objective = _distillation(model, settings, task, resolve_device(device))
     with _only_trainable(model, fitted), _batchnorm_kept(model):
         return train(
-            model, data, settings, folder, device=device, progress=progress, objective=objective
+            model,
+            data,
+            settings,
+            folder,
+            task=task,
+            calibration=calibration,
+            objective=objective,
+            device=device,
+            progress=progress,
         )
 
 
 def _distillation(
-    model: nn.Module, settings: FitSettings, device: torch.device
-) -> Callable[[Tensor, Tensor, Tensor], Tensor] | None:
-    """Cross entropy and the divergence from the clean network, weighted; None without a teacher."""
+    model: nn.Module, settings: FitSettings, task: Task | None, device: torch.device
+) -> Objective | None:
+    """The loss and the divergence from the clean network, weighted; None without a teacher.
+
+    The divergence is the task's own, if it has one, as classification does; otherwise the mean
+    squared difference of the outputs.
+    """
     if settings.distillation == 0.0:
         return None
     teacher = convert_to_digital(remove_compensation(deepcopy(model))).to(device).eval()
     share, temperature = settings.distillation, settings.temperature
+    judge = task or Classification(settings.label_smoothing)
+    divergence = getattr(judge, "divergence", None)
 
-    def objective(logits: Tensor, labels: Tensor, inputs: Tensor) -> Tensor:
+    def objective(outputs: Any, targets: Tensor, inputs: Any) -> Tensor:
         with torch.no_grad():
-            wanted = F.log_softmax(teacher(inputs) / temperature, 1)
-        given = F.log_softmax(logits / temperature, 1)
-        divergence = F.kl_div(given, wanted, reduction="batchmean", log_target=True)
-        fit = F.cross_entropy(logits, labels, label_smoothing=settings.label_smoothing)
-        return (1 - share) * fit + share * temperature**2 * divergence
+            wanted = call(teacher, inputs)
+        apart = (
+            F.mse_loss(outputs, wanted)
+            if divergence is None
+            else divergence(outputs, wanted, temperature)
+        )
+        return (1 - share) * judge.loss(outputs, targets) + share * apart
 
     return objective
 

@@ -22,7 +22,7 @@ from cnet_aihw.compensation.wrapping import (
 )
 from cnet_aihw.evaluation.metrics import evaluation_mode
 from cnet_aihw.rram import count_weights, find_analog_layers, without_wrappers
-from cnet_aihw.runtime.parts import Inputs, call, map_tensors, named_tensors
+from cnet_aihw.runtime.inputs import Inputs, call, map_tensors, samples_in
 from cnet_aihw.runtime.torch_device import device_of
 
 log = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ def network_cost(model: nn.Module, example: Inputs) -> NetworkCost:
         if isinstance(module, nn.Linear | _ConvNd) and not _in_corrector(model, name)
     }
     shapes = {name: LayerShape.of(module) for name, module in layers.items()}
-    samples = len(next(iter(named_tensors(example).values())))
+    samples = samples_in(example)
     device = device_of(model)
     inputs = map_tensors(example, lambda tensor: tensor.to(device))
     with torch.no_grad(), evaluation_mode(model), compensation_disabled(model), _countable():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from itertools import pairwise
 from typing import Any, Protocol
 
 import torch
@@ -133,8 +134,10 @@ class BatchNormReestimation:
                 norm.reset_running_stats()
                 norm.training = True
                 stack.callback(norm.register_forward_pre_hook(average).remove)
-            for rows in torch.arange(samples).tensor_split(batches):
-                call(model, select(x, slice(int(rows[0]), int(rows[-1]) + 1)))
+            size, longer = divmod(samples, batches)  # the first ones take one sample more
+            starts = [number * size + min(number, longer) for number in range(batches + 1)]
+            for start, end in pairwise(starts):
+                call(model, select(x, slice(start, end)))
         for norm in norms:
             norm.training = False
 
@@ -254,7 +257,7 @@ class _Corrector:
         if self.scale is None:
             mean, std = _channel_statistics(layer, output)
             wanted_mean, wanted_std = self.wanted
-            # what a float32 sum leaves of a constant channel is no spread
+            # the rest that a float32 sum leaves of a constant channel is not a spread
             constant = std <= 1e-6 * mean.abs()
             scale = torch.where(constant, 1.0, wanted_std / std)
             self.scale, self.offset = scale, wanted_mean - scale * mean

@@ -38,7 +38,7 @@ class MeasuredChip:
     """The chip's seed."""
 
     values: dict[str, float]
-    """What the measurement gave."""
+    """Results of the measurement."""
 
     t_inference: float | None
     """Seconds between programming and measuring; None: just programmed."""

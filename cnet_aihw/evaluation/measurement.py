@@ -1,4 +1,4 @@
-"""Measurements: what is done on each chip. The score of a task is one of them."""
+"""Measurements, which are made on each chip; the score of a task is one of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cnet_aihw.tasks import Classification, Task, describe_task
 
 
 class Measurement(Protocol):
-    """What is done on a chip, once it is programmed and calibrated; each result is a record."""
+    """Something done on a chip once it is programmed and calibrated; each result is a record."""
 
     name: str
     """Short name, such as "score"."""

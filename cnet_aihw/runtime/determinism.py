@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -28,14 +29,16 @@ def deterministic(device: torch.device, *, tf32: bool | None = None) -> Iterator
         yield
         return
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    cudnn, fill = torch.backends.cudnn, torch.utils.deterministic.fill_uninitialized_memory
+    cudnn: Any = torch.backends.cudnn
+    switches: Any = torch.utils.deterministic
+    fill = switches.fill_uninitialized_memory
     mode = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     flags = cudnn.benchmark, cudnn.deterministic
     precisions = [setting.fp32_precision for setting in _float32_settings()]
     try:
         torch.use_deterministic_algorithms(True, warn_only=not (mode and not warn_only))
-        torch.utils.deterministic.fill_uninitialized_memory = False  # a check that costs time
+        switches.fill_uninitialized_memory = False  # a check that costs time
         cudnn.benchmark, cudnn.deterministic = False, True
         if tf32 is not None:
             for setting in _float32_settings():
@@ -43,7 +46,7 @@ def deterministic(device: torch.device, *, tf32: bool | None = None) -> Iterator
         yield
     finally:
         torch.use_deterministic_algorithms(mode, warn_only=warn_only)
-        torch.utils.deterministic.fill_uninitialized_memory = fill
+        switches.fill_uninitialized_memory = fill
         cudnn.benchmark, cudnn.deterministic = flags
         for setting, precision in zip(_float32_settings(), precisions, strict=True):
             setting.fp32_precision = precision
@@ -54,5 +57,6 @@ def uses_tf32(device: torch.device) -> bool:
     return device.type == "cuda" and any(s.fp32_precision == "tf32" for s in _float32_settings())
 
 
-def _float32_settings() -> tuple:
-    return torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn
+def _float32_settings() -> tuple[Any, ...]:
+    cudnn: Any = torch.backends.cudnn
+    return torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn

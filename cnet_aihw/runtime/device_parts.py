@@ -63,7 +63,7 @@ class PlacedPart:
 
     @property
     def fingerprint(self) -> str:
-        """That of the part."""
+        """Fingerprint of the part, wherever it lies."""
         return self.part.fingerprint
 
     def batches(self, batch_size: int) -> Iterator[Batch]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 Inputs = Tensor | tuple[Any, ...] | Mapping[str, Any]
-"""What a network is called with: a tensor [N, ...], a tuple (``model(*inputs)``) or a mapping
+"""Inputs that a network is called with: a tensor [N, ...], a tuple (``model(*inputs)``) or a mapping
 (``model(**inputs)``) of them."""
 
 Batch = tuple[Inputs, Tensor]

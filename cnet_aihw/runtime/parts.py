@@ -276,7 +276,7 @@ def _indexed(loader: Any) -> Dataset[Any] | None:
         and loader.batch_size is not None
         and not isinstance(loader.dataset, IterableDataset)
         and type(loader.sampler) in (SequentialSampler, RandomSampler)
-        and len(loader.sampler) == len(loader.dataset)
+        and len(loader.sampler) == len(loader.dataset)  # type: ignore[arg-type]
         and not getattr(loader.sampler, "replacement", False)
     ):
         return loader.dataset

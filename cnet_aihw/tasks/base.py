@@ -26,7 +26,7 @@ class Metric(Protocol):
 
 
 class Task(Protocol):
-    """What a network is trained and judged for.
+    """Purpose that a network is trained and judged for.
 
     A task is the only place that knows what outputs and targets mean. Its settings are plain public
     attributes of the instance, by which :func:`describe_task` tells tasks apart. A task may also

@@ -87,6 +87,14 @@ class Classification:
         """Return the mean cross entropy (natural logarithm) of a batch."""
         return F.cross_entropy(outputs.float(), targets, label_smoothing=self.label_smoothing)
 
+    def divergence(self, outputs: Tensor, wanted: Tensor, temperature: float) -> Tensor:
+        """Return the Kullback-Leibler divergence from wanted logits, times temperature squared.
+
+        Source: Hinton et al., *Distilling the knowledge in a neural network* (2015).
+        """
+        given, aim = (F.log_softmax(logits / temperature, 1) for logits in (outputs, wanted))
+        return temperature**2 * F.kl_div(given, aim, reduction="batchmean", log_target=True)
+
     def new_metric(self) -> CorrectShare:
         """Return an empty accumulator of the accuracy."""
         return CorrectShare()

@@ -316,8 +316,10 @@ class Trainer:
         self.saved_at = time.monotonic()
 
     def _save_best(self, tensors: dict[str, Tensor]) -> None:
-        best = self.state.last if self.settings.select == "last" else self.state.best
-        meta = {"name": self.settings.name, "validation": asdict(best or self.state.last)}
+        best = None if self.settings.select == "last" else self.state.best
+        chosen = best or self.state.last
+        assert chosen is not None
+        meta = {"name": self.settings.name, "validation": asdict(chosen)}
         save_checkpoint(self.folder / BEST, Checkpoint(tensors, meta))
 
     def _checked_snapshot(self) -> dict[str, Tensor]:

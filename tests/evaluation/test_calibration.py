@@ -239,7 +239,7 @@ def test_results_repeat_also_with_a_noisy_periphery(
     data: Data,
     tmp_path: Path,
 ) -> None:
-    """What a chip's calibration draws is the chip's own, whatever was measured before it."""
+    """The draws of a chip's calibration are the chip's own, whatever was measured before it."""
     config = RRAMRPUConfig(noise_model=LogNormalNoiseModel(0.5), forward=periphery(out_noise=0.2))
     model = convert_to_analog(digital, config)
     calibrated = calibration(random_images(10, 2))

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from cnet_aihw.compensation import (
+    Corrector,
     FitSettings,
     GeneratorCompensator,
     Placement,
@@ -70,7 +71,7 @@ def network(**config: Any) -> nn.Module:
 
 def problem_of(
     model: nn.Module,
-    corrector: GeneratorCompensator = RESIDUAL,
+    corrector: Corrector = RESIDUAL,
     limit: float = 1.0,
     ratios: tuple[float, ...] = (0.0, 0.34, 0.5, 1.0),
     layers: tuple[str, ...] = ("0", "2", "4"),
@@ -97,7 +98,10 @@ def supernet_evaluator(
     return SupernetEvaluator(model, data, problem, **arguments)
 
 
-EVALUATORS: dict[str, Callable[..., Any]] = {"fit": fit_evaluator, "shared": supernet_evaluator}
+EVALUATORS: dict[str, Callable[..., Any]] = {
+    "per placement": fit_evaluator,
+    "supernet": supernet_evaluator,
+}
 
 
 def on_chips(model: nn.Module, **changes: Any) -> tuple[float, ...]:

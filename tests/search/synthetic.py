@@ -120,7 +120,7 @@ class Synthetic:
 
     @cached_property
     def best(self) -> float:
-        """The highest reward without noise: of all encodings of a few layers, else the best found."""
+        """The highest reward without noise: of all encodings, or the best found of many."""
         if len(self.layers) <= 5:
             return max(map(self.reward, self.problem.encodings()))
         rng = np.random.default_rng(0)

@@ -25,6 +25,7 @@ from cnet_aihw.rram import (
 from cnet_aihw.search import (
     CompensationSupernet,
 )
+from cnet_aihw.tasks import Classification
 from cnet_aihw.training import VariationSettings
 
 from .evaluator_cases import (
@@ -81,6 +82,7 @@ EVERY_KEY: dict[str, Callable[[nn.Module], dict[str, Any]]] = {
     "weights": lambda model: {"model": other_weights(model)},
     "the network's noise model": lambda model: {"model": with_noise(model, 0.1)},
     "corrector": lambda model: {"corrector": FULL},
+    "task": lambda model: {"task": Classification(0.1)},
     "learning rate": lambda model: {"fit": replace(FIT, lr=1e-3)},
     "seed of the fit": lambda model: {"fit": replace(FIT, seed=1)},
     "batch size of the fit": lambda model: {"fit": replace(FIT, batch_size=10)},
@@ -109,7 +111,7 @@ EVERY_KEY: dict[str, Callable[[nn.Module], dict[str, Any]]] = {
     "calibration": lambda model: {"calibration": AffineCorrection(DATA.train.x[:50])},
     "threads": lambda model: {"threads": 2},
 }
-SHARED_KEY: dict[str, Callable[[nn.Module], dict[str, Any]]] = {
+SUPERNET_KEY: dict[str, Callable[[nn.Module], dict[str, Any]]] = {
     "limit": lambda model: {"problem": problem_of(model, limit=0.5)},
     "ratios": lambda model: {"problem": problem_of(model, ratios=(0.0, 1.0))},
     "layers": lambda model: {"problem": problem_of(model, layers=("0", "2"))},
@@ -133,7 +135,7 @@ NO_KEY: dict[str, Callable[[nn.Module], dict[str, Any]]] = {
         )
     },
 }
-NO_SHARED_KEY: dict[str, Callable[[nn.Module], dict[str, Any]]] = {
+NO_SUPERNET_KEY: dict[str, Callable[[nn.Module], dict[str, Any]]] = {
     "objective": lambda model: {"problem": problem_of(model, kind="quantile")},
     "folder": lambda model: {"folder": "elsewhere"},
     "limit, where all is drawn": lambda model: {
@@ -164,15 +166,15 @@ def test_the_key_does_not_change_with_anything_else(make, trained, what):
     assert _key(make, trained, NO_KEY[what](trained)) == _key(make, trained, {})
 
 
-@pytest.mark.parametrize("what", SHARED_KEY)
-def test_the_shared_key_changes_with_the_problem(trained, what):
-    key = _key(supernet_evaluator, trained, SHARED_KEY[what](trained))
+@pytest.mark.parametrize("what", SUPERNET_KEY)
+def test_the_supernet_key_changes_with_the_problem(trained, what):
+    key = _key(supernet_evaluator, trained, SUPERNET_KEY[what](trained))
     assert key != _key(supernet_evaluator, trained, {})
 
 
-@pytest.mark.parametrize("what", NO_SHARED_KEY)
-def test_the_shared_key_does_not_change_with_what_does_not_matter(trained, what):
-    changes = NO_SHARED_KEY[what](trained)
+@pytest.mark.parametrize("what", NO_SUPERNET_KEY)
+def test_the_supernet_key_does_not_change_with_what_does_not_matter(trained, what):
+    changes = NO_SUPERNET_KEY[what](trained)
     other = {"within_limit": False} if "within_limit" in changes else {}
     assert _key(supernet_evaluator, trained, changes) == _key(supernet_evaluator, trained, other)
 

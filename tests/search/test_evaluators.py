@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,11 +21,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cnet_aihw.compensation import (
+    Affine,
+    Corrector,
+    CorrectorCost,
     FitSettings,
+    LayerShape,
     Placement,
     compensate,
     fit_compensation,
 )
+from cnet_aihw.compensation.modules import pointwise, pooled
 from cnet_aihw.evaluation import AffineCorrection, measure
 from cnet_aihw.rram import (
     LogNormalNoiseModel,
@@ -43,6 +48,7 @@ from cnet_aihw.search import (
     SupernetEvaluator,
 )
 from cnet_aihw.search.evaluators.supernet_layers import draw_encoding
+from cnet_aihw.tasks import Regression
 
 from .evaluator_cases import (
     CORRECTORS,
@@ -154,16 +160,20 @@ _NAMES = ("generator.weight", "generator.bias", "compensator.weight", "compensat
         ({"0": 0.5, "2": 0.34, "4": 1.0}, {"0": 3, "2": 2, "4": 4}),
     ],
 )
-def test_shared_sub_placements_equal_hand_sliced_modules(
+def test_supernet_sub_placements_equal_hand_sliced_modules(
     trained, tmp_path, form, placement, filters
 ):
     """The saved tensors, sliced by hand, in plain torch on the chips' weights."""
     evaluator = supernet_evaluator(
-        trained, corrector=CORRECTORS[form], problem=problem_of(trained, CORRECTORS[form], limit=10.0),
-        folder=tmp_path, steps=40, seed=3,
-    )  # fmt: skip
+        trained,
+        corrector=CORRECTORS[form],
+        problem=problem_of(trained, CORRECTORS[form], limit=10.0),
+        folder=tmp_path,
+        steps=40,
+        seed=3,
+    )
     found = evaluator.evaluate(Placement(placement))
-    (file,) = tmp_path.glob("shared-*.safetensors")
+    (file,) = tmp_path.glob("supernet-*.safetensors")
     tensors = load_file(file)
     for chip, accuracy in enumerate(found):
         with programmed(trained, derive_seed(3, chip)), torch.no_grad():
@@ -172,7 +182,7 @@ def test_shared_sub_placements_equal_hand_sliced_modules(
     assert found != evaluator.evaluate(Placement({}))
 
 
-def test_shared_compensation_raises_the_accuracy_wherever_it_is(trained):
+def test_supernet_compensation_raises_the_accuracy_wherever_it_is(trained):
     """One layer or all of them, few filters or all."""
     evaluator = supernet_evaluator(trained, steps=200, chips=10)
     without = sum(evaluator.evaluate(Placement({}))) / 10
@@ -180,7 +190,7 @@ def test_shared_compensation_raises_the_accuracy_wherever_it_is(trained):
         assert sum(evaluator.evaluate(Placement(placement))) / 10 > without + 0.02
 
 
-def test_a_fit_can_start_from_the_shared_compensation(trained, tmp_path):
+def test_a_fit_can_start_from_a_supernet(trained, tmp_path):
     shared = CompensationSupernet(
         trained, DATA, problem_of(trained), corrector=RESIDUAL, fit=FIT, steps=30, device="cpu"
     )
@@ -246,34 +256,34 @@ def test_later_changes_of_the_model_do_not_count(make, trained):
     assert other.evaluate(PLACEMENTS[1]) == evaluator.evaluate(PLACEMENTS[1])
 
 
-def test_a_pickled_shared_evaluator_brings_no_training_data(trained):
+def test_a_pickled_supernet_evaluator_brings_no_training_data(trained):
     big = dataset(train=samples(20_000, 1))
     evaluator = supernet_evaluator(trained, data=big, steps=10, fit=replace(FIT, batch_size=2000))
-    assert len(cloudpickle.dumps(evaluator)) < 400_000 < evaluator.shared._fit.data.train.x.nbytes
+    assert len(cloudpickle.dumps(evaluator)) < 400_000 < evaluator.supernet._fit.train.x.nbytes
 
 
-# -- the shared compensation on disk
+# -- the supernet on disk
 
 
 def test_it_is_fitted_once_for_all_runs(trained, tmp_path, monkeypatch):
     values = supernet_evaluator(trained, folder=tmp_path).evaluate(PLACEMENTS[0])
     left = sorted(path.name for path in tmp_path.iterdir() if path.name != ".locks")
-    key = supernet_evaluator(trained).shared.key()
-    assert left == [f"shared-{key}.json", f"shared-{key}.safetensors"]
+    key = supernet_evaluator(trained).supernet.key()
+    assert left == [f"supernet-{key}.json", f"supernet-{key}.safetensors"]
     monkeypatch.setattr(
         "cnet_aihw.search.evaluators.short_fit.fit_compensation",
         lambda *_, **__: pytest.fail("fitted again"),
     )
     other = supernet_evaluator(trained, folder=tmp_path, chips=4)  # other chips, same compensation
     assert other.evaluate(PLACEMENTS[0])[:3] == values
-    assert other.shared.seconds() > 0
+    assert other.supernet.seconds() > 0
 
 
 class Killed(BaseException):
     """Stands for a kill in the middle of a step."""
 
 
-def test_a_killed_shared_fit_ends_as_if_it_had_not_been_killed(trained, tmp_path):
+def test_a_killed_fit_of_a_supernet_ends_as_if_it_had_not_been_killed(trained, tmp_path):
     kills = 0
 
     def killing_every(steps: int) -> Callable[[Tensor, torch.Generator], Tensor]:
@@ -313,7 +323,10 @@ def test_processes_share_one_fit_though_the_first_is_killed(trained, tmp_path):
     torch.set_num_threads(1)  # a forked process cannot use its parent's threads
     try:
         evaluator = supernet_evaluator(
-            trained, folder=tmp_path / "shared", steps=100, fit=replace(FIT, checkpoint_seconds=0.0)
+            trained,
+            folder=tmp_path / "supernet",
+            steps=100,
+            fit=replace(FIT, checkpoint_seconds=0.0),
         )
         fork = multiprocessing.get_context("fork")
         children = [
@@ -321,7 +334,7 @@ def test_processes_share_one_fit_though_the_first_is_killed(trained, tmp_path):
         ]
         children[0].start()
         deadline = time.monotonic() + 60
-        while not list(tmp_path.glob("shared/*/checkpoint.safetensors")):
+        while not list(tmp_path.glob("supernet/*/checkpoint.safetensors")):
             assert time.monotonic() < deadline
             time.sleep(0.005)
         children[1].start()
@@ -335,7 +348,7 @@ def test_processes_share_one_fit_though_the_first_is_killed(trained, tmp_path):
         torch.set_num_threads(threads)
 
 
-# -- what is drawn in a shared fit
+# -- what is drawn in the fit of a supernet
 
 
 @pytest.mark.parametrize("limit", [0.2, 10.0])
@@ -372,56 +385,142 @@ def test_draws_come_from_torchs_generator(trained):
     assert drawn[0] == drawn[1]
 
 
+# -- other correctors, tasks and devices
+
+
+@dataclass(frozen=True)
+class Tilt(Corrector):
+    """A stranger's corrector: y + x's channels through a linear map of low rank."""
+
+    def build(self, shape: LayerShape, size: int) -> nn.Module:
+        return TiltModule(shape, size)
+
+    def cost(self, shape: LayerShape, size: int) -> CorrectorCost:
+        products = sum(shape.channels) * size
+        return CorrectorCost(products + size + shape.out_channels, products)
+
+    def shrink(self, module: nn.Module, size: int) -> dict[str, Tensor]:
+        p = dict(module.named_parameters())
+        return {
+            "down.weight": p["down.weight"][:size],
+            "down.bias": p["down.bias"][:size],
+            "up.weight": p["up.weight"][:, :size],
+            "up.bias": p["up.bias"],
+        }
+
+
+class TiltModule(nn.Module):
+    def __init__(self, shape: LayerShape, size: int) -> None:
+        super().__init__()
+        self.dims = shape.dims
+        self.down = pointwise(shape.dims, shape.in_channels, size)
+        self.up = pointwise(shape.dims, size, shape.out_channels)
+        nn.init.zeros_(self.up.weight)
+        nn.init.zeros_(self.up.bias)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return y + self.up(self.down(pooled(x, y, self.dims)))
+
+
+@pytest.mark.parametrize("corrector", [Tilt(), Affine()], ids=["a stranger's", "affine"])
+def test_every_corrector_can_be_searched(make, trained, corrector):
+    ratios = (0.0, 0.5, 1.0) if corrector.sized else (0.0, 1.0)
+    problem = problem_of(trained, corrector, ratios=ratios)
+    more = {"problem": problem} if make is supernet_evaluator else {}
+    evaluator = make(trained, corrector=corrector, steps=30, **more)
+    placements = [Placement({"0": 1.0, "4": ratios[1]}), Placement({"2": 1.0, "4": "digital"})]
+    values = [evaluator.evaluate(placement) for placement in placements]
+    again = make(trained, corrector=corrector, steps=30, **more)
+    assert [again.evaluate(placement) for placement in placements[::-1]] == values[::-1]
+    assert values[0] != evaluator.evaluate(Placement({}))
+
+
+def test_regression_is_searched_as_classification_is(make, trained):
+    """Targets of four numbers; the score is an error, and chips that fail have none."""
+    task = Regression()
+    data = SimpleNamespace(
+        train=(DATA.train.x, F.one_hot(DATA.train.y, 4).float()),
+        val=(DATA.val.x, F.one_hot(DATA.val.y, 4).float()),
+        augment=None,
+        fingerprint="r",
+    )
+    evaluator = make(trained, data=data, task=task)
+    values = evaluator.evaluate(PLACEMENTS[0])
+    assert len(values) == 3 and all(value > 0 for value in values)
+    assert evaluator.describe()["measurement"]["metric"] == task.metric
+
+
+def test_a_chip_without_finite_outputs_has_no_score(make, trained):
+    class Broken(LogNormalNoiseModel):
+        def sample_factor(self, weights: Tensor) -> Tensor:
+            return torch.full_like(weights, torch.inf)
+
+    assert make(trained, noise_model=Broken(0.1)).evaluate(Placement({})) == (None,) * 3
+
+
+def test_the_number_of_a_gpu_is_kept_here_and_left_behind(make, trained, monkeypatch):
+    monkeypatch.setattr(
+        "cnet_aihw.search.evaluators.chips.resolve_device", lambda _: torch.device("cuda", 1)
+    )
+    evaluator = make(trained)
+    assert evaluator.device == evaluator._measurement.device == "cuda:1"
+    sent = cloudpickle.loads(cloudpickle.dumps(evaluator._measurement))
+    assert sent.device == "cuda"
+    assert sent.describe(trained) == evaluator._measurement.describe(trained)
+
+
 # -- users' mistakes
 
 
-def programmed_copy(model: nn.Module) -> nn.Module:
-    other = copy.deepcopy(model)
-    program(other, 0)
-    return other
-
-
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "key"),
     [
-        (lambda m: {"steps": 0}, "steps is 0"),
-        (lambda m: {"chips": 0}, "chips is 0"),
-        (lambda m: {"samples": 0}, "samples is 0"),
-        (lambda m: {"threads": 0}, "threads is 0"),
-        (lambda m: {"fit": FitSettings(lr=-1.0)}, "lr is -1.0"),
-        (lambda m: {"t_inference": [1.0, 2.0]}, "at one time"),
-        (lambda m: {"t_inference": -1.0}, "t_inference has -1.0"),
-        (lambda m: {"device": "tpu"}, "device is 'tpu'"),
-        (lambda m: {"model": compensate(copy.deepcopy(m), PLACEMENTS[0])}, "compensated already"),
-        (lambda m: {"model": programmed_copy(m)}, "chip programmed"),
+        (lambda m: {"steps": 0}, "steps"),
+        (lambda m: {"chips": 0}, "evaluation.chips"),
+        (lambda m: {"samples": 0}, "samples"),
+        (lambda m: {"threads": 0}, "threads"),
+        (lambda m: {"fit": FitSettings(lr=-1.0)}, "training.lr"),
+        (lambda m: {"t_inference": [1.0, 2.0]}, "t_inference"),
+        (lambda m: {"device": "tpu"}, "device"),
+        (lambda m: {"model": compensate(copy.deepcopy(m), PLACEMENTS[0])}, "model"),
     ],
 )
-def test_mistakes_are_said_when_it_is_made(make, trained, change, message):
-    with pytest.raises(CnetError, match=message):
+def test_mistakes_are_refused_when_it_is_made(make, trained, change, key):
+    with pytest.raises(CnetError) as error:
         make(**({"model": trained} | change(trained)))
+    assert error.value.key == key
 
 
-def test_an_unknown_layer_is_said(make, trained):
-    with pytest.raises(CnetError, match="'7', which the model does not have"):
+def test_a_programmed_chip_does_not_count(make, trained):
+    model = copy.deepcopy(trained)
+    program(model, 0)
+    assert make(model).key() == make(trained).key()
+    assert make(model).evaluate(PLACEMENTS[3]) == make(trained).evaluate(PLACEMENTS[3])
+
+
+def test_an_unknown_layer_is_refused(make, trained):
+    with pytest.raises(CnetError) as error:
         make(trained).evaluate(Placement({"7": 0.5}))
+    assert error.value.key == "placement.7"
 
 
 @pytest.mark.parametrize("placement", [{"2": 0.5}, {"4": 1.0}])
-def test_a_placement_that_the_shared_compensation_lacks_is_said(trained, placement):
+def test_a_placement_that_the_supernet_lacks_is_refused(trained, placement):
     problem = problem_of(trained, layers=("0", "4"), ratios=(0.0, 0.5))
-    with pytest.raises(CnetError, match=r"filters where the shared compensation has"):
+    with pytest.raises(CnetError) as error:
         supernet_evaluator(trained, problem=problem).evaluate(Placement(placement))
+    ((name, ratio),) = placement.items()
+    assert (error.value.key, error.value.value) == (f"placement.{name}", ratio)
 
 
-def test_a_shared_compensation_of_another_variant_is_refused(trained):
+def test_a_supernet_of_another_corrector_is_refused(trained):
     start = CompensationSupernet(
         trained, DATA, problem_of(trained), corrector=RESIDUAL, fit=FIT, steps=2
     )
     evaluator = fit_evaluator(trained, corrector=FULL, start=start)
-    with pytest.raises(
-        CnetError, match=r"the compensation of '.*' is .* and the shared one .*same"
-    ):
+    with pytest.raises(CnetError) as error:
         evaluator.evaluate(PLACEMENTS[0])
+    assert (error.value.value, error.value.expected) == (FULL.label(), RESIDUAL.label())
 
 
 def test_a_network_that_is_all_digital_is_the_same_on_every_chip(make, trained):

@@ -272,7 +272,7 @@ def test_a_digital_network_trains_and_has_no_chips(data: Data, tmp_path: Path) -
 def test_validation_is_calibrated_as_the_network_is_going_to_be_used(
     data: Data, tmp_path: Path, name: str
 ) -> None:
-    """What selects epochs is what evaluate_chips gives with the same calibration."""
+    """Epochs are selected by what evaluate_chips gives with the same calibration."""
     calibration = make_calibration(name, as_part(data.train), samples=32)
     settings = replace(PLAIN, epochs=2, select="last")
     model = analog_network()

@@ -1,4 +1,4 @@
-"""What variation the network is trained under, and that the model keeps its own."""
+"""Variation that the network is trained under; the model keeps its own."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -9,17 +9,26 @@ from typing import Any
 
 import torch
 from aihwkit.inference.noise.base import BaseNoiseModel
-from torch import Tensor, nn
+from torch import nn
 
 from cnet_aihw.compensation import Corrector, Placement, compensate, remove_compensation
 from cnet_aihw.evaluation.calibration import ChipCalibration
-from cnet_aihw.evaluation.chip_identity import chip_fingerprints
-from cnet_aihw.evaluation.chip_run import check_times_known, measure_chip, measuring
-from cnet_aihw.evaluation.metrics import Samples, check_samples, pass_over, samples_on
+from cnet_aihw.evaluation.chip_identity import chip_provenance
+from cnet_aihw.evaluation.chip_run import (
+    check_times_known,
+    measure_clean,
+    measured_chips,
+    measuring,
+)
+from cnet_aihw.evaluation.measurement import Score
 from cnet_aihw.evaluation.settings import EvaluationSettings, validate_evaluation_settings
 from cnet_aihw.rram import find_analog_layers
+from cnet_aihw.runtime.device_parts import placed
 from cnet_aihw.runtime.errors import bad_value
+from cnet_aihw.runtime.inputs import map_tensors
+from cnet_aihw.runtime.parts import Part, TensorPart, as_part, gathered
 from cnet_aihw.runtime.torch_device import resolve_device
+from cnet_aihw.tasks import Task
 
 
 class ChipMeasurement:
@@ -27,10 +36,12 @@ class ChipMeasurement:
 
     Args:
         model: the network without compensation, for what can be checked beforehand.
-        data: labelled samples.
+        data: labelled samples, as :func:`~cnet_aihw.runtime.parts.as_part` takes them.
+        task: loss and score; None: classification.
         chips: number of chips.
         seed: seed of the chips' seeds.
-        samples: number of samples, the first ones; None, or more than there are: all.
+        samples: number of samples, the first ones; None, or more than there are: all. They are
+            kept in memory.
         batch_size: samples of a forward pass.
         noise_model: noise model of the chips; None: the network's own.
         t_inference: seconds between programming and measuring; None: just programmed.
@@ -46,8 +57,9 @@ class ChipMeasurement:
     def __init__(
         self,
         model: nn.Module,
-        data: Samples,
+        data: Any,
         *,
+        task: Task | None,
         chips: int,
         seed: int,
         samples: int | None,
@@ -66,52 +78,66 @@ class ChipMeasurement:
         if t_inference is not None and not isinstance(t_inference, int | float):
             raise bad_value("t_inference", t_inference, "one time in seconds, or None")
         check_times_known(model, noise_model, [t_inference])
-        x, y = check_samples((data.x[:samples], data.y[:samples]))
-        self.x, self.y = x.detach().cpu().clone(), y.detach().cpu().clone()  # no view of all
+        self.part = _in_memory(as_part(data), samples)
+        self.measurement = Score(task)
         self.noise_model, self.calibration = noise_model, calibration
         self.t_inference, self.threads = t_inference, threads
         self.device = str(resolve_device(device))
-        self._prepared: tuple[Tensor, Tensor] | None = None
+        self._placed: Part | None = None
 
     def describe(self, model: nn.Module) -> dict[str, Any]:
         """Return all that determines the scores of the network without compensation."""
-        settings, calibration = self.settings, self.calibration
-        prints = chip_fingerprints(
-            model, self.noise_model, (self.x, self.y), settings.seed, settings.batch_size
+        settings = self.settings
+        made_from = chip_provenance(
+            model,
+            self.part,
+            self.measurement,
+            noise_model=self.noise_model,
+            calibration=self.calibration,
+            seed=settings.seed,
+            batch_size=settings.batch_size,
+            device=torch.device(self.device),
         )
         return {
-            **prints,
-            "seed": settings.seed,
+            **made_from,
+            "metric": self.measurement.task.metric,
             "chips": settings.chips,
-            "samples": len(self.x),
+            "samples": len(self.part),
             "t_inference": self.t_inference,
-            "calibration": None if calibration is None else calibration.fingerprint(),
-            "device": torch.device(self.device).type,
             "threads": self.threads,
         }
 
     def scores(self, model: nn.Module) -> tuple[float | None, ...]:
-        """Measure a network, chip 0 first; it is as before afterwards."""
-        device = resolve_device(self.device)
+        """Measure a network, chip 0 first; it is as before afterwards.
+
+        A chip without finite outputs has None.
+        """
+        device, settings = resolve_device(self.device), self.settings
         with torch_threads(self.threads), measuring(model, device):
-            if self._prepared is None:
-                self._prepared = samples_on(device, (self.x, self.y))
-            x, y = self._prepared
+            if self._placed is None:
+                self._placed = placed(self.part, device)
             if not find_analog_layers(model):  # all of it digital: every chip is the same
-                return (pass_over(model, x, y, self.settings.batch_size)[1],) * self.settings.chips
-            return tuple(
-                measure_chip(
-                    model, x, y, self.settings, chip, self.t_inference, self.noise_model,
-                    calibration=self.calibration,
-                )["accuracy"]
-                for chip in range(self.settings.chips)
-            )  # fmt: skip
+                values = measure_clean(
+                    model, self._placed, self.measurement, settings.seed, settings.batch_size
+                )
+                return (values["score"],) * settings.chips
+            measured = measured_chips(
+                model,
+                self._placed,
+                self.measurement,
+                [(chip, self.t_inference) for chip in range(settings.chips)],
+                seed=settings.seed,
+                batch_size=settings.batch_size,
+                noise_model=self.noise_model,
+                calibration=self.calibration,
+            )
+            return tuple(None if m.failed else m.values["score"] for m in measured)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out what belongs to this process: prepared samples, the number of a GPU."""
+        """Leave out what belongs to this process: placed samples, the number of a GPU."""
         return {
             **self.__dict__,
-            "_prepared": None,
+            "_placed": None,
             "device": torch.device(self.device).type,
         }
 
@@ -153,6 +179,13 @@ class ResidentModel:
             "_resident": None,
             "device": torch.device(self.device).type,
         }
+
+
+def _in_memory(part: Part, samples: int | None) -> TensorPart:
+    """Copy the first samples of a part into memory of their own."""
+    some = gathered(part.first(samples))
+    copies = map_tensors(some.x, lambda tensor: tensor.detach().cpu().clone())
+    return TensorPart(copies, some.y.detach().cpu().clone())
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from cnet_aihw.runtime.provenance import provenance_key
 from cnet_aihw.search.evaluators.chips import ChipMeasurement, ResidentModel
 from cnet_aihw.search.evaluators.short_fit import ShortFit, bare
 from cnet_aihw.search.evaluators.supernet import CompensationSupernet
+from cnet_aihw.tasks import Task
 from cnet_aihw.training.run_identity import TrainingData
 
 
@@ -39,6 +40,7 @@ class FitEvaluator:
         fit: settings of the fit; epochs, selection and validation do not count.
         steps: optimizer steps for each placement; see :class:`ShortFit` on which samples.
         start: the supernet that a fit starts from; None: the identity.
+        task: loss and score; None: classification.
         chips: number of chips.
         seed: seed of the chips' seeds.
         samples: number of validation samples, the first ones; None, or more than there are: all.
@@ -63,6 +65,7 @@ class FitEvaluator:
         fit: FitSettings | None = None,
         steps: int = 300,
         start: CompensationSupernet | None = None,
+        task: Task | None = None,
         chips: int = 10,
         seed: int = 0,
         samples: int | None = 1000,
@@ -74,9 +77,10 @@ class FitEvaluator:
         threads: int = 1,
     ) -> None:
         self._start = start
-        self._fit = ShortFit(data, fit or FitSettings(), steps, device, threads)
+        self._fit = ShortFit(data, fit or FitSettings(), steps, task, device, threads)
         self._measurement = ChipMeasurement(
-            model, data.val, chips=chips, seed=seed, samples=samples, batch_size=batch_size,
+            model, data.val, task=task, chips=chips, seed=seed, samples=samples,
+            batch_size=batch_size,
             noise_model=noise_model, t_inference=t_inference, calibration=calibration,
             device=device, threads=threads,
         )  # fmt: skip

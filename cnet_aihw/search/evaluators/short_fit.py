@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from cnet_aihw.compensation import (
     FitSettings,
@@ -19,7 +19,6 @@ from cnet_aihw.compensation import (
     validate_fit_settings,
 )
 from cnet_aihw.evaluation.chip_identity import describe_network
-from cnet_aihw.evaluation.metrics import check_samples
 from cnet_aihw.rram import (
     VariationParameter,
     analog_layers,
@@ -27,56 +26,33 @@ from cnet_aihw.rram import (
     snapshot,
     unprinted_attributes,
 )
+from cnet_aihw.runtime.determinism import uses_tf32
 from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.fingerprint import tensors_fingerprint, text_fingerprint
+from cnet_aihw.runtime.inputs import joined, map_tensors, named_tensors, select
+from cnet_aihw.runtime.parts import TensorPart, as_part, gathered
 from cnet_aihw.runtime.random_state import derive_seed
 from cnet_aihw.runtime.torch_device import resolve_device
 from cnet_aihw.search.evaluators.chips import torch_threads
-from cnet_aihw.training import TrainingResult
+from cnet_aihw.tasks import Classification, Task, describe_task
+from cnet_aihw.training import TrainingParts, TrainingResult
 from cnet_aihw.training.run_identity import TrainingData, describe_settings
 
-Augment = Callable[[Tensor, torch.Generator], Tensor]
-
-
-@dataclass(frozen=True, eq=False)
-class Labelled:
-    """Labelled samples in memory."""
-
-    x: Tensor
-    """Inputs [N, ...]."""
-
-    y: Tensor
-    """Labels [N]."""
-
-
-@dataclass(frozen=True, eq=False)
-class FitData:
-    """The part of a data set that a fit uses."""
-
-    train: Labelled
-    """Samples of the fit."""
-
-    val: Labelled
-    """A single sample, since such a fit chooses nothing by validation."""
-
-    augment: Augment | None
-    """Changes a batch of inputs at random, or None."""
-
-    fingerprint: str
-    """Fingerprint of the samples."""
+_AUGMENTED = 16  # samples whose augmentation stands for all
 
 
 class ShortFit:
     """Fits compensation with a stated number of optimizer steps, always on the same samples.
 
-    The samples are a seeded choice of as many as the steps take, each once. If that is more than
-    the training part has, there are several passes over a choice, and the number of steps is
-    rounded up to whole passes of equal length. The last step's compensation is the result.
+    The samples are a seeded choice of as many as the steps take, each once, kept in memory. If that
+    is more than the training part has, there are several passes over a choice, and the number of
+    steps is rounded up to whole passes of equal length. The last step's compensation is the result.
 
     Args:
         data: its parts ``train`` and ``val`` and its augmentation.
         settings: settings of the fit; epochs, selection and validation do not count.
         steps: optimizer steps.
+        task: loss; None: classification with the settings' label smoothing.
         device: "auto", "cpu" or a CUDA device; the same type in all processes.
         threads: threads that torch computes with.
 
@@ -89,14 +65,15 @@ class ShortFit:
         data: TrainingData,
         settings: FitSettings,
         steps: int,
+        task: Task | None,
         device: str | torch.device,
         threads: int,
     ) -> None:
         if steps < 1:
             raise bad_value("steps", steps, "a whole number of at least 1")
         validate_fit_settings(settings)
-        x, y = check_samples((data.train.x, data.train.y))
-        a_pass = max(1, len(x) // settings.batch_size)
+        part, size = as_part(data.train), settings.batch_size
+        a_pass = max(1, len(part) // size)
         passes = math.ceil(steps / a_pass)
         length = math.ceil(steps / passes)
         self.steps = passes * length
@@ -104,29 +81,32 @@ class ShortFit:
             settings, epochs=passes, select="last", patience=None,
             validation_chips=0, validate_every=passes,
         )  # fmt: skip
-        generator = torch.Generator().manual_seed(derive_seed(settings.seed, "samples"))
-        chosen = torch.randperm(len(x), generator=generator)[: length * settings.batch_size]
-        train = Labelled(x[chosen].cpu(), y[chosen].cpu())
-        val = Labelled(data.val.x[:1].cpu().clone(), data.val.y[:1].cpu().clone())
-        print_ = tensors_fingerprint({"x": train.x, "y": train.y})
-        self.data = FitData(train, val, data.augment, print_)
-        self.device, self.threads = str(resolve_device(device)), threads
+        shuffled = part.shuffled(size, derive_seed(settings.seed, "samples"))
+        batches = list(islice(shuffled, length))
+        x = map_tensors(joined([inputs for inputs, _ in batches]), lambda tensor: tensor.cpu())
+        self.train = TensorPart(x, torch.cat([targets for _, targets in batches]).cpu())
+        validation = gathered(as_part(data.val).first(1))  # such a fit chooses nothing
+        self.data = TrainingParts(self.train, validation, data.augment)
+        self.task, self.threads = task, threads
+        self.device = str(resolve_device(device))
 
     def describe(self, model: nn.Module) -> dict[str, Any]:
         """Return all that determines a fit of the network without compensation, as plain values."""
-        settings = describe_settings(self.settings)
+        settings, device = describe_settings(self.settings), torch.device(self.device)
         for name in ("name", "epochs", "validate_every"):
             del settings[name]
         return {
             "weights": tensors_fingerprint(snapshot(model)),
             "network": text_fingerprint(describe_network(model)),
             "hardware": text_fingerprint(_describe_training_hardware(model)),
-            "data": self.data.fingerprint,
-            "samples": len(self.data.train.x),
+            "task": describe_task(self.task or Classification(self.settings.label_smoothing)),
+            "data": self.train.fingerprint,
+            "samples": len(self.train),
             "augment": self._augmented(),
             "steps": self.steps,
             "settings": settings,
-            "device": torch.device(self.device).type,
+            "device": device.type,
+            "tf32": uses_tf32(device),
             "threads": self.threads,
         }
 
@@ -134,7 +114,13 @@ class ShortFit:
         """Fit a compensated model in a folder; a fit that was killed there resumes."""
         with torch_threads(self.threads):
             return fit_compensation(
-                model, self.data, self.settings, folder, device=self.device, progress=progress
+                model,
+                self.data,
+                self.settings,
+                folder,
+                task=self.task,
+                device=self.device,
+                progress=progress,
             )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -145,8 +131,9 @@ class ShortFit:
         """Fingerprint of a few augmented samples."""
         if self.data.augment is None:
             return None
-        x = self.data.augment(self.data.train.x[:16], torch.Generator().manual_seed(0))
-        return tensors_fingerprint({"x": x})
+        some = select(self.train.x, slice(_AUGMENTED))
+        augmented = self.data.augment(some, torch.Generator().manual_seed(0))
+        return tensors_fingerprint(named_tensors(augmented))
 
 
 def bare(model: nn.Module) -> nn.Module:

@@ -28,6 +28,7 @@ from cnet_aihw.runtime.records import read_json, write_json_atomic
 from cnet_aihw.search.evaluators.short_fit import ShortFit, bare
 from cnet_aihw.search.evaluators.supernet_layers import build_supernet, choices_drawn
 from cnet_aihw.search.problem import TOLERANCE, PlacementProblem
+from cnet_aihw.tasks import Task
 from cnet_aihw.training.run_identity import TrainingData
 
 
@@ -57,6 +58,7 @@ class CompensationSupernet:
         within_limit: whether only placements within the limit are drawn; if not, one fit serves
             problems of all limits, at the same steps less well.
         folder: where it is kept; None: in memory only.
+        task: loss; None: classification.
         device: "auto", "cpu" or a CUDA device.
         threads: threads that torch computes with.
 
@@ -75,11 +77,14 @@ class CompensationSupernet:
         steps: int = 1200,
         within_limit: bool = True,
         folder: str | Path | None = None,
+        task: Task | None = None,
         device: str | torch.device = "auto",
         threads: int = 1,
     ) -> None:
         self._model: nn.Module | None = bare(model)
-        self._fit: ShortFit | None = ShortFit(data, fit or FitSettings(), steps, device, threads)
+        self._fit: ShortFit | None = ShortFit(
+            data, fit or FitSettings(), steps, task, device, threads
+        )
         self._problem, self._corrector, self._within_limit = problem, corrector, within_limit
         self._folder = None if folder is None else Path(folder)
         self._fitted: dict[str, nn.Module] | None = None

@@ -18,6 +18,7 @@ from cnet_aihw.search.evaluators.chips import ChipMeasurement, ResidentModel
 from cnet_aihw.search.evaluators.short_fit import bare
 from cnet_aihw.search.evaluators.supernet import CompensationSupernet
 from cnet_aihw.search.problem import PlacementProblem
+from cnet_aihw.tasks import Task
 from cnet_aihw.training.run_identity import TrainingData
 
 
@@ -37,6 +38,7 @@ class SupernetEvaluator:
         steps: optimizer steps of that fit.
         within_limit: whether only placements within the limit are drawn in that fit.
         folder: where the supernet is kept; None: in memory only.
+        task: loss and score; None: classification.
         chips: number of chips.
         seed: seed of the chips' seeds.
         samples: number of validation samples, the first ones; None, or more than there are: all.
@@ -66,6 +68,7 @@ class SupernetEvaluator:
         steps: int = 1200,
         within_limit: bool = True,
         folder: str | Path | None = None,
+        task: Task | None = None,
         chips: int = 10,
         seed: int = 0,
         samples: int | None = 1000,
@@ -78,10 +81,11 @@ class SupernetEvaluator:
     ) -> None:
         self.supernet = CompensationSupernet(
             model, data, problem, corrector=corrector, fit=fit, steps=steps,
-            within_limit=within_limit, folder=folder, device=device, threads=threads,
+            within_limit=within_limit, folder=folder, task=task, device=device, threads=threads,
         )  # fmt: skip
         self._measurement = ChipMeasurement(
-            model, data.val, chips=chips, seed=seed, samples=samples, batch_size=batch_size,
+            model, data.val, task=task, chips=chips, seed=seed, samples=samples,
+            batch_size=batch_size,
             noise_model=noise_model, t_inference=t_inference, calibration=calibration,
             device=device, threads=threads,
         )  # fmt: skip

@@ -60,7 +60,7 @@ def test_a_search_is_on_the_dashboard_and_among_the_metrics(session: RaySession)
         "budget": 20,
         "best_placement": {"layer0": 1 / 16},
         "best_reward": best.reward,
-        "best_score": best.accuracy,
+        "best_score": best.score,
         "best_overhead": best.overhead_weights,
         "evaluations": 3,
         "cache_hits": 1,
@@ -68,6 +68,10 @@ def test_a_search_is_on_the_dashboard_and_among_the_metrics(session: RaySession)
 
     dashboard = f"http://{session.dashboard}"
     assert json.loads(fetch(f"{dashboard}/api/version"))["ray_version"] == ray.__version__
+
+    evaluations.scalars({"entropy": 0.7})  # figures of the searcher are shown at once
+    status = eventually(lambda: ray.get(actor.status.remote()), lambda s: "searcher_figures" in s)
+    assert status["searcher_figures"] == {"entropy": 0.7}
 
     def states() -> dict[str, str]:
         actors = json.loads(fetch(f"{dashboard}/api/v0/actors?detail=1"))["data"]["result"]
@@ -86,7 +90,7 @@ def test_a_search_is_on_the_dashboard_and_among_the_metrics(session: RaySession)
 
     expected = {
         "ray_cnet_search_best_reward": best.reward,
-        "ray_cnet_search_best_score": best.accuracy,
+        "ray_cnet_search_best_score": best.score,
         "ray_cnet_search_best_overhead": best.overhead_weights,
         "ray_cnet_search_evaluations": 3.0,
         "ray_cnet_search_cache_hits": 1.0,

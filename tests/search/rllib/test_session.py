@@ -29,14 +29,16 @@ pytestmark = pytest.mark.slow
 def test_a_second_start_gives_the_same_session(session: RaySession) -> None:
     assert start_ray(SETTINGS) is session
     assert start_ray(replace(SETTINGS, num_cpus=7, dashboard=False)) is session
-    with pytest.raises(CnetError, match=r"ray.address=127.0.0.1:1 is not possible"):
+    with pytest.raises(CnetError) as error:
         start_ray(RaySettings(address="127.0.0.1:1"))
+    assert (error.value.key, error.value.expected) == ("ray.address", None)
 
 
 def test_ray_that_is_not_installed_is_said_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(CnetError, match=r"pip install 'ray\[default,rllib\]'"):
+    with pytest.raises(CnetError) as error:
         start_ray(RaySettings())
+    assert error.value.fix == "pip install 'ray[default,rllib]'"
 
 
 @contextmanager
