@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnet_aihw.jobs.build import drift_time, with_noise_model
+from cnet_aihw.jobs.measuring import fitted_calibration
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,15 +24,16 @@ def build_evaluator(
     job: JobContext, variant: Variant, problem: PlacementProblem, model: nn.Module
 ) -> PlacementEvaluator:
     """Return the evaluator that ``search.evaluator`` describes; a shared fit is made first."""
-    from cnet_aihw.evaluation import make_calibration
     from cnet_aihw.search import CompensationSupernet, FitEvaluator, SupernetEvaluator
 
     settings, asked, compensation = variant.search, variant.search.evaluator, variant.compensation
     fit = with_noise_model(compensation.fit, variant.config.compensation.fit)
     per_chip = compensation.fit.batchnorm == "per_chip"
+    samples = compensation.calibration_samples if per_chip else None
     common: dict[str, Any] = {
         "corrector": variant.corrector,
         "fit": replace(fit, seed=asked.seed),
+        "task": job.task,
         "device": variant.config.device,
         "threads": asked.threads,
     }
@@ -41,9 +43,7 @@ def build_evaluator(
         "samples": settings.samples,
         "batch_size": variant.evaluation.batch_size,
         "t_inference": drift_time(variant.config),
-        "calibration": make_calibration(
-            "batchnorm" if per_chip else "none", job.data.train, compensation.calibration_samples
-        ),
+        "calibration": fitted_calibration(job, samples),
     }
     folder = Path(settings.store).absolute()
     shared: dict[str, Any] = {**common, "steps": asked.shared_steps, "folder": folder}

@@ -69,11 +69,15 @@ def calibration_of(job: JobContext, variant: Variant, kind: str) -> ChipCalibrat
     return make_calibration(kind, job.data.train, variant.evaluation.calibration_samples)
 
 
-def fitted_calibration(job: JobContext, described: Mapping[str, Any]) -> ChipCalibration | None:
-    """Return the calibration that a compensation was fitted with; None for none."""
+def fitted_calibration(job: JobContext, samples: int | None) -> ChipCalibration | None:
+    """Return the calibration of a compensation fitted with BatchNorm per chip; None for others.
+
+    Args:
+        job: the job.
+        samples: ``calibration_samples`` of compensation.json.
+    """
     from cnet_aihw.evaluation import make_calibration
 
-    samples = described["calibration_samples"]
     kind = "none" if samples is None else "batchnorm"
     return make_calibration(kind, job.data.train, samples or 0)
 

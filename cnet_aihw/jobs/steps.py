@@ -84,7 +84,7 @@ def evaluate(job: JobContext) -> None:
         measure(job, variant, model, MEASURED, asked)
         described = put_compensation(job, variant, model)
         if described is not None:
-            calibration = asked or fitted_calibration(job, described)
+            calibration = asked or fitted_calibration(job, described["calibration_samples"])
             measure(job, variant, model, MEASURED_COMPENSATED, calibration, described)
 
 

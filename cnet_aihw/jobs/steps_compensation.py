@@ -21,6 +21,7 @@ from cnet_aihw.jobs.artifacts import (
     search_of,
     write_artifact,
 )
+from cnet_aihw.jobs.measuring import calibration_of, fitted_calibration
 from cnet_aihw.jobs.rows import write_searches
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.records import read_json, write_json_atomic
@@ -264,7 +265,7 @@ def _compensated(
         fit_compensation,
         save_compensation,
     )
-    from cnet_aihw.jobs.build import with_noise_model
+    from cnet_aihw.jobs.build import training_task, with_noise_model
 
     folder, config = job.folder_of(variant), variant.config
     fit = with_noise_model(variant.compensation.fit, config.compensation.fit)
@@ -274,13 +275,18 @@ def _compensated(
         *(variant.name, placement.to_json(), 100 * cost.overhead_weights, 100 * cost.overhead_macs),
     )
     put(model, placement, variant.corrector, fit.seed)
-    validation = None
+    per_chip, validation = fit.batchnorm == "per_chip", None
+    samples = variant.compensation.calibration_samples if per_chip else None
+    asked = calibration_of(job, variant, variant.evaluation.calibration)
+    calibration = asked or fitted_calibration(job, samples)
     if compensation_parameters(model):  # layers that are all digital have nothing to fit
         result = fit_compensation(
             model,
             job.data,
             fit,
             folder / _FIT,
+            task=training_task(job.task, fit),
+            calibration=calibration,
             device=config.device,
             progress=config.progress,
         )
@@ -292,12 +298,11 @@ def _compensated(
         }
         job.set_objective(variant, result.chip_score)
     save_compensation(model, folder / COMPENSATION)
-    per_chip = fit.batchnorm == "per_chip"
     label = variant.corrector.label() if validation else "digital"
     return {
         "label": label + (", BatchNorm per chip" if per_chip else ""),
         "corrector": variant.corrector.describe(),
-        "calibration_samples": variant.compensation.calibration_samples if per_chip else None,
+        "calibration_samples": samples,
         "overhead_weights": cost.overhead_weights,
         "overhead_macs": cost.overhead_macs,
         "weights": cost.weights,

@@ -169,7 +169,7 @@ def _candidates(job: JobContext) -> Iterator[_Candidate]:
             if described["calibration_samples"] is not None:  # fitted for one calibration alone
                 if kind != "none":
                     continue
-                calibration = fitted_calibration(job, described)
+                calibration = fitted_calibration(job, described["calibration_samples"])
             yield _Candidate(variant, model, described, kind, calibration)
 
 
