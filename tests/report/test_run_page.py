@@ -141,7 +141,7 @@ def test_a_calibration_alone_adds_weights(finished: Path, copy: Copy) -> None:
     write_report(folder)
     page = page_of(folder)
     assert "0.76\N{NO-BREAK SPACE}%" in page
-    assert re.search(r", affine, the highest of the table", page)
+    assert re.search(r", affine, the best of the table", page)
     assert "of MACs" not in page
 
 
