@@ -1,4 +1,4 @@
-"""What single settings of the training, and a network's width, are worth, on validation data.
+"""Effect of single settings of the training, and of a network's width, on validation data.
 
     python -m benchmarks.ablations run     # makes, or continues, all sweeps
     python -m benchmarks.ablations table   # benchmarks/results/ablations.json from what is there

@@ -122,7 +122,7 @@ def default_config() -> dict:
 
 
 def leaves(node: dict, prefix: str) -> list[tuple[str, object]]:
-    """Dotted key and value of everything that is no mapping."""
+    """Dotted key and value of everything but mappings."""
     return [
         leaf
         for name, value in node.items()

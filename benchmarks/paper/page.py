@@ -185,7 +185,7 @@ def _share(said: Sequence[bool]) -> str:
 
 
 def ablations() -> list[str]:
-    """What single settings are worth."""
+    """Effect of single settings."""
     path = HERE / "results" / "ablations.json"
     if not path.exists():
         return []
@@ -211,7 +211,7 @@ def ablations() -> list[str]:
 
 
 def choices(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What the recipes at sigma 0.5 were chosen from; all of it would be too much for a page."""
+    """Candidates of the recipes at sigma 0.5; those of all sigmas would be too many for a page."""
     rows = [row for row in rows if (row["sigma"], row["seed"]) == (0.5, 0)]
     if not rows:
         return []

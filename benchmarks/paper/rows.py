@@ -32,7 +32,7 @@ SIGMAS = (0.5, 0.3, 0.1, 0.4, 0.2)
 """All sigmas of a row, in the order of the work."""
 
 FROM_SCRATCH = "BENCHMARK_RECORDS=FOLDER makes all of it from scratch in another folder"
-"""What to do where git has the records, but not the networks."""
+"""Remedy where git has the records, but not the networks."""
 
 PER_CHIP = "per_chip"
 """The folder of what is compensated with BatchNorm re-estimated on each chip."""
@@ -52,13 +52,13 @@ class Row:
     """As it stands in tables."""
 
     where: tuple[str, ...]
-    """What says where the data are."""
+    """Words that locate the data."""
 
     needs: str
     """The file or folder of the data; without it the row is left out, and the table says so."""
 
     settings: tuple[str, ...] = ()
-    """What all its commands add to the experiment."""
+    """Words that all its commands add to the experiment."""
 
     chips: int = 50
     samples: int | None = None

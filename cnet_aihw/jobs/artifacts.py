@@ -182,7 +182,7 @@ def compensation_folder(job: JobContext, variant: Variant) -> Path:
 def compensation_of(job: JobContext, variant: Variant) -> dict[str, Any] | None:
     """Return the result of the step ``compensate``; None where it was not asked for.
 
-    Where its ``placement`` is empty there is no compensation, and ``reason`` says why. That of a
+    With an empty ``placement`` nothing is compensated, and ``reason`` says why. That of a
     source is taken as it is, unless another placement is given.
 
     Raises:

@@ -49,7 +49,8 @@ def one_sentence(error: BaseException) -> str:
         if isinstance(link, OverrideParseException):
             return f"{link.override!r} cannot be read; write KEY=VALUE, or GROUP=OPTION."
         if isinstance(link, MissingConfigException) and link.options:
-            return f"there is no {link.missing_cfg_file}; there are {', '.join(link.options)}."
+            options = ", ".join(link.options)
+            return f"{link.missing_cfg_file} does not exist; there are {options}."
     parts: list[str] = []
     telling = (OmegaConfBaseException, ImportError)
     for link in chain[:1] + [e for e in chain[1:] if isinstance(e, telling)]:
@@ -75,8 +76,8 @@ def _unknown_key(error: ConfigKeyError | ConfigAttributeError) -> str:
     near = difflib.get_close_matches(key.rpartition(".")[2], known, n=1)
     prefix = f"{key.rpartition('.')[0]}." if "." in key else ""
     if near:
-        return f"there is no {key}; did you mean {prefix}{near[0]}?"
-    return f"there is no {key}" + (f"; there are {', '.join(sorted(known))}." if known else ".")
+        return f"{key} does not exist; did you mean {prefix}{near[0]}?"
+    return f"{key} does not exist" + (f"; there are {', '.join(sorted(known))}." if known else ".")
 
 
 def _flat(text: str) -> str:

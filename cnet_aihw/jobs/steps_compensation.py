@@ -168,7 +168,7 @@ def _why_not(variant: Variant) -> str:
         return "no compensation is asked for (compensation.enabled is false)"
     if variant.compensation.placement is not None:
         return "compensation.placement is given"
-    return "there is no searcher (search.searcher is null); choose one, such as search=ppo"
+    return "no searcher is chosen (search.searcher is null); choose one, such as search=ppo"
 
 
 def _no_candidates(threshold: float) -> str:

@@ -242,5 +242,5 @@ def _refuse_added_keys(name: str, node: DictConfig) -> None:
             near: Any = get_close_matches(key, known, n=1)
             hint = f"did you mean {name}.{near[0]}?" if near else f"there are {', '.join(known)}."
             raise CnetError(
-                f"there is no {name}.{key}; {hint}", key=f"{name}.{key}", expected=near or known
+                f"{name}.{key} does not exist; {hint}", key=f"{name}.{key}", expected=near or known
             )

@@ -148,7 +148,7 @@ class Training:
     measurements: list[Measurement]
     """Without compensation first."""
     not_searched: str | None
-    """Why its placement was not searched, from search.json; None where there is no reason."""
+    """Why its placement was not searched, from search.json; None without a reason."""
     searches: list[Search]
     """In the order of their folders' names."""
 
@@ -223,7 +223,7 @@ def read_run(folder: str | Path) -> RunRecords:
 
 
 def read_table(path: Path) -> Record:
-    """Read a table of a sweep; an empty one where there is no file."""
+    """Read a table of a sweep; an empty one where the file is missing."""
     return current(read_json(path)) if path.is_file() else {"varied": [], "rows": []}
 
 

@@ -202,7 +202,7 @@ def _missing(run: RunRecords) -> Iterator[str]:
         elif not of.measurements:
             yield f"{of.name}: no chips are measured yet; job=evaluate measures them."
     if run.measurements and not run.table:
-        yield "There is no table.json, hence no recovery; job=table writes it."
+        yield "table.json is missing, hence also the recovery; job=table writes it."
 
 
 def _without_compensation(run: RunRecords) -> Iterator[str]:

@@ -48,8 +48,8 @@ def cli(
             main()
         except SystemExit as stop:
             code = stop.code or 0
-        told = capfd.readouterr()
-        return Outcome(code, told.out, told.err)
+        seen = capfd.readouterr()
+        return Outcome(code, seen.out, seen.err)
 
     yield run
     assert "HYDRA_FULL_ERROR" not in os.environ

@@ -95,13 +95,13 @@ def test_bash_completes_words_without_torch(tmp_path: Path, typed: str, offered:
 
 
 MISTAKES = [
-    (["training.epoch=3"], "there is no training.epoch; did you mean training.epochs?"),
+    (["training.epoch=3"], "training.epoch does not exist; did you mean training.epochs?"),
     (["training.lipschitz.bet=1"], "did you mean training.lipschitz.beta?"),
-    (["rram.sigm=1"], "there is no rram.sigm; did you mean rram.sigma?"),
-    (["modle=mlp"], "there is no modle; did you mean model?"),
+    (["rram.sigm=1"], "rram.sigm does not exist; did you mean rram.sigma?"),
+    (["modle=mlp"], "modle does not exist; did you mean model?"),
     (["training.epochs=many"], "'many' of type 'str' could not be converted to Integer"),
     (["evaluation.chips=1,2"], "add --multirun"),
-    (["model=lenet6"], "there is no model/lenet6; there are custom, lenet5, mlp"),
+    (["model=lenet6"], "model/lenet6 does not exist; there are custom, lenet5, mlp"),
     (["no equal sign"], "'no equal sign' cannot be read; write KEY=VALUE"),
 ]
 

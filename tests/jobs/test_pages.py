@@ -31,7 +31,13 @@ PAGES = {
 SECTIONS = dict(part.split("\n", 1) for part in PAGES["howto"].split("\n## ")[1:])
 
 # not run here: what makes, starts or asks something outside the package
-ELSEWHERE = ("make demo", "make test", "pip install -c constraints.txt", "ray start ", "ray get-auth-token")
+ELSEWHERE = (
+    "make demo",
+    "make test",
+    "pip install -c constraints.txt",
+    "ray start ",
+    "ray get-auth-token",
+)
 
 # what a page takes as given
 GIVEN: dict[str, Callable[[], dict[str, Any]]] = {

@@ -1,4 +1,4 @@
-"""Search in a job: what it may see, what it leaves, how searchers are compared, what is told."""
+"""Search in a job: what it may see, what it leaves, how searchers are compared."""
 
 import json
 import shutil
@@ -181,8 +181,8 @@ def test_searchers_are_compared_on_one_trained_network(
     outcome = cli("-m", *words, *sweep, "hydra.sweep.subdir=${hydra:job.num}")
     assert outcome.code == 0, outcome.err
     rows = read("sweep/sweep-searches.json")["rows"]
-    told = [(row["search"], row["seed"], row["training"], row["evaluations"]) for row in rows]
-    assert told == [(s, n, "plain", 4) for s in ("random", "greedy") for n in ("1", "2")]
+    shown = [(row["search"], row["seed"], row["training"], row["evaluations"]) for row in rows]
+    assert shown == [(s, n, "plain", 4) for s in ("random", "greedy") for n in ("1", "2")]
     traces = [read_records(path) for path in Path("sweep").glob("*/plain/search/*/search.jsonl")]
     assert len(traces) == 4
     lines = list(chain.from_iterable(traces))
@@ -250,7 +250,7 @@ def test_without_candidates_nothing_fails_and_the_tables_say_why(cli: Cli, way: 
 @pytest.mark.parametrize(
     ("word", "why"),
     [
-        ("search=none", "there is no searcher (search.searcher is null); choose one"),
+        ("search=none", "no searcher is chosen (search.searcher is null); choose one"),
         ("compensation.placement={fc3:0.5}", "compensation.placement is given"),
         ("compensation=none", "no compensation is asked for"),
     ],

@@ -20,7 +20,7 @@ from cnet_aihw.report.figures.plot import (
 from cnet_aihw.report.style import new_figure
 from cnet_aihw.report.tables import ACCURACY, Metric, Table
 
-_FEW = 6  # lines whose bands can be told apart
+_FEW = 6  # lines whose bands remain readable
 
 
 def against(
