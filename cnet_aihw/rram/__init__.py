@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from cnet_aihw.rram.conversion import plan_conversion as plan_conversion
     from cnet_aihw.rram.crossbar.configs import RRAMRPUConfig as RRAMRPUConfig
     from cnet_aihw.rram.crossbar.configs import periphery as periphery
-    from cnet_aihw.rram.crossbar.layers import RRAMConv1d as RRAMConv1d
-    from cnet_aihw.rram.crossbar.layers import RRAMConv2d as RRAMConv2d
+    from cnet_aihw.rram.crossbar.convolutions import RRAMConv1d as RRAMConv1d
+    from cnet_aihw.rram.crossbar.convolutions import RRAMConv2d as RRAMConv2d
     from cnet_aihw.rram.crossbar.layers import RRAMLinear as RRAMLinear
     from cnet_aihw.rram.crossbar.mapping import CrossbarMapping as CrossbarMapping
     from cnet_aihw.rram.crossbar.mapping import ReferenceColumnConverter as ReferenceColumnConverter

@@ -27,7 +27,8 @@ from cnet_aihw.rram.conversion_preserve import (
     untied,
 )
 from cnet_aihw.rram.crossbar.configs import RRAMRPUConfig
-from cnet_aihw.rram.crossbar.layers import RRAMConv1d, RRAMConv2d, RRAMLinear
+from cnet_aihw.rram.crossbar.convolutions import RRAMConv1d, RRAMConv2d
+from cnet_aihw.rram.crossbar.layers import RRAMLinear
 from cnet_aihw.rram.traps import find_traps
 from cnet_aihw.runtime.errors import CnetError
 

@@ -22,6 +22,7 @@ from cnet_aihw.rram.crossbar.layers import RRAMLayer
 from cnet_aihw.rram.crossbar.tiles import RRAMInferenceTile
 from cnet_aihw.rram.devices.chip_scope import chip_scope
 from cnet_aihw.rram.layer_names import analog_layers, named_tiles
+from cnet_aihw.rram.tile_chips import chips_of, put_chip, put_chips
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.random_state import checked_seed, derive_seed, seeded_rng
 
@@ -62,7 +63,7 @@ def program(
             chosen.append((name, tile))
         else:
             others.append(tile)
-    before = _chips_of(model)
+    before = chips_of(model)
     try:
         with chip_scope(seed):
             for name, tile in chosen:
@@ -71,16 +72,16 @@ def program(
                 if isinstance(tile, RRAMInferenceTile) and tile.chip is not None:
                     tile.chip.seed_reads(derive_seed(seed, name, "read noise"))
         for tile in others:
-            _put_chip(tile, None)
+            put_chip(tile, None)
     except BaseException:
-        _put_chips(before)
+        put_chips(before)
         raise
 
 
 def clear_chip(model: nn.Module) -> None:
     """Forget the chip: the model computes with its nominal weights again, bit for bit."""
     for _, tile in named_tiles(model):
-        _put_chip(tile, None)
+        put_chip(tile, None)
 
 
 @contextmanager
@@ -103,12 +104,12 @@ def programmed(
     Yields:
         The model.
     """
-    before = _chips_of(model)
+    before = chips_of(model)
     program(model, seed, noise_model, t_inference, layers)
     try:
         yield model
     finally:
-        _put_chips(before)
+        put_chips(before)
 
 
 @contextmanager
@@ -121,12 +122,12 @@ def nominal_inside(model: nn.Module) -> Iterator[nn.Module]:
     Yields:
         The model.
     """
-    before = _chips_of(model)
+    before = chips_of(model)
     try:
         clear_chip(model)
         yield model
     finally:
-        _put_chips(before)
+        put_chips(before)
 
 
 def chips(
@@ -177,7 +178,7 @@ class ChipModel(nn.Module):
         """Return the outputs of every reading of every chip, [chips * readings, N, ...]."""
         outputs = []
         for chip in self._chips:
-            _put_chips(chip)
+            put_chips(chip)
             outputs += [self.model(*args, **kwargs) for _ in range(self.readings)]
         return torch.stack(outputs)
 
@@ -221,7 +222,7 @@ def chip_model(
         _check_holds_chips(name, tile)
     for seed in seeds:
         program(frozen, seed, noise_model, t_inference)
-        held._chips.append(_chips_of(frozen))
+        held._chips.append(chips_of(frozen))
     return held.eval()
 
 
@@ -269,51 +270,6 @@ def effective_weights(model: nn.Module) -> dict[str, Tensor]:
         name: layer.get_weights()[0].detach().clone()
         for name, layer in analog_layers(model).items()
     }
-
-
-# -- chips of single tiles; of aihwkit's own tiles, the weights that it overwrites
-
-
-def _chips_of(model: nn.Module) -> list[tuple[Any, Any]]:
-    """Return each tile and its chip: None, a chip's weights, or the state of a stock tile."""
-    found: list[tuple[Any, Any]] = []
-    for _, tile in named_tiles(model):
-        if isinstance(tile, RRAMInferenceTile):
-            found.append((tile, tile.chip))
-        elif isinstance(tile, InferenceTileWithPeriphery):
-            programmed = tile.reference_combined_weights is not None
-            names = (*_STOCK, "alpha")
-            state = {name: getattr(tile, name) for name in names} if programmed else None
-            found.append((tile, state and (tile.tile.get_weights(), state)))
-    return found
-
-
-def _put_chips(chips_of_tiles: list[tuple[Any, Any]]) -> None:
-    for tile, chip in chips_of_tiles:
-        _put_chip(tile, chip)
-
-
-def _put_chip(tile: Any, chip: Any) -> None:
-    if isinstance(tile, RRAMInferenceTile):
-        tile.chip = chip
-    elif isinstance(tile, InferenceTileWithPeriphery):
-        if chip is None:
-            if tile.reference_combined_weights is not None:
-                tile.tile.set_weights(tile.reference_combined_weights)
-            chip = None, {**dict.fromkeys(_STOCK), "alpha": torch.ones_like(tile.alpha)}
-        else:
-            tile.tile.set_weights(chip[0])
-        for name, value in chip[1].items():
-            setattr(tile, name, value)
-
-
-_STOCK = (
-    "reference_combined_weights",
-    "programmed_weights",
-    "drift_noise_parameters",
-    "drift_baseline",
-)
-"""Attributes that aihwkit's own tiles keep of a chip beside the weights."""
 
 
 def _check_names(model: nn.Module, names: Collection[str] | None) -> None:
@@ -375,7 +331,7 @@ def _check_programmable(name: str, tile: Any) -> None:
 def _program_tile(tile: Any, noise_model: BaseNoiseModel | None, t_inference: float | None) -> None:
     own = tile.rpu_config.noise_model
     if not isinstance(tile, RRAMInferenceTile):
-        _put_chip(tile, None)  # weights that a stock tile was given since are the nominal ones
+        put_chip(tile, None)  # weights that a stock tile was given since are the nominal ones
     try:
         tile.program_weights(noise_model=noise_model)  # aihwkit keeps the model that it is given
         if t_inference is not None:

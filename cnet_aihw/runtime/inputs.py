@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 Inputs = Tensor | tuple[Any, ...] | Mapping[str, Any]
-"""Inputs that a network is called with: a tensor [N, ...], a tuple (``model(*inputs)``) or a mapping
-(``model(**inputs)``) of them."""
+"""Inputs that a network is called with: a tensor [N, ...], a tuple (``model(*inputs)``) or a
+mapping (``model(**inputs)``) of them."""
 
 Batch = tuple[Inputs, Tensor]
 """Inputs and targets of some samples."""

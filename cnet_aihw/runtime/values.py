@@ -28,3 +28,20 @@ def bad_choice(key: str, value: object, allowed: tuple[str, ...]) -> CnetError:
     error = bad_value(key, value, f"one of {', '.join(allowed)}", fix)
     error.expected = allowed
     return error
+
+
+def check_number(
+    name: str, value: float, low: float, high: float = math.inf, unit: str = ""
+) -> None:
+    """Check a number of a device.
+
+    Raises:
+        CnetError: if it is not in [low, high], or not finite.
+    """
+    if not (math.isfinite(value) and low <= value <= high):
+        limits = f"at least {low:g}" if math.isinf(high) else f"from {low:g} to {high:g}"
+        raise CnetError(
+            f"{name} is {value}; give a number {limits}{unit and ' ' + unit}.",
+            key=name,
+            value=value,
+        )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.memory import check_memory
 from cnet_aihw.zoo.augment import CropFlip
 from cnet_aihw.zoo.checks import check_alike, check_images, check_labels, check_no_empty_class
 from cnet_aihw.zoo.dataset import Dataset, ImagePart
@@ -108,6 +109,8 @@ def build(
     flip: bool,
 ) -> Dataset:
     """A data set from parts that are already split and checked (arguments as `from_tensors`)."""
+    need = 4 * sum(x.numel() for x, _ in (train, val, test))
+    check_memory(need, f"the data set {name} as float32")
     mean, std = _moments(train[0])  # [C] float64
     black = (-mean / std).tolist()
     parts = [ImagePart(_normalised(x, mean, std), y) for x, y in (train, val, test)]

@@ -220,8 +220,11 @@ def test_unknown_settings_are_refused(bad):
     ("layer", "shape"),
     [
         (nn.Linear(3, 5), LayerShape(0, 3, 5)),
-        (nn.Conv1d(4, 6, 3, groups=2, bias=False), LayerShape(1, 4, 6, (3,), 2, False)),
-        (nn.Conv2d(4, 6, (3, 2)), LayerShape(2, 4, 6, (3, 2))),
+        (
+            nn.Conv1d(4, 6, 3, groups=2, bias=False),
+            LayerShape(1, 4, 6, (3,), 2, False, (1,), (0,), (1,)),
+        ),
+        (nn.Conv2d(4, 6, (3, 2)), LayerShape(2, 4, 6, (3, 2), 1, True, (1, 1), (0, 0), (1, 1))),
     ],
 )
 def test_the_shape_of_a_layer_gives_its_weights_and_macs(layer, shape, analog):

@@ -162,3 +162,23 @@ def _check_range(g_min: float, g_max: float) -> None:
             value=g_min,
             expected="conductances in uS, 0 <= g_min < g_max",
         )
+
+
+def mapping_scales(weight: Tensor, omega: float, columnwise: bool) -> Tensor:
+    """Return the digital factors that map the largest weight to omega (aihwkit's formula).
+
+    Args:
+        weight: nominal weights, [out, in].
+        omega: where the largest weight is mapped to, above 0.
+        columnwise: the largest weight of each output; otherwise of the whole tile.
+
+    Returns:
+        [out, 1] or [1]; 1 where all weights are 0.
+    """
+    if columnwise:
+        largest = torch.maximum(weight.amax(1, keepdim=True), -weight.amin(1, keepdim=True))
+    else:
+        largest = torch.maximum(weight.max(), -weight.min()).view(1)
+    scales = largest / omega
+    scales[scales == 0.0] = 1.0
+    return scales

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from aihwkit.exceptions import ConfigError
 from aihwkit.inference.noise.base import BaseNoiseModel
+from aihwkit.optim.context import AnalogContext
 from aihwkit.simulator.parameters.inference import WeightClipParameter
 from aihwkit.simulator.tiles.torch_tile import TorchSimulatorTile
 from torch import Tensor
@@ -18,6 +19,15 @@ from cnet_aihw.rram.crossbar.mvm import RRAMAnalogMVM
 from cnet_aihw.rram.crossbar.perturbation import Perturbation
 from cnet_aihw.rram.crossbar.variation import VariationParameter
 from cnet_aihw.runtime.errors import CnetError
+
+
+class LogicalContext(AnalogContext):
+    """aihwkit's view on a tile's weights, where the tile holds them in the network's units."""
+
+    def _logical_data(self) -> Tensor:
+        tile = object.__getattribute__(self, "analog_tile")
+        raw, alpha = self._raw_data(), tile.out_scaling_alpha
+        return raw if alpha is None else raw * alpha.to(raw).view(-1, 1)
 
 
 class RRAMSimulatorTile(TorchSimulatorTile):

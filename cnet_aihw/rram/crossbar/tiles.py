@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from functools import partialmethod
+from typing import Any
 
 import torch
 from aihwkit.exceptions import ConfigError
 from aihwkit.inference.noise.base import BaseNoiseModel
-from aihwkit.optim.context import AnalogContext
 from aihwkit.simulator.parameters.enums import (
     AnalogMVType,
     WeightClipType,
@@ -21,19 +21,11 @@ from torch import Tensor
 from torch.autograd import no_grad
 
 from cnet_aihw.rram.crossbar.chip_weights import ChipWeights
-from cnet_aihw.rram.crossbar.simulator_tile import RRAMSimulatorTile
+from cnet_aihw.rram.crossbar.mapping import mapping_scales
+from cnet_aihw.rram.crossbar.simulator_tile import LogicalContext, RRAMSimulatorTile
 from cnet_aihw.runtime.errors import CnetError
 
 _LOGICAL = "nominal_logical_weight"  # in a saved state: the exact weights, where scales would round
-
-
-class _LogicalContext(AnalogContext):
-    """aihwkit's view on a tile's weights, where the tile holds them in the network's units."""
-
-    def _logical_data(self) -> Tensor:
-        tile = object.__getattribute__(self, "analog_tile")
-        raw, alpha = self._raw_data(), tile.out_scaling_alpha
-        return raw if alpha is None else raw * alpha.to(raw).view(-1, 1)
 
 
 class RRAMInferenceTile(TorchInferenceTile):
@@ -57,7 +49,7 @@ class RRAMInferenceTile(TorchInferenceTile):
 
     def _adopt(self) -> None:
         """Take over what aihwkit makes again in each copy."""
-        self.analog_ctx.__class__ = _LogicalContext
+        self.analog_ctx.__class__ = LogicalContext
         self.sync_scales()
 
     # -- what forwards use
@@ -159,7 +151,9 @@ class RRAMInferenceTile(TorchInferenceTile):
             omega = weight_scaling_omega
             omega = self.rpu_config.mapping.weight_scaling_omega if omega is None else omega
             if omega is not None and omega > 0:
-                InferenceTileWithPeriphery.set_scales(self, self._scales_of(weight, omega))
+                columnwise = self.rpu_config.mapping.weight_scaling_columnwise
+                scales = mapping_scales(weight, omega, columnwise).to(target.dtype)
+                InferenceTileWithPeriphery.set_scales(self, scales)
             target.data.copy_(weight)
         else:
             self.tile.set_weights(weight.to(target.device))
@@ -191,16 +185,6 @@ class RRAMInferenceTile(TorchInferenceTile):
             weight = self._with_learned_scale(weight)
         bias = self.bias.detach().cpu().clone() if self.digital_bias else None
         return weight.detach().cpu().clone(), bias
-
-    def _scales_of(self, weight: Tensor, omega: float) -> Tensor:
-        """Return what maps the largest weight to omega, [out, 1] or [1] (aihwkit's formula)."""
-        if self.rpu_config.mapping.weight_scaling_columnwise:
-            largest = torch.maximum(weight.amax(1, keepdim=True), -weight.amin(1, keepdim=True))
-        else:
-            largest = torch.maximum(weight.max(), -weight.min()).view(1)
-        scales = largest / omega
-        scales[scales == 0.0] = 1.0
-        return scales.to(self.tile.weight.dtype)
 
     # -- scales: what lies on the crossbar stays, and the logical weights follow
 
@@ -305,21 +289,11 @@ class RRAMInferenceTile(TorchInferenceTile):
         tile = self._modules.get("tile")  # none yet while the tile is made
         return super().get_dtype() if tile is None else tile.weight.dtype
 
-    def double(self) -> Self:
-        """Cast to float64; the parent's own way would call itself for ever."""
-        return self.to(torch.float64)
-
-    def float(self) -> Self:
-        """Cast to float32."""
-        return self.to(torch.float32)
-
-    def half(self) -> Self:
-        """Cast to float16."""
-        return self.to(torch.float16)
-
-    def bfloat16(self) -> Self:
-        """Cast to bfloat16."""
-        return self.to(torch.bfloat16)
+    # the parent's own casts would call themselves for ever
+    double = partialmethod(TorchInferenceTile.to, torch.float64)
+    float = partialmethod(TorchInferenceTile.to, torch.float32)
+    half = partialmethod(TorchInferenceTile.to, torch.float16)
+    bfloat16 = partialmethod(TorchInferenceTile.to, torch.bfloat16)
 
     # -- saving, loading, copying
 

@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.autograd import no_grad
 
 from cnet_aihw.rram.devices.conductances import WeightScale
-from cnet_aihw.rram.devices.noise import DeviceNoiseModel, check_number
+from cnet_aihw.rram.devices.noise import DeviceNoiseModel
+from cnet_aihw.runtime.values import check_number
 
 
 class GaussianAdditiveNoiseModel(DeviceNoiseModel):

@@ -12,7 +12,8 @@ from aihwkit.inference.converter.base import BaseConductanceConverter
 from torch import Tensor
 from torch.autograd import no_grad
 
-from cnet_aihw.rram.devices.noise import MultiplicativeNoiseModel, check_number
+from cnet_aihw.rram.devices.noise import MultiplicativeNoiseModel
+from cnet_aihw.runtime.values import check_number
 
 
 class GaussianProportionalNoiseModel(MultiplicativeNoiseModel):

@@ -17,13 +17,10 @@ from torch.autograd import no_grad
 
 from cnet_aihw.rram.devices.chip_scope import current_chip_seed
 from cnet_aihw.rram.devices.conductances import WeightScale
-from cnet_aihw.rram.devices.noise import (
-    DeviceNoiseModel,
-    MultiplicativeNoiseModel,
-    check_number,
-)
+from cnet_aihw.rram.devices.noise import DeviceNoiseModel, MultiplicativeNoiseModel
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.random_state import derive_seed
+from cnet_aihw.runtime.values import check_number
 
 
 class LogNormalNoiseModel(MultiplicativeNoiseModel):

@@ -249,11 +249,8 @@ class DeviceNoiseModel(BaseNoiseModel):
     # -- telling models apart
 
     def __str__(self) -> str:
-        settings = [
-            f"{n}={exact_text(v)}"
-            for n, v in vars(self).items()
-            if n not in _NOT_SETTINGS and n[0] != "_"
-        ]
+        names = [n for n in vars(self) if n not in _NOT_SETTINGS and n[0] != "_"]
+        settings = [f"{name}={exact_text(getattr(self, name))}" for name in names]
         settings.append(f"g_converter={self.converter_text()}")
         return f"{type(self).__name__}({', '.join(settings)})"
 
@@ -268,7 +265,7 @@ class DeviceNoiseModel(BaseNoiseModel):
         return str(self)
 
     def __eq__(self, other: object) -> bool:
-        """Compare the law, not the identity, of converter and parameters."""
+        """Compare the settings, not the identity, of converter and parameters."""
         return type(self) is type(other) and str(self) == str(other)
 
     def __hash__(self) -> int:
@@ -346,23 +343,6 @@ def check_times(noise_model: BaseNoiseModel, times: Iterable[float | None]) -> N
         for t_inference in times:
             if t_inference is not None:
                 noise_model.check_time(t_inference)
-
-
-def check_number(
-    name: str, value: float, low: float, high: float = math.inf, unit: str = ""
-) -> None:
-    """Check a number of a device.
-
-    Raises:
-        CnetError: if it is not in [low, high], or not finite.
-    """
-    if not (math.isfinite(value) and low <= value <= high):
-        limits = f"at least {low:g}" if math.isinf(high) else f"from {low:g} to {high:g}"
-        raise CnetError(
-            f"{name} is {value}; give a number {limits}{unit and ' ' + unit}.",
-            key=name,
-            value=value,
-        )
 
 
 _NOT_SETTINGS = ("g_converter", "range_is_given", "valid_range", "default_range")

@@ -11,7 +11,7 @@ from aihwkit.inference.converter.base import BaseConductanceConverter
 from aihwkit.inference.noise.pcm import PCMLikeNoiseModel
 
 from cnet_aihw.rram.devices.aihwkit_model import AihwkitNoiseModel
-from cnet_aihw.rram.devices.noise import check_number
+from cnet_aihw.runtime.values import check_number
 
 
 class PCMNoiseModel(AihwkitNoiseModel):

@@ -14,8 +14,9 @@ from aihwkit.inference.converter.base import BaseConductanceConverter
 from torch import Tensor
 
 from cnet_aihw.rram.devices.conductances import WeightScale
-from cnet_aihw.rram.devices.noise import DeviceNoiseModel, check_number
+from cnet_aihw.rram.devices.noise import DeviceNoiseModel
 from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.values import check_number
 
 
 class ReadNoiseModel(DeviceNoiseModel):

@@ -1,0 +1,55 @@
+"""Chips of single tiles: beside the weights of ours, in place of those of aihwkit's own tiles."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from aihwkit.simulator.tiles.inference import InferenceTileWithPeriphery
+from torch import nn
+
+from cnet_aihw.rram.crossbar.tiles import RRAMInferenceTile
+from cnet_aihw.rram.layer_names import named_tiles
+
+_STOCK = (
+    "reference_combined_weights",
+    "programmed_weights",
+    "drift_noise_parameters",
+    "drift_baseline",
+)
+"""Attributes that aihwkit's own tiles keep of a chip beside the weights."""
+
+
+def chips_of(model: nn.Module) -> list[tuple[Any, Any]]:
+    """Return each tile and its chip: None, a chip's weights, or the state of a stock tile."""
+    found: list[tuple[Any, Any]] = []
+    for _, tile in named_tiles(model):
+        if isinstance(tile, RRAMInferenceTile):
+            found.append((tile, tile.chip))
+        elif isinstance(tile, InferenceTileWithPeriphery):
+            programmed = tile.reference_combined_weights is not None
+            names = (*_STOCK, "alpha")
+            state = {name: getattr(tile, name) for name in names} if programmed else None
+            found.append((tile, state and (tile.tile.get_weights(), state)))
+    return found
+
+
+def put_chips(chips_of_tiles: list[tuple[Any, Any]]) -> None:
+    """Put back what :func:`chips_of` returned."""
+    for tile, chip in chips_of_tiles:
+        put_chip(tile, chip)
+
+
+def put_chip(tile: Any, chip: Any) -> None:
+    """Put a chip on a tile; None: none, so that the nominal weights count."""
+    if isinstance(tile, RRAMInferenceTile):
+        tile.chip = chip
+    elif isinstance(tile, InferenceTileWithPeriphery):
+        if chip is None:
+            if tile.reference_combined_weights is not None:
+                tile.tile.set_weights(tile.reference_combined_weights)
+            chip = None, {**dict.fromkeys(_STOCK), "alpha": torch.ones_like(tile.alpha)}
+        else:
+            tile.tile.set_weights(chip[0])
+        for name, value in chip[1].items():
+            setattr(tile, name, value)
