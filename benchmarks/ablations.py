@@ -1,4 +1,4 @@
-"""What single settings of the training, and a network's width, are worth, on validation data.
+"""Effect of single settings of the training, and of a network's width, on validation data.
 
     python -m benchmarks.ablations run     # makes, or continues, all sweeps
     python -m benchmarks.ablations table   # benchmarks/results/ablations.json from what is there
@@ -22,10 +22,11 @@ import torch
 from omegaconf import OmegaConf
 
 from benchmarks.training import RECORDS, RESULTS, WHERE, cnet_aihw
+from cnet_aihw.report.load import current
 from cnet_aihw.runtime.records import read_json, write_json_atomic
 
 CHIPS = 20
-_MEASURED = ("clean_accuracy", "chip_accuracy", "chip_std")
+_MEASURED = ("clean_score", "chip_score", "chip_std")
 FOLDER = RECORDS / "ablations"
 
 
@@ -97,7 +98,7 @@ def run() -> None:
             if len(list(folder.rglob("result.json"))) < sweep.trainings_made:
                 try:
                     cnet_aihw(*sweep.words(problem), f"hydra.sweep.dir={folder}")
-                except subprocess.CalledProcessError:  # it told why; the others of it are done
+                except subprocess.CalledProcessError:  # reported; the others of it are done
                     print(f"{sweep.setting}: not every training came to its end", flush=True)
             table()
 
@@ -117,9 +118,10 @@ def table() -> None:
 
 
 def _row(sweep: Sweep, problem: Problem, path: Path) -> dict[str, Any]:
-    settings = read_json(path)["identity"]["training"]
+    run = read_json(path)
+    settings = (run.get("provenance") or run["identity"])["training"]
     left = path.with_name("result.json")
-    result = read_json(left) if left.exists() else dict.fromkeys(_MEASURED)  # it diverged
+    result = current(read_json(left)) if left.exists() else dict.fromkeys(_MEASURED)  # it diverged
     key = sweep.key.removeprefix("training.")
     value = (
         float(sweep.values) if sweep.single else OmegaConf.select(OmegaConf.create(settings), key)
@@ -130,8 +132,8 @@ def _row(sweep: Sweep, problem: Problem, path: Path) -> dict[str, Any]:
         "training": settings["name"],
         "value": value,
         "epochs": settings["epochs"],
-        "validation_clean": result["clean_accuracy"],
-        "validation_chips_mean": result["chip_accuracy"],
+        "validation_clean": result["clean_score"],
+        "validation_chips_mean": result["chip_score"],
         "validation_chips_std": result["chip_std"],
         "chips": CHIPS,
         "seed": settings["seed"],

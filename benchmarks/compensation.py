@@ -6,7 +6,7 @@
 Both take up the networks that `python -m benchmarks.training` left in benchmarks/records, continue
 where they were stopped, and write benchmarks/results/variants.json and compensation.json from the
 records alone. `--data mnist` and `--training noise` restrict what is run, not what is written;
-what was done before is done anew with `--again` alone.
+what was done before is repeated with `--again` alone.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from torch import nn
 from benchmarks.training import DATA, RECORDS, RESULTS, TRAININGS, trained_network
 from cnet_aihw.compensation import (
     PAPER,
-    CompensationVariant,
     FitSettings,
+    GeneratorCompensator,
     NetworkCost,
     Placement,
     compensate,
@@ -59,12 +59,12 @@ EPOCHS = 1
 MIN_RATIO = 0.1
 VARIANTS = {
     "paper": PAPER,
-    "full, relu": CompensationVariant(activation="relu"),
-    "residual": CompensationVariant(form="residual"),
-    "residual, relu": CompensationVariant(form="residual", activation="relu"),
-    "residual, relu, reads x": CompensationVariant("x", form="residual", activation="relu"),
-    "residual, relu, reads y": CompensationVariant("y", form="residual", activation="relu"),
-    "residual, relu, 3x3": CompensationVariant("xy", "relu", 3, "residual"),
+    "full, relu": GeneratorCompensator(activation="relu"),
+    "residual": GeneratorCompensator(form="residual"),
+    "residual, relu": GeneratorCompensator(form="residual", activation="relu"),
+    "residual, relu, reads x": GeneratorCompensator("x", form="residual", activation="relu"),
+    "residual, relu, reads y": GeneratorCompensator("y", form="residual", activation="relu"),
+    "residual, relu, 3x3": GeneratorCompensator("xy", "relu", 3, "residual"),
 }
 
 
@@ -107,7 +107,7 @@ def subject(name: str, training: str) -> Subject:
 
 
 def fitted(
-    subject: Subject, placement: Placement, variant: CompensationVariant, label: str
+    subject: Subject, placement: Placement, variant: GeneratorCompensator, label: str
 ) -> nn.Module:
     """A copy of the network with its compensation fitted."""
     model = compensate(deepcopy(subject.model), placement, variant)
@@ -139,7 +139,12 @@ def row(subject: Subject, method: str, variant: str, chips: ChipStatistics, **mo
 
 
 def compensated_row(
-    subject: Subject, method: str, variant: CompensationVariant, limit: float, part: str, chips: int
+    subject: Subject,
+    method: str,
+    variant: GeneratorCompensator,
+    limit: float,
+    part: str,
+    chips: int,
 ) -> dict | None:
     """Fit one variant within an overhead limit and measure it; None where it does not fit in."""
     try:

@@ -72,7 +72,7 @@ METHODS = {
 
 
 def words_of(device: str, point: str) -> list[str]:
-    """What chooses a device at a point."""
+    """Words that choose a device at a point."""
     path = [f"rram.path={os.path.relpath(MEASUREMENTS)}"] if device == "measured" else []
     return [f"rram={device}", *path, *POINTS[device][point]]
 
@@ -132,7 +132,7 @@ def table() -> None:
 
 
 def knobs(device: str, point: str) -> str:
-    """What differs from the device's file, without the groups' names."""
+    """Settings that differ from the device's file, without the groups' names."""
     return ", ".join(word.partition(".")[2] for word in POINTS[device][point])
 
 

@@ -4,7 +4,7 @@
 
 takes up the networks that `python -m benchmarks.training` left in benchmarks/records, draws
 placements within the limit, values each by a fit of its own and by the shared compensation, and
-writes benchmarks/results/evaluators.json. All is on validation data. It goes on where it was
+writes benchmarks/results/evaluators.json. All is on validation data. It resumes where it was
 stopped; what was evaluated is in benchmarks/records/evaluators. For their cost some placements are
 evaluated again, by both one after the other, so that a machine busy with other things slows both.
 """
@@ -22,15 +22,15 @@ import torch
 from scipy.stats import spearmanr
 
 from benchmarks.training import RECORDS, RESULTS, trained_network
-from cnet_aihw.compensation import CompensationVariant, FitSettings, Placement, network_cost
+from cnet_aihw.compensation import FitSettings, GeneratorCompensator, Placement, network_cost
 from cnet_aihw.runtime.records import write_json_atomic
 from cnet_aihw.search import (
     CompensationSupernet,
     EvaluationStore,
     FitEvaluator,
     PlacementProblem,
-    SharedEvaluator,
     SpaceSettings,
+    SupernetEvaluator,
     placement_problem,
 )
 
@@ -65,12 +65,14 @@ SUBJECTS = (Subject("mnist", "residual"), Subject("cifar10", "residual"))
 def drawn_placements(problem: PlacementProblem, number: int) -> list[Placement]:
     """Placements within the limit, drawn evenly; of those with the same filters only one."""
     different = {
-        tuple(costs[choice] for costs, choice in zip(problem.costs, plan, strict=True)): plan
-        for plan in problem.plans()
+        tuple(
+            costs[choice] for costs, choice in zip(problem.costs, encoding, strict=True)
+        ): encoding
+        for encoding in problem.encodings()
     }
-    plans = list(different.values())
-    order = np.random.default_rng(SEED).permutation(len(plans))[:number]
-    return [problem.placement(plans[i]) for i in order]
+    encodings = list(different.values())
+    order = np.random.default_rng(SEED).permutation(len(encodings))[:number]
+    return [problem.placement(encodings[i]) for i in order]
 
 
 def rank_correlation(first: list[float], second: list[float]) -> float:
@@ -79,7 +81,7 @@ def rank_correlation(first: list[float], second: list[float]) -> float:
 
 
 def costs(
-    placements: list[Placement], shared: SharedEvaluator, fit: FitEvaluator
+    placements: list[Placement], shared: SupernetEvaluator, fit: FitEvaluator
 ) -> tuple[float, float]:
     """Mean seconds of an evaluation by each; they take turns, and nothing is looked up."""
     seconds: tuple[list[float], list[float]] = ([], [])
@@ -94,24 +96,24 @@ def costs(
 def measure(subject: Subject) -> dict:
     """Value all placements; one row of results."""
     data, model = trained_network(subject.data, "lipschitz")
-    variant = CompensationVariant(form=subject.form)
+    variant = GeneratorCompensator(form=subject.form)
     network = network_cost(model, data.val.x[:1])
     problem = placement_problem(
         network, list(network.layers), variant, LIMIT, SpaceSettings(RATIOS)
     )
     folder = RECORDS / "evaluators" / f"{subject.data}-{subject.form}"
-    how = {"variant": variant, "chips": CHIPS, "samples": SAMPLES, "device": "cpu"}
+    how = {"corrector": variant, "chips": CHIPS, "samples": SAMPLES, "device": "cpu"}
     fits = [
         FitEvaluator(model, data, fit=FitSettings(seed=seed), steps=FIT_STEPS, **how)
         for seed in (0, 1)
     ]
-    shared = SharedEvaluator(model, data, problem, steps=SHARED_STEPS, folder=folder, **how)
+    shared = SupernetEvaluator(model, data, problem, steps=SHARED_STEPS, folder=folder, **how)
     begun = perf_counter()
     CompensationSupernet(
-        model, data, problem, variant=variant, steps=SHARED_STEPS, device="cpu"
+        model, data, problem, corrector=variant, steps=SHARED_STEPS, device="cpu"
     ).get_ready(progress=True)
     shared_seconds = perf_counter() - begun
-    shared.shared.get_ready(progress=True)
+    shared.supernet.get_ready(progress=True)
     evaluators = [shared, *fits]
     stores = [EvaluationStore(folder, evaluator.key()) for evaluator in evaluators]
     values: list[list] = [[] for _ in evaluators]

@@ -39,7 +39,7 @@ from cnet_aihw.compensation import PAPER, Placement, network_cost
 from cnet_aihw.evaluation import evaluate_chips
 from cnet_aihw.rram import RRAMRPUConfig, convert_to_analog
 from cnet_aihw.runtime.records import write_json_atomic
-from cnet_aihw.search import SharedEvaluator, SpaceSettings, placement_problem
+from cnet_aihw.search import SpaceSettings, SupernetEvaluator, placement_problem
 from cnet_aihw.zoo import VGG16, Dataset, LeNet5
 from cnet_aihw.zoo.dataset import ImagePart
 
@@ -107,7 +107,9 @@ def placements() -> Iterator[dict]:
     data = Dataset("random", part, part, part, 10, (1, 28, 28), None, "random")
     cost = network_cost(model, part.x[:1])
     problem = placement_problem(cost, list(cost.layers), PAPER, 0.5, SpaceSettings())
-    shared = SharedEvaluator(model, data, problem, variant=PAPER, steps=1, chips=10, device="cpu")
+    shared = SupernetEvaluator(
+        model, data, problem, corrector=PAPER, steps=1, chips=10, device="cpu"
+    )
     layers = list(cost.layers)
 
     def passes() -> None:

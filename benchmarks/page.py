@@ -17,9 +17,10 @@ HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "results.md"
 
 INTRO = (
-    "Made by `python -m benchmarks.page` from benchmarks/results. Each command goes on with what "
-    "is in benchmarks/records; with `BENCHMARK_RECORDS=FOLDER` in the environment it makes all of "
-    "it anew in that folder, but for evaluations of placements that are in outputs/evaluations. "
+    "Made by `python -m benchmarks.page` from benchmarks/results. Each command resumes with the "
+    "records in benchmarks/records; with `BENCHMARK_RECORDS=FOLDER` in the environment it makes "
+    "all of them from scratch in that folder, except evaluations of placements that are in "
+    "outputs/evaluations. "
     "MNIST is expected in data/ as torchvision lays it out, CIFAR-10 as data/cifar10.npz."
 )
 SECTIONS: list[tuple[str, str, str, Mapping[str, Callable[[Row], str]]]] = [

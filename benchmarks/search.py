@@ -5,7 +5,7 @@
     python -m benchmarks.search table
 
 Values are those of the shared evaluator on validation data, so that a placement has one value in
-all searches; evaluations are kept in outputs/evaluations, and a run that is stopped goes on.
+all searches; evaluations are kept in outputs/evaluations, and a run that is stopped resumes.
 LeNet-5 is evaluated exhaustively; on the narrow VGG16 the optimum is not known, and a regret is
 the distance from the best placement that any searcher found. Networks: LeNet-5 as
 `python -m benchmarks.training run` left it, VGG16 as `python -m benchmarks.search train` does.
@@ -23,15 +23,15 @@ from typing import Any
 import torch
 
 from benchmarks.training import RECORDS, RESULTS, WHERE, cnet_aihw, dataset, trained_network
-from cnet_aihw.compensation import CompensationVariant, network_cost
+from cnet_aihw.compensation import GeneratorCompensator, network_cost
 from cnet_aihw.evaluation import scan_layers
 from cnet_aihw.rram import LogNormalNoiseModel, RRAMRPUConfig, convert_to_analog, load_snapshot
 from cnet_aihw.runtime.records import read_json, read_records, write_json_atomic
 from cnet_aihw.search import (
     PlacementProblem,
     RaySettings,
-    SharedEvaluator,
     SpaceSettings,
+    SupernetEvaluator,
     placement_problem,
     run_search,
 )
@@ -51,7 +51,7 @@ from cnet_aihw.zoo import VGG16
 BUDGET = 200
 POINTS = (25, 50, 100, 200)
 SEEDS = 5
-VARIANT = CompensationVariant(form="residual")
+VARIANT = GeneratorCompensator(form="residual")
 STORE = Path("outputs/evaluations")
 NARROW = RECORDS / "vgg16_narrow_cifar10"
 SEARCHERS: dict[str, Callable[[], Any]] = {
@@ -72,7 +72,7 @@ def train() -> None:
     cnet_aihw(*words, f"hydra.run.dir={NARROW}")
 
 
-def lenet5() -> tuple[PlacementProblem, SharedEvaluator]:
+def lenet5() -> tuple[PlacementProblem, SupernetEvaluator]:
     """LeNet-5 on CIFAR-10, trained under the Lipschitz penalty: all five layers."""
     data, model = trained_network("cifar10", "lipschitz")
     cost = network_cost(model, data.val.x[:1])
@@ -83,7 +83,7 @@ def lenet5() -> tuple[PlacementProblem, SharedEvaluator]:
     return problem, evaluator(model, data, problem, chips=10, samples=500, steps=3000)
 
 
-def vgg16() -> tuple[PlacementProblem, SharedEvaluator]:
+def vgg16() -> tuple[PlacementProblem, SupernetEvaluator]:
     """VGG16 of an eighth of the width on CIFAR-10, trained so too: its thirteen convolutions.
 
     At sigma 0.3: at 0.5 too little is left of so narrow a network for placements to differ.
@@ -110,16 +110,16 @@ def sensitivity(model: Any, data: Any, name: str) -> dict[str, float]:
         model, (data.val.x[:500], data.val.y[:500]), mode="single", chips=5, seed=1,
         records=RECORDS / "search" / name / "scan-single.jsonl",
     )  # fmt: skip
-    return {row.name: scan.clean - row.mean for row in scan.rows}
+    return scan.sensitivity()
 
 
 def evaluator(
     model: Any, data: Any, problem: PlacementProblem, chips: int, samples: int, steps: int
-) -> SharedEvaluator:
+) -> SupernetEvaluator:
     """The shared evaluator on chips that neither scans nor tests see."""
-    return SharedEvaluator(
-        model, data, problem, variant=VARIANT, chips=chips, samples=samples, seed=2000, steps=steps,
-        folder=STORE / "shared",
+    return SupernetEvaluator(
+        model, data, problem, corrector=VARIANT, chips=chips, samples=samples, seed=2000,
+        steps=steps, folder=STORE / "shared",
     )  # fmt: skip
 
 

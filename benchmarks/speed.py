@@ -157,7 +157,7 @@ def chip_variants(digital: nn.Module, x: Tensor, y: Tensor, batch_size: int) -> 
                 F.cross_entropy(model(inputs), labels).item()
 
     def ours_chip() -> float:
-        # The records hold what a chip takes: program, one pass, restore.
+        # The records hold what a chip takes: program, one pass, clear.
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "chips.jsonl"
             seed = next(seeds)

@@ -26,7 +26,7 @@ STEPS = """\
 ## Steps and chips
 
 A training step draws new variation for all weights; a fitting step a new chip for the frozen
-network beside the compensation that learns; a chip is programmed, measured and restored."""
+network beside the compensation that learns; a chip is programmed, measured and cleared."""
 GROWTH = """\
 ## How cost grows
 

@@ -1,4 +1,4 @@
-"""What starting costs: importing the package beside torch and aihwkit, and the command's help.
+"""Time to start: importing the package beside torch and aihwkit, and the command's help.
 
     python -m benchmarks.startup
 

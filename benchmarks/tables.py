@@ -1,33 +1,34 @@
-"""Tables of the pages in Markdown, from rows of records."""
+"""Columns of the pages' tables; Markdown is written by the package's one renderer."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from cnet_aihw.report.tables import Column, Table
+
 Row = Mapping[str, Any]
 
 
 def percent(key: str, digits: int = 2) -> Callable[[Row], str]:
-    """A share as percent; a dash where there is none."""
+    """Write a share as percent; a dash where there is none."""
     return lambda row: "-" if row.get(key) is None else f"{100 * row[key]:.{digits}f}"
 
 
 def text(key: str) -> Callable[[Row], str]:
-    """A value as it is; a dash where there is none."""
+    """Write a value verbatim; a dash where there is none."""
     return lambda row: "-" if row.get(key) in (None, "") else str(row[key])
 
 
 def number(key: str, digits: int = 2) -> Callable[[Row], str]:
-    """A number with so many digits behind the point."""
+    """Write a number with some digits after the point."""
     return lambda row: f"{row[key]:.{digits}f}"
 
 
 def table(rows: Sequence[Row], columns: Mapping[str, Callable[[Row], str]]) -> str:
-    """A Markdown table."""
-    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    lines += ["| " + " | ".join(cell(row) for cell in columns.values()) + " |" for row in rows]
-    return "\n".join(lines)
+    """Return a Markdown table."""
+    cells = [{heading: cell(row) for heading, cell in columns.items()} for row in rows]
+    return Table("page", list(map(Column, columns)), cells).as_markdown()
 
 
 CHIPS = {

@@ -3,9 +3,10 @@
     python -m benchmarks.training select   # learning rate and beta, on validation data
     python -m benchmarks.training run      # the table, on test data, 100 chips
 
-Each runs the commands of `cnet-aihw` that it prints, goes on where it was stopped, and writes
+Each runs the commands of `cnet-aihw` that it prints, resumes where it was stopped, and writes
 benchmarks/results/selection.json and training.json from what those left in benchmarks/records, or
-in the folder that the environment names as BENCHMARK_RECORDS: in an empty one all is made anew.
+in the folder that the environment names as BENCHMARK_RECORDS: in an empty one all is made from
+scratch.
 It needs MNIST in data/ as torchvision lays it out, and CIFAR-10 as data/cifar10.npz.
 """
 
@@ -24,8 +25,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from cnet_aihw.report.load import current
 from cnet_aihw.rram import RRAMRPUConfig, convert_to_analog, load_snapshot
-from cnet_aihw.runtime.records import write_json_atomic
+from cnet_aihw.runtime.records import read_json, write_json_atomic
 from cnet_aihw.training import load_checkpoint
 from cnet_aihw.zoo import Dataset, LeNet5, arrays, mnist
 
@@ -92,8 +94,9 @@ def select(name: str) -> list[dict]:
         folder = RECORDS / f"selection_{name}_{sweep}"
         command = cnet_aihw("-m", *common, *words, f"hydra.sweep.dir={folder}")
         for path in sorted(folder.rglob("run.json")):
-            settings = json.loads(path.read_text())["identity"]["training"]
-            result = json.loads((path.parent / "result.json").read_text())
+            run = read_json(path)
+            settings = (run.get("provenance") or run["identity"])["training"]
+            result = current(read_json(path.parent / "result.json"))
             rows.append(
                 {
                     "data": name,
@@ -101,8 +104,8 @@ def select(name: str) -> list[dict]:
                     "lr": settings["lr"],
                     "beta": settings["lipschitz"]["beta"] if "lip" in settings["name"] else None,
                     "epochs": settings["epochs"],
-                    "validation_clean": result["clean_accuracy"],
-                    "validation_chips_mean": result["chip_accuracy"],
+                    "validation_clean": result["clean_score"],
+                    "validation_chips_mean": result["chip_score"],
                     "validation_chips_std": result["chip_std"],
                     "chips": settings["validation_chips"],
                     "command": command,

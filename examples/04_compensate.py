@@ -20,7 +20,7 @@ from cnet_aihw import (
     train,
 )
 from cnet_aihw.compensation import (
-    DEFAULT,
+    PAPER,
     FitSettings,
     Placement,
     compensate,
@@ -42,7 +42,7 @@ def main() -> None:
     data = digits()
     config = RRAMRPUConfig(noise_model=LogNormalNoiseModel(0.5))
     model = convert_to_analog(LeNet5(data.input_shape, data.classes), config)
-    cost = compensation_cost(network_cost(model, data.val.x[:1]), PLACEMENT, DEFAULT)
+    cost = compensation_cost(network_cost(model, data.val.x[:1]), PLACEMENT, PAPER)
     print(f"overhead: {cost.overhead_weights:.2%} weights, {cost.overhead_macs:.2%} MACs")
 
     with TemporaryDirectory() as name:
@@ -50,7 +50,7 @@ def main() -> None:
         plain = TrainingSettings(epochs=EPOCHS, batch_size=32, lr=0.01, select="last")
         train(model, data, plain, folder / "plain")
         show("before", model, data)
-        compensate(model, PLACEMENT, DEFAULT)
+        compensate(model, PLACEMENT, PAPER)
         fit_compensation(model, data, FitSettings(epochs=EPOCHS, batch_size=32), folder / "fit")
         show("compensated", model, data)
     show("removed", remove_compensation(model), data)

@@ -7,7 +7,7 @@ A run trains with commands of `cnet-aihw`, each done once, in folders of benchma
 is measured is recorded chip by chip. `--row`, `--sigma` and `--seed` restrict it. Data: MNIST and
 CIFAR-100 in data/ as torchvision lays them out, CIFAR-10 so too and, for LeNet-5 and the narrow
 VGG16, as data/cifar10.npz. The wide VGG16 is for a GPU. BENCHMARK_RECORDS=FOLDER in the environment
-makes all of it anew, in another folder.
+makes all of it from scratch, in another folder.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 
 from benchmarks.paper.cells import cells, measurements, prepare
 from benchmarks.paper.page import write_page
-from benchmarks.paper.rows import ANEW, REFERENCE, ROWS, SIGMAS, Row, composed
+from benchmarks.paper.rows import FROM_SCRATCH, REFERENCE, ROWS, SIGMAS, Row, composed
 from benchmarks.summary import write_figure, write_readme
 from benchmarks.training import RECORDS, RESULTS
 from cnet_aihw.runtime.records import read_json, write_json_atomic
@@ -52,7 +52,9 @@ def _to_do(row: Row, sigma: float, seed: int) -> bool:
     there = row.folder(sigma, seed, "digital") / "noise" / "best.safetensors"
     if not (measurements(row, sigma, seed) / "cells.json").exists() or there.exists():
         return True
-    print(f"{row.name}, sigma {sigma:g}, seed {seed}: done, its networks are not here; {ANEW}")
+    print(
+        f"{row.name}, sigma {sigma:g}, seed {seed}: done, its networks are not here; {FROM_SCRATCH}"
+    )
     return False
 
 

@@ -39,11 +39,10 @@ from cnet_aihw.compensation import (
     network_cost,
 )
 from cnet_aihw.evaluation import (
-    AffineCorrection,
-    BatchNormReestimation,
     ChipCalibration,
     ChipStatistics,
     evaluate_chips,
+    make_calibration,
 )
 from cnet_aihw.rram import analog_layers
 from cnet_aihw.runtime.records import read_json, write_json_atomic
@@ -59,7 +58,7 @@ COLUMNS = (
     "plain", "lipschitz", "noise", "noise_best", "noise_from_plain", "lipschitz_noise",
     "correctnet", "digital",
 )  # fmt: skip
-"""What the table shows beside the recipes, with and without BatchNorm per chip."""
+"""Columns of the table beside the recipes, with and without BatchNorm per chip."""
 
 RECIPES = {"recipe": float("inf"), "recipe_macs": LIMIT}
 """The recipes, each with its limit on added MACs; that on added weights is for both."""
@@ -69,7 +68,7 @@ _WITHOUT = {
     "noise_best": "noise", "correctnet": "lipschitz", "both_compensated": "lipschitz_noise",
     "ramped_compensated": "noise_ramped", "correctnet_per_chip": "lipschitz",
 }  # fmt: skip
-"""What a network is where nothing is placed in it."""
+"""Name of a network's method where its placement is empty."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ class Subject:
 
     @property
     def label(self) -> str:
-        """What its records are called: the same where methods lead to the same network."""
+        """Name of its records: the same where methods lead to the same network."""
         name = self.method
         if name in _WITHOUT and not self.placement:
             name = _WITHOUT[name]
@@ -96,7 +95,7 @@ class Subject:
 
     @property
     def calibrations(self) -> list[str]:
-        """What can be calibrated on each of its chips."""
+        """Calibrations that are possible on its chips."""
         normed = any(isinstance(module, _BatchNorm) for module in self.model.modules())
         return [NONE, BATCHNORM] if normed else [NONE]
 
@@ -210,7 +209,7 @@ def _is_of(subject: Subject, sigma: float) -> bool:
 def recipes(
     row: Row, candidates: Sequence[Subject], sigma: float, seed: int
 ) -> tuple[list[tuple[str, str, Subject]], list[dict[str, Any]]]:
-    """What has the highest mean on validation chips, of all that keeps within the limits."""
+    """Choose the highest mean on validation chips among all within the limits."""
     choice: list[dict[str, Any]] = []
     best: dict[str, tuple[float, str, Subject]] = {}
     for subject in {subject.label: subject for subject in candidates}.values():
@@ -296,7 +295,7 @@ def _variants(row: Row) -> list[str]:
 
 
 def hardware() -> str:
-    """What this runs on."""
+    """Name of the machine's GPU or CPU."""
     if torch.cuda.is_available():
         return str(torch.cuda.get_device_name())
     return f"{platform.machine()} CPU, {torch.get_num_threads()} thread"
@@ -312,10 +311,8 @@ def measurements(row: Row, sigma: float, seed: int) -> Path:
 
 
 def _calibration(row: Row, how: str, seed: int) -> ChipCalibration | None:
-    if how == NONE:
-        return None
-    kind = BatchNormReestimation if how == BATCHNORM else AffineCorrection
-    return kind(dataset(row, seed).train.x[:CALIBRATION_SAMPLES])
+    name = {NONE: "none", BATCHNORM: "batchnorm", AFFINE: "affine"}[how]
+    return make_calibration(name, dataset(row, seed).train, CALIBRATION_SAMPLES)
 
 
 def _extra(row: Row, subject: Subject, how: str, seed: int) -> float:

@@ -131,7 +131,7 @@ def repetitions(cells: Sequence[Cell]) -> list[str]:
     """Rows that were run with several seeds: each mean with its 95 % interval over chips."""
     grouped: dict[tuple[Any, ...], list[Cell]] = {}
     for cell in cells:
-        # a recipe's calibration is a part of what was chosen, each time anew
+        # a recipe's calibration is a part of what was chosen, each time again
         calibration = None if cell["method"] in RECIPES else cell["calibration"]
         key = (cell["title"], cell["sigma"], cell["method"], calibration)
         grouped.setdefault(key, []).append(cell)
@@ -160,7 +160,7 @@ def repetitions(cells: Sequence[Cell]) -> list[str]:
             }
         )
     words = (
-        "Everything anew with another seed: first weights, order, variation in training, fits and "
+        "Everything again with another seed: first weights, order, variation in training, fits and "
         "searches; chips of the test the same. The interval behind each mean is that over its "
         "chips (95 %, Student's t), which does not hold what differs between trainings. Of three "
         "trainings or more, mean, standard deviation and interval over them; of four or more, how "
@@ -185,7 +185,7 @@ def _share(said: Sequence[bool]) -> str:
 
 
 def ablations() -> list[str]:
-    """What single settings are worth."""
+    """Effect of single settings."""
     path = HERE / "results" / "ablations.json"
     if not path.exists():
         return []
@@ -211,7 +211,7 @@ def ablations() -> list[str]:
 
 
 def choices(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What the recipes at sigma 0.5 were chosen from; all of it would be too much for a page."""
+    """Candidates of the recipes at sigma 0.5; those of all sigmas would be too many for a page."""
     rows = [row for row in rows if (row["sigma"], row["seed"]) == (0.5, 0)]
     if not rows:
         return []

@@ -18,7 +18,7 @@ from torch import nn
 
 from benchmarks.training import RECORDS, cnet_aihw
 from cnet_aihw.compensation import Placement, load_compensation
-from cnet_aihw.jobs.build import build_analog, build_data, make
+from cnet_aihw.jobs.build import build_analog, build_data, build_task
 from cnet_aihw.jobs.schema import register_schema
 from cnet_aihw.rram import load_snapshot
 from cnet_aihw.runtime.records import read_json
@@ -31,8 +31,8 @@ REFERENCE = 0.5
 SIGMAS = (0.5, 0.3, 0.1, 0.4, 0.2)
 """All sigmas of a row, in the order of the work."""
 
-ANEW = "BENCHMARK_RECORDS=FOLDER makes all of it anew in another folder"
-"""What to do where git has the records, but not the networks."""
+FROM_SCRATCH = "BENCHMARK_RECORDS=FOLDER makes all of it from scratch in another folder"
+"""Remedy where git has the records, but not the networks."""
 
 PER_CHIP = "per_chip"
 """The folder of what is compensated with BatchNorm re-estimated on each chip."""
@@ -52,13 +52,13 @@ class Row:
     """As it stands in tables."""
 
     where: tuple[str, ...]
-    """What says where the data are."""
+    """Words that locate the data."""
 
     needs: str
     """The file or folder of the data; without it the row is left out, and the table says so."""
 
     settings: tuple[str, ...] = ()
-    """What all its commands add to the experiment."""
+    """Words that all its commands add to the experiment."""
 
     chips: int = 50
     samples: int | None = None
@@ -159,7 +159,9 @@ def _train(row: Row, run: Path, training: str, sigma: float, seed: int, *more: s
         words = row.words(sigma, seed, f"training={training}", "job=train", *more)
         cnet_aihw(*words, f"hydra.run.dir={run}")
     elif not (run / training / "best.safetensors").exists():
-        raise SystemExit(f"{run / training} was trained elsewhere, its network is not here; {ANEW}")
+        raise SystemExit(
+            f"{run / training} was trained elsewhere, its network is not here; {FROM_SCRATCH}"
+        )
 
 
 def compensated(
@@ -205,7 +207,7 @@ def network(
 ) -> nn.Module:
     """The network trained in a folder, on chips of a sigma."""
     config = composed(*row.words(sigma, seed), *_excluding(exclude))
-    model = build_analog(config, make(config.rram.rpu_config), dataset(row, seed))
+    model = build_analog(config, dataset(row, seed), build_task(config))
     load_snapshot(model, load_checkpoint(folder / "best.safetensors").model)
     return model.eval()
 

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from cnet_aihw.evaluation.calibration import make_calibration as make_calibration
     from cnet_aihw.evaluation.chip_run import MeasuredChip as MeasuredChip
     from cnet_aihw.evaluation.chip_run import measured_chips as measured_chips
+    from cnet_aihw.evaluation.crossbars import adc_summary as adc_summary
+    from cnet_aihw.evaluation.crossbars import move_to_crossbars as move_to_crossbars
+    from cnet_aihw.evaluation.crossbars import perfect_periphery as perfect_periphery
     from cnet_aihw.evaluation.device_report import DeviceReport as DeviceReport
     from cnet_aihw.evaluation.device_report import DeviceRow as DeviceRow
     from cnet_aihw.evaluation.inspection import inspect_device as inspect_device

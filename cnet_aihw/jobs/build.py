@@ -1,17 +1,17 @@
-"""From configuration to objects: data set, network, analog network."""
+"""From configuration to objects: data set, task, network on crossbars, searcher."""
 
 from __future__ import annotations
 
-from dataclasses import is_dataclass
-from typing import Any, cast
+from collections.abc import Mapping
+from dataclasses import is_dataclass, replace
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from aihwkit.simulator.configs import InferenceRPUConfig
-from aihwkit.simulator.parameters.base import RPUConfigBase
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from omegaconf import DictConfig
-from torch import Tensor, nn
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from cnet_aihw.compensation import (
     check_placement,
@@ -19,118 +19,22 @@ from cnet_aihw.compensation import (
     network_cost,
     uniform_placement,
 )
+from cnet_aihw.evaluation import move_to_crossbars, perfect_periphery
+from cnet_aihw.evaluation.adc import lacks_adc_range
 from cnet_aihw.evaluation.calibration import running_batchnorms
 from cnet_aihw.evaluation.settings import times_of
 from cnet_aihw.jobs.messages import one_sentence
-from cnet_aihw.jobs.recipes import Recipe
 from cnet_aihw.rram import RRAMRPUConfig, check_times, convert_to_analog
-from cnet_aihw.runtime.errors import CnetError
-from cnet_aihw.search import placement_problem
-from cnet_aihw.search.searchers import Searcher
+from cnet_aihw.runtime.errors import CnetError, bad_value
+from cnet_aihw.runtime.parts import Inputs, call
+from cnet_aihw.tasks import Classification, Task
 from cnet_aihw.zoo import Dataset, load_pretrained
 
-
-def build_data(config: DictConfig) -> Dataset:
-    """Load the data set that ``data`` describes.
-
-    Raises:
-        CnetError: when it cannot be had, or the target gives something else.
-    """
-    return _expect(make(config.data), Dataset, "data")
-
-
-def build_network(config: DictConfig, data: Dataset) -> nn.Module:
-    """Build the digital network that ``model`` describes, and see that it takes the data.
-
-    The first weights come from ``seed`` alone: the same network is built for every training.
-
-    Args:
-        config: the whole configuration; its node ``inputs`` is filled here.
-        data: the data set.
-
-    Returns:
-        The network, on the CPU, with the weights of ``pretrained`` where that is given.
-
-    Raises:
-        CnetError: when it cannot be built or loaded, or does not fit the data.
-    """
-    config.inputs.shape = list(data.input_shape)
-    config.inputs.classes = data.classes
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(config.seed)
-        network = _expect(make(config.model), nn.Module, "model")
-    if config.pretrained is not None:
-        load_pretrained(network, config.pretrained)
-    _check_fit(network, data)
-    return network
-
-
-def build_analog(config: DictConfig, rpu_config: RPUConfigBase, data: Dataset) -> nn.Module:
-    """Build the network and put it on crossbars, but for the layers that ``rram.exclude`` names.
-
-    Args:
-        config: the whole configuration.
-        rpu_config: what ``rram.rpu_config`` describes.
-        data: the data set.
-
-    Raises:
-        CnetError: as `build_network`, where no layer would become analog, and where the device is
-            not known at the times that are measured.
-    """
-    if isinstance(rpu_config, InferenceRPUConfig):
-        check_times(rpu_config.noise_model, times_of(config.evaluation.t_inference))
-        if isinstance(rpu_config, RRAMRPUConfig):
-            check_times(rpu_config.noise_model, [rpu_config.variation.t_inference])
-    network = build_network(config, data)
-    return convert_to_analog(network, rpu_config, exclude=list(config.rram.exclude), inplace=True)
-
-
-def build_searcher(config: DictConfig) -> Searcher:
-    """Build what ``search.searcher`` describes.
-
-    Raises:
-        CnetError: when it cannot be built, or the target gives something else.
-    """
-    made = make(config.search.searcher)
-    if not is_dataclass(made) or isinstance(made, type):
-        raise CnetError(
-            f"search.searcher._target_ gives {made!r}; name a searcher, such as "
-            "cnet_aihw.search.searchers.RandomSearcher."
-        )
-    return cast(Searcher, made)
-
-
-def check_compensation_fits(recipe: Recipe, model: nn.Module, data: Dataset) -> None:
-    """See that a network can take the compensation asked for, before it is trained.
-
-    Args:
-        recipe: where compensation goes, how it is built and how its placement is searched.
-        model: the analog network.
-        data: the data set.
-
-    Raises:
-        CnetError: for a placement that does not fit, a limit that allows none, a policy for
-            BatchNorm where there is none, and a searcher that cannot be.
-    """
-    settings = recipe.compensation
-    if settings.fit.batchnorm == "per_chip" and not running_batchnorms(model):
-        raise CnetError(
-            "compensation.fit.batchnorm is per_chip, but the network has no BatchNorm with running "
-            "statistics; leave it frozen."
-        )
-    placement, variant = settings.given_placement(), settings.variant()
-    network = network_cost(model, data.val.x[:1])
-    if placement is not None:
-        check_placement(placement, model)
-        compensation_cost(network, placement, variant)
-    elif recipe.searches:
-        build_searcher(recipe.config)
-        analog = [name for name, layer in network.layers.items() if layer.analog]
-        objective = recipe.search.objective
-        placement_problem(network, analog, variant, settings.limit, recipe.search, objective)
-    elif settings.scan.mode == "suffix":  # where there are candidates, the first layer is one
-        first = [name for name, layer in network.layers.items() if layer.analog][:1]
-        check_placement(uniform_placement(network, first, settings.limit, variant), model)
+if TYPE_CHECKING:
+    from cnet_aihw.compensation import FitSettings
+    from cnet_aihw.jobs.variants import Variant
+    from cnet_aihw.search.searchers import Searcher
+    from cnet_aihw.training import TrainingSettings
 
 
 def make(node: DictConfig) -> Any:
@@ -145,31 +49,231 @@ def make(node: DictConfig) -> Any:
         raise CnetError(one_sentence(error)) from error
 
 
-def _expect[Kind](made: object, kind: type[Kind], group: str) -> Kind:
-    if not isinstance(made, kind):
-        raise CnetError(
-            f"{group}._target_ gives a {type(made).__name__}; name something that gives a "
-            f"{kind.__module__.removesuffix('.dataset')}.{kind.__name__}."
+def build_data(config: DictConfig) -> Dataset:
+    """Load the data set that ``data`` describes.
+
+    Raises:
+        CnetError: when it is not available, or the target gives something else.
+    """
+    return _expect(make(config.data), Dataset, "data")
+
+
+def build_task(config: DictConfig) -> Task:
+    """Build the task that ``task`` describes.
+
+    Raises:
+        CnetError: when it cannot be built.
+    """
+    return cast(Task, make(config.task))
+
+
+def training_task(task: Task, settings: TrainingSettings) -> Task:
+    """Return the task of a training: that of the job, with the label smoothing of its settings."""
+    if isinstance(task, Classification) and settings.label_smoothing:
+        return Classification(settings.label_smoothing)
+    return task
+
+
+def fill_inputs(config: DictConfig, data: Dataset) -> None:
+    """Fill the node ``inputs``, to which networks refer, with the shape of the data."""
+    config.inputs.shape = list(data.input_shape)
+    config.inputs.classes = data.classes
+
+
+def build_network(config: DictConfig, data: Dataset, task: Task) -> nn.Module:
+    """Build the digital network that ``model`` describes, and check that it takes the data.
+
+    The first weights come from ``seed`` alone: the same network is built for every training.
+
+    Args:
+        config: the whole configuration; its node ``inputs`` is filled here.
+        data: the data set.
+        task: checks outputs and targets.
+
+    Returns:
+        The network, on the CPU, with the weights of ``pretrained`` if given.
+
+    Raises:
+        CnetError: when it cannot be built or loaded, or does not fit the data.
+    """
+    fill_inputs(config, data)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(config.seed)
+        network = _expect(make(config.model), nn.Module, "model")
+    if config.pretrained is not None:
+        load_pretrained(network, config.pretrained)
+    _check_fit(network, data, task)
+    return network
+
+
+def build_analog(config: DictConfig, data: Dataset, task: Task) -> nn.Module:
+    """Build the network on the crossbars that it is trained on.
+
+    With ``rram.in_training`` false these have perfect periphery; see `on_crossbars`.
+
+    Raises:
+        CnetError: as `build_network`, where no layer would become analog, where the device is not
+            known at the times that are measured, and for an ADC without a range.
+    """
+    rpu_config = _rpu_config(config)
+    if not _in_training(config):
+        rpu_config = perfect_periphery(rpu_config, drift_time(config))
+    if isinstance(rpu_config, InferenceRPUConfig):
+        check_times(rpu_config.noise_model, times_of(config.evaluation.t_inference))
+        if isinstance(rpu_config, RRAMRPUConfig):
+            check_times(rpu_config.noise_model, [rpu_config.variation.t_inference])
+    network = build_network(config, data, task)
+    exclude = list(config.rram.exclude)
+    model = convert_to_analog(network, rpu_config, exclude=exclude, inplace=True)
+    if lacks_adc_range(model):
+        fix = "or set rram.in_training=false, which calibrates it on the trained network"
+        raise bad_value("rram.adc_range", None, "a number", fix)
+    return model
+
+
+def on_crossbars(config: DictConfig, model: nn.Module) -> nn.Module:
+    """Return the network as it is measured: itself, or with ``in_training`` false a copy.
+
+    Raises:
+        CnetError: if it cannot be put there.
+    """
+    if _in_training(config):
+        return model
+    return move_to_crossbars(model, _rpu_config(config), list(config.rram.exclude))
+
+
+def needs_adc_calibration(config: DictConfig) -> bool:
+    """Say whether ``rram.adc_range`` is null, so that ranges are found on the trained network."""
+    return OmegaConf.select(config, "rram.adc_range", default=0.0) is None
+
+
+def drift_time(config: DictConfig) -> float | None:
+    """Return the seconds after programming of the chips that all steps but evaluate see."""
+    time: float | None = OmegaConf.select(config, "rram.t_inference", default=None)
+    return time
+
+
+def build_searcher(config: DictConfig) -> Searcher:
+    """Build the searcher that ``search.searcher`` describes.
+
+    Raises:
+        CnetError: when it cannot be built, or the target gives something else.
+    """
+    made = make(config.search.searcher)
+    if not is_dataclass(made) or isinstance(made, type):
+        expected = "a searcher, such as cnet_aihw.search.searchers.RandomSearcher"
+        raise bad_value("search.searcher", made, expected)
+    return cast("Searcher", made)
+
+
+def with_noise_model[Settings: (TrainingSettings, FitSettings)](
+    settings: Settings, node: DictConfig
+) -> Settings:
+    """Return settings with the noise model that their configuration describes, if any."""
+    described = node.variation.noise_model
+    if described is None:
+        return settings
+    return replace(settings, variation=replace(settings.variation, noise_model=make(described)))
+
+
+def check_variant(variant: Variant, model: nn.Module, example: Inputs) -> None:
+    """Check a network against everything that follows its training, before it is trained.
+
+    Args:
+        variant: the training, its compensation, search and evaluation.
+        model: the converted network.
+        example: one input, for costs.
+
+    Raises:
+        CnetError: for a calibration of BatchNorm without BatchNorm, crossbars that cannot take the
+            network or its compensation, a placement that does not fit, a limit that allows none,
+            and a searcher that cannot be built.
+    """
+    evaluation, settings, config = variant.evaluation, variant.compensation, variant.config
+    without_batchnorm = not running_batchnorms(model)
+    for key, value, asked in (
+        ("evaluation.calibration", evaluation.calibration, evaluation.calibration == "batchnorm"),
+        (
+            "compensation.fit.batchnorm",
+            settings.fit.batchnorm,
+            settings.enabled and settings.fit.batchnorm == "per_chip",
+        ),
+    ):
+        if asked and without_batchnorm:
+            expected = "another value, as the network has no BatchNorm with running statistics"
+            raise bad_value(key, value, expected)
+    if not _in_training(config):
+        kind = _rpu_config(config)
+        if settings.enabled and not isinstance(kind, RRAMRPUConfig):
+            expected = "an RRAMRPUConfig, which compensation needs"
+            name = type(kind).__name__
+            raise bad_value("rram.rpu_config", name, expected, "or choose compensation=none")
+        on_crossbars(config, model)
+    if settings.enabled:
+        _check_compensation(variant, model, example)
+
+
+def _check_compensation(variant: Variant, model: nn.Module, example: Inputs) -> None:
+    settings, placement = variant.compensation, variant.placement
+    network = network_cost(model, example)
+    if placement is not None:
+        check_placement(placement, model)
+        compensation_cost(network, placement, variant.corrector)
+        return
+    analog = [name for name, layer in network.layers.items() if layer.analog]
+    if variant.searches:
+        from cnet_aihw.search import placement_problem
+
+        build_searcher(variant.config)
+        search = variant.search
+        placement_problem(
+            network, analog, variant.corrector, settings.limit, search, search.objective
         )
+    elif settings.scan.mode == "suffix" and settings.fill == "uniform":
+        # where there are candidates, the first layer is one
+        first = uniform_placement(network, analog[:1], settings.limit, variant.corrector)
+        check_placement(first, model)
+
+
+def _rpu_config(config: DictConfig) -> InferenceRPUConfig:
+    made: InferenceRPUConfig = make(config.rram.rpu_config)
     return made
 
 
-def _check_fit(network: nn.Module, data: Dataset) -> None:
-    """Two samples through the network, so that a misfit is told before any work."""
+def _in_training(config: DictConfig) -> bool:
+    return bool(OmegaConf.select(config, "rram.in_training", default=True))
+
+
+def _expect[Kind](made: object, kind: type[Kind], group: str) -> Kind:
+    if not isinstance(made, kind):
+        name = f"{kind.__module__.removesuffix('.dataset')}.{kind.__name__}"
+        raise bad_value(f"{group}._target_", type(made).__name__, f"a target that gives a {name}")
+    return made
+
+
+def _check_fit(network: nn.Module, data: Dataset, task: Task) -> None:
+    """Pass two samples through the network, so that a misfit shows before any work."""
     was_training = network.training
+    part = data.val.first(2)
+    inputs, targets = next(iter(part.batches(2)))
     try:
         with torch.no_grad():
-            logits = network.eval()(data.val.x[:2])
+            outputs = call(network.eval(), inputs)
     except RuntimeError as error:
         raise CnetError(
             f"{type(network).__name__} does not take inputs of shape {tuple(data.input_shape)} "
-            f"({str(error).splitlines()[0]}); choose another model or data set."
+            f"({str(error).splitlines()[0]}); choose another model or data set.",
+            key="model",
+            value=type(network).__name__,
+            expected=f"a network for inputs of shape {tuple(data.input_shape)}",
         ) from error
     finally:
         network.train(was_training)
-    shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-    if shape != (len(data.val.x[:2]), data.classes):
-        raise CnetError(
-            f"{type(network).__name__} gives {shape} for 2 samples; a network gives logits "
-            f"[2, {data.classes}] for the {data.classes} classes of {data.name}."
-        )
+    task.check(outputs, targets)
+
+
+def plain_values(node: Any) -> Any:
+    """Return a part of the configuration as plain values, all references resolved."""
+    if OmegaConf.is_config(node):
+        return OmegaConf.to_container(node, resolve=True)
+    return dict(node) if isinstance(node, Mapping) else node

@@ -1,4 +1,4 @@
-"""The command `cnet-aihw`; heavy libraries are left to the steps, so that help comes at once."""
+"""The command `cnet-aihw`; steps import the heavy libraries, so that help comes at once."""
 
 import os
 import sys
@@ -16,61 +16,54 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 import cnet_aihw.conf
-import cnet_aihw.jobs.folders
-from cnet_aihw.jobs.help import help_text
-from cnet_aihw.jobs.messages import one_sentence
+import cnet_aihw.jobs.sweep  # registers the names of a sweep's folders
+from cnet_aihw.jobs.messages import help_text, one_sentence
 from cnet_aihw.jobs.schema import register_schema
 from cnet_aihw.runtime.errors import CnetError
 
 CONFIG_DIR = Path(cnet_aihw.conf.__file__).parent
 
 _FULL_ERROR = "HYDRA_FULL_ERROR"
-_INPUTS = ("data.path", "data.root", "pretrained", "source")  # no part of a folder's name
+_INPUTS = ("data.path", "data.root", "pretrained", "source")  # not part of a folder's name
+_MULTIRUN = ("-m", "--multirun")
 
 
 def main() -> None:
     """Run the job that the command line describes, or the doctor.
 
-    Exits with 2 and one line on stderr for what the user can mend (with Python's whole trace when
-    the environment has HYDRA_FULL_ERROR=1), and with 130 after Ctrl-C.
+    Exits with 2 and one line on stderr for errors of the user (with Python's whole trace when the
+    environment has HYDRA_FULL_ERROR=1), and with 130 after Ctrl-C.
     """
-    if sys.argv[1:2] == ["doctor"]:
+    words = sys.argv[1:]
+    if words[:1] == ["doctor"]:
         from cnet_aihw.jobs.doctor import doctor
 
-        sys.exit(doctor(sys.argv[2:]))
+        sys.exit(doctor(words[1:]))
     register_schema()
     if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # a user's own network lies there
+        sys.path.append(os.getcwd())  # for the user's own networks
+    if {"-h", "--help"} & set(words):
+        _print_to_pipe(help_text(CONFIG_DIR))
+        return
+    sys.argv[1:] = _with_folder(words)
     wants_trace = os.environ.get(_FULL_ERROR) == "1"
-    sys.argv[1:] = _with_folder(sys.argv[1:])
     try:
         _refuse_swept_inputs(sys.argv[1:])
-        with _errors_handed_on():
-            if {"-h", "--help"} & set(sys.argv[1:]):
-                print(help_text(CONFIG_DIR))
-            else:
-                _app()
+        with _hydra_raises():
+            _app()
     except KeyboardInterrupt:
-        _stop("stopped before anything was done.", 130)
-    except (
-        BrokenPipeError
-    ):  # whoever read the output has had enough, as in `cnet-aihw --help | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (_Mendable, CnetError, HydraException, OmegaConfBaseException, OSError) as error:
+        _stop("stopped before any work.", 130)
+    except (CnetError, HydraException, OmegaConfBaseException, OSError) as error:
         if wants_trace:
             raise
         if "COMP_LINE" in os.environ:
-            sys.exit(2)  # a word that the shell completes is no command: nothing to say yet
+            sys.exit(2)  # a word that the shell completes is not a command yet
         _stop(f"error: {one_sentence(error)}", 2)
 
 
-@hydra.main(
-    version_base="1.3",
-    config_path=str(CONFIG_DIR),
-    config_name="config",
-)
+@hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name="config")
 def _app(config: DictConfig) -> float | None:
-    from cnet_aihw.jobs.pipeline import run_job
+    from cnet_aihw.jobs.context import run_job
 
     node = HydraConfig.get()
     in_sweep = node.mode == RunMode.MULTIRUN
@@ -78,68 +71,80 @@ def _app(config: DictConfig) -> float | None:
         return run_job(config)
     except KeyboardInterrupt:
         place = f"sweep.dir={node.sweep.dir}" if in_sweep else f"run.dir={node.run.dir}"
-        _stop(f"stopped; the same command with hydra.{place} goes on from here.", 130)
+        _stop(f"stopped; the same command with hydra.{place} resumes it.", 130)
     except CnetError as error:
-        if in_sweep:  # Hydra goes on with the other jobs, and says at the end what failed
-            more = f"the table and report of jobs that are done: job=report run={node.sweep.dir}"
-            raise CnetError(f"{error} ({more})") from error
-        raise _Mendable from error
+        if in_sweep:  # Hydra runs the other jobs, and reports failures at the end
+            more = f"table and report of the finished jobs: job=report run={node.sweep.dir}"
+            raise CnetError(f"{error} ({more})", key=error.key) from error
+        raise _PastHydra from error
 
 
 def _with_folder(words: list[str]) -> list[str]:
-    """Replace ``run=FOLDER`` by Hydra's word for the folder of a run, or of a sweep.
+    """Replace ``run=FOLDER`` by Hydra's key for the folder of a run, or of a sweep.
 
-    What makes it a sweep goes first: Hydra does not take it between two values.
+    The flag of a sweep goes first: Hydra does not take it between two values.
     """
-    sweep = [word for word in words if word in ("-m", "--multirun")]
-    words = sweep + [word for word in words if word not in sweep]
-    key = "hydra.sweep.dir" if sweep else "hydra.run.dir"
-    short = "run="
-    return [
+    flags = [word for word in words if word in _MULTIRUN]
+    key, short = "hydra.sweep.dir" if flags else "hydra.run.dir", "run="
+    rest = [
         f"{key}={_quoted(word.removeprefix(short))}" if word.startswith(short) else word
         for word in words
+        if word not in flags
     ]
+    return flags + rest
 
 
 def _refuse_swept_inputs(words: list[str]) -> None:
-    """Refuse a sweep over what does not come into the names of its jobs' folders.
+    """Refuse a sweep over a key that is not part of the names of its jobs' folders.
 
     Raises:
         CnetError: names the word.
     """
-    if not {"-m", "--multirun"} & set(words):
+    if not set(_MULTIRUN) & set(words):
         return
     parser = OverridesParser.create()
     for word in words:
-        key, _, _ = word.partition("=")
+        key = word.partition("=")[0]
         if key in _INPUTS and parser.parse_override(word).is_sweep_override():
             raise CnetError(
                 f"{word} is a sweep over {key}, whose jobs would share one folder; give each value "
-                f"a sweep, or a command, of its own with run=FOLDER."
+                "its own sweep or command with run=FOLDER.",
+                key=key,
             )
 
 
 def _quoted(folder: str) -> str:
-    """A value that Hydra takes as it stands, whatever its characters."""
+    """Return a value that Hydra takes verbatim, whatever its characters."""
     escaped = folder.replace("'", r"\'")
     return f"'{escaped}'"
 
 
-class _Mendable(BaseException):
-    """Carries a `CnetError` past Hydra, which would print lines of its own for an Exception."""
+class _PastHydra(BaseException):
+    """Passes Hydra, which prints lines of its own for an Exception; its cause is a `CnetError`."""
 
 
 @contextmanager
-def _errors_handed_on() -> Iterator[None]:
-    """Have Hydra hand exceptions on inside the block instead of printing them."""
+def _hydra_raises() -> Iterator[None]:
+    """Have Hydra raise its exceptions inside the block instead of printing them."""
     before = os.environ.get(_FULL_ERROR)
     os.environ[_FULL_ERROR] = "1"
     try:
         yield
+    except _PastHydra as passed:
+        assert isinstance(passed.__cause__, CnetError)
+        raise passed.__cause__ from None
     finally:
         del os.environ[_FULL_ERROR]
         if before is not None:
             os.environ[_FULL_ERROR] = before
+
+
+def _print_to_pipe(text: str) -> None:
+    """Print a text whose reader may stop early, as in `cnet-aihw --help | head`."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _stop(message: str, code: int) -> NoReturn:

@@ -1,4 +1,4 @@
-"""`cnet-aihw doctor`: what of the installation works on this machine, and what to do if not."""
+"""`cnet-aihw doctor`: check the installation and this machine, with a remedy for each fault."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cnet_aihw.jobs.probes import FAULT, GIB, OK, WARNING, Finding
+from cnet_aihw.jobs.doctor_checks import FAULT, GIB, OK, WARNING, Finding
 
 NAME = "cnet_aihw"
 OUTPUTS = "outputs"  # the folder of hydra.run.dir in config.yaml
@@ -45,13 +45,13 @@ _ON_FAILURE = {
     ),
     "ray_start": ("Ray start", FAULT, "free memory and /tmp, or attach with ray.address=HOST:PORT"),
 }
-"""For each probe, where it does not end well: its line, its state, and what to do."""
+"""For each check, where it fails: its line, its state, and the remedy."""
 _NOT_ALWAYS = {"ray"}
-"""Libraries that not every job needs."""
+"""Libraries that only some jobs need."""
 
 
 def doctor(words: Sequence[str]) -> int:
-    """Look at the installation and the machine, and print a line for each.
+    """Check the installation and the machine, and print a line for each check.
 
     Args:
         words: the command line behind ``doctor``.
@@ -61,8 +61,8 @@ def doctor(words: Sequence[str]) -> int:
     """
     parser = argparse.ArgumentParser(
         prog="cnet-aihw doctor",
-        description="Say what of the installation works on this machine, and what to do if not. "
-        "The exit code is 1 where there is a fault.",
+        description="Check the installation and this machine, with a remedy for each fault. The "
+        "exit code is 1 where there is a fault.",
     )
     parser.add_argument("--ray", action="store_true", help="also start a local Ray (slow)")
     chosen = parser.parse_args(words)
@@ -78,8 +78,8 @@ def doctor(words: Sequence[str]) -> int:
 
 
 def _probed(name: str) -> list[Finding]:
-    """What a probe found in a process of its own, or how that process ended."""
-    command = [sys.executable, "-P", "-m", "cnet_aihw.jobs.probes", name]
+    """Run a check in its own process; return its findings, or how that process ended."""
+    command = [sys.executable, "-P", "-m", "cnet_aihw.jobs.doctor_checks", name]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_SECONDS)
     except subprocess.TimeoutExpired:
@@ -87,8 +87,8 @@ def _probed(name: str) -> list[Finding]:
     else:
         if done.returncode == 0:
             return [Finding(**record) for record in json.loads(done.stdout.splitlines()[-1])]
-        told = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-        reason = told[-1] if told else f"ended with exit code {done.returncode}"
+        said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        reason = said[-1] if said else f"ended with exit code {done.returncode}"
         if done.returncode < 0:
             reason = f"crashed ({signal.Signals(-done.returncode).name})"
     what, state, advice = _ON_FAILURE[name]
@@ -96,7 +96,7 @@ def _probed(name: str) -> list[Finding]:
 
 
 def _libraries() -> Iterable[Finding]:
-    """Python and the libraries, against what the package declares."""
+    """Check Python and the libraries against the package's requirements."""
     try:
         declared = metadata.metadata(NAME)
     except metadata.PackageNotFoundError:
@@ -124,8 +124,8 @@ def _libraries() -> Iterable[Finding]:
             there.append(f"{name} {installed}")
         else:
             state = WARNING if installed or name in _NOT_ALWAYS else FAULT
-            told = f"{installed}, not tested" if installed else "not installed"
-            yield Finding(name, state, told, f"pip install '{_without_marker(requirement)}'")
+            shown = f"{installed}, not tested" if installed else "not installed"
+            yield Finding(name, state, shown, f"pip install '{_without_marker(requirement)}'")
     yield Finding("libraries", OK, ", ".join(there))
     if optional:
         yield Finding("optional", OK, ", ".join(optional))
@@ -136,7 +136,7 @@ def _without_marker(requirement: Requirement) -> str:
 
 
 def _memory() -> Finding:
-    """Memory that is free to this process; a container may have less than the machine."""
+    """Check the memory available to this process; a container may have less than the machine."""
     free = _numbers(Path("/proc/meminfo"))["MemAvailable:"] * 1024
     group = Path("/sys/fs/cgroup")
     try:
@@ -153,7 +153,7 @@ def _memory() -> Finding:
 
 
 def _numbers(path: Path) -> dict[str, int]:
-    """The lines "name number" of a file."""
+    """Return the lines "name number" of a file."""
     lines = (line.split() for line in path.read_text().splitlines())
     return {name: int(number) for name, number, *_ in lines}
 
@@ -167,7 +167,7 @@ def _disk() -> Finding:
 
 
 def _folder(name: str) -> Finding:
-    """Whether a file can be written to a folder."""
+    """Check that a file can be written to a folder."""
     what = "this folder" if name == "." else f"folder {name}"
     try:
         with tempfile.TemporaryFile(dir=name) as file:
@@ -182,8 +182,8 @@ def _show(console: Console, findings: Sequence[Finding]) -> None:
     styles = {OK: "green", WARNING: "yellow", FAULT: "bold red"}
     table = Table(box=box.SIMPLE_HEAD, show_header=False)
     for finding in findings:
-        told = f"{finding.found}: {finding.advice}" if finding.advice else finding.found
-        table.add_row(Text(finding.state, styles[finding.state]), Text(finding.what), Text(told))
+        text = f"{finding.found}: {finding.advice}" if finding.advice else finding.found
+        table.add_row(Text(finding.state, styles[finding.state]), Text(finding.what), Text(text))
     console.print(table)
     counts = (sum(finding.state == state for finding in findings) for state in (FAULT, WARNING))
     console.print("faults: {}, warnings: {}".format(*counts))

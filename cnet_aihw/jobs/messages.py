@@ -1,9 +1,13 @@
-"""One sentence out of the exceptions of Hydra and OmegaConf."""
+"""The help text, and one sentence out of the exceptions of Hydra and OmegaConf."""
+
+from __future__ import annotations
 
 import difflib
+import string
+from pathlib import Path
 
 from hydra.errors import MissingConfigException, OverrideParseException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from cnet_aihw.runtime.errors import CnetError
@@ -11,10 +15,28 @@ from cnet_aihw.runtime.errors import CnetError
 _DETAILS = ("full_key:", "reference_type", "object_type", "See https://")
 
 
-def one_sentence(error: BaseException) -> str:
-    """What to tell the user about an error of the configuration, on one line.
+def help_text(config_dir: Path) -> str:
+    """Return the help: the template of config.yaml with the groups of its defaults list.
 
-    A `CnetError` inside says it best; a key that is not there is told with the nearest one that is;
+    Hydra would write the same text, but copies all configurations once for each group.
+
+    Args:
+        config_dir: the folder of the configuration.
+    """
+    config = OmegaConf.load(config_dir / "config.yaml")
+    names = [name for entry in config.defaults if not isinstance(entry, str) for name in entry]
+    groups = (
+        f"  {name}: {', '.join(sorted(path.stem for path in (config_dir / name).glob('*.yaml')))}"
+        for name in names
+    )
+    template = string.Template(config.hydra.help.template)
+    return template.safe_substitute(APP_CONFIG_GROUPS="\n".join(groups))
+
+
+def one_sentence(error: BaseException) -> str:
+    """Return one line for the user about an error of the configuration.
+
+    A `CnetError` in the chain says it best; an unknown key is reported with the nearest known one;
     otherwise the messages of the chain follow each other.
     """
     chain = _chain(error)
@@ -27,14 +49,15 @@ def one_sentence(error: BaseException) -> str:
         if isinstance(link, OverrideParseException):
             return f"{link.override!r} cannot be read; write KEY=VALUE, or GROUP=OPTION."
         if isinstance(link, MissingConfigException) and link.options:
-            return f"there is no {link.missing_cfg_file}; there are {', '.join(link.options)}."
-    told: list[str] = []
+            options = ", ".join(link.options)
+            return f"{link.missing_cfg_file} does not exist; there are {options}."
+    parts: list[str] = []
     telling = (OmegaConfBaseException, ImportError)
     for link in chain[:1] + [e for e in chain[1:] if isinstance(e, telling)]:
         text = _flat(str(link))
-        if text and "$VALUE" not in text and not any(text in other for other in told):
-            told.append(text)
-    return ": ".join(told) or type(error).__name__
+        if text and "$VALUE" not in text and not any(text in other for other in parts):
+            parts.append(text)
+    return ": ".join(parts) or type(error).__name__
 
 
 def _chain(error: BaseException) -> list[BaseException]:
@@ -53,12 +76,12 @@ def _unknown_key(error: ConfigKeyError | ConfigAttributeError) -> str:
     near = difflib.get_close_matches(key.rpartition(".")[2], known, n=1)
     prefix = f"{key.rpartition('.')[0]}." if "." in key else ""
     if near:
-        return f"there is no {key}; did you mean {prefix}{near[0]}?"
-    return f"there is no {key}" + (f"; there are {', '.join(sorted(known))}." if known else ".")
+        return f"{key} does not exist; did you mean {prefix}{near[0]}?"
+    return f"{key} does not exist" + (f"; there are {', '.join(sorted(known))}." if known else ".")
 
 
 def _flat(text: str) -> str:
-    """The message without what Hydra adds for itself (search path, full_key, object_type, ...)."""
+    """Return a message without Hydra's additions (search path, full_key, object_type, ...)."""
     text = text.partition("Config search path:")[0]
     text = text.replace(", set env var HYDRA_FULL_ERROR=1 to see chained exception", "")
     lines = (line.strip() for line in text.splitlines())

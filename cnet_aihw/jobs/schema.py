@@ -1,4 +1,6 @@
-"""The types of the configuration, known to Hydra before anything is composed; reads no torch."""
+"""Types of the configuration, known to Hydra before it composes anything; imports no torch."""
+
+from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -6,10 +8,9 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+from cnet_aihw.compensation.settings import FitSettings
 from cnet_aihw.evaluation.settings import EvaluationSettings
-from cnet_aihw.jobs.compensation import CompensationConfig
-from cnet_aihw.jobs.search import SearchConfig
-from cnet_aihw.search.settings import RaySettings
+from cnet_aihw.search.settings import ObjectiveSettings, RaySettings, SpaceSettings
 from cnet_aihw.training.settings import TrainingSettings
 
 
@@ -18,15 +19,153 @@ class TrainingConfig(TrainingSettings):
     """One training, or the names of several."""
 
     compare: list[str] = field(default_factory=list)
-    """Trainings (files of conf/training) to do one after the other; empty: this one alone."""
+    """Trainings (files of conf/training) to run one after the other; empty: this one alone."""
+
+    start_from: str | None = None
+    """Name of another training of the same run whose best weights this one starts from."""
+
+    lr_scale: float = 1.0
+    """Factor on ``lr``, for a training that starts from weights trained before."""
+
+
+@dataclass
+class ScanSettings:
+    """Scans over layers on the validation part of the data."""
+
+    mode: str = "suffix"
+    """The scan that gives the candidate layers: "suffix" (the paper's, as we read it) or "single";
+    both are made."""
+
+    chips: int = 20
+    """Chips for each layer."""
+
+    samples: int = 1000
+    """Samples of the validation part, from its beginning."""
+
+    seed: int = 1
+    """Seed of the chips' seeds."""
+
+
+@dataclass
+class CompensationConfig:
+    """Placement, corrector and fit of compensation."""
+
+    enabled: bool = True
+    """Whether there is any."""
+
+    corrector: Any = None
+    """Kind of corrector, as a Hydra target; a file of conf/compensation/corrector."""
+
+    placement: Any = None
+    """Layer -> ratio or "digital": a mapping, text in YAML or JSON, or a file of either. None: it
+    is searched, or, without a searcher, found by ``fill``."""
+
+    fill: str = "uniform"
+    """Placement within ``limit`` without a searcher: "uniform" (one ratio for all candidates) or
+    "digital" (the most sensitive layers stay digital)."""
+
+    limit: float = 0.05
+    """Largest overhead where no placement is given, in weights, or in what a search counts."""
+
+    threshold: float = 0.95
+    """Share of the clean score that a layer must miss to become a candidate."""
+
+    calibration_samples: int = 1000
+    """Unlabelled training inputs on which BatchNorm is re-estimated on each chip, with
+    ``fit.batchnorm`` per_chip."""
+
+    scan: ScanSettings = field(default_factory=ScanSettings)
+    """Scans over layers."""
+
+    fit: FitSettings = field(default_factory=FitSettings)
+    """Fit of the correctors."""
+
+
+@dataclass
+class EvaluatorConfig:
+    """Evaluation of a placement, on the training and validation parts of the data."""
+
+    kind: str = "supernet"
+    """"supernet": all placements share one compensation that is fitted once, and are only measured;
+    "per_placement": each placement is fitted, then measured."""
+
+    steps: int = 300
+    """Optimizer steps of the fit of each placement."""
+
+    shared_steps: int = 1200
+    """Optimizer steps of the fit that all placements share."""
+
+    start: str = "identity"
+    """Start of a placement's fit: "identity", or "supernet" (the shared fit)."""
+
+    seed: int = 0
+    """Seed of these fits; searches with the same one share their evaluations."""
+
+    threads: int = 1
+    """Threads of each evaluation; results can depend on it in their last bits."""
+
+
+@dataclass
+class SearchConfig(SpaceSettings):
+    """Search for a placement within ``compensation.limit``."""
+
+    searcher: Any = None
+    """Searcher, as a Hydra target; None: nothing is searched."""
+
+    budget: int = 32
+    """Number of different placements that a search may evaluate."""
+
+    seed: int = 0
+    """Seed of the searcher."""
+
+    chips: int = 10
+    """Chips on which each placement is measured."""
+
+    chips_seed: int = 1000
+    """Seed of these chips' seeds; neither the scan's nor the evaluation's."""
+
+    samples: int = 500
+    """Samples of the validation part, from its beginning."""
+
+    objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
+    """Reward of a placement."""
+
+    evaluator: EvaluatorConfig = field(default_factory=EvaluatorConfig)
+    """Evaluation of a placement."""
+
+    store: str = "outputs/evaluations"
+    """Folder of all evaluations, which searches share."""
+
+
+@dataclass
+class SelectConfig:
+    """Choice of the best network and calibration, on the validation part of the data."""
+
+    chips: int = 20
+    """Chips on which each candidate is measured."""
+
+    seed: int = 3000
+    """Seed of these chips' seeds; not the evaluation's."""
+
+    samples: int = 2000
+    """Samples of the validation part, from its beginning."""
+
+    calibrations: list[str] = field(default_factory=lambda: ["none", "batchnorm", "affine"])
+    """Calibrations to try on each network; "batchnorm" only where it has BatchNorm."""
+
+    limit: float = 0.05
+    """Largest overhead in weights of the choice."""
+
+    limit_macs: float | None = None
+    """Largest overhead in MACs of the choice; None: no limit."""
 
 
 @dataclass
 class InputsConfig:
-    """What the data set says to the network; filled once it is loaded."""
+    """Shape of the data, for the network; filled once the data set is loaded."""
 
     shape: list[int] | None = None
-    """Shape of one input, (C, H, W)."""
+    """Shape of one input, such as (C, H, W)."""
 
     classes: int | None = None
     """Number of classes."""
@@ -34,10 +173,10 @@ class InputsConfig:
 
 @dataclass
 class JobConfig:
-    """What is done."""
+    """The steps of a job."""
 
     steps: list[str] = MISSING
-    """Dotted names of functions that take a `Run`, in order."""
+    """Dotted names of functions that take a `JobContext`, in order."""
 
 
 @dataclass
@@ -46,6 +185,9 @@ class Config:
 
     data: Any = MISSING
     """A function that gives a `zoo.Dataset`, as a Hydra target."""
+
+    task: Any = MISSING
+    """A task, as a Hydra target."""
 
     model: Any = MISSING
     """A network, as a Hydra target."""
@@ -57,25 +199,28 @@ class Config:
     """Training."""
 
     compensation: CompensationConfig = field(default_factory=CompensationConfig)
-    """Compensation: where, how built, how fitted."""
+    """Compensation: placement, corrector, fit."""
 
     search: SearchConfig = field(default_factory=SearchConfig)
-    """Search for the placement: who proposes, what evaluates, how many."""
+    """Search for the placement: searcher, evaluator, budget."""
+
+    select: SelectConfig = field(default_factory=SelectConfig)
+    """Choice of the best network and calibration."""
 
     ray: RaySettings = field(default_factory=RaySettings)
-    """Where Ray runs, for what uses it."""
+    """Where Ray runs."""
 
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
-    """Measuring over chips."""
+    """Measurement over chips."""
 
     job: JobConfig = field(default_factory=JobConfig)
-    """What is done."""
+    """Steps of the job."""
 
     seed: int = 0
     """Seed of the network's first weights and of training."""
 
     device: str = "auto"
-    """Where to compute."""
+    """Device for computations."""
 
     source: str | None = None
     """Folder of an earlier run whose trained networks and scans are used; None: this run's."""
@@ -87,7 +232,7 @@ class Config:
     """Whether to show progress bars."""
 
     inputs: InputsConfig = field(default_factory=InputsConfig)
-    """What the data set says to the network."""
+    """Shape of the data, for the network."""
 
 
 def register_schema() -> None:

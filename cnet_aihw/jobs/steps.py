@@ -1,195 +1,155 @@
-"""The steps of a job. Each takes a `Run` and works on what earlier steps left in its folder."""
+"""Steps of a job: train, evaluate, table, report, inspect; each takes a `JobContext`."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from cnet_aihw.jobs.agreement import check_measured_so, check_trained_so
-from cnet_aihw.jobs.calibration import asked_calibration, calibration_record
-from cnet_aihw.jobs.crossbar import crossbar_record, digital_record, on_crossbars, prepare
-from cnet_aihw.jobs.recipes import Recipe
-from cnet_aihw.jobs.results import (
-    CHIPS_COMPENSATED,
-    COMPENSATION,
+from hydra.core.hydra_config import HydraConfig
+
+from cnet_aihw.jobs.artifacts import (
+    BEST,
+    DEVICE,
+    FORMAT,
     MEASURED,
     MEASURED_COMPENSATED,
-    analog_networks,
-    compensation_folder,
-    compensation_left,
-    left_by_earlier_step,
-    origin,
+    MEASURED_SELECTED,
+    NETWORK,
+    SELECTED,
+    compensation_of,
+    measured,
     refuse_source,
-    trained_networks,
+    write_artifact,
 )
-from cnet_aihw.jobs.table import render, rows_of
-from cnet_aihw.runtime.records import read_json, write_json_atomic
-from cnet_aihw.training.settings import TrainingSettings
+from cnet_aihw.jobs.measuring import (
+    calibration_of,
+    fitted_calibration,
+    measure,
+    prepare,
+    put_compensation,
+)
+from cnet_aihw.jobs.rows import device_table, write_results
+from cnet_aihw.runtime.errors import bad_value
+from cnet_aihw.runtime.records import write_json_atomic
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from cnet_aihw.evaluation import ChipCalibration
-    from cnet_aihw.jobs.pipeline import Run
+    from cnet_aihw.jobs.context import JobContext
 
 log = logging.getLogger(__name__)
 
-_GROWTH_CHIPS, _GROWTH_SAMPLES = 5, 100  # enough for a curve over layers
 
-
-def train(run: Run) -> None:
-    """Train each recipe's network, or go on where an earlier run of the same folder stopped."""
+def train(job: JobContext) -> None:
+    """Train each network, or resume where an earlier run of the same folder stopped."""
+    from cnet_aihw.jobs.build import training_task, with_noise_model
+    from cnet_aihw.rram import load_snapshot
+    from cnet_aihw.training import load_checkpoint
     from cnet_aihw.training import train as train_network
 
-    refuse_source(run, "train")
-    settings = [_training_settings(recipe) for recipe in run.recipes]
-    models = analog_networks(run)
-    log.info("network, layer by layer:\n%s", models[0].conversion_report)
-    for recipe, setting, model in zip(run.recipes, settings, models, strict=True):
-        log.info("training %s", recipe.name)
+    refuse_source(job, "train")
+    _check_starts(job)
+    models = job.networks
+    report = models[job.variants[0].name].conversion_report
+    log.info("network, layer by layer:\n%s", report)
+    for variant in job.variants:
+        log.info("training %s", variant.name)
+        model, folder = models[variant.name], job.folder_of(variant)
+        if variant.start_from is not None:
+            load_snapshot(model, load_checkpoint(job.folder / variant.start_from / BEST).model)
         result = train_network(
             model,
-            run.data,
-            setting,
-            run.folder_of(recipe),
-            device=recipe.config.device,
-            progress=recipe.config.progress,
+            job.data,
+            with_noise_model(variant.training, variant.config.training),
+            folder,
+            task=training_task(job.task, variant.training),
+            calibration=calibration_of(job, variant, variant.evaluation.calibration),
+            device=variant.config.device,
+            progress=variant.config.progress,
         )
-        if result.chip_accuracy is not None:
-            run.objectives[recipe.name] = result.chip_accuracy
+        write_artifact(job, variant, folder / NETWORK, {})
+        job.set_objective(variant, result.chip_score)
         log.info(
-            "training %s: validation accuracy %.4f clean, %s on chips (epoch %d)",
-            *(recipe.name, result.clean_accuracy),
-            "not measured" if result.chip_accuracy is None else f"{result.chip_accuracy:.4f}",
+            "training %s: validation %s %s clean, %s on chips (epoch %d)",
+            *(variant.name, job.task.metric, job.task.format(result.clean_score)),
+            "none" if result.chip_score is None else job.task.format(result.chip_score),
             result.best_epoch,
         )
 
 
-def evaluate(run: Run) -> None:
-    """Measure each trained network, without and with compensation, on the same chips.
-
-    The data are the test part.
-    """
-    from cnet_aihw.compensation import load_compensation
-
-    networks = trained_networks(run)
-    for recipe, _ in networks:
-        check_trained_so(run, recipe, _training_settings(recipe))
-    for recipe, trained in networks:
-        folder, model = run.folder_of(recipe), on_crossbars(recipe, trained)
-        asked = asked_calibration(run, recipe)
-        measured = _measured(run, recipe, model, "chips.jsonl", asked)
-        write_json_atomic(folder / MEASURED, {**origin(run, recipe), **measured})
-        described = compensation_left(run, recipe)
-        if described is None or not described["placement"]:
-            continue
-        path = compensation_folder(run, recipe) / COMPENSATION
-        left_by_earlier_step(path, "compensate", "compensation")
-        load_compensation(model, path)
-        calibration = asked or _fitted_with(run, described)
-        measured = _measured(run, recipe, model, CHIPS_COMPENSATED, calibration)
-        names = ("label", "placement", "overhead_weights", "overhead_macs", "calibration_samples")
-        found = described.get("search")
-        compensation = {name: described[name] for name in names}
-        compensation["search"] = None if found is None else found["searcher"]
-        write_json_atomic(
-            folder / MEASURED_COMPENSATED,
-            {**origin(run, recipe), "compensation": compensation, **measured},
-        )
+def evaluate(job: JobContext) -> None:
+    """Measure each trained network, without and with compensation, on the same test chips."""
+    networks = [(variant, job.trained(variant)) for variant in job.variants]
+    for variant, model in networks:
+        model = prepare(job, variant, model)
+        asked = calibration_of(job, variant, variant.evaluation.calibration)
+        measure(job, variant, model, MEASURED, asked)
+        described = put_compensation(job, variant, model)
+        if described is not None:
+            calibration = asked or fitted_calibration(job, described["calibration_samples"])
+            measure(job, variant, model, MEASURED_COMPENSATED, calibration, described)
 
 
-def table(run: Run) -> None:
-    """Put the results of all recipes into one table: table.json, table.txt and on the screen."""
-    results, notes = [], ""
-    for recipe in run.recipes:
-        folder, names = run.folder_of(recipe), [MEASURED]
-        described = compensation_left(run, recipe)
+def table(job: JobContext) -> None:
+    """Write the table of all measurements: table.json, table.txt and on the screen."""
+    results, notes = [], []
+    selected_alone = (job.folder / SELECTED).exists()
+    for variant in job.variants:
+        names, folder = [MEASURED], job.folder_of(variant)
+        described = compensation_of(job, variant)
         if described is not None and described["placement"]:
             names.append(MEASURED_COMPENSATED)
         elif described is not None:
-            notes += f"{recipe.name} has no compensation: {described['reason']}.\n"
-        for name in names:
-            left_by_earlier_step(folder / name, "evaluate", "measurements on chips")
-            result = read_json(folder / name)
-            check_measured_so(recipe, result, folder / name)
-            results.append(result)
-    rows = rows_of(results)
-    about = {name: results[0][name] for name in ("data", "model", "rram")}
-    title = "  ".join(f"{name}: {value}" for name, value in about.items())
-    about["device"] = results[0].get("device", about["rram"])  # earlier versions wrote none
-    text = render(title, rows) + f"\n{notes}device: {about['device']}\n{run.command}\n"
-    write_json_atomic(run.folder / "table.json", {"command": run.command, **about, "rows": rows})
-    (run.folder / "table.txt").write_text(text, encoding="utf-8")
-    print(f"\n{text}", flush=True)
+            notes.append(f"{variant.name} has no compensation: {described['reason']}.")
+        if selected_alone:  # only the selected network, and what it is compared with
+            names = [name for name in (*names, MEASURED_SELECTED) if (folder / name).exists()]
+        results += [measured(job, variant, name) for name in names]
+    write_results(job, results, notes)
 
 
-def _training_settings(recipe: Recipe) -> TrainingSettings:
-    """The recipe's settings with the noise model that they describe."""
-    from cnet_aihw.jobs.build import make
+def report(job: JobContext) -> None:
+    """Write report.html from the records in the folder, of a run or of a sweep."""
+    from cnet_aihw.jobs.sweep import gather_sweep
+    from cnet_aihw.report import write_report
 
-    described = recipe.config.training.variation.noise_model
-    if described is None:
-        return recipe.training
-    variation = replace(recipe.training.variation, noise_model=make(described))
-    return replace(recipe.training, variation=variation)
+    if (job.folder / "multirun.yaml").exists():  # jobs may have been added to the sweep
+        gather_sweep(job.folder)
+    print(f"report: {write_report(job.folder).resolve()}", flush=True)
 
 
-def _measured(
-    run: Run,
-    recipe: Recipe,
-    model: nn.Module,
-    records: str,
-    calibration: ChipCalibration | None = None,
-) -> dict[str, Any]:
-    """Statistics over chips, one for each time, and how the error grows through the layers.
+def inspect(job: JobContext) -> None:
+    """Program a layer of random weights onto chips, and show weights and outputs.
 
-    Each chip of the statistics is a record. The error is that of the first time, on the validation
-    part, against the network without compensation.
+    It takes ``rram``, and the chips, their seed and times from ``evaluation``, but neither network
+    nor data.
     """
-    from cnet_aihw.compensation import compensation_disabled
-    from cnet_aihw.evaluation import error_growth, evaluate_chips
+    from cnet_aihw.evaluation import inspect_device
+    from cnet_aihw.jobs.build import make, plain_values
+    from cnet_aihw.report.device import save_device_figure
 
-    prepare(run, recipe, model)
-    settings = recipe.evaluation
-    measured = evaluate_chips(
-        model,
-        run.data.test,
+    variant = job.variants[0]
+    settings, config = variant.evaluation, variant.config.rram
+    found = inspect_device(
+        make(config.rpu_config),
         chips=settings.chips,
         seed=settings.seed,
-        batch_size=settings.batch_size,
         t_inference=settings.t_inference,
-        threshold=settings.threshold,
-        calibration=calibration,
-        records=run.folder_of(recipe) / records,
-        device=recipe.config.device,
-        progress=recipe.config.progress,
     )
-    by_time = list(measured.values()) if isinstance(measured, dict) else [measured]
-    log.info("%s of %s: mean accuracy %.4f", records, recipe.name, by_time[0].mean)
-    growth = error_growth(
-        model,
-        run.data.val.x[:_GROWTH_SAMPLES],
-        chips=min(_GROWTH_CHIPS, settings.chips),
-        seed=settings.seed,
-        t_inference=by_time[0].t_inference,
-        calibration=calibration,
-        reference=compensation_disabled,
-        device=recipe.config.device,
-    )
-    return {
-        "crossbar": crossbar_record(run, recipe, model),
-        "digital": digital_record(run, model),
-        "calibration": calibration_record(run, model, calibration),
-        "statistics": [statistics.as_record() for statistics in by_time],
-        "error_growth": [error.as_record() for error in growth],
-    }
+    rram = HydraConfig.get().runtime.choices["rram"]
+    head = {"format": FORMAT, "command": job.command, "rram": rram, "config": plain_values(config)}
+    record = {**head, **found.as_record()}
+    write_json_atomic(job.folder / DEVICE, record)
+    save_device_figure(record, job.folder)
+    title = f"rram: {rram}  device: {found.device}  chips: {found.chips}"
+    print(f"\n{device_table(record['rows']).as_text(title)}", flush=True)
+    for sentence in found.warnings:
+        log.warning(sentence)
 
 
-def _fitted_with(run: Run, described: Mapping[str, Any]) -> ChipCalibration | None:
-    """What a compensation that was fitted with each chip's own BatchNorm is measured with."""
-    from cnet_aihw.evaluation import BatchNormReestimation
-
-    samples = described["calibration_samples"]
-    return None if samples is None else BatchNormReestimation(run.data.train.x[:samples])
+def _check_starts(job: JobContext) -> None:
+    """Check that trainings from the weights of others come after these."""
+    names: list[str] = []
+    for variant in job.variants:
+        start = variant.start_from
+        if start is not None and start not in names and not (job.folder / start / BEST).exists():
+            expected = f"a training before {variant.name} in training.compare, or in the folder"
+            raise bad_value("training.start_from", start, expected)
+        names.append(variant.name)

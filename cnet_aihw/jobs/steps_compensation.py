@@ -1,4 +1,4 @@
-"""The steps that find where compensation may go, and put it there."""
+"""Steps of compensation: scan, search, searches (their table), compensate."""
 
 from __future__ import annotations
 
@@ -6,25 +6,23 @@ import logging
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnet_aihw.compensation.settings import FitSettings
-from cnet_aihw.jobs.crossbar import drift_time
-from cnet_aihw.jobs.recipes import Recipe
-from cnet_aihw.jobs.results import (
-    CHIPS_COMPENSATED,
+from cnet_aihw.jobs.artifacts import (
     COMPENSATED,
     COMPENSATION,
     MEASURED_COMPENSATED,
     SCANNED,
-    origin,
+    SEARCHED,
+    check,
     refuse_source,
-    scan_left,
-    search_left,
-    trained_networks,
+    scan_of,
+    search_of,
+    write_artifact,
 )
+from cnet_aihw.jobs.measuring import calibration_of, fitted_calibration
+from cnet_aihw.jobs.rows import write_searches
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.records import read_json, write_json_atomic
 
@@ -32,7 +30,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from cnet_aihw.compensation import NetworkCost, Placement
-    from cnet_aihw.jobs.pipeline import Run
+    from cnet_aihw.jobs.context import JobContext
+    from cnet_aihw.jobs.variants import Variant
 
 log = logging.getLogger(__name__)
 
@@ -40,98 +39,285 @@ _FIT = "compensation"
 """The folder of the fit."""
 
 _FITTED = "placement.json"
-"""What is fitted in a folder: written before the fit begins, moved after all else."""
+"""The placement that a folder's fit is of: written before the fit begins, moved after all else."""
 
 _OFF = "no compensation is asked for (compensation.enabled is false)"
 
 
-def scan(run: Run) -> None:
-    """Scan the layers of each trained network over chips, with the validation part of the data."""
-    refuse_source(run, "scan")
-    if not _enabled(run):
+def scan(job: JobContext) -> None:
+    """Scan the layers of each trained network over chips, on the validation part of the data."""
+    from cnet_aihw.evaluation import candidate_layers, scan_layers
+    from cnet_aihw.jobs.build import drift_time
+
+    refuse_source(job, "scan")
+    if not _enabled(job):
         log.info(_OFF)
         return
-    from cnet_aihw.evaluation import candidate_layers, scan_layers
-
-    for recipe, model in trained_networks(run):
-        folder, settings = run.folder_of(recipe), recipe.compensation
-        samples = settings.scan.samples
+    for variant in job.variants:
+        model, folder = job.trained(variant), job.folder_of(variant)
+        settings, config = variant.compensation, variant.config
         scans = {
             mode: scan_layers(
                 model,
-                (run.data.val.x[:samples], run.data.val.y[:samples]),
+                job.data.val.first(settings.scan.samples),
+                task=job.task,
                 mode=mode,
                 chips=settings.scan.chips,
                 seed=settings.scan.seed,
-                batch_size=recipe.evaluation.batch_size,
-                t_inference=drift_time(recipe),
+                batch_size=variant.evaluation.batch_size,
+                t_inference=drift_time(config),
                 records=folder / f"scan-{mode}.jsonl",
-                device=recipe.config.device,
-                progress=recipe.config.progress,
+                device=config.device,
+                progress=config.progress,
             )
             for mode in ("suffix", "single")
         }
         candidates = candidate_layers(scans[settings.scan.mode], settings.threshold)
-        log.info("candidate layers of %s: %s", recipe.name, ", ".join(candidates) or "none")
+        log.info("candidate layers of %s: %s", variant.name, ", ".join(candidates) or "none")
         found = {
+            "metric": job.task.metric,
+            "higher_is_better": job.task.higher_is_better,
             "clean": scans["suffix"].clean,
             "mode": settings.scan.mode,
             "threshold": settings.threshold,
             "candidates": list(candidates),
+            "sensitivity": scans["single"].sensitivity(),
             "rows": scans["suffix"].as_rows() + scans["single"].as_rows(),
         }
-        write_json_atomic(folder / SCANNED, {**origin(run, recipe), **found})
+        write_artifact(job, variant, folder / SCANNED, found)
 
 
-def compensate(run: Run) -> None:
-    """Compensate each trained network, and fit the compensation on chips."""
-    if not _enabled(run):
-        log.info(_OFF)
+def search(job: JobContext) -> None:
+    """Search each network's placement among the candidate layers (CorrectNet, step 3)."""
+    if not any(variant.searches for variant in job.variants):
+        log.info("nothing is searched, because %s", _why_not(job.variants[0]))
         return
+    scans = {variant.name: scan_of(job, variant) for variant in job.variants}
+    for variant in job.variants:
+        model, scanned = job.trained(variant), scans[variant.name]
+        assert scanned is not None  # no placement is given
+        try:
+            result = _searched(job, variant, scanned, model)
+            found: dict[str, Any] = {"result": result}
+        except _NothingToSearch as error:  # reported in the tables; the trainings are done
+            reason = str(error).rstrip(".")
+            log.info("%s is not searched, because %s", variant.name, reason)
+            found = {"result": None, "reason": reason}
+        found["candidates"] = scanned["candidates"]
+        write_artifact(job, variant, job.folder_of(variant) / SEARCHED, found)
+
+
+def searches(job: JobContext) -> None:
+    """Write the table of all searches: searches.json, searches.txt and on the screen.
+
+    Raises:
+        CnetError: if nothing was to be searched.
+    """
+    if not any(variant.searches for variant in job.variants):
+        why = _why_not(job.variants[0])
+        raise CnetError(f"there is nothing to search, because {why}.", key="search", fix=why)
+    paths = [job.folder_of(variant) / SEARCHED for variant in job.variants]
+    write_searches(job, [read_json(path) for path in paths if path.exists()])
+
+
+def compensate(job: JobContext) -> None:
+    """Put compensation on each trained network, and fit it on chips."""
     from cnet_aihw.compensation import Placement, network_cost
 
-    scans = {recipe.name: scan_left(run, recipe) for recipe in run.recipes}
-    for recipe, model in trained_networks(run):
-        cost, scanned = network_cost(model, run.data.val.x[:1]), scans[recipe.name]
-        candidates = None if scanned is None else scanned["candidates"]
-        found = search_left(run, recipe)
+    if not _enabled(job):
+        log.info(_OFF)
+        return
+    scans = {variant.name: scan_of(job, variant) for variant in job.variants}
+    for variant in job.variants:
+        model, scanned = job.trained(variant), scans[variant.name]
+        found, folder = search_of(job, variant), job.folder_of(variant)
+        cost = network_cost(model, job.example)
         if found is None:
-            placement, why_none = _placement(recipe, candidates, cost)
+            placement, why_none = _placement(variant, scanned, cost)
         else:
             placement = Placement(found["placement"])
             why_none = "the search found no placement that is worth its overhead"
-        described = {
-            **origin(run, recipe),
-            "candidates": candidates,
+        described: dict[str, Any] = {
+            "candidates": None if scanned is None else scanned["candidates"],
             "search": found,
             "placement": dict(placement),
         }
-        _set_aside(run.folder_of(recipe), placement, found)
+        _set_aside(folder, placement, found)
+        left = folder / COMPENSATED
+        if left.exists() and read_json(left)["placement"]:
+            check(job, variant, left, ("compensation",))
         if placement:
-            fitted = {"placement": dict(placement), "search": found}
-            write_json_atomic(run.folder_of(recipe) / _FITTED, fitted)
-            described |= _compensated(run, recipe, model, placement, cost)
+            write_json_atomic(folder / _FITTED, {"placement": dict(placement), "search": found})
+            described |= _compensated(job, variant, model, placement, cost)
         else:
             described["reason"] = why_none
-            log.info("%s: no compensation, because %s", recipe.name, described["reason"])
-        write_json_atomic(run.folder_of(recipe) / COMPENSATED, described)
+            log.info("%s: no compensation, because %s", variant.name, why_none)
+        write_artifact(job, variant, folder / COMPENSATED, described)
 
 
-def fit_settings(recipe: Recipe) -> FitSettings:
-    """The fit's settings with the noise model that they describe."""
-    from cnet_aihw.jobs.build import make
+class _NothingToSearch(Exception):
+    """A network without a placement problem; the message says why."""
 
-    fit, described = recipe.compensation.fit, recipe.config.compensation.fit.variation.noise_model
-    if described is None:
-        return fit
-    return replace(fit, variation=replace(fit.variation, noise_model=make(described)))
+
+def _enabled(job: JobContext) -> bool:
+    return all(variant.compensation.enabled for variant in job.variants)
+
+
+def _why_not(variant: Variant) -> str:
+    if not variant.compensation.enabled:
+        return "no compensation is asked for (compensation.enabled is false)"
+    if variant.compensation.placement is not None:
+        return "compensation.placement is given"
+    return "no searcher is chosen (search.searcher is null); choose one, such as search=ppo"
+
+
+def _no_candidates(threshold: float) -> str:
+    return f"no layer takes the score below {100 * threshold:g} % of the clean one"
+
+
+def _searched(
+    job: JobContext, variant: Variant, scanned: Mapping[str, Any], model: nn.Module
+) -> dict[str, Any]:
+    """Search one network's placement; return the result as a record."""
+    from cnet_aihw.compensation import network_cost
+    from cnet_aihw.jobs.build import build_searcher
+    from cnet_aihw.jobs.evaluators import build_evaluator
+    from cnet_aihw.search import placement_problem
+    from cnet_aihw.search.run import run_search
+
+    settings = variant.search
+    if not scanned["candidates"]:
+        raise _NothingToSearch(_no_candidates(scanned["threshold"]))
+    try:
+        problem = placement_problem(
+            network_cost(model, job.example),
+            scanned["candidates"],
+            variant.corrector,
+            variant.compensation.limit,
+            settings,
+            settings.objective,
+            scanned["sensitivity"],
+        )
+    except CnetError as error:
+        raise _NothingToSearch(str(error)) from error
+    searcher = build_searcher(variant.config)
+    evaluator = build_evaluator(job, variant, problem, model)
+    log.info(
+        "searching %s: %s, %d candidate layers, %d placements within the limit, budget %d",
+        *(variant.name, searcher.name, len(problem.layers), problem.count(), settings.budget),
+    )
+    name = f"{searcher.name}-seed{settings.seed}"
+    result = run_search(
+        problem,
+        evaluator,
+        searcher,
+        job.folder_of(variant) / "search" / name,
+        budget=settings.budget,
+        seed=settings.seed,
+        store=Path(settings.store).absolute(),
+        ray=variant.ray,
+        name=f"{variant.name}-{name}",
+        progress=variant.config.progress,
+    )
+    log.info(
+        "best placement of %s: %s, reward %.4f after %d evaluations (%d known before)",
+        *(variant.name, result.placement.to_json(), result.reward),
+        *(result.evaluations, result.cached),
+    )
+    job.objectives[variant.name] = result.reward
+    return result.as_record()
+
+
+def _placement(
+    variant: Variant, scanned: Mapping[str, Any] | None, cost: NetworkCost
+) -> tuple[Placement, str]:
+    """Return the placement given or filled in, without layers of ratio 0, and why it is empty."""
+    from cnet_aihw.compensation import Placement, digital_placement, uniform_placement
+
+    settings, given = variant.compensation, variant.placement
+    if given is not None:
+        placement = Placement({name: ratio for name, ratio in given.items() if ratio != 0.0})
+        return placement, "the placement gives no layer a ratio above 0"
+    assert scanned is not None  # no placement is given
+    try:
+        if settings.fill == "digital":
+            lost: Mapping[str, float] = scanned["sensitivity"]
+            order = sorted(lost, key=lambda name: lost[name], reverse=True)
+            return digital_placement(cost, order, settings.limit), ""
+        if not scanned["candidates"]:
+            return Placement({}), _no_candidates(settings.threshold)
+        found = uniform_placement(cost, scanned["candidates"], settings.limit, variant.corrector)
+        return found, ""
+    except CnetError as error:  # reported in the table; the trainings are done
+        return Placement({}), str(error).rstrip(".")
+
+
+def _compensated(
+    job: JobContext, variant: Variant, model: nn.Module, placement: Placement, network: NetworkCost
+) -> dict[str, Any]:
+    """Compensate and fit one network; return cost and validation."""
+    from cnet_aihw.compensation import (
+        compensate as put,
+    )
+    from cnet_aihw.compensation import (
+        compensation_cost,
+        compensation_parameters,
+        fit_compensation,
+        save_compensation,
+    )
+    from cnet_aihw.jobs.build import training_task, with_noise_model
+
+    folder, config = job.folder_of(variant), variant.config
+    fit = with_noise_model(variant.compensation.fit, config.compensation.fit)
+    cost = compensation_cost(network, placement, variant.corrector)
+    log.info(
+        "compensation of %s: %s, %.2f %% of the weights, %.2f %% of the MACs",
+        *(variant.name, placement.to_json(), 100 * cost.overhead_weights, 100 * cost.overhead_macs),
+    )
+    put(model, placement, variant.corrector, fit.seed)
+    per_chip, validation = fit.batchnorm == "per_chip", None
+    samples = variant.compensation.calibration_samples if per_chip else None
+    asked = calibration_of(job, variant, variant.evaluation.calibration)
+    calibration = asked or fitted_calibration(job, samples)
+    if compensation_parameters(model):  # layers that are all digital have nothing to fit
+        result = fit_compensation(
+            model,
+            job.data,
+            fit,
+            folder / _FIT,
+            task=training_task(job.task, fit),
+            calibration=calibration,
+            device=config.device,
+            progress=config.progress,
+        )
+        validation = {
+            "clean": result.clean_score,
+            "mean": result.chip_score,
+            "std": result.chip_std,
+            "chips": fit.validation_chips,
+        }
+        job.set_objective(variant, result.chip_score)
+    save_compensation(model, folder / COMPENSATION)
+    label = variant.corrector.label() if validation else "digital"
+    return {
+        "label": label + (", BatchNorm per chip" if per_chip else ""),
+        "corrector": variant.corrector.describe(),
+        "calibration_samples": samples,
+        "overhead_weights": cost.overhead_weights,
+        "overhead_macs": cost.overhead_macs,
+        "weights": cost.weights,
+        "macs": cost.macs,
+        "network_weights": network.weights,
+        "network_macs": network.macs,
+        "validation": validation,
+    }
 
 
 def _set_aside(folder: Path, placement: Placement, search: Mapping[str, Any] | None) -> None:
-    """Move what was fitted to what the same search had found before it went on, to earlier/.
+    """Move the fit of a placement that the same search found with a smaller budget to earlier/.
 
-    A search with a larger budget may end with another placement. What was fitted in some other way
-    stays: the fit refuses to go on with it.
+    A search with a larger budget may end with another placement. A fit that has another origin
+    stays: the next fit refuses to resume it.
     """
     before = next((p for n in (_FITTED, COMPENSATED) if (p := folder / n).exists()), None)
     if before is None or search is None:
@@ -142,91 +328,11 @@ def _set_aside(folder: Path, placement: Placement, search: Mapping[str, Any] | N
     if not same or earlier["placement"] == dict(placement):
         return
     aside = folder / "earlier" / f"{found['evaluations']}-evaluations"
-    log.info("the search found a better placement; what was fitted before is now in %s", aside)
+    log.info("the search found a better placement; the earlier fit is now in %s", aside)
     aside.mkdir(parents=True, exist_ok=True)
-    moved = (CHIPS_COMPENSATED, MEASURED_COMPENSATED, _FIT, COMPENSATION, COMPENSATED, _FITTED)
-    for name in moved:
+    records = Path(MEASURED_COMPENSATED).with_suffix(".jsonl").name
+    for name in (records, MEASURED_COMPENSATED, _FIT, COMPENSATION, COMPENSATED, _FITTED):
         if (aside / name).is_dir() and (folder / name).exists():
             shutil.rmtree(aside / name)
         if (folder / name).exists():
             os.replace(folder / name, aside / name)
-
-
-def _enabled(run: Run) -> bool:
-    return all(recipe.compensation.enabled for recipe in run.recipes)
-
-
-def _placement(
-    recipe: Recipe, candidates: list[str] | None, cost: NetworkCost
-) -> tuple[Placement, str]:
-    """The placement given, or one ratio for the candidates, and why it is empty, where it is.
-
-    Layers with ratio 0 are left out.
-    """
-    from cnet_aihw.compensation import Placement, uniform_placement
-
-    settings = recipe.compensation
-    given = settings.given_placement()
-    if given is not None:
-        placement = Placement({name: ratio for name, ratio in given.items() if ratio != 0.0})
-        return placement, "the placement gives no layer a ratio above 0"
-    if not candidates:
-        share = f"{100 * settings.threshold:g} %"
-        return Placement({}), f"no layer takes the accuracy under {share} of the clean one"
-    try:
-        return uniform_placement(cost, candidates, settings.limit, settings.variant()), ""
-    except CnetError as error:  # the trainings are done: measure them, and say it in the table
-        return Placement({}), str(error).rstrip(".")
-
-
-def _compensated(
-    run: Run, recipe: Recipe, model: nn.Module, placement: Placement, network: NetworkCost
-) -> dict[str, Any]:
-    """Compensate and fit one network; returns what it is, costs and reaches."""
-    from cnet_aihw.compensation import (
-        compensate as put,
-    )
-    from cnet_aihw.compensation import (
-        compensation_cost,
-        compensation_parameters,
-        fit_compensation,
-        save_compensation,
-    )
-
-    folder, settings = run.folder_of(recipe), recipe.compensation
-    fit = fit_settings(recipe)
-    cost = compensation_cost(network, placement, settings.variant())
-    log.info(
-        "compensation of %s: %s, %.2f %% of the weights, %.2f %% of the MACs",
-        *(recipe.name, placement.to_json(), 100 * cost.overhead_weights, 100 * cost.overhead_macs),
-    )
-    put(model, placement, settings.variant(), fit.seed)
-    validation = None
-    if compensation_parameters(model):  # layers that are all digital have nothing to fit
-        device, progress = recipe.config.device, recipe.config.progress
-        result = fit_compensation(
-            model, run.data, fit, folder / _FIT, device=device, progress=progress
-        )
-        validation = {
-            "clean": result.clean_accuracy,
-            "mean": result.chip_accuracy,
-            "std": result.chip_std,
-            "chips": fit.validation_chips,
-        }
-        if result.chip_accuracy is not None:
-            run.objectives[recipe.name] = result.chip_accuracy
-    save_compensation(model, folder / COMPENSATION)
-    per_chip = fit.batchnorm == "per_chip"
-    label = settings.variant().label() if validation else "digital"
-    return {
-        "label": label + (", BatchNorm per chip" if per_chip else ""),
-        "variant": asdict(settings.variant()),
-        "calibration_samples": settings.calibration_samples if per_chip else None,
-        "overhead_weights": cost.overhead_weights,
-        "overhead_macs": cost.overhead_macs,
-        "weights": cost.weights,
-        "macs": cost.macs,
-        "network_weights": network.weights,
-        "network_macs": network.macs,
-        "validation": validation,
-    }

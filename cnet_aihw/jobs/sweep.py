@@ -1,26 +1,46 @@
-"""Tables and page for a whole sweep, when all its jobs are done."""
+"""Sweeps: the folders of their jobs, and one table and page at their end."""
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from cnet_aihw.jobs.searches import SEARCH_COLUMNS
-from cnet_aihw.jobs.table import COLUMNS, render
-from cnet_aihw.runtime.records import write_json_atomic
+from cnet_aihw.report.run_tables import HIDDEN, results_columns
+from cnet_aihw.report.search_tables import searches_columns
+from cnet_aihw.report.tables import Column, Metric, Table
+from cnet_aihw.runtime.records import read_json, write_json_atomic
+
+_LONGEST = 200  # bytes; file systems take 255
+_Job = tuple[dict[str, str], list[dict[str, Any]]]
+"""The words of one job's command line by key, and the rows of its table."""
+
+
+def job_folder(overrides: str) -> str:
+    """Return the overrides of a job as the name of its folder, shortened where they are too long.
+
+    Slashes become underscores. Different overrides have different names.
+    """
+    name = overrides.replace("/", "_").encode()[:_LONGEST].decode(errors="ignore")
+    if name == overrides:
+        return overrides
+    return f"{name}-{sha256(overrides.encode()).hexdigest()[:12]}"
+
+
+# On import, not when a job starts: launchers name folders in their own processes.
+OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)
 
 
 class SweepTable(Callback):
-    """Gathers the tables of a sweep's jobs in the sweep's folder, and makes its page."""
+    """Collects the tables of a sweep's jobs in the sweep's folder, and makes its page."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Hydra calls this after the last job."""
+        """Collect the tables after the last job."""
         folder = Path(config.hydra.sweep.dir)
         if gather_sweep(folder):
             from cnet_aihw.report import write_report
@@ -38,80 +58,81 @@ def gather_sweep(folder: Path) -> bool:
         folder: the sweep's folder.
 
     Returns:
-        Whether there was any.
+        Whether there was any table.
     """
-    measured = _gather(folder, "table.json", "sweep", COLUMNS)
-    searched = _gather(folder, "searches.json", "sweep-searches", SEARCH_COLUMNS)
+    measured = _gather(folder, "table.json", "sweep", results_columns)
+    searched = _gather(folder, "searches.json", "sweep-searches", searches_columns)
     return measured or searched
 
 
-def _gather(folder: Path, name: str, sweep: str, known: Sequence[str]) -> bool:
-    """Put the jobs' tables of one name into one; nothing where there is none."""
+def _gather(
+    folder: Path, name: str, sweep: str, columns: Callable[[Metric], Sequence[Column]]
+) -> bool:
     paths = sorted(folder.rglob(name), key=_job_number)
     if not paths:
         return False
-    points = [_point(path) for path in paths]
-    varied = _varied([values for values, _ in points])
-    called = {name: f"{name}=" if _says_other(name, points) else name for name in varied}
+    records = [read_json(path) for path in paths]
+    jobs = [(_words(path), record["rows"]) for path, record in zip(paths, records, strict=True)]
+    varied = _varied([words for words, _ in jobs])
+    called = {name: f"{name}=" if _differs_from_rows(name, jobs) else name for name in varied}
     rows = [
         {
             **row,
-            **{called[name]: values.get(name) for name in varied},
+            **{called[name]: words.get(name) for name in varied},
             "folder": path.parent.relative_to(folder).as_posix(),
         }
-        for path, (values, table) in zip(paths, points, strict=True)
-        for row in table
+        for path, (words, listed) in zip(paths, jobs, strict=True)
+        for row in listed
     ]
-    varied = list(called.values())
-    if known == COLUMNS:
-        _add_recovery(rows, varied)
-    said = {*varied, *(name.removeprefix("rram.") for name in varied)}
-    columns = [*varied, *(name for name in known if name not in said)]
-    text = render(
-        f"sweep over {', '.join(varied)}",
-        rows,
-        columns,
-        as_named=(*varied, "seed") if known == SEARCH_COLUMNS else varied,
-    )
-    write_json_atomic(folder / f"{sweep}.json", {"varied": varied, "rows": rows})
+    varied, first = list(called.values()), records[0]
+    if name == "table.json":
+        _add_recovery(rows, varied, first["task"])
+    shown = {*varied, *(name.removeprefix("rram.") for name in varied)}
+    known = [column for column in columns(Metric.of(first)) if column.name not in shown]
+    table = Table(sweep, [*map(Column, varied), *known], rows).filled(*HIDDEN)
+    text = table.as_text(f"sweep over {', '.join(varied)}")
+    head = {key: first[key] for key in ("format", "task", "metric", "higher_is_better")}
+    write_json_atomic(folder / f"{sweep}.json", {**head, "varied": varied, "rows": rows})
     (folder / f"{sweep}.txt").write_text(text, encoding="utf-8")
     print(f"\n{text}\nin {folder}", flush=True)
     return True
 
 
 def _job_number(path: Path) -> tuple[int, str]:
-    """Jobs in the order in which the sweep names them; last, one that was then run by itself."""
+    """Order jobs as the sweep names them; last, one that was run by itself later."""
     node = OmegaConf.load(path.parent / ".hydra" / "hydra.yaml")
     number = OmegaConf.select(node, "hydra.job.num")
     return sys.maxsize if number is None else int(number), str(path)
 
 
-def _point(path: Path) -> tuple[dict[str, str], list[dict[str, Any]]]:
-    """What was said on the command line of one job, and the rows of its table."""
-    said = OmegaConf.load(path.parent / ".hydra" / "overrides.yaml")
-    pairs = (str(override).partition("=") for override in said)
-    return {name.lstrip("+"): value for name, _, value in pairs}, json.loads(path.read_text())[
-        "rows"
-    ]
+def _words(path: Path) -> dict[str, str]:
+    pairs = (
+        str(override).partition("=")
+        for override in OmegaConf.load(path.parent / ".hydra" / "overrides.yaml")
+    )
+    return {name.lstrip("+"): value for name, _, value in pairs}
 
 
-def _varied(said: list[dict[str, str]]) -> list[str]:
-    """The overrides that differ between jobs; which training it was stands in the rows."""
-    names = dict.fromkeys(name for values in said for name in values)
-    return [n for n in names if n != "training" and len({values.get(n) for values in said}) > 1]
+def _varied(of_jobs: list[dict[str, str]]) -> list[str]:
+    """Return the overrides that differ between jobs; rows have their training already."""
+    names = dict.fromkeys(name for words in of_jobs for name in words)
+    return [n for n in names if n != "training" and len({w.get(n) for w in of_jobs}) > 1]
 
 
-def _says_other(name: str, points: Sequence[tuple[dict[str, str], list[dict[str, Any]]]]) -> bool:
-    """Whether a column of that name says of some row something else than its job was told."""
-    of_rows = [(row, values.get(name)) for values, rows in points for row in rows if name in row]
-    return any(str(row[name]) != said for row, said in of_rows)
+def _differs_from_rows(name: str, jobs: Sequence[_Job]) -> bool:
+    """Say whether a column of that name differs from the override of its job in any row."""
+    rows = [(row, words.get(name)) for words, listed in jobs for row in listed if name in row]
+    return any(str(row[name]) != word for row, word in rows)
 
 
-def _add_recovery(rows: list[dict[str, Any]], varied: list[str]) -> None:
+def _add_recovery(rows: list[dict[str, Any]], varied: list[str], task_node: Any) -> None:
     """Fill in the recovery where the plain training was a job of its own."""
+    from cnet_aihw.jobs.build import make
+
+    task = make(OmegaConf.create(task_node))
     plain = [r for r in rows if r["training"] == "plain" and r.get("compensation") is None]
     clean = {tuple(row[name] for name in varied): row["clean"] for row in plain}
     for row in rows:
         reference = clean.get(tuple(row[name] for name in varied))
-        if row["recovery"] is None and reference:
-            row["recovery"] = row["mean"] / reference
+        if row["recovery"] is None and reference is not None:
+            row["recovery"] = task.recovery(row["mean"], reference)

@@ -1,4 +1,4 @@
-"""The figure of a device check: what became of weights and of outputs."""
+"""The figure of a device check: programmed weights, and outputs of a chip."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ def save_device_figure(record: Mapping[str, Any], folder: Path, name: str = "dev
     """Draw a device check as ``name``.png and ``name``.svg.
 
     Args:
-        record: what device.json holds.
-        folder: where to; made when missing.
-        name: of the files, without an ending.
+        record: the content of device.json.
+        folder: folder of the files; made when missing.
+        name: name of the files, without a suffix.
     """
     with figure_style():
         save_figure(device_figure(record), folder, name)
 
 
 def device_figure(record: Mapping[str, Any]) -> Figure:
-    """Programmed against nominal weights, and a chip's outputs against the ideal ones.
+    """Draw programmed against nominal weights, and a chip's outputs against the ideal ones.
 
     Args:
-        record: what device.json holds: ``device``, ``rows``, ``weight_points``, ``output_points``.
+        record: the content of device.json: ``device``, ``rows``, ``weight_points`` and
+            ``output_points``.
 
     Returns:
-        The figure; to be called within `figure_style`.
+        The figure; call this within `figure_style`.
     """
     figure, (weights, outputs) = new_figure(7.2, 2)
     points = record["weight_points"]
@@ -51,7 +52,7 @@ def device_figure(record: Mapping[str, Any]) -> Figure:
 
 
 def _against(field: Axes, wanted: list[float], got: list[float], color: str) -> None:
-    """Points, and the line on which they would be exact."""
+    """Plot points, and the line on which they would be exact."""
     ends = [min(wanted), max(wanted)]
     field.plot(wanted, got, ".", color=color, markersize=3, alpha=0.5)
     field.plot(ends, ends, color=QUIET, linewidth=1.0, linestyle="--")

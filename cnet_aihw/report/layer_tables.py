@@ -13,7 +13,7 @@ _LAYER = (Column("layer"), Column("index"))
 
 
 def growth_table(run: RunRecords) -> Table:
-    """The growth of the error through the layers, from chips*.json."""
+    """Return the growth of the error through the layers, from chips*.json."""
     columns = (
         *(*NETWORK, *_LAYER, Column("mean"), Column("low"), Column("high")),
         *(Column("chips"), Column("samples")),
@@ -27,7 +27,7 @@ def growth_table(run: RunRecords) -> Table:
 
 
 def norms_table(run: RunRecords) -> Table:
-    """Spectral norms of the selected epoch, from epochs.jsonl; lambda from result.json."""
+    """Return spectral norms of the selected epoch, from epochs.jsonl; lambda from result.json."""
     rows: list[dict[str, Any]] = []
     for training in run.trainings:
         if training.result is None:
@@ -49,11 +49,12 @@ def norms_table(run: RunRecords) -> Table:
 
 
 def sensitivity_table(run: RunRecords) -> Table:
-    """Accuracy with variation in some layers only, and the candidates, from scan.json."""
+    """Return the score with variation in some layers only, and the candidates, from scan.json."""
+    unit = run.metric.unit
     columns = (
-        *(Column("training"), Column("mode"), *_LAYER, Column("clean", unit="%")),
-        *(Column("mean", unit="%"), Column("std", unit="%")),
-        *(Column("ci95_low", unit="%"), Column("ci95_high", unit="%"), Column("chips")),
+        *(Column("training"), Column("mode"), *_LAYER, Column("clean", unit=unit)),
+        *(Column("mean", unit=unit), Column("std", unit=unit)),
+        *(Column("ci95_low", unit=unit), Column("ci95_high", unit=unit), Column("chips")),
         *(Column("seed"), Column("candidate")),
     )
     rows = [
@@ -70,7 +71,7 @@ def sensitivity_table(run: RunRecords) -> Table:
 
 
 def placement_table(run: RunRecords) -> Table:
-    """What compensation each layer has, and its cost, from compensation.json."""
+    """Return the compensation of each layer and its cost, from compensation.json."""
     columns = (
         *(Column("training"), Column("layer"), Column("ratio"), Column("candidate")),
         *(Column("weights", "weights added"), Column("macs", "MACs added")),
@@ -97,7 +98,7 @@ def placement_table(run: RunRecords) -> Table:
 
 
 def _layers(training: Training) -> Sequence[str]:
-    """The network's analog layers in the order of execution, as far as records name them."""
+    """Return the analog layers in the order of execution, as far as records name them."""
     for measured in training.measurements:
         if measured.record.get("error_growth"):
             return [row["layer"] for row in measured.record["error_growth"]]

@@ -1,4 +1,4 @@
-"""One HTML page that needs nothing beside it, and the files of its figures and tables."""
+"""A self-contained HTML page, and the files of its figures and tables."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cnet_aihw.report.figures.plot import Plot
+from cnet_aihw.report.run_tables import HIDDEN
 from cnet_aihw.report.style import save_figure
 from cnet_aihw.report.tables import Table
 from cnet_aihw.runtime.records import replace_file
@@ -21,7 +22,7 @@ FOLDER = "report"
 
 @dataclass(frozen=True)
 class Number:
-    """A number that the page begins with."""
+    """A number at the top of the page."""
 
     value: str
     what: str
@@ -30,7 +31,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with what belongs under it; one that has nothing is left out."""
+    """A heading and its content; an empty one is left out."""
 
     title: str
     text: str = ""
@@ -39,35 +40,35 @@ class Section:
     notes: Sequence[str] = ()
     plots: Sequence[Plot | None] = ()
     details: Sequence[tuple[str, str]] = ()
-    """Headings that open, each with a text as it stands."""
+    """Headings that open, each with a verbatim text."""
     links: Sequence[tuple[str, str]] = ()
     """Text and address, relative to the page."""
 
     @property
     def anchor(self) -> str:
-        """The title as an id."""
+        """Return the title as an id."""
         return re.sub(r"\W+", "-", self.title.lower()).strip("-")
 
     @property
     def drawn(self) -> list[Plot]:
-        """The plots that there are."""
+        """Return the plots without missing ones."""
         return [plot for plot in self.plots if plot is not None]
 
     @property
     def on_screen_only(self) -> bool:
-        """Whether there is nothing in it but headings to open."""
+        """Say whether it holds nothing but headings to open."""
         return not (self.table or self.notes or self.drawn or self.links)
 
     @property
     def filled(self) -> bool:
-        """Whether there is anything in it."""
+        """Say whether it holds anything."""
         table = self.table is not None and bool(self.table.rows)
         return bool(table or self.notes or self.drawn or self.details or self.links)
 
 
 @dataclass(frozen=True)
 class Page:
-    """All that stands on a page."""
+    """The content of a page."""
 
     title: str
     subtitle: str
@@ -81,14 +82,14 @@ class Page:
 def write_page(page: Page, folder: Path) -> Path:
     """Write report.html, and report/ with a PNG and SVG of each figure and a CSV of each table.
 
-    What an earlier page left in report/ is taken out. Called within `figure_style`.
+    Files of an earlier page in report/ are removed. Call it within `figure_style`.
 
     Args:
-        page: what is on it.
-        folder: where to.
+        page: its content.
+        folder: the folder of the page.
 
     Returns:
-        The page.
+        The page's path.
     """
     sections = [section for section in page.sections if section.filled]
     files = folder / FOLDER
@@ -110,7 +111,7 @@ def write_page(page: Page, folder: Path) -> Path:
         undefined=StrictUndefined,
     )
     text = environment.get_template("page.html.j2").render(
-        page=page, sections=sections, svgs=svgs, files=FOLDER
+        page=page, sections=sections, svgs=svgs, files=FOLDER, hidden=HIDDEN
     )
     path = folder / PAGE
     replace_file(path, lambda temporary: temporary.write_text(text + "\n", encoding="utf-8"))

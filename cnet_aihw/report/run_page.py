@@ -13,7 +13,7 @@ from cnet_aihw.report.figures import chips, layers, search, training
 from cnet_aihw.report.figures.plot import Colors, colors_of
 from cnet_aihw.report.load import RunRecords, read_run
 from cnet_aihw.report.page import Number, Page, Section, write_page
-from cnet_aihw.report.search_tables import searches_table
+from cnet_aihw.report.search_tables import SEARCH_TEXT, searches_table
 from cnet_aihw.report.style import figure_style
 from cnet_aihw.report.tables import Table, percent_text
 
@@ -22,7 +22,7 @@ def write_run_report(folder: str | Path) -> Path:
     """Write the page of a run from the records in its folder.
 
     Args:
-        folder: the run's folder, whole or not.
+        folder: the run's folder, finished or not.
 
     Returns:
         The page, FOLDER/report.html.
@@ -36,21 +36,21 @@ def write_run_report(folder: str | Path) -> Path:
 
 
 def _page(run: RunRecords) -> Page:
-    results, origin = run_tables.results_table(run), _origin(run)
+    results, origin, metric = run_tables.results_table(run), _origin(run), run.metric
     colors = colors_of(of.name for of in run.trainings)
     return Page(
         title=_title(origin, run),
         subtitle=_subtitle(origin, run),
-        command=run.table.get("command", origin.get("command")),
-        versions=", ".join(f"{name} {version}" for name, version in _versions(origin).items()),
+        command=run.table.get("command", _command(run)),
+        versions=", ".join(f"{name} {of}" for name, of in origin.get("versions", {}).items()),
         numbers=_numbers(results, run),
         missing=list(_missing(run)),
         sections=[
             Section(
                 "Results",
-                text=run_tables.results_text(results),
+                text=run_tables.results_text(results, metric),
                 table=results,
-                notes=list(_without_compensation(run)),
+                notes=[*_without_compensation(run), *_selected(run)],
             ),
             *_figures(run, results, colors),
             _search_section(run),
@@ -60,30 +60,30 @@ def _page(run: RunRecords) -> Page:
 
 
 def _figures(run: RunRecords, results: Table, colors: Colors) -> list[Section]:
-    epochs = run_tables.epochs_table
+    epochs, metric = run_tables.epochs_table, run.metric
     scan = layer_tables.sensitivity_table(run)
     return [
         Section(
             "On chips",
             plots=[
-                chips.histogram(run_tables.chips_table(run), results, colors),
-                chips.over_time(results, colors),
+                chips.histogram(run_tables.chips_table(run), results, colors, metric),
+                chips.over_time(results, colors, metric),
                 layers.error_growth(layer_tables.growth_table(run), colors),
             ],
         ),
         Section(
             "Training",
             plots=[
-                training.curves(epochs(run), colors),
+                training.curves(epochs(run), colors, metric=metric),
                 training.spectral_norms(layer_tables.norms_table(run), colors),
             ],
         ),
         Section(
             "Compensation",
             plots=[
-                layers.sensitivity(scan, colors, _thresholds(run)),
+                layers.sensitivity(scan, colors, _thresholds(run), metric),
                 layers.placement(layer_tables.placement_table(run), colors),
-                training.curves(epochs(run, fit=True), colors, fit=True),
+                training.curves(epochs(run, fit=True), colors, True, metric),
             ],
         ),
     ]
@@ -92,38 +92,49 @@ def _figures(run: RunRecords, results: Table, colors: Colors) -> list[Section]:
 def _search_section(run: RunRecords) -> Section:
     return Section(
         "Search",
-        text="The best placement that each search found; accuracies are those of the search, on "
-        "validation chips of its own.",
+        text=SEARCH_TEXT,
         table=searches_table(run),
         notes=[
             f"{of.name} was not searched: {of.not_searched}."
             for of in run.trainings
             if of.not_searched
         ],
-        plots=[plot for of in run.trainings for plot in search.both(of.name, of.name, of.searches)],
+        plots=[
+            plot
+            for of in run.trainings
+            for plot in search.both(of.name, of.name, of.searches, run.metric)
+        ],
     )
 
 
 def _origin(run: RunRecords) -> Mapping[str, Any]:
-    """What one of the results says it comes from; empty where there is none yet."""
+    """Return the provenance of the first result that has one; empty without results."""
     for of in run.trainings:
         for record in (*(m.record for m in of.measurements), of.scan, of.compensation):
-            if record is not None and "config" in record:
-                return record
+            if record is not None and "provenance" in record:
+                provenance: Mapping[str, Any] = record["provenance"]
+                return provenance
     return {}
 
 
+def _command(run: RunRecords) -> str | None:
+    commands = (m.record.get("command") for m in run.measurements)
+    others = (of.scan.get("command") for of in run.trainings if of.scan is not None)
+    return next((command for command in (*commands, *others) if command is not None), None)
+
+
 def _title(origin: Mapping[str, Any], run: RunRecords) -> str:
-    if "model" in origin:
-        return f"{origin['model']} on {origin['data']}"
+    choices = origin.get("choices", {})
+    if "model" in choices:
+        return f"{choices['model']} on {choices['data']}"
     return f"Training of {', '.join(training.name for training in run.trainings)}"
 
 
 def _subtitle(origin: Mapping[str, Any], run: RunRecords) -> str:
     words = []
-    if "rram" in origin:
-        found = (origin, *(m.record for m in run.measurements if "rram" in m.record))
-        devices = dict.fromkeys(str(of.get("device", of["rram"])) for of in found)
+    if origin.get("choices", {}).get("rram") is not None:
+        found = (origin, *(m.provenance for m in run.measurements if m.provenance))
+        devices = dict.fromkeys(str(of["noise_model"] or of["choices"]["rram"]) for of in found)
         words.append(f"chips: {' and '.join(devices)}")
     counts = sorted({s["chips"] for m in run.measurements for s in m.record["statistics"]})
     words += [f"{' and '.join(map(str, counts))} chips measured"] if counts else []
@@ -133,32 +144,33 @@ def _subtitle(origin: Mapping[str, Any], run: RunRecords) -> str:
 
 
 def _numbers(results: Table, run: RunRecords) -> list[Number]:
-    """The best network on chips of the newest table, and the plain one; else the trainings."""
+    """Return the best network on chips of the newest table, and the plain one; else trainings."""
+    metric = run.metric
     if not results.rows:
         return [
-            Number(percent_text(of.result["clean_accuracy"]), f"{of.name}: clean, validation part")
+            Number(metric.text(of.result["clean_score"]), f"{of.name}: clean, validation part")
             for of in run.trainings
             if of.result is not None
         ]
     listed = {row["training"] for row in run.table.get("rows", ()) if "mean" in row}
     rows = [row for row in results.rows if row["training"] in listed] or results.rows
-    best = max(rows, key=lambda row: row["mean"])
+    best = metric.best(rows, "mean")
     what = ", ".join(filter(None, (best[k] for k in ("training", "compensation", "calibration"))))
-    spread = "" if best["std"] is None else f"; standard deviation {percent_text(best['std'])}"
+    spread = "" if best["std"] is None else f"; standard deviation {metric.text(best['std'])}"
     numbers = [
         Number(
-            percent_text(best["mean"]),
-            f"mean accuracy on {best['chips']} chips",
-            f"{what}, the highest of the table{spread}",
+            metric.text(best["mean"]),
+            f"mean {metric.name} on {best['chips']} chips",
+            f"{what}, the best of the table{spread}",
         ),
-        Number(percent_text(best["q05"]), "5 % quantile over chips"),
+        Number(metric.text(best["q05"]), "worst 5 % quantile over chips"),
     ]
     if best["yield"] is not None:
-        least = percent_text(best["threshold"])
+        least = metric.text(best["threshold"])
         numbers.append(Number(percent_text(best["yield"]), f"of chips reach {least}"))
     if best["recovery"] is not None:
         numbers.append(
-            Number(percent_text(best["recovery"]), "recovery", "of the plain clean accuracy")
+            Number(percent_text(best["recovery"]), "recovery", "of the plain clean score")
         )
     if best["overhead_weights"] is not None:
         macs = best["overhead_macs"]  # a calibration alone counts in weights only
@@ -166,11 +178,19 @@ def _numbers(results: Table, run: RunRecords) -> list[Number]:
         numbers.append(Number(percent_text(best["overhead_weights"]), "weights added", more))
     plain = next((r for r in rows if r["training"] == "plain" and r["compensation"] is None), None)
     if plain is not None and plain is not best:
-        clean = f"its clean accuracy is {percent_text(plain['clean'])}"
-        numbers.append(
-            Number(percent_text(plain["mean"]), "plain network on the same chips", clean)
-        )
+        clean = f"its clean {metric.name} is {metric.text(plain['clean'])}"
+        numbers.append(Number(metric.text(plain["mean"]), "plain network on the same chips", clean))
     return numbers
+
+
+def _selected(run: RunRecords) -> Iterator[str]:
+    if run.selected is not None and run.selected["chosen"] is not None:
+        chosen = run.selected["chosen"]
+        words = filter(None, (chosen[k] for k in ("training", "compensation", "calibration")))
+        yield (
+            f"Selected on the validation part among {len(run.selected['rows'])} candidates: "
+            f"{', '.join(words)}."
+        )
 
 
 def _missing(run: RunRecords) -> Iterator[str]:
@@ -178,11 +198,11 @@ def _missing(run: RunRecords) -> Iterator[str]:
         if of.run is None:
             continue  # trained in another run, and only searched here
         if of.result is None:
-            yield f"{of.name}: its training is not finished; job=train goes on with it."
+            yield f"{of.name}: its training is not finished; job=train resumes it."
         elif not of.measurements:
-            yield f"{of.name}: no chips are measured yet; job=evaluate does it."
+            yield f"{of.name}: no chips are measured yet; job=evaluate measures them."
     if run.measurements and not run.table:
-        yield "There is no table.json, so that no recovery is known; job=table makes it."
+        yield "table.json is missing, hence also the recovery; job=table writes it."
 
 
 def _without_compensation(run: RunRecords) -> Iterator[str]:
@@ -205,19 +225,11 @@ def _details(run: RunRecords) -> Iterator[tuple[str, str]]:
         shared = {name: v for name, v in origin["config"].items() if name != "training"}
         yield "Shared by all trainings", _yaml(shared)
     for of in run.trainings:
-        config = next((m.record["config"]["training"] for m in of.measurements), None)
-        if config is None and of.run is not None:
-            config = of.run["identity"]["training"]
-        if config is not None:
-            yield f"Training {of.name}", _yaml(config)
+        if of.settings is not None:
+            yield f"Training {of.name}", _yaml(of.settings)
     if origin:
-        known = {**_versions(origin), "data fingerprint": origin["data_fingerprint"]}
-        yield "Versions and data", _yaml(known)
-
-
-def _versions(origin: Mapping[str, Any]) -> Mapping[str, str]:
-    versions: Mapping[str, str] = origin.get("versions", {})
-    return versions
+        made = {"versions": origin["versions"], "data": origin["data"]}
+        yield "Versions and data", _yaml(made)
 
 
 def _yaml(values: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The tables of a run: which record each value is taken from."""
+"""Tables of a run: results, chips, epochs; which record each value is taken from."""
 
 from __future__ import annotations
 
@@ -7,101 +7,129 @@ from collections.abc import Mapping
 from typing import Any
 
 from cnet_aihw.report.load import Measurement, RunRecords
-from cnet_aihw.report.tables import Column, Table
+from cnet_aihw.report.tables import Column, Metric, Table
 
-RESULTS = (
+NETWORK = (
     Column("training"),
     Column("compensation"),
-    Column("search"),
-    Column("calibration", "per chip"),
-    Column("t_inference", "since programming", "s"),
-    Column("clean", unit="%"),
-    Column("mean", "mean", "%"),
-    Column("std", unit="%"),
-    Column("q05", "5 % quantile", "%"),
-    Column("min", "worst chip", "%"),
-    Column("yield", unit="%"),
-    Column("threshold", unit="%"),
-    Column("recovery", unit="%"),
-    Column("overhead_weights", "weights added", "%"),
-    Column("overhead_macs", "MACs added", "%"),
-    Column("levels"),
-    Column("adc_bits", "ADC bits"),
-    Column("adc_cost", "ADC steps"),
-    Column("chips"),
-    Column("seed", "chips' seed"),
-    Column("training_seed", "training's seed"),
-    Column("training_seconds", "to train", "s"),
-    Column("chips_seconds", "on chips", "s"),
-    Column("command"),
+    Column("calibration", "calibration per chip"),
 )
-NETWORK = (Column("training"), Column("compensation"))
 """Which network a row is of."""
+
+HIDDEN = ("command", "training_seed", "threshold", "folder")
+"""Columns that a page leaves to its CSV file."""
+
+
+def results_columns(metric: Metric) -> tuple[Column, ...]:
+    """Return the columns of a table of networks on chips, for job, sweep and page."""
+    unit = metric.unit
+    return (
+        *NETWORK[:2],
+        Column("search"),
+        NETWORK[2],
+        Column("t_inference", "since programming", "s"),
+        Column("clean", unit=unit),
+        Column("mean", unit=unit),
+        Column("std", unit=unit),
+        Column("q05", "worst 5 % quantile", unit),
+        Column("min" if metric.higher_is_better else "max", "worst chip", unit),
+        Column("yield", unit="%"),
+        Column("threshold", unit=unit),
+        Column("recovery", unit="%"),
+        Column("failed", "failed chips"),
+        Column("overhead_weights", "weights added", "%"),
+        Column("overhead_macs", "MACs added", "%"),
+        Column("levels"),
+        Column("adc_bits", "ADC bits"),
+        Column("adc_cost", "ADC steps"),
+        Column("chips"),
+        Column("seed", "chips' seed"),
+        Column("training_seed", "training's seed"),
+        Column("training_seconds", "to train", "s"),
+        Column("chips_seconds", "on chips", "s"),
+        Column("command"),
+    )
 
 
 def results_table(run: RunRecords) -> Table:
-    """One row for each network and time.
+    """Return one row for each network and time.
 
-    All from chips*.json; recovery and what is added or converted from table.json, times from
-    result.json and chips*.jsonl.
+    All from chips*.json; recovery and costs from table.json, times from result.json and
+    chips*.jsonl.
     """
-    in_table = {_key(row): row for row in run.table.get("rows", ())}
     rows: list[dict[str, Any]] = []
     for training in run.trainings:
         for measured in training.measurements:
             for statistics in measured.record["statistics"]:
                 row = {**statistics, **network_of(measured), "search": measured.search}
-                row = {**in_table.get(_key(row), {}), **row}
-                told = {**measured.record.get("compensation", {}), **in_table.get(_key(row), {})}
-                for name in ("calibration", "overhead_weights", "overhead_macs"):
-                    row[name] = told.get(name)
-                if "calibration" in measured.record:  # earlier versions wrote none
-                    row["calibration"] = measured.record["calibration"]["label"]
-                row["recovery"] = in_table.get(_key(row), {}).get("recovery")
-                row["training_seed"] = _seed(measured)
-                row["training_seconds"] = (training.result or {}).get("seconds")
-                row["chips_seconds"] = _seconds(measured, statistics["t_inference"])
-                row["command"] = measured.record.get("command")
-                rows.append(row)
-    return Table("results", RESULTS, rows)
+                tabled = _tabled(run.table, row)
+                costs = {**measured.record.get("compensation", {}), **tabled}
+                if "calibration" not in measured.record:  # an earlier version
+                    row["calibration"] = costs.get("calibration")
+                rows.append(
+                    {
+                        **tabled,
+                        **row,
+                        "failed": row.get("failed") or None,
+                        "overhead_weights": costs.get("overhead_weights"),
+                        "overhead_macs": costs.get("overhead_macs"),
+                        "recovery": tabled.get("recovery"),
+                        "training_seed": (training.settings or {}).get("seed"),
+                        "training_seconds": (training.result or {}).get("seconds"),
+                        "chips_seconds": _seconds(measured, statistics["t_inference"]),
+                        "command": measured.record.get("command"),
+                    }
+                )
+    return Table("results", results_columns(run.metric), rows)
 
 
-def results_text(results: Table) -> str:
-    """What the numbers of such a table are."""
+def results_text(results: Table, metric: Metric) -> str:
+    """Return the caption of a table of results."""
     text = (
-        "Accuracy on the test part: clean, and over chips programmed with the variation (std: "
-        "standard deviation over chips)."
+        f"{metric.name[:1].upper()}{metric.name[1:]} on the test part: clean, and over chips "
+        "programmed with the variation (std: standard deviation over chips)."
     )
+    if not metric.higher_is_better:
+        text += " Lower is better."
     least = sorted({row["threshold"] for row in results.rows if row.get("threshold") is not None})
     if least:
-        reached = " or ".join(f"{100.0 * threshold:g}\N{NO-BREAK SPACE}%" for threshold in least)
-        text += f" Yield is the share of chips with an accuracy of at least {reached}."
+        reached = " or ".join(map(metric.text, least))
+        at = "at least" if metric.higher_is_better else "at most"
+        text += f" Yield is the share of chips with {metric.name} of {at} {reached}."
+    if any(row.get("failed") for row in results.rows):
+        text += " Chips whose outputs are not finite have failed: they have no score."
     return text
 
 
 def chips_table(run: RunRecords) -> Table:
-    """The accuracy of each chip, from the statistics in chips*.json."""
-    columns = (*NETWORK, Column("t_inference"), Column("chip"), Column("accuracy", unit="%"))
+    """Return the score of each chip, from the statistics in chips*.json."""
+    columns = (
+        *NETWORK,
+        Column("t_inference"),
+        Column("chip"),
+        Column("score", run.metric.name, run.metric.unit),
+    )
     rows = [
         {
             **network_of(measured),
             "t_inference": statistics["t_inference"],
             "chip": chip,
-            "accuracy": accuracy,
+            "score": score,
         }
         for measured in run.measurements
         for statistics in measured.record["statistics"]
-        for chip, accuracy in enumerate(statistics["accuracies"])
+        for chip, score in enumerate(statistics["scores"])
+        if score is not None
     ]
     return Table("chips", columns, rows)
 
 
 def epochs_table(run: RunRecords, fit: bool = False) -> Table:
-    """Each epoch of the trainings, or of the fits of compensation, from epochs.jsonl."""
-    names = ("clean_accuracy", "chip_accuracy", "chip_std", "train_accuracy")
+    """Return each epoch of the trainings, or of the fits of compensation, from epochs.jsonl."""
+    names = ("clean_score", "chip_score", "chip_std", "train_score")
     columns = (
         *(Column("training"), Column("epoch"), Column("loss"), Column("penalty"), Column("lr")),
-        *(Column(name, unit="%") for name in names),
+        *(Column(name, unit=run.metric.unit) for name in names),
         Column("seconds", unit="s"),
     )
     rows = [
@@ -113,16 +141,24 @@ def epochs_table(run: RunRecords, fit: bool = False) -> Table:
 
 
 def network_of(measured: Measurement) -> dict[str, Any]:
-    """Which network a measurement is of, by the names of `NETWORK`."""
-    return {"training": measured.training, "compensation": measured.compensation}
+    """Return which network a measurement is of, by the names of `NETWORK`."""
+    return {
+        "training": measured.training,
+        "compensation": measured.compensation,
+        "calibration": measured.record.get("calibration", {}).get("label"),
+    }
 
 
-def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    return row["training"], row.get("compensation"), row.get("t_inference")
-
-
-def _seed(measured: Measurement) -> Any:
-    return measured.record.get("config", {}).get("training", {}).get("seed")
+def _tabled(table: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the row of table.json for the same network and time, with its calibration if there."""
+    same = ("training", "compensation", "t_inference")
+    found = [
+        listed
+        for listed in table.get("rows", ())
+        if all(listed.get(name) == row.get(name) for name in same)
+    ]
+    exact = [listed for listed in found if listed.get("calibration") == row.get("calibration")]
+    return next(iter([*exact, *found]), {})
 
 
 def _seconds(measured: Measurement, t_inference: float | None) -> float | None:

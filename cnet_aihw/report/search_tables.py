@@ -7,27 +7,36 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from cnet_aihw.report.load import RunRecords, Search
-from cnet_aihw.report.tables import Column, Table
+from cnet_aihw.report.tables import Column, Metric, Table
 
-SEARCHES = (
-    Column("training"),
-    Column("search"),
-    Column("seed"),
-    Column("evaluations"),
-    Column("budget"),
-    Column("reward", unit="%"),
-    Column("accuracy", unit="%"),
-    Column("std", unit="%"),
-    Column("q05", "5 % quantile", "%"),
-    Column("overhead_weights", "weights added", "%"),
-    Column("overhead_macs", "MACs added", "%"),
-    Column("seconds", "time", "s"),
-    Column("placement"),
+SEARCH_TEXT = (
+    "The best placement that each search found; scores are those of the search, on its own "
+    "validation chips."
 )
 
 
+def searches_columns(metric: Metric) -> tuple[Column, ...]:
+    """Return the columns of a table of searches, for job, sweep and page."""
+    return (
+        Column("training"),
+        Column("search"),
+        Column("seed"),
+        Column("evaluations"),
+        Column("cached"),
+        Column("budget"),
+        Column("reward", unit="%"),
+        Column("score", metric.name, metric.unit),
+        Column("std", unit=metric.unit),
+        Column("q05", "worst 5 % quantile", metric.unit),
+        Column("overhead_weights", "weights added", "%"),
+        Column("overhead_macs", "MACs added", "%"),
+        Column("seconds", "time", "s"),
+        Column("placement"),
+    )
+
+
 def searches_table(run: RunRecords) -> Table:
-    """One row for each search: the best of its evaluations, from search.jsonl."""
+    """Return one row for each search: the best of its evaluations, from search.jsonl."""
     rows = []
     for training in run.trainings:
         for search in training.searches:
@@ -41,20 +50,22 @@ def searches_table(run: RunRecords) -> Table:
                     "search": search.searcher,
                     "seed": search.seed,
                     "evaluations": len(search.rows),
+                    "cached": sum(bool(row["cached"]) for row in search.rows),
                     "budget": search.described.get("budget"),
                     "seconds": math.fsum(r["seconds"] for r in search.rows if not r["cached"]),
                     "placement": placement_text(best["placement"]),
                 }
             )
-    return Table("searches", SEARCHES, rows)
+    return Table("searches", searches_columns(run.metric), rows)
 
 
-def evaluations_table(name: str, searches: Iterable[Search]) -> Table:
-    """All evaluations of some searches, from search.jsonl."""
-    names = ("evaluation", "reward", "best_reward", "accuracy", "std", "q05")
+def evaluations_table(name: str, searches: Iterable[Search], metric: Metric) -> Table:
+    """Return all evaluations of some searches, from search.jsonl."""
     columns = (
-        *(Column("searcher"), Column("seed"), *map(Column, names), Column("overhead_weights")),
-        *(Column("overhead_macs"), Column("cached"), Column("seconds"), Column("placement")),
+        *(Column("searcher"), Column("seed"), *map(Column, ("evaluation", "reward"))),
+        *(Column("best_reward"), Column("score", metric.name), Column("std"), Column("q05")),
+        *(Column("overhead_weights"), Column("overhead_macs"), Column("cached")),
+        *(Column("seconds"), Column("placement")),
     )
     rows = [
         {
@@ -70,7 +81,10 @@ def evaluations_table(name: str, searches: Iterable[Search]) -> Table:
 
 
 def limit_of(searches: Iterable[Search]) -> tuple[str, float | None]:
-    """The measure of the overhead, ``weights`` or ``macs``, and the limit that all searches had."""
+    """Return the measure of the overhead, ``weights`` or ``macs``, and the limit all searches had.
+
+    The limit is None where searches had different ones.
+    """
     problems = [search.problem for search in searches if search.problem]
     limits = {problem["limit"] for problem in problems}
     measure = problems[0]["objective"]["overhead"] if problems else "weights"
@@ -78,6 +92,6 @@ def limit_of(searches: Iterable[Search]) -> tuple[str, float | None]:
 
 
 def placement_text(placement: Mapping[str, Any]) -> str:
-    """A placement in a few words."""
+    """Write a placement in a few words."""
     shares = (f"{n}: {r:g}" if isinstance(r, float) else f"{n}: {r}" for n, r in placement.items())
     return ", ".join(shares) or "none"

@@ -1,4 +1,4 @@
-"""How every figure looks and how it is saved: the same records give the same bytes."""
+"""The look of all figures, and saving them: the same records give the same bytes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 PURPLE, SKY, YELLOW, BLACK = "#CC79A7", "#56B4E9", "#F0E442", "#000000"
 COLORS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK)
-"""Colours in the order in which they are given out (Okabe and Ito 2008, without the yellow, which
+"""Colours in the order of their use (Okabe and Ito 2008, without the yellow, which
 is too light for lines); readable with any kind of colour vision."""
 
 INK, QUIET, FAINT = "#222222", "#666666", "#dddddd"
@@ -57,7 +57,7 @@ _RC: Any = {
 
 @contextmanager
 def figure_style() -> Iterator[None]:
-    """Matplotlib's settings inside the block, whatever the user's own are; drawn and saved here."""
+    """Use these settings of matplotlib inside the block, whatever the user's own are."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_RC)
@@ -65,7 +65,7 @@ def figure_style() -> Iterator[None]:
 
 
 def new_figure(height: float, rows: int = 1, **options: Any) -> tuple[Figure, list[Axes]]:
-    """A figure of the page's width with axes one under the other.
+    """Return a figure of the page's width with axes below each other.
 
     Args:
         height: in inches.
@@ -82,7 +82,7 @@ def new_figure(height: float, rows: int = 1, **options: Any) -> tuple[Figure, li
 
 
 def color_of(index: int) -> str:
-    """The colour of the n-th thing in a figure."""
+    """Return the colour of the n-th series of a figure."""
     return COLORS[index % len(COLORS)]
 
 
@@ -90,9 +90,9 @@ def save_figure(figure: Figure, folder: Path, name: str) -> str:
     """Write ``name``.png and ``name``.svg.
 
     Args:
-        figure: what is drawn, within `figure_style`.
-        folder: where to; made when missing.
-        name: without an ending; also keeps the ids of the SVG apart from those of other figures.
+        figure: the figure, drawn within `figure_style`.
+        folder: folder of the files; made when missing.
+        name: without a suffix; it also keeps the ids of the SVG apart from those of other figures.
 
     Returns:
         The SVG as an element that can stand in an HTML page.
@@ -111,7 +111,7 @@ def save_figure(figure: Figure, folder: Path, name: str) -> str:
 
 
 def _inline(svg: str, name: str) -> str:
-    """The element alone, with ids of its own and without names of namespaces."""
+    """Return the element alone, with its own ids and without namespaces."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg).replace("xlink:href", "href")
     svg = re.sub(r'\bid="', f'id="{name}-', svg)

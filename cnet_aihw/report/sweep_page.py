@@ -1,4 +1,4 @@
-"""The page of a sweep: every network of every job as a row, and curves over what was swept."""
+"""The page of a sweep: a row for each network of each job, and curves over the swept values."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from urllib.parse import quote
 from cnet_aihw.report.figures.plot import Plot, colors_of, grouped
 from cnet_aihw.report.figures.search import both
 from cnet_aihw.report.figures.sweep import against, number
-from cnet_aihw.report.load import SWEEP, SWEEP_SEARCHES, read_run
+from cnet_aihw.report.load import SWEEP, SWEEP_SEARCHES, read_run, read_table
 from cnet_aihw.report.page import PAGE, Number, Page, Section, write_page
-from cnet_aihw.report.run_tables import RESULTS, results_text
-from cnet_aihw.report.search_tables import SEARCHES
+from cnet_aihw.report.run_page import write_run_report
+from cnet_aihw.report.run_tables import results_columns, results_text
+from cnet_aihw.report.search_tables import SEARCH_TEXT, searches_columns
 from cnet_aihw.report.style import figure_style
-from cnet_aihw.report.tables import Column, Table, percent_text
-from cnet_aihw.runtime.records import read_json
+from cnet_aihw.report.tables import Column, Metric, Table, percent_text
 
 _SIGMA = "rram.sigma"
 
@@ -37,17 +37,38 @@ def write_sweep_report(folder: str | Path) -> Path:
         return write_page(_page(measured, searched, folder), folder)
 
 
+def write_report(folder: str | Path) -> Path:
+    """Write the page of a run or of a sweep, from the records in its folder alone.
+
+    The same records give the same page, byte for byte. Beside it, the folder ``report`` gets each
+    figure as PNG and SVG and each table as CSV.
+
+    Args:
+        folder: of a run, finished or not; or of a sweep with its tables.
+
+    Returns:
+        The page, FOLDER/report.html.
+
+    Raises:
+        CnetError: if the folder holds neither, or a record is damaged.
+    """
+    folder = Path(folder)
+    is_sweep = any((folder / name).is_file() for name in (SWEEP, SWEEP_SEARCHES))
+    return write_sweep_report(folder) if is_sweep else write_run_report(folder)
+
+
 @dataclass(frozen=True)
 class _Sweep:
     """A table over a sweep."""
 
     varied: list[str]
     rows: list[dict[str, Any]]
+    metric: Metric
 
     @classmethod
     def read(cls, path: Path) -> _Sweep:
-        record = read_json(path) if path.is_file() else {"varied": [], "rows": []}
-        return cls(record["varied"], record["rows"])
+        record = read_table(path)
+        return cls(record["varied"], record["rows"], Metric.of(record))
 
     def table(self, name: str, known: Sequence[Column]) -> Table:
         columns = [column for column in known if column.name not in self.varied]
@@ -55,22 +76,21 @@ class _Sweep:
 
 
 def _page(measured: _Sweep, searched: _Sweep, folder: Path) -> Page:
-    results = measured.table("sweep", RESULTS)
+    results = measured.table("sweep", results_columns(measured.metric))
     jobs = [str(job) for job in grouped([*measured.rows, *searched.rows], "folder")]
     varied = list(dict.fromkeys([*measured.varied, *searched.varied]))
     return Page(
         title=f"Sweep over {', '.join(varied) or 'trainings'}",
         subtitle=f"{len(jobs)} jobs",
-        numbers=_numbers(measured, "mean", "mean accuracy on chips")
+        numbers=_numbers(measured, "mean", f"mean {measured.metric.name} on chips")
         or _numbers(searched, "reward", "reward of a search"),
         sections=[
-            Section("Curves", plots=_curves(measured.varied, results)),
-            Section("Results", text=results_text(results), table=results),
+            Section("Curves", plots=_curves(measured, results)),
+            Section("Results", text=results_text(results, measured.metric), table=results),
             Section(
                 "Searches",
-                text="The best placement that each search found; accuracies are those of the "
-                "search, on validation chips of its own.",
-                table=searched.table("searches", SEARCHES),
+                text=SEARCH_TEXT,
+                table=searched.table("searches", searches_columns(searched.metric)),
                 plots=_searches(searched, folder),
             ),
             Section(
@@ -83,7 +103,7 @@ def _page(measured: _Sweep, searched: _Sweep, folder: Path) -> Page:
 
 
 def _links(measured: _Sweep, searched: _Sweep, folder: Path) -> Iterator[tuple[str, str]]:
-    """Each job's page, by what was varied there."""
+    """Return each job's page under its varied values."""
     for job, rows in grouped([*measured.rows, *searched.rows], "folder").items():
         if (folder / job / PAGE).exists():
             trainings = ", ".join(dict.fromkeys(row["training"] for row in rows))
@@ -93,7 +113,7 @@ def _links(measured: _Sweep, searched: _Sweep, folder: Path) -> Iterator[tuple[s
 
 
 def _searches(searched: _Sweep, folder: Path) -> list[Plot]:
-    """What searches for the same network came to, together."""
+    """Draw the searches for one network together."""
     of_searches = ("search.", "search=")
     others = [name for name in searched.varied if not name.startswith(of_searches)]
     plots = []
@@ -108,23 +128,25 @@ def _searches(searched: _Sweep, folder: Path) -> list[Plot]:
             for search in of.searches
         ]
         name = f"{training}-{number_}" if others else training
-        plots += both(name, what, searches)
+        plots += both(name, what, searches, searched.metric)
     return plots
 
 
-def _curves(varied: Sequence[str], table: Table) -> Sequence[Plot]:
-    """Curves over the axis that says most: sigma, else the numbers of which there are most."""
+def _curves(sweep: _Sweep, table: Table) -> Sequence[Plot]:
+    """Draw curves over the most telling axis: sigma, else that with the most numbers."""
+    varied = sweep.varied
     if not varied or not table.rows:
         return ()
     counts = {name: len(grouped(table.rows, name)) for name in varied}
     numeric = [n for n in varied if all(number(row[n]) is not None for row in table.rows)]
     swept = _SIGMA if _SIGMA in numeric else max(numeric or varied, key=lambda name: counts[name])
     others = [name for name in varied if name != swept]
-    return against(table, swept, others, colors_of(row["training"] for row in table.rows))
+    colors = colors_of(row["training"] for row in table.rows)
+    return against(table, swept, others, colors, sweep.metric)
 
 
 def _numbers(sweep: _Sweep, name: str, what: str) -> list[Number]:
-    """The highest and the lowest value of a column; none where there are no rows."""
+    """Return the highest and the lowest value of a column; none without rows."""
     numbers = []
     for choose, which in ((max, "highest"), (min, "lowest")):
         if sweep.rows:
@@ -132,5 +154,6 @@ def _numbers(sweep: _Sweep, name: str, what: str) -> list[Number]:
             words = [row["training"], row.get("compensation")]
             words += [f"{varied}={row[varied]}" for varied in sweep.varied]
             more = ", ".join(word for word in words if word)
-            numbers.append(Number(percent_text(row[name]), f"{which} {what}", more))
+            value = percent_text(row[name]) if name == "reward" else sweep.metric.text(row[name])
+            numbers.append(Number(value, f"{which} {what}", more))
     return numbers

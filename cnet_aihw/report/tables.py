@@ -1,21 +1,70 @@
-"""Tables made of records: raw values in a CSV file, rounded ones on the page."""
+"""Tables made of records: one list of rows as text, Markdown, HTML or CSV."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
 from cnet_aihw.runtime.records import replace_file
 
+Row = Mapping[str, Any]
+
 _DASH = "-"
+_IN_PERCENT = ("accuracy", "mIoU")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How the scores of records are read and shown."""
+
+    name: str = "accuracy"
+    """Name of the score, as the task calls it."""
+
+    higher_is_better: bool = True
+    """Direction of the score."""
+
+    @classmethod
+    def of(cls, *records: Mapping[str, Any] | None) -> Metric:
+        """Return the metric that the first record with one names; accuracy where none does."""
+        for record in records:
+            if record is not None and record.get("metric") is not None:
+                return cls(record["metric"], record.get("higher_is_better", True))
+        return cls()
+
+    @property
+    def unit(self) -> str:
+        """Return the unit of columns: "%" for shares, "" for other numbers."""
+        return "%" if self.name in _IN_PERCENT else ""
+
+    @property
+    def label(self) -> str:
+        """Return name and unit for an axis, such as "accuracy, %"."""
+        return f"{self.name}, {self.unit}" if self.unit else self.name
+
+    def shown(self, values: Iterable[float]) -> list[float]:
+        """Return scores in the unit of tables and figures."""
+        return [100.0 * value if self.unit else value for value in values]
+
+    def text(self, score: float) -> str:
+        """Write one score with its unit."""
+        return percent_text(score) if self.unit else f"{score:.4g}"
+
+    def best(self, rows: Iterable[Row], key: str) -> Row:
+        """Return the row with the best score, the first of equals."""
+        return (max if self.higher_is_better else min)(rows, key=lambda row: row[key])
+
+
+ACCURACY = Metric()
+"""The metric of classification, and of records that name none."""
 
 
 def percent_text(share: float) -> str:
-    """A share in percent, in one piece."""
+    """Write a share in percent that does not break across lines."""
     return f"{100.0 * share:.2f}\N{NO-BREAK SPACE}%"
 
 
@@ -24,18 +73,23 @@ class Column:
     """One column of a table."""
 
     name: str
-    """Its name in the records and in the CSV file."""
+    """Key in the rows, and heading in a CSV file."""
 
     heading: str = ""
-    """What stands above it on the page; empty: its name."""
+    """Heading elsewhere; empty: the name."""
 
     unit: str = ""
-    """"%" for a share that is shown in percent, "s" for seconds, or another word for a unit."""
+    """"%" for a share that is shown in percent, "s" for seconds, or another unit in words."""
+
+    text: Callable[[Any], str] | None = None
+    """Writes a value that is not None; None: by its type and unit."""
 
     def shown(self, value: Any) -> str:
-        """A value as it stands on the page."""
-        if value is None:
+        """Write a value as tables show it."""
+        if value is None or value == "":
             return _DASH
+        if self.text is not None:
+            return self.text(value)
         if isinstance(value, bool) or not isinstance(value, int | float):
             return str(value)
         if self.unit == "%":
@@ -44,37 +98,27 @@ class Column:
             return f"{value:,.1f}"
         return f"{value:.4g}" if isinstance(value, float) else str(value)
 
+    @property
+    def title(self) -> str:
+        """Return the heading with its unit."""
+        return " ".join(filter(None, (self.heading or self.name, self.unit)))
+
 
 @dataclass(frozen=True)
 class Table:
     """Rows of raw values under columns."""
 
     name: str
-    """Name of its file, without an ending."""
+    """Name of its file, without a suffix."""
 
     columns: Sequence[Column]
-    """In order."""
+    """Columns in order."""
 
-    rows: Sequence[Mapping[str, Any]]
-    """Values by the columns' names; a missing one is None."""
-
-    def as_csv(self) -> str:
-        """All columns and rows, values as the records have them; None is empty."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([column.name for column in self.columns])
-        for row in self.rows:
-            writer.writerow([row.get(column.name) for column in self.columns])
-        return text.getvalue()
-
-    def write(self, folder: Path) -> None:
-        """Write NAME.csv."""
-        text = self.as_csv()
-        path = folder / f"{self.name}.csv"
-        replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    rows: Sequence[Row]
+    """Values by the columns' names; a missing one counts as None."""
 
     def filled(self, *left_out: str) -> Table:
-        """Without the columns that have no value in any row, and those named."""
+        """Return the table without columns that have no value, and without those named."""
         columns = [
             column
             for column in self.columns
@@ -83,8 +127,67 @@ class Table:
         ]
         return Table(self.name, columns, self.rows)
 
-    def kind(self, column: Column) -> str:
-        """``number`` for a column with numbers in it, else ``text``."""
+    def cells(self) -> list[list[str]]:
+        """Return the rows as written."""
+        return [[c.shown(row.get(c.name)) for c in self.columns] for row in self.rows]
+
+    def is_number(self, column: Column) -> bool:
+        """Say whether a column has numbers in it."""
         values = [row.get(column.name) for row in self.rows]
-        numbers = any(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
-        return "number" if numbers else "text"
+        return any(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+
+    def as_text(self, title: str = "") -> str:
+        """Write aligned lines, for a terminal: title, headings, a rule, one line a row."""
+        lines = [[column.title for column in self.columns], *self.cells()]
+        widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+        left = [not self.is_number(column) for column in self.columns]
+        written = [
+            "  ".join(
+                cell.ljust(width) if to_left else cell.rjust(width)
+                for cell, width, to_left in zip(line, widths, left, strict=True)
+            ).rstrip()
+            for line in lines
+        ]
+        rule = "-" * (sum(widths) + 2 * max(len(widths) - 1, 0))
+        return "\n".join([*([title] if title else []), written[0], rule, *written[1:]]) + "\n"
+
+    def as_markdown(self) -> str:
+        """Write a Markdown table."""
+        lines = [[column.title for column in self.columns], *self.cells()]
+        written = ["| " + " | ".join(line) + " |" for line in lines]
+        return "\n".join([written[0], "|" + "---|" * len(self.columns), *written[1:]])
+
+    def as_html(self) -> str:
+        """Write a ``<table>`` element; numbers have the class ``number``, all else ``text``."""
+        kinds = ["number" if self.is_number(column) else "text" for column in self.columns]
+        headings = "".join(
+            f'<th scope="col" class="{kind}">{escape(column.heading or column.name)}'
+            + (f" <span>{escape(column.unit)}</span>" if column.unit else "")
+            + "</th>"
+            for column, kind in zip(self.columns, kinds, strict=True)
+        )
+        lines = "\n".join(
+            "<tr>"
+            + "".join(
+                f'<td class="{kind}">{escape(cell)}</td>'
+                for cell, kind in zip(cells, kinds, strict=True)
+            )
+            + "</tr>"
+            for cells in self.cells()
+        )
+        return f"<table>\n<thead><tr>{headings}</tr></thead>\n<tbody>\n{lines}\n</tbody>\n</table>"
+
+    def as_csv(self) -> str:
+        """Write all columns and rows with the values of the records; None is empty."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow([column.name for column in self.columns])
+        for row in self.rows:
+            writer.writerow([row.get(column.name) for column in self.columns])
+        return text.getvalue()
+
+    def write(self, folder: Path) -> None:
+        """Write NAME.csv into a folder."""
+        text = self.as_csv()
+        path = folder / f"{self.name}.csv"
+        replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

@@ -104,6 +104,18 @@ def without(provenance: Mapping[str, Any], keys: Collection[str]) -> dict[str, A
     return copy
 
 
+def only(provenance: Mapping[str, Any], keys: Collection[str]) -> dict[str, Any]:
+    """Return a copy with some dotted keys alone, such as what a later step depends on."""
+    copy: dict[str, Any] = {}
+    for name, value in provenance.items():
+        inner = {key.partition(".")[2] for key in keys if key.startswith(f"{name}.")}
+        if name in keys:
+            copy[name] = value
+        elif inner and isinstance(value, Mapping):
+            copy[name] = only(value, inner)
+    return copy
+
+
 def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -21,15 +21,20 @@ from cnet_aihw.jobs.cli import CONFIG_DIR
 from cnet_aihw.jobs.schema import Config, register_schema
 
 PAGE = "configuration"
-GROUPS = ("data", "model", "rram", "crossbar", "training", "compensation", "search")
+GROUPS = (
+    *("data", "task", "model", "rram", "crossbar", "training"),
+    *("compensation", "compensation/corrector", "search"),
+)
 """These come first, in this order."""
-PACKAGES = {"crossbar": "rram"}
-"""Groups whose keys stand in another one."""
+PACKAGES = {"crossbar": "rram", "compensation/corrector": "compensation.corrector"}
+"""Groups whose keys belong to another one."""
 
 
 def reference() -> str:
-    """The page's tables as Markdown: all typed keys, then each option of each group."""
-    folders = {path.parent.name for path in CONFIG_DIR.glob("*/*.yaml")}
+    """Return the page's tables as Markdown: all typed keys, then each option of each group."""
+    folders = {
+        path.parent.relative_to(CONFIG_DIR).as_posix() for path in CONFIG_DIR.glob("*/**/*.yaml")
+    }
     order = [*GROUPS, *sorted(folders - set(GROUPS))]
     return "\n".join([*_typed_keys(), *(line for group in order for line in _group(group))])
 
@@ -68,7 +73,7 @@ def _rows(kind: type, prefix: str, values: dict[str, Any]) -> Iterator[list[str]
 
 
 def _said(kind: type, name: str) -> str:
-    """The docstring under a field of a dataclass, or of the one it comes from."""
+    """Return the docstring under a field of a dataclass, or of the one it comes from."""
     for owner in kind.__mro__:
         found = ModuleAnalyzer.for_module(owner.__module__).find_attr_docs()
         if (owner.__name__, name) in found:
@@ -90,9 +95,9 @@ def _group(group: str) -> Iterator[str]:
         if taken:
             yield f"Takes in {', '.join(f'`{name}`' for name in taken)}; its own:\n"
         values = {key: value for key, value, _ in _leaves(path)}
-        told = _arguments(values, "searcher." if group == "search" else "")
+        said_of = _arguments(values, "searcher." if group == "search" else "")
         rows = [
-            [f"`{package}{key}`", _shown(key, value), said or told.get(key, "")]
+            [f"`{package}{key}`", _shown(key, value), said or said_of.get(key, "")]
             for key, value, said in _leaves(path)
             if not (key.startswith("rpu_config.") and str(value).startswith("${"))
         ]
@@ -101,7 +106,7 @@ def _group(group: str) -> Iterator[str]:
 
 
 def _arguments(values: dict[str, Any], prefix: str) -> dict[str, str]:
-    """What the docstring of a file's target says of its arguments, by key."""
+    """Return the descriptions of the arguments of a file's target, by key."""
     name = values.get(f"{prefix}_target_", "???")
     if not name.startswith("cnet_aihw."):
         return {}
@@ -116,14 +121,14 @@ def _arguments(values: dict[str, Any], prefix: str) -> dict[str, str]:
 
 
 def _shown(key: str, value: Any) -> str:
-    """A value; the name of a target of this package as a link."""
+    """Return a value; the name of a target of this package as a link."""
     if key.endswith("_target_") and str(value).startswith("cnet_aihw."):
         return f"{{py:obj}}`{value}`"
     return f"`{_short(value)}`"
 
 
 def _name(entry: Any) -> str:
-    """One of a file's defaults, as a file of conf/."""
+    """Return one of a file's defaults, as a file of conf/."""
     if isinstance(entry, str):
         return entry
     ((group, option),) = entry.items()
@@ -131,7 +136,7 @@ def _name(entry: Any) -> str:
 
 
 def _head(path: Path) -> str:
-    """The comment that a file begins with; its commands as they stand."""
+    """Return the comment at the top of a file, with its commands verbatim."""
     lines = []
     for line in path.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):

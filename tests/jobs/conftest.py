@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from cnet_aihw.jobs.cli import main
+from cnet_aihw.jobs.context import run_job
+from cnet_aihw.runtime.errors import CnetError
 
 PROBE = "cnet_aihw_test_probe"
 
@@ -46,11 +48,38 @@ def cli(
             main()
         except SystemExit as stop:
             code = stop.code or 0
-        told = capfd.readouterr()
-        return Outcome(code, told.out, told.err)
+        seen = capfd.readouterr()
+        return Outcome(code, seen.out, seen.err)
 
     yield run
     assert "HYDRA_FULL_ERROR" not in os.environ
+
+
+@pytest.fixture
+def error_of(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Callable[..., CnetError]:
+    """Run a command that fails, and return its error with all fields."""
+
+    def run(*words: str) -> CnetError:
+        with monkeypatch.context() as patch:
+            patch.setenv("HYDRA_FULL_ERROR", "1")
+            with pytest.raises(CnetError) as caught:
+                cli(*words)
+        return caught.value
+
+    return run
+
+
+@pytest.fixture
+def returned(monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
+    """Values that jobs return to a sweeper."""
+    values: list[float | None] = []
+
+    def keep(config: Any) -> float | None:
+        values.append(run_job(config))
+        return values[-1]
+
+    monkeypatch.setattr("cnet_aihw.jobs.context.run_job", keep)
+    return values
 
 
 @pytest.fixture
@@ -69,7 +98,7 @@ def only(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Any], Any]], st
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Words that make any job small; without compensation, and without the page at its end."""
-    monkeypatch.setattr("cnet_aihw.jobs.steps_report.report", lambda run: None)
+    monkeypatch.setattr("cnet_aihw.jobs.steps.report", lambda run: None)
     return [
         "compensation=none",
         *("training.epochs=1", "training.validation_chips=2", "training.batch_size=32"),

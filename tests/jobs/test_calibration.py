@@ -10,6 +10,7 @@ from torch import nn
 
 from cnet_aihw.evaluation import AffineCorrection, BatchNormReestimation, evaluate_chips
 from cnet_aihw.rram import LogNormalNoiseModel, RRAMRPUConfig, convert_to_analog, load_snapshot
+from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.training import load_checkpoint
 from cnet_aihw.zoo import VGG16, LeNet5, arrays, digits
 
@@ -70,10 +71,11 @@ def test_compensated_networks_are_calibrated_too(cli: Cli, tiny: list[str]) -> N
     assert compensated["overhead_weights"] == pytest.approx(expected)
 
 
-def test_batchnorm_is_missed_before_the_training(cli: Cli, tiny: list[str]) -> None:
-    outcome = cli(*tiny, "evaluation.calibration=batchnorm", "hydra.run.dir=run")
-    assert outcome.code == 2
-    assert "evaluation.calibration is batchnorm, but the network has no BatchNorm" in outcome.err
+def test_batchnorm_is_missed_before_the_training(
+    tiny: list[str], error_of: Callable[..., CnetError]
+) -> None:
+    error = error_of(*tiny, "evaluation.calibration=batchnorm", "hydra.run.dir=run")
+    assert (error.key, error.value) == ("evaluation.calibration", "batchnorm")
     assert not list(Path("run").rglob("*.safetensors"))
 
 

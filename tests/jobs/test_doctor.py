@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from cnet_aihw.jobs import doctor, probes
-from cnet_aihw.jobs.probes import FAULT, OK, WARNING, Finding
+from cnet_aihw.jobs.doctor_checks import FAULT, OK, WARNING, Finding
 
 
 def run_doctor(cwd: Path | str, *words: str, path: Path | None = None) -> tuple[int, list[str]]:
@@ -82,7 +82,7 @@ def test_missing_and_untested_libraries_are_told_with_what_to_install(
 
 
 @pytest.mark.parametrize(
-    ("built", "driver", "state", "told"),
+    ("built", "driver", "state", "shown"),
     [
         ("13.2", False, OK, "everything runs on the CPU"),
         (None, True, WARNING, "built without it"),
@@ -95,14 +95,14 @@ def test_a_gpu_that_torch_does_not_see_is_told(
     built: str | None,
     driver: bool,
     state: str,
-    told: str,
+    shown: str,
 ) -> None:
     monkeypatch.setattr(probes, "_DRIVER", tmp_path if driver else tmp_path / "none")
     without = SimpleNamespace(is_available=lambda: False)
     torch = SimpleNamespace(version=SimpleNamespace(cuda=built), cuda=without)
     finding = probes.cuda_of(torch)
     assert finding.state == state
-    assert told in finding.found
+    assert shown in finding.found
 
 
 @pytest.mark.parametrize(("current", "state"), [(4.0, OK), (7.5, WARNING)])

@@ -31,7 +31,13 @@ PAGES = {
 SECTIONS = dict(part.split("\n", 1) for part in PAGES["howto"].split("\n## ")[1:])
 
 # not run here: what makes, starts or asks something outside the package
-ELSEWHERE = ("make demo", "make test", "ray start ", "ray get-auth-token")
+ELSEWHERE = (
+    "make demo",
+    "make test",
+    "pip install -c constraints.txt",
+    "ray start ",
+    "ray get-auth-token",
+)
 
 # what a page takes as given
 GIVEN: dict[str, Callable[[], dict[str, Any]]] = {
@@ -95,7 +101,8 @@ def run_blocks(text: str, names: dict[str, Any], cli: Cli | None = None) -> None
         elif kind == "sh" and cli is not None:
             for command in commands(f"```sh\n{block}```"):
                 rest = SMALL_SEARCH if " search=" in command else ["compensation=none"]
-                small = [*SMALL_JOB, *rest, f"run=job{next(numbers)}"]
+                folder = [] if " run=" in command else [f"run=job{next(numbers)}"]
+                small = [*SMALL_JOB, *rest, *folder]
                 outcome = cli(*shlex.split(command)[1:], *small)
                 assert outcome.code == 0, outcome.err
 
@@ -153,7 +160,7 @@ def test_the_python_of_a_page_runs(page: str, here: Path) -> None:
 def test_a_how_to_runs_by_itself(
     section: str, cli: Cli, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cnet_aihw.jobs.steps_report.report", lambda run: None)
+    monkeypatch.setattr("cnet_aihw.jobs.steps.report", lambda job: None)
     run_blocks(SECTIONS[section], {"__name__": "howto"}, cli)
     if section == "A searcher of your own":
         assert read_json("job0/plain/search.json")["result"]["searcher"] == "one_layer"

@@ -1,4 +1,4 @@
-"""Every job ends with its page, and `job=report` makes it anew without touching the run."""
+"""Every job ends with its page, and `job=report` makes it again without touching the run."""
 
 import json
 from collections.abc import Callable

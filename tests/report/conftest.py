@@ -18,11 +18,11 @@ BOTH = "training.compare=[plain,lipschitz]"
 COMPENSATED = [
     *("compensation.scan.chips=2", "compensation.scan.samples=50", "compensation.threshold=1.0"),
     *("compensation.fit.epochs=1", "compensation.fit.batch_size=64", "compensation.limit=0.3"),
-    *("compensation.form=residual", "evaluation.chips=6", "evaluation.threshold=0.5"),
+    *("compensation.corrector.form=residual", "evaluation.chips=6", "evaluation.threshold=0.5"),
 ]
 SEARCH = [
     *("job=search", "search=random", "search.budget=4", "search.chips=2"),
-    *("search.evaluator.kind=fit", "search.evaluator.steps=2"),
+    *("search.evaluator.kind=per_placement", "search.evaluator.steps=2"),
 ]
 
 

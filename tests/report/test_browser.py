@@ -42,7 +42,7 @@ addEventListener("message", event => {
 """
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is missing")
 def test_pages_are_whole_on_a_phone_and_on_a_screen(
     finished: Path, finished_sweep: Path, tmp_path: Path
 ) -> None:

@@ -10,7 +10,7 @@ from matplotlib.collections import FillBetweenPolyCollection
 
 from cnet_aihw.report.figures import chips, layers, search, sweep, training
 from cnet_aihw.report.style import COLORS, figure_style, new_figure, save_figure
-from cnet_aihw.report.tables import Column, Table
+from cnet_aihw.report.tables import Column, Metric, Table
 
 COLORS_OF = {"plain": COLORS[0], "noise": COLORS[1]}
 
@@ -31,7 +31,7 @@ def test_a_histogram_counts_every_chip_once() -> None:
         name: {"training": name, "compensation": None, "t_inference": None} for name in values
     }
     rows = [
-        {**networks[name], "chip": chip, "accuracy": accuracy}
+        {**networks[name], "chip": chip, "score": accuracy}
         for name, accuracies in values.items()
         for chip, accuracy in enumerate(accuracies)
     ]
@@ -44,9 +44,21 @@ def test_a_histogram_counts_every_chip_once() -> None:
         assert mean == pytest.approx(100 * sum(accuracies) / 3)
 
 
+def test_scores_that_are_not_shares_keep_their_unit() -> None:
+    rmse = Metric("RMSE", higher_is_better=False)
+    row = {"training": "plain", "compensation": None, "t_inference": None}
+    rows = [{**row, "chip": chip, "score": 3.0 + chip} for chip in range(3)]
+    plot = chips.histogram(table(rows), table([{**row, "mean": 4.0}]), COLORS_OF, rmse)
+    (axes,) = plot.figure.axes
+    assert axes.lines[0].get_xdata()[0] == 4.0
+    assert axes.get_xlabel() == "RMSE of a chip"
+    points = [{"cost": cost, "score": score} for cost, score in ((0, 5.0), (1, 6.0), (2, 4.0))]
+    assert [row["score"] for row in search.pareto_front(points, "cost", rmse)] == [5.0, 4.0]
+
+
 def test_chips_that_are_all_alike_have_a_histogram() -> None:
     row = {"training": "plain", "compensation": None, "t_inference": None}
-    rows = [{**row, "chip": chip, "accuracy": 0.75} for chip in range(4)]
+    rows = [{**row, "chip": chip, "score": 0.75} for chip in range(4)]
     plot = chips.histogram(table(rows), table([{**row, "mean": 0.75}]), COLORS_OF)
     low, high = plot.figure.axes[0].get_xlim()
     assert low < 75.0 < high
@@ -132,7 +144,7 @@ def test_the_growth_of_the_error_is_drawn_layer_by_layer() -> None:
 
 def test_curves_leave_out_epochs_without_a_validation_on_chips() -> None:
     rows = [
-        {"training": "plain", "epoch": e, "loss": 1.0, "clean_accuracy": 0.5, "chip_accuracy": c}
+        {"training": "plain", "epoch": e, "loss": 1.0, "clean_score": 0.5, "chip_score": c}
         for e, c in enumerate([None, 0.4, None, 0.6])
     ]
     _, lower = training.curves(table(rows), COLORS_OF).figure.axes
@@ -146,8 +158,8 @@ POINTS = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, m
 
 @given(POINTS)
 def test_the_front_holds_what_nothing_beats(points: list[tuple[int, int]]) -> None:
-    rows = [{"overhead": cost, "accuracy": accuracy} for cost, accuracy in points]
-    front = [(row["overhead"], row["accuracy"]) for row in search.pareto_front(rows, "overhead")]
+    rows = [{"overhead": cost, "score": accuracy} for cost, accuracy in points]
+    front = [(row["overhead"], row["score"]) for row in search.pareto_front(rows, "overhead")]
 
     def beaten(cost: int, accuracy: int) -> bool:
         return any(c <= cost and a >= accuracy and (c, a) != (cost, accuracy) for c, a in points)
@@ -157,7 +169,7 @@ def test_the_front_holds_what_nothing_beats(points: list[tuple[int, int]]) -> No
 
 def evaluation(number: int, reward: float, best: float, searcher: str) -> dict[str, object]:
     row = {"searcher": searcher, "seed": 0, "evaluation": number, "reward": reward}
-    return {**row, "best_reward": best, "accuracy": reward + 0.01, "overhead_weights": 0.01}
+    return {**row, "best_reward": best, "score": reward + 0.01, "overhead_weights": 0.01}
 
 
 def test_each_searcher_has_a_line_of_its_best() -> None:

@@ -1,4 +1,4 @@
-"""Figures of accuracies on chips."""
+"""Figures of scores on chips."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from cnet_aihw.report.figures.plot import (
+    NETWORK,
     Colors,
     Plot,
     Row,
@@ -13,99 +14,105 @@ from cnet_aihw.report.figures.plot import (
     legend_below,
     look_of,
     network_entries,
-    percent,
 )
 from cnet_aihw.report.style import QUIET, new_figure
-from cnet_aihw.report.tables import Table
+from cnet_aihw.report.tables import ACCURACY, Metric, Table
 
 _BINS = 24
 
 
-def histogram(chips: Table, results: Table, colors: Colors) -> Plot | None:
-    """How many chips have which accuracy, one field for each training; the first time counts."""
+def _network(row: Row) -> tuple[object, ...]:
+    return tuple(row.get(name) for name in NETWORK)
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def histogram(
+    chips: Table, results: Table, colors: Colors, metric: Metric = ACCURACY
+) -> Plot | None:
+    """Draw how many chips have which score, one field per training, at the first time."""
     if not chips.rows:
         return None
     first_times = {
-        network: rows[0]["t_inference"]
-        for network, rows in grouped(chips.rows, "training", "compensation").items()
+        network: rows[0]["t_inference"] for network, rows in grouped(chips.rows, *NETWORK).items()
     }
-    rows = [
-        row
-        for row in chips.rows
-        if first_times[row["training"], row["compensation"]] == row["t_inference"]
-    ]
+    rows = [row for row in chips.rows if first_times[_network(row)] == row["t_inference"]]
     means = {
-        (row["training"], row["compensation"]): row["mean"]
+        _network(row): row["mean"]
         for row in reversed(results.rows)  # so that the first time stays
     }
-    accuracies = percent(row["accuracy"] for row in rows)
-    low, high = min(accuracies), max(accuracies)
-    spread = max(high - low, 1.0)
+    scores = metric.shown(row["score"] for row in rows)
+    low, high = min(scores), max(scores)
+    spread = max(high - low, 1.0 if metric.unit else 1e-6)
     edges = [low + spread * step / _BINS for step in range(_BINS + 1)]
     trainings = grouped(rows, "training")
     figure, fields = new_figure(0.75 + 1.15 * len(trainings), len(trainings), sharex=True)
     top = 0.0
     for field, (training, of_training) in zip(fields, trainings.items(), strict=True):
-        for compensation, of_network in grouped(of_training, "compensation").items():
-            mean = 100.0 * means[training, compensation]
-            top = max(top, _draw(field, of_network, mean, edges, colors[training]))
+        for network, of_network in grouped(of_training, *NETWORK).items():
+            (mean,) = metric.shown([means[network]])
+            top = max(top, _draw(field, of_network, mean, edges, colors[training], metric))
         field.set_title(training)
         field.set_ylabel("chips")
         field.grid(axis="x", visible=False)
     for field in fields:
         field.set_ylim(0.0, 1.1 * top)
         field.yaxis.set_major_locator(MaxNLocator(3, integer=True))
-    fields[-1].set_xlabel("accuracy of a chip, %")
+    fields[-1].set_xlabel(f"{metric.name} of a chip{', %' if metric.unit else ''}")
     if any(row["compensation"] is not None for row in rows):
         fill = {"marker": "s", "markersize": 8, "linestyle": "none"}
         hollow = {**fill, "markerfacecolor": "white", "markeredgecolor": QUIET}
         legend_below(figure, [("as trained", hollow), ("with compensation", fill)])
     caption = (
-        "How many chips have which accuracy on the test part. All networks were programmed onto "
-        "the same chips; a vertical line is the mean over chips."
+        f"How many chips have which {metric.name} on the test part. All networks were programmed "
+        "onto the same chips; a vertical line is the mean over chips."
     )
-    return Plot("chips", "Accuracy of each chip", caption, figure, chips)
+    return Plot("chips", f"{_capital(metric.name)} of each chip", caption, figure, chips)
 
 
-def _draw(field: Axes, rows: list[Row], mean: float, edges: list[float], color: str) -> float:
-    """One network's chips; returns the height of the highest bar."""
+def _draw(
+    field: Axes, rows: list[Row], mean: float, edges: list[float], color: str, metric: Metric
+) -> float:
+    """Draw one network's chips; return the height of the highest bar."""
     plain = rows[0]["compensation"] is None
-    accuracies = percent(row["accuracy"] for row in rows)
+    scores = metric.shown(row["score"] for row in rows)
     if plain:
-        heights, _, _ = field.hist(accuracies, edges, histtype="step", color=QUIET, linewidth=1.2)
+        heights, _, _ = field.hist(scores, edges, histtype="step", color=QUIET, linewidth=1.2)
     else:
-        heights, _, _ = field.hist(accuracies, edges, color=color, alpha=0.55)
+        heights, _, _ = field.hist(scores, edges, color=color, alpha=0.55)
     field.axvline(mean, color=QUIET if plain else color, linestyle="--" if plain else "-")
     return float(max(heights))
 
 
-def over_time(results: Table, colors: Colors) -> Plot | None:
-    """Accuracy against the time since programming, where it was measured at several."""
+def over_time(results: Table, colors: Colors, metric: Metric = ACCURACY) -> Plot | None:
+    """Draw the score against the time since programming, where there are several times."""
     rows = [row for row in results.rows if row["t_inference"] is not None]
     if len(grouped(rows, "t_inference")) < 2:
         return None
     figure, (field,) = new_figure(3.4)
-    for of_network in grouped(rows, "training", "compensation").values():
+    for of_network in grouped(rows, *NETWORK).values():
         times = [row["t_inference"] for row in of_network]
         color = colors[of_network[0]["training"]]
-        band(field, times, of_network, color)
-        mean = percent(row["mean"] for row in of_network)
+        band(field, times, of_network, color, metric)
+        mean = metric.shown(row["mean"] for row in of_network)
         field.plot(times, mean, color=color, **look_of(of_network[0]))
     field.set_xscale("symlog" if any(row["t_inference"] == 0 for row in rows) else "log")
     field.set_xlabel("time since programming, s")
-    field.set_ylabel("accuracy on chips, %")
+    field.set_ylabel(f"{metric.name} on chips{', %' if metric.unit else ''}")
     legend_below(figure, *network_entries(rows, colors))
     caption = (
-        "Mean accuracy over chips against the time since programming; the bands are one standard "
-        "deviation over chips to each side."
+        f"Mean {metric.name} over chips against the time since programming; the bands are one "
+        "standard deviation over chips to each side."
     )
-    return Plot("time", "Accuracy over time", caption, figure, results)
+    return Plot("time", f"{_capital(metric.name)} over time", caption, figure, results)
 
 
-def band(field: Axes, x: list[float], rows: list[Row], color: str) -> None:
-    """One standard deviation over chips to each side of the mean."""
-    mean = percent(row["mean"] for row in rows)
-    std = percent(row["std"] or 0.0 for row in rows)
+def band(field: Axes, x: list[float], rows: list[Row], color: str, metric: Metric) -> None:
+    """Shade one standard deviation over chips to each side of the mean."""
+    mean = metric.shown(row["mean"] for row in rows)
+    std = metric.shown(row["std"] or 0.0 for row in rows)
     low = [m - s for m, s in zip(mean, std, strict=True)]
     high = [m + s for m, s in zip(mean, std, strict=True)]
     field.fill_between(x, low, high, color=color, alpha=0.13, linewidth=0)

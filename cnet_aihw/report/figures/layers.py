@@ -5,6 +5,7 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 
 from cnet_aihw.report.figures.plot import (
+    NETWORK,
     Colors,
     Look,
     Plot,
@@ -15,11 +16,10 @@ from cnet_aihw.report.figures.plot import (
     legend_below,
     look_of,
     network_entries,
-    percent,
     with_colors,
 )
 from cnet_aihw.report.style import FAINT, QUIET, new_figure
-from cnet_aihw.report.tables import Table
+from cnet_aihw.report.tables import ACCURACY, Metric, Table
 
 _MODES = {
     "suffix": "variation in this layer and all behind it",
@@ -28,13 +28,13 @@ _MODES = {
 
 
 def error_growth(growth: Table, colors: Colors) -> Plot | None:
-    """Relative error of each layer's output on chips."""
+    """Draw the relative error of each layer's output on chips."""
     rows = list(growth.rows)
     if not rows:
         return None
     figure, (field,) = new_figure(3.6)
     places = along_network(field, list(grouped(rows, "layer")))
-    networks = grouped(rows, "training", "compensation").values()
+    networks = grouped(rows, *NETWORK).values()
     for shift, of_network in zip(beside(len(networks)), networks, strict=True):
         x = [places[row["layer"]] + shift for row in of_network]
         color = colors[of_network[0]["training"]]
@@ -54,13 +54,16 @@ def error_growth(growth: Table, colors: Colors) -> Plot | None:
     return Plot("error-growth", "Growth of the error", caption, figure, growth)
 
 
-def sensitivity(scan: Table, colors: Colors, thresholds: dict[str, float]) -> Plot | None:
-    """Accuracy with variation in some layers only.
+def sensitivity(
+    scan: Table, colors: Colors, thresholds: dict[str, float], metric: Metric = ACCURACY
+) -> Plot | None:
+    """Draw the score with variation in some layers only.
 
     Args:
         scan: the scans.
         colors: of the trainings.
-        thresholds: of each training, the accuracy under which layers became candidates.
+        thresholds: of each training, the score beyond which layers became candidates.
+        metric: the score.
     """
     if not scan.rows:
         return None
@@ -74,12 +77,12 @@ def sensitivity(scan: Table, colors: Colors, thresholds: dict[str, float]) -> Pl
             beside(len(trainings)), trainings.items(), strict=True
         ):
             x = [places[row["layer"]] + shift for row in of_training]
-            _with_interval(field, x, of_training, colors[training])
+            _with_interval(field, x, of_training, colors[training], metric)
             if training in thresholds:
-                threshold = 100.0 * thresholds[training]
+                (threshold,) = metric.shown([thresholds[training]])
                 field.axhline(threshold, color=colors[training], linestyle=":", linewidth=1.0)
         field.set_title(_MODES[mode])
-        field.set_ylabel("accuracy, %")
+        field.set_ylabel(metric.label)
     entries: list[tuple[str, Look]] = [
         (name, {"color": color, "marker": "o"}) for name, color in colors.items()
     ]
@@ -88,24 +91,26 @@ def sensitivity(scan: Table, colors: Colors, thresholds: dict[str, float]) -> Pl
     legend_below(figure, entries)
     chips = scan.rows[0]["chips"]
     caption = (
-        f"Mean accuracy on the validation part over {chips} chips whose variation is in some "
-        "layers only, with its 95 % confidence interval. Layers up to the last one under the "
-        "threshold (upper field), or those under it (lower field), are candidates for "
+        f"Mean {metric.name} on the validation part over {chips} chips whose variation is in some "
+        "layers only, with its 95 % confidence interval. Layers up to the last one that misses "
+        "the threshold (upper field), or those that miss it (lower field), are candidates for "
         "compensation."
     )
     return Plot("sensitivity", "Sensitivity of the layers", caption, figure, scan)
 
 
-def _with_interval(field: Axes, x: list[float], rows: list[Row], color: str) -> None:
-    mean = percent(row["mean"] for row in rows)
+def _with_interval(
+    field: Axes, x: list[float], rows: list[Row], color: str, metric: Metric
+) -> None:
+    mean = metric.shown(row["mean"] for row in rows)
     field.plot(x, mean, color=color, marker="o")
     if all(row["ci95_low"] is not None for row in rows):
-        low, high = (percent(row[name] for row in rows) for name in ("ci95_low", "ci95_high"))
+        low, high = (metric.shown(row[n] for row in rows) for n in ("ci95_low", "ci95_high"))
         field.vlines(x, low, high, color=color, linewidth=1.0)
 
 
 def placement(placed: Table, colors: Colors) -> Plot | None:
-    """The ratio of each layer, and what it costs."""
+    """Draw the ratio of each layer, and its cost."""
     if not placed.rows:
         return None
     trainings = grouped(placed.rows, "training")
@@ -128,9 +133,9 @@ def placement(placed: Table, colors: Colors) -> Plot | None:
         entries.insert(1, ("digital", hollow))
     legend_below(figure, entries)
     caption = (
-        "Where compensation stands along the network: generator filters / filters of the layer, "
-        "with the number of weights that it adds. Layers behind which there is grey were "
-        "candidates; a digital layer has left the crossbar."
+        "Placement of compensation along the network: generator filters / filters of the layer, "
+        "with the number of weights that it adds. Layers on grey were candidates; a digital layer "
+        "has left the crossbar."
     )
     return Plot("placement", "Placement of compensation", caption, figure, placed)
 

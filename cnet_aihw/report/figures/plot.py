@@ -1,4 +1,4 @@
-"""What a figure is, and what several of them share."""
+"""A figure with its caption and data, and parts that several figures share."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ Colors = Mapping[str, str]
 """A colour for each training, the same in all figures of a page."""
 
 
+NETWORK = ("training", "compensation", "calibration")
+"""Columns that tell the networks of a run apart."""
+
 _LEGEND_WIDTH = 78
 
 
@@ -29,23 +32,23 @@ class Plot:
     """A figure with the words and numbers that belong to it."""
 
     name: str
-    """Name of its files, without an ending."""
+    """Name of its files, without a suffix."""
 
     title: str
-    """What stands above it."""
+    """Heading."""
 
     caption: str
-    """What is seen in it, with units."""
+    """Description of what it shows, with units."""
 
     figure: Figure
     """The figure, not yet saved."""
 
     data: Table
-    """What it is drawn from."""
+    """The table that it is drawn from."""
 
 
 def grouped(rows: Iterable[Row], *names: str) -> dict[Any, list[Row]]:
-    """Rows by the values of some columns, in the order of their first appearance."""
+    """Group rows by the values of some columns, in the order of their first appearance."""
     groups: dict[Hashable, list[Row]] = {}
     for row in rows:
         values = tuple(row.get(name) for name in names)
@@ -54,27 +57,27 @@ def grouped(rows: Iterable[Row], *names: str) -> dict[Any, list[Row]]:
 
 
 def colors_of(names: Iterable[str]) -> Colors:
-    """A colour for each name, in their order."""
+    """Give each name a colour, in their order."""
     return {name: color_of(index) for index, name in enumerate(dict.fromkeys(names))}
 
 
 def with_colors(rows: Iterable[Row], colors: Colors) -> dict[str, str]:
-    """The trainings that rows are of, each with its colour."""
+    """Return the trainings that rows are of, each with its colour."""
     return {training: colors[training] for training in grouped(rows, "training")}
 
 
 def percent(values: Iterable[float]) -> list[float]:
-    """Shares in percent."""
+    """Return shares in percent."""
     return [100.0 * value for value in values]
 
 
 def whole_numbers(axes: Axes) -> None:
-    """Have the x axis marked at whole numbers only."""
+    """Mark the x axis at whole numbers only."""
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def beside(groups: int) -> list[float]:
-    """Small shifts along an axis, so that what stands at one place does not hide the other."""
+    """Return small shifts along an axis, so that points at one place do not hide each other."""
     width = min(0.08 * (groups - 1), 0.5)
     return [width * (g / (groups - 1) - 0.5) if groups > 1 else 0.0 for g in range(groups)]
 
@@ -91,11 +94,11 @@ def along_network(axes: Axes, layers: Sequence[str]) -> dict[str, int]:
 
 
 def legend_below(figure: Figure, *lines: Iterable[tuple[str, Look]]) -> None:
-    """One legend under all axes: in one line where that fits, else line by line.
+    """Draw one legend under all axes: in one line where that fits, else line by line.
 
     Args:
         figure: its axes have their legend together.
-        lines: entries that belong together, label and look.
+        lines: entries (label and look) that belong together.
     """
     given = [list(line) for line in lines]
     entries = [entry for line in given for entry in line]
@@ -114,7 +117,7 @@ def legend_below(figure: Figure, *lines: Iterable[tuple[str, Look]]) -> None:
 
 
 def _widths(entries: list[tuple[str, Look]], columns: int) -> list[int]:
-    """Width of each column of a legend, in characters; 8 are the line before and the gap."""
+    """Return the width of each legend column in characters; 8 are the line and the gap."""
     return [max(len(label) + 8 for label, _ in entries[c::columns]) for c in range(columns)]
 
 
@@ -123,14 +126,14 @@ COMPENSATED_LOOK: Look = {"linestyle": "-", "marker": "o"}
 
 
 def look_of(row: Row) -> Look:
-    """How a line looks: broken and hollow without compensation, whole and full with it."""
+    """Return a line's look: broken and hollow without compensation, solid and full with it."""
     return PLAIN_LOOK if row.get("compensation") is None else COMPENSATED_LOOK
 
 
 def network_entries(
     rows: Sequence[Row], colors: Colors
 ) -> tuple[list[tuple[str, Look]], list[tuple[str, Look]]]:
-    """Lines of a legend: a colour for each training, a look without and with compensation."""
+    """Return a legend's lines: a colour for each training, a look without and with compensation."""
     trainings: list[tuple[str, Look]] = [
         (name, {"color": color, "linewidth": 4})
         for name, color in with_colors(rows, colors).items()

@@ -1,4 +1,4 @@
-"""Figures of trainings: their course, and what it did to the spectral norms."""
+"""Figures of trainings: their course, and the spectral norms that they end with."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from cnet_aihw.report.figures.plot import (
     along_network,
     grouped,
     legend_below,
-    percent,
     whole_numbers,
     with_colors,
 )
 from cnet_aihw.report.style import new_figure
-from cnet_aihw.report.tables import Table
+from cnet_aihw.report.tables import ACCURACY, Metric, Table
 
 _CLEAN: Look = {"linestyle": ":"}
 _CHIPS: Look = {"linestyle": "-"}
 
 
-def curves(epochs: Table, colors: Colors, fit: bool = False) -> Plot | None:
-    """Loss and validation accuracy, epoch by epoch."""
+def curves(
+    epochs: Table, colors: Colors, fit: bool = False, metric: Metric = ACCURACY
+) -> Plot | None:
+    """Draw loss and validation score, epoch by epoch."""
     if not epochs.rows:
         return None
     figure, (upper, lower) = new_figure(4.6, 2, sharex=True, height_ratios=[2, 3])
@@ -31,14 +32,14 @@ def curves(epochs: Table, colors: Colors, fit: bool = False) -> Plot | None:
         numbers = [row["epoch"] + 1 for row in rows]
         marker = "o" if len(rows) == 1 else None
         upper.plot(numbers, [row["loss"] for row in rows], color=color, marker=marker)
-        for name, look in (("clean_accuracy", _CLEAN), ("chip_accuracy", _CHIPS)):
+        for name, look in (("clean_score", _CLEAN), ("chip_score", _CHIPS)):
             points = [(row["epoch"] + 1, row[name]) for row in rows if row[name] is not None]
             if points:
                 x, y = zip(*points, strict=True)
-                lower.plot(x, percent(y), color=color, marker=marker, **look)
+                lower.plot(x, metric.shown(y), color=color, marker=marker, **look)
     figure.align_ylabels()
     upper.set_ylabel("training loss")
-    lower.set_ylabel("validation accuracy, %")
+    lower.set_ylabel(f"validation {metric.label}")
     lower.set_xlabel("epoch")
     whole_numbers(lower)
     legend_below(
@@ -48,15 +49,15 @@ def curves(epochs: Table, colors: Colors, fit: bool = False) -> Plot | None:
     )
     what = "fit of compensation" if fit else "training"
     caption = (
-        f"The course of each {what}: the loss, with the Lipschitz penalty where there is one, and "
-        "the accuracy on the validation part, clean and as the mean over validation chips."
+        f"The course of each {what}: the loss, including the Lipschitz penalty if any, and the "
+        f"{metric.name} on the validation part, clean and as the mean over validation chips."
     )
     title = "Course of the fits" if fit else "Course of the trainings"
     return Plot("fit" if fit else "training", title, caption, figure, epochs)
 
 
 def spectral_norms(norms: Table, colors: Colors) -> Plot | None:
-    """Spectral norm of each layer, and lambda."""
+    """Draw the spectral norm of each layer, and lambda."""
     if not norms.rows:
         return None
     figure, (field,) = new_figure(3.4)

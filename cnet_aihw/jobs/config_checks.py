@@ -1,0 +1,123 @@
+"""Checks of configured values before any work; imports no torch."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from cnet_aihw.compensation.settings import validate_fit_settings
+from cnet_aihw.evaluation.settings import CALIBRATIONS
+from cnet_aihw.jobs.schema import CompensationConfig, SearchConfig, SelectConfig
+from cnet_aihw.runtime.errors import CnetError, bad_value
+from cnet_aihw.search.settings import validate_objective_settings, validate_space_settings
+
+_CHOICES: dict[str, Sequence[str]] = {
+    "compensation.scan.mode": ("suffix", "single"),
+    "compensation.fill": ("uniform", "digital"),
+    "search.evaluator.kind": ("supernet", "per_placement"),
+    "search.evaluator.start": ("identity", "supernet"),
+}
+
+
+def check_compensation_config(config: CompensationConfig) -> None:
+    """Check all values but corrector and placement, which check themselves.
+
+    Raises:
+        CnetError: names the key, its value and the allowed ones.
+    """
+    _check_choice("compensation.scan.mode", config.scan.mode)
+    _check_choice("compensation.fill", config.fill)
+    _check_count("compensation.scan.chips", config.scan.chips)
+    _check_count("compensation.scan.samples", config.scan.samples)
+    _check_count("compensation.calibration_samples", config.calibration_samples, 2)
+    _check_limit("compensation.limit", config.limit, "or choose compensation=none")
+    if not 0.0 < config.threshold <= 1.0:
+        expected = "a share of the clean score in (0, 1], such as 0.95"
+        raise bad_value("compensation.threshold", config.threshold, expected)
+    _renamed(lambda: validate_fit_settings(config.fit), ("training", "fit"), "compensation.fit")
+
+
+def check_search_config(config: SearchConfig) -> None:
+    """Check all values but those of the searcher, which checks itself.
+
+    Raises:
+        CnetError: names the key, its value and the allowed ones.
+    """
+    evaluator = config.evaluator
+    _check_choice("search.evaluator.kind", evaluator.kind)
+    _check_choice("search.evaluator.start", evaluator.start)
+    for name, value in (
+        ("budget", config.budget),
+        ("chips", config.chips),
+        ("samples", config.samples),
+        ("evaluator.steps", evaluator.steps),
+        ("evaluator.shared_steps", evaluator.shared_steps),
+        ("evaluator.threads", evaluator.threads),
+    ):
+        _check_count(f"search.{name}", value)
+    validate_space_settings(config)
+    _renamed(
+        lambda: validate_objective_settings(config.objective), ("objective",), "search.objective"
+    )
+    if config.objective.kind == "mean_minus_std" and config.chips < 2:
+        fix = "as search.objective.kind is mean_minus_std"
+        raise bad_value("search.chips", config.chips, "at least 2", fix)
+
+
+def check_select_config(config: SelectConfig) -> None:
+    """Check all values.
+
+    Raises:
+        CnetError: names the key, its value and the allowed ones.
+    """
+    _check_count("select.chips", config.chips)
+    _check_count("select.samples", config.samples)
+    _check_limit("select.limit", config.limit)
+    if config.limit_macs is not None:
+        _check_limit("select.limit_macs", config.limit_macs, "or null for none")
+    unknown = [name for name in config.calibrations if name not in CALIBRATIONS]
+    if unknown or not config.calibrations:
+        expected = f"one or more of {', '.join(CALIBRATIONS)}"
+        raise bad_value("select.calibrations", list(config.calibrations), expected)
+
+
+def check_chips_differ(name: str, seed: int, others: dict[str, int]) -> None:
+    """Check that chips which choose something are not those which judge it.
+
+    Raises:
+        CnetError: if a seed is also that of another key.
+    """
+    for other, value in others.items():
+        if seed == value:
+            fix = "the same chips would choose and judge"
+            raise bad_value(name, seed, f"another seed than {other}", fix)
+
+
+def _check_choice(key: str, value: str) -> None:
+    if value not in _CHOICES[key]:
+        raise bad_value(key, value, " or ".join(_CHOICES[key]))
+
+
+def _check_count(key: str, value: int, least: int = 1) -> None:
+    if value < least:
+        raise bad_value(key, value, f"a whole number of at least {least}")
+
+
+def _check_limit(key: str, value: float, fix: str | None = None) -> None:
+    if not (math.isfinite(value) and value > 0.0):
+        raise bad_value(key, value, "a share of the network's weights above 0, such as 0.05", fix)
+
+
+def _renamed(check: Callable[[], Any], names: Sequence[str], prefix: str) -> None:
+    """Run a check of a room, whose keys have another prefix in the configuration."""
+    try:
+        check()
+    except CnetError as error:
+        pattern = rf"\b({'|'.join(names)})\.(?=\w)"
+        key = None if error.key is None else re.sub(pattern, f"{prefix}.", error.key)
+        message = re.sub(pattern, f"{prefix}.", str(error))
+        raise CnetError(
+            message, key=key, value=error.value, expected=error.expected, fix=error.fix
+        ) from error

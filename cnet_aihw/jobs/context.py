@@ -1,0 +1,149 @@
+"""The job: check the configuration, then do the steps in order."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from cnet_aihw.jobs.variants import Variant, command_of_job, variants_of
+from cnet_aihw.runtime.errors import bad_value
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from cnet_aihw.tasks import Task
+    from cnet_aihw.zoo import Dataset
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class JobContext:
+    """Everything that the steps of one job share."""
+
+    config: DictConfig
+    """The composed configuration."""
+
+    variants: list[Variant]
+    """The trainings asked for."""
+
+    folder: Path
+    """Folder of all results."""
+
+    command: str
+    """The command line that makes these results."""
+
+    objectives: dict[str, float] = field(default_factory=dict)
+    """Of each training, on the validation part: its mean score on chips, or the reward of the best
+    placement where a search was the last step."""
+
+    @cached_property
+    def task(self) -> Task:
+        """Return the task, built when first used."""
+        from cnet_aihw.jobs.build import build_task
+
+        return build_task(self.config)
+
+    @cached_property
+    def data(self) -> Dataset:
+        """Return the data set, loaded when first used."""
+        from cnet_aihw.jobs.build import build_data, fill_inputs
+
+        data = build_data(self.config)
+        for variant in self.variants:
+            fill_inputs(variant.config, data)
+        log.info(
+            "data %s: %d training, %d validation, %d test samples",
+            *(data.name, len(data.train), len(data.val), len(data.test)),
+        )
+        return data
+
+    @cached_property
+    def example(self) -> Any:
+        """Return one input of the validation part, for costs."""
+        from cnet_aihw.runtime.parts import gathered
+
+        return gathered(self.data.val, 1).x
+
+    @cached_property
+    def networks(self) -> dict[str, nn.Module]:
+        """Return the converted network of each training: built once, and checked before any use."""
+        from cnet_aihw.jobs.build import build_analog, check_variant
+
+        models = {}
+        for variant in self.variants:
+            model = build_analog(variant.config, self.data, self.task)
+            check_variant(variant, model, self.example)
+            models[variant.name] = model
+        return models
+
+    def trained(self, variant: Variant) -> nn.Module:
+        """Return a training's network with its best weights, without compensation.
+
+        Raises:
+            CnetError: where it was not trained, or on other data or another split of them.
+        """
+        from cnet_aihw.compensation import remove_compensation
+        from cnet_aihw.jobs.artifacts import trained_weights
+        from cnet_aihw.rram import load_snapshot
+
+        weights = trained_weights(self, variant)
+        model = remove_compensation(self.networks[variant.name])
+        load_snapshot(model, weights)
+        return model
+
+    def set_objective(self, variant: Variant, score: float | None) -> None:
+        """Keep a score on validation chips for a sweeper, which maximizes."""
+        if score is not None:
+            self.objectives[variant.name] = score if self.task.higher_is_better else -score
+
+    def folder_of(self, variant: Variant) -> Path:
+        """Return the folder of the results of one training."""
+        return self.folder / variant.name
+
+    def source_of(self, variant: Variant) -> Path:
+        """Return the folder of its trained network and its scan: here, or in the run of source."""
+        source = self.config.source
+        return self.folder_of(variant) if source is None else Path(source) / variant.name
+
+
+def run_job(config: DictConfig) -> float | None:
+    """Do the steps that ``job`` names.
+
+    Args:
+        config: the composed configuration of the running job.
+
+    Returns:
+        The objective of a sweeper for the last training, on the validation part (never the test
+        part): the mean score on chips, or the reward of the best placement where a search was the
+        last step; None where nothing was trained or searched.
+
+    Raises:
+        CnetError: for errors of the user; impossible values before any work.
+    """
+    variants = variants_of(config)
+    steps = [_function(name) for name in config.job.steps]
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    job = JobContext(config, variants, folder, command_of_job())
+    log.info("results in %s", job.folder)
+    for step in steps:
+        step(job)
+    return job.objectives.get(variants[-1].name)
+
+
+def _function(name: str) -> Callable[[JobContext], None]:
+    module, _, attribute = name.rpartition(".")
+    try:
+        function: Callable[[JobContext], None] = vars(import_module(module))[attribute]
+    except (ImportError, KeyError, ValueError) as error:
+        expected = "the dotted name of a function that can be imported"
+        raise bad_value("job.steps", name, expected, "or choose a file of conf/job") from error
+    return function

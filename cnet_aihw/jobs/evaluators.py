@@ -1,0 +1,63 @@
+"""The evaluator of a search, as configured."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnet_aihw.jobs.build import drift_time, with_noise_model
+from cnet_aihw.jobs.measuring import fitted_calibration
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from cnet_aihw.jobs.context import JobContext
+    from cnet_aihw.jobs.variants import Variant
+    from cnet_aihw.search import CompensationSupernet, PlacementEvaluator, PlacementProblem
+
+log = logging.getLogger(__name__)
+
+
+def build_evaluator(
+    job: JobContext, variant: Variant, problem: PlacementProblem, model: nn.Module
+) -> PlacementEvaluator:
+    """Return the evaluator that ``search.evaluator`` describes; a shared fit is made first."""
+    from cnet_aihw.search import CompensationSupernet, FitEvaluator, SupernetEvaluator
+
+    settings, asked, compensation = variant.search, variant.search.evaluator, variant.compensation
+    fit = with_noise_model(compensation.fit, variant.config.compensation.fit)
+    per_chip = compensation.fit.batchnorm == "per_chip"
+    samples = compensation.calibration_samples if per_chip else None
+    common: dict[str, Any] = {
+        "corrector": variant.corrector,
+        "fit": replace(fit, seed=asked.seed),
+        "task": job.task,
+        "device": variant.config.device,
+        "threads": asked.threads,
+    }
+    measured: dict[str, Any] = {
+        "chips": settings.chips,
+        "seed": settings.chips_seed,
+        "samples": settings.samples,
+        "batch_size": variant.evaluation.batch_size,
+        "t_inference": drift_time(variant.config),
+        "calibration": fitted_calibration(job, samples),
+    }
+    folder = Path(settings.store).absolute()
+    shared: dict[str, Any] = {**common, "steps": asked.shared_steps, "folder": folder}
+    if asked.kind == "supernet":
+        evaluator = SupernetEvaluator(model, job.data, problem, **shared, **measured)
+        _get_ready(variant, evaluator.supernet)
+        return evaluator
+    start = None
+    if asked.start == "supernet":
+        start = CompensationSupernet(model, job.data, problem, **shared)
+        _get_ready(variant, start)
+    return FitEvaluator(model, job.data, start=start, steps=asked.steps, **common, **measured)
+
+
+def _get_ready(variant: Variant, supernet: CompensationSupernet) -> None:
+    log.info("fitting the compensation that all placements of %s share", variant.name)
+    supernet.get_ready(progress=variant.config.progress)

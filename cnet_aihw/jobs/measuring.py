@@ -1,0 +1,206 @@
+"""Parts of the steps `evaluate` and `select`: one network, measured on chips as configured."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import OmegaConf
+
+from cnet_aihw.jobs.artifacts import (
+    COMPENSATION,
+    compensation_folder,
+    compensation_of,
+    required,
+    write_artifact,
+)
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from cnet_aihw.evaluation import ChipCalibration
+    from cnet_aihw.jobs.context import JobContext
+    from cnet_aihw.jobs.variants import Variant
+
+log = logging.getLogger(__name__)
+
+_GROWTH_CHIPS, _GROWTH_SAMPLES = 5, 100  # enough for a curve over layers
+_ADC_SAMPLES = 1000
+
+
+def prepare(job: JobContext, variant: Variant, model: nn.Module) -> nn.Module:
+    """Return a trained network on the crossbars it is measured on, with ADC ranges calibrated."""
+    from cnet_aihw.evaluation import adc_use, calibrate_adc
+    from cnet_aihw.jobs.build import needs_adc_calibration, on_crossbars
+    from cnet_aihw.runtime.parts import gathered
+
+    model = on_crossbars(variant.config, model)
+    if needs_adc_calibration(variant.config) and adc_use(model, job.example):
+        inputs = gathered(job.data.train, _ADC_SAMPLES).x
+        device = variant.config.device
+        ranges = calibrate_adc(model, inputs, variant.evaluation.batch_size, device)
+        shown = ", ".join(f"{name} {reach:g}" for name, reach in ranges.items())
+        log.info("ADC ranges of %s: %s", variant.name, shown)
+    return model
+
+
+def put_compensation(job: JobContext, variant: Variant, model: nn.Module) -> dict[str, Any] | None:
+    """Put the compensation that was fitted for a network on it.
+
+    Returns:
+        The content of compensation.json; None where the network has no compensation.
+    """
+    from cnet_aihw.compensation import load_compensation
+
+    described = compensation_of(job, variant)
+    if described is None or not described["placement"]:
+        return None
+    path = compensation_folder(job, variant) / COMPENSATION
+    load_compensation(model, required(path, "compensate", "compensation"))
+    return described
+
+
+def calibration_of(job: JobContext, variant: Variant, kind: str) -> ChipCalibration | None:
+    """Return the calibration of a name of ``evaluation.calibration``; None for none."""
+    from cnet_aihw.evaluation import make_calibration
+
+    return make_calibration(kind, job.data.train, variant.evaluation.calibration_samples)
+
+
+def fitted_calibration(job: JobContext, samples: int | None) -> ChipCalibration | None:
+    """Return the calibration of a compensation fitted with BatchNorm per chip; None for others.
+
+    Args:
+        job: the job.
+        samples: ``calibration_samples`` of compensation.json.
+    """
+    from cnet_aihw.evaluation import make_calibration
+
+    kind = "none" if samples is None else "batchnorm"
+    return make_calibration(kind, job.data.train, samples or 0)
+
+
+def overheads(
+    job: JobContext,
+    model: nn.Module,
+    calibration: ChipCalibration | None,
+    described: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """Return the cost of layers off the crossbars, of a calibration and of compensation.
+
+    Args:
+        job: the job.
+        model: the network, compensated or not.
+        calibration: what is calibrated on each chip.
+        described: the content of compensation.json.
+
+    Returns:
+        ``digital`` and ``calibration`` by themselves, and the overhead of all three in weights and
+        MACs, as shares of the network's.
+    """
+    from cnet_aihw.compensation import (
+        calibration_overhead,
+        network_cost,
+        off_crossbar_cost,
+        total_overhead,
+    )
+
+    network = network_cost(model, job.example)
+    off, added = off_crossbar_cost(network), 0.0
+    if calibration is not None:
+        added = calibration_overhead(network, calibration.cost(model))
+    compensation = described or {}
+    return {
+        "digital": {
+            "layers": list(off.weights),
+            "overhead_weights": off.overhead_weights,
+            "overhead_macs": off.overhead_macs,
+        },
+        "calibration": {
+            "label": None if calibration is None else calibration.label(),
+            "overhead_weights": added,
+        },
+        "overhead_weights": total_overhead(
+            [off.overhead_weights, added, compensation.get("overhead_weights")]
+        ),
+        "overhead_macs": total_overhead([off.overhead_macs, compensation.get("overhead_macs")]),
+    }
+
+
+def measure(
+    job: JobContext,
+    variant: Variant,
+    model: nn.Module,
+    name: str,
+    calibration: ChipCalibration | None,
+    described: Mapping[str, Any] | None = None,
+    records: str | None = None,
+) -> None:
+    """Measure one network on the chips of the evaluation, and write the artifact.
+
+    The statistics are of the test part, one for each time; each chip is a record. The growth of the
+    error is that of the first time, on the validation part, against the network without
+    compensation.
+
+    Args:
+        job: the job.
+        variant: its training.
+        model: the network as it is measured.
+        name: name of the artifact.
+        calibration: what is calibrated on each chip.
+        described: the content of compensation.json, where the network has compensation.
+        records: name of the chips' records; None: that of the artifact with the suffix .jsonl.
+    """
+    from cnet_aihw.compensation import compensation_disabled
+    from cnet_aihw.evaluation import adc_summary, error_growth, evaluate_chips
+    from cnet_aihw.runtime.parts import gathered
+
+    settings, config = variant.evaluation, variant.config
+    path = job.folder_of(variant) / name
+    records = records or path.with_suffix(".jsonl").name
+    found = evaluate_chips(
+        model,
+        job.data.test,
+        task=job.task,
+        chips=settings.chips,
+        seed=settings.seed,
+        batch_size=settings.batch_size,
+        t_inference=settings.t_inference,
+        threshold=settings.threshold,
+        calibration=calibration,
+        records=path.with_name(records),
+        device=config.device,
+        progress=config.progress,
+    )
+    by_time = list(found.values()) if isinstance(found, dict) else [found]
+    mean = job.task.format(by_time[0].mean)
+    log.info("%s of %s: mean %s %s", Path(name).stem, variant.name, job.task.metric, mean)
+    growth = error_growth(
+        model,
+        gathered(job.data.val, _GROWTH_SAMPLES).x,
+        chips=min(_GROWTH_CHIPS, settings.chips),
+        seed=settings.seed,
+        t_inference=by_time[0].t_inference,
+        calibration=calibration,
+        reference=compensation_disabled,
+        device=config.device,
+    )
+    compensation = {}
+    if described is not None:
+        names = ("label", "placement", "overhead_weights", "overhead_macs", "calibration_samples")
+        searched = (described.get("search") or {}).get("searcher")
+        compensation = {
+            "compensation": {key: described[key] for key in names} | {"search": searched}
+        }
+    levels = OmegaConf.select(config, "rram.levels", default=None) or None
+    content = {
+        "records": records,
+        **compensation,
+        "crossbar": {"levels": levels, **adc_summary(model, job.example)},
+        **overheads(job, model, calibration, described),
+        "statistics": [statistics.as_record() for statistics in by_time],
+        "error_growth": [error.as_record() for error in growth],
+    }
+    write_artifact(job, variant, path, content)

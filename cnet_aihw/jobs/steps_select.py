@@ -1,0 +1,193 @@
+"""Steps of the choice among trained networks: select, evaluate_selected."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cnet_aihw.jobs.artifacts import (
+    FORMAT,
+    MEASURED,
+    MEASURED_SELECTED,
+    SELECTED,
+    provenance,
+    required,
+)
+from cnet_aihw.jobs.config_checks import check_chips_differ
+from cnet_aihw.jobs.measuring import (
+    calibration_of,
+    fitted_calibration,
+    measure,
+    overheads,
+    prepare,
+    put_compensation,
+)
+from cnet_aihw.report.tables import Column, Metric, Table
+from cnet_aihw.runtime.records import read_json, write_json_atomic
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from cnet_aihw.evaluation import ChipCalibration
+    from cnet_aihw.jobs.context import JobContext
+    from cnet_aihw.jobs.variants import Variant
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A network with a calibration."""
+
+    variant: Variant
+    model: nn.Module
+    compensation: Mapping[str, Any] | None
+    kind: str
+    calibration: ChipCalibration | None
+
+    @property
+    def label(self) -> str:
+        compensated = "plain" if self.compensation is None else "compensated"
+        return f"{compensated}-{self.kind}"
+
+
+def select(job: JobContext) -> None:
+    """Measure all networks with all calibrations on validation chips, and write the best one.
+
+    Candidates are the trained networks without and with compensation. The best mean score among
+    those within ``select.limit`` (weights) and ``select.limit_macs`` is chosen. The test part is
+    not used.
+    """
+    from cnet_aihw.evaluation import evaluate_chips
+    from cnet_aihw.tasks import is_better
+
+    settings = job.variants[0].select
+    check_chips_differ(
+        "select.seed", settings.seed, {"evaluation.seed": job.variants[0].evaluation.seed}
+    )
+    rows: list[dict[str, Any]] = []
+    chosen: dict[str, Any] | None = None
+    for candidate in _candidates(job):
+        variant = candidate.variant
+        cost = overheads(job, candidate.model, candidate.calibration, candidate.compensation)
+        weights, macs = cost["overhead_weights"] or 0.0, cost["overhead_macs"] or 0.0
+        row = {
+            "training": variant.name,
+            "compensation": (candidate.compensation or {}).get("label"),
+            "calibration": cost["calibration"]["label"],
+            "calibration_kind": candidate.kind,
+            "overhead_weights": weights,
+            "overhead_macs": macs,
+            "allowed": weights <= settings.limit
+            and (settings.limit_macs is None or macs <= settings.limit_macs),
+        }
+        if row["allowed"]:
+            found = evaluate_chips(
+                candidate.model,
+                job.data.val.first(settings.samples),
+                task=job.task,
+                chips=settings.chips,
+                seed=settings.seed,
+                batch_size=variant.evaluation.batch_size,
+                t_inference=_first_time(variant),
+                calibration=candidate.calibration,
+                records=job.folder_of(variant) / f"select-{candidate.label}.jsonl",
+                device=variant.config.device,
+                progress=variant.config.progress,
+            )
+            row |= {name: getattr(found, name) for name in ("mean", "std", "q05", "chips")}
+            if chosen is None or is_better(job.task, found.mean, chosen["mean"]):
+                chosen = row
+        rows.append(row)
+    record = {
+        "format": FORMAT,
+        "command": job.command,
+        "provenance": {v.name: provenance(job, v) for v in job.variants},
+        "metric": job.task.metric,
+        "higher_is_better": job.task.higher_is_better,
+        "chosen": chosen,
+        "rows": rows,
+    }
+    write_json_atomic(job.folder / SELECTED, record)
+    table = Table("select", _columns(Metric.of(record)), rows).filled()
+    text = table.as_text("candidates, on validation chips of their own")
+    (job.folder / SELECTED).with_suffix(".txt").write_text(text, encoding="utf-8")
+    print(f"\n{text}", flush=True)
+    if chosen is not None:
+        words = (chosen[name] for name in ("training", "compensation", "calibration"))
+        log.info("selected: %s", ", ".join(filter(None, words)))
+
+
+def evaluate_selected(job: JobContext) -> None:
+    """Measure the selected network with its calibration on the test part, and the plain one."""
+    chosen = read_json(required(job.folder / SELECTED, "select", "selection"))["chosen"]
+    for old in job.folder.glob(f"*/{MEASURED_SELECTED}"):
+        old.unlink()
+    for variant in job.variants:
+        if variant.name == "plain":  # what the recovery refers to
+            model = prepare(job, variant, job.trained(variant))
+            asked = calibration_of(job, variant, variant.evaluation.calibration)
+            measure(job, variant, model, MEASURED, asked)
+    for candidate in _candidates(job):
+        row = {
+            "training": candidate.variant.name,
+            "compensation": (candidate.compensation or {}).get("label"),
+            "calibration_kind": candidate.kind,
+        }
+        if chosen is not None and all(chosen[name] == value for name, value in row.items()):
+            measure(
+                job,
+                candidate.variant,
+                candidate.model,
+                MEASURED_SELECTED,
+                candidate.calibration,
+                candidate.compensation,
+                records=f"chips-selected-{candidate.label}.jsonl",
+            )
+
+
+def _candidates(job: JobContext) -> Iterator[_Candidate]:
+    """Yield each network without, then with compensation, with each calibration it can have."""
+    from cnet_aihw.evaluation.calibration import running_batchnorms
+
+    for variant in job.variants:
+        model = prepare(job, variant, job.trained(variant))
+        kinds = [
+            kind
+            for kind in variant.select.calibrations
+            if kind != "batchnorm" or running_batchnorms(model)
+        ]
+        for kind in kinds:
+            yield _Candidate(variant, model, None, kind, calibration_of(job, variant, kind))
+        described = put_compensation(job, variant, model)
+        if described is None:
+            continue
+        for kind in kinds:
+            calibration = calibration_of(job, variant, kind)
+            if described["calibration_samples"] is not None:  # fitted for one calibration alone
+                if kind != "none":
+                    continue
+                calibration = fitted_calibration(job, described["calibration_samples"])
+            yield _Candidate(variant, model, described, kind, calibration)
+
+
+def _first_time(variant: Variant) -> float | None:
+    from cnet_aihw.evaluation.settings import times_of
+
+    return times_of(variant.evaluation.t_inference)[0]
+
+
+def _columns(metric: Metric) -> list[Column]:
+    return [
+        *map(Column, ("training", "compensation")),
+        Column("calibration", "calibration per chip"),
+        Column("mean", unit=metric.unit),
+        Column("std", unit=metric.unit),
+        Column("q05", "worst 5 % quantile", metric.unit),
+        Column("overhead_weights", "weights added", "%"),
+        Column("overhead_macs", "MACs added", "%"),
+        Column("allowed"),
+        Column("chips"),
+    ]

@@ -1,0 +1,246 @@
+"""From the composed configuration to the trainings it asks for, each checked before any work."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+
+from cnet_aihw.evaluation.settings import EvaluationSettings, validate_evaluation_settings
+from cnet_aihw.jobs.config_checks import (
+    check_chips_differ,
+    check_compensation_config,
+    check_search_config,
+    check_select_config,
+)
+from cnet_aihw.jobs.messages import one_sentence
+from cnet_aihw.jobs.schema import CompensationConfig, SearchConfig, SelectConfig, TrainingConfig
+from cnet_aihw.runtime.errors import CnetError, bad_value
+from cnet_aihw.search.settings import RaySettings, validate_ray_settings
+from cnet_aihw.training.settings import TrainingSettings, validate_training_settings
+
+if TYPE_CHECKING:
+    from cnet_aihw.compensation import Corrector, Placement
+
+_TYPED = (
+    *("training", "training.lipschitz", "training.variation", "evaluation", "job", "select"),
+    *("compensation", "compensation.scan", "compensation.fit"),
+    *("compensation.fit.lipschitz", "compensation.fit.variation"),
+    *("search", "search.objective", "search.evaluator", "ray"),
+)
+_PLACEMENT_FILES = (".yaml", ".yml", ".json")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One training with everything that follows it."""
+
+    name: str
+    """Name of the training: in tables, and of the folder of its results."""
+
+    config: DictConfig
+    """The whole configuration, composed for this training."""
+
+    training: TrainingSettings
+    """Settings of the training."""
+
+    start_from: str | None
+    """Another training whose best weights it starts from."""
+
+    evaluation: EvaluationSettings
+    """Measurement over chips."""
+
+    compensation: CompensationConfig
+    """Compensation."""
+
+    search: SearchConfig
+    """Search for the placement."""
+
+    select: SelectConfig
+    """Choice among the trained networks."""
+
+    ray: RaySettings
+    """Where Ray runs."""
+
+    @property
+    def searches(self) -> bool:
+        """Say whether its placement is to be searched: where one is wanted and none is given."""
+        wanted = self.compensation.enabled and self.search.searcher is not None
+        return wanted and self.compensation.placement is None
+
+    @cached_property
+    def corrector(self) -> Corrector:
+        """Return the kind of corrector of its compensation."""
+        from cnet_aihw.compensation import Corrector
+        from cnet_aihw.jobs.build import make
+
+        made = make(self.config.compensation.corrector)
+        if not isinstance(made, Corrector):
+            raise bad_value(
+                "compensation.corrector", made, "a corrector, such as compensation/corrector=affine"
+            )
+        return made
+
+    @cached_property
+    def placement(self) -> Placement | None:
+        """Return the placement given, if any."""
+        given = self.compensation.placement
+        if given is None:
+            return None
+        from cnet_aihw.compensation import Placement
+
+        if isinstance(given, Mapping):  # a name such as 0 or 1.0 comes as a number
+            return Placement({str(name): ratio for name, ratio in given.items()})
+        text = str(given)
+        return (
+            Placement.read(Path(text)) if text.endswith(_PLACEMENT_FILES) else Placement.parse(text)
+        )
+
+
+def variants_of(config: DictConfig) -> list[Variant]:
+    """Return the trainings that a configuration asks for.
+
+    Where ``training.compare`` names several, the configuration is composed again for each, from the
+    same command line with ``training=NAME`` instead: values of ``training`` in an experiment file
+    or on the command line then hold for each of them.
+
+    Args:
+        config: the composed configuration of the running job.
+
+    Returns:
+        One variant for each training, in the order named.
+
+    Raises:
+        CnetError: for missing or impossible values, and repeated names.
+    """
+    names = list(config.training.compare)
+    variants = [_variant(_compose_with(name)) for name in names] if names else [_variant(config)]
+    called = [variant.name for variant in variants]
+    for name in called:
+        if called.count(name) > 1:
+            raise CnetError(
+                f"training.compare names two trainings called {name!r}, whose results would share "
+                "a folder; name each once, and give each file its own training.name.",
+                key="training.compare",
+                value=name,
+            )
+    return variants
+
+
+def command_of_job() -> str:
+    """Return the command line that makes the results of the running job, in any folder."""
+    node = HydraConfig.get()
+    words = ["cnet-aihw"]
+    if node.job.config_name != "config":
+        words += ["--config-name", str(node.job.config_name)]
+    for source in node.runtime.config_sources:
+        if source.provider == "command-line":
+            words += ["--config-dir", source.path]
+    return shlex.join(words + list(node.overrides.task))
+
+
+def _compose_with(training: str) -> DictConfig:
+    node = HydraConfig.get()
+    name, chosen = node.job.config_name, f"training={training}"
+    replaced = ("training", "training.compare")
+    kept = [text for text in node.overrides.task if text.partition("=")[0] not in replaced]
+    try:
+        config = hydra.compose(name, [*kept, chosen])
+        # An experiment may set it too, which does not count; the file by itself decides.
+        compares = config.training.compare and hydra.compose(name, [chosen]).training.compare
+    except HydraException as error:
+        raise CnetError(one_sentence(error), key="training.compare", value=training) from error
+    if compares:
+        raise CnetError(
+            f"training.compare names {training!r}, which itself compares several trainings; "
+            "name single ones.",
+            key="training.compare",
+            value=training,
+            expected="single trainings",
+        )
+    return config
+
+
+def _variant(config: DictConfig) -> Variant:
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise CnetError(
+            f"{missing[0]} has no value; give it one: {missing[0]}=VALUE.", key=missing[0]
+        )
+    if not config.job.steps:
+        raise bad_value("job.steps", [], "at least one step", "or choose a file of conf/job")
+    for name in _TYPED:
+        _refuse_added_keys(name, OmegaConf.select(config, name))
+    training = cast(TrainingConfig, OmegaConf.to_object(config.training))
+    settings = TrainingSettings(
+        **{f.name: getattr(training, f.name) for f in fields(TrainingSettings)}
+    )
+    settings.lr *= training.lr_scale
+    variant = Variant(
+        training.name,
+        config,
+        settings,
+        training.start_from,
+        cast(EvaluationSettings, OmegaConf.to_object(config.evaluation)),
+        cast(CompensationConfig, OmegaConf.to_object(config.compensation)),
+        cast(SearchConfig, OmegaConf.to_object(config.search)),
+        cast(SelectConfig, OmegaConf.to_object(config.select)),
+        cast(RaySettings, OmegaConf.to_object(config.ray)),
+    )
+    _check(variant, training)
+    return variant
+
+
+def _check(variant: Variant, training: TrainingConfig) -> None:
+    compensation, evaluation, search = variant.compensation, variant.evaluation, variant.search
+    if not training.lr_scale > 0:
+        raise bad_value("training.lr_scale", training.lr_scale, "a number above 0")
+    validate_training_settings(variant.training)
+    validate_evaluation_settings(evaluation)
+    check_compensation_config(compensation)
+    check_search_config(search)
+    check_select_config(variant.select)
+    validate_ray_settings(variant.ray)
+    _ = variant.placement
+    if compensation.enabled:
+        _ = variant.corrector
+        if compensation.fit.batchnorm == "per_chip" and evaluation.calibration == "affine":
+            raise bad_value(
+                "evaluation.calibration",
+                "affine",
+                "none or batchnorm, as compensation.fit.batchnorm is per_chip",
+                "or fit with compensation.fit.batchnorm=frozen",
+            )
+    if not re.fullmatch(r"[\w.+=-]*\w[\w.+=-]*", variant.name):
+        expected = "letters, digits, and _ - + = . alone, as it also names a folder"
+        raise bad_value("training.name", variant.name, expected)
+    if variant.searches:
+        judges = {
+            "compensation.scan.seed": compensation.scan.seed,
+            "evaluation.seed": evaluation.seed,
+        }
+        check_chips_differ("search.chips_seed", search.chips_seed, judges)
+
+
+def _refuse_added_keys(name: str, node: DictConfig) -> None:
+    """Refuse ``+key=value`` beside typed values: nothing would read it."""
+    kind = OmegaConf.get_type(node)
+    assert kind is not None
+    known = [f.name for f in fields(kind)]
+    for key in map(str, node):
+        if key not in known:
+            near: Any = get_close_matches(key, known, n=1)
+            hint = f"did you mean {name}.{near[0]}?" if near else f"there are {', '.join(known)}."
+            raise CnetError(
+                f"{name}.{key} does not exist; {hint}", key=f"{name}.{key}", expected=near or known
+            )

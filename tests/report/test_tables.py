@@ -1,0 +1,62 @@
+"""One list of rows as text, Markdown, HTML and CSV."""
+
+from cnet_aihw.report.tables import Column, Metric, Table
+
+TABLE = Table(
+    "some",
+    [
+        Column("name"),
+        Column("share", "kept", "%"),
+        Column("count"),
+        Column("absent"),
+        Column("own", text=lambda value: f"<{value}>"),
+    ],
+    [
+        {"name": "a", "share": 0.12345, "count": 3, "own": 1},
+        {"name": "longer", "share": None, "count": 12, "own": 2},
+    ],
+)
+
+
+def test_text_is_aligned_by_kind() -> None:
+    lines = TABLE.filled().as_text("title").splitlines()
+    assert lines == [
+        "title",
+        "name    kept %  count  own",
+        "--------------------------",
+        "a        12.35      3  <1>",
+        "longer       -     12  <2>",
+    ]
+
+
+def test_markdown_has_the_same_cells() -> None:
+    assert TABLE.filled("own").as_markdown().splitlines() == [
+        "| name | kept % | count |",
+        "|---|---|---|",
+        "| a | 12.35 | 3 |",
+        "| longer | - | 12 |",
+    ]
+
+
+def test_html_is_escaped_and_says_the_kind() -> None:
+    html = TABLE.filled("share").as_html()
+    assert '<td class="number">&lt;1&gt;</td>' in html
+    assert '<th scope="col" class="text">name</th>' in html
+    assert '<th scope="col" class="number">kept <span>%</span></th>' in TABLE.as_html()
+
+
+def test_csv_has_all_values_as_they_are() -> None:
+    assert TABLE.as_csv().splitlines() == [
+        "name,share,count,absent,own",
+        "a,0.12345,3,,1",
+        "longer,,12,,2",
+    ]
+
+
+def test_a_metric_has_unit_and_direction() -> None:
+    rows = [{"mean": 1.0}, {"mean": 2.0}]
+    accuracy, rmse = Metric(), Metric("RMSE", higher_is_better=False)
+    assert (accuracy.best(rows, "mean"), rmse.best(rows, "mean")) == (rows[1], rows[0])
+    assert (accuracy.text(0.5), rmse.text(0.5)) == ("50.00\N{NO-BREAK SPACE}%", "0.5")
+    assert (accuracy.label, rmse.label) == ("accuracy, %", "RMSE")
+    assert Metric.of(None, {}, {"metric": "RMSE", "higher_is_better": False}) == rmse
