@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from cnet_aihw.compensation.placement import check_placement as check_placement
     from cnet_aihw.compensation.settings import FitSettings as FitSettings
     from cnet_aihw.compensation.settings import validate_fit_settings as validate_fit_settings
+    from cnet_aihw.compensation.vera import Vera as Vera
     from cnet_aihw.compensation.wrapping import CompensatedLayer as CompensatedLayer
     from cnet_aihw.compensation.wrapping import compensate as compensate
     from cnet_aihw.compensation.wrapping import compensated_layers as compensated_layers

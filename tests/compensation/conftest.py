@@ -17,6 +17,7 @@ from cnet_aihw.compensation import (
     LayerShape,
     LowRank,
     Placement,
+    Vera,
 )
 from cnet_aihw.compensation.modules import in_type_of_input, pointwise
 from cnet_aihw.rram import RRAMRPUConfig, convert_to_analog
@@ -156,6 +157,8 @@ ROWS = {
         Branches, (3, 9, 8), {"base_layer": 0.5, "blocks.1": 1.0, "fc": 0.2}, LowRank("patch")
     ),
     "tokens, low rank of y": Row(tokens, (4, 6), {"0": 0.5, "2": 0.2}, LowRank("y")),
+    "lenet, vera": Row(LeNet5, (1, 28, 28), LENET, Vera()),
+    "tokens, vera": Row(tokens, (4, 6), {"0": 0.5, "2": 0.2}, Vera(seed=3)),
     "conv1d, a stranger's": Row(conv1d, (2, 14), {"0": 0.5, "2": 1.0}, Stranger()),
     "tokens, affine": Row(tokens, (4, 6), {"0": 1.0, "2": 1.0}, Affine()),
     "branches, affine": Row(Branches, (3, 9, 8), {"blocks.0": 1.0, "shared": 1.0}, Affine()),

@@ -8,9 +8,11 @@ from torch import nn
 
 from cnet_aihw.compensation import (
     Affine,
+    GeneratorCompensator,
     LowRank,
     PerChipFit,
     Placement,
+    Vera,
     compensate,
     compensation_parameters,
     remove_compensation,
@@ -256,6 +258,33 @@ def test_it_reads_what_an_owner_can_measure_and_no_weight_of_the_chip(monkeypatc
             assert (model(X) - clean).abs().mean() < 0.3 * before
 
 
+@pytest.mark.parametrize("corrector", [LowRank(), Vera(), GeneratorCompensator()])
+def test_refinement_brings_outputs_nearer_to_the_clean_ones(corrector):
+    torch.manual_seed(0)
+    net = LeNet5()
+    x = torch.randn(64, 1, 28, 28)
+    model = network(net, {"conv1": 0.5, "conv2": 0.5, "fc1": 0.2}, corrector)
+    distances = []
+    for steps in (1, 60):
+        with programmed(model, 3):
+            frozen = {n: p.requires_grad for n, p in model.named_parameters()}
+            with PerChipFit(x, refine_steps=steps, refine_lr=1e-2)(model):
+                distances.append((model(x) - net(x)).square().mean().item())
+            assert {n: p.requires_grad for n, p in model.named_parameters()} == frozen
+    assert distances[1] < 0.9 * distances[0]
+
+
+def test_refinement_is_the_same_each_time():
+    torch.manual_seed(0)
+    x = torch.randn(32, 1, 28, 28)
+    model = network(LeNet5(), {"conv2": 0.5, "fc1": 0.2}, LowRank())
+    outputs = []
+    for _ in range(2):
+        with programmed(model, 3), PerChipFit(x, refine_steps=5)(model):
+            outputs.append(model(x))
+    assert torch.equal(*outputs)
+
+
 def test_tokens_are_rows_like_any_other():
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 4))
@@ -274,6 +303,9 @@ def test_tokens_are_rows_like_any_other():
         ({"ridge": -1.0}, "ridge"),
         ({"ridge": float("nan")}, "ridge"),
         ({"batch_size": 1}, "batch_size"),
+        ({"refine_steps": -1}, "refine_steps"),
+        ({"refine_lr": 0.0}, "refine_lr"),
+        ({"refine_batch": 0}, "refine_batch"),
     ],
 )
 def test_impossible_values_are_refused(arguments, key):
