@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from cnet_aihw.search.env import PlacementEnv as PlacementEnv
     from cnet_aihw.search.evaluators import CompensationSupernet as CompensationSupernet
     from cnet_aihw.search.evaluators import FitEvaluator as FitEvaluator
+    from cnet_aihw.search.evaluators import PerChipEvaluator as PerChipEvaluator
     from cnet_aihw.search.evaluators import PlacementEvaluator as PlacementEvaluator
     from cnet_aihw.search.evaluators import SupernetEvaluator as SupernetEvaluator
     from cnet_aihw.search.problem import CandidateLayer as CandidateLayer

@@ -1,10 +1,11 @@
-"""Evaluators of placements: a fit of each one, or one supernet for all."""
+"""Evaluators of placements: a fit of each one, one supernet for all, or a fit of each chip."""
 
 from typing import TYPE_CHECKING
 
 from cnet_aihw.runtime.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from cnet_aihw.search.evaluators.per_chip import PerChipEvaluator as PerChipEvaluator
     from cnet_aihw.search.evaluators.per_placement import FitEvaluator as FitEvaluator
     from cnet_aihw.search.evaluators.protocol import PlacementEvaluator as PlacementEvaluator
     from cnet_aihw.search.evaluators.supernet import CompensationSupernet as CompensationSupernet
