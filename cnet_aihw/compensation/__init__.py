@@ -22,14 +22,17 @@ if TYPE_CHECKING:
     from cnet_aihw.compensation.fit import fit_compensation as fit_compensation
     from cnet_aihw.compensation.generator import PAPER as PAPER
     from cnet_aihw.compensation.generator import GeneratorCompensator as GeneratorCompensator
+    from cnet_aihw.compensation.low_rank import LowRank as LowRank
     from cnet_aihw.compensation.network import LayerCost as LayerCost
     from cnet_aihw.compensation.network import NetworkCost as NetworkCost
     from cnet_aihw.compensation.network import network_cost as network_cost
+    from cnet_aihw.compensation.per_chip import PerChipFit as PerChipFit
     from cnet_aihw.compensation.placement import DIGITAL as DIGITAL
     from cnet_aihw.compensation.placement import Placement as Placement
     from cnet_aihw.compensation.placement import check_placement as check_placement
     from cnet_aihw.compensation.settings import FitSettings as FitSettings
     from cnet_aihw.compensation.settings import validate_fit_settings as validate_fit_settings
+    from cnet_aihw.compensation.vera import Vera as Vera
     from cnet_aihw.compensation.wrapping import CompensatedLayer as CompensatedLayer
     from cnet_aihw.compensation.wrapping import compensate as compensate
     from cnet_aihw.compensation.wrapping import compensated_layers as compensated_layers

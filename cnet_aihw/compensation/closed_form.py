@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class Moments:
-    """Sums over positions of one layer's features, output and wanted output.
+    """Sums over positions of one layer's features, output, and what is wrong with the output.
 
     Batches are added one by one, so that memory does not depend on how many there are. Products
     are taken in the type of the batches after the first batch's means are subtracted, and summed
@@ -30,7 +30,7 @@ class Moments:
             output: the layer's output on the chip, [positions, C].
             wanted: what it should be, [positions, C].
         """
-        rows = torch.cat([features, output, wanted], 1)
+        rows = torch.cat([features, output, wanted - output], 1)
         rows = rows.float() if rows.dtype in (torch.float16, torch.bfloat16) else rows
         if self._origin is None:
             self._origin = rows.mean(0)
@@ -42,7 +42,7 @@ class Moments:
         self._products += (rows.T @ rows).double()
 
     def mean_and_covariance(self) -> tuple[Tensor, Tensor]:
-        """Return means [F + 2 C] and covariances [F + 2 C, F + 2 C], in float64."""
+        """Return means [F + 2 C] and covariances [F + 2 C, F + 2 C] of features, y and t - y."""
         assert self._origin is not None
         shift = self._sum / self.count
         covariance = self._products / self.count - torch.outer(shift, shift)
@@ -83,11 +83,11 @@ def fit_linear(moments: Moments, channels: int, size: int, ridge: float = 1e-3) 
     and the best map of rank m keeps the leading eigenvectors V of :math:`B^T F^T F B` (reduced rank
     regression: Izenman 1975); the generator is :math:`(B V)^T`, the compensator V.
 
-    A channel that is constant on the chip keeps its scale of 1 and gets an offset. A network that
-    is wanted as it is (t = y) gets s = 1, c = 0 and filters of zero worth.
+    A channel that is constant on the chip keeps its scale of 1 and gets an offset. Where nothing is
+    wrong (t = y) the result is exactly s = 1, c = 0 and filters that give 0.
 
     Args:
-        moments: of features, output and wanted output.
+        moments: the layer's moments.
         channels: C.
         size: m, at most C.
         ridge: epsilon / mean diagonal of the features' covariance.
@@ -96,24 +96,23 @@ def fit_linear(moments: Moments, channels: int, size: int, ridge: float = 1e-3) 
     features = len(mean) - 2 * channels
     f = slice(0, features)
     y = slice(features, features + channels)
-    t = slice(features + channels, None)
-    variance, cross = covariance[y, y].diagonal(), covariance[y, t].diagonal()
+    d = slice(features + channels, None)  # t - y: exactly 0 where nothing is wrong
+    variance, cross = covariance[y, y].diagonal(), covariance[y, d].diagonal()
     # what rounding leaves of a constant channel is not a spread
-    constant = variance <= 1e-10 * (mean[y].square() + covariance[t, t].diagonal())
-    scale = torch.where(constant, 1.0, cross / torch.where(constant, 1.0, variance))
-    offset = mean[t] - scale * mean[y]
-    to_residual = covariance[f, t] - covariance[f, y] * scale  # F'R, [F, C]
-    gram = covariance[f, f]
-    regularized = gram.clone()
-    regularized.diagonal().add_(ridge * gram.diagonal().mean().clamp_min(1e-30))
+    constant = variance <= 1e-10 * (mean[y].square() + covariance[d, d].diagonal())
+    change = torch.where(constant, 0.0, cross / torch.where(constant, 1.0, variance))  # s - 1
+    offset = mean[d] - change * mean[y]
+    to_residual = covariance[f, d] - covariance[f, y] * change  # F'R, [F, C]
+    regularized = covariance[f, f].clone()
+    regularized.diagonal().add_(ridge * regularized.diagonal().mean().clamp_min(1e-30))
     solution = torch.linalg.solve(regularized, to_residual)  # B, [F, C]
-    explained = solution.T @ regularized @ solution
+    explained = solution.T @ to_residual
     worth, vectors = torch.linalg.eigh((explained + explained.T) / 2)  # ascending
     worth, vectors = worth.flip(0).clamp_min(0.0), vectors.flip(1)
     chosen = vectors[:, :size]  # V, [C, m]
-    residual = (covariance[t, t].diagonal() - 2 * scale * cross + scale.square() * variance).sum()
+    residual = covariance[d, d].diagonal() - 2 * change * cross + change.square() * variance
     generator = (solution @ chosen).T
     # features count from their means, which go into the offset
     offset = offset - chosen @ (generator @ mean[f])
-    left = float((residual - worth.sum()).clamp_min(0.0))
-    return LinearFit(scale, offset, generator, chosen, worth, left)
+    left = float((residual.sum() - worth.sum()).clamp_min(0.0))
+    return LinearFit(1.0 + change, offset, generator, chosen, worth, left)

@@ -189,7 +189,8 @@ class Corrector(ABC):
         Raises:
             CnetError: if the class is not a dataclass.
         """
-        if not is_dataclass(self):
+        settings: Any = self
+        if not is_dataclass(settings):
             raise CnetError(
                 f"{type(self).__name__} is not a dataclass; make it a frozen dataclass whose "
                 "fields are its settings.",
@@ -198,7 +199,7 @@ class Corrector(ABC):
                 expected="a frozen dataclass",
             )
         kind = type(self)
-        return {_KIND: f"{kind.__module__}.{kind.__qualname__}", **asdict(self)}
+        return {_KIND: f"{kind.__module__}.{kind.__qualname__}", **asdict(settings)}  # type: ignore[arg-type]
 
 
 def corrector_from(described: Mapping[str, Any]) -> Corrector:
@@ -216,7 +217,7 @@ def corrector_from(described: Mapping[str, Any]) -> Corrector:
     path = str(settings.pop(_KIND, None))
     module, _, name = path.rpartition(".")
     try:
-        kind = getattr(import_module(module), name)
+        kind: Any = getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise CnetError(
             f"the corrector {path!r} cannot be imported ({error}); install the package that "
@@ -224,10 +225,12 @@ def corrector_from(described: Mapping[str, Any]) -> Corrector:
             key=_KIND,
             value=path,
         ) from error
-    if not (isinstance(kind, type) and issubclass(kind, Corrector)):
+    is_corrector = isinstance(kind, type) and issubclass(kind, Corrector)
+    if not is_corrector:
         raise bad_value(_KIND, path, "a subclass of cnet_aihw.compensation.Corrector")
     try:
-        return kind(**settings)
+        corrector: Corrector = kind(**settings)
+        return corrector
     except TypeError as error:
         raise CnetError(
             f"the corrector {path!r} does not take the settings {settings} ({error}); use the "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -121,7 +121,7 @@ class _Counter:
     """Counts positions of layers and the operations outside them while a network runs."""
 
     def __init__(
-        self, model: nn.Module, layers: dict[str, nn.Module], shapes: dict[str, LayerShape]
+        self, model: nn.Module, layers: Mapping[str, nn.Module], shapes: dict[str, LayerShape]
     ) -> None:
         self.positions: dict[str, int] = {}
         self.uncounted: list[str] = []

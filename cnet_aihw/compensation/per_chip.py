@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
@@ -23,7 +24,9 @@ from cnet_aihw.rram import nominal_inside
 from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.fingerprint import tensors_fingerprint
 from cnet_aihw.runtime.inputs import Inputs, call, inputs_on, named_tensors, samples_in, select
+from cnet_aihw.runtime.random_state import derive_seed
 from cnet_aihw.runtime.torch_device import device_of
+from cnet_aihw.tasks import Classification, Task, describe_task
 
 
 class _Enough(Exception):
@@ -42,23 +45,51 @@ class PerChipFit:
     one of the chip; otherwise a layer takes a pass of both as far as that layer, and memory does
     not depend on the number of inputs.
 
+    Then the correctors can be refined on the chip, by steps of Adam towards the clean network's
+    outputs on the same inputs; without labels too. A corrector without a closed form is refined
+    alone.
+
     Args:
         x: unlabelled inputs, at least two: a tensor [N, ...], or a tuple or mapping of them.
         ridge: ridge / mean variance of the features.
         batch_size: inputs that a forward pass takes at once.
+        refine_steps: steps of Adam after the closed form; 0: none.
+        refine_lr: largest learning rate of these, which falls to 0 along half a cosine.
+        refine_batch: inputs of a step.
+        task: says what is far from the clean outputs; None: classification.
+        seed: seed of the order of inputs in refinement.
 
     Raises:
         CnetError: for fewer than two inputs, or a value that cannot be.
     """
 
-    def __init__(self, x: Inputs, ridge: float = 1e-3, batch_size: int = 1000) -> None:
+    def __init__(
+        self,
+        x: Inputs,
+        ridge: float = 1e-3,
+        batch_size: int = 1000,
+        refine_steps: int = 0,
+        refine_lr: float = 1e-3,
+        refine_batch: int = 64,
+        task: Task | None = None,
+        seed: int = 0,
+    ) -> None:
         if samples_in(x) < 2:
             raise bad_value("x", samples_in(x), "at least two inputs")
         if not ridge >= 0.0:
             raise bad_value("ridge", ridge, "a number of at least 0")
         if batch_size < 2:
             raise bad_value("batch_size", batch_size, "a whole number of at least 2")
+        if refine_steps < 0:
+            raise bad_value("refine_steps", refine_steps, "a whole number of at least 0")
+        if not refine_lr > 0.0:
+            raise bad_value("refine_lr", refine_lr, "a number above 0")
+        if refine_batch < 1:
+            raise bad_value("refine_batch", refine_batch, "a whole number of at least 1")
         self.x, self.ridge, self.batch_size = x, ridge, batch_size
+        self.refine_steps, self.refine_lr, self.refine_batch = refine_steps, refine_lr, refine_batch
+        self.task: Task = task or Classification()
+        self.seed = seed
         self.fits: dict[str, LinearFit] = {}
         """Layer -> the fit of the chip that was calibrated last."""
 
@@ -68,11 +99,15 @@ class PerChipFit:
 
     def label(self) -> str:
         """Return a short name for tables and records."""
-        return f"fitted per chip ({samples_in(self.x)} images)"
+        steps = f", {self.refine_steps} steps" if self.refine_steps else ""
+        return f"fitted per chip ({samples_in(self.x)} inputs{steps})"
 
     def fingerprint(self) -> str:
         """Return the SHA-256 (hex) of the inputs and the settings."""
         settings = f"{type(self).__name__} {self.ridge} {self.batch_size}"
+        if self.refine_steps:
+            refine = (self.refine_steps, self.refine_lr, self.refine_batch, self.seed)
+            settings += f" {refine} {describe_task(self.task)}"
         return tensors_fingerprint(
             {f"{settings} {name}": tensor for name, tensor in named_tensors(self.x).items()}
         )
@@ -105,7 +140,7 @@ class PerChipFit:
             for name, layer in compensated_layers(model).items()
             if isinstance(layer.corrector_module, LowRankModule | AffineModule)
         }
-        if not layers:
+        if not layers and not (self.refine_steps and compensation_parameters(model)):
             raise CnetError(
                 "the model has no corrector that a chip can be fitted with; call "
                 "compensate(model, placement, LowRank()) first.",
@@ -126,6 +161,8 @@ class PerChipFit:
                 self.fits = self._fit_in_one_pass(model, layers, batches[0])
             else:
                 self.fits = self._fit_layer_by_layer(model, layers, batches)
+            if self.refine_steps:
+                self._refine(model, batches)
 
     def _fit_in_one_pass(
         self, model: nn.Module, layers: dict[str, CompensatedLayer], x: Inputs
@@ -165,6 +202,38 @@ class PerChipFit:
             fits[name] = self._put(layer, moments)
         return fits
 
+    def _refine(self, model: nn.Module, batches: list[Inputs]) -> None:
+        """Move all correctors towards the clean network's outputs, by steps of Adam."""
+        with nominal_inside(model), compensation_disabled(model):
+            wanted = torch.cat([call(model, x) for x in batches])  # [N, ...]
+        x = inputs_on(wanted.device, self.x)
+        parameters = list(compensation_parameters(model).values())
+        required = [parameter.requires_grad for parameter in parameters]
+        distance = getattr(self.task, "divergence", None) or _square_distance
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "refine"))
+        optimizer = torch.optim.Adam(parameters, lr=self.refine_lr)
+        order = torch.empty(0, dtype=torch.long)
+        try:
+            for parameter in parameters:
+                parameter.requires_grad_(True)
+            for step in range(self.refine_steps):
+                if len(order) < self.refine_batch:
+                    order = torch.cat([order, torch.randperm(len(wanted), generator=generator)])
+                chosen, order = order[: self.refine_batch], order[self.refine_batch :]
+                lr = self.refine_lr * (1 + math.cos(math.pi * step / self.refine_steps)) / 2
+                optimizer.param_groups[0]["lr"] = lr
+                with torch.enable_grad():
+                    outputs = call(model, select(x, chosen.to(wanted.device)))
+                    loss = distance(outputs, wanted[chosen.to(wanted.device)], 1.0)
+                gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+                for parameter, gradient in zip(parameters, gradients, strict=True):
+                    parameter.grad = gradient
+                optimizer.step()
+        finally:
+            for parameter, before in zip(parameters, required, strict=True):
+                parameter.grad = None
+                parameter.requires_grad_(before)
+
     def _put(self, layer: CompensatedLayer, moments: Moments) -> LinearFit:
         module: Any = layer.corrector_module
         channels = len(module.scale)
@@ -181,6 +250,11 @@ class PerChipFit:
             weight = module.compensator.weight
             weight[:, :found].copy_(fit.compensator.view(-1, found, *weight.shape[2:]))
         return fit
+
+
+def _square_distance(outputs: Tensor, wanted: Tensor, temperature: float) -> Tensor:
+    """Return the mean squared difference; there is a temperature for classes alone."""
+    return (outputs - wanted).square().mean()
 
 
 def _add(moments: Moments, layer: CompensatedLayer, x: Tensor, y: Tensor, wanted: Tensor) -> None:

@@ -237,7 +237,7 @@ def _observers(evaluations: Evaluations, folder: Path, progress: bool) -> list[O
 
 
 def _shown_on_ray(evaluations: Evaluations, name: str, searcher: str) -> Any:
-    """What shows a search on Ray's dashboard, once, after Ray was started."""
+    """Return a function that shows the search on Ray's dashboard, once Ray runs."""
     shown = False
 
     def show() -> None:

@@ -15,7 +15,9 @@ from cnet_aihw.compensation import (
     Digital,
     GeneratorCompensator,
     LayerShape,
+    LowRank,
     Placement,
+    Vera,
 )
 from cnet_aihw.compensation.modules import in_type_of_input, pointwise
 from cnet_aihw.rram import RRAMRPUConfig, convert_to_analog
@@ -56,13 +58,13 @@ def tokens() -> nn.Module:
 
 
 @dataclass(frozen=True)
-class LowRank(Corrector):
+class Stranger(Corrector):
     """A stranger's corrector, the one class that it takes: y + scale * up(down(y))."""
 
     scale: float = 2.0
 
     def build(self, shape: LayerShape, size: int) -> nn.Module:
-        return LowRankModule(shape, size, self.scale)
+        return StrangerModule(shape, size, self.scale)
 
     def cost(self, shape: LayerShape, size: int) -> CorrectorCost:
         y = shape.out_channels
@@ -78,7 +80,7 @@ class LowRank(Corrector):
         }
 
 
-class LowRankModule(nn.Module):
+class StrangerModule(nn.Module):
     def __init__(self, shape: LayerShape, size: int, scale: float) -> None:
         super().__init__()
         self.scale = scale
@@ -122,7 +124,7 @@ CORRECTORS: dict[str, Corrector] = {
     "residual": GeneratorCompensator(form="residual", activation="relu"),
     "affine": Affine(),
     "digital": Digital(),
-    "a stranger's": LowRank(),
+    "a stranger's": Stranger(),
 }
 EVERYWHERE = {"conv1": 1.0, "fc1": 1.0, "fc3": 1.0}
 LENET = {"conv1": 0.5, "conv2": 0.25, "fc1": 0.1, "fc3": 1.0}
@@ -144,8 +146,20 @@ ROWS = {
         LeNet5, (1, 28, 28), {"conv2": 1.0, "fc1": "digital"}, Affine()
     ),
     "lenet, all digital": Row(LeNet5, (1, 28, 28), EVERYWHERE, Digital()),
-    "lenet, a stranger's": Row(LeNet5, (1, 28, 28), LENET, LowRank(0.5)),
-    "conv1d, a stranger's": Row(conv1d, (2, 14), {"0": 0.5, "2": 1.0}, LowRank()),
+    "lenet, a stranger's": Row(LeNet5, (1, 28, 28), LENET, Stranger(0.5)),
+    "lenet, low rank": Row(LeNet5, (1, 28, 28), LENET, LowRank()),
+    "lenet, low rank of patches": Row(LeNet5, (1, 28, 28), LENET, LowRank("patch")),
+    "conv1d, low rank of patches": Row(conv1d, (2, 14), {"0": 0.5, "2": 1.0}, LowRank("patch")),
+    "branches, low rank of x": Row(
+        Branches, (3, 9, 8), {"base_layer": 0.5, "blocks.1": 1.0, "shared": 0.5}, LowRank("x")
+    ),
+    "branches, low rank of patches": Row(
+        Branches, (3, 9, 8), {"base_layer": 0.5, "blocks.1": 1.0, "fc": 0.2}, LowRank("patch")
+    ),
+    "tokens, low rank of y": Row(tokens, (4, 6), {"0": 0.5, "2": 0.2}, LowRank("y")),
+    "lenet, vera": Row(LeNet5, (1, 28, 28), LENET, Vera()),
+    "tokens, vera": Row(tokens, (4, 6), {"0": 0.5, "2": 0.2}, Vera(seed=3)),
+    "conv1d, a stranger's": Row(conv1d, (2, 14), {"0": 0.5, "2": 1.0}, Stranger()),
     "tokens, affine": Row(tokens, (4, 6), {"0": 1.0, "2": 1.0}, Affine()),
     "branches, affine": Row(Branches, (3, 9, 8), {"blocks.0": 1.0, "shared": 1.0}, Affine()),
     "branches": Row(

@@ -257,9 +257,9 @@ def test_every_searcher_but_those_of_rllib_works_without_ray(tmp_path: Path) -> 
     [
         ({"seed": 1}, "seed"),
         ({"searcher": EvolutionSearcher(children=2)}, "searcher.children"),
-        ({"searcher": RandomSearcher()}, "searcher.children"),
-        ({"s": Synthetic(FIVE, 0.1, rugged=0.04)}, "evaluator.key"),
-        ({"s": synthetic(seed=4)}, "evaluator.key"),
+        ({"searcher": RandomSearcher()}, "searcher.name"),
+        ({"s": Synthetic(FIVE, 0.1, rugged=0.04)}, "problem.limit"),
+        ({"s": synthetic(seed=4)}, "problem.layers"),
     ],
 )
 def test_a_folder_of_another_search_is_refused(tmp_path: Path, change: dict, named: str) -> None:

@@ -92,8 +92,8 @@ def build_supernet(
     wrappers: dict[str, SupernetLayer | SwitchedLayer] = {}
     for name in largest:
         old = model.get_submodule(name)
-        compensated = isinstance(old, CompensatedLayer)
-        wrappers[name] = SupernetLayer(old) if compensated else SwitchedLayer(old)
+        wrapped = SupernetLayer(old) if isinstance(old, CompensatedLayer) else SwitchedLayer(old)
+        wrappers[name] = wrapped
         replace_module(model, old, wrappers[name])
     return wrappers
 

@@ -102,7 +102,7 @@ def check_cpus(wanted: float, purpose: str) -> None:
 
     Args:
         wanted: CPUs of all of them.
-        purpose: what they are for, as the message says it.
+        purpose: their purpose, as a noun phrase for the message.
 
     Raises:
         CnetError: if it has fewer. A cluster may grow, so it is not checked.

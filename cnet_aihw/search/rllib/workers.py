@@ -109,6 +109,7 @@ class EvaluationWorkers:
                     self._submit(batch)
                     if placement not in batch.values:
                         self._collect(batch)
+                self._submit(batch)  # workers go on while the caller has the value
                 yield batch.values[placement]
         finally:
             batch.release()
@@ -214,7 +215,7 @@ class _Batch:
 
     def release(self) -> None:
         """Give up what is still running."""
-        if self.running:
+        with suppress(CnetError):  # a store that is closed already; the claims lapse
             self._store.release([placement for _, placement in self.running.values()])
 
 

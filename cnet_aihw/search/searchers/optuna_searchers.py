@@ -30,8 +30,8 @@ class OptunaSearcher:
     """Base of searchers that ask one of Optuna's samplers; needs the extra ``optuna``.
 
     The parameters are the indices of the choices. An encoding over the limit is cut down until it
-    fits, and one that is known already gives way to one near it; Optuna learns from the encoding
-    that was evaluated. A search that was killed is replayed.
+    fits, and one that is known already is replaced by one near it; Optuna learns from the
+    encoding that was evaluated. A search that was killed is replayed.
     """
 
     name: ClassVar[str]

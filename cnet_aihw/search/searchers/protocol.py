@@ -22,7 +22,7 @@ class SearchContext:
     """Folder where a searcher may keep state of its own; None: nowhere."""
 
     ray: RaySettings = field(default_factory=RaySettings)
-    """Where Ray runs, for searchers that use it."""
+    """Settings of Ray, for searchers that use it."""
 
     on_ray: Callable[[], None] = lambda: None
     """To be called by a searcher once it has started Ray, so that the search is shown there."""

@@ -33,6 +33,8 @@ from .conftest import BUDGET, SEARCHER, SEED, SETTINGS, Killed
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("session")]
 
+CONTEXT = SearchContext(ray=SETTINGS)
+
 
 def synthetic() -> Synthetic:
     return Synthetic(FIVE, 0.15)
@@ -67,9 +69,7 @@ class Watched:
     def run(self, searcher: PPOSearcher, seed: int = 0) -> list[tuple[int, ...]]:
         with suppress(BudgetSpent):
             rng = np.random.default_rng(seed)
-            searcher.search(
-                self._synthetic.problem, self.evaluations, rng, SearchContext(ray=SETTINGS)
-            )
+            searcher.search(self._synthetic.problem, self.evaluations, rng, CONTEXT)
         return [row.encoding for row in self.evaluations.rows]
 
     def evaluated(self, row: object, evaluations: object) -> None:
@@ -113,7 +113,7 @@ def test_it_ends_when_it_finds_nothing_new_any_more() -> None:
         watched._synthetic.problem,
         watched.evaluations,
         np.random.default_rng(0),
-        SearchContext(ray=SETTINGS),
+        CONTEXT,
     )
     assert watched.evaluations.spent >= 8 and watched.evaluations.left > 0
 
@@ -153,9 +153,7 @@ def test_evaluations_have_the_threads_of_the_caller() -> None:
     try:
         with suppress(BudgetSpent):
             evaluations = Evaluations(s.problem, measure, 9)
-            SEARCHER.search(
-                s.problem, evaluations, np.random.default_rng(0), SearchContext(ray=SETTINGS)
-            )
+            SEARCHER.search(s.problem, evaluations, np.random.default_rng(0), CONTEXT)
     finally:
         torch.set_num_threads(before)
     assert set(seen) == {2}

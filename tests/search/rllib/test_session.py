@@ -100,42 +100,37 @@ def no_session(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("no_session")
 @pytest.mark.parametrize(
-    ("address", "message"),
+    ("address", "expected"),
     [
-        ("127.0.0.1:{free}", r"no Ray at ray.address=127.0.0.1:\d+ .*'ray start --head"),
-        ("127.0.0.1:{taken}", r"no Ray at ray.address=127.0.0.1:\d+ \(what answers there is not"),
-        ("127.0.0.1:99999", r"no Ray at ray.address=127.0.0.1:99999"),
-        ("no-such-host.invalid:6379", r"no Ray at ray.address=no-such-host.invalid:6379"),
-        ("local", r"ray.address is 'local'; give 'auto' or host:port"),
-        ("ray://127.0.0.1:10001", r"ray.address is 'ray://127.0.0.1:10001'; give 'auto'"),
+        ("127.0.0.1:{free}", "a running Ray"),
+        ("127.0.0.1:{taken}", "a running Ray"),
+        ("127.0.0.1:99999", "a running Ray"),
+        ("no-such-host.invalid:6379", "a running Ray"),
+        ("local", "'auto', host:port or null"),
+        ("ray://127.0.0.1:10001", "'auto', host:port or null"),
     ],
 )
-def test_an_address_without_ray_is_said_within_seconds(address: str, message: str) -> None:
+def test_an_address_without_ray_is_refused_within_seconds(address: str, expected: str) -> None:
     with taken_port() as taken:
-        settings = RaySettings(address=address.format(free=free_port(), taken=taken))
+        address = address.format(free=free_port(), taken=taken)
         begin = time.monotonic()
-        with pytest.raises(CnetError, match=message):
-            start_ray(settings)
+        with pytest.raises(CnetError) as error:
+            start_ray(RaySettings(address=address))
+    assert (error.value.key, error.value.value) == ("ray.address", address)
+    assert error.value.expected == expected
     assert time.monotonic() - begin < 30
 
 
 @pytest.mark.usefixtures("no_session")
-@pytest.mark.parametrize(
-    ("running", "message"),
-    [
-        (set(), r"'auto', but Could not find any running Ray instance; start one with 'ray start"),
-        ({"127.0.0.1:1", "127.0.0.1:2"}, r"'auto', but Found multiple .*; .* give its host:port"),
-    ],
-)
-def test_auto_needs_exactly_one_ray(
-    monkeypatch: pytest.MonkeyPatch, running: set[str], message: str
-) -> None:
+@pytest.mark.parametrize("running", [set(), {"127.0.0.1:1", "127.0.0.1:2"}])
+def test_auto_needs_exactly_one_ray(monkeypatch: pytest.MonkeyPatch, running: set[str]) -> None:
     from ray._private import services
 
     monkeypatch.setattr(services, "find_gcs_addresses", lambda: running)
     monkeypatch.setattr(services, "canonicalize_bootstrap_address", lambda *_, **__: None)
-    with pytest.raises(CnetError, match=message):
+    with pytest.raises(CnetError) as error:
         start_ray(RaySettings(address="auto"))
+    assert (error.value.key, error.value.value) == ("ray.address", "auto")
 
 
 def test_a_dashboard_port_that_is_taken_gives_the_next_free_one(
