@@ -1,6 +1,6 @@
-# make demo | test | test-slow | docs | bench | lint | clean. Each target makes .venv itself when it is missing or out of date.
+# make demo | test | test-unit | test-slow | docs | bench | lint | clean. Each target makes .venv itself when it is missing or out of date.
 # PYTHON=/path/to/python chooses the interpreter; else the first of python3.12, python3.13, python3 that fits.
-.PHONY: demo test test-slow docs bench lint clean
+.PHONY: demo test test-unit test-slow docs bench lint clean
 .DELETE_ON_ERROR:
 
 VENV := .venv
@@ -11,13 +11,16 @@ PYTEST_ARGS ?=
 
 # The tensors of the demo and of the tests are small: threads that wait for each other cost more
 # than they bring, above all on shared cores. A value given from outside is kept.
-demo test test-slow: export OMP_NUM_THREADS ?= 1
+demo test test-unit test-slow: export OMP_NUM_THREADS ?= 1
 
 demo: $(READY)
 	$(BIN)/cnet-aihw experiment=demo
 
 test: $(READY)
 	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+test-unit: $(READY)
+	$(BIN)/python -m pytest -m "not slow and not integration" $(PYTEST_ARGS)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
@@ -39,7 +42,7 @@ lint: $(READY)
 clean:
 	rm -rf $(VENV) .ci-venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
-# A virtual environment that already holds a fitting Python is brought up to date, not made anew.
+# A virtual environment that already holds a fitting Python is brought up to date, not made again.
 $(READY): pyproject.toml constraints.txt
 	@found=; fits='import sys, venv, ensurepip; sys.exit(not (3, 12) <= sys.version_info[:2] < (3, 14))'; \
 	if ! $(BIN)/python -c "$$fits" 2>/dev/null; then \

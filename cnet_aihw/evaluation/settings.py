@@ -65,7 +65,7 @@ def validate_evaluation_settings(settings: EvaluationSettings) -> None:
 
 
 def times_of(t_inference: Any) -> list[float | None]:
-    """Return the times to measure at; [None] when there is no drift.
+    """Return the times to measure at; [None] without drift.
 
     Raises:
         CnetError: when a time is not a number, negative or not finite, the list is empty or a time

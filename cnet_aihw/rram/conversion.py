@@ -257,7 +257,8 @@ def _convert_layers(
     conversion_map = _conversion_map(rpu_config)
     for name in report.analog:
         digital = model.get_submodule(name)
-        analog = conversion_map[type(digital)].from_digital(digital, deepcopy(rpu_config))
+        analog_class: Any = conversion_map[type(digital)]
+        analog = analog_class.from_digital(digital, deepcopy(rpu_config))
         keep_settings(digital, analog)
         if not name:
             return analog

@@ -1,4 +1,4 @@
-"""What holds for every network and placement of the table in conftest.py."""
+"""Promises for every network and placement of the table in conftest.py."""
 
 import copy
 import io

@@ -22,7 +22,7 @@ from cnet_aihw.compensation.generator import GeneratorCompensatorModule
 from cnet_aihw.rram import convert_to_analog
 from cnet_aihw.runtime.errors import CnetError
 
-from .conftest import CORRECTORS, LowRank
+from .conftest import CORRECTORS, Stranger
 
 SHAPE = LayerShape(2, 3, 8)
 RESIDUAL = GeneratorCompensator(form="residual")
@@ -120,7 +120,7 @@ def test_fields_default_to_the_papers_setting_and_labels_name_them():
     assert PAPER.label() == "xy-none-k1-full"
     assert GeneratorCompensator("x", "relu", 3, "residual").label() == "x-relu-k3-residual"
     assert (Affine().label(), Digital().label()) == ("affine", "digital")
-    assert LowRank(0.5).label() == "lowrank(scale=0.5)"
+    assert Stranger(0.5).label() == "stranger(scale=0.5)"
 
 
 def test_affine_scales_and_shifts_each_channel():

@@ -1,4 +1,4 @@
-"""What every device model keeps, one row each: off, seeds, training, knobs, messages."""
+"""Promises of every device model, one row each: off, seeds, training, knobs, messages."""
 
 import copy
 import csv

@@ -190,7 +190,7 @@ def test_reference_column_in_closed_form(exact: bool, g_min: float, g_max: float
 
 
 def test_an_error_of_the_reference_is_common_to_a_row() -> None:
-    """What is left after the row's mean is less than without the reference's part."""
+    """The rest after the row's mean is less than without the reference's part."""
     errors = {}
     for cell in ("reference", "offset"):
         noise = LogNormalNoiseModel(

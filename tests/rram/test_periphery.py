@@ -1,4 +1,4 @@
-"""What is at the edges of crossbars: each knob's way; closed forms and aihwkit are oracles."""
+"""Edges of crossbars: the effect of each knob; closed forms and aihwkit are oracles."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -279,7 +279,7 @@ def test_ir_drop_equals_the_cpp_tile(wire_resistance: float, settings: dict[str,
     ).eval()
     difference = (ours(x) - theirs(x)).abs()
     assert (difference <= 2e-5).float().mean() > 0.99
-    if wire_resistance == 200.0:  # and it is no small thing there
+    if wire_resistance == 200.0:  # and it is large there
         assert (ours(x) - x @ weights().T).norm() > 0.05 * (x @ weights().T).norm()
 
 

@@ -1,4 +1,4 @@
-"""What goes silently wrong in aihwkit 1.2 does not happen here, or is said; one test per trap."""
+"""Silent traps of aihwkit 1.2 do not catch here, or are reported; one test per trap."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""What the tests of evaluators share."""
+"""Fixtures that the tests of evaluators share."""
 
 from collections.abc import Callable
 from typing import Any

@@ -102,7 +102,7 @@ class Synthetic:
         return accuracy
 
     def reward(self, encoding: Sequence[int]) -> float:
-        """What an encoding is worth without the noise."""
+        """Return the worth of an encoding without the noise."""
         return self.accuracy(encoding, noise=False) - self.problem.overhead(encoding)
 
     # What makes it an evaluator.

@@ -1,4 +1,4 @@
-"""What a search shows while it runs, read back from the event files and from a terminal."""
+"""Output of a running search, read back from the event files and from a terminal."""
 
 import io
 import sys

@@ -140,7 +140,7 @@ def interrupt(placement: Placement) -> tuple[float, ...]:
 
 
 def test_searches_share_their_evaluations_at_equal_budget(tmp_path: Path) -> None:
-    """What the store has already is not evaluated again, and counts all the same."""
+    """An evaluation in the store is not made again, and counts all the same."""
     store = tmp_path / "store"
     search(tmp_path / "a", small(), ExhaustiveSearcher(), budget=125, store=store)
     s = small()

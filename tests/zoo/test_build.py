@@ -14,7 +14,7 @@ CLASSES = 3
 
 
 def images(n: int, start: int = 0, channels: int = 1) -> Tensor:
-    """Images that each carry their number in the first two pixels, so that rows can be told."""
+    """Images that each carry their number in the first two pixels, so that rows are known apart."""
     x = torch.randint(0, 256, (n, channels, 4, 5), generator=torch.Generator().manual_seed(n))
     number = torch.arange(start, start + n)
     x[:, 0, 0, 0], x[:, 0, 0, 1] = number % 256, number // 256

@@ -54,7 +54,7 @@ def test_every_way_of_saving(name: str, save: Callable[[Any, Path], None], tmp_p
 
 
 def trained(config: RRAMRPUConfig) -> tuple[Checkpoint, dict[str, Tensor]]:
-    """What a training leaves of a network, and that network's own state."""
+    """Files that a training leaves of a network, and that network's own state."""
     state = weights()
     digital = network()
     digital.load_state_dict(state)

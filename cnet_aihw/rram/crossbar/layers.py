@@ -44,7 +44,8 @@ class RRAMLayer(AnalogLayerBase):
         if len(tiles) != 1:
             super().reset_parameters()
             return
-        tile, bias = tiles[0], self.bias
+        tile: Any = tiles[0]
+        bias = self.bias  # type: ignore[has-type]
         weight = tile.tile.weight.data
         shape: Any = getattr(self, "kernel_size", ())
         self.weight = weight.view(weight.shape[0], -1, *shape) if shape else weight

@@ -1,4 +1,4 @@
-"""What the agent practises on."""
+"""The model that the agent practises on."""
 
 import numpy as np
 import pytest
