@@ -197,6 +197,8 @@ def _searched(
             settings,
             settings.objective,
             scanned["sensitivity"],
+            reference=None if job.task.higher_is_better else scanned["clean"],
+            higher_is_better=job.task.higher_is_better,
         )
     except CnetError as error:
         raise _NothingToSearch(str(error)) from error

@@ -16,7 +16,7 @@ def growth_table(run: RunRecords) -> Table:
     """Return the growth of the error through the layers, from chips*.json."""
     columns = (
         *(*NETWORK, *_LAYER, Column("mean"), Column("low"), Column("high")),
-        *(Column("chips"), Column("samples")),
+        *(Column("chips"), Column("failed", "failed chips"), Column("samples")),
     )
     rows = [
         {**row, **network_of(measured)}

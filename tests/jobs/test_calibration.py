@@ -62,7 +62,7 @@ def test_compensated_networks_are_calibrated_too(cli: Cli, tiny: list[str]) -> N
     assert outcome.code == 0, outcome.err
     plain, compensated = read("run/table.json")["rows"]
     data = digits(limit_train=64)
-    assert plain["calibration"] == compensated["calibration"] == "affine correction (64 images)"
+    assert plain["calibration"] == compensated["calibration"] == "affine correction (64 inputs)"
     network = LeNet5(data.input_shape, data.classes)
     affine = 2 * (6 + 16 + 120 + 84 + 10) / weights_of(network)
     assert plain["overhead_weights"] == pytest.approx(affine)

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from cnet_aihw.jobs import doctor, probes
+from cnet_aihw.jobs import doctor, doctor_checks
 from cnet_aihw.jobs.doctor_checks import FAULT, OK, WARNING, Finding
 
 
@@ -97,10 +97,10 @@ def test_a_gpu_that_torch_does_not_see_is_told(
     state: str,
     shown: str,
 ) -> None:
-    monkeypatch.setattr(probes, "_DRIVER", tmp_path if driver else tmp_path / "none")
+    monkeypatch.setattr(doctor_checks, "_DRIVER", tmp_path if driver else tmp_path / "none")
     without = SimpleNamespace(is_available=lambda: False)
     torch = SimpleNamespace(version=SimpleNamespace(cuda=built), cuda=without)
-    finding = probes.cuda_of(torch)
+    finding = doctor_checks.cuda_of(torch)
     assert finding.state == state
     assert shown in finding.found
 

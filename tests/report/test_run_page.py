@@ -151,9 +151,9 @@ def test_each_figure_has_the_values_of_its_records(finished: Path) -> None:
         folder = finished / training
         for label, end in (("", ""), ("xy-none-k1-residual", "-compensated")):
             network = {"training": training, "compensation": label}
-            found = [float(r["accuracy"]) for r in chips if network.items() <= r.items()]
+            found = [float(r["score"]) for r in chips if network.items() <= r.items()]
             lines = read_records(folder / f"chips{end}.jsonl")
-            assert found == [line["accuracy"] for line in lines]
+            assert found == [line["score"] for line in lines]
             growth = [r for r in table(finished, "error-growth") if network.items() <= r.items()]
             recorded = read(folder / f"chips{end}.json")["error_growth"]
             assert len(growth) == len(recorded) == 3
