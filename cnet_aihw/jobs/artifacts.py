@@ -16,7 +16,7 @@ from cnet_aihw.runtime.provenance import check_provenance, only, without
 from cnet_aihw.runtime.records import read_json, write_json_atomic
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from cnet_aihw.jobs.context import JobContext
 
@@ -132,6 +132,21 @@ def trained_weights(job: JobContext, variant: Variant) -> dict[str, Tensor]:
     keys = _TRAINED if job.config.source is None else ("data",)
     check(job, variant, folder / NETWORK, keys)
     return load_checkpoint(folder / BEST).model
+
+
+def trained(job: JobContext, variant: Variant) -> nn.Module:
+    """Return a training's network with its best weights, without compensation.
+
+    Raises:
+        CnetError: where it was not trained, or on other data or another split of them.
+    """
+    from cnet_aihw.compensation import remove_compensation
+    from cnet_aihw.rram import load_snapshot
+
+    weights = trained_weights(job, variant)
+    model = remove_compensation(job.networks[variant.name])
+    load_snapshot(model, weights)
+    return model
 
 
 def scan_of(job: JobContext, variant: Variant) -> dict[str, Any] | None:

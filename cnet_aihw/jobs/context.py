@@ -85,21 +85,6 @@ class JobContext:
             models[variant.name] = model
         return models
 
-    def trained(self, variant: Variant) -> nn.Module:
-        """Return a training's network with its best weights, without compensation.
-
-        Raises:
-            CnetError: where it was not trained, or on other data or another split of them.
-        """
-        from cnet_aihw.compensation import remove_compensation
-        from cnet_aihw.jobs.artifacts import trained_weights
-        from cnet_aihw.rram import load_snapshot
-
-        weights = trained_weights(self, variant)
-        model = remove_compensation(self.networks[variant.name])
-        load_snapshot(model, weights)
-        return model
-
     def set_objective(self, variant: Variant, score: float | None) -> None:
         """Keep a score on validation chips for a sweeper, which maximizes."""
         if score is not None:

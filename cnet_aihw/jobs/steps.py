@@ -19,6 +19,7 @@ from cnet_aihw.jobs.artifacts import (
     compensation_of,
     measured,
     refuse_source,
+    trained,
     write_artifact,
 )
 from cnet_aihw.jobs.measuring import (
@@ -77,7 +78,7 @@ def train(job: JobContext) -> None:
 
 def evaluate(job: JobContext) -> None:
     """Measure each trained network, without and with compensation, on the same test chips."""
-    networks = [(variant, job.trained(variant)) for variant in job.variants]
+    networks = [(variant, trained(job, variant)) for variant in job.variants]
     for variant, model in networks:
         model = prepare(job, variant, model)
         asked = calibration_of(job, variant, variant.evaluation.calibration)

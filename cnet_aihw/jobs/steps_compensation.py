@@ -19,6 +19,7 @@ from cnet_aihw.jobs.artifacts import (
     refuse_source,
     scan_of,
     search_of,
+    trained,
     write_artifact,
 )
 from cnet_aihw.jobs.measuring import calibration_of, fitted_calibration
@@ -54,7 +55,7 @@ def scan(job: JobContext) -> None:
         log.info(_OFF)
         return
     for variant in job.variants:
-        model, folder = job.trained(variant), job.folder_of(variant)
+        model, folder = trained(job, variant), job.folder_of(variant)
         settings, config = variant.compensation, variant.config
         scans = {
             mode: scan_layers(
@@ -94,7 +95,7 @@ def search(job: JobContext) -> None:
         return
     scans = {variant.name: scan_of(job, variant) for variant in job.variants}
     for variant in job.variants:
-        model, scanned = job.trained(variant), scans[variant.name]
+        model, scanned = trained(job, variant), scans[variant.name]
         assert scanned is not None  # no placement is given
         try:
             result = _searched(job, variant, scanned, model)
@@ -129,7 +130,7 @@ def compensate(job: JobContext) -> None:
         return
     scans = {variant.name: scan_of(job, variant) for variant in job.variants}
     for variant in job.variants:
-        model, scanned = job.trained(variant), scans[variant.name]
+        model, scanned = trained(job, variant), scans[variant.name]
         found, folder = search_of(job, variant), job.folder_of(variant)
         cost = network_cost(model, job.example)
         if found is None:

@@ -14,6 +14,7 @@ from cnet_aihw.jobs.artifacts import (
     SELECTED,
     provenance,
     required,
+    trained,
 )
 from cnet_aihw.jobs.config_checks import check_chips_differ
 from cnet_aihw.jobs.measuring import (
@@ -127,7 +128,7 @@ def evaluate_selected(job: JobContext) -> None:
         old.unlink()
     for variant in job.variants:
         if variant.name == "plain":  # what the recovery refers to
-            model = prepare(job, variant, job.trained(variant))
+            model = prepare(job, variant, trained(job, variant))
             asked = calibration_of(job, variant, variant.evaluation.calibration)
             measure(job, variant, model, MEASURED, asked)
     for candidate in _candidates(job):
@@ -153,7 +154,7 @@ def _candidates(job: JobContext) -> Iterator[_Candidate]:
     from cnet_aihw.evaluation.calibration import running_batchnorms
 
     for variant in job.variants:
-        model = prepare(job, variant, job.trained(variant))
+        model = prepare(job, variant, trained(job, variant))
         kinds = [
             kind
             for kind in variant.select.calibrations
