@@ -48,7 +48,7 @@ _UNTOLD = (  # where data lie, how fast it goes, and what a table's rows say the
 
 def provenance(job: JobContext, variant: Variant) -> dict[str, Any]:
     """Return what the artifacts of one training are made from, as one nested record."""
-    from cnet_aihw.jobs.build import make, plain_values
+    from cnet_aihw.jobs.nodes import make, plain_values
     from cnet_aihw.rram import label_of
     from cnet_aihw.runtime.torch_device import resolve_device
     from cnet_aihw.tasks import describe_task
@@ -277,7 +277,7 @@ def _check_source(job: JobContext, variant: Variant) -> None:
 
 def _compensation(variant: Variant) -> dict[str, Any] | None:
     """Return what determines a compensation: its placement, or what led to one."""
-    from cnet_aihw.jobs.build import plain_values
+    from cnet_aihw.jobs.nodes import plain_values
 
     settings, config = variant.compensation, variant.config.compensation
     if not settings.enabled:

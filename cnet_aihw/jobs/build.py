@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import is_dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from aihwkit.simulator.configs import InferenceRPUConfig
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
@@ -23,7 +20,7 @@ from cnet_aihw.evaluation import move_to_crossbars, perfect_periphery
 from cnet_aihw.evaluation.adc import lacks_adc_range
 from cnet_aihw.evaluation.calibration import running_batchnorms
 from cnet_aihw.evaluation.settings import times_of
-from cnet_aihw.jobs.messages import one_sentence
+from cnet_aihw.jobs.nodes import make
 from cnet_aihw.rram import RRAMRPUConfig, check_times, convert_to_analog
 from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.parts import Inputs, call
@@ -35,18 +32,6 @@ if TYPE_CHECKING:
     from cnet_aihw.jobs.variants import Variant
     from cnet_aihw.search.searchers import Searcher
     from cnet_aihw.training import TrainingSettings
-
-
-def make(node: DictConfig) -> Any:
-    """Build what a Hydra target describes, with the objects it refers to.
-
-    Raises:
-        CnetError: with the reason that the target gives.
-    """
-    try:
-        return instantiate(node, _convert_="object")
-    except InstantiationException as error:
-        raise CnetError(one_sentence(error)) from error
 
 
 def build_data(config: DictConfig) -> Dataset:
@@ -270,10 +255,3 @@ def _check_fit(network: nn.Module, data: Dataset, task: Task) -> None:
     finally:
         network.train(was_training)
     task.check(outputs, targets)
-
-
-def plain_values(node: Any) -> Any:
-    """Return a part of the configuration as plain values, all references resolved."""
-    if OmegaConf.is_config(node):
-        return OmegaConf.to_container(node, resolve=True)
-    return dict(node) if isinstance(node, Mapping) else node

@@ -132,7 +132,7 @@ def _write(
     columns: Any,
     more: Mapping[str, Any],
 ) -> None:
-    from cnet_aihw.jobs.build import plain_values
+    from cnet_aihw.jobs.nodes import plain_values
 
     record = {
         "format": FORMAT,

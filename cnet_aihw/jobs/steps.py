@@ -123,7 +123,7 @@ def inspect(job: JobContext) -> None:
     nor data.
     """
     from cnet_aihw.evaluation import inspect_device
-    from cnet_aihw.jobs.build import make, plain_values
+    from cnet_aihw.jobs.nodes import make, plain_values
     from cnet_aihw.report.device import save_device_figure
 
     variant = job.variants[0]

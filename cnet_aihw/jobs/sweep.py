@@ -127,7 +127,7 @@ def _differs_from_rows(name: str, jobs: Sequence[_Job]) -> bool:
 
 def _add_recovery(rows: list[dict[str, Any]], varied: list[str], task_node: Any) -> None:
     """Fill in the recovery where the plain training was a job of its own."""
-    from cnet_aihw.jobs.build import make
+    from cnet_aihw.jobs.nodes import make
 
     task = make(OmegaConf.create(task_node))
     plain = [r for r in rows if r["training"] == "plain" and r.get("compensation") is None]

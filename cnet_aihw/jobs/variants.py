@@ -82,7 +82,7 @@ class Variant:
     def corrector(self) -> Corrector:
         """Return the kind of corrector of its compensation."""
         from cnet_aihw.compensation import Corrector
-        from cnet_aihw.jobs.build import make
+        from cnet_aihw.jobs.nodes import make
 
         made = make(self.config.compensation.corrector)
         if not isinstance(made, Corrector):

@@ -12,7 +12,7 @@ from hydra.utils import get_object
 from omegaconf import OmegaConf
 
 import cnet_aihw.conf
-from cnet_aihw.jobs.build import make
+from cnet_aihw.jobs.nodes import make
 
 Cli = Callable[..., Any]
 Only = Callable[[Callable[[Any], Any]], str]
