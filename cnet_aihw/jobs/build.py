@@ -161,13 +161,14 @@ def with_noise_model[Settings: (TrainingSettings, FitSettings)](
     return replace(settings, variation=replace(settings.variation, noise_model=make(described)))
 
 
-def check_variant(variant: Variant, model: nn.Module, example: Inputs) -> None:
+def check_variant(variant: Variant, model: nn.Module, example: Inputs, task: Task) -> None:
     """Check a network against everything that follows its training, before it is trained.
 
     Args:
         variant: the training, its compensation, search and evaluation.
         model: the converted network.
         example: one input, for costs.
+        task: direction of the score that a search is after.
 
     Raises:
         CnetError: for a calibration of BatchNorm without BatchNorm, crossbars that cannot take the
@@ -195,10 +196,10 @@ def check_variant(variant: Variant, model: nn.Module, example: Inputs) -> None:
             raise bad_value("rram.rpu_config", name, expected, "or choose compensation=none")
         on_crossbars(config, model)
     if settings.enabled:
-        _check_compensation(variant, model, example)
+        _check_compensation(variant, model, example, task)
 
 
-def _check_compensation(variant: Variant, model: nn.Module, example: Inputs) -> None:
+def _check_compensation(variant: Variant, model: nn.Module, example: Inputs, task: Task) -> None:
     settings, placement = variant.compensation, variant.placement
     network = network_cost(model, example)
     if placement is not None:
@@ -212,7 +213,14 @@ def _check_compensation(variant: Variant, model: nn.Module, example: Inputs) -> 
         build_searcher(variant.config)
         search = variant.search
         placement_problem(
-            network, analog, variant.corrector, settings.limit, search, search.objective
+            network,
+            analog,
+            variant.corrector,
+            settings.limit,
+            search,
+            search.objective,
+            reference=None if task.higher_is_better else 1.0,  # in place of the clean score to come
+            higher_is_better=task.higher_is_better,
         )
     elif settings.scan.mode == "suffix" and settings.fill == "uniform":
         # where there are candidates, the first layer is one

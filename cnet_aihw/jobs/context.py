@@ -81,7 +81,7 @@ class JobContext:
         models = {}
         for variant in self.variants:
             model = build_analog(variant.config, self.data, self.task)
-            check_variant(variant, model, self.example)
+            check_variant(variant, model, self.example, self.task)
             models[variant.name] = model
         return models
 

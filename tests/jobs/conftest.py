@@ -1,6 +1,8 @@
 """The real command, run inside the test process; and data so small that a job takes a second."""
 
+import copy
 import os
+import shutil
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -8,11 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hydra
 import numpy as np
 import pytest
+from hydra._internal.hydra import Hydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
-from cnet_aihw.jobs.cli import main
+from cnet_aihw.jobs.cli import CONFIG_DIR, main
 from cnet_aihw.jobs.context import run_job
+from cnet_aihw.jobs.schema import register_schema
+from cnet_aihw.jobs.variants import variants_of
 from cnet_aihw.runtime.errors import CnetError
 
 PROBE = "cnet_aihw_test_probe"
@@ -28,6 +36,27 @@ class Outcome:
 
 
 Cli = Callable[..., Outcome]
+MLP8 = [
+    *("compensation=none", "model=mlp", "data.size=8", "data.limit_train=100", "training.lr=0.1"),
+    *("training.epochs=1", "training.validation_chips=2", "training.batch_size=32"),
+    *("evaluation.chips=2", "progress=false"),
+]
+"""Words of the smallest job on the digits."""
+
+
+def command(*words: str) -> None:
+    """Run `cnet-aihw` with these words, as the shell would."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["cnet-aihw", *words])
+        main()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_composition() -> Iterator[None]:
+    """Keep Hydra from composing each command twice: it does so to read hydra.mode, never set."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Hydra, "get_mode", lambda *_, **__: None)
+        yield
 
 
 @pytest.fixture
@@ -67,6 +96,41 @@ def error_of(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Callable[..., CnetErr
         return caught.value
 
     return run
+
+
+@pytest.fixture(scope="session")
+def wrong() -> Callable[..., CnetError]:
+    """Change values of a valid configuration, and return the error of its trainings' checks."""
+    register_schema()
+    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        valid = hydra.compose("config", ["training=plain", "search=random"])
+
+    def error(*words: str) -> CnetError:
+        config = copy.deepcopy(valid)
+        for word in OverridesParser.create().parse_overrides(list(words)):
+            OmegaConf.update(config, word.key_or_group, word.value(), force_add=True)
+        with pytest.raises(CnetError) as caught:
+            variants_of(config)
+        return caught.value
+
+    return error
+
+
+@pytest.fixture(scope="session")
+def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a plain training and its measurement; not to be changed."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cnet_aihw.jobs.steps.report", lambda run: None)
+        command(*MLP8, "training=plain", f"hydra.run.dir={folder}")
+    return folder
+
+
+@pytest.fixture
+def trained(cli: Cli, tiny: list[str], trained_once: Path) -> list[str]:
+    """A copy of that folder as `run`; the words of its command, without the page at its end."""
+    shutil.copytree(trained_once, "run")
+    return [*MLP8, "training=plain", "hydra.run.dir=run"]
 
 
 @pytest.fixture

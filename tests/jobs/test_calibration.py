@@ -12,7 +12,7 @@ from cnet_aihw.evaluation import AffineCorrection, BatchNormReestimation, evalua
 from cnet_aihw.rram import LogNormalNoiseModel, RRAMRPUConfig, convert_to_analog, load_snapshot
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.training import load_checkpoint
-from cnet_aihw.zoo import VGG16, LeNet5, arrays, digits
+from cnet_aihw.zoo import MLP, VGG16, arrays, digits
 
 Cli = Callable[..., Any]
 KINDS = {"batchnorm": BatchNormReestimation, "affine": AffineCorrection}
@@ -57,14 +57,15 @@ def test_each_chip_is_calibrated_as_by_the_library(
 
 def test_compensated_networks_are_calibrated_too(cli: Cli, tiny: list[str]) -> None:
     words = [*tiny, "data.limit_train=64", "training=plain", "evaluation.calibration=affine"]
-    placed = ["compensation=default", "compensation.placement={conv1: 0.5}"]
+    words += ["model=mlp", "data.size=8", "compensation.fit.validation_chips=2"]
+    placed = ["compensation=default", "compensation.placement={layers.fc1: 0.1}"]
     outcome = cli(*words, *placed, "compensation.fit.epochs=1", "hydra.run.dir=run")
     assert outcome.code == 0, outcome.err
     plain, compensated = read("run/table.json")["rows"]
-    data = digits(limit_train=64)
+    data = digits(size=8, limit_train=64)
     assert plain["calibration"] == compensated["calibration"] == "affine correction (64 inputs)"
-    network = LeNet5(data.input_shape, data.classes)
-    affine = 2 * (6 + 16 + 120 + 84 + 10) / weights_of(network)
+    network = MLP(data.input_shape, data.classes, hidden=(256, 128))
+    affine = 2 * (256 + 128 + 10) / weights_of(network)
     assert plain["overhead_weights"] == pytest.approx(affine)
     described = read("run/plain/compensation.json")
     expected = affine + described["overhead_weights"]
@@ -79,11 +80,9 @@ def test_batchnorm_is_missed_before_the_training(
     assert not list(Path("run").rglob("*.safetensors"))
 
 
-def test_other_measurements_in_a_folder_are_not_mixed(cli: Cli, tiny: list[str]) -> None:
-    words = [*tiny, "data.limit_train=64", "training=plain", "hydra.run.dir=run"]
-    assert cli(*words).code == 0
+def test_other_measurements_in_a_folder_are_not_mixed(cli: Cli, trained: list[str]) -> None:
     before = Path("run/plain/chips.jsonl").read_bytes()
-    outcome = cli(*words, "job=evaluate", "evaluation.calibration=affine")
+    outcome = cli(*trained, "job=evaluate", "evaluation.calibration=affine")
     assert outcome.code == 2
     assert "chips.jsonl" in outcome.err
     assert outcome.err.count("\n") == 1

@@ -7,12 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hydra
 import pytest
+import torch
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
 import cnet_aihw.conf
 from cnet_aihw.jobs.nodes import make
+from cnet_aihw.jobs.schema import register_schema
 
 Cli = Callable[..., Any]
 Only = Callable[[Callable[[Any], Any]], str]
@@ -46,7 +49,14 @@ def test_the_command_on_top_composes(cli: Cli, only: Only, experiment: str) -> N
     assert all(recipe.config.rram.sigma == 0.5 for recipe in seen[0].variants)
 
 
-@pytest.mark.parametrize("experiment", [e for e in files("experiment") if e not in SWEEPS])
+@pytest.mark.parametrize(
+    "experiment",
+    [
+        pytest.param(name, marks=() if name == "demo" else pytest.mark.slow)
+        for name in files("experiment")
+        if name not in SWEEPS
+    ],
+)
 def test_the_experiment_runs(
     cli: Cli, tiny: list[str], images: Callable[..., Path], experiment: str
 ) -> None:
@@ -74,23 +84,32 @@ def words_of(rram: str) -> list[str]:
     return ["rram=measured", "rram.path=devices.csv"]
 
 
-@pytest.mark.parametrize("rram", files("rram"))
+QUICK = ("composed", "lognormal_cpp", "measured", "pcm")
+"""Devices of different kinds: the others are of the slow tests."""
+
+
+@pytest.mark.parametrize(
+    "rram",
+    [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in files("rram")],
+)
 def test_every_chip_model_trains_and_measures(cli: Cli, tiny: list[str], rram: str) -> None:
     words = [*words_of(rram), "data.limit_train=64", "model=mlp", "data.size=8"]
     outcome = cli(*words, *tiny, "training=lipschitz_noise", "hydra.run.dir=run")
     assert outcome.code == 0, outcome.err
     table = json.loads(Path("run/table.json").read_text())
-    assert f"device: {table['device']}" in outcome.out
+    assert f"device: {table['noise_model']}" in outcome.out
     (row,) = table["rows"]
     assert 0 < row["mean"] < 1
 
 
 @pytest.mark.parametrize("rram", files("rram"))
-def test_a_device_file_says_the_defaults_of_its_model(cli: Cli, only: Only, rram: str) -> None:
-    seen: list[Any] = []
-    outcome = cli(*words_of(rram), only(seen.append))
-    assert outcome.code == 0, outcome.err
-    node = seen[0].config.rram.rpu_config.noise_model
+def test_a_device_file_says_the_defaults_of_its_model(
+    rram: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    register_schema()
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        node = hydra.compose("config", words_of(rram)).rram.rpu_config.noise_model
     model = make(node)
     assert model.label()
     if rram != "composed":  # which has no defaults of its own
@@ -113,9 +132,10 @@ def test_drift_gives_a_row_for_each_time(cli: Cli, tiny: list[str]) -> None:
     assert outcome.code == 0, outcome.err
     rows = json.loads(Path("run/table.json").read_text())["rows"]
     assert [row["t_inference"] for row in rows] == [1.0, 3600.0, 86400.0, 31536000.0]
-    assert "seconds since programming" in outcome.out
+    assert "since programming s" in outcome.out
 
 
+@pytest.mark.slow
 def test_every_step_sees_the_chips_at_a_time_that_is_asked_for(cli: Cli, tiny: list[str]) -> None:
     """A device that is perfect until it drifts: what a step does not see, it cannot find."""
     words = ["rram=power_law_drift", "rram.nu=0.3", "rram.nu_std=0.1", "data.limit_train=500"]
@@ -172,9 +192,12 @@ def test_a_file_names_the_arguments_of_its_target(group: str, name: str) -> None
 
 @pytest.mark.parametrize("model", [name for name in files("model") if name != "custom"])
 def test_every_network_is_built_for_the_data(
-    cli: Cli, tiny: list[str], images: Callable[..., Path], model: str
+    cli: Cli, only: Only, images: Callable[..., Path], model: str
 ) -> None:
+    built: list[Any] = []
     width = ["model.width=0.125"] if model in ("vgg16", "resnet20") else []
     words = ["data=arrays", f"data.path={images(32, 3)}", "data.val_size=0.2", f"model={model}"]
-    outcome = cli(*words, *width, *tiny, "training=plain", "hydra.run.dir=run")
+    step = only(lambda run: built.append(run.networks))
+    outcome = cli(*words, *width, step, "training=plain", "compensation=none")
     assert outcome.code == 0, outcome.err
+    assert built[0]["plain"](torch.zeros(2, 3, 32, 32)).shape == (2, 3)

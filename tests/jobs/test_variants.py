@@ -49,7 +49,7 @@ def test_each_file_is_called_as_its_training(variants: Any, name: str) -> None:
 
 def test_alone_and_in_the_comparison_a_training_is_the_same(variants: Any) -> None:
     words = ["training.epochs=7", "rram.sigma=0.25", "seed=5"]
-    for variant in variants(*words, "training.compare=[plain,lipschitz,noise,lipschitz_noise]"):
+    for variant in variants(*words, "training.compare=[plain,lipschitz_noise]"):
         (alone,) = variants(*words, f"training={variant.name}")
         assert alone.training == variant.training
         ours, others = (OmegaConf.to_container(r.config) for r in (alone, variant))
@@ -119,8 +119,6 @@ def test_a_sweep_composes_each_job_for_itself(cli: Cli, only: Only) -> None:
 def test_the_recorded_command_makes_the_same_job(cli: Cli, only: Only) -> None:
     seen: list[Any] = []
     cli("training.epochs=3", "rram.exclude=['fc1','conv*']", "hydra.run.dir=run", only(seen.append))
-    import shlex
-
     words = shlex.split(seen[0].command)
     assert words[0] == "cnet-aihw"
     assert not any(word.startswith("hydra.") for word in words)

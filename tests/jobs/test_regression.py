@@ -1,0 +1,87 @@
+"""A job of a regression: numbers in, numbers out, errors in its tables."""
+
+import json
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cnet_aihw.evaluation import evaluate_chips
+from cnet_aihw.rram import LogNormalNoiseModel, RRAMRPUConfig, convert_to_analog, load_snapshot
+from cnet_aihw.runtime.parts import TensorPart
+from cnet_aihw.tasks import Regression
+from cnet_aihw.training import load_checkpoint
+from cnet_aihw.zoo import MLP, Dataset
+
+Cli = Callable[..., Any]
+OWN = "cnet_aihw_test_sums"
+
+
+def sums(samples: int = 96) -> Dataset:
+    """Vectors of 8 numbers, whose sums of halves are to be found."""
+    x = torch.randn(samples + 64, 1, 1, 8, generator=torch.Generator().manual_seed(0))
+    y = x.reshape(-1, 2, 4).sum(dim=2)
+    parts = zip(x.split([samples, 32, 32]), y.split([samples, 32, 32]), strict=True)
+    train, val, test = (TensorPart(*part) for part in parts)
+    return Dataset("sums", train, val, test, 2, (1, 1, 8), None, "sums-0")  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def words(tiny: list[str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A regression on a data set and a network of the user's own."""
+    module = types.ModuleType(OWN)
+    vars(module)["sums"] = sums
+    monkeypatch.setitem(sys.modules, OWN, module)
+    return [
+        *("task=regression", "task.unit=V", "data=custom", f"data._target_={OWN}.sums"),
+        *("model=mlp", "model.hidden=[16]", *tiny, "training.epochs=8", "training.lr=0.05"),
+        *("training.compare=[plain,noise]", "rram.sigma=0.2", "evaluation.threshold=2.0"),
+        "hydra.run.dir=run",
+    ]
+
+
+def test_a_regression_is_trained_and_measured(cli: Cli, words: list[str]) -> None:
+    outcome = cli(*words)
+    assert outcome.code == 0, outcome.err
+    table = json.loads(Path("run/table.json").read_text())
+    assert (table["metric"], table["higher_is_better"]) == ("RMSE", False)
+    plain, noise = table["rows"]
+
+    # the numbers are those of the library alone, in the units of the targets
+    data = sums()
+    model = convert_to_analog(
+        MLP((1, 1, 8), 2, hidden=(16,)), RRAMRPUConfig(noise_model=LogNormalNoiseModel(0.2))
+    )
+    load_snapshot(model, load_checkpoint("run/noise/best.safetensors").model)
+    chips = evaluate_chips(model, data.test, task=Regression("V"), chips=2, seed=0)
+    assert (noise["clean"], noise["mean"], noise["q05"]) == (chips.clean, chips.mean, chips.q05)
+    spread = data.test.y.std().item()
+    assert plain["clean"] < 0.8 * spread  # it has learned
+    for row in (plain, noise):
+        assert row["mean"] <= row["q05"] <= row["max"]  # the bad tail
+        assert row["recovery"] == pytest.approx(plain["clean"] / row["mean"])
+        assert row["yield"] == sum(
+            line["score"] <= 2.0
+            for line in map(
+                json.loads,
+                Path("run", row["training"], "chips.jsonl").read_text().splitlines()[1:],
+            )
+        ) / 2  # fmt: skip
+    text = Path("run/table.txt").read_text()
+    assert "%" not in text.split("recovery")[0].split("clean")[1]
+    assert "RMSE" in outcome.out
+
+
+def test_the_search_of_a_regression_is_checked_before_its_training(
+    cli: Cli, words: list[str], only: Callable[[Callable[[Any], Any]], str]
+) -> None:
+    """Where lower is better a search needs the clean score, which training only brings."""
+    built: list[Any] = []
+    asked = ["compensation=default", "search=random", only(lambda job: built.append(job.networks))]
+    outcome = cli(*words, *asked)
+    assert outcome.code == 0, outcome.err
+    assert set(built[0]) == {"plain", "noise"}
