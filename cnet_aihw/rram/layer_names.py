@@ -73,7 +73,10 @@ def analog_layers(model: nn.Module) -> dict[str, AnalogLayerBase]:
         raise CnetError(
             f"{type(model).__name__} has no analog layer; convert it first: "
             "cnet_aihw.convert_to_analog(model, RRAMRPUConfig()).",
-            key=str(type(model).__name__),
+            key="model",
+            value=type(model).__name__,
+            expected="analog layers",
+            fix="convert it first: cnet_aihw.convert_to_analog(model, RRAMRPUConfig())",
         )
     return layers
 

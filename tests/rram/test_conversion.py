@@ -360,7 +360,7 @@ def test_a_lazy_layer_is_named_until_it_has_its_shape():
 def test_network_without_a_layer_to_convert_is_refused():
     with pytest.raises(CnetError, check=lambda e: e.key == "model"):
         convert_to_analog(nn.Sequential(nn.ReLU()))
-    with pytest.raises(CnetError, check=lambda e: e.key == "Linear"):
+    with pytest.raises(CnetError, check=lambda e: e.key == "model"):
         analog_layers(nn.Linear(2, 2))
 
 
