@@ -55,7 +55,7 @@ class Subject:
 
     @property
     def name(self) -> str:
-        """What it is called in results."""
+        """Its name in results."""
         return f"lenet5 {self.data} lipschitz, {self.form}"
 
 

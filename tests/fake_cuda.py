@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from unittest import mock
 
+import pytest
 import torch
 from aihwkit.optim.context import AnalogContext
 from aihwkit.simulator.tiles.base import SimulatorTileWrapper
@@ -18,6 +19,9 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 CUDA = torch.device("cuda", 0)
+
+cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA is not available")
+"""Mark of tests that need a GPU."""
 
 
 @contextmanager

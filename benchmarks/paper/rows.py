@@ -82,7 +82,7 @@ class Row:
         return RECORDS / (known or own.joinpath(*more))
 
     def words(self, sigma: float, seed: int, *more: str) -> list[str]:
-        """What all its commands begin with."""
+        """The beginning of all its commands."""
         chosen = [f"experiment={self.name}", *self.where, f"rram.sigma={sigma:g}", f"seed={seed}"]
         return [*chosen, *self.settings, *more]
 

@@ -163,7 +163,7 @@ def lacks_adc_range(model: nn.Module) -> bool:
 def before_adcs(
     model: nn.Module, observer: Callable[[RRAMInferenceTile, Tensor], None], device: torch.device
 ) -> Iterator[None]:
-    """Let an observer see what each ADC would convert; inside the block there is no ADC.
+    """Let an observer see what each ADC would convert; inside the block nothing is converted.
 
     The model is on ``device`` there, without a chip; afterwards it, modes and torch's random state
     are as before.

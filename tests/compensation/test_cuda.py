@@ -20,7 +20,7 @@ from cnet_aihw.rram import RRAMRPUConfig, analog_layers, convert_to_analog, prog
 from cnet_aihw.zoo import LeNet5
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from fake_cuda import CUDA, fake_cuda
+from fake_cuda import CUDA, cuda, fake_cuda
 
 CORRECTORS = [GeneratorCompensator(), LowRank(), LowRank("patch"), Vera(), Affine()]
 
@@ -38,9 +38,6 @@ def test_no_corrector_mixes_devices(corrector):
         x = torch.empty(4, 1, 28, 28, device=CUDA)
         assert model(x).device == CUDA
         assert model.train()(x).device == CUDA
-
-
-cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 
 
 @pytest.mark.cuda

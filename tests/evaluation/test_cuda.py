@@ -26,7 +26,7 @@ from cnet_aihw.runtime.parts import TensorPart
 from cnet_aihw.tasks import Classification, Regression, Task
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from fake_cuda import CUDA, fake_cuda
+from fake_cuda import CUDA, cuda, fake_cuda
 
 X = torch.randn(60, 1, 6, 6, generator=torch.Generator().manual_seed(1))
 Y = torch.arange(60) % 3
@@ -71,9 +71,6 @@ def test_a_calibration_never_waits_for_the_device(
     monkeypatch.setattr("cnet_aihw.evaluation.calibration.device_of", lambda model: CUDA)
     with fake_cuda(model), torch.no_grad(), calibration(model):
         assert model(torch.empty(4, 1, 6, 6, device=CUDA)).device == CUDA
-
-
-cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 
 
 @pytest.mark.cuda

@@ -31,7 +31,7 @@ from cnet_aihw.rram import (
 )
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from fake_cuda import CUDA, fake_cuda
+from fake_cuda import CUDA, cuda, fake_cuda
 
 from .test_same_chips import MODELS
 
@@ -103,9 +103,6 @@ def test_penalty_weights_and_nominal_forward_stay_on_the_device():
     with fake_cuda(model):
         assert nominal_weight(model.fc).device == CUDA
         assert model.fc.digital_forward(torch.empty(2, 128, device=CUDA)).device == CUDA
-
-
-cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 
 
 @pytest.mark.cuda

@@ -20,8 +20,6 @@ from cnet_aihw.training.checkpoint import all_finite
 
 from .conftest import Data, analog_network
 
-cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
-
 SETTINGS = TrainingSettings(
     epochs=2,
     batch_size=16,

@@ -78,7 +78,7 @@ class RRAMAnalogMVM(AnalogMVM):
     ) -> tuple[bool, Tensor]:
         """Compute one pass, [..., in] -> [..., out], before the input's scale is undone.
 
-        Where there is an observer, it sees what the ADC would, and there is no ADC.
+        An observer, if any, sees what the ADC would, and nothing is converted.
         """
         inputs = cls._prepare_input(
             input_=input_,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -27,6 +29,7 @@ from cnet_aihw.runtime.device_parts import placed
 from cnet_aihw.runtime.errors import bad_value
 from cnet_aihw.runtime.inputs import map_tensors
 from cnet_aihw.runtime.parts import Part, TensorPart, as_part, gathered
+from cnet_aihw.runtime.provenance import provenance_key
 from cnet_aihw.runtime.torch_device import resolve_device
 from cnet_aihw.tasks import Task
 
@@ -179,6 +182,54 @@ class ResidentModel:
             "_resident": None,
             "device": torch.device(self.device).type,
         }
+
+
+class MeasuringEvaluator(ABC):
+    """Base of evaluators: a resident network, its measurement, and a key made of both.
+
+    Args:
+        measurement: measures compensated networks.
+        network: the network without compensation.
+    """
+
+    def __init__(self, measurement: ChipMeasurement, network: ResidentModel) -> None:
+        self._measurement, self._network = measurement, network
+
+    @property
+    def device(self) -> str:
+        """Device of measurements in this process."""
+        return self._measurement.device
+
+    def key(self) -> str:
+        """Return the SHA-256 (hex) of all that determines a value but the placement."""
+        return self._key
+
+    def describe(self) -> dict[str, Any]:
+        """Return the same as plain values, for records."""
+        return deepcopy(self._described)
+
+    @abstractmethod
+    def evaluate(self, placement: Placement) -> tuple[float | None, ...]:
+        """Return the score of each chip, chip 0 first.
+
+        Raises:
+            CnetError: for a placement that the network cannot take.
+        """
+
+    @abstractmethod
+    def _describe(self) -> dict[str, Any]:
+        """Return kind and settings of the evaluator, without its measurement."""
+
+    @cached_property
+    def _described(self) -> dict[str, Any]:
+        return {
+            **self._describe(),
+            "measurement": self._measurement.describe(self._network.base),
+        }
+
+    @cached_property
+    def _key(self) -> str:
+        return provenance_key(self._described)
 
 
 def _in_memory(part: Part, samples: int | None) -> TensorPart:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from copy import deepcopy
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -19,13 +17,12 @@ from cnet_aihw.compensation import (
     compensation_parameters,
 )
 from cnet_aihw.runtime.inputs import Inputs
-from cnet_aihw.runtime.provenance import provenance_key
-from cnet_aihw.search.evaluators.chips import ChipMeasurement, ResidentModel
+from cnet_aihw.search.evaluators.chips import ChipMeasurement, MeasuringEvaluator, ResidentModel
 from cnet_aihw.search.evaluators.short_fit import bare
 from cnet_aihw.tasks import Task
 
 
-class PerChipEvaluator:
+class PerChipEvaluator(MeasuringEvaluator):
     """Fits the correctors of each placement to each chip, without labels, and measures it (ours).
 
     A placement costs a few passes over the inputs of the fit for each chip, and one over the
@@ -69,26 +66,15 @@ class PerChipEvaluator:
         device: str | torch.device = "auto",
         threads: int = 1,
     ) -> None:
-        self._measurement = ChipMeasurement(
+        measurement = ChipMeasurement(
             model, val, task=task, chips=chips, seed=seed, samples=samples, batch_size=batch_size,
             noise_model=noise_model, t_inference=t_inference,
             calibration=_WhereCorrected(PerChipFit(inputs, ridge)),
             device=device, threads=threads,
         )  # fmt: skip
-        self._network = ResidentModel(bare(model), corrector or LowRank(), self.device)
-
-    @property
-    def device(self) -> str:
-        """Device of measurements in this process."""
-        return self._measurement.device
-
-    def key(self) -> str:
-        """Return the SHA-256 (hex) of all that determines a value but the placement."""
-        return self._key
-
-    def describe(self) -> dict[str, Any]:
-        """Return the same as plain values, for records."""
-        return deepcopy(self._description)
+        super().__init__(
+            measurement, ResidentModel(bare(model), corrector or LowRank(), measurement.device)
+        )
 
     def evaluate(self, placement: Placement) -> tuple[float | None, ...]:
         """Fit and measure; return the score of each chip, chip 0 first.
@@ -99,18 +85,12 @@ class PerChipEvaluator:
         with self._network.compensated(placement) as model:
             return self._measurement.scores(model)
 
-    @cached_property
-    def _description(self) -> dict[str, Any]:
+    def _describe(self) -> dict[str, Any]:
         return {
             "evaluator": "per_chip",
             "version": 1,
             "corrector": self._network.corrector.describe(),
-            "measurement": self._measurement.describe(self._network.base),
         }
-
-    @cached_property
-    def _key(self) -> str:
-        return provenance_key(self._description)
 
 
 class _WhereCorrected:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from copy import deepcopy
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -19,15 +17,14 @@ from cnet_aihw.compensation import (
     compensation_parameters,
 )
 from cnet_aihw.evaluation.calibration import ChipCalibration
-from cnet_aihw.runtime.provenance import provenance_key
-from cnet_aihw.search.evaluators.chips import ChipMeasurement, ResidentModel
+from cnet_aihw.search.evaluators.chips import ChipMeasurement, MeasuringEvaluator, ResidentModel
 from cnet_aihw.search.evaluators.short_fit import ShortFit, bare
 from cnet_aihw.search.evaluators.supernet import CompensationSupernet
 from cnet_aihw.tasks import Task
 from cnet_aihw.training.run_identity import TrainingData
 
 
-class FitEvaluator:
+class FitEvaluator(MeasuringEvaluator):
     """Fits the compensation of each placement for some steps and measures it on chips.
 
     All placements see the same training samples, the same chips in the fit and the same chips and
@@ -78,26 +75,13 @@ class FitEvaluator:
     ) -> None:
         self._start = start
         self._fit = ShortFit(data, fit or FitSettings(), steps, task, device, threads)
-        self._measurement = ChipMeasurement(
+        measurement = ChipMeasurement(
             model, data.val, task=task, chips=chips, seed=seed, samples=samples,
             batch_size=batch_size,
             noise_model=noise_model, t_inference=t_inference, calibration=calibration,
             device=device, threads=threads,
         )  # fmt: skip
-        self._network = ResidentModel(bare(model), corrector, self.device)
-
-    @property
-    def device(self) -> str:
-        """Device of fits and measurements in this process."""
-        return self._measurement.device
-
-    def key(self) -> str:
-        """Return the SHA-256 (hex) of all that determines a value but the placement."""
-        return self._key
-
-    def describe(self) -> dict[str, Any]:
-        """Return the same as plain values, for records."""
-        return deepcopy(self._description)
+        super().__init__(measurement, ResidentModel(bare(model), corrector, measurement.device))
 
     def evaluate(self, placement: Placement) -> tuple[float | None, ...]:
         """Fit and measure; return the score of each chip, chip 0 first.
@@ -116,17 +100,11 @@ class FitEvaluator:
                     self._fit.run(model, folder)
             return self._measurement.scores(model)
 
-    @cached_property
-    def _description(self) -> dict[str, Any]:
+    def _describe(self) -> dict[str, Any]:
         return {
             "evaluator": "per_placement",
             "version": 2,
             "corrector": self._network.corrector.describe(),
             "start": "identity" if self._start is None else self._start.key(),
             "fit": self._fit.describe(self._network.base),
-            "measurement": self._measurement.describe(self._network.base),
         }
-
-    @cached_property
-    def _key(self) -> str:
-        return provenance_key(self._description)

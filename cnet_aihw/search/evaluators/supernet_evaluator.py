@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +11,7 @@ from torch import nn
 
 from cnet_aihw.compensation import PAPER, Corrector, FitSettings, Placement
 from cnet_aihw.evaluation.calibration import ChipCalibration
-from cnet_aihw.runtime.provenance import provenance_key
-from cnet_aihw.search.evaluators.chips import ChipMeasurement, ResidentModel
+from cnet_aihw.search.evaluators.chips import ChipMeasurement, MeasuringEvaluator, ResidentModel
 from cnet_aihw.search.evaluators.short_fit import bare
 from cnet_aihw.search.evaluators.supernet import CompensationSupernet
 from cnet_aihw.search.problem import PlacementProblem
@@ -22,7 +19,7 @@ from cnet_aihw.tasks import Task
 from cnet_aihw.training.run_identity import TrainingData
 
 
-class SupernetEvaluator:
+class SupernetEvaluator(MeasuringEvaluator):
     """Measures each placement on chips with its part of a supernet of correctors (ours).
 
     The supernet is fitted once for all placements (see :class:`CompensationSupernet`) when it is
@@ -83,26 +80,13 @@ class SupernetEvaluator:
             model, data, problem, corrector=corrector, fit=fit, steps=steps,
             within_limit=within_limit, folder=folder, task=task, device=device, threads=threads,
         )  # fmt: skip
-        self._measurement = ChipMeasurement(
+        measurement = ChipMeasurement(
             model, data.val, task=task, chips=chips, seed=seed, samples=samples,
             batch_size=batch_size,
             noise_model=noise_model, t_inference=t_inference, calibration=calibration,
             device=device, threads=threads,
         )  # fmt: skip
-        self._network = ResidentModel(bare(model), corrector, self.device)
-
-    @property
-    def device(self) -> str:
-        """Device of measurements in this process."""
-        return self._measurement.device
-
-    def key(self) -> str:
-        """Return the SHA-256 (hex) of all that determines a value but the placement."""
-        return self._key
-
-    def describe(self) -> dict[str, Any]:
-        """Return the same as plain values, for records."""
-        return deepcopy(self._description)
+        super().__init__(measurement, ResidentModel(bare(model), corrector, measurement.device))
 
     def evaluate(self, placement: Placement) -> tuple[float | None, ...]:
         """Measure; return the score of each chip, chip 0 first.
@@ -114,15 +98,9 @@ class SupernetEvaluator:
             self.supernet.put_into(model)
             return self._measurement.scores(model)
 
-    @cached_property
-    def _description(self) -> dict[str, Any]:
+    def _describe(self) -> dict[str, Any]:
         return {
             "evaluator": "supernet",
             "version": 2,
             "supernet": self.supernet.describe(),
-            "measurement": self._measurement.describe(self._network.base),
         }
-
-    @cached_property
-    def _key(self) -> str:
-        return provenance_key(self._description)
