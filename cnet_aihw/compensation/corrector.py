@@ -125,11 +125,10 @@ class Corrector(ABC):
     """Kind of corrector; subclasses are frozen dataclasses whose fields are the settings.
 
     A corrector builds a module for one layer, which is called with the layer's input x
-    (``[N, in, *positions]``; linear: ``[..., in]``) and its output y (``[N, C, *positions]``; linear:
-    ``[..., C]``)
-    and returns the corrected output in the shape and type of y. Layers within the module must not
-    be plain ``torch.nn`` classes, which a conversion would put on crossbars: take those of
-    :mod:`cnet_aihw.compensation.modules`.
+    (``[N, in, *positions]``; linear: ``[..., in]``) and its output y (``[N, C, *positions]``;
+    linear: ``[..., C]``) and returns the corrected output in the shape and type of y. Layers within
+    the module must not be plain ``torch.nn`` classes, which a conversion would put on crossbars:
+    take those of :mod:`cnet_aihw.compensation.modules`.
 
     The size m of a sized corrector is its number of filters, ``max(1, round(ratio * C))``. A
     corrector without a size has size 0 and is placed with the ratio 1. Ratio 0 places nothing.
