@@ -51,6 +51,7 @@ def test_help_comes_whatever_else_is_given(cli: Cli) -> None:
     assert cli("-m", "rram=pcm", "-h").out == whole
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_help_run(cli: Cli, only: Only) -> None:
     lines = cli("--help").out.partition("Groups")[0].splitlines()
     commands = [line.split("  ")[1].split() for line in lines if line.startswith("  cnet-aihw ")]
@@ -189,6 +190,7 @@ def test_a_job_of_a_sweep_has_a_folder_however_much_is_changed(cli: Cli, only: O
     words += ["search.evaluator.shared_steps=30", "search.evaluator.steps=30", "search.samples=9"]
     words += [f"training.{k}=3" for k in ("epochs", "batch_size", "validation_chips")]
     words += [only(lambda run: seen.append(run.folder)), "seed=1,2", "run=sweep"]
+    words.append("training=plain")
     outcome = cli("-m", *words)
     assert outcome.code == 0, outcome.err
     names = [folder.name for folder in seen]
@@ -197,7 +199,7 @@ def test_a_job_of_a_sweep_has_a_folder_however_much_is_changed(cli: Cli, only: O
 
 def test_the_word_for_a_sweep_may_stand_anywhere(cli: Cli, only: Only) -> None:
     seen: list[Any] = []
-    outcome = cli("seed=1,2", "-m", only(seen.append), "run=sweep")
+    outcome = cli("seed=1,2", "-m", only(seen.append), "training=plain", "run=sweep")
     assert outcome.code == 0, outcome.err
     assert [run.variants[0].config.seed for run in seen] == [1, 2]
     assert {run.folder.parent.name for run in seen} == {"sweep"}
@@ -226,7 +228,7 @@ def test_a_sweep_whose_jobs_would_share_a_folder_is_refused(
 @pytest.mark.parametrize(
     ("words", "place"),
     [
-        (["hydra.run.dir=run"], "hydra.run.dir=run"),
+        (["training=plain", "hydra.run.dir=run"], "hydra.run.dir=run"),
         (["-m", "training=plain,noise", "hydra.sweep.dir=sweep"], "hydra.sweep.dir=sweep"),
     ],
 )

@@ -40,7 +40,13 @@ SWEEPS = {"adc_levels": ["rram.levels=4", "rram.adc_bits=6"]}
 """Experiments that are sweeps over what earlier ones trained -> words for one of their points."""
 
 
-@pytest.mark.parametrize("experiment", files("experiment"))
+@pytest.mark.parametrize(
+    "experiment",
+    [
+        pytest.param(name, marks=() if name in (*SWEEPS, "best") else pytest.mark.slow)
+        for name in files("experiment")
+    ],
+)
 def test_the_command_on_top_composes(cli: Cli, only: Only, experiment: str) -> None:
     seen: list[Any] = []
     outcome = cli(*command_of(experiment), *SWEEPS.get(experiment, []), only(seen.append))

@@ -118,7 +118,13 @@ def test_a_sweep_composes_each_job_for_itself(cli: Cli, only: Only) -> None:
 
 def test_the_recorded_command_makes_the_same_job(cli: Cli, only: Only) -> None:
     seen: list[Any] = []
-    cli("training.epochs=3", "rram.exclude=['fc1','conv*']", "hydra.run.dir=run", only(seen.append))
+    cli(
+        "training=noise",
+        "training.epochs=3",
+        "rram.exclude=['fc1','conv*']",
+        "hydra.run.dir=run",
+        only(seen.append),
+    )
     words = shlex.split(seen[0].command)
     assert words[0] == "cnet-aihw"
     assert not any(word.startswith("hydra.") for word in words)

@@ -37,7 +37,9 @@ def command(*words: str) -> None:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a whole run, searched in besides; not to be changed."""
     folder = tmp_path_factory.mktemp("run") / "run"
-    command(*SMALL, BOTH, *COMPENSATED, "search=none", f"run={folder}")
+    with pytest.MonkeyPatch.context() as patch:  # the second job writes the page
+        patch.setattr("cnet_aihw.jobs.steps.report", lambda run: None)
+        command(*SMALL, BOTH, *COMPENSATED, "search=none", f"run={folder}")
     store = f"search.store={folder.parent / 'store'}"
     command(*SMALL, BOTH, *COMPENSATED, *SEARCH, store, f"run={folder}")
     return folder
@@ -58,12 +60,18 @@ def finished_sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def plain_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave figures empty, as these tests are of what stands around them."""
+    monkeypatch.setattr("cnet_aihw.report.page.save_figure", lambda *_: "<svg></svg>")
+
+
 Copy = Callable[[Path], Path]
 
 
 @pytest.fixture
-def copy(tmp_path: Path) -> Copy:
-    """Copy the records of a folder, without what a page of before left."""
+def copy(tmp_path: Path, plain_figures: None) -> Copy:
+    """Copy the records of a folder, without what a page of before left; its page is plain."""
 
     def records(folder: Path) -> Path:
         left = shutil.ignore_patterns("report", "report.html", "*.safetensors", "tensorboard")

@@ -46,7 +46,7 @@ def test_the_page_has_curves_and_leads_to_the_pages_of_the_jobs(finished_sweep: 
 
 
 @pytest.fixture
-def searched(tmp_path: Path, finished: Path) -> Path:
+def searched(tmp_path: Path, finished: Path, plain_figures: None) -> Path:
     """A sweep over searchers' seeds, put together of the traces of one run."""
     rows = []
     for seed in ("0", "1"):
