@@ -9,6 +9,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 from aihwkit.inference import GlobalDriftCompensation
+from aihwkit.inference.compensation.drift import (
+    GlobalDriftCompensationWithExactReference,
+    PerColumnDriftCompensation,
+)
 from torch import nn
 
 from cnet_aihw.rram import (
@@ -16,6 +20,7 @@ from cnet_aihw.rram import (
     CrossbarMapping,
     LogNormalNoiseModel,
     PCMNoiseModel,
+    PowerLawDriftNoiseModel,
     RRAMRPUConfig,
     chip_model,
     convert_to_analog,
@@ -42,6 +47,13 @@ CONFIGS = {
     "split": {"mapping": CrossbarMapping(max_rows=40, max_columns=6)},
     "scaled": {"mapping": CrossbarMapping(weight_scaling="column")},
 }
+
+
+COMPENSATIONS = [
+    GlobalDriftCompensation,
+    GlobalDriftCompensationWithExactReference,
+    PerColumnDriftCompensation,
+]
 
 
 class Net(nn.Module):
@@ -96,6 +108,22 @@ def test_programming_moves_chips_to_the_device(config, noise, monkeypatch):
         for tile in model.analog_tiles():
             assert tile.chip.weight.device == CUDA
         assert model(images()).device == CUDA
+
+
+@pytest.mark.parametrize("compensation", COMPENSATIONS)
+def test_drift_is_compensated_on_the_device(compensation):
+    noise = CompositeNoiseModel([LogNormalNoiseModel(0.1), PowerLawDriftNoiseModel(0.1, 0.0)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        config = RRAMRPUConfig(noise_model=noise, drift_compensation=compensation())
+        model = convert_to_analog(nn.Sequential(nn.Linear(6, 4)), config).eval()
+    with fake_cuda(model):
+        (tile,) = model.analog_tiles()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("torch.isfinite", lambda g: SimpleNamespace(all=lambda: True))
+            program(model, 1, t_inference=3600.0)
+        assert tile.chip.drift_factor.device == CUDA
+        assert model(torch.empty(2, 6, device=CUDA)).device == CUDA
 
 
 def test_penalty_weights_and_nominal_forward_stay_on_the_device():
