@@ -26,6 +26,7 @@ def weights_of(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters())
 
 
+@pytest.mark.slow
 def test_each_chip_is_calibrated_as_by_the_library(
     cli: Cli, tiny: list[str], images: Callable[..., Path]
 ) -> None:

@@ -19,7 +19,8 @@ def record() -> Any:
 
 def test_it_shows_and_records_the_library_s_numbers(cli: Cli) -> None:
     words = ["job=device", "rram.sigma=0.4", "evaluation.chips=3", "hydra.run.dir=run"]
-    outcome = cli(*words, "data.path=/nowhere", "data=arrays", "model=custom", "model._target_=x")
+    words += ["data.path=/nowhere", "data=arrays", "model=custom", "model._target_=x"]
+    outcome = cli(*words, "training=plain")
     assert outcome.code == 0, outcome.err  # neither data nor network are looked at
     found = record()
     config = RRAMRPUConfig(noise_model=LogNormalNoiseModel(0.4))
@@ -38,7 +39,7 @@ def test_it_shows_and_records_the_library_s_numbers(cli: Cli) -> None:
 
 def test_times_of_the_evaluation_are_columns(cli: Cli) -> None:
     words = ["job=device", "rram=pcm", "evaluation.t_inference=[1.0,3600.0]", "evaluation.chips=2"]
-    outcome = cli(*words, "hydra.run.dir=run")
+    outcome = cli(*words, "training=plain", "hydra.run.dir=run")
     assert outcome.code == 0, outcome.err
     assert "after 1 s" in outcome.out
     assert "after 3600 s" in outcome.out
@@ -68,7 +69,7 @@ def test_a_wrong_unit_is_warned_of(cli: Cli, words: list[str], sentence: str) ->
 @pytest.mark.parametrize(
     "word",
     [
-        *("rram.adc_bits=1", "rram.weight_scaling=row", "rram.wire_resistance=1"),
+        "rram.wire_resistance=1",
         "rram.sigma=500",
     ],
 )

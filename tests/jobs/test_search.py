@@ -286,8 +286,8 @@ def test_a_file_names_a_searcher_with_its_defaults(name: str) -> None:
 
 def test_the_files_repeat_the_defaults(cli: Cli, only: Only) -> None:
     seen: list[Any] = []
-    assert cli("search=none", only(seen.append)).code == 0
-    assert cli("seed=7", only(seen.append)).code == 0
+    assert cli("search=none", "training=plain", only(seen.append)).code == 0
+    assert cli("seed=7", "training=plain", only(seen.append)).code == 0
     assert seen[0].variants[0].search == SearchConfig()
     assert seen[0].variants[0].ray == RaySettings()
     assert seen[1].variants[0].search.seed == 7
