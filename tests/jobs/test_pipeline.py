@@ -147,7 +147,8 @@ def test_what_a_sweeper_gets_is_of_the_validation_part(
 
 @pytest.mark.slow
 def test_a_sweep_over_compensation_keeps_apart_what_has_it(cli: Cli, tiny: list[str]) -> None:
-    words = [w for w in tiny if w != "compensation=none"] + ["data.limit_train=100", "model=mlp"]
+    words = [w for w in tiny if w != "compensation=none"] + ["data.limit_train=100"]
+    words += ["model=mlp", "data.size=8"]
     words += ["compensation.placement={layers.fc1:digital}", "training=plain,noise"]
     outcome = cli("-m", "compensation=default,paper", *words, "hydra.sweep.dir=sweep")
     assert outcome.code == 0, outcome.err
@@ -175,7 +176,7 @@ def test_a_sweep_over_the_seed_keeps_that_of_the_chips(cli: Cli, tiny: list[str]
 
 @pytest.mark.slow
 def test_a_sweep_ends_with_one_table(cli: Cli, tiny: list[str]) -> None:
-    words = ["data.limit_train=100", "model=mlp", "hydra.sweep.dir=sweep"]
+    words = ["data.limit_train=100", "model=mlp", "data.size=8", "hydra.sweep.dir=sweep"]
     command = ["-m", "rram.sigma=0.1,0.5", "training=plain,noise", *words, *tiny]
     assert cli(*command).code == 0
     sweep = read("sweep/sweep.json")

@@ -47,7 +47,7 @@ def test_a_folder_without_a_run_is_told_in_one_line(cli: Cli) -> None:
     outcome = cli("job=report", "run=mine")
     assert outcome.code == 2
     assert outcome.err.startswith("cnet-aihw: error: ")
-    assert "mine holds no run" in outcome.err
+    assert f"{Path('mine').resolve()} is not the folder of a run" in outcome.err
     assert outcome.err.count("\n") == 1
     assert list(Path("mine").iterdir()) == []
 
