@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -182,6 +184,8 @@ def _read_members(path: Path) -> dict[str, NDArray[np.generic]]:
                     f"{', '.join(_MEMBERS)}.",
                     key=str(path),
                 )
+            need = sum(_bytes_needed(file, name) for name in ("x_train", "x_test"))
+            check_memory(need, f"the data set in {path} as float32")
             return {n: file[n] for n in (*_MEMBERS, "classes") if n in file.files}
     except CnetError:
         raise
@@ -191,6 +195,20 @@ def _read_members(path: Path) -> dict[str, NDArray[np.generic]]:
             key=str(path),
             expected="plain arrays with numpy.savez",
         ) from error
+
+
+def _bytes_needed(file: NpzFile, name: str) -> int:
+    """Return the bytes of a member as it is read and then as float32, from its header alone."""
+    assert file.zip is not None  # it is open
+    with file.zip.open(f"{name}.npy") as member:
+        version = np.lib.format.read_magic(member)
+        read = (
+            np.lib.format.read_array_header_1_0
+            if version == (1, 0)
+            else np.lib.format.read_array_header_2_0
+        )
+        shape, _, dtype = read(member)
+    return math.prod(shape) * (dtype.itemsize + 4)
 
 
 def _class_names(path: Path, names: NDArray[np.generic] | None) -> list[str]:

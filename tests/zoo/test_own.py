@@ -1,5 +1,7 @@
 """Images of the user's own: .npz files and folders of image files."""
 
+import io
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,22 @@ def write(path: Path, **changes: Any) -> Path:
     } | changes
     np.savez(path, **{name: value for name, value in content.items() if value is not None})
     return path
+
+
+def test_a_file_that_cannot_fit_into_memory_is_refused_by_its_headers(tmp_path: Path) -> None:
+    x = np.zeros((2, 4, 4, 1), np.uint8)
+    path = write(tmp_path / "a.npz", x_train=x, x_test=x)
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(tmp_path / "b.npz", "w") as new:
+        for name in old.namelist():
+            content = old.read(name)
+            if name == "x_train.npy":  # claims 3 TiB of pixels
+                header = io.BytesIO()
+                shape = {"shape": (3 * 2**36, 4, 4, 1), "fortran_order": False, "descr": "|u1"}
+                np.lib.format.write_array_header_1_0(header, shape)
+                content = header.getvalue()
+            new.writestr(name, content)
+    with pytest.raises(CnetError, check=lambda e: e.key == "memory"):
+        arrays(tmp_path / "b.npz")
 
 
 def test_every_layout_gives_the_same_images(tmp_path: Path) -> None:
