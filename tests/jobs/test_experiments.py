@@ -68,7 +68,10 @@ def test_the_experiment_runs(
         small += ["model.width=0.125", "training.warmup_epochs=0"]
     if experiment == "demo":
         small = ["data.limit_train=64"]
-    words = [w for w in command_of(experiment) if not w.startswith(("run=", "data="))]
+    register_schema()
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        assert hydra.compose("config", command_of(experiment)).rram.sigma == 0.5
+    words = [w for w in command_of(experiment) if not w.startswith("data.")]
     outcome = cli(*words, *small, *tiny, "hydra.run.dir=run")
     assert outcome.code == 0, outcome.err
     rows = json.loads(Path("run/table.json").read_text())["rows"]
