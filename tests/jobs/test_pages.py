@@ -1,4 +1,4 @@
-"""What the README and the pages of docs show works as written."""
+"""The README and the pages of docs work as written."""
 
 import ast
 import itertools

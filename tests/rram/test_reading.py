@@ -54,7 +54,7 @@ def readings(model: nn.Module, number: int = 3) -> list[Tensor]:
         return [model(inputs()) for _ in range(number)]
 
 
-def test_each_forward_reads_anew_and_a_chip_reads_the_same_again() -> None:
+def test_each_forward_reads_again_and_a_chip_reads_the_same_each_time() -> None:
     model = network()
     program(model, 1)
     first = readings(model)
@@ -169,7 +169,7 @@ def test_drift_compensation_reads_its_baseline_without_noise() -> None:
         readings(model)  # the last chip's noise must not be in the next one's baseline
 
 
-def test_training_on_a_held_chip_reads_it_anew_at_each_forward() -> None:
+def test_training_on_a_held_chip_reads_it_again_at_each_forward() -> None:
     model = network().train()
     set_variation(model, hold=True)
     resample_variation(model, 4)
