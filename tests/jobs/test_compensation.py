@@ -196,6 +196,7 @@ def test_layers_kept_digital_need_no_fit_and_no_scan(
     assert row["clean"] == read("run/table.json")["rows"][0]["clean"]
 
 
+@pytest.mark.slow
 def test_layers_that_are_not_on_crossbars_count_as_added(cli: Cli, words: list[str]) -> None:
     alone = [*words, "training.compare=[]", "training=plain", "compensation=none"]
     assert cli(*alone, "hydra.run.dir=all").code == 0
@@ -410,6 +411,7 @@ def test_a_step_without_the_one_before_names_it(
     assert error_of(*words, "job=compensate").key == "scan.json"
 
 
+@pytest.mark.slow
 def test_candidates_are_those_of_the_threshold_asked_for(
     cli: Cli, words: list[str], error_of: ErrorOf
 ) -> None:

@@ -49,13 +49,10 @@ def test_the_command_on_top_composes(cli: Cli, only: Only, experiment: str) -> N
     assert all(recipe.config.rram.sigma == 0.5 for recipe in seen[0].variants)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "experiment",
-    [
-        pytest.param(name, marks=() if name == "demo" else pytest.mark.slow)
-        for name in files("experiment")
-        if name not in (*SWEEPS, "best")  # which runs in the tests of the selection
-    ],
+    "experiment",  # "best" runs in the tests of the selection
+    [name for name in files("experiment") if name not in (*SWEEPS, "best")],
 )
 def test_the_experiment_runs(
     cli: Cli, tiny: list[str], images: Callable[..., Path], experiment: str

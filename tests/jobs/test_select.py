@@ -93,6 +93,7 @@ def test_the_best_on_validation_chips_is_measured_on_the_test_part(
     assert error_of(*small, "job=select", "select.seed=0").key == "select.seed"
 
 
+@pytest.mark.slow
 def test_the_best_network_is_one_command(cli: Cli, tiny: list[str]) -> None:
     words = [word for word in tiny if word != "compensation=none"]
     words += ["model=mlp", "data.size=8", "data.limit_train=150", "training.lr=0.1", "run=run"]
