@@ -8,7 +8,11 @@ INTEGRATION = ("jobs", "report")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of whole jobs and their pages, so that the others can be run alone."""
+    """Mark the tests of whole jobs and their pages; run those on fake CUDA devices last.
+
+    Fake devices start threads in autograd's engine, which processes forked later cannot do with.
+    """
+    items.sort(key=lambda item: item.path.name == "test_cuda.py")
     here = Path(__file__).parent
     for item in items:
         room = item.path.relative_to(here).parts[0]
