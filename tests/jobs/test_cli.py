@@ -62,7 +62,7 @@ def test_the_commands_of_the_help_run(cli: Cli, only: Only) -> None:
 
 
 def test_bash_completes_words_without_torch(tmp_path: Path) -> None:
-    """Completion in a terminal: the function that `-sc install=bash` defines, for each line typed."""
+    """Complete as a terminal does, with the function that `-sc install=bash` defines."""
     lines = {
         "rram=reram_": "rram=reram_cmo rram=reram_wan2022",
         "-m run=outputs/mine training=lip": "training=lipschitz training=lipschitz_noise",
