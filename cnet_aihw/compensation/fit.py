@@ -21,7 +21,7 @@ from cnet_aihw.rram import convert_to_digital
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.inputs import call
 from cnet_aihw.runtime.torch_device import resolve_device
-from cnet_aihw.tasks import Classification, Task
+from cnet_aihw.tasks import Task, smoothed
 from cnet_aihw.training import TrainingResult, train
 from cnet_aihw.training.run_identity import TrainingData
 from cnet_aihw.training.trainer import Objective
@@ -96,7 +96,7 @@ def _distillation(
         return None
     teacher = convert_to_digital(remove_compensation(deepcopy(model))).to(device).eval()
     share, temperature = settings.distillation, settings.temperature
-    judge = task or Classification(settings.label_smoothing)
+    judge = smoothed(task, settings.label_smoothing)
     divergence = getattr(judge, "divergence", None)
 
     def objective(outputs: Any, targets: Tensor, inputs: Any) -> Tensor:

@@ -24,7 +24,7 @@ from cnet_aihw.jobs.nodes import make
 from cnet_aihw.rram import RRAMRPUConfig, check_times, convert_to_analog
 from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.parts import Inputs, call
-from cnet_aihw.tasks import Classification, Task
+from cnet_aihw.tasks import Task
 from cnet_aihw.zoo import Dataset, load_pretrained
 
 if TYPE_CHECKING:
@@ -50,13 +50,6 @@ def build_task(config: DictConfig) -> Task:
         CnetError: when it cannot be built.
     """
     return cast(Task, make(config.task))
-
-
-def training_task(task: Task, settings: TrainingSettings) -> Task:
-    """Return the task of a training: that of the job, with the label smoothing of its settings."""
-    if isinstance(task, Classification) and settings.label_smoothing:
-        return Classification(settings.label_smoothing)
-    return task
 
 
 def fill_inputs(config: DictConfig, data: Dataset) -> None:

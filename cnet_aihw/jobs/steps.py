@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 def train(job: JobContext) -> None:
     """Train each network, or resume where an earlier run of the same folder stopped."""
-    from cnet_aihw.jobs.build import training_task, with_noise_model
+    from cnet_aihw.jobs.build import with_noise_model
     from cnet_aihw.rram import load_snapshot
     from cnet_aihw.training import load_checkpoint
     from cnet_aihw.training import train as train_network
@@ -61,7 +61,7 @@ def train(job: JobContext) -> None:
             job.data,
             with_noise_model(variant.training, variant.config.training),
             folder,
-            task=training_task(job.task, variant.training),
+            task=job.task,
             calibration=calibration_of(job, variant, variant.evaluation.calibration),
             device=variant.config.device,
             progress=variant.config.progress,

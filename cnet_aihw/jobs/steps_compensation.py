@@ -268,7 +268,7 @@ def _compensated(
         fit_compensation,
         save_compensation,
     )
-    from cnet_aihw.jobs.build import training_task, with_noise_model
+    from cnet_aihw.jobs.build import with_noise_model
 
     folder, config = job.folder_of(variant), variant.config
     fit = with_noise_model(variant.compensation.fit, config.compensation.fit)
@@ -288,7 +288,7 @@ def _compensated(
             job.data,
             fit,
             folder / _FIT,
-            task=training_task(job.task, fit),
+            task=job.task,
             calibration=calibration,
             device=config.device,
             progress=config.progress,

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from cnet_aihw.tasks.base import is_better as is_better
     from cnet_aihw.tasks.base import reaches as reaches
     from cnet_aihw.tasks.classification import Classification as Classification
+    from cnet_aihw.tasks.classification import smoothed as smoothed
     from cnet_aihw.tasks.regression import Regression as Regression
 
 __getattr__, __dir__, __all__ = lazy_names(__name__, __file__)

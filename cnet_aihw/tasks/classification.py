@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.values import is_number
+from cnet_aihw.tasks.base import Task
 
 
 class CorrectShare:
@@ -106,3 +107,17 @@ class Classification:
     def recovery(self, score: float, reference: float) -> float | None:
         """Return accuracy / reference accuracy."""
         return score / reference if reference > 0 else None
+
+
+def smoothed(task: Task | None, label_smoothing: float) -> Task:
+    """Return the task of a training: the given one, or classification, with label smoothing.
+
+    Raises:
+        CnetError: for label smoothing of a task that has none, or that has its own already.
+    """
+    if not label_smoothing:
+        return task or Classification()
+    if task is None or (type(task) is Classification and not task.label_smoothing):
+        return Classification(label_smoothing)
+    expected = f"0 for the task {task.name}"
+    raise bad_value("training.label_smoothing", label_smoothing, expected)

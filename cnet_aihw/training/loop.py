@@ -27,7 +27,7 @@ from cnet_aihw.runtime.provenance import check_provenance
 from cnet_aihw.runtime.random_state import forked_random_state
 from cnet_aihw.runtime.records import read_json, write_json_atomic
 from cnet_aihw.runtime.torch_device import device_of, moved_to, resolve_device
-from cnet_aihw.tasks import Classification, Task
+from cnet_aihw.tasks import Task, smoothed
 from cnet_aihw.training.checkpoint import load_checkpoint
 from cnet_aihw.training.journal import EPOCHS
 from cnet_aihw.training.lipschitz import lipschitz_lambda
@@ -95,7 +95,7 @@ def train(
             kept.
     """
     validate_training_settings(settings)
-    task = _task(task, settings)
+    task = smoothed(task, settings.label_smoothing)
     folder, where = Path(folder), resolve_device(device)
     analog = has_analog_layers(model)
     parts = {"train": as_part(data.train), "val": as_part(data.val)}
@@ -157,15 +157,6 @@ def train(
             result = trainer.finish(progress)
     write_json_atomic(folder / _RESULT, result.as_record())
     return result
-
-
-def _task(task: Task | None, settings: TrainingSettings) -> Task:
-    if task is None:
-        return Classification(settings.label_smoothing)
-    if settings.label_smoothing:
-        expected = "0 where a task is given, which has settings of its own"
-        raise bad_value("training.label_smoothing", settings.label_smoothing, expected)
-    return task
 
 
 def _check(

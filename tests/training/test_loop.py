@@ -26,7 +26,7 @@ from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.parts import TensorPart, as_part
 from cnet_aihw.runtime.random_state import derive_seed
 from cnet_aihw.runtime.records import read_records
-from cnet_aihw.tasks import Classification
+from cnet_aihw.tasks import Classification, Regression
 from cnet_aihw.training import (
     LipschitzSettings,
     TrainingParts,
@@ -296,20 +296,24 @@ def test_epochs_whose_chips_all_fail_are_not_compared(data: Data, tmp_path: Path
     assert result.clean_score == records[2]["clean_score"] == score(model, data.val)
 
 
-def test_a_given_task_has_its_own_label_smoothing(data: Data, tmp_path: Path) -> None:
-    settings = replace(PLAIN, epochs=1, label_smoothing=0.1)
-    with pytest.raises(CnetError) as error:
-        train(analog_network(), data, settings, tmp_path / "a", task=Classification())
-    assert error.value.key == "training.label_smoothing"
-    weights = []
+def test_label_smoothing_is_a_setting_of_the_training_or_of_the_task(
+    data: Data, tmp_path: Path
+) -> None:
+    settings, weights = replace(PLAIN, epochs=1, label_smoothing=0.1), []
     for name, task, given in (
-        ("b", None, settings),
+        ("a", None, settings),
+        ("b", Classification(), settings),
         ("c", Classification(0.1), replace(settings, label_smoothing=0.0)),
     ):
         model = analog_network()
         train(model, data, given, tmp_path / name, task=task)
         weights.append(snapshot(model))
-    assert all(torch.equal(weights[0][name], t) for name, t in weights[1].items())
+    for other in weights[1:]:
+        assert all(torch.equal(weights[0][name], t) for name, t in other.items())
+    for task in (Classification(0.2), Regression()):
+        with pytest.raises(CnetError) as error:
+            train(analog_network(), data, settings, tmp_path / "d", task=task)
+        assert error.value.key == "training.label_smoothing"
 
 
 def test_a_chip_is_forgotten_and_not_trained(data: Data, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ from cnet_aihw.runtime.parts import TensorPart, as_part, gathered
 from cnet_aihw.runtime.random_state import derive_seed
 from cnet_aihw.runtime.torch_device import resolve_device
 from cnet_aihw.search.evaluators.chips import torch_threads
-from cnet_aihw.tasks import Classification, Task, describe_task
+from cnet_aihw.tasks import Task, describe_task, smoothed
 from cnet_aihw.training import TrainingParts, TrainingResult
 from cnet_aihw.training.run_identity import TrainingData, describe_settings
 
@@ -99,7 +99,7 @@ class ShortFit:
             "weights": tensors_fingerprint(snapshot(model)),
             "network": text_fingerprint(describe_network(model)),
             "hardware": text_fingerprint(_describe_training_hardware(model)),
-            "task": describe_task(self.task or Classification(self.settings.label_smoothing)),
+            "task": describe_task(smoothed(self.task, self.settings.label_smoothing)),
             "data": self.train.fingerprint,
             "samples": len(self.train),
             "augment": self._augmented(),
