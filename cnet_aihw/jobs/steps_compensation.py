@@ -15,7 +15,9 @@ from cnet_aihw.jobs.artifacts import (
     MEASURED_COMPENSATED,
     SCANNED,
     SEARCHED,
+    SEARCHES,
     check,
+    job_record,
     refuse_source,
     scan_of,
     search_of,
@@ -23,7 +25,8 @@ from cnet_aihw.jobs.artifacts import (
     write_artifact,
 )
 from cnet_aihw.jobs.measuring import calibration_of, fitted_calibration
-from cnet_aihw.jobs.rows import write_searches
+from cnet_aihw.report.rows import searches_rows, write_table
+from cnet_aihw.report.search_tables import searches_columns
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.records import read_json, write_json_atomic
 
@@ -118,7 +121,15 @@ def searches(job: JobContext) -> None:
         why = _why_not(job.variants[0])
         raise CnetError(f"there is nothing to search, because {why}.", key="search", fix=why)
     paths = [job.folder_of(variant) / SEARCHED for variant in job.variants]
-    write_searches(job, [read_json(path) for path in paths if path.exists()])
+    found = [read_json(path) for path in paths if path.exists()]
+    notes = [
+        f"{record['training']} was not searched: {record['reason']}."
+        for record in found
+        if record["result"] is None
+    ]
+    record = {**job_record(job), "rows": searches_rows(found)}
+    title = "searches, on validation chips of their own"
+    write_table(job.folder / SEARCHES, record, title, searches_columns, notes)
 
 
 def compensate(job: JobContext) -> None:
