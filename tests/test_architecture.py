@@ -20,7 +20,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "compensation": {"runtime", "tasks", "rram", "evaluation", "training"},
     "search": {"runtime", "tasks", "rram", "evaluation", "training", "compensation"},
     "report": {"runtime"},
-    "doctor": {"runtime", "rram"},
+    "doctor": {"runtime", "rram", "search"},
     "jobs": {
         *("runtime", "zoo", "tasks", "rram", "evaluation", "training", "compensation"),
         *("search", "report", "doctor", "conf"),
