@@ -70,6 +70,19 @@ def provenance(job: JobContext, variant: Variant) -> dict[str, Any]:
     }
 
 
+def job_record(job: JobContext) -> dict[str, Any]:
+    """Return how a record about all trainings of a job begins: format, command, task, metric."""
+    from cnet_aihw.jobs.nodes import plain_values
+
+    return {
+        "format": FORMAT,
+        "command": job.command,
+        "task": plain_values(job.config.task),
+        "metric": job.task.metric,
+        "higher_is_better": job.task.higher_is_better,
+    }
+
+
 def write_artifact(
     job: JobContext, variant: Variant, path: Path, content: Mapping[str, Any]
 ) -> None:

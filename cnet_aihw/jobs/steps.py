@@ -16,7 +16,9 @@ from cnet_aihw.jobs.artifacts import (
     MEASURED_SELECTED,
     NETWORK,
     SELECTED,
+    TABLE,
     compensation_of,
+    job_record,
     measured,
     refuse_source,
     trained,
@@ -29,7 +31,8 @@ from cnet_aihw.jobs.measuring import (
     prepare,
     put_compensation,
 )
-from cnet_aihw.jobs.rows import device_table, write_results
+from cnet_aihw.report.rows import device_table, results_rows, write_table
+from cnet_aihw.report.run_tables import results_columns
 from cnet_aihw.runtime.errors import bad_value
 from cnet_aihw.runtime.records import write_json_atomic
 
@@ -103,7 +106,16 @@ def table(job: JobContext) -> None:
         if selected_alone:  # only the selected network, and what it is compared with
             names = [name for name in (*names, MEASURED_SELECTED) if (folder / name).exists()]
         results += [measured(job, variant, name) for name in names]
-    write_results(job, results, notes)
+    made = results[0]["provenance"]
+    title = "  ".join(f"{name}: {value}" for name, value in made["choices"].items())
+    record = {
+        **job_record(job),
+        **made["choices"],
+        "noise_model": made["noise_model"],
+        "rows": results_rows(results, job.task.recovery),
+    }
+    notes.append(f"device: {made['noise_model']}")
+    write_table(job.folder / TABLE, record, title, results_columns, notes)
 
 
 def report(job: JobContext) -> None:

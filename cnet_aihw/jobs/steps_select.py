@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cnet_aihw.jobs.artifacts import (
-    FORMAT,
     MEASURED,
     MEASURED_SELECTED,
     SELECTED,
+    job_record,
     provenance,
     required,
     trained,
@@ -25,8 +25,8 @@ from cnet_aihw.jobs.measuring import (
     prepare,
     put_compensation,
 )
-from cnet_aihw.report.tables import Column, Metric, Table
-from cnet_aihw.runtime.records import read_json, write_json_atomic
+from cnet_aihw.report.rows import selection_columns, write_table
+from cnet_aihw.runtime.records import read_json
 
 if TYPE_CHECKING:
     from torch import nn
@@ -103,19 +103,13 @@ def select(job: JobContext) -> None:
                 chosen = row
         rows.append(row)
     record = {
-        "format": FORMAT,
-        "command": job.command,
+        **job_record(job),
         "provenance": {v.name: provenance(job, v) for v in job.variants},
-        "metric": job.task.metric,
-        "higher_is_better": job.task.higher_is_better,
         "chosen": chosen,
         "rows": rows,
     }
-    write_json_atomic(job.folder / SELECTED, record)
-    table = Table("select", _columns(Metric.of(record)), rows).filled()
-    text = table.as_text("candidates, on validation chips of their own")
-    (job.folder / SELECTED).with_suffix(".txt").write_text(text, encoding="utf-8")
-    print(f"\n{text}", flush=True)
+    title = "candidates, on validation chips of their own"
+    write_table(job.folder / SELECTED, record, title, selection_columns)
     if chosen is not None:
         words = (chosen[name] for name in ("training", "compensation", "calibration"))
         log.info("selected: %s", ", ".join(filter(None, words)))
@@ -178,17 +172,3 @@ def _first_time(variant: Variant) -> float | None:
     from cnet_aihw.evaluation.settings import times_of
 
     return times_of(variant.evaluation.t_inference)[0]
-
-
-def _columns(metric: Metric) -> list[Column]:
-    return [
-        *map(Column, ("training", "compensation")),
-        Column("calibration", "calibration per chip"),
-        Column("mean", unit=metric.unit),
-        Column("std", unit=metric.unit),
-        Column("q05", "worst 5 % quantile", metric.unit),
-        Column("overhead_weights", "weights added", "%"),
-        Column("overhead_macs", "MACs added", "%"),
-        Column("allowed"),
-        Column("chips"),
-    ]

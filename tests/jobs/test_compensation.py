@@ -145,7 +145,7 @@ def test_each_step_alone_gives_back_what_is_missing(
 
 
 def test_scans_are_of_the_validation_part_and_of_both_kinds(cli: Cli, plain: list[str]) -> None:
-    steps = "job.steps=[cnet_aihw.jobs.steps.train,cnet_aihw.jobs.steps_compensation.scan]"
+    steps = "job.steps=[cnet_aihw.jobs.steps.train,cnet_aihw.jobs.steps_search.scan]"
     assert cli(*plain, steps).code == 0
     scan = read("run/plain/scan.json")
     names = [row["layer"] for row in scan["rows"]]
