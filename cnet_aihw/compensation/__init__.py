@@ -26,13 +26,19 @@ if TYPE_CHECKING:
     from cnet_aihw.compensation.network import LayerCost as LayerCost
     from cnet_aihw.compensation.network import NetworkCost as NetworkCost
     from cnet_aihw.compensation.network import network_cost as network_cost
+    from cnet_aihw.compensation.per_chip import FitCost as FitCost
     from cnet_aihw.compensation.per_chip import PerChipFit as PerChipFit
     from cnet_aihw.compensation.placement import DIGITAL as DIGITAL
     from cnet_aihw.compensation.placement import Placement as Placement
     from cnet_aihw.compensation.placement import check_placement as check_placement
     from cnet_aihw.compensation.settings import FitSettings as FitSettings
+    from cnet_aihw.compensation.settings import PerChipSettings as PerChipSettings
     from cnet_aihw.compensation.settings import validate_fit_settings as validate_fit_settings
+    from cnet_aihw.compensation.settings import (
+        validate_per_chip_settings as validate_per_chip_settings,
+    )
     from cnet_aihw.compensation.vera import Vera as Vera
+    from cnet_aihw.compensation.with_compensation import WithCompensation as WithCompensation
     from cnet_aihw.compensation.wrapping import CompensatedLayer as CompensatedLayer
     from cnet_aihw.compensation.wrapping import compensate as compensate
     from cnet_aihw.compensation.wrapping import compensated_layers as compensated_layers

@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from cnet_aihw.compensation.closed_form import ClosedFormModule, LinearFit
 from cnet_aihw.compensation.corrector import Corrector, CorrectorCost, LayerShape
 from cnet_aihw.compensation.modules import along_channels
 
@@ -30,7 +31,7 @@ class Affine(Corrector):
         return CorrectorCost(2 * shape.out_channels, 0)
 
 
-class AffineModule(nn.Module):
+class AffineModule(ClosedFormModule):
     """Scale and offset of one layer; it starts as the identity and computes in the type of y.
 
     Args:
@@ -42,6 +43,12 @@ class AffineModule(nn.Module):
         self.dims = shape.dims
         self.scale = nn.Parameter(torch.ones(shape.out_channels))
         self.offset = nn.Parameter(torch.zeros(shape.out_channels))
+
+    @torch.no_grad()
+    def put(self, fit: LinearFit) -> None:
+        """Take the weights of a fit."""
+        self.scale.copy_(fit.scale)
+        self.offset.copy_(fit.offset)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the corrected output, in the shape and type of y."""

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cnet_aihw.compensation.closed_form import ClosedFormModule, LinearFit, rows_of
 from cnet_aihw.compensation.corrector import Corrector, CorrectorCost, LayerShape
+from cnet_aihw.compensation.low_rank import put_filters
 from cnet_aihw.compensation.modules import in_type_of_input, pointwise, pooled
 from cnet_aihw.runtime.errors import bad_value
 
@@ -90,7 +92,7 @@ class GeneratorCompensator(Corrector):
         }
 
 
-class GeneratorCompensatorModule(nn.Module):
+class GeneratorCompensatorModule(ClosedFormModule):
     r"""Generator and compensator of one layer.
 
     .. math:: g = a(\text{generator}([x, y])),\quad y' = \text{compensator}([y, g])
@@ -117,6 +119,44 @@ class GeneratorCompensatorModule(nn.Module):
             if corrector.form == "full":
                 self.compensator.weight.flatten(1)[:, :c].fill_diagonal_(1.0)
 
+    @property
+    def on_output(self) -> str:
+        """Part that acts on y alone: the compensator's map of the full form, otherwise nothing."""
+        return "map" if self.settings.form == "full" else "nothing"
+
+    @property
+    def in_closed_form(self) -> bool:
+        """Whether there is neither an activation nor a kernel that slides over the features."""
+        return self.settings.activation == "none" and all(
+            side == 1 for side in self.generator.weight.shape[2:]
+        )
+
+    @property
+    def filters(self) -> int:
+        """Number of filters m."""
+        return len(self.generator.weight)
+
+    def feature_rows(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return the features of every position, [positions, channels read]."""
+        return rows_of(self._read(x, y), self.dims)
+
+    @torch.no_grad()
+    def put(self, fit: LinearFit) -> None:
+        """Take the weights of a fit; filters that it does not need give 0."""
+        weight = self.compensator.weight
+        of_y = weight.shape[1] - self.filters  # C, or 0 for the residual form
+        put_filters(fit, self.generator.weight, weight[:, of_y:])
+        if fit.mixing is not None:
+            weight[:, :of_y].copy_(fit.mixing.view(-1, of_y, *weight.shape[2:]))
+        self.compensator.bias.copy_(fit.offset)
+        self.generator.bias.zero_()
+
+    def _read(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return the generator's input, [N, channels read, *size]."""
+        x = pooled(x, y, self.dims)
+        read = {"x": (x,), "y": (y,), "xy": (x, y)}[self.settings.reads]
+        return torch.cat([part.to(y.dtype) for part in read], -1 - self.dims)
+
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the corrected output.
 
@@ -127,18 +167,12 @@ class GeneratorCompensatorModule(nn.Module):
         Returns:
             Shape and type of y.
         """
-        channel = -1 - self.dims
-        x = pooled(x, y, self.dims)
-        read = {"x": (x,), "y": (y,), "xy": (x, y)}[self.settings.reads]
-        # [N, channels read, *size] -> [N, m, *size]
-        g = in_type_of_input(
-            self.generator, torch.cat([part.to(y.dtype) for part in read], channel)
-        )
+        g = in_type_of_input(self.generator, self._read(x, y))  # [N, m, *size]
         if self.settings.activation != "none":
             g = F.relu(g) if self.settings.activation == "relu" else torch.tanh(g)
         if self.settings.form == "residual":
             return y + in_type_of_input(self.compensator, g).to(y.dtype)
-        y_and_g = torch.cat([y, g.to(y.dtype)], channel)
+        y_and_g = torch.cat([y, g.to(y.dtype)], -1 - self.dims)
         return in_type_of_input(self.compensator, y_and_g).to(y.dtype)
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cnet_aihw.compensation.closed_form import ClosedFormModule, LinearFit, rows_of
 from cnet_aihw.compensation.corrector import Corrector, CorrectorCost, LayerShape
 from cnet_aihw.compensation.modules import (
     DigitalConv1d,
@@ -78,7 +79,7 @@ class LowRank(Corrector):
         }
 
 
-class LowRankModule(nn.Module):
+class LowRankModule(ClosedFormModule):
     """Scale, offset, generator and compensator of one layer; it starts as the identity.
 
     Args:
@@ -114,6 +115,18 @@ class LowRankModule(nn.Module):
         self.compensator = _bare(shape.dims, size, c)
         nn.init.zeros_(self.compensator.weight)
 
+    @property
+    def filters(self) -> int:
+        """Number of filters m."""
+        return len(self.generator.weight)
+
+    @torch.no_grad()
+    def put(self, fit: LinearFit) -> None:
+        """Take the weights of a fit; filters that it does not need give 0."""
+        self.scale.copy_(fit.scale)
+        self.offset.copy_(fit.offset)
+        put_filters(fit, self.generator.weight, self.compensator.weight)
+
     def read(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the generator's input, [N, channels, *size]; linear: [..., channels]."""
         if self.features == "patch":
@@ -146,11 +159,13 @@ class LowRankModule(nn.Module):
         return (y * scale + offset + in_type_of_input(self.compensator, g)).to(y.dtype)
 
 
-def rows_of(values: Tensor, dims: int) -> Tensor:
-    """Return every position of a layer's input or output as a row, [positions, channels]."""
-    if dims == 0:
-        return values.flatten(0, -2)
-    return values.movedim(-1 - dims, -1).flatten(0, -2)
+def put_filters(fit: LinearFit, generator: Tensor, compensator: Tensor) -> None:
+    """Put the filters of a fit into weights [m, features, ...] and [C, m, ...]."""
+    found = len(fit.generator)
+    generator.zero_()
+    compensator.zero_()
+    generator[:found].copy_(fit.generator.view(found, *generator.shape[1:]))
+    compensator[:, :found].copy_(fit.compensator.view(-1, found, *compensator.shape[2:]))
 
 
 def _bare(dims: int, in_channels: int, out_channels: int, **geometry: Any) -> Any:

@@ -2,62 +2,90 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from cnet_aihw.compensation.affine import AffineModule
 from cnet_aihw.compensation.closed_form import LinearFit, Moments, fit_linear
-from cnet_aihw.compensation.low_rank import LowRankModule, rows_of
-from cnet_aihw.compensation.wrapping import (
-    CompensatedLayer,
-    compensated_layers,
-    compensation_disabled,
-    compensation_parameters,
+from cnet_aihw.compensation.corrector import layer_shape
+from cnet_aihw.compensation.layer_passes import (
+    Enough,
+    add_rows,
+    closed_form_layers,
+    first_outputs,
+    layers_seen,
+    run,
 )
+from cnet_aihw.compensation.refinement import refine
+from cnet_aihw.compensation.settings import PerChipSettings, validate_per_chip_settings
+from cnet_aihw.compensation.targets import Targets
+from cnet_aihw.compensation.wrapping import CompensatedLayer, compensation_parameters
+from cnet_aihw.evaluation import BatchNormReestimation
+from cnet_aihw.evaluation.calibration import running_batchnorms
 from cnet_aihw.evaluation.metrics import evaluation_mode
-from cnet_aihw.rram import nominal_inside
 from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.fingerprint import tensors_fingerprint
 from cnet_aihw.runtime.inputs import Inputs, call, inputs_on, named_tensors, samples_in, select
-from cnet_aihw.runtime.random_state import derive_seed
+from cnet_aihw.runtime.random_state import forked_random_state
 from cnet_aihw.runtime.torch_device import device_of
 from cnet_aihw.tasks import Classification, Task, describe_task
 
 
-class _Enough(Exception):
-    """A pass has gone as far as it is needed."""
+@dataclass(frozen=True)
+class FitCost:
+    """Cost of fitting one chip."""
+
+    images: int
+    """Unlabelled inputs."""
+
+    passes: float
+    """Forward passes of the chip over all of them; one that stops at a layer counts as a whole."""
+
+    clean_passes: float
+    """Forward passes of the clean network (or of simulated chips) for the wanted outputs; 0 where
+    they were known from another chip."""
+
+    seconds: float
+    """Time that it took."""
 
 
 class PerChipFit:
     """Fit a model's correctors to the chip that is programmed: a calibration, without labels.
 
-    From the first layer to the last, each corrector is fitted to give the layer's wanted output,
-    the clean network's on the same inputs, from the input that arrives on this chip, all earlier
-    layers corrected already. Only inputs and outputs of layers are read, never a chip's weights.
-    A layer that is called several times is fitted at its first call and corrected at all.
+    From the first layer to the last, each corrector is fitted to give the layer's wanted output
+    from the input that arrives on this chip, all earlier layers corrected already. Only inputs and
+    outputs of layers are read, never a chip's weights. A layer that is called several times is
+    fitted at its first call and corrected at all.
 
-    Where the inputs fit into one batch, all layers are fitted in one pass of the clean network and
-    one of the chip; otherwise a layer takes a pass of both as far as that layer, and memory does
-    not depend on the number of inputs.
+    What follows has a fixed order: after all correctors (which aim at outputs of the network as
+    it is, with its own BatchNorm), BatchNorm's statistics are re-estimated on the corrected chip
+    (``batchnorm``), and then the correctors are refined (``refine_steps``) by steps of Adam towards
+    the network's wanted outputs on the same inputs. A corrector without a closed form is refined
+    alone. Afterwards all is as before, bit for bit.
 
-    Then the correctors can be refined on the chip, by steps of Adam towards the clean network's
-    outputs on the same inputs; without labels too. A corrector without a closed form is refined
-    alone.
+    Wanted outputs do not depend on the chip; they are computed once and kept for the next chips
+    where memory allows. Where the inputs fit into one batch, all layers are fitted in one pass of
+    the chip; otherwise a layer takes a pass as far as that layer, and memory does not depend on
+    the number of inputs.
 
     Args:
         x: unlabelled inputs, at least two: a tensor [N, ...], or a tuple or mapping of them.
-        ridge: ridge / mean variance of the features.
+        ridge: as all that follow, in :class:`~cnet_aihw.compensation.PerChipSettings`.
         batch_size: inputs that a forward pass takes at once.
         refine_steps: steps of Adam after the closed form; 0: none.
-        refine_lr: largest learning rate of these, which falls to 0 along half a cosine.
+        refine_lr: largest learning rate of these.
         refine_batch: inputs of a step.
-        task: says what is far from the clean outputs; None: classification.
-        seed: seed of the order of inputs in refinement.
+        target: "clean" or "mean_over_chips".
+        target_chips: chips of that mean.
+        weighting: "none" or "loss".
+        batchnorm: whether BatchNorm is re-estimated.
+        seed: seed of all draws.
+        task: says what is far from the wanted outputs; None: classification.
 
     Raises:
         CnetError: for fewer than two inputs, or a value that cannot be.
@@ -67,47 +95,63 @@ class PerChipFit:
         self,
         x: Inputs,
         ridge: float = 1e-3,
+        *,
         batch_size: int = 1000,
         refine_steps: int = 0,
         refine_lr: float = 1e-3,
         refine_batch: int = 64,
-        task: Task | None = None,
+        target: str = "clean",
+        target_chips: int = 8,
+        weighting: str = "none",
+        batchnorm: bool = False,
         seed: int = 0,
+        task: Task | None = None,
     ) -> None:
         if samples_in(x) < 2:
             raise bad_value("x", samples_in(x), "at least two inputs")
-        if not ridge >= 0.0:
-            raise bad_value("ridge", ridge, "a number of at least 0")
-        if batch_size < 2:
-            raise bad_value("batch_size", batch_size, "a whole number of at least 2")
-        if refine_steps < 0:
-            raise bad_value("refine_steps", refine_steps, "a whole number of at least 0")
-        if not refine_lr > 0.0:
-            raise bad_value("refine_lr", refine_lr, "a number above 0")
-        if refine_batch < 1:
-            raise bad_value("refine_batch", refine_batch, "a whole number of at least 1")
-        self.x, self.ridge, self.batch_size = x, ridge, batch_size
-        self.refine_steps, self.refine_lr, self.refine_batch = refine_steps, refine_lr, refine_batch
+        self.x = x
+        self.settings = PerChipSettings(
+            samples=samples_in(x), ridge=ridge, batch_size=batch_size, refine_steps=refine_steps,
+            refine_lr=refine_lr, refine_batch=refine_batch, target=target,
+            target_chips=target_chips, weighting=weighting, batchnorm=batchnorm, seed=seed,
+        )  # fmt: skip
+        validate_per_chip_settings(self.settings, prefix="")
         self.task: Task = task or Classification()
-        self.seed = seed
         self.fits: dict[str, LinearFit] = {}
         """Layer -> the fit of the chip that was calibrated last."""
+        self.spent: FitCost | None = None
+        """Cost of that chip."""
+        self._targets = Targets(self.settings, self.task)
+
+    @classmethod
+    def of(cls, settings: PerChipSettings, x: Inputs, task: Task | None = None) -> PerChipFit:
+        """Return the fit that settings describe, on inputs of which the first ones are taken."""
+        named = {f.name: getattr(settings, f.name) for f in fields(PerChipSettings)}
+        return cls(select(x, slice(named.pop("samples"))), task=task, **named)
 
     def __call__(self, model: nn.Module) -> AbstractContextManager[None]:
-        """Fit inside a block; afterwards the correctors are as before."""
+        """Fit inside a block; afterwards the model is as before."""
         return self._fitted(model)
 
     def label(self) -> str:
         """Return a short name for tables and records."""
-        steps = f", {self.refine_steps} steps" if self.refine_steps else ""
-        return f"fitted per chip ({samples_in(self.x)} inputs{steps})"
+        s = self.settings
+        parts = [f"{s.samples} inputs"]
+        parts += [f"mean over {s.target_chips} chips"] if s.target == "mean_over_chips" else []
+        parts += ["weighted by the loss"] if s.weighting == "loss" else []
+        parts += ["BatchNorm re-estimated"] if s.batchnorm else []
+        parts += [f"{s.refine_steps} steps"] if s.refine_steps else []
+        return f"fitted per chip ({', '.join(parts)})"
 
     def fingerprint(self) -> str:
-        """Return the SHA-256 (hex) of the inputs and the settings."""
-        settings = f"{type(self).__name__} {self.ridge} {self.batch_size}"
-        if self.refine_steps:
-            refine = (self.refine_steps, self.refine_lr, self.refine_batch, self.seed)
-            settings += f" {refine} {describe_task(self.task)}"
+        """Return the SHA-256 (hex) of the inputs and of the settings that count."""
+        s = asdict(self.settings)
+        if not s["refine_steps"]:
+            s = {n: value for n, value in s.items() if not n.startswith("refine_")}
+        if s["target"] == "clean":
+            del s["target_chips"]
+        task = describe_task(self.task) if "refine_lr" in s or s["weighting"] == "loss" else ""
+        settings = f"{type(self).__name__} {sorted(s.items())} {task}"
         return tensors_fingerprint(
             {f"{settings} {name}": tensor for name, tensor in named_tensors(self.x).items()}
         )
@@ -118,194 +162,115 @@ class PerChipFit:
 
     @contextmanager
     def _fitted(self, model: nn.Module) -> Iterator[None]:
+        start = time.perf_counter()
+        layers = self._checked_layers(model)
+        x = inputs_on(device_of(model), self.x)
+        batches = self._batches(x)
         parameters = compensation_parameters(model)
         before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
-        try:
-            self.fit(model)
-            yield
-        finally:
+        known = self._targets.passes
+
+        def restore() -> None:
             with torch.no_grad():
                 for name, parameter in parameters.items():
                     parameter.copy_(before[name])
 
-    @torch.no_grad()
-    def fit(self, model: nn.Module) -> None:
-        """Fit the correctors of a model to the chip that is programmed, and leave them so.
+        with ExitStack() as undo:
+            undo.callback(restore)
+            with forked_random_state(device_of(model)):
+                with evaluation_mode(model), torch.no_grad():
+                    passes = self._fit_closed_form(model, layers, batches)
+                if self.settings.batchnorm:  # it puts back the modes that it finds
+                    again = BatchNormReestimation(self.x, self.settings.batch_size)
+                    undo.enter_context(again(model))
+                    passes += 1
+                if self.settings.refine_steps:
+                    wanted = torch.cat([self._targets.outputs(n) for n in range(len(batches))])
+                    with evaluation_mode(model):
+                        passes += refine(model, x, wanted, self.settings, self.task)
+            clean = self._targets.passes - known
+            seconds = time.perf_counter() - start
+            self.spent = FitCost(samples_in(self.x), passes, clean, seconds)
+            yield
 
-        Raises:
-            CnetError: if the model has no corrector that can be fitted in closed form.
-        """
-        layers = {
-            name: layer
-            for name, layer in compensated_layers(model).items()
-            if isinstance(layer.corrector_module, LowRankModule | AffineModule)
-        }
-        if not layers and not (self.refine_steps and compensation_parameters(model)):
+    def _checked_layers(self, model: nn.Module) -> dict[str, CompensatedLayer]:
+        layers = closed_form_layers(model)
+        if not layers and not (self.settings.refine_steps and compensation_parameters(model)):
             raise CnetError(
-                "the model has no corrector that a chip can be fitted with; call "
-                "compensate(model, placement, LowRank()) first.",
+                "the model has no corrector that can be fitted to a chip in closed form; call "
+                "compensate(model, placement, LowRank()) first, or set refine_steps.",
                 key="model",
-                expected="correctors LowRank or Affine",
-                fix="call compensate(model, placement, LowRank()) first",
+                expected="correctors with a closed form",
+                fix="call compensate(model, placement, LowRank()) first, or set refine_steps",
             )
-        x = inputs_on(device_of(model), self.x)
-        count = samples_in(x)
-        batches = [
-            select(x, slice(start, start + self.batch_size))
-            for start in range(0, count, self.batch_size)
-        ]
-        if len(batches) > 1 and samples_in(batches[-1]) < 2:
-            batches = batches[:-1]
-        with evaluation_mode(model):
-            if len(batches) == 1:
-                self.fits = self._fit_in_one_pass(model, layers, batches[0])
-            else:
-                self.fits = self._fit_layer_by_layer(model, layers, batches)
-            if self.refine_steps:
-                self._refine(model, batches)
+        if self.settings.batchnorm and not running_batchnorms(model):
+            raise bad_value(
+                "batchnorm", True, "False for a network without BatchNorm", "set it to False"
+            )
+        return layers
+
+    def _batches(self, x: Inputs) -> list[Inputs]:
+        size = self.settings.batch_size
+        starts = range(0, samples_in(x), size)
+        batches = [select(x, slice(start, start + size)) for start in starts]
+        if len(batches) > 1 and samples_in(batches[-1]) < 2:  # a single one has no spread
+            batches[-2:] = [select(x, slice(starts[-2], None))]
+        return batches
+
+    def _fit_closed_form(
+        self, model: nn.Module, layers: dict[str, CompensatedLayer], batches: Sequence[Inputs]
+    ) -> float:
+        """Fit all layers; return the passes of the chip."""
+        self._targets.begin(model, layers, batches)
+        self.fits = {}
+        if not layers:
+            return 0.0
+        if len(batches) == 1:
+            self._fit_in_one_pass(model, layers, batches[0])
+            return 1.0
+        self._fit_layer_by_layer(model, layers, batches)
+        return float(len(self.fits))
 
     def _fit_in_one_pass(
         self, model: nn.Module, layers: dict[str, CompensatedLayer], x: Inputs
-    ) -> dict[str, LinearFit]:
-        wanted = _clean_outputs(model, layers, x)
-        fits: dict[str, LinearFit] = {}
+    ) -> None:
+        todo = dict(layers)
 
         def fit(name: str, layer: CompensatedLayer, x_in: Tensor, y: Tensor) -> None:
-            if name not in fits:
+            if todo.pop(name, None) is not None:
                 moments = Moments()
-                _add(moments, layer, x_in, y, wanted.pop(name))
-                fits[name] = self._put(layer, moments)
+                add_rows(moments, layer, x_in, y, self._targets.of(model, name, layer, 0))
+                self._put(name, layer, moments)
 
-        with _seen(layers, fit):
+        with layers_seen(layers, fit):
             call(model, x)
-        return fits
 
     def _fit_layer_by_layer(
-        self, model: nn.Module, layers: dict[str, CompensatedLayer], batches: list[Inputs]
-    ) -> dict[str, LinearFit]:
-        order = list(_clean_outputs(model, layers, select(batches[0], slice(2))))
-        fits = {}
+        self, model: nn.Module, layers: dict[str, CompensatedLayer], batches: Sequence[Inputs]
+    ) -> None:
+        order = first_outputs(model, layers, select(batches[0], slice(2)))[0]
         for name in order:
             layer, moments = layers[name], Moments()
-            for x in batches:
-                wanted = _clean_outputs(model, {name: layer}, x, stop=True)[name]
+            for number, x in enumerate(batches):
+                wanted = self._targets.of(model, name, layer, number)
 
                 def see(
                     _: str, layer: CompensatedLayer, x_in: Tensor, y: Tensor,
                     moments: Moments = moments, wanted: Tensor = wanted,
                 ) -> None:  # fmt: skip
-                    _add(moments, layer, x_in, y, wanted)
-                    raise _Enough
+                    add_rows(moments, layer, x_in, y, wanted)
+                    raise Enough
 
-                with _seen({name: layer}, see):
-                    _as_far_as_needed(model, x)
-            fits[name] = self._put(layer, moments)
-        return fits
+                with layers_seen({name: layer}, see):
+                    run(model, x)
+            self._put(name, layer, moments)
 
-    def _refine(self, model: nn.Module, batches: list[Inputs]) -> None:
-        """Move all correctors towards the clean network's outputs, by steps of Adam."""
-        with nominal_inside(model), compensation_disabled(model):
-            wanted = torch.cat([call(model, x) for x in batches])  # [N, ...]
-        x = inputs_on(wanted.device, self.x)
-        parameters = list(compensation_parameters(model).values())
-        required = [parameter.requires_grad for parameter in parameters]
-        distance = getattr(self.task, "divergence", None) or _square_distance
-        generator = torch.Generator().manual_seed(derive_seed(self.seed, "refine"))
-        optimizer = torch.optim.Adam(parameters, lr=self.refine_lr)
-        order = torch.empty(0, dtype=torch.long)
-        try:
-            for parameter in parameters:
-                parameter.requires_grad_(True)
-            for step in range(self.refine_steps):
-                if len(order) < self.refine_batch:
-                    order = torch.cat([order, torch.randperm(len(wanted), generator=generator)])
-                chosen, order = order[: self.refine_batch], order[self.refine_batch :]
-                lr = self.refine_lr * (1 + math.cos(math.pi * step / self.refine_steps)) / 2
-                optimizer.param_groups[0]["lr"] = lr
-                with torch.enable_grad():
-                    outputs = call(model, select(x, chosen.to(wanted.device)))
-                    loss = distance(outputs, wanted[chosen.to(wanted.device)], 1.0)
-                gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
-                for parameter, gradient in zip(parameters, gradients, strict=True):
-                    parameter.grad = gradient
-                optimizer.step()
-        finally:
-            for parameter, before in zip(parameters, required, strict=True):
-                parameter.grad = None
-                parameter.requires_grad_(before)
-
-    def _put(self, layer: CompensatedLayer, moments: Moments) -> LinearFit:
+    def _put(self, name: str, layer: CompensatedLayer, moments: Moments) -> None:
         module: Any = layer.corrector_module
-        channels = len(module.scale)
-        size = module.generator.weight.shape[0] if isinstance(module, LowRankModule) else 0
-        fit = fit_linear(moments, channels, size, self.ridge)
-        module.scale.copy_(fit.scale)
-        module.offset.copy_(fit.offset)
-        if size:
-            found = min(size, channels)
-            module.generator.weight.zero_()
-            module.compensator.weight.zero_()
-            generator = fit.generator.view(found, *module.generator.weight.shape[1:])
-            module.generator.weight[:found].copy_(generator)
-            weight = module.compensator.weight
-            weight[:, :found].copy_(fit.compensator.view(-1, found, *weight.shape[2:]))
-        return fit
-
-
-def _square_distance(outputs: Tensor, wanted: Tensor, temperature: float) -> Tensor:
-    """Return the mean squared difference; there is a temperature for classes alone."""
-    return (outputs - wanted).square().mean()
-
-
-def _add(moments: Moments, layer: CompensatedLayer, x: Tensor, y: Tensor, wanted: Tensor) -> None:
-    module: Any = layer.corrector_module
-    rows, dims = rows_of(y, module.dims), module.dims
-    features = module.feature_rows(x, y) if isinstance(module, LowRankModule) else rows[:, :0]
-    moments.add(features, rows, rows_of(wanted, dims).to(rows.dtype))
-
-
-def _clean_outputs(
-    model: nn.Module, layers: dict[str, CompensatedLayer], x: Inputs, stop: bool = False
-) -> dict[str, Tensor]:
-    """Return the first output of each layer in the clean network, in the order of execution."""
-    outputs: dict[str, Tensor] = {}
-    with ExitStack() as stack:
-        for name, layer in layers.items():
-
-            def keep(_: nn.Module, __: Any, y: Tensor, name: str = name) -> None:
-                outputs.setdefault(name, y.clone())  # networks change outputs in place
-                if stop:
-                    raise _Enough
-
-            stack.callback(layer.register_forward_hook(keep).remove)
-        stack.enter_context(nominal_inside(model))
-        stack.enter_context(compensation_disabled(model))
-        _as_far_as_needed(model, x)
-    return outputs
-
-
-@contextmanager
-def _seen(
-    layers: dict[str, CompensatedLayer],
-    see: Callable[[str, CompensatedLayer, Tensor, Tensor], None],
-) -> Iterator[None]:
-    """Show input and output of each base layer, before its corrector acts."""
-    with ExitStack() as stack:
-        for name, layer in layers.items():
-
-            def hook(
-                _: nn.Module, inputs: Any, y: Tensor,
-                name: str = name, layer: CompensatedLayer = layer,
-            ) -> None:  # fmt: skip
-                see(name, layer, inputs[0], y)
-
-            base: Any = layer.base_layer
-            stack.callback(base.register_forward_hook(hook).remove)
-        yield
-
-
-def _as_far_as_needed(model: nn.Module, x: Inputs) -> None:
-    try:
-        call(model, x)
-    except _Enough:
-        return
+        channels = layer_shape(layer.base_layer).out_channels
+        fit = fit_linear(
+            moments, channels, module.filters, self.settings.ridge,
+            self._targets.weights(name), module.on_output,
+        )  # fmt: skip
+        module.put(fit)
+        self.fits[name] = fit

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from cnet_aihw.runtime.errors import bad_value
+from cnet_aihw.runtime.values import bad_choice, is_number, is_whole
 from cnet_aihw.training.settings import (
     TrainingSettings,
     VariationSettings,
@@ -12,6 +13,87 @@ from cnet_aihw.training.settings import (
 )
 
 BATCHNORMS = ("frozen", "per_chip")
+TARGETS = ("clean", "mean_over_chips")
+WEIGHTINGS = ("none", "loss")
+
+
+@dataclass
+class PerChipSettings:
+    """Settings of a fit of the correctors to each chip, in closed form and without labels (ours).
+
+    The order on a chip is fixed: correctors from the first layer to the last, then BatchNorm, then
+    refinement.
+    """
+
+    samples: int = 1000
+    """Unlabelled inputs, the first ones of the training part."""
+
+    ridge: float = 1e-3
+    """Ridge / mean variance of the features."""
+
+    batch_size: int = 1000
+    """Inputs that a forward pass takes at once."""
+
+    refine_steps: int = 0
+    """Steps of Adam on the correctors after the closed form, towards the wanted outputs of the
+    network; 0: none."""
+
+    refine_lr: float = 1e-3
+    """Largest learning rate of these, which falls to 0 along half a cosine."""
+
+    refine_batch: int = 64
+    """Inputs of a step."""
+
+    target: str = "clean"
+    """Wanted outputs of a layer: those of the "clean" network, or their "mean_over_chips", for
+    networks trained under noise."""
+
+    target_chips: int = 8
+    """Chips of that mean, simulated from the network's noise model."""
+
+    weighting: str = "none"
+    """Weight of a channel's error in the choice of filters: the same for all ("none"), or the mean
+    squared gradient of the loss in the clean network ("loss")."""
+
+    batchnorm: bool = False
+    """Whether BatchNorm's statistics are re-estimated on the corrected chip."""
+
+    seed: int = 0
+    """Seed of the order of inputs in refinement, of the chips of the mean, and of the labels that
+    are drawn for the gradients."""
+
+
+def validate_per_chip_settings(settings: PerChipSettings, prefix: str = "per_chip.") -> None:
+    """Check all values.
+
+    Args:
+        settings: the settings.
+        prefix: in front of a field's name in an error.
+
+    Raises:
+        CnetError: names the field, its value and the allowed values.
+    """
+    s = settings
+    for name, whole, low in (
+        ("samples", s.samples, 2),
+        ("batch_size", s.batch_size, 2),
+        ("refine_steps", s.refine_steps, 0),
+        ("refine_batch", s.refine_batch, 1),
+        ("target_chips", s.target_chips, 1),
+        ("seed", s.seed, 0),
+    ):
+        if not (is_whole(whole) and whole >= low):
+            raise bad_value(f"{prefix}{name}", whole, f"a whole number of at least {low}")
+    if not (is_number(s.ridge) and s.ridge >= 0.0):
+        raise bad_value(f"{prefix}ridge", s.ridge, "a number of at least 0")
+    if not (is_number(s.refine_lr) and s.refine_lr > 0.0):
+        raise bad_value(f"{prefix}refine_lr", s.refine_lr, "a number above 0")
+    if s.target not in TARGETS:
+        raise bad_choice(f"{prefix}target", s.target, TARGETS)
+    if s.weighting not in WEIGHTINGS:
+        raise bad_choice(f"{prefix}weighting", s.weighting, WEIGHTINGS)
+    if not isinstance(s.batchnorm, bool):
+        raise bad_value(f"{prefix}batchnorm", s.batchnorm, "true or false")
 
 
 @dataclass

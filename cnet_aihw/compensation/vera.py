@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cnet_aihw.compensation.closed_form import rows_of
 from cnet_aihw.compensation.corrector import Corrector, CorrectorCost, LayerShape
-from cnet_aihw.compensation.low_rank import rows_of
 from cnet_aihw.compensation.modules import pooled
 from cnet_aihw.runtime.errors import bad_value
 from cnet_aihw.runtime.random_state import derive_seed

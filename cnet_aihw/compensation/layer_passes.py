@@ -1,0 +1,89 @@
+"""Forward passes that show the inputs and outputs of layers, and stop where that is enough."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from cnet_aihw.compensation.closed_form import ClosedFormModule, Moments, rows_of
+from cnet_aihw.compensation.wrapping import CompensatedLayer, compensated_layers
+from cnet_aihw.runtime.inputs import Inputs, call
+
+
+class Enough(Exception):
+    """A pass has gone as far as it is needed."""
+
+
+def closed_form_layers(model: nn.Module) -> dict[str, CompensatedLayer]:
+    """Return the layers whose correctors have a closed form, by name."""
+    return {
+        name: layer
+        for name, layer in compensated_layers(model).items()
+        if isinstance(layer.corrector_module, ClosedFormModule)
+        and layer.corrector_module.in_closed_form
+    }
+
+
+def first_outputs(
+    model: nn.Module, layers: Mapping[str, nn.Module], x: Inputs, stop: bool = False
+) -> tuple[dict[str, Tensor], Any]:
+    """Run a model; return the first output of each layer in the order of execution, and its own.
+
+    Args:
+        model: the model, as it is to compute.
+        layers: the layers by name.
+        x: inputs.
+        stop: whether to stop at the first output; the model's own is None then.
+    """
+    outputs: dict[str, Tensor] = {}
+    with ExitStack() as stack:
+        for name, layer in layers.items():
+
+            def keep(_: nn.Module, __: Any, y: Tensor, name: str = name) -> None:
+                if name not in outputs:
+                    outputs[name] = y.clone()  # networks change outputs in place
+                if stop:
+                    raise Enough
+
+            stack.callback(layer.register_forward_hook(keep).remove)
+        return outputs, run(model, x)
+
+
+@contextmanager
+def layers_seen(
+    layers: Mapping[str, CompensatedLayer],
+    see: Callable[[str, CompensatedLayer, Tensor, Tensor], None],
+) -> Iterator[None]:
+    """Show input and output of each base layer, before its corrector acts, inside the block."""
+    with ExitStack() as stack:
+        for name, layer in layers.items():
+
+            def hook(
+                _: nn.Module, inputs: Any, y: Tensor,
+                name: str = name, layer: CompensatedLayer = layer,
+            ) -> None:  # fmt: skip
+                see(name, layer, inputs[0], y)
+
+            base: Any = layer.base_layer
+            stack.callback(base.register_forward_hook(hook).remove)
+        yield
+
+
+def run(model: nn.Module, x: Inputs) -> Any:
+    """Run a model as far as it is needed; return its outputs, None where it was stopped."""
+    try:
+        return call(model, x)
+    except Enough:
+        return None
+
+
+def add_rows(
+    moments: Moments, layer: CompensatedLayer, x: Tensor, y: Tensor, wanted: Tensor
+) -> None:
+    """Add a layer's features, output and wanted output at every position to its moments."""
+    module: Any = layer.corrector_module
+    rows = rows_of(y, module.dims)
+    moments.add(module.feature_rows(x, y), rows, rows_of(wanted, module.dims).to(rows.dtype))

@@ -1,0 +1,217 @@
+"""Wanted outputs of layers in a per-chip fit, computed once where memory allows."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cnet_aihw.compensation.closed_form import rows_of
+from cnet_aihw.compensation.layer_passes import first_outputs
+from cnet_aihw.compensation.settings import PerChipSettings
+from cnet_aihw.compensation.wrapping import (
+    CompensatedLayer,
+    compensated_layers,
+    compensation_disabled,
+)
+from cnet_aihw.evaluation.chip_identity import describe_noise_models, describe_periphery
+from cnet_aihw.rram import nominal_inside, programmed, snapshot
+from cnet_aihw.runtime.fingerprint import tensors_fingerprint, text_fingerprint
+from cnet_aihw.runtime.inputs import Inputs, call
+from cnet_aihw.runtime.random_state import derive_seed, forked_random_state, seed_random_state
+from cnet_aihw.runtime.torch_device import device_of
+from cnet_aihw.tasks import Task
+
+KEPT_BYTES = 2**30
+"""Wanted outputs up to this size are kept for the next chips."""
+
+
+class Targets:
+    """Wanted outputs of a network's layers on given inputs, and how much the loss minds each error.
+
+    They do not depend on the chip that is programmed, nor on the correctors; it is still there
+    afterwards, untouched. They are kept for the same model and weights, if they take no more than
+    ``KEPT_BYTES``, and computed batch by batch otherwise.
+
+    Args:
+        settings: of these the targets, their chips, the weighting and the seed.
+        task: says which outputs have a gradient.
+    """
+
+    def __init__(self, settings: PerChipSettings, task: Task) -> None:
+        self.settings, self.task = settings, task
+        self.passes = 0.0
+        """Forward passes over all inputs, of the clean network or simulated chips, so far."""
+        self._forget()
+
+    def _forget(self) -> None:
+        self._model: Any = lambda: None
+        self._key = ""
+        self._batches: Sequence[Inputs] = ()
+        self._full = False  # whether more would take too much memory
+        self._kept: list[dict[str, Tensor]] = []  # batch by batch: layer -> wanted output
+        self._outputs: list[Any] = []  # the network's own, batch by batch
+        self._weights: dict[str, Tensor] = {}
+
+    def begin(
+        self, model: nn.Module, layers: Mapping[str, CompensatedLayer], batches: Sequence[Inputs]
+    ) -> None:
+        """Compute what can be kept for these layers, unless it is there already.
+
+        Args:
+            model: a compensated model.
+            layers: its layers that are to be fitted.
+            batches: the inputs, on the model's device.
+        """
+        key = _identity(model)
+        if self._model() is not model or key != self._key:
+            self._forget()
+            self._model, self._key = weakref.ref(model), key
+        self._batches = batches
+        missing = {
+            n: layer for n, layer in layers.items() if not self._kept or n not in self._kept[0]
+        }
+        if missing or not self._outputs:
+            self._keep(model, missing)
+        if self.settings.weighting == "loss":
+            unknown = {n: layer for n, layer in layers.items() if n not in self._weights}
+            if unknown:
+                self._weights |= self._sensitivities(model, unknown)
+
+    def _keep(self, model: nn.Module, layers: Mapping[str, CompensatedLayer]) -> None:
+        kept, outputs = self._mean_outputs(model, layers, 0)
+        present = sum(map(_bytes, self._kept))
+        if present + _bytes(kept) * len(self._batches) > KEPT_BYTES:
+            kept, self._full = {}, True
+        found = [(kept, outputs)]
+        if kept or not self._outputs:
+            wanted = layers if kept else {}
+            more = range(1, len(self._batches))
+            found += [self._mean_outputs(model, wanted, number) for number in more]
+        if not self._kept:
+            self._kept = [{} for _ in self._batches]
+        self._outputs = self._outputs or [output for _, output in found]
+        for old, (new, _) in zip(self._kept, found, strict=False):
+            old |= new
+
+    def of(self, model: nn.Module, name: str, layer: CompensatedLayer, number: int) -> Tensor:
+        """Return the wanted output of a layer for a batch, in the layer's own shape."""
+        if name in self._kept[number]:
+            return self._kept[number][name]
+        return self._mean_outputs(model, {name: layer}, number, stop=True)[0][name]
+
+    def outputs(self, number: int) -> Any:
+        """Return the wanted outputs of the whole network for a batch."""
+        return self._outputs[number]
+
+    def weights(self, name: str) -> Tensor | None:
+        """Return the weights of a layer's channels, [C]; None: the same for all."""
+        return self._weights.get(name)
+
+    def _mean_outputs(
+        self, model: nn.Module, layers: Mapping[str, nn.Module], number: int, stop: bool = False
+    ) -> tuple[dict[str, Tensor], Any]:
+        """Return wanted outputs of layers and network for a batch."""
+        s, x = self.settings, self._batches[number]
+        seeds: list[int | None] = [None]
+        if s.target == "mean_over_chips":
+            seeds = [derive_seed(s.seed, "target chip", chip) for chip in range(s.target_chips)]
+        sums: dict[str, Tensor] = {}
+        total: Any = None
+        device = device_of(model)
+        for seed in seeds:
+            with ExitStack() as stack:
+                stack.enter_context(forked_random_state(device))
+                stack.enter_context(compensation_disabled(model))  # digital layers are analog now
+                stack.enter_context(
+                    nominal_inside(model) if seed is None else programmed(model, seed)
+                )
+                seed_random_state(derive_seed(seed or s.seed, "target", number), device)
+                found, output = first_outputs(model, layers, x, stop)
+            self.passes += 1 / len(self._batches)
+            if not sums and total is None:
+                sums, total = found, output
+            else:
+                for name, y in found.items():
+                    sums[name] += y
+                total = None if stop else total + output
+        if len(seeds) > 1:
+            sums = {name: y / len(seeds) for name, y in sums.items()}
+            total = None if stop else total / len(seeds)
+        return sums, total
+
+    def _sensitivities(
+        self, model: nn.Module, layers: Mapping[str, CompensatedLayer]
+    ) -> dict[str, Tensor]:
+        """Return the mean squared gradient of the loss at each channel of the clean network."""
+        squares: dict[str, Tensor] = {}
+        device = device_of(model)
+        with forked_random_state(device), compensation_disabled(model), nominal_inside(model):
+            for number, x in enumerate(self._batches):
+                seed_random_state(derive_seed(self.settings.seed, "loss", number), device)
+                for name, gradient in self._gradients(model, layers, x).items():
+                    squares[name] = squares.get(name, torch.zeros_like(gradient)) + gradient
+        self.passes += 1
+        return squares
+
+    @torch.enable_grad()
+    def _gradients(
+        self, model: nn.Module, layers: Mapping[str, CompensatedLayer], x: Inputs
+    ) -> dict[str, Tensor]:
+        probes: dict[str, Tensor] = {}  # zeros added to the outputs, at which gradients are taken
+        with ExitStack() as stack:
+            for name, layer in layers.items():
+
+                def add(_: nn.Module, __: Any, y: Tensor, name: str = name) -> Tensor | None:
+                    if name in probes:
+                        return None
+                    probes[name] = torch.zeros_like(y, requires_grad=True)
+                    return y + probes[name]
+
+                stack.callback(layer.register_forward_hook(add).remove)
+            loss = _expected_loss(self.task, call(model, x))
+        gradients = torch.autograd.grad(loss, list(probes.values()), allow_unused=True)
+        sums = {}
+        for (name, probe), gradient in zip(probes.items(), gradients, strict=True):
+            module: Any = layers[name].corrector_module
+            rows = rows_of(probe if gradient is None else gradient, module.dims)
+            sums[name] = rows.detach().double().square().sum(0)
+        return sums
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave what is kept out of copies."""
+        return {"settings": self.settings, "task": self.task, "passes": 0.0}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._forget()
+
+
+def _expected_loss(task: Task, outputs: Any) -> Tensor:
+    """Return a loss whose squared gradient is, in the mean, the Fisher information of the outputs.
+
+    Classes are drawn from the network's own probabilities, as a chip's owner has no labels;
+    outputs that are numbers count as normally distributed.
+    """
+    if getattr(task, "divergence", None) is not None:
+        with torch.no_grad():
+            classes = torch.multinomial(torch.softmax(outputs.float(), 1), 1).flatten()
+        return F.cross_entropy(outputs.float(), classes, reduction="sum")
+    return (outputs * torch.randn_like(outputs)).sum()
+
+
+def _identity(model: nn.Module) -> str:
+    """Return a fingerprint of the network without its correctors and chip."""
+    names = tuple(f"{name}.corrector_module." for name in compensated_layers(model))
+    tensors = {n: t for n, t in snapshot(model).items() if not n.startswith(names)}
+    hardware = [*describe_periphery(model), *describe_noise_models(model, None)]
+    return tensors_fingerprint(tensors) + text_fingerprint([*hardware, str(device_of(model))])
+
+
+def _bytes(tensors: Mapping[str, Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
