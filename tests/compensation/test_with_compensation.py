@@ -77,7 +77,7 @@ def test_the_network_is_as_it_was_bit_for_bit(name, fails):
     calibration = WithCompensation(placement, corrector, PerChipFit(X, **settings))
     model = network()
     with programmed(model, 3):
-        chip = [tile.chip for tile in model.analog_tiles()]
+        chip = chips_of(model)
         before, outputs = everything(model), model.eval()(X)
         model.train()
         try:
@@ -90,9 +90,7 @@ def test_the_network_is_as_it_was_bit_for_bit(name, fails):
         except RuntimeError:
             assert fails
         assert_same(before, everything(model))
-        assert all(
-            a is b for a, b in zip(chip, [t.chip for t in model.analog_tiles()], strict=True)
-        )
+        assert all(a[1] is b[1] for a, b in zip(chip, chips_of(model), strict=True))
         assert torch.equal(model.eval()(X), outputs)
 
 
