@@ -12,10 +12,12 @@ if TYPE_CHECKING:
     from cnet_aihw.compensation.corrector import corrector_from as corrector_from
     from cnet_aihw.compensation.corrector import layer_shape as layer_shape
     from cnet_aihw.compensation.cost import CompensationCost as CompensationCost
+    from cnet_aihw.compensation.cost import OverLimit as OverLimit
     from cnet_aihw.compensation.cost import calibration_overhead as calibration_overhead
     from cnet_aihw.compensation.cost import compensation_cost as compensation_cost
     from cnet_aihw.compensation.cost import digital_placement as digital_placement
     from cnet_aihw.compensation.cost import off_crossbar_cost as off_crossbar_cost
+    from cnet_aihw.compensation.cost import over_limit as over_limit
     from cnet_aihw.compensation.cost import total_overhead as total_overhead
     from cnet_aihw.compensation.cost import uniform_placement as uniform_placement
     from cnet_aihw.compensation.digital import Digital as Digital

@@ -191,7 +191,8 @@ def search_of(job: JobContext, variant: Variant) -> dict[str, Any] | None:
     path = job.folder_of(variant) / SEARCHED
     if not variant.searches or not path.exists():
         return None
-    keys = ("config.compensation.limit", "config.compensation.corrector")
+    names = ("limit", "limit_macs", "corrector")
+    keys = tuple(f"config.compensation.{name}" for name in names)
     check(job, variant, path, keys, "run job=search first, or give the earlier value")
     result: dict[str, Any] | None = read_json(path)["result"]
     return result
@@ -302,7 +303,7 @@ def _compensation(variant: Variant) -> dict[str, Any] | None:
         "placement": None if placement is None else {n: r for n, r in placement.items() if r},
     }
     if placement is None:
-        found |= {"limit": settings.limit, "fill": settings.fill}
+        found |= {name: getattr(settings, name) for name in ("limit", "limit_macs", "fill")}
     if settings.fit.batchnorm == "per_chip":
         found["calibration_samples"] = settings.calibration_samples
     return found

@@ -212,12 +212,16 @@ def _check_compensation(variant: Variant, model: nn.Module, example: Inputs, tas
             settings.limit,
             search,
             search.objective,
+            limit_macs=settings.limit_macs,
             reference=None if task.higher_is_better else 1.0,  # in place of the clean score to come
             higher_is_better=task.higher_is_better,
         )
     elif settings.scan.mode == "suffix" and settings.fill == "uniform":
         # where there are candidates, the first layer is one
-        first = uniform_placement(network, analog[:1], settings.limit, variant.corrector)
+        first = uniform_placement(
+            *(network, analog[:1], settings.limit, variant.corrector),
+            limit_macs=settings.limit_macs,
+        )
         check_placement(first, model)
 
 

@@ -32,7 +32,10 @@ def check_compensation_config(config: CompensationConfig) -> None:
     _check_count("compensation.scan.chips", config.scan.chips)
     _check_count("compensation.scan.samples", config.scan.samples)
     _check_count("compensation.calibration_samples", config.calibration_samples, 2)
-    _check_limit("compensation.limit", config.limit, "or choose compensation=none")
+    for name, limit in (("limit", config.limit), ("limit_macs", config.limit_macs)):
+        if limit is not None:
+            fix = "give null for no limit, or choose compensation=none"
+            _check_limit(f"compensation.{name}", limit, fix)
     if not 0.0 < config.threshold <= 1.0:
         expected = "a share of the clean score in (0, 1], such as 0.95"
         raise bad_value("compensation.threshold", config.threshold, expected)
@@ -107,7 +110,7 @@ def _check_count(key: str, value: int, least: int = 1) -> None:
 
 def _check_limit(key: str, value: float, fix: str | None = None) -> None:
     if not (math.isfinite(value) and value > 0.0):
-        raise bad_value(key, value, "a share of the network's weights above 0, such as 0.05", fix)
+        raise bad_value(key, value, "a share of the network's above 0, such as 0.05", fix)
 
 
 def _renamed(check: Callable[[], Any], names: Sequence[str], prefix: str) -> None:

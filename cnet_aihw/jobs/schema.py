@@ -61,11 +61,14 @@ class CompensationConfig:
     is searched, or, without a searcher, found by ``fill``."""
 
     fill: str = "uniform"
-    """Placement within ``limit`` without a searcher: "uniform" (one ratio for all candidates) or
+    """Placement within the limits without a searcher: "uniform" (one ratio for all candidates) or
     "digital" (the most sensitive layers stay digital)."""
 
-    limit: float = 0.05
-    """Largest overhead where no placement is given, in weights, or in what a search counts."""
+    limit: float | None = 0.05
+    """Largest overhead in weights where no placement is given; None: no limit."""
+
+    limit_macs: float | None = 0.05
+    """Largest overhead in MACs where no placement is given; None: no limit."""
 
     threshold: float = 0.95
     """Share of the clean score that a layer must miss to become a candidate."""
@@ -107,7 +110,7 @@ class EvaluatorConfig:
 
 @dataclass
 class SearchConfig(SpaceSettings):
-    """Search for a placement within ``compensation.limit``."""
+    """Search for a placement within ``compensation.limit`` and ``compensation.limit_macs``."""
 
     searcher: Any = None
     """Searcher, as a Hydra target; None: nothing is searched."""

@@ -90,10 +90,14 @@ def _placement(
         if settings.fill == "digital":
             lost: Mapping[str, float] = scanned["sensitivity"]
             order = sorted(lost, key=lambda name: lost[name], reverse=True)
-            return digital_placement(cost, order, settings.limit), ""
+            found = digital_placement(cost, order, settings.limit, limit_macs=settings.limit_macs)
+            return found, ""
         if not scanned["candidates"]:
             return Placement({}), no_candidates(settings.threshold)
-        found = uniform_placement(cost, scanned["candidates"], settings.limit, variant.corrector)
+        found = uniform_placement(
+            *(cost, scanned["candidates"], settings.limit, variant.corrector),
+            limit_macs=settings.limit_macs,
+        )
         return found, ""
     except CnetError as error:  # reported in the table; the trainings are done
         return Placement({}), str(error).rstrip(".")

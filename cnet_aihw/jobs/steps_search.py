@@ -162,6 +162,7 @@ def _searched(
             settings,
             settings.objective,
             scanned["sensitivity"],
+            limit_macs=variant.compensation.limit_macs,
             reference=None if job.task.higher_is_better else scanned["clean"],
             higher_is_better=job.task.higher_is_better,
         )

@@ -32,10 +32,10 @@ class ObjectiveSettings:
     """Score that a chip must reach, for "yield"."""
 
     overhead: str = "weights"
-    """Overhead that the limit and the reward count: "weights" or "macs"."""
+    """Overhead that the reward subtracts: "weights" or "macs"."""
 
     over_limit: str = "mask"
-    """Treatment of placements over the limit: "mask", an agent cannot choose them (ours);
+    """Treatment of placements over a limit: "mask", an agent cannot choose them (ours);
     "penalty", it can, and the reward is minus the overhead without any evaluation (the paper, as we
     read it)."""
 

@@ -329,7 +329,7 @@ def test_the_files_are_the_correctors_of_the_library(cli: Cli, only: Only) -> No
 
 def test_a_placement_may_keep_the_most_sensitive_layers_digital(cli: Cli, small: list[str]) -> None:
     words = ["training.compare=[]", "training=plain", "compensation=digital"]
-    outcome = cli(*small, *words, "compensation.limit=0.5")
+    outcome = cli(*small, *words, "compensation.limit=0.5", "compensation.limit_macs=null")
     assert outcome.code == 0, outcome.err
     described, scan = (read(f"run/plain/{name}.json") for name in ("compensation", "scan"))
     order = sorted(scan["sensitivity"], key=scan["sensitivity"].get, reverse=True)
@@ -347,6 +347,7 @@ def test_a_placement_may_keep_the_most_sensitive_layers_digital(cli: Cli, small:
 MISTAKES = [
     ("compensation.limit=0", "compensation.limit"),
     ("compensation.limit=nan", "compensation.limit"),
+    ("compensation.limit_macs=-1", "compensation.limit_macs"),
     ("compensation.threshold=0", "compensation.threshold"),
     ("compensation.fill=some", "compensation.fill"),
     ("compensation.scan.mode=both", "compensation.scan.mode"),
@@ -390,6 +391,7 @@ def test_mistakes_that_other_rooms_find_are_one_line(cli: Cli, word: str) -> Non
     [
         "compensation.placement={conv9:0.5}",
         "compensation.limit=1e-6",
+        "compensation.limit_macs=1e-6",
         "compensation.fit.batchnorm=per_chip",
     ],
 )

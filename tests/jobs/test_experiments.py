@@ -147,7 +147,12 @@ def test_every_step_sees_the_chips_at_a_time_that_is_asked_for(cli: Cli, tiny: l
         "compensation.threshold=1.0",
     ]
     words += ["search=random", "search.budget=2", "search.chips=2", "compensation.fit.epochs=1"]
-    words += ["search.evaluator.shared_steps=2", "compensation.limit=1.0", "training=lipschitz"]
+    words += [
+        "search.evaluator.shared_steps=2",
+        "compensation.limit=null",
+        "compensation.limit_macs=null",
+        "training=lipschitz",
+    ]
     found = {}
     for name, more in {"programmed": [], "later": ["rram.t_inference=1e6"]}.items():
         outcome = cli(*tiny, *words, *more, f"hydra.run.dir={name}")

@@ -128,6 +128,7 @@ def test_a_layer_kept_digital_stands_above_all_ratios(tmp_path: Path) -> None:
         ((0.0, 0.01, 0.02),) * 3,
         ((0.0, 0.01, 0.02),) * 3,
         1.0,
+        None,
         ObjectiveSettings(),
     )
     observer = TensorBoardCurves(tmp_path / "tensorboard", problem)

@@ -27,7 +27,7 @@ from cnet_aihw.runtime.provenance import provenance_key
 from cnet_aihw.runtime.records import read_json, write_json_atomic
 from cnet_aihw.search.evaluators.short_fit import ShortFit, bare
 from cnet_aihw.search.evaluators.supernet_layers import build_supernet, choices_drawn
-from cnet_aihw.search.problem import TOLERANCE, PlacementProblem
+from cnet_aihw.search.problem import PlacementProblem
 from cnet_aihw.tasks import Task
 from cnet_aihw.training.run_identity import TrainingData
 
@@ -206,12 +206,11 @@ class CompensationSupernet:
         """Largest ratio of each layer that can be drawn; 0 if none can."""
         problem = self._problem
         largest = {}
-        for layer, costs in zip(problem.layers, problem.costs, strict=True):
+        for index, layer in enumerate(problem.layers):
             largest[layer.name] = max(
                 choice
-                for choice, cost in zip(problem.choices, costs, strict=True)
-                if not isinstance(choice, str)
-                and (not self._within_limit or cost <= problem.limit + TOLERANCE)
+                for choice, fits in zip(problem.choices, problem.fitting((), index), strict=True)
+                if not isinstance(choice, str) and (fits or not self._within_limit)
             )
         return Placement(largest)
 
@@ -220,13 +219,12 @@ class CompensationSupernet:
         assert self._model is not None and self._fit is not None
         problem = self._problem
         return {
-            "version": 2,
+            "version": 3,
             "corrector": self._corrector.describe(),
             "layers": [layer.name for layer in problem.layers],
             "choices": list(problem.choices),
-            # the limit and what choices cost decide what is drawn, where the limit counts
-            "costs": [list(row) for row in problem.costs] if self._within_limit else None,
-            "limit": problem.limit if self._within_limit else None,
+            # the limits and what choices cost decide what is drawn, where the limits count
+            "limits": problem.limits if self._within_limit else None,
             "fit": self._fit.describe(self._model),
         }
 
