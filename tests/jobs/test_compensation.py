@@ -35,13 +35,13 @@ def words(tiny: list[str]) -> list[str]:
     return [
         *tiny,
         *(
-            *("compensation=default", "search=none"),
+            *("compensation=paper", "search=none"),
             "compensation.corrector.form=residual",
             "compensation.scan.chips=2",
             "compensation.scan.samples=100",
         ),
-        *("compensation.fit.epochs=1", "compensation.fit.batch_size=32"),
-        *("compensation.fit.validation_chips=2", "hydra.run.dir=run"),
+        *("compensation.shared.epochs=1", "compensation.shared.batch_size=32"),
+        *("compensation.shared.validation_chips=2", "hydra.run.dir=run"),
         *("training.compare=[plain,noise]", "data.limit_train=200"),
     ]
 
@@ -261,7 +261,7 @@ def test_batchnorm_per_chip_is_measured_as_it_was_fitted(
     path = images(32, 3)
     own = ["data=arrays", f"data.path={path}", "data.val_size=0.2", "data.limit_train=null"]
     own += ["model=resnet20", "model.width=0.125", "training.compare=[]", "training=plain"]
-    per_chip = ["compensation.fit.batchnorm=per_chip", "compensation.calibration_samples=20"]
+    per_chip = ["compensation.shared.batchnorm=per_chip", "compensation.calibration_samples=20"]
     placement = "compensation.placement={conv1:0.5}"
     outcome = cli(*words, *own, *per_chip, placement)
     assert outcome.code == 0, outcome.err
@@ -324,7 +324,7 @@ def test_the_files_are_the_correctors_of_the_library(cli: Cli, only: Only) -> No
     default = seen[0].variants[0].compensation
     assert replace(default, corrector=None) == CompensationConfig()  # it repeats the defaults
     assert cli("seed=7", "training=plain", only(seen.append)).code == 0
-    assert seen[-1].variants[0].compensation.fit.seed == 7
+    assert seen[-1].variants[0].compensation.shared.seed == 7
 
 
 def test_a_placement_may_keep_the_most_sensitive_layers_digital(cli: Cli, small: list[str]) -> None:
@@ -352,16 +352,16 @@ MISTAKES = [
     ("compensation.fill=some", "compensation.fill"),
     ("compensation.scan.mode=both", "compensation.scan.mode"),
     ("compensation.scan.chips=0", "compensation.scan.chips"),
-    ("compensation.fit.epochs=0", "compensation.fit.epochs"),
-    ("compensation.fit.batchnorm=off", "compensation.fit.batchnorm"),
-    ("compensation.fit.lipschitz.enabled=true", "compensation.fit.lipschitz.enabled"),
+    ("compensation.shared.epochs=0", "compensation.shared.epochs"),
+    ("compensation.shared.batchnorm=off", "compensation.shared.batchnorm"),
+    ("compensation.shared.lipschitz.enabled=true", "compensation.shared.lipschitz.enabled"),
     (
-        "compensation.fit.batchnorm=per_chip evaluation.calibration=affine",
+        "compensation.shared.batchnorm=per_chip evaluation.calibration=affine",
         "evaluation.calibration",
     ),
     ("compensation.corrector._target_=builtins.dict", "compensation.corrector"),
     ("+compensation.limt=0.1", "compensation.limt"),
-    ("+compensation.fit.epoch=3", "compensation.fit.epoch"),
+    ("+compensation.shared.epoch=3", "compensation.shared.epoch"),
     ("+compensation.scan.chip=3", "compensation.scan.chip"),
 ]
 
@@ -392,7 +392,7 @@ def test_mistakes_that_other_rooms_find_are_one_line(cli: Cli, word: str) -> Non
         "compensation.placement={conv9:0.5}",
         "compensation.limit=1e-6",
         "compensation.limit_macs=1e-6",
-        "compensation.fit.batchnorm=per_chip",
+        "compensation.shared.batchnorm=per_chip",
     ],
 )
 def test_what_only_the_network_shows_is_reported_before_training(
