@@ -35,7 +35,8 @@ SEARCHERS = sorted(path.stem for path in (CONF / "search").glob("*.yaml"))
 
 NETWORK = [
     *("data.limit_train=300", "rram.sigma=0.8", "compensation.threshold=1.0", "progress=false"),
-    *("compensation.shared.epochs=1", "compensation.shared.batch_size=16", "compensation.shared.lr=0.01"),
+    *("compensation=paper", "compensation.shared.epochs=1"),
+    *("compensation.shared.batch_size=16", "compensation.shared.lr=0.01"),
 ]
 SEARCH = [
     "search.budget=8",
