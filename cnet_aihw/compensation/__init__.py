@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from cnet_aihw.compensation.placement import DIGITAL as DIGITAL
     from cnet_aihw.compensation.placement import Placement as Placement
     from cnet_aihw.compensation.placement import check_placement as check_placement
+    from cnet_aihw.compensation.saving import load_chip_correctors as load_chip_correctors
+    from cnet_aihw.compensation.saving import load_compensation as load_compensation
+    from cnet_aihw.compensation.saving import save_chip_correctors as save_chip_correctors
+    from cnet_aihw.compensation.saving import save_compensation as save_compensation
     from cnet_aihw.compensation.settings import FitSettings as FitSettings
     from cnet_aihw.compensation.settings import PerChipSettings as PerChipSettings
     from cnet_aihw.compensation.settings import validate_fit_settings as validate_fit_settings
@@ -48,9 +52,7 @@ if TYPE_CHECKING:
     from cnet_aihw.compensation.wrapping import compensation_disabled as compensation_disabled
     from cnet_aihw.compensation.wrapping import compensation_parameters as compensation_parameters
     from cnet_aihw.compensation.wrapping import enable_compensation as enable_compensation
-    from cnet_aihw.compensation.wrapping import load_compensation as load_compensation
     from cnet_aihw.compensation.wrapping import placement_of as placement_of
     from cnet_aihw.compensation.wrapping import remove_compensation as remove_compensation
-    from cnet_aihw.compensation.wrapping import save_compensation as save_compensation
 
 __getattr__, __dir__, __all__ = lazy_names(__name__, __file__)

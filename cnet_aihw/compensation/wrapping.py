@@ -1,29 +1,21 @@
-"""Put correctors into a model, switch them off and on, take them out, save and load them."""
+"""Put correctors into a model, switch them off and on, and take them out."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, cast
 
-import torch
 from aihwkit.nn.modules.base import AnalogLayerBase
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from cnet_aihw.compensation.corrector import Corrector, corrector_from, layer_shape
+from cnet_aihw.compensation.corrector import Corrector, layer_shape
 from cnet_aihw.compensation.digital import Digital
 from cnet_aihw.compensation.generator import PAPER
 from cnet_aihw.compensation.placement import DIGITAL, Placement, check_placement
 from cnet_aihw.rram import LayerWrapper, analog_layers
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.random_state import derive_seed, seeded_rng
-from cnet_aihw.runtime.records import replace_file
-
-_HEADER = "cnet_aihw_compensation"
 
 
 class CompensatedLayer(LayerWrapper):
@@ -177,86 +169,6 @@ def compensation_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 def placement_of(model: nn.Module) -> Placement:
     """Return the placement of a model's correctors; empty without any."""
     return Placement({name: w.ratio for name, w in compensated_layers(model).items()})
-
-
-def save_compensation(model: nn.Module, path: str | Path) -> None:
-    """Save the correctors alone: their tensors, the placement and the kind (safetensors).
-
-    Args:
-        model: a compensated model.
-        path: the file; a kill leaves the old one or the new one.
-
-    Raises:
-        CnetError: if the model is not compensated.
-    """
-    wrappers = compensated_layers(model)
-    if not wrappers:
-        raise CnetError(
-            "the model has no compensation to save; call compensate(model, ...) first.",
-            key="model",
-            fix="call compensate(model, ...) first",
-        )
-    kinds = [w.corrector for w in wrappers.values() if w.ratio != DIGITAL]
-    corrector = kinds[0] if kinds else Digital()
-    meta = {"placement": dict(placement_of(model)), "corrector": corrector.describe()}
-    tensors = {n: t.detach().cpu().contiguous() for n, t in _corrector_tensors(model).items()}
-    header = {_HEADER: json.dumps(meta)}
-    replace_file(Path(path), lambda temporary: save_file(tensors, temporary, header))
-
-
-def load_compensation(model: nn.Module, path: str | Path) -> nn.Module:
-    """Compensate a model as a file of :func:`save_compensation` says, fitted weights included.
-
-    Args:
-        model: the converted model, without compensation; changed in place.
-        path: the file.
-
-    Returns:
-        The model.
-
-    Raises:
-        CnetError: if the file is not a saved compensation, its corrector cannot be imported, or it
-            does not fit the model.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            meta = json.loads((file.metadata() or {})[_HEADER])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        placement, described = Placement(meta["placement"]), meta["corrector"]
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise CnetError(
-            f"{path} is not a compensation saved by this version of cnet_aihw ({error}); give a "
-            "file of save_compensation.",
-            key=str(path),
-            expected="a file of save_compensation",
-        ) from error
-    compensate(model, placement, corrector_from(described))
-    own = _corrector_tensors(model)
-    needed = {name: tuple(tensor.shape) for name, tensor in own.items()}
-    saved = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    if needed != saved:
-        remove_compensation(model)
-        name = next(n for n in {**needed, **saved} if needed.get(n) != saved.get(n))
-        raise CnetError(
-            f"{path} has {name!r} as {saved.get(name)}, but this model needs {needed.get(name)}; "
-            "it belongs to another network.",
-            key=name,
-            value=saved.get(name),
-            expected=needed.get(name),
-        )
-    with torch.no_grad():
-        for name, tensor in own.items():
-            tensor.copy_(tensors[name])
-    return model
-
-
-def _corrector_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers of all correctors."""
-    return {
-        f"{name}.{inner}": tensor
-        for name, wrapper in compensated_layers(model).items()
-        for inner, tensor in wrapper.corrector_module.state_dict().items()
-    }
 
 
 def replace_module(model: nn.Module, old: nn.Module, new: nn.Module) -> None:

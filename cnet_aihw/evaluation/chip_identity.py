@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from aihwkit.inference.noise.base import BaseNoiseModel
 from aihwkit.nn.modules.base import AnalogLayerBase
-from torch import nn
+from torch import Tensor, nn
 
 from cnet_aihw.evaluation.calibration import ChipCalibration
 from cnet_aihw.evaluation.measurement import Measurement
-from cnet_aihw.rram import analog_layers, has_read_noise, noise_model_id, snapshot
+from cnet_aihw.rram import analog_layers, has_read_noise, named_tiles, noise_model_id, snapshot
+from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.fingerprint import tensors_fingerprint, text_fingerprint
 from cnet_aihw.runtime.parts import Part
 
@@ -52,6 +53,34 @@ def chip_provenance(
         "device": device.type,
         "tf32": False,  # measurements switch it off
     }
+
+
+def chip_fingerprint(model: nn.Module) -> str:
+    """Return the SHA-256 (hex) of the chip that is programmed, the same at any time of its life.
+
+    Raises:
+        CnetError: if no chip is programmed.
+    """
+    chips = {name: _as_programmed(tile) for name, tile in named_tiles(model)}
+    tensors = {name: weight for name, weight in chips.items() if weight is not None}
+    if not tensors:
+        raise CnetError(
+            "no chip is programmed; call program(model, seed) first.",
+            key="model",
+            value="not programmed",
+            expected="a programmed chip",
+            fix="call program(model, seed) first",
+        )
+    return tensors_fingerprint(tensors)
+
+
+def _as_programmed(tile: Any) -> Tensor | None:
+    """Return the weights of a tile just after programming; None where no chip is programmed."""
+    chip = getattr(tile, "chip", None)
+    found: Tensor | None = (
+        getattr(tile, "programmed_weights", None) if chip is None else chip.programmed
+    )
+    return found
 
 
 def describe_network(model: nn.Module) -> list[str]:
