@@ -9,8 +9,17 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from cnet_aihw.compensation import PAPER, Affine, load_compensation
+from cnet_aihw.compensation import (
+    PAPER,
+    Affine,
+    Digital,
+    GeneratorCompensator,
+    LowRank,
+    Vera,
+    load_compensation,
+)
 from cnet_aihw.evaluation import BatchNormReestimation, evaluate_chips
+from cnet_aihw.jobs.cli import CONFIG_DIR
 from cnet_aihw.jobs.schema import CompensationConfig
 from cnet_aihw.rram import (
     LogNormalNoiseModel,
@@ -26,6 +35,14 @@ from cnet_aihw.zoo import MLP, ResNet20, arrays, digits
 Cli = Callable[..., Any]
 Only = Callable[[Callable[[Any], Any]], str]
 ErrorOf = Callable[..., CnetError]
+CORRECTORS = {
+    "affine": Affine(),
+    "digital": Digital(),
+    "generator": PAPER,
+    "low_rank": LowRank(),
+    "residual": GeneratorCompensator(form="residual"),
+    "vera": Vera(),
+}
 LEFT = ("scan.json", "compensation.json", "compensation.safetensors", "chips-compensated.json")
 
 
@@ -314,21 +331,25 @@ def test_a_sweep_compares_with_the_plain_network_without_compensation(
 
 def test_the_files_are_the_correctors_of_the_library(cli: Cli, only: Only) -> None:
     seen: list[Any] = []
-    kinds = {"default": PAPER, "digital": PAPER}
-    for name, corrector in kinds.items():
+    groups = {"default": LowRank(), "digital": LowRank(), "paper": PAPER}
+    for name, corrector in groups.items():
         assert cli(f"compensation={name}", "training=plain", only(seen.append)).code == 0
         assert seen[-1].variants[0].corrector == corrector
-    words = ["compensation/corrector=affine", "training=plain", only(seen.append)]
-    assert cli(*words).code == 0
-    assert seen[-1].variants[0].corrector == Affine()
+    kinds = {path.stem for path in (CONFIG_DIR / "compensation" / "corrector").glob("*.yaml")}
+    for name in kinds:
+        words = [f"compensation/corrector={name}", "compensation.fit=shared", "training=plain"]
+        assert cli(*words, only(seen.append)).code == 0
+    assert [run.variants[0].corrector for run in seen[3:]] == [CORRECTORS[name] for name in kinds]
     default = seen[0].variants[0].compensation
     assert replace(default, corrector=None) == CompensationConfig()  # it repeats the defaults
     assert cli("seed=7", "training=plain", only(seen.append)).code == 0
-    assert seen[-1].variants[0].compensation.shared.seed == 7
+    settings = seen[-1].variants[0].compensation
+    assert settings.shared.seed == settings.per_chip.seed == 7
 
 
 def test_a_placement_may_keep_the_most_sensitive_layers_digital(cli: Cli, small: list[str]) -> None:
     words = ["training.compare=[]", "training=plain", "compensation=digital"]
+    small = [word for word in small if "corrector" not in word]
     outcome = cli(*small, *words, "compensation.limit=0.5", "compensation.limit_macs=null")
     assert outcome.code == 0, outcome.err
     described, scan = (read(f"run/plain/{name}.json") for name in ("compensation", "scan"))
@@ -351,12 +372,18 @@ MISTAKES = [
     ("compensation.threshold=0", "compensation.threshold"),
     ("compensation.fill=some", "compensation.fill"),
     ("compensation.scan.mode=both", "compensation.scan.mode"),
+    ("compensation.fit=some", "compensation.fit"),
+    ("compensation.per_chip.ridge=-1", "compensation.per_chip.ridge"),
+    ("search.evaluator.kind=supernet", "search.evaluator.kind"),
+    ("compensation.fit=shared search.evaluator.kind=per_chip", "search.evaluator.kind"),
+    ("+compensation.per_chip.rigde=1", "compensation.per_chip.rigde"),
     ("compensation.scan.chips=0", "compensation.scan.chips"),
     ("compensation.shared.epochs=0", "compensation.shared.epochs"),
     ("compensation.shared.batchnorm=off", "compensation.shared.batchnorm"),
     ("compensation.shared.lipschitz.enabled=true", "compensation.shared.lipschitz.enabled"),
     (
-        "compensation.shared.batchnorm=per_chip evaluation.calibration=affine",
+        "compensation.fit=shared compensation.shared.batchnorm=per_chip "
+        "evaluation.calibration=affine",
         "evaluation.calibration",
     ),
     ("compensation.corrector._target_=builtins.dict", "compensation.corrector"),
