@@ -70,12 +70,13 @@ def _per_chip(job: JobContext, variant: Variant, model: nn.Module) -> PlacementE
     from cnet_aihw.search import PerChipEvaluator
 
     settings, fit = variant.search, variant.compensation.per_chip
+    batchnorm = fit.batchnorm or variant.evaluation.calibration == "batchnorm"
     return PerChipEvaluator(
         model,
         job.data.val,
         gathered(job.data.train, fit.samples).x,
         corrector=variant.corrector,
-        ridge=fit.ridge,
+        fit=replace(fit, batchnorm=batchnorm),
         task=job.task,
         chips=settings.chips,
         seed=settings.chips_seed,
