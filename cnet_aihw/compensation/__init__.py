@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from cnet_aihw.compensation.corrector import LayerShape as LayerShape
     from cnet_aihw.compensation.corrector import corrector_from as corrector_from
     from cnet_aihw.compensation.corrector import layer_shape as layer_shape
+    from cnet_aihw.compensation.corrector import size_given as size_given
+    from cnet_aihw.compensation.corrector import with_size as with_size
     from cnet_aihw.compensation.cost import CompensationCost as CompensationCost
     from cnet_aihw.compensation.cost import OverLimit as OverLimit
     from cnet_aihw.compensation.cost import calibration_overhead as calibration_overhead

@@ -37,7 +37,7 @@ def compensation_cost(
 
     Args:
         network: costs of the network.
-        placement: layer -> ratio, or ``"digital"``, which costs the layer itself.
+        placement: layer -> ratio or size, or ``"digital"``, which costs the layer itself.
         corrector: kind of corrector of the layers with a ratio.
 
     Raises:
@@ -48,7 +48,7 @@ def compensation_cost(
     _check_known(network, placement)
     for name, ratio in placement.items():
         layer = network.layers[name]
-        kind = Digital() if isinstance(ratio, str) else corrector
+        kind = Digital() if ratio == DIGITAL else corrector
         if ratio != DIGITAL and layer.shape.dims > 2:
             raise CnetError(
                 f"the placement gives {name!r} the ratio {ratio}, but it is a convolution over "
@@ -60,7 +60,7 @@ def compensation_cost(
             )
         weights[name] = macs[name] = 0
         if ratio != 0.0:
-            size = 0 if isinstance(ratio, str) else kind.size(layer.shape, ratio)
+            size = 0 if ratio == DIGITAL else kind.size(layer.shape, ratio)
             cost = kind.cost(layer.shape, size)
             weights[name], macs[name] = cost.weights, cost.macs * layer.positions
     return CompensationCost(

@@ -18,9 +18,11 @@ from torch import nn
 from cnet_aihw.compensation import (
     PAPER,
     Affine,
+    LowRank,
     NetworkCost,
     Placement,
     compensate,
+    compensated_layers,
     compensation_cost,
     compensation_parameters,
     network_cost,
@@ -245,6 +247,23 @@ def test_layers_stand_in_order_with_their_features() -> None:
     assert problem.choices == (0.0, 0.125, 0.25, 0.5, 1.0)
 
 
+def test_sizes_are_choices_in_place_of_ratios() -> None:
+    space = SpaceSettings(sizes=[2, 0, 40], digital=True)
+    problem = placement_problem(lenet_cost(), LAYERS, LowRank(), None, space, limit_macs=None)
+    assert problem.choices == (0.0, "size 0", "size 2", "size 40", "digital")
+    weights = [w * 61_706 for w in problem.weights[1]]  # conv2: 6 + 16 features, 16 channels
+    assert weights == pytest.approx([0, 32, 32 + 2 * 38, 32 + 16 * 38, 16 * 151])
+    assert problem.macs[1][1] == 0.0
+    placement = problem.placement((0, 1, 2, 3, 4))
+    assert Placement.parse(placement.to_json()) == Placement.parse(placement.to_yaml()) == placement
+    assert problem.encode(placement) == (0, 1, 2, 3, 4)
+    sizes = {
+        name: layer.size
+        for name, layer in compensated_layers(compensate(lenet(), placement, LowRank())).items()
+    }
+    assert sizes == {"conv2": 0, "fc1": 2, "fc2": 40, "fc3": 0}
+
+
 def test_the_fingerprint_tells_problems_apart() -> None:
     problem = lenet_problem()
     others = [
@@ -301,6 +320,9 @@ ERRORS: dict[str, tuple[dict[str, Any], str]] = {
     "negative limit": ({"limit": -0.1}, "limit"),
     "NaN": ({"limit": float("nan")}, "limit"),
     "no zero": ({"space": SpaceSettings([0.5])}, "search.ratios"),
+    "size below 0": ({"space": SpaceSettings(sizes=[-1])}, "search.sizes"),
+    "size twice": ({"space": SpaceSettings(sizes=[1, 1])}, "search.sizes"),
+    "size 0 of a generator": ({"space": SpaceSettings(sizes=[0, 1])}, "size"),
     "zero alone": ({"space": SpaceSettings([0.0])}, "search.ratios"),
     "large ratio": ({"space": SpaceSettings([0.0, 2.0])}, "search.ratios"),
     "twice": ({"space": SpaceSettings([0.0, 0.5, 0.5])}, "search.ratios"),

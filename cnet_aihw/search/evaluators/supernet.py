@@ -13,11 +13,13 @@ import torch
 from torch import nn
 
 from cnet_aihw.compensation import (
+    DIGITAL,
     PAPER,
     Corrector,
     FitSettings,
     Placement,
     compensated_layers,
+    layer_shape,
     load_compensation,
     save_compensation,
 )
@@ -140,7 +142,7 @@ class CompensationSupernet:
         layers = {
             name: layer
             for name, layer in compensated_layers(model).items()
-            if not isinstance(layer.ratio, str)
+            if layer.ratio != DIGITAL
         }
         if not layers:
             return
@@ -155,15 +157,16 @@ class CompensationSupernet:
                     value=layer.corrector.label(),
                     expected=self._corrector.label(),
                 )
-            ratio, largest = float(layer.ratio), float(self._largest.get(name, 0.0))
-            if ratio > largest:
+            largest = self._largest.get(name, 0.0)
+            if largest == 0.0 or layer.size > layer.corrector.size(
+                layer_shape(layer.base_layer), largest
+            ):
                 raise CnetError(
-                    f"the placement gives {name!r} the ratio {ratio:g} and the supernet has "
-                    f"{largest:g} there; it was fitted for a problem with other layers, ratios or "
-                    "limit.",
+                    f"the placement gives {name!r} {layer.ratio} and the supernet has {largest} "
+                    "there; it was fitted for a problem with other layers, choices or limits.",
                     key=f"placement.{name}",
-                    value=ratio,
-                    expected=f"at most {largest:g}",
+                    value=layer.ratio,
+                    expected=f"at most {largest}",
                 )
             parts = self._corrector.shrink(self._fitted[name], layer.size)
             with torch.no_grad():
@@ -207,11 +210,11 @@ class CompensationSupernet:
         problem = self._problem
         largest = {}
         for index, layer in enumerate(problem.layers):
-            largest[layer.name] = max(
+            largest[layer.name] = [  # the last one: choices ascend
                 choice
                 for choice, fits in zip(problem.choices, problem.fitting((), index), strict=True)
-                if not isinstance(choice, str) and (fits or not self._within_limit)
-            )
+                if choice != DIGITAL and (fits or not self._within_limit)
+            ][-1]
         return Placement(largest)
 
     @cached_property

@@ -45,7 +45,7 @@ class SupernetLayer(CompensatedLayer):
     """Analog layer with the largest corrector, of which any smaller one can be chosen.
 
     Attributes:
-        choice: a ratio up to that of the largest corrector, or ``"digital"``.
+        choice: a ratio or size up to that of the largest corrector, or ``"digital"``.
     """
 
     def __init__(self, layer: CompensatedLayer) -> None:
@@ -59,7 +59,7 @@ class SupernetLayer(CompensatedLayer):
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute the layer and correct its output, as chosen."""
-        if isinstance(self.choice, str):
+        if self.choice == DIGITAL:
             return self.digital_output(x)
         y: Tensor = self.base_layer(x)
         if self.choice == 0.0 or not self.enabled:
@@ -140,7 +140,7 @@ def draw_encoding(problem: PlacementProblem, within_limit: bool) -> Encoding:
             if fitting:
                 encoding[layer] = fitting[_below(len(fitting))]
         # Digital layers alone leave nothing to fit.
-        if any(choice and not isinstance(problem.choices[choice], str) for choice in encoding):
+        if any(choice and problem.choices[choice] != DIGITAL for choice in encoding):
             return tuple(encoding)
 
 
