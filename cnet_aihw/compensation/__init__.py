@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from cnet_aihw.compensation.fit import fit_compensation as fit_compensation
     from cnet_aihw.compensation.generator import PAPER as PAPER
     from cnet_aihw.compensation.generator import GeneratorCompensator as GeneratorCompensator
+    from cnet_aihw.compensation.layer_passes import has_closed_form as has_closed_form
     from cnet_aihw.compensation.low_rank import LowRank as LowRank
     from cnet_aihw.compensation.network import LayerCost as LayerCost
     from cnet_aihw.compensation.network import NetworkCost as NetworkCost
