@@ -149,7 +149,7 @@ def compensated_row(
     """Fit one variant within an overhead limit and measure it; None where it does not fit in."""
     try:
         placement = uniform_placement(
-            subject.cost, subject.by_sensitivity, limit, variant, MIN_RATIO
+            subject.cost, subject.by_sensitivity, limit, variant, MIN_RATIO, limit_macs=None
         )
     except CnetError:
         return None
@@ -203,7 +203,7 @@ def run(name: str, training: str) -> Iterator[dict]:
             found = compensated_row(it, method, variant, limit, "test", CHIPS)
             if found is not None:
                 yield found
-        placement = digital_placement(it.cost, it.by_sensitivity, limit)
+        placement = digital_placement(it.cost, it.by_sensitivity, limit, limit_macs=None)
         model = compensate(deepcopy(it.model), placement)
         records = it.folder / f"digital-{limit:g}.jsonl"
         measured = evaluate_chips(model, test, chips=CHIPS, records=records)

@@ -99,7 +99,7 @@ def measure(subject: Subject) -> dict:
     variant = GeneratorCompensator(form=subject.form)
     network = network_cost(model, data.val.x[:1])
     problem = placement_problem(
-        network, list(network.layers), variant, LIMIT, SpaceSettings(RATIOS)
+        network, list(network.layers), variant, LIMIT, SpaceSettings(RATIOS), limit_macs=None
     )
     folder = RECORDS / "evaluators" / f"{subject.data}-{subject.form}"
     how = {"corrector": variant, "chips": CHIPS, "samples": SAMPLES, "device": "cpu"}

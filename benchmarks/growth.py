@@ -106,7 +106,9 @@ def placements() -> Iterator[dict]:
     part = ImagePart(torch.randn(500, 1, 28, 28), torch.randint(10, (500,)))
     data = Dataset("random", part, part, part, 10, (1, 28, 28), None, "random")
     cost = network_cost(model, part.x[:1])
-    problem = placement_problem(cost, list(cost.layers), PAPER, 0.5, SpaceSettings())
+    problem = placement_problem(
+        cost, list(cost.layers), PAPER, 0.5, SpaceSettings(), limit_macs=None
+    )
     shared = SupernetEvaluator(
         model, data, problem, corrector=PAPER, steps=1, chips=10, device="cpu"
     )

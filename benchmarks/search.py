@@ -78,7 +78,7 @@ def lenet5() -> tuple[PlacementProblem, SupernetEvaluator]:
     cost = network_cost(model, data.val.x[:1])
     problem = placement_problem(
         cost, list(cost.layers), VARIANT, 0.1, SpaceSettings(ratios=[0.0, 0.05, 0.25, 0.5, 1.0]),
-        sensitivity=sensitivity(model, data, "lenet5"),
+        sensitivity=sensitivity(model, data, "lenet5"), limit_macs=None,
     )  # fmt: skip
     return problem, evaluator(model, data, problem, chips=10, samples=500, steps=3000)
 
@@ -96,7 +96,7 @@ def vgg16() -> tuple[PlacementProblem, SupernetEvaluator]:
     cost = network_cost(model, data.val.x[:1])
     layers = [name for name in cost.layers if name.startswith("features.")]
     problem = placement_problem(
-        cost, layers, VARIANT, 0.05, sensitivity=sensitivity(model, data, "vgg16")
+        cost, layers, VARIANT, 0.05, sensitivity=sensitivity(model, data, "vgg16"), limit_macs=None
     )
     return problem, evaluator(model, data, problem, chips=4, samples=250, steps=1500)
 

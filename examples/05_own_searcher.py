@@ -46,7 +46,9 @@ def main() -> None:
     data = digits()
     model = convert_to_analog(LeNet5(data.input_shape, data.classes), RRAMRPUConfig())
     network = network_cost(model, data.val.x[:1])
-    problem = placement_problem(network, ["conv1", "conv2", "fc3"], PAPER, limit=0.015)
+    problem = placement_problem(
+        network, ["conv1", "conv2", "fc3"], PAPER, limit=0.015, limit_macs=None
+    )
     print(f"{problem.count()} placements within the limit")
     with TemporaryDirectory() as name:
         folder = Path(name)

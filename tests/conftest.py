@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-INTEGRATION = ("jobs", "report")
+INTEGRATION = ("doctor", "jobs", "report")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -20,9 +20,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "compensation": {"runtime", "tasks", "rram", "evaluation", "training"},
     "search": {"runtime", "tasks", "rram", "evaluation", "training", "compensation"},
     "report": {"runtime"},
+    "doctor": {"runtime", "rram", "search"},
     "jobs": {
         *("runtime", "zoo", "tasks", "rram", "evaluation", "training", "compensation"),
-        *("search", "report", "conf"),
+        *("search", "report", "doctor", "conf"),
     },
 }
 # import name -> name of the distribution, where they differ

@@ -331,7 +331,7 @@ def _cost(row: Row, seed: int) -> NetworkCost:
 def _digital(row: Row, sigma: float, seed: int) -> Placement:
     """The layers kept digital: the most sensitive first, as many as the limit allows."""
     order = by_sensitivity(row.folder(sigma, seed) / "lipschitz")
-    return digital_placement(_cost(row, seed), order, LIMIT)
+    return digital_placement(_cost(row, seed), order, LIMIT, limit_macs=None)
 
 
 def _overheads(cost: NetworkCost, placement: Placement) -> tuple[float, float]:

@@ -11,11 +11,15 @@ if TYPE_CHECKING:
     from cnet_aihw.compensation.corrector import LayerShape as LayerShape
     from cnet_aihw.compensation.corrector import corrector_from as corrector_from
     from cnet_aihw.compensation.corrector import layer_shape as layer_shape
+    from cnet_aihw.compensation.corrector import size_given as size_given
+    from cnet_aihw.compensation.corrector import with_size as with_size
     from cnet_aihw.compensation.cost import CompensationCost as CompensationCost
+    from cnet_aihw.compensation.cost import OverLimit as OverLimit
     from cnet_aihw.compensation.cost import calibration_overhead as calibration_overhead
     from cnet_aihw.compensation.cost import compensation_cost as compensation_cost
     from cnet_aihw.compensation.cost import digital_placement as digital_placement
     from cnet_aihw.compensation.cost import off_crossbar_cost as off_crossbar_cost
+    from cnet_aihw.compensation.cost import over_limit as over_limit
     from cnet_aihw.compensation.cost import total_overhead as total_overhead
     from cnet_aihw.compensation.cost import uniform_placement as uniform_placement
     from cnet_aihw.compensation.digital import Digital as Digital
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
     from cnet_aihw.compensation.fit_choice import FitResult as FitResult
     from cnet_aihw.compensation.generator import PAPER as PAPER
     from cnet_aihw.compensation.generator import GeneratorCompensator as GeneratorCompensator
+    from cnet_aihw.compensation.layer_passes import has_closed_form as has_closed_form
     from cnet_aihw.compensation.low_rank import LowRank as LowRank
     from cnet_aihw.compensation.network import LayerCost as LayerCost
     from cnet_aihw.compensation.network import NetworkCost as NetworkCost

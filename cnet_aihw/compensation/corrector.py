@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, is_dataclass, replace
@@ -16,6 +17,7 @@ from cnet_aihw.rram import count_weights
 from cnet_aihw.runtime.errors import CnetError, bad_value
 
 _KIND = "corrector"  # key of the class in a description
+_SIZE = re.compile(r"size (\d+)")
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,17 @@ def layer_shape(layer: nn.Module) -> LayerShape:
     )
 
 
+def with_size(filters: int) -> str:
+    """Return the value of a placement that gives a layer a corrector with so many filters."""
+    return f"size {filters}"
+
+
+def size_given(value: float | str) -> int | None:
+    """Return the filters that a value such as ``"size 2"`` gives; None for any other value."""
+    found = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    return None if found is None else int(found[1])
+
+
 @dataclass(frozen=True)
 class CorrectorCost:
     """Digital cost of a corrector beside one layer.
@@ -130,12 +143,16 @@ class Corrector(ABC):
     the module must not be plain ``torch.nn`` classes, which a conversion would put on crossbars:
     take those of :mod:`cnet_aihw.compensation.modules`.
 
-    The size m of a sized corrector is its number of filters, ``max(1, round(ratio * C))``. A
-    corrector without a size has size 0 and is placed with the ratio 1. Ratio 0 places nothing.
+    The size m of a sized corrector is its number of filters, ``max(1, round(ratio * C))``, or what
+    ``"size m"`` says, at most C. A corrector without a size has size 0 and is placed with the ratio
+    1. Ratio 0 places nothing.
     """
 
     sized: ClassVar[bool] = True
     """Whether it comes in sizes; one that does overrides :meth:`shrink`."""
+
+    smallest: ClassVar[int] = 1
+    """Smallest size of a sized corrector; 0 where something is left of it without filters."""
 
     on_crossbar: ClassVar[bool] = True
     """Whether the layer beside it still computes on the crossbar."""
@@ -171,15 +188,27 @@ class Corrector(ABC):
         settings = ", ".join(f"{name}={value}" for name, value in vars(self).items())
         return type(self).__name__.lower() + (f"({settings})" if settings else "")
 
-    def size(self, shape: LayerShape, ratio: float) -> int:
-        """Return the size at a layer for a ratio in [0, 1]: 0 without a size and for ratio 0.
+    def size(self, shape: LayerShape, ratio: float | str) -> int:
+        """Return the size at a layer: 0 without a size and for ratio 0.
+
+        Args:
+            shape: shape of the layer.
+            ratio: ratio in [0, 1], or text such as "size 2", of which at most C filters are taken.
 
         Raises:
-            CnetError: for a ratio other than 0 and 1 of a corrector without a size.
+            CnetError: for a value other than 0, 1 and "size 0" of a corrector without a size, and
+                for a size below the smallest one of a corrector with sizes.
         """
+        filters = size_given(ratio)
         if self.sized:
-            return max(1, round(ratio * shape.out_channels)) if ratio > 0 else 0
-        if ratio not in (0.0, 1.0):
+            if filters is None:
+                return max(1, round(float(ratio) * shape.out_channels)) if ratio else 0
+            if filters < self.smallest:
+                raise bad_value(
+                    "size", filters, f"at least {self.smallest} filters of {self.label()}"
+                )
+            return min(filters, shape.out_channels)
+        if ratio not in (0.0, 1.0) and filters != 0:
             raise bad_value("ratio", ratio, f"0 or 1, as {self.label()} has no size")
         return 0
 

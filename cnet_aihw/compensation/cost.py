@@ -37,7 +37,7 @@ def compensation_cost(
 
     Args:
         network: costs of the network.
-        placement: layer -> ratio, or ``"digital"``, which costs the layer itself.
+        placement: layer -> ratio or size, or ``"digital"``, which costs the layer itself.
         corrector: kind of corrector of the layers with a ratio.
 
     Raises:
@@ -48,7 +48,7 @@ def compensation_cost(
     _check_known(network, placement)
     for name, ratio in placement.items():
         layer = network.layers[name]
-        kind = Digital() if isinstance(ratio, str) else corrector
+        kind = Digital() if ratio == DIGITAL else corrector
         if ratio != DIGITAL and layer.shape.dims > 2:
             raise CnetError(
                 f"the placement gives {name!r} the ratio {ratio}, but it is a convolution over "
@@ -60,7 +60,7 @@ def compensation_cost(
             )
         weights[name] = macs[name] = 0
         if ratio != 0.0:
-            size = 0 if isinstance(ratio, str) else kind.size(layer.shape, ratio)
+            size = 0 if ratio == DIGITAL else kind.size(layer.shape, ratio)
             cost = kind.cost(layer.shape, size)
             weights[name], macs[name] = cost.weights, cost.macs * layer.positions
     return CompensationCost(
@@ -110,11 +110,13 @@ def total_overhead(parts: Iterable[float | None]) -> float | None:
 def uniform_placement(
     network: NetworkCost,
     layers: Sequence[str],
-    limit: float,
+    limit: float | None,
     corrector: Corrector = PAPER,
     min_ratio: float = 0.0,
+    *,
+    limit_macs: float | None = 0.05,
 ) -> Placement:
-    """Give layers one common ratio, as large as the overhead limit in weights allows.
+    """Give layers one common ratio, as large as the overhead limits allow.
 
     It is one of the ratios k / C of whole filters of the layers' widths C (1 for a corrector
     without a size). Layers are taken in the order given, each that still fits with the smallest
@@ -123,68 +125,137 @@ def uniform_placement(
     Args:
         network: costs of the network.
         layers: the layers, the most important first.
-        limit: largest overhead in weights, such as 0.05.
+        limit: largest overhead in weights, such as 0.05; None: no limit.
         corrector: kind of corrector.
         min_ratio: smallest ratio worth taking: rather fewer layers than a smaller one.
+        limit_macs: largest overhead in MACs; None: no limit.
 
     Raises:
-        CnetError: if no layer is given, one is unknown, or none stays within the limit.
+        CnetError: if no layer is given, one is unknown, or none stays within the limits.
     """
     _check_given(network, layers)
 
-    def overhead(names: Sequence[str], ratio: float) -> float:
-        placement = Placement(dict.fromkeys(names, ratio))
-        return compensation_cost(network, placement, corrector).overhead_weights
+    def cost(names: Sequence[str], ratio: float) -> CompensationCost:
+        return compensation_cost(network, Placement(dict.fromkeys(names, ratio)), corrector)
+
+    def fits(names: Sequence[str], ratio: float) -> bool:
+        return over_limit(cost(names, ratio), limit, limit_macs) is None
 
     widths = {network.layers[name].shape.out_channels for name in layers}
     # one filter of the widest layer, where no smallest ratio is given
     least = max(min_ratio, 1 / max(widths)) if corrector.sized else 1.0
     chosen: list[str] = []
     for name in layers:
-        if overhead([*chosen, name], least) <= limit:
+        if fits([*chosen, name], least):
             chosen.append(name)
     if not chosen:
-        cost, name = min((overhead([name], least), name) for name in layers)
-        raise CnetError(
-            f"the overhead limit {limit:.4g} allows no compensation: the least, at {name!r}, costs "
-            f"{cost:.4g} of the network's weights; raise the limit or take a cheaper corrector "
-            "than " + corrector.label() + ".",
-            key="limit",
-            value=limit,
-            expected=f"at least {cost:.4g}",
-        )
+        advice = f"take a cheaper corrector than {corrector.label()}"
+        raise _none_fits({name: cost([name], least) for name in layers}, limit, limit_macs, advice)
     ratios = {least}
     if corrector.sized:
         widths = {network.layers[name].shape.out_channels for name in chosen}
         ratios |= {k / c for c in widths for k in range(1, c + 1)}
-    fitting = [r for r in ratios if r >= least and overhead(chosen, r) <= limit]
-    return Placement(dict.fromkeys(chosen, max(fitting)))
+    return Placement(
+        dict.fromkeys(chosen, max(r for r in ratios if r >= least and fits(chosen, r)))
+    )
 
 
-def digital_placement(network: NetworkCost, layers: Sequence[str], limit: float) -> Placement:
-    """Keep layers digital within an overhead limit: in the order given, each that still fits.
+def digital_placement(
+    network: NetworkCost,
+    layers: Sequence[str],
+    limit: float | None,
+    *,
+    limit_macs: float | None = 0.05,
+) -> Placement:
+    """Keep layers digital within the overhead limits: in the order given, each that still fits.
 
     Args:
         network: costs of the network.
         layers: the layers, the most sensitive first.
-        limit: largest overhead in weights.
+        limit: largest overhead in weights; None: no limit.
+        limit_macs: largest overhead in MACs; None: no limit.
 
     Raises:
         CnetError: if no layer is given, one is unknown, or none fits.
     """
     _check_given(network, layers)
-    chosen: dict[str, str] = {}
+
+    def cost(names: Iterable[str]) -> CompensationCost:
+        return compensation_cost(network, Placement(dict.fromkeys(names, DIGITAL)))
+
+    chosen: list[str] = []
     for name in layers:
-        more = {**chosen, name: DIGITAL}
-        if compensation_cost(network, Placement(more)).overhead_weights <= limit:
-            chosen = more
+        if over_limit(cost([*chosen, name]), limit, limit_macs) is None:
+            chosen.append(name)
     if not chosen:
-        raise CnetError(
-            f"the overhead limit {limit:.4g} is less than any of the layers costs; raise it.",
-            key="limit",
-            value=limit,
+        raise _none_fits({n: cost([n]) for n in layers}, limit, limit_macs, "give other layers")
+    return Placement(dict.fromkeys(chosen, DIGITAL))
+
+
+@dataclass(frozen=True)
+class OverLimit:
+    """A limit that is passed."""
+
+    key: str
+    """"limit" (weights) or "limit_macs"."""
+
+    limit: float
+    """The limit, a share of the network's."""
+
+    overhead: float
+    """The overhead that passes it."""
+
+    def __str__(self) -> str:
+        measure = "weights" if self.key == "limit" else "MACs"
+        over = self.overhead - self.limit
+        return (
+            f"{self.overhead:.4g} of the network's {measure}, {over:.4g} over the limit of "
+            f"{self.limit:.4g}"
         )
-    return Placement(chosen)
+
+
+def over_limit(
+    cost: CompensationCost, limit: float | None, limit_macs: float | None
+) -> OverLimit | None:
+    """Return the limit that a cost passes, the one passed by the larger factor; None if none.
+
+    Args:
+        cost: cost of a placement.
+        limit: largest overhead in weights; None: no limit.
+        limit_macs: largest overhead in MACs; None: no limit.
+    """
+    found = ("limit", limit, cost.overhead_weights), ("limit_macs", limit_macs, cost.overhead_macs)
+    passed = [
+        OverLimit(key, most, overhead)
+        for key, most, overhead in found
+        if most is not None and overhead > most + 1e-12
+    ]
+    return max(passed, key=_factor, default=None)
+
+
+def _factor(passed: OverLimit) -> float:
+    return passed.overhead / max(passed.limit, 1e-12)
+
+
+def _none_fits(
+    costs: dict[str, CompensationCost],
+    limit: float | None,
+    limit_macs: float | None,
+    advice: str,
+) -> CnetError:
+    """Return the error of limits within which none of the costs stays."""
+    passed = {name: over_limit(cost, limit, limit_macs) for name, cost in costs.items()}
+    name, least = min(
+        ((name, over) for name, over in passed.items() if over is not None),
+        key=lambda item: _factor(item[1]),
+    )
+    return CnetError(
+        f"the overhead limits allow no compensation: the least, at {name!r}, costs {least}; raise "
+        f"the limit or {advice}.",
+        key=least.key,
+        value=least.limit,
+        expected=f"at least {least.overhead:.4g}",
+    )
 
 
 def _check_known(network: NetworkCost, layers: Iterable[str]) -> None:

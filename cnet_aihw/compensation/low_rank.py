@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cnet_aihw.compensation.affine import AffineModule
 from cnet_aihw.compensation.closed_form import ClosedFormModule, LinearFit, rows_of
 from cnet_aihw.compensation.corrector import Corrector, CorrectorCost, LayerShape
 from cnet_aihw.compensation.modules import (
@@ -50,6 +51,8 @@ class LowRank(Corrector):
         if self.features not in FEATURES:
             raise bad_value("corrector.features", self.features, f"one of {', '.join(FEATURES)}")
 
+    smallest: ClassVar[int] = 0
+
     def label(self) -> str:
         """Return a short name such as "low rank of xy"."""
         return f"low rank of {self.features}"
@@ -60,9 +63,9 @@ class LowRank(Corrector):
         patch = x * math.prod(shape.kernel_size)
         return {"x": x, "y": y, "xy": x + y, "patch": patch}[self.features]
 
-    def build(self, shape: LayerShape, size: int) -> LowRankModule:
-        """Return the module, as the identity."""
-        return LowRankModule(self, shape, size)
+    def build(self, shape: LayerShape, size: int) -> LowRankModule | AffineModule:
+        """Return the module, as the identity; of size 0, scale and offset alone."""
+        return LowRankModule(self, shape, size) if size else AffineModule(shape)
 
     def cost(self, shape: LayerShape, size: int) -> CorrectorCost:
         """Return m (features + C) + 2 C weights, and m (features + C) MACs per position."""
@@ -155,6 +158,8 @@ class LowRankModule(ClosedFormModule):
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the corrected output, in the shape and type of y."""
         scale, offset = (along_channels(v, y, self.dims) for v in (self.scale, self.offset))
+        if not len(self.generator.weight):  # a supernet's smallest part
+            return (y * scale + offset).to(y.dtype)
         g = in_type_of_input(self.generator, self.read(x, y))
         return (y * scale + offset + in_type_of_input(self.compensator, g)).to(y.dtype)
 

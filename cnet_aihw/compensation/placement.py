@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 from torch import nn
 
-from cnet_aihw.compensation.corrector import layer_shape
+from cnet_aihw.compensation.corrector import layer_shape, size_given
 from cnet_aihw.rram import RRAMConv1d, RRAMConv2d, RRAMLinear, analog_layers
 from cnet_aihw.runtime.errors import CnetError, bad_value
 
@@ -22,14 +22,16 @@ _EXAMPLE = "a mapping such as {conv1: 0.5, fc1: digital}"
 
 
 class Placement(Mapping[str, float | str]):
-    """Layer name -> ratio in [0, 1], or ``"digital"``; immutable, in the order given.
+    """Layer name -> ratio in [0, 1], ``"size 2"`` or ``"digital"``; immutable, in the order given.
 
     Args:
         layers: the mapping. A ratio is the size of a corrector / the channels of its layer; 0 means
-            no corrector there. Correctors without a size take the ratio 1.
+            no corrector there. Correctors without a size take the ratio 1. ``"size 2"`` gives the
+            number of filters itself, at most the channels of the layer; ``"size 0"``, for a
+            corrector that has something without filters, is not the ratio 0.
 
     Raises:
-        CnetError: if a value is neither a ratio in [0, 1] nor ``"digital"``.
+        CnetError: if a value is none of these.
     """
 
     def __init__(self, layers: Mapping[str, float | str]) -> None:
@@ -37,11 +39,14 @@ class Placement(Mapping[str, float | str]):
             if not isinstance(name, str):
                 raise bad_value("placement", name, "names of layers as text")
             number = isinstance(value, int | float) and not isinstance(value, bool)
-            if value != DIGITAL and not (
-                number and math.isfinite(float(value)) and 0.0 <= float(value) <= 1.0
+            if (
+                value != DIGITAL
+                and size_given(value) is None
+                and not (number and math.isfinite(float(value)) and 0.0 <= float(value) <= 1.0)
             ):
-                raise bad_value(f"placement.{name}", value, f"a number in [0, 1], or {DIGITAL!r}")
-        self._layers = {n: DIGITAL if isinstance(v, str) else float(v) for n, v in layers.items()}
+                expected = f"a number in [0, 1], text such as 'size 2', or {DIGITAL!r}"
+                raise bad_value(f"placement.{name}", value, expected)
+        self._layers = {n: v if isinstance(v, str) else float(v) for n, v in layers.items()}
 
     @classmethod
     def parse(cls, text: str) -> Placement:

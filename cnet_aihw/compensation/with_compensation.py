@@ -11,7 +11,7 @@ from torch import nn
 from cnet_aihw.compensation.corrector import Corrector, layer_shape
 from cnet_aihw.compensation.digital import Digital
 from cnet_aihw.compensation.per_chip import FitCost, PerChipFit
-from cnet_aihw.compensation.placement import Placement
+from cnet_aihw.compensation.placement import DIGITAL, Placement
 from cnet_aihw.compensation.wrapping import (
     compensate,
     compensation_parameters,
@@ -63,9 +63,9 @@ class WithCompensation:
         weights = 0
         for name, ratio in self.placement.items():
             shape = layer_shape(layers[name])
-            if isinstance(ratio, str):
+            if ratio == DIGITAL:
                 weights += Digital().cost(shape, 0).weights
-            elif ratio > 0.0:
+            elif ratio != 0.0:
                 size = self.corrector.size(shape, ratio)
                 weights += self.corrector.cost(shape, size).weights
         return weights

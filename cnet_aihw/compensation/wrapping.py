@@ -25,7 +25,7 @@ class CompensatedLayer(LayerWrapper):
         base_layer: the analog layer.
         corrector: kind of corrector.
         corrector_module: module that the corrector built for this layer.
-        ratio: ratio or ``"digital"``, as in the placement.
+        ratio: ratio, size or ``"digital"``, as in the placement.
 
     Attributes:
         enabled: whether the output is corrected; if not, the base layer computes as it is.
@@ -51,7 +51,7 @@ class CompensatedLayer(LayerWrapper):
     @property
     def size(self) -> int:
         """Size of the corrector."""
-        if isinstance(self.ratio, str):
+        if self.ratio == DIGITAL:
             return 0
         return self.corrector.size(layer_shape(self.base_layer), self.ratio)
 
@@ -84,7 +84,7 @@ def compensate(
 
     Args:
         model: converted model; changed in place.
-        placement: layer -> ratio, or ``"digital"``.
+        placement: layer -> ratio, size or ``"digital"``.
         corrector: kind of corrector of the layers with a ratio.
         seed: seed of the correctors' first weights; each layer's depend on its name alone.
 
@@ -108,9 +108,9 @@ def compensate(
         if ratio == 0.0:
             continue
         layer = cast(nn.Module, layers[name])
-        kind = Digital() if isinstance(ratio, str) else corrector
+        kind = Digital() if ratio == DIGITAL else corrector
         shape = layer_shape(layer)
-        size = 0 if isinstance(ratio, str) else kind.size(shape, ratio)
+        size = 0 if ratio == DIGITAL else kind.size(shape, ratio)
         with seeded_rng(derive_seed(seed, "compensation", name)):
             module = kind.build(shape, size).to(next(layer.parameters()).device)
         wrapper = CompensatedLayer(layer, kind, module, ratio if kind.on_crossbar else DIGITAL)

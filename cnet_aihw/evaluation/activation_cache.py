@@ -140,17 +140,32 @@ def _answered(
         nonlocal batch, call
         batch, call = batch + 1, -1
 
-    def answering(name: str, forward: Callable[..., Any]) -> Callable[..., Any]:
-        def forward_or_not(*args: Any, **kwargs: Any) -> Any:
-            nonlocal call
-            call += 1
-            return answer((batch, call), name, lambda: forward(*args, **kwargs))
+    def counted(name: str, compute: Callable[[], Any]) -> Any:
+        nonlocal call
+        call += 1
+        return answer((batch, call), name, compute)
 
-        return forward_or_not
+    layers: dict[str, Any] = dict(analog_layers(model))
+    with model.register_forward_pre_hook(start_batch), forward_replaced(layers, counted):
+        yield
+
+
+@contextmanager
+def forward_replaced(
+    layers: Mapping[str, nn.Module], answer: Callable[[str, Callable[[], Any]], Any]
+) -> Iterator[None]:
+    """Let ``answer`` stand for the forward of layers inside the block.
+
+    Args:
+        layers: the layers by name.
+        answer: is given a layer's name and its own computation, and returns its output.
+    """
+
+    def answering(name: str, forward: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *args, **kwargs: answer(name, lambda: forward(*args, **kwargs))
 
     with ExitStack() as stack:
-        stack.enter_context(model.register_forward_pre_hook(start_batch))
-        for name, layer in analog_layers(model).items():
+        for name, layer in layers.items():
             stack.callback(_reset_forward, layer, layer.__dict__.get("forward"))
             layer.__dict__["forward"] = answering(name, layer.forward)
         yield

@@ -36,7 +36,7 @@ def main() -> None:
     """
     words = sys.argv[1:]
     if words[:1] == ["doctor"]:
-        from cnet_aihw.jobs.doctor import doctor
+        from cnet_aihw.doctor.command import doctor
 
         sys.exit(doctor(words[1:]))
     register_schema()

@@ -8,7 +8,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-from cnet_aihw.compensation.settings import FitSettings
+from cnet_aihw.compensation.settings import FitSettings, PerChipSettings
 from cnet_aihw.evaluation.settings import EvaluationSettings
 from cnet_aihw.search.settings import ObjectiveSettings, RaySettings, SpaceSettings
 from cnet_aihw.training.settings import TrainingSettings
@@ -61,33 +61,46 @@ class CompensationConfig:
     is searched, or, without a searcher, found by ``fill``."""
 
     fill: str = "uniform"
-    """Placement within ``limit`` without a searcher: "uniform" (one ratio for all candidates) or
+    """Placement within the limits without a searcher: "uniform" (one ratio for all candidates) or
     "digital" (the most sensitive layers stay digital)."""
 
-    limit: float = 0.05
-    """Largest overhead where no placement is given, in weights, or in what a search counts."""
+    limit: float | None = 0.05
+    """Largest overhead in weights where no placement is given; None: no limit."""
+
+    limit_macs: float | None = 0.05
+    """Largest overhead in MACs where no placement is given; None: no limit."""
 
     threshold: float = 0.95
-    """Share of the clean score that a layer must miss to become a candidate."""
+    """Share of the clean score that a layer must miss to become a candidate of the shared fit; with
+    a fit per chip every layer is one."""
 
     calibration_samples: int = 1000
     """Unlabelled training inputs on which BatchNorm is re-estimated on each chip, with
-    ``fit.batchnorm`` per_chip."""
+    ``shared.batchnorm`` per_chip."""
 
     scan: ScanSettings = field(default_factory=ScanSettings)
     """Scans over layers."""
 
-    fit: FitSettings = field(default_factory=FitSettings)
-    """Fit of the correctors."""
+    fit: str = "per_chip"
+    """Fit of the correctors: to each chip by itself, in closed form and without labels
+    ("per_chip"), or once for all chips by training ("shared", the paper's)."""
+
+    per_chip: PerChipSettings = field(default_factory=PerChipSettings)
+    """Fit to each chip."""
+
+    shared: FitSettings = field(default_factory=FitSettings)
+    """Fit for all chips."""
 
 
 @dataclass
 class EvaluatorConfig:
     """Evaluation of a placement, on the training and validation parts of the data."""
 
-    kind: str = "supernet"
-    """"supernet": all placements share one compensation that is fitted once, and are only measured;
-    "per_placement": each placement is fitted, then measured."""
+    kind: str | None = None
+    """"per_chip": each placement is fitted to each chip in closed form, and measured; "supernet":
+    all placements share one compensation that is fitted once, and are only measured;
+    "per_placement": each placement is fitted, then measured. None: the one that belongs to
+    ``compensation.fit``, "per_chip" or "supernet"."""
 
     steps: int = 300
     """Optimizer steps of the fit of each placement."""
@@ -107,7 +120,7 @@ class EvaluatorConfig:
 
 @dataclass
 class SearchConfig(SpaceSettings):
-    """Search for a placement within ``compensation.limit``."""
+    """Search for a placement within ``compensation.limit`` and ``compensation.limit_macs``."""
 
     searcher: Any = None
     """Searcher, as a Hydra target; None: nothing is searched."""
@@ -215,6 +228,9 @@ class Config:
 
     job: JobConfig = field(default_factory=JobConfig)
     """Steps of the job."""
+
+    chip: int = 0
+    """Number of the evaluation's chip whose correctors job=chip saves."""
 
     seed: int = 0
     """Seed of the network's first weights and of training."""

@@ -16,20 +16,24 @@ from cnet_aihw.jobs.artifacts import (
     MEASURED_SELECTED,
     NETWORK,
     SELECTED,
+    TABLE,
     compensation_of,
+    job_record,
     measured,
     refuse_source,
     trained,
     write_artifact,
 )
 from cnet_aihw.jobs.measuring import (
+    calibration_in_use,
     calibration_of,
-    fitted_calibration,
+    calibration_with,
     measure,
     prepare,
     put_compensation,
 )
-from cnet_aihw.jobs.rows import device_table, write_results
+from cnet_aihw.report.rows import device_table, results_rows, write_table
+from cnet_aihw.report.run_tables import results_columns
 from cnet_aihw.runtime.errors import bad_value
 from cnet_aihw.runtime.records import write_json_atomic
 
@@ -62,7 +66,7 @@ def train(job: JobContext) -> None:
             with_noise_model(variant.training, variant.config.training),
             folder,
             task=job.task,
-            calibration=calibration_of(job, variant, variant.evaluation.calibration),
+            calibration=calibration_in_use(job, variant, model),
             device=variant.config.device,
             progress=variant.config.progress,
         )
@@ -81,11 +85,11 @@ def evaluate(job: JobContext) -> None:
     networks = [(variant, trained(job, variant)) for variant in job.variants]
     for variant, model in networks:
         model = prepare(job, variant, model)
-        asked = calibration_of(job, variant, variant.evaluation.calibration)
-        measure(job, variant, model, MEASURED, asked)
+        kind = variant.evaluation.calibration
+        measure(job, variant, model, MEASURED, calibration_of(job, variant, kind))
         described = put_compensation(job, variant, model)
         if described is not None:
-            calibration = asked or fitted_calibration(job, described["calibration_samples"])
+            calibration = calibration_with(job, variant, described, kind)
             measure(job, variant, model, MEASURED_COMPENSATED, calibration, described)
 
 
@@ -103,7 +107,16 @@ def table(job: JobContext) -> None:
         if selected_alone:  # only the selected network, and what it is compared with
             names = [name for name in (*names, MEASURED_SELECTED) if (folder / name).exists()]
         results += [measured(job, variant, name) for name in names]
-    write_results(job, results, notes)
+    made = results[0]["provenance"]
+    title = "  ".join(f"{name}: {value}" for name, value in made["choices"].items())
+    record = {
+        **job_record(job),
+        **made["choices"],
+        "noise_model": made["noise_model"],
+        "rows": results_rows(results, job.task.recovery),
+    }
+    notes.append(f"device: {made['noise_model']}")
+    write_table(job.folder / TABLE, record, title, results_columns, notes)
 
 
 def report(job: JobContext) -> None:

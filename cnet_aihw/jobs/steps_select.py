@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cnet_aihw.jobs.artifacts import (
-    FORMAT,
     MEASURED,
     MEASURED_SELECTED,
     SELECTED,
+    job_record,
     provenance,
     required,
     trained,
@@ -19,14 +19,15 @@ from cnet_aihw.jobs.artifacts import (
 from cnet_aihw.jobs.config_checks import check_chips_differ
 from cnet_aihw.jobs.measuring import (
     calibration_of,
-    fitted_calibration,
+    calibration_with,
+    is_per_chip,
     measure,
     overheads,
     prepare,
     put_compensation,
 )
-from cnet_aihw.report.tables import Column, Metric, Table
-from cnet_aihw.runtime.records import read_json, write_json_atomic
+from cnet_aihw.report.rows import selection_columns, write_table
+from cnet_aihw.runtime.records import read_json
 
 if TYPE_CHECKING:
     from torch import nn
@@ -103,19 +104,13 @@ def select(job: JobContext) -> None:
                 chosen = row
         rows.append(row)
     record = {
-        "format": FORMAT,
-        "command": job.command,
+        **job_record(job),
         "provenance": {v.name: provenance(job, v) for v in job.variants},
-        "metric": job.task.metric,
-        "higher_is_better": job.task.higher_is_better,
         "chosen": chosen,
         "rows": rows,
     }
-    write_json_atomic(job.folder / SELECTED, record)
-    table = Table("select", _columns(Metric.of(record)), rows).filled()
-    text = table.as_text("candidates, on validation chips of their own")
-    (job.folder / SELECTED).with_suffix(".txt").write_text(text, encoding="utf-8")
-    print(f"\n{text}", flush=True)
+    title = "candidates, on validation chips of their own"
+    write_table(job.folder / SELECTED, record, title, selection_columns)
     if chosen is not None:
         words = (chosen[name] for name in ("training", "compensation", "calibration"))
         log.info("selected: %s", ", ".join(filter(None, words)))
@@ -166,11 +161,12 @@ def _candidates(job: JobContext) -> Iterator[_Candidate]:
         if described is None:
             continue
         for kind in kinds:
-            calibration = calibration_of(job, variant, kind)
-            if described["calibration_samples"] is not None:  # fitted for one calibration alone
-                if kind != "none":
-                    continue
-                calibration = fitted_calibration(job, described["calibration_samples"])
+            if kind != "none" and (  # fitted for one calibration alone, or it is part of the fit
+                described["calibration_samples"] is not None
+                or (is_per_chip(described) and kind != "batchnorm")
+            ):
+                continue
+            calibration = calibration_with(job, variant, described, kind)
             yield _Candidate(variant, model, described, kind, calibration)
 
 
@@ -178,17 +174,3 @@ def _first_time(variant: Variant) -> float | None:
     from cnet_aihw.evaluation.settings import times_of
 
     return times_of(variant.evaluation.t_inference)[0]
-
-
-def _columns(metric: Metric) -> list[Column]:
-    return [
-        *map(Column, ("training", "compensation")),
-        Column("calibration", "calibration per chip"),
-        Column("mean", unit=metric.unit),
-        Column("std", unit=metric.unit),
-        Column("q05", "worst 5 % quantile", metric.unit),
-        Column("overhead_weights", "weights added", "%"),
-        Column("overhead_macs", "MACs added", "%"),
-        Column("allowed"),
-        Column("chips"),
-    ]

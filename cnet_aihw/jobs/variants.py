@@ -20,6 +20,7 @@ from cnet_aihw.evaluation.settings import EvaluationSettings, validate_evaluatio
 from cnet_aihw.jobs.config_checks import (
     check_chips_differ,
     check_compensation_config,
+    check_evaluator_fits,
     check_search_config,
     check_select_config,
 )
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
 
 _TYPED = (
     *("training", "training.lipschitz", "training.variation", "evaluation", "job", "select"),
-    *("compensation", "compensation.scan", "compensation.fit"),
-    *("compensation.fit.lipschitz", "compensation.fit.variation"),
+    *("compensation", "compensation.scan", "compensation.per_chip", "compensation.shared"),
+    *("compensation.shared.lipschitz", "compensation.shared.variation"),
     *("search", "search.objective", "search.evaluator", "ray"),
 )
 _PLACEMENT_FILES = (".yaml", ".yml", ".json")
@@ -77,6 +78,18 @@ class Variant:
         """Say whether its placement is to be searched: where one is wanted and none is given."""
         wanted = self.compensation.enabled and self.search.searcher is not None
         return wanted and self.compensation.placement is None
+
+    @property
+    def per_chip(self) -> bool:
+        """Say whether its compensation is fitted to each chip by itself."""
+        return self.compensation.enabled and self.compensation.fit == "per_chip"
+
+    @property
+    def needs_scan(self) -> bool:
+        """Say whether a scan decides on its placement: on the candidates, or on their order."""
+        settings = self.compensation
+        decides = not self.per_chip or (settings.fill == "digital" and not self.searches)
+        return decides and settings.placement is None
 
     @cached_property
     def corrector(self) -> Corrector:
@@ -213,14 +226,8 @@ def _check(variant: Variant, training: TrainingConfig) -> None:
     validate_ray_settings(variant.ray)
     _ = variant.placement
     if compensation.enabled:
-        _ = variant.corrector
-        if compensation.fit.batchnorm == "per_chip" and evaluation.calibration == "affine":
-            raise bad_value(
-                "evaluation.calibration",
-                "affine",
-                "none or batchnorm, as compensation.fit.batchnorm is per_chip",
-                "or fit with compensation.fit.batchnorm=frozen",
-            )
+        check_evaluator_fits(search.evaluator, compensation.fit)
+        _check_fit(variant)
     if not re.fullmatch(r"[\w.+=-]*\w[\w.+=-]*", variant.name):
         expected = "letters, digits, and _ - + = . alone, as it also names a folder"
         raise bad_value("training.name", variant.name, expected)
@@ -230,6 +237,29 @@ def _check(variant: Variant, training: TrainingConfig) -> None:
             "evaluation.seed": evaluation.seed,
         }
         check_chips_differ("search.chips_seed", search.chips_seed, judges)
+
+
+def _check_fit(variant: Variant) -> None:
+    """Check that the fit can fit the corrector, and goes with the calibration."""
+    from cnet_aihw.compensation import has_closed_form
+
+    settings, corrector = variant.compensation, variant.corrector
+    if settings.fit == "per_chip":
+        if not settings.per_chip.refine_steps and not has_closed_form(corrector):
+            raise bad_value(
+                "compensation.corrector",
+                corrector.label(),
+                "a corrector with a closed form, such as low_rank, as compensation.fit is per_chip",
+                "or refine it with compensation.per_chip.refine_steps=300, or choose "
+                "compensation.fit=shared",
+            )
+    elif settings.shared.batchnorm == "per_chip" and variant.evaluation.calibration == "affine":
+        raise bad_value(
+            "evaluation.calibration",
+            "affine",
+            "none or batchnorm, as compensation.shared.batchnorm is per_chip",
+            "or fit with compensation.shared.batchnorm=frozen",
+        )
 
 
 def _refuse_added_keys(name: str, node: DictConfig) -> None:

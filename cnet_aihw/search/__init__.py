@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from cnet_aihw.search.evaluators import PerChipEvaluator as PerChipEvaluator
     from cnet_aihw.search.evaluators import PlacementEvaluator as PlacementEvaluator
     from cnet_aihw.search.evaluators import SupernetEvaluator as SupernetEvaluator
+    from cnet_aihw.search.from_network import placement_problem as placement_problem
     from cnet_aihw.search.problem import CandidateLayer as CandidateLayer
     from cnet_aihw.search.problem import Choice as Choice
     from cnet_aihw.search.problem import Encoding as Encoding
     from cnet_aihw.search.problem import PlacementProblem as PlacementProblem
-    from cnet_aihw.search.problem import placement_problem as placement_problem
     from cnet_aihw.search.run import SearchResult as SearchResult
     from cnet_aihw.search.run import run_search as run_search
     from cnet_aihw.search.scores import Evaluation as Evaluation

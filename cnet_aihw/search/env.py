@@ -28,10 +28,11 @@ class PlacementEnv(gymnasium.Env[Observation, np.int64]):
     is never evaluated. An observation has
 
     - ``"observations"``: index of the layer, its kind, channels and outputs, its depth and
-      sensitivity, the cost of each choice, what is used and left of the limit (all as shares of the
-      limit), the previous choice and, with history, all choices so far;
-    - ``"action_mask"``: 1 for choices that stay within the limit. With the objective's
-      ``over_limit`` "penalty", all are 1, and an encoding over the limit ends with minus its
+      sensitivity, the cost of each choice in weights and in MACs, and what is used and left of
+      both limits (all as shares of the limits; 0 where there is none), the previous choice and,
+      with history, all choices so far;
+    - ``"action_mask"``: 1 for choices that stay within the limits. With the objective's
+      ``over_limit`` "penalty", all are 1, and an encoding over a limit ends with minus its
       overhead.
 
     The last step's info has the encoding, its reward, its overhead and whether it was evaluated
@@ -97,17 +98,19 @@ class PlacementEnv(gymnasium.Env[Observation, np.int64]):
         chosen[range(len(encoding)), encoding] = 1
         previous = chosen[len(encoding) - 1] if encoding else np.zeros(shape[1])
         place, kind, features = np.zeros(shape[0]), np.zeros(len(KINDS)), [0.0] * 5
-        costs, mask = [0.0] * shape[1], [True] * shape[1]
+        measures = (problem.weights, problem.limit), (problem.macs, problem.limit_macs)
+        costs, mask = [0.0] * 2 * shape[1], [True] * shape[1]
         if len(encoding) < shape[0]:  # after the last layer there is none to show
             layer = problem.layers[len(encoding)]
             place[len(encoding)] = 1
             kind[KINDS.index(layer.kind)] = 1
             features = _features(layer)
-            costs = [cost / problem.limit for cost in problem.costs[len(encoding)]]
+            costs = [_share(c, limit) for rows, limit in measures for c in rows[len(encoding)]]
             if problem.objective.over_limit == "mask":
                 mask = list(problem.mask(encoding))
-        used = problem.overhead(encoding) / problem.limit
-        parts = [place, kind, features, costs, [used, 1 - used], previous]
+        totals = problem.overhead_weights(encoding), problem.overhead_macs(encoding)
+        used = [_share(total, limit) for total, (_, limit) in zip(totals, measures, strict=True)]
+        parts = [place, kind, features, costs, used, [1 - share for share in used], previous]
         if self._history:
             parts.append(chosen.ravel())
         observed = np.concatenate(parts).clip(-_BOUND, _BOUND)
@@ -115,6 +118,13 @@ class PlacementEnv(gymnasium.Env[Observation, np.int64]):
             "observations": observed.astype(np.float32),
             "action_mask": np.array(mask, dtype=np.float32),
         }
+
+
+def _share(cost: float, limit: float | None) -> float:
+    """Return a cost as a share of its limit; 0 without one."""
+    if limit is None or cost == 0.0:
+        return 0.0
+    return cost / limit if limit > 0.0 else _BOUND
 
 
 def _features(layer: CandidateLayer) -> list[float]:

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cnet_aihw.compensation import DIGITAL, size_given
 from cnet_aihw.runtime.progress import progress_bar
 from cnet_aihw.search.budgeted import Evaluations, TraceRow
 from cnet_aihw.search.problem import Choice, PlacementProblem
@@ -13,8 +14,8 @@ from cnet_aihw.search.problem import Choice, PlacementProblem
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-DIGITAL_RATIO = 2.0
-"""Height of a digital layer in the curves of ratios: above all of them."""
+DIGITAL_RATIO = -1.0
+"""Height of a digital layer in the curves of ratios: below all of them. A size m has m + 1."""
 
 
 class TensorBoardCurves:
@@ -114,4 +115,7 @@ def best_so_far(best: TraceRow) -> str:
 
 
 def _height(choice: Choice) -> float:
-    return DIGITAL_RATIO if isinstance(choice, str) else choice
+    if choice == DIGITAL:
+        return DIGITAL_RATIO
+    size = size_given(choice)
+    return float(choice) if size is None else size + 1.0  # above no compensation

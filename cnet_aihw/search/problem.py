@@ -4,39 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from difflib import get_close_matches
+from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
 from cnet_aihw.compensation import (
-    DIGITAL,
-    PAPER,
-    Corrector,
-    NetworkCost,
     Placement,
-    compensation_cost,
 )
-from cnet_aihw.runtime.errors import CnetError, bad_value
+from cnet_aihw.runtime.errors import bad_value
+from cnet_aihw.search.counting import TOLERANCE, count_within
 from cnet_aihw.search.scores import Evaluation, objective_value
 from cnet_aihw.search.settings import (
     ObjectiveSettings,
-    SpaceSettings,
-    validate_objective_settings,
-    validate_space_settings,
 )
 
 Encoding = tuple[int, ...]
 """A placement as indices: for each candidate layer, in the order of execution, its choice."""
 
 Choice = float | str
-"""A ratio, or ``"digital"``."""
-
-TOLERANCE = 1e-12
-"""By how much an overhead may pass the limit: sums of the same shares differ in their last bits."""
+"""A ratio, a size such as ``"size 2"``, or ``"digital"``."""
 
 KINDS = ("linear", "conv1d", "conv2d")
 """Kinds of layers, by the dimensions that they slide over."""
@@ -70,13 +56,14 @@ class CandidateLayer:
 
 @dataclass(frozen=True)
 class PlacementProblem:
-    """Candidate layers, their choices and costs, the limit and the objective; plain and small."""
+    """Candidate layers, their choices and costs, limits and the objective; plain and small."""
 
     layers: tuple[CandidateLayer, ...]
     """Candidate layers in the order of execution."""
 
     choices: tuple[Choice, ...]
-    """Choices of each layer: ratios from 0 up, then ``"digital"`` where it is a choice."""
+    """Choices of each layer: ratios from 0 up, or 0 and sizes, then ``"digital"`` where it is a
+    choice."""
 
     weights: tuple[tuple[float, ...], ...]
     """Overhead in weights of each layer's choices, [layers][choices]."""
@@ -84,8 +71,11 @@ class PlacementProblem:
     macs: tuple[tuple[float, ...], ...]
     """Overhead in MACs of each layer's choices, [layers][choices]."""
 
-    limit: float
-    """Largest overhead, in the measure that the objective names."""
+    limit: float | None
+    """Largest overhead in weights; None: no limit."""
+
+    limit_macs: float | None
+    """Largest overhead in MACs; None: no limit."""
 
     objective: ObjectiveSettings
     """Worth of a placement."""
@@ -98,16 +88,22 @@ class PlacementProblem:
 
     @property
     def costs(self) -> tuple[tuple[float, ...], ...]:
-        """Overhead of each layer's choices in the measure of the limit, [layers][choices]."""
+        """Overhead of each layer's choices as the reward counts it, [layers][choices]."""
         return self.macs if self.objective.overhead == "macs" else self.weights
 
     @property
+    def limits(self) -> tuple[tuple[tuple[tuple[float, ...], ...], float], ...]:
+        """Costs [layers][choices] and their limit, for each measure that has one."""
+        measures = (self.weights, self.limit), (self.macs, self.limit_macs)
+        return tuple((costs, limit) for costs, limit in measures if limit is not None)
+
+    @property
     def size(self) -> int:
-        """Number of encodings, those over the limit included."""
+        """Number of encodings, those over a limit included."""
         return len(self.choices) ** len(self.layers)
 
     def overhead(self, encoding: Sequence[int]) -> float:
-        """Return the overhead, as the limit measures it, of an encoding or its first part."""
+        """Return the overhead, as the reward counts it, of an encoding or its first part."""
         return _total(self.costs, encoding)
 
     def overhead_weights(self, encoding: Sequence[int]) -> float:
@@ -118,18 +114,39 @@ class PlacementProblem:
         """Return the overhead of an encoding in MACs."""
         return _total(self.macs, encoding)
 
+    def price(self, encoding: Sequence[int]) -> float:
+        """Return the sum of an encoding's shares of both limits; without limits, its overhead."""
+        limits = self.limits
+        if not limits:
+            return self.overhead(encoding)
+        return sum(_total(costs, encoding) / max(limit, TOLERANCE) for costs, limit in limits)
+
     def fits(self, encoding: Sequence[int]) -> bool:
-        """Return whether an encoding, or the first layers' part of one, stays within the limit."""
-        return self._within(self.overhead(encoding))
+        """Return whether an encoding, or the first layers' part of one, stays within the limits."""
+        return all(_total(costs, encoding) <= limit + TOLERANCE for costs, limit in self.limits)
+
+    def fitting(self, encoding: Sequence[int], layer: int) -> tuple[bool, ...]:
+        """Return which choices of a layer stay within the limits, the others left as they are.
+
+        Args:
+            encoding: choices of all layers, or of the first ones; those not given count nothing.
+            layer: index of the layer.
+        """
+        others = [0 if index == layer else choice for index, choice in enumerate(encoding)]
+        left = [limit + TOLERANCE - _total(costs, others) for costs, limit in self.limits]
+        rows = [costs[layer] for costs, _ in self.limits]
+        return tuple(
+            all(row[choice] <= rest for row, rest in zip(rows, left, strict=True))
+            for choice in range(len(self.choices))
+        )
 
     def mask(self, prefix: Sequence[int]) -> tuple[bool, ...]:
-        """Return which choices of the next layer stay within the limit; 0 always does.
+        """Return which choices of the next layer stay within the limits; 0 always does.
 
         Args:
             prefix: choices of the layers before it; fewer than there are layers.
         """
-        used = self.overhead(prefix)
-        return (True, *(self._within(used + cost) for cost in self.costs[len(prefix)][1:]))
+        return (True, *self.fitting(prefix, len(prefix))[1:])
 
     def placement(self, encoding: Sequence[int]) -> Placement:
         """Return the placement of an encoding; layers with ratio 0 are left out."""
@@ -161,18 +178,10 @@ class PlacementProblem:
         yield from self._extend(())
 
     def count(self) -> int:
-        """Return how many encodings fit, without listing them; exact up to 2**53."""
-        sums, ways = np.zeros(1), np.ones(1)
-        for costs in self.costs:
-            sums = np.add.outer(np.array(costs), sums).ravel()
-            ways = np.tile(ways, len(costs))
-            within = sums <= self.limit + TOLERANCE
-            # Overheads are whole numbers of weights / those of the network: many sums are equal.
-            _, first, which = np.unique(
-                sums[within].round(14), return_index=True, return_inverse=True
-            )
-            sums, ways = sums[within][first], np.bincount(which, ways[within])
-        return int(ways.sum())
+        """Return how many encodings fit, without listing them; see :func:`count_within`."""
+        if not self.limits:
+            return self.size
+        return count_within([costs for costs, _ in self.limits], [max_ for _, max_ in self.limits])
 
     def reward(self, encoding: Sequence[int], evaluation: Evaluation | None) -> float:
         """Return the reward: objective over chips - overhead; - overhead if it does not fit.
@@ -185,7 +194,7 @@ class PlacementProblem:
             evaluation: its scores; None for an encoding that does not fit.
         """
         overhead = self.overhead(encoding)
-        if not self._within(overhead):
+        if not self.fits(encoding):
             return -overhead
         assert evaluation is not None
         return self.worth(evaluation) - overhead
@@ -203,9 +212,6 @@ class PlacementProblem:
         """Return the SHA-256 (hex) of the whole problem."""
         return hashlib.sha256(json.dumps(self.as_record(), sort_keys=True).encode()).hexdigest()
 
-    def _within(self, overhead: float) -> bool:
-        return overhead <= self.limit + TOLERANCE
-
     def _extend(self, prefix: Encoding) -> Iterator[Encoding]:
         if len(prefix) == len(self.layers):
             yield prefix
@@ -213,126 +219,6 @@ class PlacementProblem:
         for choice, fits in enumerate(self.mask(prefix)):
             if fits:
                 yield from self._extend((*prefix, choice))
-
-
-def placement_problem(
-    network: NetworkCost,
-    layers: Sequence[str],
-    corrector: Corrector = PAPER,
-    limit: float = 0.05,
-    space: SpaceSettings | None = None,
-    objective: ObjectiveSettings | None = None,
-    sensitivity: Mapping[str, float] | None = None,
-    *,
-    reference: float | None = None,
-    higher_is_better: bool = True,
-) -> PlacementProblem:
-    """State the problem of where compensation goes, from shapes alone: nothing is built or run.
-
-    Args:
-        network: costs of the network.
-        layers: candidate layers, in any order.
-        corrector: kind of corrector; one without a size takes the ratios 0 and 1 alone.
-        limit: largest overhead, in the measure that the objective names.
-        space: choices of each layer.
-        objective: worth of a placement.
-        sensitivity: score lost when a layer alone varies, for those where it is known.
-        reference: clean score that rewards are relative to, above 0; None: rewards take scores as
-            they are (the paper, for accuracies).
-        higher_is_better: direction of the score; if lower is better, the reference is needed.
-
-    Returns:
-        The problem.
-
-    Raises:
-        CnetError: for impossible settings, no candidate layer, one that the network does not run on
-            a crossbar, and a limit below the cost of everything that any layer could be given.
-    """
-    space, objective = space or SpaceSettings(), objective or ObjectiveSettings()
-    validate_space_settings(space)
-    validate_objective_settings(objective)
-    if not (math.isfinite(limit) and limit >= 0):
-        raise bad_value("limit", limit, "a share of at least 0, such as 0.05")
-    if reference is None and not higher_is_better:
-        raise bad_value("reference", None, "the clean score, as lower scores are better")
-    if reference is not None and not (math.isfinite(reference) and reference > 0):
-        raise bad_value("reference", reference, "a clean score above 0")
-    _check_layers(network, layers)
-    order = list(network.layers)
-    names = sorted(set(layers), key=order.index)
-    choices: tuple[Choice, ...] = (
-        *sorted(float(r) for r in space.ratios),
-        *([DIGITAL] if space.digital else []),
-    )
-    costs = [
-        [compensation_cost(network, Placement({n: c}), corrector) for c in choices] for n in names
-    ]
-    problem = PlacementProblem(
-        tuple(_candidate(network, n, order, sensitivity or {}) for n in names),
-        choices,
-        tuple(tuple(cost.overhead_weights for cost in row) for row in costs),
-        tuple(tuple(cost.overhead_macs for cost in row) for row in costs),
-        float(limit),
-        replace(objective),
-        reference,
-        higher_is_better,
-    )
-    _check_limit(problem)
-    return problem
-
-
-def _candidate(
-    network: NetworkCost, name: str, order: list[str], sensitivity: Mapping[str, float]
-) -> CandidateLayer:
-    layer = network.layers[name]
-    return CandidateLayer(
-        name,
-        KINDS[layer.shape.dims],
-        layer.shape.in_channels,
-        layer.shape.out_channels,
-        layer.positions,
-        order.index(name) / len(order),
-        float(sensitivity.get(name, 0.0)),
-    )
-
-
-def _check_layers(network: NetworkCost, layers: Sequence[str]) -> None:
-    if not layers:
-        raise CnetError(
-            "no candidate layer is given, so nothing can be searched; name layers.",
-            key="layers",
-            value=list(layers),
-            expected="at least one layer",
-        )
-    analog = [name for name, layer in network.layers.items() if layer.analog]
-    for name in layers:
-        if name not in analog:
-            nearest = get_close_matches(name, analog, n=3, cutoff=0.0)
-            raise CnetError(
-                f"the candidate layer {name!r} is not one that the network runs on a crossbar; "
-                f"the nearest are {', '.join(map(repr, nearest))}.",
-                key="layers",
-                value=name,
-                expected=tuple(nearest),
-            )
-
-
-def _check_limit(problem: PlacementProblem) -> None:
-    cost, name, choice = min(
-        (cost, layer.name, str(choice))
-        for layer, costs in zip(problem.layers, problem.costs, strict=True)
-        for choice, cost in zip(problem.choices[1:], costs[1:], strict=True)
-    )
-    if cost > problem.limit + TOLERANCE:
-        measure = "MACs" if problem.objective.overhead == "macs" else "weights"
-        raise CnetError(
-            f"the overhead limit {problem.limit:.4g} allows no compensation: the least, {choice} "
-            f"at {name!r}, costs {cost:.4g} of the network's {measure}; raise the limit, or give "
-            "smaller ratios or another corrector.",
-            key="limit",
-            value=problem.limit,
-            expected=f"at least {cost:.4g}",
-        )
 
 
 def _total(costs: Sequence[Sequence[float]], encoding: Sequence[int]) -> float:

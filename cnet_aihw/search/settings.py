@@ -32,10 +32,10 @@ class ObjectiveSettings:
     """Score that a chip must reach, for "yield"."""
 
     overhead: str = "weights"
-    """Overhead that the limit and the reward count: "weights" or "macs"."""
+    """Overhead that the reward subtracts: "weights" or "macs"."""
 
     over_limit: str = "mask"
-    """Treatment of placements over the limit: "mask", an agent cannot choose them (ours);
+    """Treatment of placements over a limit: "mask", an agent cannot choose them (ours);
     "penalty", it can, and the reward is minus the overhead without any evaluation (the paper, as we
     read it)."""
 
@@ -47,6 +47,12 @@ class SpaceSettings:
     ratios: list[float] = field(default_factory=lambda: [0.0, 0.125, 0.25, 0.5, 1.0])
     """Ratios to choose from, in [0, 1]; 0, no compensation, must be among them. A corrector without
     a size takes 0 and 1 alone."""
+
+    sizes: list[int] = field(default_factory=list)
+    """Numbers of filters to choose from, besides no compensation, in place of ratios; empty: the
+    ratios. A corrector of low rank takes 0 too: scale and offset alone. For correctors that a chip
+    is fitted with, few filters do most of the work whatever the width of a layer, so that sizes
+    state the choices better than shares of the width."""
 
     digital: bool = False
     """Whether keeping the layer digital is a further choice."""
@@ -111,19 +117,21 @@ def validate_objective_settings(settings: ObjectiveSettings) -> None:
 
 
 def validate_space_settings(settings: SpaceSettings) -> None:
-    """Check that the choices are ratios, all different, and not only 0.
+    """Check that the choices are ratios or sizes, all different, and not only no compensation.
 
     Raises:
         CnetError: names the ratios and what is expected of them.
     """
-    ratios, key = list(settings.ratios), "search.ratios"
+    ratios, sizes, key = list(settings.ratios), list(settings.sizes), "search.ratios"
+    if any(size < 0 for size in sizes) or len(set(sizes)) < len(sizes):
+        raise bad_value("search.sizes", sizes, "whole numbers of at least 0, each once")
     if not all(math.isfinite(r) and 0.0 <= r <= 1.0 for r in ratios):
         raise bad_value(key, ratios, "ratios in [0, 1]")
     if len(set(ratios)) < len(ratios):
         raise bad_value(key, ratios, "each ratio once")
     if 0.0 not in ratios:
         raise bad_value(key, ratios, "0 among the ratios, with which a layer stays as it is")
-    if len(ratios) == 1 and not settings.digital:
+    if len(ratios) == 1 and not (settings.digital or sizes):
         raise bad_value(key, ratios, "a ratio above 0, or search.digital=true")
 
 

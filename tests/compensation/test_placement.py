@@ -22,6 +22,7 @@ from cnet_aihw.compensation import (
     load_compensation,
     network_cost,
     off_crossbar_cost,
+    over_limit,
     placement_of,
     remove_compensation,
     save_compensation,
@@ -287,7 +288,7 @@ def test_inputs_can_be_tuples_and_mappings():
 @pytest.mark.parametrize("corrector", [PAPER, RESIDUAL])
 def test_uniform_placement_is_the_largest_within_the_limit(costs, limit, corrector):
     layers = ["conv1", "conv2", "fc1"]
-    placement = uniform_placement(costs, layers, limit, corrector)
+    placement = uniform_placement(costs, layers, limit, corrector, limit_macs=None)
     (ratio,) = set(placement.values())
     assert compensation_cost(costs, placement, corrector).overhead_weights <= limit
     if ratio < 1.0:
@@ -300,15 +301,18 @@ def test_uniform_placement_is_the_largest_within_the_limit(costs, limit, correct
 
 def test_uniform_placement_takes_fewer_layers_rather_than_a_smaller_ratio(costs):
     layers = ["conv1", "fc1", "conv2"]
-    thin = uniform_placement(costs, layers, 0.02, RESIDUAL)
+    thin = uniform_placement(costs, layers, 0.02, RESIDUAL, limit_macs=None)
     assert list(thin) == layers and max(thin.values()) < 0.1
-    wide = uniform_placement(costs, layers, 0.02, RESIDUAL, min_ratio=0.1)
+    wide = uniform_placement(costs, layers, 0.02, RESIDUAL, 0.1, limit_macs=None)
     assert list(wide) == ["conv1", "conv2"] and min(wide.values()) >= 0.1
 
 
 def test_digital_placement_takes_the_first_that_fit(costs):
     order = ["fc1", "conv2", "fc3", "conv1"]
-    placements = {limit: digital_placement(costs, order, limit) for limit in (0.01, 0.02, 0.05)}
+    placements = {
+        limit: digital_placement(costs, order, limit, limit_macs=None)
+        for limit in (0.01, 0.02, 0.05)
+    }
     assert [list(p) for p in placements.values()] == [
         ["conv1"],
         ["fc3", "conv1"],
@@ -319,7 +323,7 @@ def test_digital_placement_takes_the_first_that_fit(costs):
         for limit, p in placements.items()
     )
     with pytest.raises(CnetError) as error:
-        digital_placement(costs, order, 0.001)
+        digital_placement(costs, order, 0.001, limit_macs=None)
     assert error.value.key == "limit"
     with pytest.raises(CnetError) as error:
         digital_placement(costs, ["fc9"], 0.01)
@@ -331,7 +335,25 @@ def test_correctors_without_a_size_have_one_ratio(costs):
         "conv1": 1.0,
         "fc3": 1.0,
     }
-    assert dict(uniform_placement(costs, ["fc1", "conv2"], 0.05, Digital())) == {"conv2": 1.0}
+    assert dict(uniform_placement(costs, ["fc1", "fc3"], 0.05, Digital())) == {"fc3": 1.0}
+
+
+@pytest.mark.parametrize("limits", [(0.05, 0.03), (None, 0.03), (0.5, 0.05), (0.005, 0.05)])
+def test_placements_stay_within_both_limits_and_fill_one(costs, limits):
+    layers, (weights, macs) = ["conv1", "conv2", "fc1"], limits
+    placement = uniform_placement(costs, layers, weights, RESIDUAL, limit_macs=macs)
+    assert over_limit(compensation_cost(costs, placement, RESIDUAL), weights, macs) is None
+    wider = Placement({name: ratio + 1 / 6 for name, ratio in placement.items()})
+    over = over_limit(compensation_cost(costs, wider, RESIDUAL), weights, macs)
+    assert over.overhead > over.limit == {"limit": weights, "limit_macs": macs}[over.key]
+
+
+def test_digital_layers_count_in_both_measures(costs):
+    both = digital_placement(costs, ["conv1", "fc3"], 0.05, limit_macs=0.05)
+    assert list(both) == ["fc3"]  # conv1 has a quarter of the MACs
+    with pytest.raises(CnetError) as error:
+        digital_placement(costs, ["conv1"], 0.05, limit_macs=0.05)
+    assert (error.value.key, error.value.value) == ("limit_macs", 0.05)
 
 
 def test_limit_that_allows_nothing_says_what_the_least_costs(costs):

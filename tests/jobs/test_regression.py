@@ -77,7 +77,12 @@ def test_the_search_of_a_regression_is_checked_before_its_training(
 ) -> None:
     """Where lower is better a search needs the clean score, which training only brings."""
     built: list[Any] = []
-    asked = ["compensation=default", "compensation.limit=0.5", "search=random"]
+    asked = [
+        "compensation=paper",
+        "compensation.limit=0.5",
+        "compensation.limit_macs=null",
+        "search=random",
+    ]
     outcome = cli(*words, *asked, only(lambda job: built.append(job.networks)))
     assert outcome.code == 0, outcome.err
     assert set(built[0]) == {"plain", "noise"}

@@ -98,7 +98,12 @@ def test_the_best_network_is_one_command(cli: Cli, tiny: list[str]) -> None:
     words = [word for word in tiny if word != "compensation=none"]
     words += ["model=mlp", "data.size=8", "data.limit_train=150", "training.lr=0.1", "run=run"]
     words += ["compensation.scan.chips=1", "compensation.scan.samples=50", "select.chips=1"]
-    words += ["select.samples=50", "compensation.limit=0.5", "select.limit=0.6"]
+    words += [
+        "select.samples=50",
+        "compensation.limit=0.5",
+        "compensation.limit_macs=null",
+        "select.limit=0.6",
+    ]
     words += ["training.compare=[plain,noise_from_plain]", "select.calibrations=[none,affine]"]
     outcome = cli("experiment=best", *words)
     assert outcome.code == 0, outcome.err

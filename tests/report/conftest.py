@@ -17,7 +17,12 @@ SMALL = [
 BOTH = "training.compare=[plain,lipschitz]"
 COMPENSATED = [
     *("compensation.scan.chips=2", "compensation.scan.samples=50", "compensation.threshold=1.0"),
-    *("compensation.fit.epochs=1", "compensation.fit.batch_size=64", "compensation.limit=0.3"),
+    *(
+        "compensation.shared.epochs=1",
+        "compensation.shared.batch_size=64",
+        "compensation.limit=0.3",
+        "compensation.limit_macs=null",
+    ),
     *("compensation.corrector.form=residual", "evaluation.chips=6", "evaluation.threshold=0.5"),
 ]
 SEARCH = [

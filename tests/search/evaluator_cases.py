@@ -79,7 +79,9 @@ def problem_of(
 ) -> PlacementProblem:
     space = SpaceSettings(list(ratios), digital=True)
     cost = network_cost(model, DATA.val.x[:1])
-    return placement_problem(cost, layers, corrector, limit, space, ObjectiveSettings(**objective))
+    return placement_problem(
+        *(cost, layers, corrector, limit, space, ObjectiveSettings(**objective)), limit_macs=None
+    )
 
 
 COMMON = {"chips": 3, "samples": 120, "device": "cpu"}

@@ -50,7 +50,13 @@ def placement_problem(
         for i, (read, given, _) in enumerate(layers)
     )
     return PlacementProblem(
-        candidates, RATIOS, tuple(costs), tuple(costs), limit, objective or ObjectiveSettings()
+        candidates,
+        RATIOS,
+        tuple(costs),
+        tuple(costs),
+        limit,
+        None,
+        objective or ObjectiveSettings(),
     )
 
 

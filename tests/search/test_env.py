@@ -29,6 +29,7 @@ def problem(over_limit: str = "mask") -> PlacementProblem:
         COSTS,
         COSTS,
         0.05,
+        None,
         ObjectiveSettings(over_limit=over_limit),
     )
 
@@ -125,11 +126,12 @@ def prefix_of(env: PlacementEnv, prefix: Encoding) -> np.ndarray:
 def test_an_observation_tells_layer_cost_and_what_is_left() -> None:
     values = prefix_of(make(history=False), (2,)).tolist()
     place, kind, features = values[:4], values[4:7], values[7:12]
-    costs, used, previous = values[12:15], values[15:17], values[17:]
+    costs, macs, used, previous = values[12:15], values[15:18], values[18:22], values[22:]
     assert (place, kind) == ([0, 1, 0, 0], [0, 0, 1])
     assert features == pytest.approx([0.2, 0.3, 0.4, 0.25, 0.1])
     assert costs == pytest.approx([0, 0.02 / 0.05, 10])  # far over the limit: cut
-    assert used == pytest.approx([0.6, 0.4])
+    assert macs == [0, 0, 0]  # without a limit
+    assert used == pytest.approx([0.6, 0, 0.4, 1])
     assert previous == [0, 0, 1]
 
 

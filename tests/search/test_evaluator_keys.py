@@ -115,7 +115,7 @@ SUPERNET_KEY: dict[str, Callable[[nn.Module], dict[str, Any]]] = {
     "limit": lambda model: {"problem": problem_of(model, limit=0.5)},
     "ratios": lambda model: {"problem": problem_of(model, ratios=(0.0, 1.0))},
     "layers": lambda model: {"problem": problem_of(model, layers=("0", "2"))},
-    "measure of the limit": lambda model: {"problem": problem_of(model, overhead="macs")},
+    "limit in MACs": lambda model: {"problem": replace(problem_of(model), limit_macs=0.5)},
     "what is drawn": lambda model: {"within_limit": False},
 }
 NO_KEY: dict[str, Callable[[nn.Module], dict[str, Any]]] = {

@@ -4,10 +4,20 @@ import pickle
 
 import cloudpickle
 import pytest
+import torch
+from torch import nn
 
-from cnet_aihw.compensation import LowRank, PerChipFit, Placement, compensate
+from cnet_aihw.compensation import (
+    LowRank,
+    PerChipFit,
+    PerChipSettings,
+    Placement,
+    compensate,
+)
 from cnet_aihw.evaluation import evaluate_chips
+from cnet_aihw.rram import LogNormalNoiseModel, RRAMRPUConfig, analog_layers, convert_to_analog
 from cnet_aihw.search import PerChipEvaluator
+from cnet_aihw.search.evaluators.reuse import BoundedMemory, ReusingFit
 
 from .evaluator_cases import DATA, network
 
@@ -42,7 +52,8 @@ def test_no_corrector_is_the_network_as_it_is_and_nothing_is_left_of_a_placement
 
 
 @pytest.mark.parametrize(
-    "change", [{"ridge": 1e-2}, {"chips": 5}, {"seed": 4}, {"corrector": LowRank("x")}]
+    "change",
+    [{"fit": PerChipSettings(ridge=1e-2)}, {"chips": 5}, {"seed": 4}, {"corrector": LowRank("x")}],
 )
 def test_the_key_tells_settings_apart(model, change):
     assert evaluator(model).key() == evaluator(model).key()
@@ -54,3 +65,79 @@ def test_it_goes_to_another_process(model):
     there = pickle.loads(cloudpickle.dumps(made))
     assert there.key() == made.key()
     assert there.evaluate(EVERYWHERE) == made.evaluate(EVERYWHERE)
+
+
+# -- reuse
+
+
+PLACEMENTS = [
+    Placement(dict(zip(("0", "2", "4"), values, strict=True)))
+    for values in (
+        *[
+            ("size 1", "size 1", "size 0"),
+            ("size 1", "size 1", "size 2"),
+            ("size 1", 0.0, "size 2"),
+        ],
+        *[("size 1", "size 1", "size 3"), ("size 1", "digital", "size 1"), (0.0, 0.5, 0.0)],
+        *[("size 1", "size 1", 0.0), ("size 1", "digital", "size 0"), (0.0, 0.0, "digital")],
+        *[("size 1", "size 3", "size 3"), (0.0, 0.0, 0.0), ("size 1", "digital", "size 2")],
+        *[("size 1", "size 3", "size 4"), ("size 1", "size 3", "size 2"), (0.0, 0.5, "size 1")],
+    )
+]
+
+
+@pytest.mark.parametrize("memory", [10**4, 10**6, 2**30])
+def test_what_placements_have_in_common_changes_no_value(model, memory):
+    alone, reusing = evaluator(model, memory=0), evaluator(model, memory=memory)
+    for placement in PLACEMENTS:
+        assert reusing.evaluate(placement) == alone.evaluate(placement)
+    assert reusing.key() == alone.key()
+    assert 0 <= reusing._fit.memory.bytes <= memory
+
+
+def test_later_layers_alone_are_computed_when_the_first_ones_are_known(model):
+    made = evaluator(model, chips=1)
+    calls = []
+    first = lambda count: Placement({"0": "size 1", "2": "size 1", "4": f"size {count}"})  # noqa: E731
+    for count in range(4):
+        made.evaluate(first(count))
+        layer = analog_layers(made._network._resident)["0"]
+        if count == 0:
+            layer.register_forward_hook(lambda *_: calls.append(1))
+        else:
+            calls.append(0)
+    # two passes in the second and third placement (seen, then kept), none in the last but targets
+    assert calls.count(1) > 0
+    calls.clear()
+    made.evaluate(first(4))
+    assert sum(calls) == 0
+
+
+def test_a_branch_is_not_cut():
+    class Residual(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 3)
+
+        def forward(self, x):
+            x = torch.relu(self.a(x))
+            return self.c(x + torch.relu(self.b(x)))
+
+    torch.manual_seed(0)
+    model = convert_to_analog(Residual(), RRAMRPUConfig(noise_model=LogNormalNoiseModel(0.5)))
+    fit = ReusingFit(torch.randn(20, 4))
+    fit.begin(model.eval())
+    assert fit._cuts == {"a", "c"}
+
+
+def test_the_least_worth_keeping_goes_first():
+    memory = BoundedMemory(100)
+    memory.put("cheap", 1, 60, 60.0)
+    memory.put("dear", 2, 40, 400.0)
+    assert memory.get("cheap") == 1
+    memory.put("middle", 3, 50, 250.0)
+    assert ("cheap" in memory, "dear" in memory, "middle" in memory) == (False, True, True)
+    memory.put("large", 4, 101, 1e9)
+    memory.put("worthless", 5, 60, 0.1)
+    assert memory.get("large") is None and memory.get("worthless") is None
+    assert memory.bytes == 90

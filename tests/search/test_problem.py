@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from dataclasses import replace
 from functools import cache
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,11 @@ from torch import nn
 from cnet_aihw.compensation import (
     PAPER,
     Affine,
+    LowRank,
     NetworkCost,
     Placement,
     compensate,
+    compensated_layers,
     compensation_cost,
     compensation_parameters,
     network_cost,
@@ -33,9 +36,11 @@ from cnet_aihw.search import (
     PlacementProblem,
     RaySettings,
     SpaceSettings,
+    counting,
     placement_problem,
     validate_ray_settings,
 )
+from cnet_aihw.search.counting import count_within
 from cnet_aihw.zoo import VGG16, LeNet5
 
 LAYERS = ("conv1", "conv2", "fc1", "fc2", "fc3")
@@ -50,7 +55,12 @@ def lenet_cost() -> NetworkCost:
     return network_cost(lenet(), torch.zeros(1, 1, 28, 28))
 
 
-def lenet_problem(limit: float = 0.1, digital: bool = True, **objective: Any) -> PlacementProblem:
+def lenet_problem(
+    limit: float | None = 0.1,
+    digital: bool = True,
+    limit_macs: float | None = None,
+    **objective: Any,
+) -> PlacementProblem:
     return placement_problem(
         lenet_cost(),
         LAYERS,
@@ -58,6 +68,7 @@ def lenet_problem(limit: float = 0.1, digital: bool = True, **objective: Any) ->
         limit,
         SpaceSettings(digital=digital),
         ObjectiveSettings(**objective),
+        limit_macs=limit_macs,
     )
 
 
@@ -66,13 +77,17 @@ def problems(draw: st.DrawFn) -> PlacementProblem:
     """Small problems whose overheads are whole numbers / 100, so that many sums are equal."""
     layers, choices = draw(st.integers(1, 4)), draw(st.integers(2, 3))
     row = st.lists(st.integers(1, 9), min_size=choices - 1, max_size=choices - 1)
-    costs = tuple((0.0, *(units / 100 for units in draw(row))) for _ in range(layers))
+    weights, macs = (
+        tuple((0.0, *(units / 100 for units in draw(row))) for _ in range(layers)) for _ in range(2)
+    )
+    limit = st.none() | st.integers(0, 20)
+    limits = [None if units is None else units / 100 for units in (draw(limit), draw(limit))]
     return PlacementProblem(
         tuple(CandidateLayer(f"l{i}", "linear", 4, 4, 1, i / layers) for i in range(layers)),
         tuple(i / (choices - 1) for i in range(choices)),
-        costs,
-        costs,
-        draw(st.integers(0, 20)) / 100,
+        weights,
+        macs,
+        *limits,
         ObjectiveSettings(),
     )
 
@@ -111,7 +126,13 @@ def test_a_choice_is_masked_when_no_plan_with_it_fits(problem: PlacementProblem)
     fitting = [
         encoding
         for encoding in every_encoding(problem)
-        if sum(c[i] for c, i in zip(problem.costs, encoding, strict=True)) <= problem.limit + 1e-9
+        if all(
+            limit is None or sum(c[i] for c, i in zip(costs, encoding, strict=True)) <= limit + 1e-9
+            for costs, limit in (
+                (problem.weights, problem.limit),
+                (problem.macs, problem.limit_macs),
+            )
+        )
     ]
     for encoding in fitting:
         for length in range(len(problem.layers)):
@@ -130,39 +151,47 @@ def test_plans_are_those_that_fit_in_order_and_counted(problem: PlacementProblem
     assert problem.size == len(every_encoding(problem))
 
 
-@pytest.mark.parametrize("overhead", ["weights", "macs"])
-def test_the_plans_of_a_large_network_are_counted(overhead: str) -> None:
-    """Against a table of whole numbers of weights, or MACs, spent."""
+@pytest.mark.parametrize("limits", [(0.05, None), (None, 0.05), (0.05, 0.05)])
+def test_the_plans_of_a_large_network_are_counted(limits: tuple[float | None, ...]) -> None:
+    """Against a table of whole numbers of weights and MACs spent."""
     model = convert_to_analog(VGG16(width=0.25), RRAMRPUConfig()).eval()
     network = network_cost(model, torch.zeros(1, 3, 32, 32))
     problem = placement_problem(
         network,
         list(network.layers),
         PAPER,
-        0.05,
-        objective=ObjectiveSettings(overhead=overhead),
+        limits[0],
+        limit_macs=limits[1],
     )
-    total = network.weights if overhead == "weights" else network.macs
-    ways = Counter({0: 1})
+    totals = (network.weights, network.macs)
+    most = [inf if share is None else share * n for share, n in zip(limits, totals, strict=True)]
+    ways = Counter({(0, 0): 1})
     for layer in problem.layers:
-        spent: Counter[int] = Counter()
+        spent: Counter[tuple[int, int]] = Counter()
         for choice in problem.choices:
             cost = compensation_cost(network, Placement({layer.name: choice}), PAPER)
-            units = (cost.weights if overhead == "weights" else cost.macs)[layer.name]
+            more = cost.weights[layer.name], cost.macs[layer.name]
             for before, count in ways.items():
-                if before + units <= 0.05 * total:
-                    spent[before + units] += count
+                # a sum without a limit is of no interest
+                now = [(a + b) * (m < inf) for a, b, m in zip(before, more, most, strict=True)]
+                if all(n <= m for n, m in zip(now, most, strict=True)):
+                    spent[now[0], now[1]] += count
         ways = spent
     assert problem.count() == ways.total() < problem.size
 
 
-def test_the_limit_counts_what_the_objective_names() -> None:
+def test_both_limits_count_whatever_the_objective_names() -> None:
     encoding = (4, 0, 0, 0, 0)  # conv1: few weights on a large map
     by_weights, by_macs = lenet_problem(0.02), lenet_problem(0.02, overhead="macs")
     assert by_weights.overhead(encoding) == by_weights.overhead_weights(encoding)
     assert by_macs.overhead(encoding) == by_macs.overhead_macs(encoding)
-    assert by_weights.fits(encoding)
-    assert not by_macs.fits(encoding)
+    assert by_weights.fits(encoding) and by_macs.fits(encoding)
+    for limit in (0.02, None):
+        assert not lenet_problem(limit, limit_macs=0.02).fits(encoding)
+    both = lenet_problem(0.02, limit_macs=0.5)
+    weights, macs = both.overhead_weights(encoding), both.overhead_macs(encoding)
+    assert both.price(encoding) == pytest.approx(weights / 0.02 + macs / 0.5)
+    assert lenet_problem(None).price(encoding) == pytest.approx(weights)
 
 
 SCORES = (0.5, 0.9, 0.7, 0.8, 0.6)
@@ -218,10 +247,29 @@ def test_layers_stand_in_order_with_their_features() -> None:
     assert problem.choices == (0.0, 0.125, 0.25, 0.5, 1.0)
 
 
+def test_sizes_are_choices_in_place_of_ratios() -> None:
+    space = SpaceSettings(sizes=[2, 0, 40], digital=True)
+    problem = placement_problem(lenet_cost(), LAYERS, LowRank(), None, space, limit_macs=None)
+    assert problem.choices == (0.0, "size 0", "size 2", "size 40", "digital")
+    weights = [w * 61_706 for w in problem.weights[1]]  # conv2: 6 + 16 features, 16 channels
+    assert weights == pytest.approx([0, 32, 32 + 2 * 38, 32 + 16 * 38, 16 * 151])
+    assert problem.macs[1][1] == 0.0
+    placement = problem.placement((0, 1, 2, 3, 4))
+    assert Placement.parse(placement.to_json()) == Placement.parse(placement.to_yaml()) == placement
+    assert problem.encode(placement) == (0, 1, 2, 3, 4)
+    sizes = {
+        name: layer.size
+        for name, layer in compensated_layers(compensate(lenet(), placement, LowRank())).items()
+    }
+    assert sizes == {"conv2": 0, "fc1": 2, "fc2": 40, "fc3": 0}
+
+
 def test_the_fingerprint_tells_problems_apart() -> None:
     problem = lenet_problem()
     others = [
         replace(problem, limit=0.2),
+        replace(problem, limit=None),
+        replace(problem, limit_macs=0.2),
         replace(problem, objective=ObjectiveSettings(over_limit="penalty")),
         replace(problem, weights=problem.macs),
         replace(problem, macs=problem.weights),
@@ -237,7 +285,7 @@ def test_the_fingerprint_tells_problems_apart() -> None:
 def test_rewards_can_be_relative_to_the_clean_score() -> None:
     encoding = (1, 0, 0, 0, 0)
     evaluation = Evaluation((4.0, 5.0, None), 1.0)
-    given: dict[str, Any] = {"layers": LAYERS, "limit": 0.1}
+    given: dict[str, Any] = {"layers": LAYERS, "limit": 0.1, "limit_macs": None}
     higher = placement_problem(lenet_cost(), **given, reference=10.0)
     assert higher.worth(evaluation) == pytest.approx((0.4 + 0.5 + 0.0) / 3)
     lower = placement_problem(lenet_cost(), **given, reference=2.0, higher_is_better=False)
@@ -267,10 +315,14 @@ ERRORS: dict[str, tuple[dict[str, Any], str]] = {
     "no layer": ({"layers": []}, "layers"),
     "unknown layer": ({"layers": ["conv3"]}, "layers"),
     "limit": ({"limit": 1e-4}, "limit"),
-    "limit in MACs": ({"limit": 1e-4, "objective": ObjectiveSettings(overhead="macs")}, "limit"),
+    "limit in MACs": ({"limit_macs": 1e-4}, "limit_macs"),
+    "negative limit in MACs": ({"limit_macs": -0.1}, "limit_macs"),
     "negative limit": ({"limit": -0.1}, "limit"),
     "NaN": ({"limit": float("nan")}, "limit"),
     "no zero": ({"space": SpaceSettings([0.5])}, "search.ratios"),
+    "size below 0": ({"space": SpaceSettings(sizes=[-1])}, "search.sizes"),
+    "size twice": ({"space": SpaceSettings(sizes=[1, 1])}, "search.sizes"),
+    "size 0 of a generator": ({"space": SpaceSettings(sizes=[0, 1])}, "size"),
     "zero alone": ({"space": SpaceSettings([0.0])}, "search.ratios"),
     "large ratio": ({"space": SpaceSettings([0.0, 2.0])}, "search.ratios"),
     "twice": ({"space": SpaceSettings([0.0, 0.5, 0.5])}, "search.ratios"),
@@ -322,3 +374,17 @@ def test_ray_settings_that_cannot_be_are_refused(ray: RaySettings, key: str) -> 
     with pytest.raises(CnetError) as error:
         validate_ray_settings(ray)
     assert error.value.key == key
+
+
+def test_very_many_sums_are_counted_from_below(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    costs = rng.uniform(0.001, 0.05, (2, 6, 4))
+    costs[..., 0] = 0.0
+    limits = [0.1, 0.12]
+    totals = np.array([np.add.outer(0.0, rows[0]).ravel() for rows in costs])
+    for layer in range(1, 6):
+        totals = (totals[:, :, None] + costs[:, layer, None, :]).reshape(2, -1)
+    exact = int((totals <= np.array(limits)[:, None]).all(0).sum())
+    assert count_within(costs.tolist(), limits) == exact
+    monkeypatch.setattr(counting, "_MOST", 20)
+    assert 0.95 * exact < count_within(costs.tolist(), limits) <= exact

@@ -34,12 +34,13 @@ def test_tables_add_each_pair_once() -> None:
 @pytest.mark.parametrize("seed", range(6))
 def test_no_change_of_one_or_two_layers_betters_what_a_climb_ends_at(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    tables, costs, limit = random_tables(seed), rng.uniform(0, 0.1, (LAYERS, CHOICES)), 0.2
-    costs[:, 0] = 0.0
+    tables, limits = random_tables(seed), np.array([0.2, 0.15, 0.3])[: seed % 3]
+    costs = rng.uniform(0, 0.1, (len(limits), LAYERS, CHOICES))
+    costs[..., 0] = 0.0
     index = np.arange(LAYERS)
-    top = climb(tables, costs, limit, (0,) * LAYERS)
+    top = climb(tables, costs, limits, (0,) * LAYERS)
     near = ENCODINGS[(np.array(top) != ENCODINGS).sum(1) <= 2]
-    fitting = near[costs[index, near].sum(1) <= limit]
+    fitting = near[(costs[:, index, near].sum(2) <= limits[:, None]).all(0)]
     assert top in map(tuple, fitting.tolist())
     assert tables.value(top) == pytest.approx(max(tables.value(tuple(p)) for p in fitting))
 

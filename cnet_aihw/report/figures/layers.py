@@ -133,18 +133,24 @@ def placement(placed: Table, colors: Colors) -> Plot | None:
         entries.insert(1, ("digital", hollow))
     legend_below(figure, entries)
     caption = (
-        "Placement of compensation along the network: generator filters / filters of the layer, "
-        "with the number of weights that it adds. Layers on grey were candidates; a digital layer "
-        "has left the crossbar."
+        "Placement of compensation along the network: generator filters / filters of the layer "
+        "(where numbers of filters were chosen, 1 + that number in eighths), with the number of "
+        "weights that it adds. Layers on grey were candidates; a digital layer has left the "
+        "crossbar."
     )
     return Plot("placement", "Placement of compensation", caption, figure, placed)
+
+
+def _height(ratio: float | str) -> float:
+    """Return a ratio, or 1 + the number of filters of a size such as "size 2", in eighths."""
+    return min((1 + int(ratio.split()[1])) / 8, 1.0) if isinstance(ratio, str) else ratio
 
 
 def _bar(field: Axes, row: Row, place: int, color: str, layers: int) -> None:
     if row["candidate"]:
         field.axvspan(place - 0.45, place + 0.45, color=FAINT, alpha=0.5, linewidth=0)
     digital = row["ratio"] == "digital"
-    height = 1.0 if digital else row["ratio"]
+    height = 1.0 if digital else _height(row["ratio"])
     if not height:
         return
     look: Look = {"facecolor": "white", "hatch": "////"} if digital else {"facecolor": color}

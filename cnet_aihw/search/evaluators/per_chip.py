@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,12 +12,12 @@ from torch import nn
 from cnet_aihw.compensation import (
     Corrector,
     LowRank,
-    PerChipFit,
+    PerChipSettings,
     Placement,
-    compensation_parameters,
 )
-from cnet_aihw.runtime.inputs import Inputs
+from cnet_aihw.runtime.inputs import Inputs, samples_in
 from cnet_aihw.search.evaluators.chips import ChipMeasurement, MeasuringEvaluator, ResidentModel
+from cnet_aihw.search.evaluators.reuse import ReusingFit
 from cnet_aihw.search.evaluators.short_fit import bare
 from cnet_aihw.tasks import Task
 
@@ -33,7 +33,9 @@ class PerChipEvaluator(MeasuringEvaluator):
         val: validation samples, as :func:`~cnet_aihw.runtime.parts.as_part` takes them.
         inputs: unlabelled inputs that each chip is fitted on, [N, ...].
         corrector: kind of corrector; it must have a closed form.
-        ridge: ridge of the fit, as in :class:`~cnet_aihw.compensation.PerChipFit`.
+        fit: settings of the fit; ``samples`` does not count, all inputs are taken.
+        memory: bytes for what placements that agree in their first layers have in common, as in
+            :class:`~cnet_aihw.search.evaluators.reuse.ReusingFit`; not part of the key.
         task: loss and score; None: classification.
         chips: number of chips.
         seed: seed of the chips' seeds.
@@ -55,7 +57,8 @@ class PerChipEvaluator(MeasuringEvaluator):
         inputs: Inputs,
         *,
         corrector: Corrector | None = None,
-        ridge: float = 1e-3,
+        fit: PerChipSettings | None = None,
+        memory: int = 2**30,
         task: Task | None = None,
         chips: int = 5,
         seed: int = 0,
@@ -66,10 +69,13 @@ class PerChipEvaluator(MeasuringEvaluator):
         device: str | torch.device = "auto",
         threads: int = 1,
     ) -> None:
+        self._fit = ReusingFit.of(
+            replace(fit or PerChipSettings(), samples=samples_in(inputs)), inputs, task, memory
+        )
         measurement = ChipMeasurement(
             model, val, task=task, chips=chips, seed=seed, samples=samples, batch_size=batch_size,
             noise_model=noise_model, t_inference=t_inference,
-            calibration=_WhereCorrected(PerChipFit(inputs, ridge)),
+            calibration=self._fit,
             device=device, threads=threads,
         )  # fmt: skip
         super().__init__(
@@ -82,31 +88,14 @@ class PerChipEvaluator(MeasuringEvaluator):
         Raises:
             CnetError: for a placement that the network cannot take.
         """
+        with self._network.compensated(Placement({})) as model:
+            self._fit.begin(model)
         with self._network.compensated(placement) as model:
             return self._measurement.scores(model)
 
     def _describe(self) -> dict[str, Any]:
         return {
             "evaluator": "per_chip",
-            "version": 1,
+            "version": 2,
             "corrector": self._network.corrector.describe(),
         }
-
-
-class _WhereCorrected:
-    """A per-chip fit that leaves alone what has no correctors."""
-
-    def __init__(self, fit: PerChipFit) -> None:
-        self.fit = fit
-
-    def __call__(self, model: nn.Module) -> AbstractContextManager[None]:
-        return self.fit(model) if compensation_parameters(model) else nullcontext()
-
-    def label(self) -> str:
-        return self.fit.label()
-
-    def fingerprint(self) -> str:
-        return self.fit.fingerprint()
-
-    def cost(self, model: nn.Module) -> int:
-        return self.fit.cost(model)

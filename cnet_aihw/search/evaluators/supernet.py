@@ -13,11 +13,13 @@ import torch
 from torch import nn
 
 from cnet_aihw.compensation import (
+    DIGITAL,
     PAPER,
     Corrector,
     FitSettings,
     Placement,
     compensated_layers,
+    layer_shape,
     load_compensation,
     save_compensation,
 )
@@ -27,7 +29,7 @@ from cnet_aihw.runtime.provenance import provenance_key
 from cnet_aihw.runtime.records import read_json, write_json_atomic
 from cnet_aihw.search.evaluators.short_fit import ShortFit, bare
 from cnet_aihw.search.evaluators.supernet_layers import build_supernet, choices_drawn
-from cnet_aihw.search.problem import TOLERANCE, PlacementProblem
+from cnet_aihw.search.problem import PlacementProblem
 from cnet_aihw.tasks import Task
 from cnet_aihw.training.run_identity import TrainingData
 
@@ -140,7 +142,7 @@ class CompensationSupernet:
         layers = {
             name: layer
             for name, layer in compensated_layers(model).items()
-            if not isinstance(layer.ratio, str)
+            if layer.ratio != DIGITAL
         }
         if not layers:
             return
@@ -155,15 +157,16 @@ class CompensationSupernet:
                     value=layer.corrector.label(),
                     expected=self._corrector.label(),
                 )
-            ratio, largest = float(layer.ratio), float(self._largest.get(name, 0.0))
-            if ratio > largest:
+            largest = self._largest.get(name, 0.0)
+            if largest == 0.0 or layer.size > layer.corrector.size(
+                layer_shape(layer.base_layer), largest
+            ):
                 raise CnetError(
-                    f"the placement gives {name!r} the ratio {ratio:g} and the supernet has "
-                    f"{largest:g} there; it was fitted for a problem with other layers, ratios or "
-                    "limit.",
+                    f"the placement gives {name!r} {layer.ratio} and the supernet has {largest} "
+                    "there; it was fitted for a problem with other layers, choices or limits.",
                     key=f"placement.{name}",
-                    value=ratio,
-                    expected=f"at most {largest:g}",
+                    value=layer.ratio,
+                    expected=f"at most {largest}",
                 )
             parts = self._corrector.shrink(self._fitted[name], layer.size)
             with torch.no_grad():
@@ -206,13 +209,12 @@ class CompensationSupernet:
         """Largest ratio of each layer that can be drawn; 0 if none can."""
         problem = self._problem
         largest = {}
-        for layer, costs in zip(problem.layers, problem.costs, strict=True):
-            largest[layer.name] = max(
+        for index, layer in enumerate(problem.layers):
+            largest[layer.name] = [  # the last one: choices ascend
                 choice
-                for choice, cost in zip(problem.choices, costs, strict=True)
-                if not isinstance(choice, str)
-                and (not self._within_limit or cost <= problem.limit + TOLERANCE)
-            )
+                for choice, fits in zip(problem.choices, problem.fitting((), index), strict=True)
+                if choice != DIGITAL and (fits or not self._within_limit)
+            ][-1]
         return Placement(largest)
 
     @cached_property
@@ -220,13 +222,12 @@ class CompensationSupernet:
         assert self._model is not None and self._fit is not None
         problem = self._problem
         return {
-            "version": 2,
+            "version": 3,
             "corrector": self._corrector.describe(),
             "layers": [layer.name for layer in problem.layers],
             "choices": list(problem.choices),
-            # the limit and what choices cost decide what is drawn, where the limit counts
-            "costs": [list(row) for row in problem.costs] if self._within_limit else None,
-            "limit": problem.limit if self._within_limit else None,
+            # the limits and what choices cost decide what is drawn, where the limits count
+            "limits": problem.limits if self._within_limit else None,
             "fit": self._fit.describe(self._model),
         }
 

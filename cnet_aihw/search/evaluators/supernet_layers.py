@@ -20,7 +20,7 @@ from cnet_aihw.compensation import (
 )
 from cnet_aihw.compensation.wrapping import replace_module
 from cnet_aihw.rram import LayerWrapper
-from cnet_aihw.search.problem import TOLERANCE, Choice, Encoding, PlacementProblem
+from cnet_aihw.search.problem import Choice, Encoding, PlacementProblem
 
 
 class SwitchedLayer(LayerWrapper):
@@ -45,7 +45,7 @@ class SupernetLayer(CompensatedLayer):
     """Analog layer with the largest corrector, of which any smaller one can be chosen.
 
     Attributes:
-        choice: a ratio up to that of the largest corrector, or ``"digital"``.
+        choice: a ratio or size up to that of the largest corrector, or ``"digital"``.
     """
 
     def __init__(self, layer: CompensatedLayer) -> None:
@@ -59,7 +59,7 @@ class SupernetLayer(CompensatedLayer):
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute the layer and correct its output, as chosen."""
-        if isinstance(self.choice, str):
+        if self.choice == DIGITAL:
             return self.digital_output(x)
         y: Tensor = self.base_layer(x)
         if self.choice == 0.0 or not self.enabled:
@@ -128,24 +128,19 @@ def draw_encoding(problem: PlacementProblem, within_limit: bool) -> Encoding:
     still stay within the limit. So single layers, few and many are all seen.
 
     Args:
-        problem: layers, choices, costs and limit; at least one ratio above 0 stays within it.
-        within_limit: whether the limit counts.
+        problem: layers, choices, costs and limits; at least one ratio above 0 stays within them.
+        within_limit: whether the limits count.
     """
     while True:
-        encoding, used = [0] * len(problem.layers), 0.0
+        encoding = [0] * len(problem.layers)
         count = 1 + _below(len(encoding))
         for layer in torch.randperm(len(encoding))[:count].tolist():
-            costs = problem.costs[layer]
-            fitting = [
-                choice
-                for choice in range(1, len(costs))
-                if not within_limit or used + costs[choice] <= problem.limit + TOLERANCE
-            ]
+            fits = problem.fitting(encoding, layer)
+            fitting = [c for c in range(1, len(fits)) if not within_limit or fits[c]]
             if fitting:
                 encoding[layer] = fitting[_below(len(fitting))]
-                used += costs[encoding[layer]]
         # Digital layers alone leave nothing to fit.
-        if any(choice and not isinstance(problem.choices[choice], str) for choice in encoding):
+        if any(choice and problem.choices[choice] != DIGITAL for choice in encoding):
             return tuple(encoding)
 
 

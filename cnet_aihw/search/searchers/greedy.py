@@ -12,7 +12,7 @@ from cnet_aihw.search.problem import Encoding, PlacementProblem
 from cnet_aihw.search.searchers.moves import neighbours, no_compensation, perturbed, rewards_of
 from cnet_aihw.search.searchers.protocol import SearchContext
 
-_FREE = 1e-9  # overhead under which a step counts as one that costs this much
+_FREE = 1e-7  # price under which a step counts as one that costs this much
 
 
 @dataclass
@@ -20,8 +20,8 @@ class GreedySearcher:
     """Forward selection from no compensation.
 
     Each round evaluates every larger choice of every layer that fits, and takes the one with the
-    highest gain in reward per overhead. If no step gains, it starts again from the best encoding
-    with about a third of the layers drawn again.
+    highest gain in reward per share of the limits that it takes. If no step gains, it starts again
+    from the best encoding with about a third of the layers drawn again.
     """
 
     name: ClassVar[str] = "greedy"
@@ -50,9 +50,9 @@ def _select(problem: PlacementProblem, evaluations: Evaluations, encoding: Encod
             step for step in neighbours(problem, encoding, layers) if sum(step) > sum(encoding)
         ]
         rewards = rewards_of(evaluations, steps)
-        cost = problem.overhead(encoding)
+        cost = problem.price(encoding)
         gains = [
-            (value - reward) / max(problem.overhead(step) - cost, _FREE)
+            (value - reward) / max(problem.price(step) - cost, _FREE)
             for step, value in zip(steps, rewards, strict=True)
         ]
         if not gains or max(gains) <= 0:

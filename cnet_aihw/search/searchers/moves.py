@@ -7,7 +7,7 @@ from collections.abc import Container, Sequence
 import numpy as np
 
 from cnet_aihw.search.budgeted import BudgetSpent, Evaluations
-from cnet_aihw.search.problem import TOLERANCE, Encoding, PlacementProblem
+from cnet_aihw.search.problem import Encoding, PlacementProblem
 
 _TRIES = 200  # draws before the encodings are listed, to find one that is not known yet
 
@@ -19,8 +19,7 @@ def with_choice(encoding: Encoding, layer: int, choice: int) -> Encoding:
 
 def fitting_choices(problem: PlacementProblem, encoding: Encoding, layer: int) -> list[int]:
     """Choices of a layer with which the encoding fits, the other layers left as they are."""
-    left = problem.limit + TOLERANCE - problem.overhead(with_choice(encoding, layer, 0))
-    return [choice for choice, cost in enumerate(problem.costs[layer]) if cost <= left]
+    return [choice for choice, fits in enumerate(problem.fitting(encoding, layer)) if fits]
 
 
 def neighbours(
@@ -67,7 +66,7 @@ def unseen(
     """Draw an encoding that fits and is not known yet; there must be one.
 
     In random order, each layer gets any choice that still fits: so no layer is the first to take of
-    the limit.
+    the limits.
     """
     layers = range(len(problem.layers))
     for _ in range(_TRIES):

@@ -92,9 +92,11 @@ class SurrogateSearcher:
         leading = sorted(evaluations.rows, key=lambda row: -row.reward)[:3]
         starts = [row.encoding for row in leading]
         starts += [unseen(problem, (), rng) for _ in range(self.starts)]
-        costs = np.array(problem.costs)
-        tables = Tables(tables.layers - costs, tables.pairs)
-        tops = {climb(tables, costs, problem.limit, encoding) for encoding in starts}
+        tables = Tables(tables.layers - np.array(problem.costs), tables.pairs)
+        shape = len(problem.limits), len(problem.layers), len(problem.choices)
+        costs = np.array([costs for costs, _ in problem.limits]).reshape(shape)
+        limits = np.array([limit for _, limit in problem.limits])
+        tops = {climb(tables, costs, limits, encoding) for encoding in starts}
         top = max(sorted(tops), key=tables.value)
         tops.update(neighbours(problem, top, range(len(top))))
         new = sorted(
@@ -103,24 +105,24 @@ class SurrogateSearcher:
         return max(new, key=tables.value) if new else perturbed(problem, top, known, rng)
 
 
-def climb(tables: Tables, costs: Array, limit: float, encoding: Encoding) -> Encoding:
+def climb(tables: Tables, costs: Array, limits: Array, encoding: Encoding) -> Encoding:
     """Improve an encoding by the best change of one layer, or else of two, until none improves it.
 
     Args:
         tables: what is maximised.
-        costs: overhead of each choice, [layers, choices].
-        limit: largest overhead.
+        costs: overhead of each choice, [measures, layers, choices].
+        limits: largest overhead, [measures].
         encoding: where to begin; it fits.
     """
     index, at = np.arange(len(encoding)), np.array(encoding)
     pairs = tables.pairs
     while True:
-        left = limit - costs[index, at].sum()
-        extra = costs - costs[index, at][:, None]
+        left = (limits - costs[:, index, at].sum(1))[:, None, None]
+        extra = costs - costs[:, index, at][..., None]
         here = pairs[index, :, at].transpose(1, 0, 2)  # [l, m, choice of l], m as it is
         single = tables.layers + here.sum(1)
         single = single - single[index, at][:, None]
-        gain = np.where(extra <= left, single, -np.inf)
+        gain = np.where((extra <= left).all(0), single, -np.inf)
         layer, choice = np.unravel_index(gain.argmax(), gain.shape)
         if gain[layer, choice] > _EQUAL:
             at[layer] = choice
@@ -129,7 +131,8 @@ def climb(tables: Tables, costs: Array, limit: float, encoding: Encoding) -> Enc
         both = pairs - here[..., None] - here.transpose(1, 0, 2)[:, :, None, :]
         both += here[index[:, None], index, at[:, None]][..., None, None]
         both += single[:, None, :, None] + single[None, :, None, :]
-        both[extra[:, None, :, None] + extra[None, :, None, :] > left] = -np.inf
+        for more, rest in zip(extra, left, strict=True):
+            both[more[:, None, :, None] + more[None, :, None, :] > rest] = -np.inf
         both[index, index] = -np.inf
         layer, other, choice, other_choice = np.unravel_index(both.argmax(), both.shape)
         if both[layer, other, choice, other_choice] <= _EQUAL:

@@ -8,8 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from cnet_aihw.jobs import doctor, doctor_checks
-from cnet_aihw.jobs.doctor_checks import FAULT, OK, WARNING, Finding
+from cnet_aihw.doctor import checks as doctor_checks
+from cnet_aihw.doctor import command as doctor
+from cnet_aihw.doctor.checks import FAULT, OK, WARNING, Finding
 
 
 def run_doctor(cwd: Path | str, *words: str, path: Path | None = None) -> tuple[int, list[str]]:

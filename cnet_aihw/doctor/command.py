@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cnet_aihw.jobs.doctor_checks import FAULT, GIB, OK, WARNING, Finding
+from cnet_aihw.doctor.checks import FAULT, GIB, OK, WARNING, Finding
 
 NAME = "cnet_aihw"
 OUTPUTS = "outputs"  # the folder of hydra.run.dir in config.yaml
@@ -79,7 +79,7 @@ def doctor(words: Sequence[str]) -> int:
 
 def _probed(name: str) -> list[Finding]:
     """Run a check in its own process; return its findings, or how that process ended."""
-    command = [sys.executable, "-P", "-m", "cnet_aihw.jobs.doctor_checks", name]
+    command = [sys.executable, "-P", "-m", "cnet_aihw.doctor.checks", name]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_SECONDS)
     except subprocess.TimeoutExpired:

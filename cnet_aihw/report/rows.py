@@ -1,19 +1,15 @@
-"""Tables of a job: rows from artifacts, written as JSON and text and shown."""
+"""Tables that a job writes, as JSON and text: their rows from the contents of artifacts."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
-from cnet_aihw.jobs.artifacts import FORMAT, SEARCHES, TABLE
-from cnet_aihw.report.run_tables import HIDDEN, results_columns
+from cnet_aihw.report.run_tables import HIDDEN, NETWORK, calibration_cost_of
 from cnet_aihw.report.search_tables import placement_text, searches_columns
 from cnet_aihw.report.tables import Column, Metric, Table
 from cnet_aihw.runtime.records import write_json_atomic
-
-if TYPE_CHECKING:
-    from cnet_aihw.jobs.context import JobContext
-    from cnet_aihw.tasks import Task
 
 _MEASURED = ("t_inference", "clean", "mean", "std", "q05", "min", "max", "yield", "chips", "seed")
 _CROSSBAR = ("levels", "adc_bits", "adc_cost")
@@ -35,13 +31,15 @@ _DEVICE_LINES = {
 
 
 def results_rows(
-    results: Sequence[Mapping[str, Any]], task: Task, plain: str = "plain"
+    results: Sequence[Mapping[str, Any]],
+    recovery: Callable[[float, float], float | None],
+    plain: str = "plain",
 ) -> list[dict[str, Any]]:
     """Return one row for each measured network and time.
 
     Args:
         results: contents of chips.json, chips-compensated.json and chips-selected.json.
-        task: writes the recovery.
+        recovery: recovery of a score over a clean one, as the task defines it.
         plain: training whose clean score, without compensation, the recovery refers to.
     """
     rows = [
@@ -50,6 +48,7 @@ def results_rows(
             "compensation": result.get("compensation", {}).get("label"),
             "search": result.get("compensation", {}).get("search"),
             "calibration": result["calibration"]["label"],
+            **calibration_cost_of(result),
             **{name: result[name] for name in _ADDED},
             **{name: result["crossbar"][name] for name in _CROSSBAR},
             **{name: statistics.get(name) for name in _MEASURED},
@@ -62,28 +61,15 @@ def results_rows(
     of_plain = [r for r in rows if r["training"] == plain and r["compensation"] is None]
     for row in rows:
         if of_plain:
-            row["recovery"] = task.recovery(row["mean"], of_plain[0]["clean"])
+            row["recovery"] = recovery(row["mean"], of_plain[0]["clean"])
     return rows
 
 
-def write_results(
-    job: JobContext, results: Sequence[Mapping[str, Any]], notes: Sequence[str]
-) -> None:
-    """Write the table of a job's measurements and show it: table.json and table.txt."""
-    made = results[0]["provenance"]
-    title = "  ".join(f"{name}: {value}" for name, value in made["choices"].items())
-    rows = results_rows(results, job.task)
-    more = {**made["choices"], "noise_model": made["noise_model"]}
-    notes = [*notes, f"device: {made['noise_model']}"]
-    _write(job, TABLE, title, rows, notes, results_columns, more)
-
-
-def write_searches(job: JobContext, found: Sequence[Mapping[str, Any]]) -> None:
-    """Write the table of a job's searches and show it: searches.json and searches.txt.
+def searches_rows(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return one row for each search that was made.
 
     Args:
-        job: the job.
-        found: content of each training's search.json.
+        found: contents of search.json.
     """
     rows = []
     for record in found:
@@ -94,13 +80,21 @@ def write_searches(job: JobContext, found: Sequence[Mapping[str, Any]]) -> None:
             placement = placement_text(result["placement"])
             row |= {"training": record["training"], "search": result["searcher"]}
             rows.append({**row, "seconds": seconds, "placement": placement})
-    notes = [
-        f"{record['training']} was not searched: {record['reason']}."
-        for record in found
-        if record["result"] is None
-    ]
-    title = "searches, on validation chips of their own"
-    _write(job, SEARCHES, title, rows, notes, searches_columns, {})
+    return rows
+
+
+def selection_columns(metric: Metric) -> tuple[Column, ...]:
+    """Return the columns of a table of candidates among which one is selected."""
+    return (
+        *NETWORK,
+        Column("mean", unit=metric.unit),
+        Column("std", unit=metric.unit),
+        Column("q05", "worst 5 % quantile", metric.unit),
+        Column("overhead_weights", "weights added", "%"),
+        Column("overhead_macs", "MACs added", "%"),
+        Column("allowed"),
+        Column("chips"),
+    )
 
 
 def device_table(rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -123,29 +117,25 @@ def _device_value(name: str, value: float | None) -> str:
     return f"{value:.4g}"
 
 
-def _write(
-    job: JobContext,
-    name: str,
+def write_table(
+    path: Path,
+    record: Mapping[str, Any],
     title: str,
-    rows: Sequence[Mapping[str, Any]],
-    notes: Sequence[str],
-    columns: Any,
-    more: Mapping[str, Any],
+    columns: Callable[[Metric], Sequence[Column]],
+    notes: Sequence[str] = (),
 ) -> None:
-    from cnet_aihw.jobs.nodes import plain_values
+    """Write a record with ``rows`` as JSON, and its table as text beside it, and show the table.
 
-    record = {
-        "format": FORMAT,
-        "command": job.command,
-        "task": plain_values(job.config.task),
-        "metric": job.task.metric,
-        "higher_is_better": job.task.higher_is_better,
-        **more,
-        "rows": rows,
-    }
-    table = Table(name, columns(Metric.of(record)), rows).filled(*HIDDEN).as_text(title)
-    text = "\n".join([table, *notes, job.command]) + "\n"
-    path = job.folder / name
+    Args:
+        path: the JSON file.
+        record: the whole record; it names the metric.
+        title: stands above the table.
+        columns: columns of the table, for a metric.
+        notes: lines below the table.
+    """
+    columns_here = list(columns(Metric.of(record)))
+    table = Table(path.stem, columns_here, record["rows"]).filled(*HIDDEN).as_text(title)
+    text = "\n".join([table, *notes, record["command"]]) + "\n"
     write_json_atomic(path, record)
     path.with_suffix(".txt").write_text(text, encoding="utf-8")
     print(f"\n{text}", flush=True)

@@ -1,0 +1,1 @@
+"""The command ``cnet-aihw doctor``: check the installation and this machine."""

@@ -1,0 +1,360 @@
+"""Activations and moments of each chip, reused between placements that begin alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cnet_aihw.compensation import (
+    CompensatedLayer,
+    PerChipFit,
+    PerChipSettings,
+    compensated_layers,
+    compensation_parameters,
+)
+from cnet_aihw.compensation.closed_form import Moments
+from cnet_aihw.compensation.layer_passes import Enough, add_rows, layers_seen, run
+from cnet_aihw.evaluation.activation_cache import forward_replaced, trace_calls
+from cnet_aihw.rram import analog_layers
+from cnet_aihw.runtime.inputs import Inputs, call, inputs_on, select
+from cnet_aihw.runtime.torch_device import device_of
+from cnet_aihw.tasks import Task
+
+Prefix = tuple[Any, ...]
+"""Chip, and the choices of the first layers in the order of execution."""
+
+
+class BoundedMemory:
+    """Values by key within a number of bytes; the least worth keeping go first.
+
+    Source: GreedyDual-Size-Frequency (Cherkasova, HP Labs 1998): worth = uses * cost / bytes, on
+    top of that of what was dropped last.
+
+    Args:
+        limit: largest number of bytes.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.bytes = limit, 0
+        self._kept: dict[Hashable, _Kept] = {}
+        self._clock = 0.0
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._kept
+
+    def get(self, key: Hashable) -> Any:
+        """Return a value, or None."""
+        kept = self._kept.get(key)
+        if kept is None:
+            return None
+        kept.uses += 1
+        kept.rank = self._clock + kept.uses * kept.density
+        return kept.value
+
+    def put(self, key: Hashable, value: Any, size: int, cost: float) -> None:
+        """Keep a value, if there is room or something less worth keeping.
+
+        Args:
+            key: its key.
+            value: the value.
+            size: its bytes.
+            cost: work that it saves when used, in any unit.
+        """
+        if key in self._kept or size > self.limit:
+            return
+        new = _Kept(value, size, cost / max(size, 1), self._clock + cost / max(size, 1))
+        while self.bytes + size > self.limit:
+            least = min(self._kept, key=lambda name: self._kept[name].rank)
+            if self._kept[least].rank > new.rank:
+                return
+            dropped = self._kept.pop(least)
+            self._clock = max(self._clock, dropped.rank)
+            self.bytes -= dropped.size
+        self._kept[key] = new
+        self.bytes += size
+
+
+@dataclass
+class _Kept:
+    value: Any
+    size: int
+    density: float
+    rank: float
+    uses: int = 1
+
+
+@dataclass
+class _Node:
+    """Outputs of one layer: in the fit's pass, and batch by batch in the measurement."""
+
+    outputs: list[Tensor] = field(default_factory=list)
+
+    @property
+    def bytes(self) -> int:
+        return sum(output.nbytes for output in self.outputs)
+
+
+class ReusingFit(PerChipFit):
+    """Per-chip fit and measurement of placements that agree in their first layers.
+
+    Kept for each chip, by the choices of the layers before: the moments of a layer, from which it
+    is fitted with any size; and its output, corrected, in the pass of the fit and in those of the
+    measurement that follows in the block. A placement begins where the kept outputs end; results
+    are the same, bit for bit. An output is kept from the second time on that it is computed.
+
+    Nothing is reused where passes draw random numbers (a noisy periphery), where a layer is called
+    several times, where the inputs are not one batch, and in fits that do more than the closed
+    form; outputs only at layers through which all passes (not inside a branch).
+
+    Args:
+        x: as all others, in :class:`~cnet_aihw.compensation.PerChipFit`.
+        memory: bytes that may be kept, on the model's device; 0: nothing is.
+        settings: as in :class:`~cnet_aihw.compensation.PerChipFit`.
+    """
+
+    def __init__(self, x: Inputs, *, memory: int = 2**30, **settings: Any) -> None:
+        super().__init__(x, **settings)
+        self._limit = memory
+        self._forget()
+
+    @classmethod
+    def of(
+        cls,
+        settings: PerChipSettings,
+        x: Inputs,
+        task: Task | None = None,
+        memory: int = 2**30,
+    ) -> ReusingFit:
+        """Return the fit that settings describe, on inputs of which the first ones are taken."""
+        named = {f.name: getattr(settings, f.name) for f in fields(PerChipSettings)}
+        first = select(x, slice(named.pop("samples")))
+        return cls(first, task=task, memory=memory, **named)
+
+    def _forget(self) -> None:
+        self.memory = BoundedMemory(self._limit)
+        self._order: list[str] | None = None  # layers in the order of execution
+        self._cuts: set[str] = set()  # layers through which all passes
+        self._work: dict[str, float] = {}  # multiplications up to and with the layer, per pass
+        self._shapes: dict[str, tuple[int, ...]] = {}  # of outputs, without samples
+        self._seen: set[Hashable] = set()
+        self._chip: int | None = None
+
+    def begin(self, model: nn.Module) -> None:
+        """Start over with chip 0.
+
+        Args:
+            model: the network without compensation, in evaluation mode.
+        """
+        self._chip = 0
+        if self._order is None:
+            self._look_at(model)
+
+    def __call__(self, model: nn.Module) -> AbstractContextManager[None]:
+        """Fit the next chip inside a block, in which it is to be measured once."""
+        if not compensation_parameters(model):
+            return self._left_as_it_is()
+        if self._chip is None or not self._order:
+            return super().__call__(model)
+        return self._reused(model)
+
+    @contextmanager
+    def _left_as_it_is(self) -> Iterator[None]:
+        yield
+        if self._chip is not None:
+            self._chip += 1
+
+    def _look_at(self, model: nn.Module) -> None:
+        """Find the order of layers, and those through which all passes."""
+        self._order = []
+        s = self.settings
+        if not self._limit or s.samples > s.batch_size or s.batchnorm or s.refine_steps:
+            return
+        x = select(inputs_on(device_of(model), self.x), slice(2))
+        calls = trace_calls(model, x)
+        names = [one.layer for one in calls]
+        if len(set(names)) < len(names) or not all(one.repeats for one in calls):
+            return
+        kept: dict[str, Tensor] = {}
+        with torch.no_grad():
+
+            def keep(name: str, compute: Callable[[], Tensor]) -> Tensor:
+                kept[name] = compute().clone()
+                return kept[name].clone()
+
+            slots: dict[str, Any] = dict(analog_layers(model))
+            with forward_replaced({name: slots[name] for name in names}, keep):
+                clean = call(model, x)
+            for number, name in enumerate(names):
+                before = set(names[:number])
+
+                def answer(
+                    now: str, compute: Callable[[], Tensor],
+                    name: str = name, before: set[str] = before,
+                ) -> Tensor:  # fmt: skip
+                    if now in before:
+                        return torch.full_like(kept[now], torch.nan)
+                    return kept[now].clone() if now == name else compute()
+
+                with forward_replaced({name: slots[name] for name in names}, answer):
+                    if _same(call(model, x), clean):
+                        self._cuts.add(name)
+        work = 0.0
+        for one in calls:
+            self._shapes[one.layer] = tuple(kept[one.layer].shape[1:])
+            work += kept[one.layer][0].numel() * one.weight_row
+            self._work[one.layer] = work
+        self._order = names
+
+    @contextmanager
+    def _reused(self, model: nn.Module) -> Iterator[None]:
+        assert self._order is not None and self._chip is not None
+        corrected = compensated_layers(model)
+        slots: dict[str, Any] = {**analog_layers(model), **corrected}
+        slots = {name: slots[name] for name in self._order}
+        choices = [corrected[n].ratio if n in corrected else 0.0 for n in self._order]
+        self._run = _Run(self, self._chip, choices, slots)
+        try:
+            with super().__call__(model), self._run.skipped(model):
+                yield
+            self._run.keep()
+        finally:
+            del self._run
+        self._chip += 1
+
+    def _fit_in_one_pass(
+        self, model: nn.Module, layers: dict[str, CompensatedLayer], x: Inputs
+    ) -> None:
+        if self._chip is None or not self._order:
+            super()._fit_in_one_pass(model, layers, x)
+            return
+        todo = self._run.left(layers)
+        if not todo:
+            self._run.passed = 0
+            return
+        last = list(todo)[-1]
+
+        def fit(name: str, layer: CompensatedLayer, x_in: Tensor, y: Tensor) -> None:
+            if name in todo:
+                key = self._run.key_before(name, bool(layer.corrector_module.filters))
+                moments = self.memory.get(key)
+                if moments is None:
+                    moments = Moments()
+                    add_rows(moments, layer, x_in, y, self._targets.of(model, name, layer, 0))
+                    columns = len(moments.mean_and_covariance()[0])
+                    self.memory.put(key, moments, 8 * columns**2, float(moments.count) * columns**2)
+                self._put(name, layer, moments)
+
+        with layers_seen(todo, fit), self._run.skipped(model, last):
+            run(model, x)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave what is kept out of copies."""
+        names = ("memory", "_order", "_cuts", "_work", "_shapes", "_seen", "_chip")
+        return {name: value for name, value in self.__dict__.items() if name not in names}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._forget()
+
+
+class _Run:
+    """One placement on one chip: where it begins, and what may be kept of it."""
+
+    def __init__(
+        self, fit: ReusingFit, chip: int, choices: list[Any], slots: Mapping[str, nn.Module]
+    ) -> None:
+        self._fit, self._slots, self._order = fit, slots, list(slots)
+        self._prefixes = {
+            name: (chip, *choices[: number + 1]) for number, name in enumerate(self._order)
+        }
+        self.passed = -1
+        self._from: str | None = None
+        self._node: _Node | None = None
+        for name in reversed(self._order):
+            if name in fit._cuts and self._prefixes[name] in fit.memory:
+                self._from, self._node = name, fit.memory.get(self._prefixes[name])
+                break
+        skipped = 0 if self._from is None else self._order.index(self._from)
+        self._before = set(self._order[:skipped])
+        # no output is of use behind the last corrector: the fit's pass ends there
+        corrected = [n for n in self._order if isinstance(slots[n], CompensatedLayer)]
+        end = self._order.index(corrected[-1])
+        self._kept: dict[str, _Node] = {}
+        for name in self._order[:end]:
+            prefix = self._prefixes[name]
+            if name in fit._cuts and prefix not in fit.memory:
+                if prefix in fit._seen:
+                    self._kept[name] = _Node()
+                fit._seen.add(prefix)
+
+    def left(self, layers: Mapping[str, CompensatedLayer]) -> dict[str, CompensatedLayer]:
+        """Return the layers that are behind where the placement begins, in their order."""
+        known = {*self._before, self._from}
+        return {name: layers[name] for name in self._order if name in layers and name not in known}
+
+    def key_before(self, name: str, filters: bool) -> Hashable:
+        """Return the key of a layer's moments: the choices before it."""
+        return ("moments", name, filters, self._prefixes[name][:-1])
+
+    @contextmanager
+    def skipped(self, model: nn.Module, last: str | None = None) -> Iterator[None]:
+        """Begin passes where the kept outputs end, and take in those to be kept.
+
+        Args:
+            model: the network.
+            last: layer behind which a pass ends; None: the end of the network.
+        """
+        size = 0
+
+        def count(module: nn.Module, inputs: Any) -> None:
+            nonlocal size
+            self.passed += 1
+            size = _samples(inputs)
+
+        def answer(name: str, compute: Callable[[], Tensor]) -> Tensor:
+            if name in self._before:
+                assert self._node is not None
+                like = self._node.outputs[self.passed]
+                return like.new_zeros(size, *self._fit._shapes[name])  # nothing depends on it
+            if name == self._from:
+                assert self._node is not None
+                return self._node.outputs[self.passed].clone()
+            output = compute()
+            if name in self._kept:
+                self._kept[name].outputs.append(output.clone())
+            if name == last:
+                raise Enough
+            return output
+
+        with ExitStack() as stack:
+            stack.callback(model.register_forward_pre_hook(count).remove)
+            stack.enter_context(forward_replaced(self._slots, answer))
+            yield
+
+    def keep(self) -> None:
+        """Keep the outputs of all passes."""
+        for name, node in self._kept.items():
+            if len(node.outputs) == self.passed + 1:
+                samples = sum(len(output) for output in node.outputs)
+                cost = self._fit._work[name] * samples
+                self._fit.memory.put(self._prefixes[name], node, node.bytes, cost)
+
+
+def _samples(inputs: Any) -> int:
+    first = inputs[0]
+    if isinstance(first, Mapping):
+        first = next(iter(first.values()))
+    return len(first)
+
+
+def _same(outputs: Any, expected: Any) -> bool:
+    return (
+        isinstance(outputs, Tensor)
+        and isinstance(expected, Tensor)
+        and torch.equal(outputs, expected)
+    )
