@@ -9,6 +9,7 @@ from cnet_aihw.runtime.values import GRADIENTS, bad_choice, is_number, is_whole
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("cosine", "onecycle", "constant")
 SELECTIONS = ("chips", "clean", "last")
+GRAMS = ("matrix", "slices")
 
 
 @dataclass
@@ -29,6 +30,10 @@ class LipschitzSettings:
 
     fold_batchnorm: bool = False
     """Whether a BatchNorm right behind a layer counts into the layer's gain."""
+
+    gram: str = "matrix"
+    """Matrices whose Gram matrices are pulled to lambda^2 I: the "matrix" of a whole layer, or for
+    a convolution the "slices" [out, in] at each position of its kernel."""
 
     exclude: list[str] = field(default_factory=list)
     """Layers without the penalty: names, or patterns such as "features.*"."""
@@ -181,6 +186,7 @@ def validate_training_settings(settings: TrainingSettings) -> None:
         ("schedule", s.schedule, SCHEDULES),
         ("select", s.select, SELECTIONS),
         ("variation.gradient", variation.gradient, GRADIENTS),
+        ("lipschitz.gram", lipschitz.gram, GRAMS),
     ):
         if word not in allowed:
             raise bad_choice(f"training.{name}", word, allowed)

@@ -326,7 +326,9 @@ class Trainer:
         lipschitz, batchnorms = self.settings.lipschitz, None
         if lipschitz.fold_batchnorm:
             batchnorms = following_batchnorms(self.model, gathered(self.part.first(2)).x)
-        return LipschitzPenalty(self.model, self.lambda_, lipschitz.exclude, batchnorms)
+        return LipschitzPenalty(
+            self.model, self.lambda_, lipschitz.exclude, batchnorms, lipschitz.gram
+        )
 
     def _global_step(self) -> int:
         return self.state.epoch * self.steps + self.state.step
