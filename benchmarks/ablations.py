@@ -85,6 +85,7 @@ SWEEPS = (
     Sweep("steps_per_chip", "training.variation.steps_per_chip", "0,1,10,100", "noise",
           (MNIST, CIFAR10)),
     Sweep("fold_batchnorm", "training.lipschitz.fold_batchnorm", "false,true", PENALTY, (VGG16,)),
+    Sweep("gram", "training.lipschitz.gram", "matrix,slices", PENALTY, (MNIST, CIFAR10)),
     *(Sweep("width", "model.width", width, "plain,lipschitz,noise", (VGG16,))
       for width in ("0.125", "0.25", "0.5")),
 )  # fmt: skip

@@ -111,7 +111,7 @@ def fitted(
 ) -> nn.Module:
     """A copy of the network with its compensation fitted."""
     model = compensate(deepcopy(subject.model), placement, variant)
-    settings = FitSettings(epochs=EPOCHS, validation_chips=0)
+    settings = FitSettings(epochs=EPOCHS, validation_chips=0, select="last")
     fit_compensation(model, subject.data, settings, subject.folder / label / "fit", progress=False)
     return model
 

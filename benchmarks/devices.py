@@ -57,8 +57,8 @@ PARTS = {
     "plain": ("training=plain", "job=evaluate", f"source={os.path.relpath(PLAIN)}"),
     "noise": ("training=noise",),
     "correctnet": (
-        "training=lipschitz", "compensation=default", "compensation.scan.chips=10",
-        "compensation.scan.samples=500", "compensation.fit.epochs=1", "search=coordinate",
+        "training=lipschitz", "compensation=paper", "compensation.scan.chips=10",
+        "compensation.scan.samples=500", "compensation.shared.epochs=1", "search=coordinate",
         "search.budget=25", "search.chips=5", "search.samples=500",
         "search.evaluator.shared_steps=400", f"search.store={STORE}",
     ),

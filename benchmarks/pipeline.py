@@ -17,7 +17,7 @@ from benchmarks.training import RESULTS, cnet_aihw
 from cnet_aihw.runtime.records import read_json, write_json_atomic
 
 WORDS = (
-    "experiment=lenet5_mnist", "data.root=data", "training=lipschitz", "compensation=default",
+    "experiment=lenet5_mnist", "data.root=data", "training=lipschitz", "compensation=paper",
     "compensation.threshold=0.999",  # most layers, so that there is enough to search
 )  # fmt: skip
 STEPS = {

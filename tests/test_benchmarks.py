@@ -22,7 +22,7 @@ from cnet_aihw.runtime.records import write_json_atomic
 @pytest.mark.parametrize("row", ROWS.values(), ids=list(ROWS))
 def test_the_commands_of_the_papers_rows_compose(row: Any) -> None:
     for sigma in SIGMAS:
-        searching = ["compensation=default", *row.scan, "search=ppo", *row.search]
+        searching = ["compensation=paper", *row.scan, "search=ppo", *row.search]
         config = composed(*row.words(sigma, 3, "training=noise", "job=search", *searching))
         assert (config.rram.sigma, config.seed, config.training.seed) == (sigma, 3, 3)
         assert config.training.variation.enabled

@@ -176,9 +176,9 @@ def compensated(
     """
     run = row.folder(sigma, seed, *([variant] if variant else []))
     paper = searcher == "ppo"
-    common = row.words(sigma, seed, f"training={training}", "compensation=default", *row.scan)
+    common = row.words(sigma, seed, f"training={training}", "compensation=paper", *row.scan)
     if variant == PER_CHIP:
-        common.append("compensation.fit.batchnorm=per_chip")
+        common.append("compensation.shared.batchnorm=per_chip")
         if not (run / training).exists():
             there = row.folder(sigma, seed) / training
             other = shutil.ignore_patterns("search*", "compensation*", "tensorboard", "*.lock")

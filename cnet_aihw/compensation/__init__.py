@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from cnet_aihw.compensation.cost import uniform_placement as uniform_placement
     from cnet_aihw.compensation.digital import Digital as Digital
     from cnet_aihw.compensation.fit import fit_compensation as fit_compensation
+    from cnet_aihw.compensation.fit_choice import FitResult as FitResult
     from cnet_aihw.compensation.generator import PAPER as PAPER
     from cnet_aihw.compensation.generator import GeneratorCompensator as GeneratorCompensator
+    from cnet_aihw.compensation.layer_passes import has_closed_form as has_closed_form
     from cnet_aihw.compensation.low_rank import LowRank as LowRank
     from cnet_aihw.compensation.network import LayerCost as LayerCost
     from cnet_aihw.compensation.network import NetworkCost as NetworkCost
@@ -45,8 +47,12 @@ if TYPE_CHECKING:
     from cnet_aihw.compensation.settings import (
         validate_per_chip_settings as validate_per_chip_settings,
     )
+    from cnet_aihw.compensation.shared_start import (
+        fit_shared_closed_form as fit_shared_closed_form,
+    )
     from cnet_aihw.compensation.vera import Vera as Vera
     from cnet_aihw.compensation.with_compensation import WithCompensation as WithCompensation
+    from cnet_aihw.compensation.worth import filter_errors as filter_errors
     from cnet_aihw.compensation.wrapping import CompensatedLayer as CompensatedLayer
     from cnet_aihw.compensation.wrapping import compensate as compensate
     from cnet_aihw.compensation.wrapping import compensated_layers as compensated_layers

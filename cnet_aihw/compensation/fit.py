@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from cnet_aihw.compensation.fit_choice import FitChoice, FitResult
 from cnet_aihw.compensation.settings import FitSettings, validate_fit_settings
 from cnet_aihw.compensation.wrapping import compensation_parameters, remove_compensation
 from cnet_aihw.evaluation.calibration import ChipCalibration
@@ -22,7 +23,7 @@ from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.inputs import call
 from cnet_aihw.runtime.torch_device import resolve_device
 from cnet_aihw.tasks import Task, smoothed
-from cnet_aihw.training import TrainingResult, train
+from cnet_aihw.training import train
 from cnet_aihw.training.run_identity import TrainingData
 from cnet_aihw.training.trainer import Objective
 
@@ -37,11 +38,14 @@ def fit_compensation(
     calibration: ChipCalibration | None = None,
     device: str | torch.device = "auto",
     progress: bool = True,
-) -> TrainingResult:
+) -> FitResult:
     """Fit a model's compensation on sampled chips (CorrectNet, step 2, as we read the paper).
 
     Only the correctors change: analog weights, biases and BatchNorm stay, bit for bit. It is the
-    training loop of :func:`cnet_aihw.training.train`, and survives kills as that does.
+    training loop of :func:`cnet_aihw.training.train`, and survives kills as that does. Ours are
+    the start in closed form on several chips, a batch that is divided among chips, and that the
+    result is never worse on the validation chips than the start or no correction: then these are
+    the result. The paper, as we read it, has none of them (``compensation=paper``).
 
     Args:
         model: compensated model; the fitted correctors are in it afterwards.
@@ -55,13 +59,15 @@ def fit_compensation(
         progress: whether to show a progress bar, if stderr is a terminal.
 
     Returns:
-        The result.
+        The result, with the scores of what was kept. A warning is logged where the training ended
+        with a larger loss than a constant prediction has.
 
     Raises:
         CnetError: if the model has nothing to fit, or as :func:`cnet_aihw.training.train`.
     """
     validate_fit_settings(settings)
     settings = replace(settings, freeze_batchnorm=settings.batchnorm == "frozen")
+    folder, where = Path(folder), resolve_device(device)
     fitted = {id(p) for p in compensation_parameters(model).values()}
     if not fitted:
         raise CnetError(
@@ -69,9 +75,13 @@ def fit_compensation(
             key="model",
             fix="call compensate(model, ...) first",
         )
-    objective = _distillation(model, settings, task, resolve_device(device))
+    objective = _distillation(model, settings, task, where)
+    chosen = FitChoice(model, data, settings, folder, task, calibration, where)
     with _only_trainable(model, fitted), _batchnorm_kept(model):
-        return train(
+        chosen.put_start()
+        if settings.epochs == 0:
+            return chosen.choose(None, objective)
+        trained = train(
             model,
             data,
             settings,
@@ -82,6 +92,7 @@ def fit_compensation(
             device=device,
             progress=progress,
         )
+        return chosen.choose(trained, objective)
 
 
 def _distillation(

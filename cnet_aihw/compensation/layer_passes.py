@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from cnet_aihw.compensation.closed_form import ClosedFormModule, Moments, rows_of
+from cnet_aihw.compensation.corrector import Corrector, LayerShape
 from cnet_aihw.compensation.wrapping import CompensatedLayer, compensated_layers
 from cnet_aihw.runtime.inputs import Inputs, call
 
@@ -25,6 +26,14 @@ def closed_form_layers(model: nn.Module) -> dict[str, CompensatedLayer]:
         if isinstance(layer.corrector_module, ClosedFormModule)
         and layer.corrector_module.in_closed_form
     }
+
+
+def has_closed_form(corrector: Corrector) -> bool:
+    """Say whether a kind of corrector can be fitted to a chip in closed form, or needs no fit."""
+    shape = LayerShape(2, 2, 2, (3, 3), stride=(1, 1), padding=(1, 1), dilation=(1, 1))
+    module = corrector.build(shape, 1 if corrector.sized else 0)
+    linear = isinstance(module, ClosedFormModule) and module.in_closed_form
+    return linear or not list(module.parameters())
 
 
 def first_outputs(

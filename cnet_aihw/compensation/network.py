@@ -72,6 +72,11 @@ class NetworkCost:
     """Modules with weight matrices whose multiply-accumulates torch cannot count, such as LSTMs on
     a CPU; they are missing in ``macs``."""
 
+    @property
+    def correctable(self) -> list[str]:
+        """Names of the layers on crossbars beside which a corrector can stand."""
+        return [n for n, layer in self.layers.items() if layer.analog and layer.shape.dims <= 2]
+
 
 def network_cost(model: nn.Module, example: Inputs) -> NetworkCost:
     """Count weights and MACs of a model without its compensation, in one forward pass.

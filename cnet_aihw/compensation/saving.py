@@ -65,6 +65,19 @@ def load_compensation(model: nn.Module, path: str | Path) -> nn.Module:
     return _put(model, path, meta, tensors)
 
 
+def restore_compensation(model: nn.Module, path: str | Path) -> None:
+    """Put the weights of a file of :func:`save_compensation` into correctors that are there.
+
+    Args:
+        model: a model with the same compensation; changed in place.
+        path: the file.
+
+    Raises:
+        CnetError: if the file is another one, or of other correctors.
+    """
+    _copy(model, path, _read(path, _SHARED, "save_compensation")[1])
+
+
 def save_chip_correctors(model: nn.Module, path: str | Path) -> None:
     """Save the correctors fitted to the chip that is programmed, keyed to that chip (safetensors).
 
@@ -170,11 +183,20 @@ def _put(
     model: nn.Module, path: str | Path, meta: dict[str, Any], tensors: dict[str, Tensor]
 ) -> nn.Module:
     compensate(model, Placement(meta["placement"]), corrector_from(meta["corrector"]))
+    try:
+        _copy(model, path, tensors)
+    except CnetError:
+        remove_compensation(model)
+        raise
+    return model
+
+
+def _copy(model: nn.Module, path: str | Path, tensors: dict[str, Tensor]) -> None:
+    """Copy saved tensors into the correctors of a model."""
     own = _corrector_tensors(model)
     needed = {name: tuple(tensor.shape) for name, tensor in own.items()}
     saved = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if needed != saved:
-        remove_compensation(model)
         name = next(n for n in {**needed, **saved} if needed.get(n) != saved.get(n))
         raise CnetError(
             f"{path} has {name!r} as {saved.get(name)}, but this model needs {needed.get(name)}; "
@@ -186,7 +208,6 @@ def _put(
     with torch.no_grad():
         for name, tensor in own.items():
             tensor.copy_(tensors[name])
-    return model
 
 
 def _corrector_tensors(model: nn.Module) -> dict[str, Tensor]:

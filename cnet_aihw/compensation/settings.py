@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cnet_aihw.runtime.errors import bad_value
 from cnet_aihw.runtime.values import bad_choice, is_number, is_whole
@@ -13,6 +13,7 @@ from cnet_aihw.training.settings import (
 )
 
 BATCHNORMS = ("frozen", "per_chip")
+STARTS = ("closed_form", "identity")
 TARGETS = ("clean", "mean_over_chips")
 WEIGHTINGS = ("none", "loss")
 
@@ -103,9 +104,6 @@ class FitSettings(TrainingSettings):
     name: str = "compensation"
     """Name of the fit in records and tables."""
 
-    epochs: int = 3
-    """Passes over the training part."""
-
     optimizer: str = "adam"
     """"sgd", "adam" or "adamw"; the paper, as we read it, names Adam."""
 
@@ -118,13 +116,33 @@ class FitSettings(TrainingSettings):
     channels_last: bool = True
     """Whether images lie with their channels last in memory; a fit takes a third less time."""
 
-    select: str = "last"
+    epochs: int = 3
+    """Passes over the training part; 0: none, the start is the result."""
+
+    warmup_epochs: float = 0.1
+    """Epochs over which the learning rate rises linearly."""
+
+    grad_clip: float | None = 1.0
+    """Largest norm of the gradient; None: not clipped."""
+
+    select: str = "chips"
     """Which epoch's compensation is the result: "chips", "clean" or "last"."""
 
+    start: str = "closed_form"
+    """First weights of the correctors: fitted to several chips at once in closed form, where they
+    have one ("closed_form", ours), or as they are, at first the "identity"."""
+
+    start_chips: int = 8
+    """Chips of the closed form."""
+
+    start_samples: int = 500
+    """Inputs of the closed form, the first ones of the training part."""
+
     variation: VariationSettings = field(
-        default_factory=lambda: VariationSettings(enabled=True, steps_per_chip=1)
+        default_factory=lambda: VariationSettings(enabled=True, steps_per_chip=1, chips_per_step=4)
     )
-    """A fresh chip each step, as in the paper as we read it; steps_per_chip holds it longer."""
+    """Fresh chips each step, among which the batch is divided (ours; one in the paper, as we read
+    it); steps_per_chip holds one longer."""
 
     batchnorm: str = "frozen"
     """Statistics that BatchNorm uses in the fit: its own ("frozen"), or those of the batch on each
@@ -143,23 +161,34 @@ def validate_fit_settings(settings: FitSettings) -> None:
     Raises:
         CnetError: names the field, its value and the allowed values.
     """
-    validate_training_settings(settings)
+    if settings.epochs == 0:  # nothing to train: schedules do not count
+        validate_training_settings(replace(settings, epochs=1, warmup_epochs=0.0))
+    else:
+        validate_training_settings(settings)
+    if settings.start not in STARTS:
+        raise bad_choice("shared.start", settings.start, STARTS)
+    for name, whole, low in (
+        ("start_chips", settings.start_chips, 1),
+        ("start_samples", settings.start_samples, 2),
+    ):
+        if not (is_whole(whole) and whole >= low):
+            raise bad_value(f"shared.{name}", whole, f"a whole number of at least {low}")
     if settings.batchnorm not in BATCHNORMS:
-        raise bad_value("fit.batchnorm", settings.batchnorm, " or ".join(BATCHNORMS))
+        raise bad_value("shared.batchnorm", settings.batchnorm, " or ".join(BATCHNORMS))
     if settings.freeze_batchnorm:
         raise bad_value(
-            "fit.freeze_batchnorm", True, "False, as fit.batchnorm decides", "leave it out"
+            "shared.freeze_batchnorm", True, "False, as shared.batchnorm decides", "leave it out"
         )
     if not 0.0 <= settings.distillation <= 1.0:
-        raise bad_value("fit.distillation", settings.distillation, "a share in [0, 1]")
+        raise bad_value("shared.distillation", settings.distillation, "a share in [0, 1]")
     if not settings.temperature > 0.0:
-        raise bad_value("fit.temperature", settings.temperature, "a number above 0")
+        raise bad_value("shared.temperature", settings.temperature, "a number above 0")
     if settings.lipschitz.enabled:
         raise bad_value(
-            "fit.lipschitz.enabled",
+            "shared.lipschitz.enabled",
             True,
             "False, as a fit leaves the analog weights as they are",
             "use the penalty in training",
         )
     if not settings.variation.enabled:
-        raise bad_value("fit.variation.enabled", False, "True, as a fit needs chips")
+        raise bad_value("shared.variation.enabled", False, "True, as a fit needs chips")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,9 @@ class MeasuredChip:
     calibration: str | None
     """Label of what was calibrated on the chip; None: nothing."""
 
+    calibration_cost: dict[str, float] | None
+    """Cost of that, such as images, passes and seconds; None where it is not counted."""
+
     seconds: float
     """Time that it took."""
 
@@ -66,6 +69,8 @@ class MeasuredChip:
             record["t_inference"] = self.t_inference
         if self.calibration is not None:
             record["calibration"] = self.calibration
+        if self.calibration_cost is not None:
+            record["calibration_cost"] = self.calibration_cost
         return {**record, "seconds": self.seconds}
 
 
@@ -116,8 +121,29 @@ def measured_chips(
                 seed_random_state(derive_seed(chip_seed, "read noise"), device)
                 values = measurement(model, part, batch_size)
         label = None if calibration is None else calibration.label()
+        spent: Any = getattr(calibration, "spent", None)
         seconds = time.perf_counter() - start
-        yield MeasuredChip(chip, chip_seed, values, t_inference, label, seconds)
+        yield MeasuredChip(
+            *(chip, chip_seed, values, t_inference, label),
+            calibration_cost=None if spent is None else asdict(spent),
+            seconds=seconds,
+        )
+
+
+def mean_calibration_cost(
+    records: Iterable[Mapping[str, Any]], chips: int
+) -> dict[str, float] | None:
+    """Return the mean cost of calibrating a chip; None where no record has any.
+
+    Args:
+        records: records of chips.
+        chips: how many chips count, the first ones.
+    """
+    costs = (r.get("calibration_cost") for r in records if r["chip"] < chips)
+    found = [cost for cost in costs if cost is not None]
+    if not found:
+        return None
+    return {name: math.fsum(c[name] for c in found) / len(found) for name in found[0]}
 
 
 @contextmanager

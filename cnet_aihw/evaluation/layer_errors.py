@@ -127,7 +127,7 @@ def error_growth(
             raise bad_value(key, value, "at least one")
     names = list(analog_layers(model))
     where = resolve_device(device)
-    with measuring(model, where), torch.inference_mode():
+    with measuring(model, where), torch.no_grad():
         part = placed(TensorPart(inputs, torch.zeros(samples)), where)
         ((x, _),) = part.batches(samples)
         with reference(model):

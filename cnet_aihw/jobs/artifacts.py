@@ -166,16 +166,16 @@ def scan_of(job: JobContext, variant: Variant) -> dict[str, Any] | None:
     """Return the result of the step ``scan``; None where it is missing and not needed.
 
     Raises:
-        CnetError: where no placement is given, and the scan is missing, or is of another network,
-            threshold or mode.
+        CnetError: where the scan decides on the placement, and is missing, or is of another
+            network, threshold or mode.
     """
     _check_source(job, variant)
     path = job.source_of(variant) / SCANNED
-    if variant.placement is not None and not path.exists():
+    if not variant.needs_scan and not path.exists():
         return None
     what = "scan of its layers, and compensation.placement is not given"
     found = read_json(required(path, "scan", what))
-    if variant.placement is None:
+    if variant.needs_scan:
         keys = ("config.compensation.threshold", "config.compensation.scan.mode")
         fix = "run job=scan first, which keeps its measurements"
         check(job, variant, path, (*_SCAN, *keys), fix)
@@ -299,11 +299,12 @@ def _compensation(variant: Variant) -> dict[str, Any] | None:
     placement = variant.placement
     found: dict[str, Any] = {
         "corrector": plain_values(config.corrector),
-        "fit": plain_values(config.fit),
+        "fit": settings.fit,
+        settings.fit: plain_values(config[settings.fit]),
         "placement": None if placement is None else {n: r for n, r in placement.items() if r},
     }
     if placement is None:
         found |= {name: getattr(settings, name) for name in ("limit", "limit_macs", "fill")}
-    if settings.fit.batchnorm == "per_chip":
+    if not variant.per_chip and settings.shared.batchnorm == "per_chip":
         found["calibration_samples"] = settings.calibration_samples
     return found

@@ -28,7 +28,9 @@ from cnet_aihw.tasks import Task
 from cnet_aihw.zoo import Dataset, load_pretrained
 
 if TYPE_CHECKING:
-    from cnet_aihw.compensation import FitSettings
+    from collections.abc import Sequence
+
+    from cnet_aihw.compensation import FitSettings, NetworkCost, Placement
     from cnet_aihw.jobs.variants import Variant
     from cnet_aihw.search.searchers import Searcher
     from cnet_aihw.training import TrainingSettings
@@ -173,9 +175,14 @@ def check_variant(variant: Variant, model: nn.Module, example: Inputs, task: Tas
     for key, value, asked in (
         ("evaluation.calibration", evaluation.calibration, evaluation.calibration == "batchnorm"),
         (
-            "compensation.fit.batchnorm",
-            settings.fit.batchnorm,
-            settings.enabled and settings.fit.batchnorm == "per_chip",
+            "compensation.shared.batchnorm",
+            settings.shared.batchnorm,
+            settings.enabled and not variant.per_chip and settings.shared.batchnorm == "per_chip",
+        ),
+        (
+            "compensation.per_chip.batchnorm",
+            settings.per_chip.batchnorm,
+            variant.per_chip and settings.per_chip.batchnorm,
         ),
     ):
         if asked and without_batchnorm:
@@ -199,7 +206,6 @@ def _check_compensation(variant: Variant, model: nn.Module, example: Inputs, tas
         check_placement(placement, model)
         compensation_cost(network, placement, variant.corrector)
         return
-    analog = [name for name, layer in network.layers.items() if layer.analog]
     if variant.searches:
         from cnet_aihw.search import placement_problem
 
@@ -207,22 +213,32 @@ def _check_compensation(variant: Variant, model: nn.Module, example: Inputs, tas
         search = variant.search
         placement_problem(
             network,
-            analog,
+            network.correctable,
             variant.corrector,
             settings.limit,
-            search,
+            variant.space,
             search.objective,
             limit_macs=settings.limit_macs,
             reference=None if task.higher_is_better else 1.0,  # in place of the clean score to come
             higher_is_better=task.higher_is_better,
         )
+    elif variant.per_chip and settings.fill == "uniform":
+        check_placement(uniform(variant, network, network.correctable), model)
     elif settings.scan.mode == "suffix" and settings.fill == "uniform":
         # where there are candidates, the first layer is one
-        first = uniform_placement(
-            *(network, analog[:1], settings.limit, variant.corrector),
-            limit_macs=settings.limit_macs,
-        )
-        check_placement(first, model)
+        check_placement(uniform(variant, network, network.correctable[:1]), model)
+
+
+def uniform(variant: Variant, network: NetworkCost, layers: Sequence[str]) -> Placement:
+    """Return the placement with one ratio for all layers, within the limits of compensation.
+
+    Raises:
+        CnetError: if they allow none.
+    """
+    settings = variant.compensation
+    return uniform_placement(
+        *(network, layers, settings.limit, variant.corrector), limit_macs=settings.limit_macs
+    )
 
 
 def _rpu_config(config: DictConfig) -> InferenceRPUConfig:

@@ -7,18 +7,28 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from cnet_aihw.compensation.settings import validate_fit_settings
+from cnet_aihw.compensation.settings import (
+    validate_fit_settings,
+    validate_per_chip_settings,
+)
 from cnet_aihw.evaluation.settings import CALIBRATIONS
-from cnet_aihw.jobs.schema import CompensationConfig, SearchConfig, SelectConfig
+from cnet_aihw.jobs.schema import (
+    CompensationConfig,
+    EvaluatorConfig,
+    SearchConfig,
+    SelectConfig,
+)
 from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.search.settings import validate_objective_settings, validate_space_settings
 
 _CHOICES: dict[str, Sequence[str]] = {
     "compensation.scan.mode": ("suffix", "single"),
     "compensation.fill": ("uniform", "digital"),
-    "search.evaluator.kind": ("supernet", "per_placement"),
+    "compensation.fit": ("per_chip", "shared"),
     "search.evaluator.start": ("identity", "supernet"),
 }
+EVALUATORS = {"per_chip": ("per_chip",), "shared": ("supernet", "per_placement")}
+"""Fit -> the evaluators that belong to it, its own default first."""
 
 
 def check_compensation_config(config: CompensationConfig) -> None:
@@ -29,6 +39,7 @@ def check_compensation_config(config: CompensationConfig) -> None:
     """
     _check_choice("compensation.scan.mode", config.scan.mode)
     _check_choice("compensation.fill", config.fill)
+    _check_choice("compensation.fit", config.fit)
     _check_count("compensation.scan.chips", config.scan.chips)
     _check_count("compensation.scan.samples", config.scan.samples)
     _check_count("compensation.calibration_samples", config.calibration_samples, 2)
@@ -39,7 +50,10 @@ def check_compensation_config(config: CompensationConfig) -> None:
     if not 0.0 < config.threshold <= 1.0:
         expected = "a share of the clean score in (0, 1], such as 0.95"
         raise bad_value("compensation.threshold", config.threshold, expected)
-    _renamed(lambda: validate_fit_settings(config.fit), ("training", "fit"), "compensation.fit")
+    validate_per_chip_settings(config.per_chip, "compensation.per_chip.")
+    _renamed(
+        lambda: validate_fit_settings(config.shared), ("training", "shared"), "compensation.shared"
+    )
 
 
 def check_search_config(config: SearchConfig) -> None:
@@ -49,7 +63,6 @@ def check_search_config(config: SearchConfig) -> None:
         CnetError: names the key, its value and the allowed ones.
     """
     evaluator = config.evaluator
-    _check_choice("search.evaluator.kind", evaluator.kind)
     _check_choice("search.evaluator.start", evaluator.start)
     for name, value in (
         ("budget", config.budget),
@@ -67,6 +80,18 @@ def check_search_config(config: SearchConfig) -> None:
     if config.objective.kind == "mean_minus_std" and config.chips < 2:
         fix = "as search.objective.kind is mean_minus_std"
         raise bad_value("search.chips", config.chips, "at least 2", fix)
+
+
+def check_evaluator_fits(evaluator: EvaluatorConfig, fit: str) -> None:
+    """Check that a search evaluates placements with the fit that they will have.
+
+    Raises:
+        CnetError: if they are of different fits.
+    """
+    kinds = EVALUATORS[fit]
+    if evaluator.kind is not None and evaluator.kind not in kinds:
+        expected = f"{' or '.join(kinds)}, as compensation.fit is {fit}"
+        raise bad_value("search.evaluator.kind", evaluator.kind, expected)
 
 
 def check_select_config(config: SelectConfig) -> None:

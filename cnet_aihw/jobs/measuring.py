@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from cnet_aihw.jobs.artifacts import (
 if TYPE_CHECKING:
     from torch import nn
 
+    from cnet_aihw.compensation import Placement, WithCompensation
     from cnet_aihw.evaluation import ChipCalibration
     from cnet_aihw.jobs.context import JobContext
     from cnet_aihw.jobs.variants import Variant
@@ -47,7 +49,7 @@ def prepare(job: JobContext, variant: Variant, model: nn.Module) -> nn.Module:
 
 
 def put_compensation(job: JobContext, variant: Variant, model: nn.Module) -> dict[str, Any] | None:
-    """Put the compensation that was fitted for a network on it.
+    """Put the compensation of a network on it, unless it is fitted to each chip.
 
     Returns:
         The content of compensation.json; None where the network has no compensation.
@@ -57,6 +59,8 @@ def put_compensation(job: JobContext, variant: Variant, model: nn.Module) -> dic
     described = compensation_of(job, variant)
     if described is None or not described["placement"]:
         return None
+    if is_per_chip(described):
+        return described
     path = compensation_folder(job, variant) / COMPENSATION
     load_compensation(model, required(path, "compensate", "compensation"))
     return described
@@ -69,8 +73,75 @@ def calibration_of(job: JobContext, variant: Variant, kind: str) -> ChipCalibrat
     return make_calibration(kind, job.data.train, variant.evaluation.calibration_samples)
 
 
+def is_per_chip(described: Mapping[str, Any]) -> bool:
+    """Say whether compensation.json is of a fit to each chip."""
+    return described.get("fit") == "per_chip"
+
+
+def compensating(
+    job: JobContext, variant: Variant, placement: Placement, batchnorm: bool = False
+) -> WithCompensation:
+    """Return the calibration that puts a placement's correctors on and fits them to each chip.
+
+    Args:
+        job: the job.
+        variant: the training, with its corrector and the settings of the fit.
+        placement: layer -> ratio or "digital".
+        batchnorm: whether BatchNorm is re-estimated, even if the settings do not say so.
+    """
+    from cnet_aihw.compensation import PerChipFit, WithCompensation
+    from cnet_aihw.runtime.parts import gathered
+
+    settings = variant.compensation.per_chip
+    settings = replace(settings, batchnorm=settings.batchnorm or batchnorm)
+    x = gathered(job.data.train, settings.samples).x
+    return WithCompensation(placement, variant.corrector, PerChipFit.of(settings, x, job.task))
+
+
+def calibration_in_use(job: JobContext, variant: Variant, model: nn.Module) -> Any:
+    """Return the calibration with which the job is going to use a network that is trained.
+
+    With a fit per chip it compensates: the placement given, or the uniform one within the limits,
+    since none is searched yet. A training whose epoch is chosen by the clean score, a baseline, has
+    that of ``evaluation.calibration``, as without compensation.
+    """
+    from cnet_aihw.compensation import network_cost
+    from cnet_aihw.jobs.build import uniform
+
+    kind, settings = variant.evaluation.calibration, variant.compensation
+    filled = settings.fill == "uniform" or variant.searches
+    if not variant.per_chip or variant.training.select == "clean":
+        return calibration_of(job, variant, kind)
+    if variant.placement is not None:
+        return compensating(job, variant, variant.placement, kind == "batchnorm")
+    if not filled:  # the most sensitive layers are not known yet
+        return calibration_of(job, variant, kind)
+    network = network_cost(model, job.example)
+    placement = uniform(variant, network, network.correctable)
+    return compensating(job, variant, placement, kind == "batchnorm")
+
+
+def calibration_with(
+    job: JobContext, variant: Variant, described: Mapping[str, Any], kind: str
+) -> ChipCalibration | None:
+    """Return the calibration of a network with its compensation.
+
+    Args:
+        job: the job.
+        variant: its training.
+        described: the content of compensation.json.
+        kind: name of a calibration, which is part of the fit where that is of each chip.
+    """
+    if is_per_chip(described):
+        from cnet_aihw.compensation import Placement
+
+        return compensating(job, variant, Placement(described["placement"]), kind == "batchnorm")
+    asked = calibration_of(job, variant, kind)
+    return asked or fitted_calibration(job, described["calibration_samples"])
+
+
 def fitted_calibration(job: JobContext, samples: int | None) -> ChipCalibration | None:
-    """Return the calibration of a compensation fitted with BatchNorm per chip; None for others.
+    """Return the calibration of a shared fit with BatchNorm per chip; None for others.
 
     Args:
         job: the job.
@@ -101,12 +172,15 @@ def overheads(
         MACs, as shares of the network's.
     """
     from cnet_aihw.compensation import (
+        WithCompensation,
         calibration_overhead,
         network_cost,
         off_crossbar_cost,
         total_overhead,
     )
 
+    if isinstance(calibration, WithCompensation):  # whose correctors are those described
+        calibration = calibration.fit
     network = network_cost(model, job.example)
     off, added = off_crossbar_cost(network), 0.0
     if calibration is not None:
@@ -155,7 +229,9 @@ def measure(
     """
     from cnet_aihw.compensation import compensation_disabled
     from cnet_aihw.evaluation import adc_summary, error_growth, evaluate_chips
+    from cnet_aihw.evaluation.chip_run import mean_calibration_cost
     from cnet_aihw.runtime.parts import gathered
+    from cnet_aihw.runtime.records import read_records
 
     settings, config = variant.evaluation, variant.config
     path = job.folder_of(variant) / name
@@ -189,17 +265,21 @@ def measure(
     )
     compensation = {}
     if described is not None:
-        names = ("label", "placement", "overhead_weights", "overhead_macs", "calibration_samples")
+        names = ("label", "fit", "placement", "overhead_weights", "overhead_macs")
         searched = (described.get("search") or {}).get("searcher")
         compensation = {
-            "compensation": {key: described[key] for key in names} | {"search": searched}
+            "compensation": {key: described.get(key) for key in (*names, "calibration_samples")}
+            | {"search": searched}
         }
+    costs = overheads(job, model, calibration, described)
+    lines = read_records(path.with_name(records))
+    costs["calibration"]["cost"] = mean_calibration_cost(lines, settings.chips)
     levels = OmegaConf.select(config, "rram.levels", default=None) or None
     content = {
         "records": records,
         **compensation,
         "crossbar": {"levels": levels, **adc_summary(model, job.example)},
-        **overheads(job, model, calibration, described),
+        **costs,
         "statistics": [statistics.as_record() for statistics in by_time],
         "error_growth": [error.as_record() for error in growth],
     }

@@ -8,7 +8,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-from cnet_aihw.compensation.settings import FitSettings
+from cnet_aihw.compensation.settings import FitSettings, PerChipSettings
 from cnet_aihw.evaluation.settings import EvaluationSettings
 from cnet_aihw.search.settings import ObjectiveSettings, RaySettings, SpaceSettings
 from cnet_aihw.training.settings import TrainingSettings
@@ -71,26 +71,36 @@ class CompensationConfig:
     """Largest overhead in MACs where no placement is given; None: no limit."""
 
     threshold: float = 0.95
-    """Share of the clean score that a layer must miss to become a candidate."""
+    """Share of the clean score that a layer must miss to become a candidate of the shared fit; with
+    a fit per chip every layer is one."""
 
     calibration_samples: int = 1000
     """Unlabelled training inputs on which BatchNorm is re-estimated on each chip, with
-    ``fit.batchnorm`` per_chip."""
+    ``shared.batchnorm`` per_chip."""
 
     scan: ScanSettings = field(default_factory=ScanSettings)
     """Scans over layers."""
 
-    fit: FitSettings = field(default_factory=FitSettings)
-    """Fit of the correctors."""
+    fit: str = "per_chip"
+    """Fit of the correctors: to each chip by itself, in closed form and without labels
+    ("per_chip"), or once for all chips by training ("shared", the paper's)."""
+
+    per_chip: PerChipSettings = field(default_factory=PerChipSettings)
+    """Fit to each chip."""
+
+    shared: FitSettings = field(default_factory=FitSettings)
+    """Fit for all chips."""
 
 
 @dataclass
 class EvaluatorConfig:
     """Evaluation of a placement, on the training and validation parts of the data."""
 
-    kind: str = "supernet"
-    """"supernet": all placements share one compensation that is fitted once, and are only measured;
-    "per_placement": each placement is fitted, then measured."""
+    kind: str | None = None
+    """"per_chip": each placement is fitted to each chip in closed form, and measured; "supernet":
+    all placements share one compensation that is fitted once, and are only measured;
+    "per_placement": each placement is fitted, then measured. None: the one that belongs to
+    ``compensation.fit``, "per_chip" or "supernet"."""
 
     steps: int = 300
     """Optimizer steps of the fit of each placement."""
@@ -218,6 +228,9 @@ class Config:
 
     job: JobConfig = field(default_factory=JobConfig)
     """Steps of the job."""
+
+    chip: int = 0
+    """Number of the evaluation's chip whose correctors job=chip saves."""
 
     seed: int = 0
     """Seed of the network's first weights and of training."""

@@ -25,8 +25,9 @@ from cnet_aihw.jobs.artifacts import (
     write_artifact,
 )
 from cnet_aihw.jobs.measuring import (
+    calibration_in_use,
     calibration_of,
-    fitted_calibration,
+    calibration_with,
     measure,
     prepare,
     put_compensation,
@@ -65,7 +66,7 @@ def train(job: JobContext) -> None:
             with_noise_model(variant.training, variant.config.training),
             folder,
             task=job.task,
-            calibration=calibration_of(job, variant, variant.evaluation.calibration),
+            calibration=calibration_in_use(job, variant, model),
             device=variant.config.device,
             progress=variant.config.progress,
         )
@@ -84,11 +85,11 @@ def evaluate(job: JobContext) -> None:
     networks = [(variant, trained(job, variant)) for variant in job.variants]
     for variant, model in networks:
         model = prepare(job, variant, model)
-        asked = calibration_of(job, variant, variant.evaluation.calibration)
-        measure(job, variant, model, MEASURED, asked)
+        kind = variant.evaluation.calibration
+        measure(job, variant, model, MEASURED, calibration_of(job, variant, kind))
         described = put_compensation(job, variant, model)
         if described is not None:
-            calibration = asked or fitted_calibration(job, described["calibration_samples"])
+            calibration = calibration_with(job, variant, described, kind)
             measure(job, variant, model, MEASURED_COMPENSATED, calibration, described)
 
 

@@ -19,8 +19,9 @@ from cnet_aihw.jobs.artifacts import (
     trained,
     write_artifact,
 )
-from cnet_aihw.jobs.measuring import calibration_of, fitted_calibration
-from cnet_aihw.jobs.steps_search import OFF, enabled, no_candidates
+from cnet_aihw.jobs.measuring import calibration_of, compensating, fitted_calibration
+from cnet_aihw.jobs.nodes import plain_values
+from cnet_aihw.jobs.steps_search import OFF, candidates_of, enabled, no_candidates
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.records import read_json, write_json_atomic
 
@@ -41,7 +42,7 @@ _FITTED = "placement.json"
 
 
 def compensate(job: JobContext) -> None:
-    """Put compensation on each trained network, and fit it on chips."""
+    """Place compensation in each trained network, and fit it unless each chip is fitted later."""
     from cnet_aihw.compensation import Placement, network_cost
 
     if not enabled(job):
@@ -58,7 +59,7 @@ def compensate(job: JobContext) -> None:
             placement = Placement(found["placement"])
             why_none = "the search found no placement that is worth its overhead"
         described: dict[str, Any] = {
-            "candidates": None if scanned is None else scanned["candidates"],
+            "candidates": candidates_of(variant, scanned, cost),
             "search": found,
             "placement": dict(placement),
         }
@@ -79,26 +80,24 @@ def _placement(
     variant: Variant, scanned: Mapping[str, Any] | None, cost: NetworkCost
 ) -> tuple[Placement, str]:
     """Return the placement given or filled in, without layers of ratio 0, and why it is empty."""
-    from cnet_aihw.compensation import Placement, digital_placement, uniform_placement
+    from cnet_aihw.compensation import Placement, digital_placement
+    from cnet_aihw.jobs.build import uniform
 
     settings, given = variant.compensation, variant.placement
     if given is not None:
         placement = Placement({name: ratio for name, ratio in given.items() if ratio != 0.0})
         return placement, "the placement gives no layer a ratio above 0"
-    assert scanned is not None  # no placement is given
     try:
         if settings.fill == "digital":
+            assert scanned is not None  # no placement is given
             lost: Mapping[str, float] = scanned["sensitivity"]
             order = sorted(lost, key=lambda name: lost[name], reverse=True)
             found = digital_placement(cost, order, settings.limit, limit_macs=settings.limit_macs)
             return found, ""
-        if not scanned["candidates"]:
+        layers = candidates_of(variant, scanned, cost)
+        if not layers:
             return Placement({}), no_candidates(settings.threshold)
-        found = uniform_placement(
-            *(cost, scanned["candidates"], settings.limit, variant.corrector),
-            limit_macs=settings.limit_macs,
-        )
-        return found, ""
+        return uniform(variant, cost, layers), ""
     except CnetError as error:  # reported in the table; the trainings are done
         return Placement({}), str(error).rstrip(".")
 
@@ -106,30 +105,93 @@ def _placement(
 def _compensated(
     job: JobContext, variant: Variant, model: nn.Module, placement: Placement, network: NetworkCost
 ) -> dict[str, Any]:
-    """Compensate and fit one network; return cost and validation."""
+    """Compensate one network, and fit it or measure how it is fitted; return cost and validation.
+
+    With a fit per chip nothing is trained or kept: the chips of the validation are fitted as each
+    chip is going to be.
+    """
+    from cnet_aihw.compensation import DIGITAL, compensation_cost
+
+    settings = variant.compensation
+    cost = compensation_cost(network, placement, variant.corrector)
+    log.info(
+        "compensation of %s: %s, %.2f %% of the weights, %.2f %% of the MACs",
+        *(variant.name, placement.to_json(), 100 * cost.overhead_weights, 100 * cost.overhead_macs),
+    )
+    validated = _validated_per_chip if variant.per_chip else _fitted_for_all
+    validation, more = validated(job, variant, model, placement)
+    if validation is not None:
+        job.set_objective(variant, validation["mean"])
+    batchnorm = not variant.per_chip and settings.shared.batchnorm == "per_chip"
+    label = (
+        variant.corrector.label() if any(r != DIGITAL for r in placement.values()) else "digital"
+    )
+    return {
+        "label": label + (", BatchNorm per chip" if batchnorm else ""),
+        "fit": settings.fit,
+        settings.fit: plain_values(variant.config.compensation[settings.fit]),
+        "corrector": variant.corrector.describe(),
+        "calibration_samples": settings.calibration_samples if batchnorm else None,
+        "overhead_weights": cost.overhead_weights,
+        "overhead_macs": cost.overhead_macs,
+        "weights": cost.weights,
+        "macs": cost.macs,
+        "network_weights": network.weights,
+        "network_macs": network.macs,
+        "validation": validation,
+        **more,
+    }
+
+
+def _validated_per_chip(
+    job: JobContext, variant: Variant, model: nn.Module, placement: Placement
+) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+    """Measure the validation chips of the training, each one fitted, and what filters bring."""
+    from cnet_aihw.compensation import filter_errors
+    from cnet_aihw.evaluation import evaluate_chips
+    from cnet_aihw.jobs.build import drift_time
+    from cnet_aihw.runtime.random_state import derive_seed
+
+    training, config = variant.training, variant.config
+    if not training.validation_chips:
+        return None, {}
+    kind = variant.evaluation.calibration
+    calibration = compensating(job, variant, placement, kind == "batchnorm")
+    found = evaluate_chips(
+        model,
+        job.data.val,
+        task=job.task,
+        chips=training.validation_chips,
+        seed=derive_seed(training.seed, "validation"),
+        t_inference=drift_time(config),
+        calibration=calibration,
+        device=config.device,
+        progress=config.progress,
+    )
+    validation = {name: getattr(found, name) for name in ("clean", "mean", "std", "chips")}
+    return validation, {"filters": filter_errors(calibration.fit)}
+
+
+def _fitted_for_all(
+    job: JobContext, variant: Variant, model: nn.Module, placement: Placement
+) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+    """Fit the correctors of one network for all chips, and save them."""
     from cnet_aihw.compensation import (
         compensate as put,
     )
     from cnet_aihw.compensation import (
-        compensation_cost,
         compensation_parameters,
         fit_compensation,
         save_compensation,
     )
     from cnet_aihw.jobs.build import with_noise_model
 
-    folder, config = job.folder_of(variant), variant.config
-    fit = with_noise_model(variant.compensation.fit, config.compensation.fit)
-    cost = compensation_cost(network, placement, variant.corrector)
-    log.info(
-        "compensation of %s: %s, %.2f %% of the weights, %.2f %% of the MACs",
-        *(variant.name, placement.to_json(), 100 * cost.overhead_weights, 100 * cost.overhead_macs),
-    )
+    folder, config, settings = job.folder_of(variant), variant.config, variant.compensation
+    fit = with_noise_model(settings.shared, config.compensation.shared)
     put(model, placement, variant.corrector, fit.seed)
-    per_chip, validation = fit.batchnorm == "per_chip", None
-    samples = variant.compensation.calibration_samples if per_chip else None
+    samples = settings.calibration_samples if fit.batchnorm == "per_chip" else None
     asked = calibration_of(job, variant, variant.evaluation.calibration)
-    calibration = asked or fitted_calibration(job, samples)
+    validation = None
     if compensation_parameters(model):  # layers that are all digital have nothing to fit
         result = fit_compensation(
             model,
@@ -137,7 +199,7 @@ def _compensated(
             fit,
             folder / _FIT,
             task=job.task,
-            calibration=calibration,
+            calibration=asked or fitted_calibration(job, samples),
             device=config.device,
             progress=config.progress,
         )
@@ -147,21 +209,8 @@ def _compensated(
             "std": result.chip_std,
             "chips": fit.validation_chips,
         }
-        job.set_objective(variant, result.chip_score)
     save_compensation(model, folder / COMPENSATION)
-    label = variant.corrector.label() if validation else "digital"
-    return {
-        "label": label + (", BatchNorm per chip" if per_chip else ""),
-        "corrector": variant.corrector.describe(),
-        "calibration_samples": samples,
-        "overhead_weights": cost.overhead_weights,
-        "overhead_macs": cost.overhead_macs,
-        "weights": cost.weights,
-        "macs": cost.macs,
-        "network_weights": network.weights,
-        "network_macs": network.macs,
-        "validation": validation,
-    }
+    return validation, {}
 
 
 def _set_aside(folder: Path, placement: Placement, search: Mapping[str, Any] | None) -> None:

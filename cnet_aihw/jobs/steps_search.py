@@ -25,6 +25,7 @@ from cnet_aihw.runtime.records import read_json
 if TYPE_CHECKING:
     from torch import nn
 
+    from cnet_aihw.compensation import NetworkCost
     from cnet_aihw.jobs.context import JobContext
     from cnet_aihw.jobs.variants import Variant
 
@@ -63,7 +64,8 @@ def scan(job: JobContext) -> None:
             for mode in ("suffix", "single")
         }
         candidates = candidate_layers(scans[settings.scan.mode], settings.threshold)
-        log.info("candidate layers of %s: %s", variant.name, ", ".join(candidates) or "none")
+        if not variant.per_chip:
+            log.info("candidate layers of %s: %s", variant.name, ", ".join(candidates) or "none")
         found = {
             "metric": job.task.metric,
             "higher_is_better": job.task.higher_is_better,
@@ -79,21 +81,24 @@ def scan(job: JobContext) -> None:
 
 def search(job: JobContext) -> None:
     """Search each network's placement among the candidate layers (CorrectNet, step 3)."""
+    from cnet_aihw.compensation import network_cost
+
     if not any(variant.searches for variant in job.variants):
         log.info("nothing is searched, because %s", _why_not(job.variants[0]))
         return
     scans = {variant.name: scan_of(job, variant) for variant in job.variants}
     for variant in job.variants:
-        model, scanned = trained(job, variant), scans[variant.name]
-        assert scanned is not None  # no placement is given
+        model = trained(job, variant)
+        network = network_cost(model, job.example)
+        layers = candidates_of(variant, scans[variant.name], network)
         try:
-            result = _searched(job, variant, scanned, model)
+            result = _searched(job, variant, scans[variant.name] or {}, model, network)
             found: dict[str, Any] = {"result": result}
         except _NothingToSearch as error:  # reported in the tables; the trainings are done
             reason = str(error).rstrip(".")
             log.info("%s is not searched, because %s", variant.name, reason)
             found = {"result": None, "reason": reason}
-        found["candidates"] = scanned["candidates"]
+        found["candidates"] = layers
         write_artifact(job, variant, job.folder_of(variant) / SEARCHED, found)
 
 
@@ -127,6 +132,18 @@ def enabled(job: JobContext) -> bool:
     return all(variant.compensation.enabled for variant in job.variants)
 
 
+def candidates_of(
+    variant: Variant, scanned: Mapping[str, Any] | None, network: NetworkCost
+) -> list[str] | None:
+    """Return the candidate layers; None where nothing says which.
+
+    With a fit per chip they are all layers that can be corrected, otherwise those of the scan.
+    """
+    if variant.per_chip:
+        return network.correctable
+    return None if scanned is None else scanned["candidates"]
+
+
 def no_candidates(threshold: float) -> str:
     """Return the reason where no layer is a candidate."""
     return f"no layer takes the score below {100 * threshold:g} % of the clean one"
@@ -141,29 +158,33 @@ def _why_not(variant: Variant) -> str:
 
 
 def _searched(
-    job: JobContext, variant: Variant, scanned: Mapping[str, Any], model: nn.Module
+    job: JobContext,
+    variant: Variant,
+    scanned: Mapping[str, Any],
+    model: nn.Module,
+    network: NetworkCost,
 ) -> dict[str, Any]:
     """Search one network's placement; return the result as a record."""
-    from cnet_aihw.compensation import network_cost
     from cnet_aihw.jobs.build import build_searcher
     from cnet_aihw.jobs.evaluators import build_evaluator
     from cnet_aihw.search import placement_problem
     from cnet_aihw.search.run import run_search
 
     settings = variant.search
-    if not scanned["candidates"]:
-        raise _NothingToSearch(no_candidates(scanned["threshold"]))
+    layers = candidates_of(variant, scanned, network)
+    if not layers:
+        raise _NothingToSearch(no_candidates(variant.compensation.threshold))
     try:
         problem = placement_problem(
-            network_cost(model, job.example),
-            scanned["candidates"],
+            network,
+            layers,
             variant.corrector,
             variant.compensation.limit,
-            settings,
+            variant.space,
             settings.objective,
-            scanned["sensitivity"],
+            scanned.get("sensitivity"),
             limit_macs=variant.compensation.limit_macs,
-            reference=None if job.task.higher_is_better else scanned["clean"],
+            reference=None if job.task.higher_is_better else _clean(job, scanned, model),
             higher_is_better=job.task.higher_is_better,
         )
     except CnetError as error:
@@ -194,3 +215,10 @@ def _searched(
     )
     job.objectives[variant.name] = result.reward
     return result.as_record()
+
+
+def _clean(job: JobContext, scanned: Mapping[str, Any], model: nn.Module) -> float:
+    """Return the clean score on the validation part, as the scan measured it or measured now."""
+    from cnet_aihw.evaluation.metrics import score
+
+    return scanned["clean"] if scanned else score(model, job.data.val, task=job.task)

@@ -19,7 +19,8 @@ from cnet_aihw.jobs.artifacts import (
 from cnet_aihw.jobs.config_checks import check_chips_differ
 from cnet_aihw.jobs.measuring import (
     calibration_of,
-    fitted_calibration,
+    calibration_with,
+    is_per_chip,
     measure,
     overheads,
     prepare,
@@ -160,11 +161,12 @@ def _candidates(job: JobContext) -> Iterator[_Candidate]:
         if described is None:
             continue
         for kind in kinds:
-            calibration = calibration_of(job, variant, kind)
-            if described["calibration_samples"] is not None:  # fitted for one calibration alone
-                if kind != "none":
-                    continue
-                calibration = fitted_calibration(job, described["calibration_samples"])
+            if kind != "none" and (  # fitted for one calibration alone, or it is part of the fit
+                described["calibration_samples"] is not None
+                or (is_per_chip(described) and kind != "batchnorm")
+            ):
+                continue
+            calibration = calibration_with(job, variant, described, kind)
             yield _Candidate(variant, model, described, kind, calibration)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -20,13 +20,14 @@ from cnet_aihw.evaluation.settings import EvaluationSettings, validate_evaluatio
 from cnet_aihw.jobs.config_checks import (
     check_chips_differ,
     check_compensation_config,
+    check_evaluator_fits,
     check_search_config,
     check_select_config,
 )
 from cnet_aihw.jobs.messages import one_sentence
 from cnet_aihw.jobs.schema import CompensationConfig, SearchConfig, SelectConfig, TrainingConfig
 from cnet_aihw.runtime.errors import CnetError, bad_value
-from cnet_aihw.search.settings import RaySettings, validate_ray_settings
+from cnet_aihw.search.settings import RaySettings, SpaceSettings, validate_ray_settings
 from cnet_aihw.training.settings import TrainingSettings, validate_training_settings
 
 if TYPE_CHECKING:
@@ -34,10 +35,12 @@ if TYPE_CHECKING:
 
 _TYPED = (
     *("training", "training.lipschitz", "training.variation", "evaluation", "job", "select"),
-    *("compensation", "compensation.scan", "compensation.fit"),
-    *("compensation.fit.lipschitz", "compensation.fit.variation"),
+    *("compensation", "compensation.scan", "compensation.per_chip", "compensation.shared"),
+    *("compensation.shared.lipschitz", "compensation.shared.variation"),
     *("search", "search.objective", "search.evaluator", "ray"),
 )
+_SIZES = (0, 1, 2, 4, 8)
+"""Numbers of filters that a search chooses from with a fit per chip."""
 _PLACEMENT_FILES = (".yaml", ".yml", ".json")
 
 
@@ -78,6 +81,18 @@ class Variant:
         wanted = self.compensation.enabled and self.search.searcher is not None
         return wanted and self.compensation.placement is None
 
+    @property
+    def per_chip(self) -> bool:
+        """Say whether its compensation is fitted to each chip by itself."""
+        return self.compensation.enabled and self.compensation.fit == "per_chip"
+
+    @property
+    def needs_scan(self) -> bool:
+        """Say whether a scan decides on its placement: on the candidates, or on their order."""
+        settings = self.compensation
+        decides = not self.per_chip or (settings.fill == "digital" and not self.searches)
+        return decides and settings.placement is None
+
     @cached_property
     def corrector(self) -> Corrector:
         """Return the kind of corrector of its compensation."""
@@ -90,6 +105,18 @@ class Variant:
                 "compensation.corrector", made, "a corrector, such as compensation/corrector=affine"
             )
         return made
+
+    @property
+    def space(self) -> SpaceSettings:
+        """Return the choices of each candidate layer in a search.
+
+        Unless they are given, these are few filters, of any width of a layer, with a fit per chip.
+        """
+        given, corrector = self.search, self.corrector
+        if not self.per_chip or given.sizes or given.ratios != SpaceSettings().ratios:
+            return given
+        sizes = [size for size in _SIZES if size >= corrector.smallest] if corrector.sized else []
+        return replace(given, sizes=sizes)
 
     @cached_property
     def placement(self) -> Placement | None:
@@ -213,14 +240,8 @@ def _check(variant: Variant, training: TrainingConfig) -> None:
     validate_ray_settings(variant.ray)
     _ = variant.placement
     if compensation.enabled:
-        _ = variant.corrector
-        if compensation.fit.batchnorm == "per_chip" and evaluation.calibration == "affine":
-            raise bad_value(
-                "evaluation.calibration",
-                "affine",
-                "none or batchnorm, as compensation.fit.batchnorm is per_chip",
-                "or fit with compensation.fit.batchnorm=frozen",
-            )
+        check_evaluator_fits(search.evaluator, compensation.fit)
+        _check_fit(variant)
     if not re.fullmatch(r"[\w.+=-]*\w[\w.+=-]*", variant.name):
         expected = "letters, digits, and _ - + = . alone, as it also names a folder"
         raise bad_value("training.name", variant.name, expected)
@@ -230,6 +251,29 @@ def _check(variant: Variant, training: TrainingConfig) -> None:
             "evaluation.seed": evaluation.seed,
         }
         check_chips_differ("search.chips_seed", search.chips_seed, judges)
+
+
+def _check_fit(variant: Variant) -> None:
+    """Check that the fit can fit the corrector, and goes with the calibration."""
+    from cnet_aihw.compensation import has_closed_form
+
+    settings, corrector = variant.compensation, variant.corrector
+    if settings.fit == "per_chip":
+        if not settings.per_chip.refine_steps and not has_closed_form(corrector):
+            raise bad_value(
+                "compensation.corrector",
+                corrector.label(),
+                "a corrector with a closed form, such as low_rank, as compensation.fit is per_chip",
+                "or refine it with compensation.per_chip.refine_steps=300, or choose "
+                "compensation.fit=shared",
+            )
+    elif settings.shared.batchnorm == "per_chip" and variant.evaluation.calibration == "affine":
+        raise bad_value(
+            "evaluation.calibration",
+            "affine",
+            "none or batchnorm, as compensation.shared.batchnorm is per_chip",
+            "or fit with compensation.shared.batchnorm=frozen",
+        )
 
 
 def _refuse_added_keys(name: str, node: DictConfig) -> None:

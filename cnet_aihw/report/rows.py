@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cnet_aihw.report.run_tables import HIDDEN, NETWORK
+from cnet_aihw.report.run_tables import HIDDEN, NETWORK, calibration_cost_of
 from cnet_aihw.report.search_tables import placement_text, searches_columns
 from cnet_aihw.report.tables import Column, Metric, Table
 from cnet_aihw.runtime.records import write_json_atomic
@@ -48,6 +48,7 @@ def results_rows(
             "compensation": result.get("compensation", {}).get("label"),
             "search": result.get("compensation", {}).get("search"),
             "calibration": result["calibration"]["label"],
+            **calibration_cost_of(result),
             **{name: result[name] for name in _ADDED},
             **{name: result["crossbar"][name] for name in _CROSSBAR},
             **{name: statistics.get(name) for name in _MEASURED},

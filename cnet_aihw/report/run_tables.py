@@ -16,6 +16,13 @@ NETWORK = (
 )
 """Which network a row is of."""
 
+COSTS = (
+    Column("images", "images per chip"),
+    Column("passes", "passes per chip"),
+    Column("fit_seconds", "to fit a chip", "s", text="{:.3g}".format),
+)
+"""Cost of fitting a chip, in tables of results."""
+
 HIDDEN = ("command", "training_seed", "threshold", "folder")
 """Columns that a page leaves to its CSV file."""
 
@@ -39,6 +46,7 @@ def results_columns(metric: Metric) -> tuple[Column, ...]:
         Column("failed", "failed chips"),
         Column("overhead_weights", "weights added", "%"),
         Column("overhead_macs", "MACs added", "%"),
+        *COSTS,
         Column("levels"),
         Column("adc_bits", "ADC bits"),
         Column("adc_cost", "ADC steps"),
@@ -70,6 +78,7 @@ def results_table(run: RunRecords) -> Table:
                     {
                         **tabled,
                         **row,
+                        **calibration_cost_of(measured.record),
                         "failed": row.get("failed") or None,
                         "overhead_weights": costs.get("overhead_weights"),
                         "overhead_macs": costs.get("overhead_macs"),
@@ -146,6 +155,16 @@ def network_of(measured: Measurement) -> dict[str, Any]:
         "training": measured.training,
         "compensation": measured.compensation,
         "calibration": measured.record.get("calibration", {}).get("label"),
+    }
+
+
+def calibration_cost_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the mean cost of fitting a chip, by the names of `COSTS`, from chips*.json."""
+    cost = record.get("calibration", {}).get("cost") or {}
+    return {
+        "images": cost.get("images"),
+        "passes": cost.get("passes"),
+        "fit_seconds": cost.get("seconds"),
     }
 
 

@@ -30,7 +30,8 @@ class Task(Protocol):
 
     A task is the only place that knows what outputs and targets mean. Its settings are plain public
     attributes of the instance, by which :func:`describe_task` tells tasks apart. A task may also
-    have ``score_range``, the lowest and the highest score that there can be.
+    have ``score_range``, the lowest and the highest score that there can be, and
+    ``constant_loss(targets)``, the least loss of outputs that do not look at their input.
     """
 
     name: str

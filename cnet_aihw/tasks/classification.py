@@ -96,6 +96,15 @@ class Classification:
         given, aim = (F.log_softmax(logits / temperature, 1) for logits in (outputs, wanted))
         return temperature**2 * F.kl_div(given, aim, reduction="batchmean", log_target=True)
 
+    def constant_loss(self, targets: Tensor) -> float:
+        """Return the least cross entropy of a prediction that does not look at its input.
+
+        It is ln(classes) where all classes are equally frequent.
+        """
+        share = torch.bincount(targets.flatten()).double() / targets.numel()
+        share = share * (1.0 - self.label_smoothing) + self.label_smoothing / len(share)
+        return float(-torch.xlogy(share, share).sum())
+
     def new_metric(self) -> CorrectShare:
         """Return an empty accumulator of the accuracy."""
         return CorrectShare()

@@ -20,6 +20,8 @@ from cnet_aihw.rram.devices.noise import DeviceNoiseModel, MultiplicativeNoiseMo
 from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.inputs import Inputs, call
 from cnet_aihw.runtime.random_state import derive_seed
+from cnet_aihw.runtime.values import bad_choice
+from cnet_aihw.training.settings import GRAMS
 
 _GRAM_BLOCK = 128  # below it a matrix product is too small to gain from being split
 
@@ -31,7 +33,9 @@ class LipschitzPenalty:
     (:math:`W W^T` or :math:`W^T W`): the larger one is rank-deficient and cannot become
     :math:`\lambda^2 I`. A grouped convolution is one map per group, so that each group's block has
     its own Gram matrix. Source: CorrectNet (DATE 2023), step 1, as we read the paper; the smaller
-    side, the groups and the folding of BatchNorm are ours.
+    side, the groups and the folding of BatchNorm are ours. With ``gram="slices"`` each position of
+    a kernel has its own Gram matrix, of [out, in], as in a public re-implementation (the repository
+    of NeFT); a linear layer is one slice.
 
     Args:
         model: converted model; its layers are looked up once, here.
@@ -40,6 +44,7 @@ class LipschitzPenalty:
         batchnorms: BatchNorm behind a layer by the layer's name, as :func:`following_batchnorms`
             finds them; those layers count with their gain ``diag(gamma / sqrt(var + eps)) W``,
             whose gradient goes to gamma as well. The others count with W alone.
+        gram: "matrix", or "slices" of each position of a kernel.
 
     Raises:
         CnetError: if ``lambda_`` is not a positive number, a name in ``exclude`` fits no layer, no
@@ -52,10 +57,13 @@ class LipschitzPenalty:
         lambda_: float,
         exclude: Iterable[str] = (),
         batchnorms: Mapping[str, _BatchNorm] | None = None,
+        gram: str = "matrix",
     ) -> None:
+        if gram not in GRAMS:
+            raise bad_choice("lipschitz.gram", gram, GRAMS)
         if not (math.isfinite(lambda_) and lambda_ > 0):
             raise bad_value("lambda", lambda_, "a singular value, a number above 0")
-        self.lambda_ = lambda_
+        self.lambda_, self.slices = lambda_, gram == "slices"
         self.layers = _included(model, list(exclude))
         self.batchnorms = dict(batchnorms or {})
         for name, batchnorm in self.batchnorms.items():
@@ -72,10 +80,14 @@ class LipschitzPenalty:
     def __call__(self) -> Tensor:
         """Return the penalty of the weights as they are now, a scalar in float32 or wider."""
         terms = [
-            _GramDistance.apply(_matrix(layer, self.batchnorms.get(name)), self.lambda_)
+            _GramDistance.apply(self._matrix_of(layer, name), self.lambda_)
             for name, layer in self.layers.items()
         ]
         return torch.stack(terms).sum()
+
+    def _matrix_of(self, layer: nn.Module, name: str) -> Tensor:
+        matrix = _matrix(layer, self.batchnorms.get(name))
+        return _slices(layer, matrix) if self.slices else matrix
 
 
 def lipschitz_lambda(
@@ -277,6 +289,14 @@ def _matrix(layer: nn.Module, batchnorm: _BatchNorm | None) -> Tensor:
     if isinstance(layer, _ConvNd) and layer.groups > 1:
         return weight.unflatten(0, (layer.groups, -1))
     return weight
+
+
+def _slices(layer: nn.Module, matrix: Tensor) -> Tensor:
+    """Return a convolution's matrix [..., out, in * kernel] as [..., kernel, out, in]."""
+    if not isinstance(layer, _ConvNd):
+        return matrix
+    taps = math.prod(layer.kernel_size)
+    return matrix.unflatten(-1, (-1, taps)).movedim(-1, -3)
 
 
 def _included(model: nn.Module, exclude: list[str]) -> dict[str, nn.Module]:

@@ -9,6 +9,7 @@ from cnet_aihw.runtime.values import GRADIENTS, bad_choice, is_number, is_whole
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("cosine", "onecycle", "constant")
 SELECTIONS = ("chips", "clean", "last")
+GRAMS = ("matrix", "slices")
 
 
 @dataclass
@@ -30,6 +31,10 @@ class LipschitzSettings:
     fold_batchnorm: bool = False
     """Whether a BatchNorm right behind a layer counts into the layer's gain."""
 
+    gram: str = "matrix"
+    """Matrices whose Gram matrices are pulled to lambda^2 I: the "matrix" of a whole layer, or for
+    a convolution the "slices" [out, in] at each position of its kernel."""
+
     exclude: list[str] = field(default_factory=list)
     """Layers without the penalty: names, or patterns such as "features.*"."""
 
@@ -43,6 +48,9 @@ class VariationSettings:
 
     steps_per_chip: int = 0
     """Optimizer steps for which one chip is held; 0: new noise at every forward pass."""
+
+    chips_per_step: int = 1
+    """Chips among which a step's batch is divided; more than 1 only where each step has its own."""
 
     ramp_epochs: float = 0.0
     """Epochs over which the deviation injected grows evenly from nothing to the device's own; under
@@ -144,6 +152,7 @@ def validate_training_settings(settings: TrainingSettings) -> None:
         ("validate_every", s.validate_every, 1),
         ("patience", s.patience, 1),
         ("variation.steps_per_chip", variation.steps_per_chip, 0),
+        ("variation.chips_per_step", variation.chips_per_step, 1),
     ):
         if (name, value) != ("patience", None) and not (is_whole(value) and value >= low):
             raise bad_value(f"training.{name}", value, f"a whole number of at least {low}")
@@ -177,6 +186,7 @@ def validate_training_settings(settings: TrainingSettings) -> None:
         ("schedule", s.schedule, SCHEDULES),
         ("select", s.select, SELECTIONS),
         ("variation.gradient", variation.gradient, GRADIENTS),
+        ("lipschitz.gram", lipschitz.gram, GRAMS),
     ):
         if word not in allowed:
             raise bad_choice(f"training.{name}", word, allowed)
@@ -187,6 +197,9 @@ def validate_training_settings(settings: TrainingSettings) -> None:
     if variation.ramp_epochs > s.epochs:
         expected = f"at most the {s.epochs} epochs"
         raise bad_value("training.variation.ramp_epochs", variation.ramp_epochs, expected)
+    if variation.chips_per_step > 1 and variation.steps_per_chip > 1:
+        expected = "1 where a chip is held for several steps"
+        raise bad_value("training.variation.chips_per_step", variation.chips_per_step, expected)
     if s.schedule == "onecycle" and s.warmup_epochs > 0:
         raise bad_value("training.warmup_epochs", s.warmup_epochs, "0 with the schedule onecycle")
     if s.select == "chips" and s.validation_chips == 0:

@@ -18,7 +18,7 @@ from cnet_aihw.evaluation.calibration import ChipCalibration
 from cnet_aihw.evaluation.metrics import new_metric
 from cnet_aihw.rram import load_snapshot, snapshot, trainable_parameters
 from cnet_aihw.runtime.device_parts import placed
-from cnet_aihw.runtime.inputs import Inputs, call, channels_last, map_tensors
+from cnet_aihw.runtime.inputs import Inputs, channels_last, map_tensors
 from cnet_aihw.runtime.parts import Part, gathered
 from cnet_aihw.runtime.progress import progress_bar
 from cnet_aihw.runtime.random_state import derive_seed, seed_random_state
@@ -37,6 +37,7 @@ from cnet_aihw.training.optim import learning_rate, make_optimizer
 from cnet_aihw.training.run_identity import Augment, Objective
 from cnet_aihw.training.settings import TrainingSettings
 from cnet_aihw.training.state import EpochSums, RunState, TrainingDiverged, TrainingResult, diverged
+from cnet_aihw.training.step import backward
 from cnet_aihw.training.validation import counts, is_better, validate
 from cnet_aihw.training.variation import (
     held_offsets,
@@ -168,37 +169,27 @@ class Trainer:
             inputs = self.augment(inputs, torch.Generator().manual_seed(seed))
         if settings.channels_last:
             inputs = map_tensors(inputs, channels_last)
-        per_chip = settings.variation.steps_per_chip
-        if settings.variation.enabled and per_chip and number % per_chip == 0:
-            hold_chip(self.model, settings, number)
         ramp_variation(self.model, settings, number, self.steps)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=settings.bf16):
-            outputs = call(self.model, inputs)
-        outputs = map_tensors(outputs, _at_least_float32)
-        if self.objective is not None:
-            fit = self.objective(outputs, targets, inputs)
-        else:
-            fit = self.task.loss(outputs, targets)
-        loss, penalty = fit, None
-        if self.penalty is not None:
-            penalty = self.penalty()
-            loss = fit + settings.lipschitz.beta * penalty
-        with torch.no_grad():
-            metric = new_metric(self.task, self.device)
-            metric.update(map_tensors(outputs, Tensor.detach), targets)
-            score = torch.as_tensor(metric.compute(), device=self.device)
-            sums = [fit, score] if penalty is None else [fit, score, penalty]
-            row = torch.stack([s.detach().double() for s in sums])
-            self._unread.append((state.step, len(targets), row))
+        metric = new_metric(self.task, self.device)
+        self.optimizer.zero_grad(set_to_none=True)
+        fit, penalty = backward(
+            self.model, inputs, targets, settings, number, self._loss, metric.update, self.penalty
+        )
+        score = torch.as_tensor(metric.compute(), device=self.device)
+        sums = [fit, score] if penalty is None else [fit, score, penalty]
+        self._unread.append((state.step, len(targets), torch.stack([s.double() for s in sums])))
         if self.device.type != "cuda" or len(self._unread) >= _CUDA_LOOK:
             self._read_sums()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(settings, number, self.steps)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
         if settings.grad_clip is not None:
             nn.utils.clip_grad_norm_(self.parameters, settings.grad_clip)
         self.optimizer.step()
+
+    def _loss(self, outputs: Any, targets: Tensor, inputs: Inputs) -> Tensor:
+        if self.objective is not None:
+            return self.objective(outputs, targets, inputs)
+        return self.task.loss(outputs, targets)
 
     def _read_sums(self) -> None:
         """Add the steps not yet looked at to the epoch's sums, and stop if one is not finite."""
@@ -335,7 +326,9 @@ class Trainer:
         lipschitz, batchnorms = self.settings.lipschitz, None
         if lipschitz.fold_batchnorm:
             batchnorms = following_batchnorms(self.model, gathered(self.part.first(2)).x)
-        return LipschitzPenalty(self.model, self.lambda_, lipschitz.exclude, batchnorms)
+        return LipschitzPenalty(
+            self.model, self.lambda_, lipschitz.exclude, batchnorms, lipschitz.gram
+        )
 
     def _global_step(self) -> int:
         return self.state.epoch * self.steps + self.state.step
@@ -343,8 +336,3 @@ class Trainer:
     def _diverged(self, step: int, what: str, value: float) -> TrainingDiverged:
         where = f"step {step} of epoch {self.state.epoch}"
         return diverged(self.settings.name, where, what, value, self.folder / CHECKPOINT)
-
-
-def _at_least_float32(tensor: Tensor) -> Tensor:
-    """Return outputs of autocast in float32, in which losses are taken."""
-    return tensor.float() if tensor.dtype in (torch.bfloat16, torch.half) else tensor

@@ -207,12 +207,20 @@ def test_clean_network_is_kept_apart(model, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "key"),
     [
-        ({"batchnorm": "thawed"}, "fit.batchnorm"),
-        ({"freeze_batchnorm": True}, "fit.freeze_batchnorm"),
-        ({"distillation": 1.5}, "fit.distillation"),
-        ({"temperature": 0.0}, "fit.temperature"),
-        ({"lipschitz": LipschitzSettings(enabled=True)}, "fit.lipschitz.enabled"),
-        ({"variation": VariationSettings(enabled=False)}, "fit.variation.enabled"),
+        ({"batchnorm": "thawed"}, "shared.batchnorm"),
+        ({"freeze_batchnorm": True}, "shared.freeze_batchnorm"),
+        ({"distillation": 1.5}, "shared.distillation"),
+        ({"temperature": 0.0}, "shared.temperature"),
+        ({"lipschitz": LipschitzSettings(enabled=True)}, "shared.lipschitz.enabled"),
+        ({"variation": VariationSettings(enabled=False)}, "shared.variation.enabled"),
+        ({"start": "warm"}, "shared.start"),
+        ({"start_chips": 0}, "shared.start_chips"),
+        ({"start_samples": 1}, "shared.start_samples"),
+        ({"epochs": -1}, "training.epochs"),
+        (
+            {"variation": VariationSettings(True, steps_per_chip=2, chips_per_step=2)},
+            "training.variation.chips_per_step",
+        ),
     ],
 )
 def test_impossible_settings_are_refused_before_any_work(model, tmp_path, changes, key):

@@ -58,9 +58,9 @@ def test_each_chip_is_calibrated_as_by_the_library(
 
 def test_compensated_networks_are_calibrated_too(cli: Cli, tiny: list[str]) -> None:
     words = [*tiny, "data.limit_train=64", "training=plain", "evaluation.calibration=affine"]
-    words += ["model=mlp", "data.size=8", "compensation.fit.validation_chips=2"]
-    placed = ["compensation=default", "compensation.placement={layers.fc1: 0.1}"]
-    outcome = cli(*words, *placed, "compensation.fit.epochs=1", "hydra.run.dir=run")
+    words += ["model=mlp", "data.size=8", "compensation.shared.validation_chips=2"]
+    placed = ["compensation=paper", "compensation.placement={layers.fc1: 0.1}"]
+    outcome = cli(*words, *placed, "compensation.shared.epochs=1", "hydra.run.dir=run")
     assert outcome.code == 0, outcome.err
     plain, compensated = read("run/table.json")["rows"]
     data = digits(size=8, limit_train=64)

@@ -186,7 +186,7 @@ def test_a_mistake_of_ours_keeps_its_trace(cli: Cli, only: Only) -> None:
 
 def test_a_job_of_a_sweep_has_a_folder_however_much_is_changed(cli: Cli, only: Only) -> None:
     seen = []
-    words = [f"compensation.fit.{k}=1e-3" for k in ("lr", "weight_decay", "distillation")]
+    words = [f"compensation.shared.{k}=1e-3" for k in ("lr", "weight_decay", "distillation")]
     words += ["search.evaluator.shared_steps=30", "search.evaluator.steps=30", "search.samples=9"]
     words += [f"training.{k}=3" for k in ("epochs", "batch_size", "validation_chips")]
     words += [only(lambda run: seen.append(run.folder)), "seed=1,2", "run=sweep"]

@@ -9,8 +9,17 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from cnet_aihw.compensation import PAPER, Affine, load_compensation
+from cnet_aihw.compensation import (
+    PAPER,
+    Affine,
+    Digital,
+    GeneratorCompensator,
+    LowRank,
+    Vera,
+    load_compensation,
+)
 from cnet_aihw.evaluation import BatchNormReestimation, evaluate_chips
+from cnet_aihw.jobs.cli import CONFIG_DIR
 from cnet_aihw.jobs.schema import CompensationConfig
 from cnet_aihw.rram import (
     LogNormalNoiseModel,
@@ -26,6 +35,14 @@ from cnet_aihw.zoo import MLP, ResNet20, arrays, digits
 Cli = Callable[..., Any]
 Only = Callable[[Callable[[Any], Any]], str]
 ErrorOf = Callable[..., CnetError]
+CORRECTORS = {
+    "affine": Affine(),
+    "digital": Digital(),
+    "generator": PAPER,
+    "low_rank": LowRank(),
+    "residual": GeneratorCompensator(form="residual"),
+    "vera": Vera(),
+}
 LEFT = ("scan.json", "compensation.json", "compensation.safetensors", "chips-compensated.json")
 
 
@@ -35,13 +52,13 @@ def words(tiny: list[str]) -> list[str]:
     return [
         *tiny,
         *(
-            *("compensation=default", "search=none"),
+            *("compensation=paper", "search=none"),
             "compensation.corrector.form=residual",
             "compensation.scan.chips=2",
             "compensation.scan.samples=100",
         ),
-        *("compensation.fit.epochs=1", "compensation.fit.batch_size=32"),
-        *("compensation.fit.validation_chips=2", "hydra.run.dir=run"),
+        *("compensation.shared.epochs=1", "compensation.shared.batch_size=32"),
+        *("compensation.shared.validation_chips=2", "hydra.run.dir=run"),
         *("training.compare=[plain,noise]", "data.limit_train=200"),
     ]
 
@@ -261,7 +278,7 @@ def test_batchnorm_per_chip_is_measured_as_it_was_fitted(
     path = images(32, 3)
     own = ["data=arrays", f"data.path={path}", "data.val_size=0.2", "data.limit_train=null"]
     own += ["model=resnet20", "model.width=0.125", "training.compare=[]", "training=plain"]
-    per_chip = ["compensation.fit.batchnorm=per_chip", "compensation.calibration_samples=20"]
+    per_chip = ["compensation.shared.batchnorm=per_chip", "compensation.calibration_samples=20"]
     placement = "compensation.placement={conv1:0.5}"
     outcome = cli(*words, *own, *per_chip, placement)
     assert outcome.code == 0, outcome.err
@@ -314,21 +331,25 @@ def test_a_sweep_compares_with_the_plain_network_without_compensation(
 
 def test_the_files_are_the_correctors_of_the_library(cli: Cli, only: Only) -> None:
     seen: list[Any] = []
-    kinds = {"default": PAPER, "digital": PAPER}
-    for name, corrector in kinds.items():
+    groups = {"default": LowRank(), "digital": LowRank(), "paper": PAPER}
+    for name, corrector in groups.items():
         assert cli(f"compensation={name}", "training=plain", only(seen.append)).code == 0
         assert seen[-1].variants[0].corrector == corrector
-    words = ["compensation/corrector=affine", "training=plain", only(seen.append)]
-    assert cli(*words).code == 0
-    assert seen[-1].variants[0].corrector == Affine()
+    kinds = {path.stem for path in (CONFIG_DIR / "compensation" / "corrector").glob("*.yaml")}
+    for name in kinds:
+        words = [f"compensation/corrector={name}", "compensation.fit=shared", "training=plain"]
+        assert cli(*words, only(seen.append)).code == 0
+    assert [run.variants[0].corrector for run in seen[3:]] == [CORRECTORS[name] for name in kinds]
     default = seen[0].variants[0].compensation
     assert replace(default, corrector=None) == CompensationConfig()  # it repeats the defaults
     assert cli("seed=7", "training=plain", only(seen.append)).code == 0
-    assert seen[-1].variants[0].compensation.fit.seed == 7
+    settings = seen[-1].variants[0].compensation
+    assert settings.shared.seed == settings.per_chip.seed == 7
 
 
 def test_a_placement_may_keep_the_most_sensitive_layers_digital(cli: Cli, small: list[str]) -> None:
     words = ["training.compare=[]", "training=plain", "compensation=digital"]
+    small = [word for word in small if "corrector" not in word]
     outcome = cli(*small, *words, "compensation.limit=0.5", "compensation.limit_macs=null")
     assert outcome.code == 0, outcome.err
     described, scan = (read(f"run/plain/{name}.json") for name in ("compensation", "scan"))
@@ -351,17 +372,23 @@ MISTAKES = [
     ("compensation.threshold=0", "compensation.threshold"),
     ("compensation.fill=some", "compensation.fill"),
     ("compensation.scan.mode=both", "compensation.scan.mode"),
+    ("compensation.fit=some", "compensation.fit"),
+    ("compensation.per_chip.ridge=-1", "compensation.per_chip.ridge"),
+    ("search.evaluator.kind=supernet", "search.evaluator.kind"),
+    ("compensation.fit=shared search.evaluator.kind=per_chip", "search.evaluator.kind"),
+    ("+compensation.per_chip.rigde=1", "compensation.per_chip.rigde"),
     ("compensation.scan.chips=0", "compensation.scan.chips"),
-    ("compensation.fit.epochs=0", "compensation.fit.epochs"),
-    ("compensation.fit.batchnorm=off", "compensation.fit.batchnorm"),
-    ("compensation.fit.lipschitz.enabled=true", "compensation.fit.lipschitz.enabled"),
+    ("compensation.shared.epochs=0", "compensation.shared.epochs"),
+    ("compensation.shared.batchnorm=off", "compensation.shared.batchnorm"),
+    ("compensation.shared.lipschitz.enabled=true", "compensation.shared.lipschitz.enabled"),
     (
-        "compensation.fit.batchnorm=per_chip evaluation.calibration=affine",
+        "compensation.fit=shared compensation.shared.batchnorm=per_chip "
+        "evaluation.calibration=affine",
         "evaluation.calibration",
     ),
     ("compensation.corrector._target_=builtins.dict", "compensation.corrector"),
     ("+compensation.limt=0.1", "compensation.limt"),
-    ("+compensation.fit.epoch=3", "compensation.fit.epoch"),
+    ("+compensation.shared.epoch=3", "compensation.shared.epoch"),
     ("+compensation.scan.chip=3", "compensation.scan.chip"),
 ]
 
@@ -392,7 +419,7 @@ def test_mistakes_that_other_rooms_find_are_one_line(cli: Cli, word: str) -> Non
         "compensation.placement={conv9:0.5}",
         "compensation.limit=1e-6",
         "compensation.limit_macs=1e-6",
-        "compensation.fit.batchnorm=per_chip",
+        "compensation.shared.batchnorm=per_chip",
     ],
 )
 def test_what_only_the_network_shows_is_reported_before_training(

@@ -35,8 +35,8 @@ def small(tiny: list[str]) -> list[str]:
 def compensated() -> list[str]:
     """Compensation of one layer by a fit of one epoch."""
     return [
-        *("compensation=default", "compensation.placement={layers.fc1: 0.1}"),
-        *("compensation.fit.epochs=1", "compensation.fit.validation_chips=2"),
+        *("compensation=paper", "compensation.placement={layers.fc1: 0.1}"),
+        *("compensation.shared.epochs=1", "compensation.shared.validation_chips=2"),
         *("compensation.scan.chips=1", "compensation.scan.samples=20"),
     ]
 
@@ -52,10 +52,10 @@ def test_every_knob_goes_through_a_whole_job(cli: Cli, small: list[str]) -> None
         *("rram.dac_bits=6", "rram.dac_range=3.0", "rram.adc_bits=8", "rram.adc_range=9.0"),
         *("rram.out_noise=0.01", "rram.inp_noise=0.01", "rram.wire_resistance=1.0"),
         *("rram.g_max=30.0", "rram.g_min=1.0", "rram.cell=reference"),
-        *("rram.per_conductance=true", "rram.sigma=0.1", "compensation=default"),
+        *("rram.per_conductance=true", "rram.sigma=0.1", "compensation=paper"),
         "search=none",
         *("compensation.corrector.form=residual", "compensation.threshold=1.0"),
-        *("compensation.fit.epochs=1", "compensation.fit.validation_chips=2"),
+        *("compensation.shared.epochs=1", "compensation.shared.validation_chips=2"),
         *("compensation.scan.chips=1", "compensation.scan.samples=20"),
     ]
     outcome = cli(*small, *words, "training=lipschitz_noise", "hydra.run.dir=run")
@@ -102,7 +102,7 @@ def test_trained_without_the_crossbar_and_measured_with_it(
 
     # the same networks again, from that run, on other crossbars, without training or fitting
     edges[0] = "rram.adc_bits=10"
-    words = [*small, "training=noise", "compensation=default"]  # the placement is the source's
+    words = [*small, "training=noise", "compensation=paper"]  # the placement is the source's
     outcome = cli(*words, *edges, "job=evaluate", "source=run", "hydra.run.dir=other")
     assert outcome.code == 0, outcome.err
     again = read("other/table.json")["rows"]
@@ -120,7 +120,7 @@ def test_trained_without_the_crossbar_and_measured_with_it(
         (["rram.adc_bits=6", "rram.adc_range=null"], "rram.adc_range"),
         (["rram.in_training=false", "rram.adc_bits=99"], None),
         (["rram.wire_resistance=2.0", "rram.in_training=false"], None),
-        (["rram=lognormal_cpp", "compensation=default"], "rram.rpu_config"),
+        (["rram=lognormal_cpp", "compensation=paper"], "rram.rpu_config"),
     ],
 )
 def test_impossible_crossbars_are_reported_before_training(

@@ -142,11 +142,11 @@ def test_every_step_sees_the_chips_at_a_time_that_is_asked_for(cli: Cli, tiny: l
     words = ["rram=power_law_drift", "rram.nu=0.3", "rram.nu_std=0.1", "data.limit_train=500"]
     words += [
         "training.epochs=6",
-        "compensation=default",
+        "compensation=paper",
         "compensation.scan.chips=2",
         "compensation.threshold=1.0",
     ]
-    words += ["search=random", "search.budget=2", "search.chips=2", "compensation.fit.epochs=1"]
+    words += ["search=random", "search.budget=2", "search.chips=2", "compensation.shared.epochs=1"]
     words += [
         "search.evaluator.shared_steps=2",
         "compensation.limit=null",

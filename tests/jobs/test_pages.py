@@ -54,7 +54,7 @@ SMALL_JOB = [
     *("training.validation_chips=2", "evaluation.chips=2", "progress=false"),
 ]
 SMALL_SEARCH = [
-    *("compensation.scan.chips=1", "compensation.threshold=1.0", "compensation.fit.epochs=1"),
+    *("compensation.scan.chips=1", "compensation.threshold=1.0", "compensation.shared.epochs=1"),
     *("search.budget=2", "search.chips=1", "search.evaluator.shared_steps=2"),
 ]
 

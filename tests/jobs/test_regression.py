@@ -78,7 +78,7 @@ def test_the_search_of_a_regression_is_checked_before_its_training(
     """Where lower is better a search needs the clean score, which training only brings."""
     built: list[Any] = []
     asked = [
-        "compensation=default",
+        "compensation=paper",
         "compensation.limit=0.5",
         "compensation.limit_macs=null",
         "search=random",

@@ -35,7 +35,8 @@ SEARCHERS = sorted(path.stem for path in (CONF / "search").glob("*.yaml"))
 
 NETWORK = [
     *("data.limit_train=300", "rram.sigma=0.8", "compensation.threshold=1.0", "progress=false"),
-    *("compensation.fit.epochs=1", "compensation.fit.batch_size=16", "compensation.fit.lr=0.01"),
+    *("compensation=paper", "compensation.shared.epochs=1"),
+    *("compensation.shared.batch_size=16", "compensation.shared.lr=0.01"),
 ]
 SEARCH = [
     "search.budget=8",
@@ -49,7 +50,7 @@ WAY = [
     *("training=plain", "training.epochs=5", "training.optimizer=adam"),
     *("training.lr=0.003", "training.batch_size=16", "training.validation_chips=2"),
     *("compensation.scan.chips=2", "compensation.scan.samples=100", "evaluation.chips=3"),
-    *("compensation.fit.validation_chips=2", "search=coordinate"),
+    *("compensation.shared.validation_chips=2", "search=coordinate"),
 ]
 
 

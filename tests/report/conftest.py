@@ -16,10 +16,11 @@ SMALL = [
 ]
 BOTH = "training.compare=[plain,lipschitz]"
 COMPENSATED = [
+    "compensation=paper",
     *("compensation.scan.chips=2", "compensation.scan.samples=50", "compensation.threshold=1.0"),
     *(
-        "compensation.fit.epochs=1",
-        "compensation.fit.batch_size=64",
+        "compensation.shared.epochs=1",
+        "compensation.shared.batch_size=64",
         "compensation.limit=0.3",
         "compensation.limit_macs=null",
     ),

@@ -97,7 +97,7 @@ def test_a_fit_is_that_of_fit_compensation(trained, tmp_path):
         400, generator=torch.Generator().manual_seed(derive_seed(FIT.seed, "samples"))
     )
     data = dataset(train=SimpleNamespace(x=DATA.train.x[order], y=DATA.train.y[order]))
-    settings = replace(FIT, epochs=2, validation_chips=0)
+    settings = replace(FIT, epochs=2, validation_chips=0, select="last")
     fit_compensation(model, data, settings, tmp_path, device="cpu", progress=False)
     assert fit_evaluator(trained, steps=40).evaluate(placement) == on_chips(model) != before
 

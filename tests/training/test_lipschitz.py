@@ -1,5 +1,6 @@
 """The Lipschitz penalty: value, gradient, lambda, what it does to a layer, BatchNorm folded in."""
 
+import itertools
 import math
 from typing import Any
 
@@ -84,6 +85,50 @@ def test_value_and_gradient_are_those_of_the_definition(kind: str, omega: float)
     (layer,) = analog_layers(model).values()
     weight = digital.weight.detach().flatten(1)
     torch.testing.assert_close(nominal_weight(layer).detach(), weight, atol=1e-5, rtol=1e-4)
+
+
+def kernel_slices(layer: nn.Module, weight: Tensor) -> list[Tensor]:
+    """The maps of a layer, one for each group and each position of its kernel."""
+    if isinstance(layer, nn.Linear):
+        return [weight]
+    return [
+        group[(slice(None), slice(None), *position)]
+        for group in weight.chunk(layer.groups)
+        for position in itertools.product(*map(range, weight.shape[2:]))
+    ]
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_slices_of_a_kernel_have_a_gram_matrix_each(kind: str) -> None:
+    torch.manual_seed(0)
+    digital = LAYERS[kind]()
+    model = analog(digital)
+    penalty = LipschitzPenalty(model, 0.34, gram="slices")()
+    expected = torch.zeros(())
+    for block in kernel_slices(digital, digital.weight):
+        small = block if block.shape[0] <= block.shape[1] else block.T
+        expected = expected + (small @ small.T - 0.34**2 * torch.eye(len(small))).square().sum()
+    assert penalty.item() == pytest.approx(expected.item(), rel=1e-5)
+    penalty.backward()
+    expected.backward()
+    (layer,) = analog_layers(model).values()
+    tile = next(layer.analog_tiles())
+    gradient = digital.weight.grad.flatten(1)
+    torch.testing.assert_close(tile.tile.weight.grad.view_as(gradient), gradient)
+
+
+def test_orthogonal_slices_have_no_penalty() -> None:
+    """Slices with orthogonal columns of length lambda have no penalty; their matrix has."""
+    torch.manual_seed(0)
+    digital = nn.Conv2d(4, 6, 3)
+    with torch.no_grad():
+        for row in range(3):
+            for column in range(3):
+                left, _, right = torch.linalg.svd(torch.randn(6, 4), full_matrices=False)
+                digital.weight[:, :, row, column] = 0.34 * left @ right
+    model = analog(digital)
+    assert LipschitzPenalty(model, 0.34, gram="slices")().item() == pytest.approx(0.0, abs=1e-10)
+    assert LipschitzPenalty(model, 0.34)().item() > 0.01
 
 
 @pytest.mark.parametrize("shape", [(3, 7), (7, 3), (4, 4), (2, 3, 5), (2, 5, 3)])

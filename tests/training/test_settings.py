@@ -50,6 +50,8 @@ def test_defaults_are_valid() -> None:
         ({"lipschitz": LipschitzSettings(beta=-1.0)}, "lipschitz.beta"),
         ({"lipschitz": LipschitzSettings(k=0.0)}, "lipschitz.k"),
         ({"lipschitz": LipschitzSettings(lambda_=0.0)}, "lipschitz.lambda_"),
+        ({"lipschitz": LipschitzSettings(gram="rows")}, "lipschitz.gram"),
+        ({"variation": VariationSettings(chips_per_step=0)}, "variation.chips_per_step"),
         ({"variation": VariationSettings(steps_per_chip=-1)}, "variation.steps_per_chip"),
         ({"variation": VariationSettings(ramp_epochs=-1.0)}, "variation.ramp_epochs"),
         ({"epochs": 3, "variation": VariationSettings(ramp_epochs=3.5)}, "variation.ramp_epochs"),

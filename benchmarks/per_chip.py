@@ -1,0 +1,432 @@
+"""Correctors fitted to each chip against every other way to use a chip, at 5 % of weights and MACs.
+
+    python -m benchmarks.per_chip train    # networks: plain, penalty, noise; two seeds
+    python -m benchmarks.per_chip choose   # penalty, sizes and refinement, on validation data
+    python -m benchmarks.per_chip run      # all ways on the same chips, on test data
+    python -m benchmarks.per_chip curves   # over size, images and sigma
+    python -m benchmarks.per_chip table    # benchmarks/results/per_chip.json
+
+Networks and records of chips are in outputs/per_chip, or in the folder that the environment names
+as BENCHMARK_PER_CHIP; each step resumes where it was stopped. It needs MNIST in data/ as
+torchvision lays it out, and CIFAR-10 as data/cifar10.npz (BENCHMARK_DATA names another folder).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from cnet_aihw.compensation import (
+    Affine,
+    Corrector,
+    FitSettings,
+    GeneratorCompensator,
+    LowRank,
+    NetworkCost,
+    PerChipFit,
+    Placement,
+    Vera,
+    WithCompensation,
+    compensate,
+    compensation_cost,
+    fit_compensation,
+    network_cost,
+    uniform_placement,
+)
+from cnet_aihw.evaluation import BatchNormReestimation, ChipCalibration, evaluate_chips
+from cnet_aihw.rram import LogNormalNoiseModel, RRAMRPUConfig, convert_to_analog, load_snapshot
+from cnet_aihw.runtime.records import read_json, write_json_atomic
+from cnet_aihw.training import load_checkpoint
+from cnet_aihw.zoo import VGG16, Dataset, LeNet5, arrays, mnist
+
+OUTPUTS = Path(os.environ.get("BENCHMARK_PER_CHIP", "outputs/per_chip"))
+DATA = Path(os.environ.get("BENCHMARK_DATA", "data"))
+RESULTS = Path(__file__).parent / "results"
+LIMIT = 0.05
+SIGMA = 0.5
+SEEDS = (0, 1)
+CHIPS_SEED, VALIDATION_SEED = 7000, 3000
+COMMAND = "python -m benchmarks.per_chip"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network and its data."""
+
+    name: str
+    data: str
+    build: Callable[[Dataset], nn.Module]
+    betas: tuple[float, ...]
+    """Weights of the penalty to choose among; the first is the experiment's."""
+
+    test: int | None
+    """Images of the test part, from its beginning; None: all."""
+
+    options: tuple[str, ...] = ()
+
+
+SUBJECTS = {
+    s.name: s
+    for s in (
+        Subject(
+            "lenet5_mnist", "mnist", lambda d: LeNet5(d.input_shape, d.classes), (1e-4, 1e-3), None
+        ),
+        Subject(
+            "lenet5_cifar10",
+            "cifar10",
+            lambda d: LeNet5(d.input_shape, d.classes),
+            (1e-3, 3e-3, 1e-2),
+            None,
+        ),
+        Subject(
+            "vgg16_narrow_cifar10",
+            "cifar10",
+            lambda d: VGG16(d.input_shape, d.classes, width=0.125),
+            (1e-3,),
+            2000,
+        ),
+    )
+}
+
+
+@cache
+def dataset(name: str) -> Dataset:
+    """A data set, loaded once."""
+    if name == "mnist":
+        return mnist(str(DATA))
+    return arrays(DATA / "cifar10.npz", val_size=5000, augment=True)
+
+
+def folder_of(subject: Subject, seed: int, beta: float | None = None) -> Path:
+    """Return the folder of trainings; those with another penalty have one of their own."""
+    other = "" if beta in (None, subject.betas[0]) else f"-beta{beta:g}"
+    return OUTPUTS / f"{subject.name}-seed{seed}{other}"
+
+
+def network(
+    subject: Subject, seed: int, training: str, beta: float | None = None, sigma: float = SIGMA
+) -> nn.Module:
+    """Return a trained analog network."""
+    config = RRAMRPUConfig(noise_model=LogNormalNoiseModel(sigma))
+    model = convert_to_analog(subject.build(dataset(subject.data)), config)
+    weights = folder_of(subject, seed, beta) / training / "best.safetensors"
+    load_snapshot(model, load_checkpoint(weights).model)
+    return model.eval()
+
+
+def train(subject: Subject, seed: int) -> None:
+    """Train all networks of one seed, by the commands that are printed."""
+    where = f"data.root={DATA}" if subject.data == "mnist" else f"data.path={DATA / 'cifar10.npz'}"
+    if subject.data == "mnist":
+        where += " data.download=false"
+    for beta in subject.betas:
+        names = "plain,lipschitz,noise" if beta == subject.betas[0] else "lipschitz"
+        command = (
+            f"cnet-aihw experiment={subject.name} job=train {where} seed={seed} "
+            f"training.compare=[{names}] training.select=last training.lipschitz.beta={beta:g} "
+            f"progress=false run={folder_of(subject, seed, beta)}"
+        )
+        print(command, flush=True)
+        main = [sys.executable, "-m", "cnet_aihw.jobs.cli"]
+        subprocess.run([*main, *shlex.split(command)[1:]], check=True)
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to use a chip: a row of the results."""
+
+    name: str
+    training: str
+    corrector: Corrector | None = None
+    placement: Placement | None = None
+    fit: str = "none"
+    """"none", "per_chip", "shared" (trained over chips) or "batchnorm"."""
+
+    images: int = 1000
+    refine_steps: int = 0
+    target: str = "clean"
+    beta: float | None = None
+
+
+def sizes(cost: NetworkCost, size: int) -> Placement:
+    """Return the placement with one size at all layers."""
+    layers = {n: row.shape.out_channels for n, row in cost.layers.items() if row.analog}
+    return Placement({name: min(size / count, 1.0) for name, count in layers.items()})
+
+
+def spectrum_placement(subject: Subject, seed: int, training: str, beta: float | None) -> Placement:
+    """Return the placement of the spectrum search, within both limits."""
+    from benchmarks.search_per_chip import spectrum_of
+
+    return spectrum_of(network(subject, seed, training, beta), dataset(subject.data), LIMIT)
+
+
+def cost_of(model: nn.Module, subject: Subject) -> NetworkCost:
+    """Return the costs of a network."""
+    return network_cost(model, dataset(subject.data).val.first(1).x)
+
+
+def calibration(way: Way, subject: Subject) -> ChipCalibration | None:
+    """Return what is done on each chip."""
+    x = dataset(subject.data).train.x[: way.images]
+    if way.fit == "batchnorm":
+        return BatchNormReestimation(x)
+    if way.fit != "per_chip":
+        return None
+    assert way.corrector is not None and way.placement is not None
+    fit = PerChipFit(x, refine_steps=way.refine_steps, target=way.target)
+    return WithCompensation(way.placement, way.corrector, fit)
+
+
+def prepared(way: Way, subject: Subject, seed: int, sigma: float = SIGMA) -> nn.Module:
+    """Return the network of a way, with its shared correctors fitted if it has any."""
+    model = network(subject, seed, way.training, way.beta, sigma)
+    if way.fit == "shared":
+        assert way.corrector is not None and way.placement is not None
+        compensate(model, way.placement, way.corrector, 0)
+        folder = folder_of(subject, seed) / "shared" / way.name
+        fit_compensation(
+            model, dataset(subject.data), FitSettings(epochs=2, validation_chips=2), folder
+        )
+    return model
+
+
+def measure(
+    way: Way,
+    subject: Subject,
+    seed: int,
+    records: Path,
+    chips: int,
+    *,
+    part: str = "test",
+    samples: int | None = None,
+    sigma: float = SIGMA,
+) -> dict[str, Any]:
+    """Measure one way over chips; return its row."""
+    model = prepared(way, subject, seed, sigma)
+    bare = network(subject, seed, way.training, way.beta)
+    asked, data = calibration(way, subject), dataset(subject.data)
+    measured = getattr(data, part)
+    if samples is not None:
+        measured = measured.first(samples)
+    records.parent.mkdir(parents=True, exist_ok=True)
+    found = evaluate_chips(
+        model,
+        measured,
+        chips=chips,
+        seed=CHIPS_SEED if part == "test" else VALIDATION_SEED,
+        calibration=asked,
+        records=records,
+        device="cpu",
+        batch_size=500,
+    )
+    spent = getattr(asked, "spent", None)
+    network_costs = cost_of(bare, subject)
+    cost = (
+        None
+        if way.corrector is None or way.placement is None
+        else compensation_cost(network_costs, way.placement, way.corrector)
+    )
+    uniform = None if way.placement is None else sorted(set(sizes_in(way, network_costs)))
+    return {
+        "way": way.name,
+        "network": subject.name,
+        "data": subject.data,
+        "training": way.training,
+        "training_seed": seed,
+        "beta": way.beta or (subject.betas[0] if way.training == "lipschitz" else None),
+        "corrector": None if way.corrector is None else way.corrector.label(),
+        "features": getattr(way.corrector, "features", None),
+        "sizes": uniform,
+        "placement": None if way.placement is None else dict(way.placement),
+        "fit": way.fit,
+        "target": way.target if way.fit == "per_chip" else None,
+        "refine_steps": way.refine_steps if way.fit == "per_chip" else None,
+        "images": way.images if way.fit in ("per_chip", "batchnorm") else None,
+        "overhead_weights": 0.0 if cost is None else cost.overhead_weights,
+        "overhead_macs": 0.0 if cost is None else cost.overhead_macs,
+        "part": part,
+        "samples": len(measured),
+        "sigma": sigma,
+        "clean": found.clean,
+        "mean": found.mean,
+        "std": found.std,
+        "q05": found.q05,
+        "chips": chips,
+        "chips_seed": CHIPS_SEED if part == "test" else VALIDATION_SEED,
+        "seconds_per_chip": None if spent is None else spent.seconds,
+        "passes": None if spent is None else spent.passes,
+    }
+
+
+def sizes_in(way: Way, cost: NetworkCost) -> Iterator[int]:
+    """Yield the sizes of a placement's correctors."""
+    assert way.placement is not None
+    for name, ratio in way.placement.items():
+        if isinstance(ratio, float) and ratio > 0 and isinstance(way.corrector, LowRank):
+            yield round(ratio * cost.layers[name].shape.out_channels)
+
+
+def choose(subject: Subject) -> dict[str, Any]:
+    """Choose penalty, placement and refinement on validation data, by the first seed's networks."""
+    rows = []
+    for beta in subject.betas:
+        cost = cost_of(network(subject, 0, "lipschitz", beta), subject)
+        placements = {
+            "size 1": sizes(cost, 1),
+            "size 2": sizes(cost, 2),
+            "spectrum": spectrum_placement(subject, 0, "lipschitz", beta),
+        }
+        for name, placement in placements.items():
+            made = compensation_cost(cost, placement, LowRank())
+            if max(made.overhead_weights, made.overhead_macs) > LIMIT:
+                continue
+            for steps in (0, 300):
+                way = Way(
+                    f"beta {beta:g}, {name}, {steps} steps", "lipschitz", LowRank(), placement,
+                    "per_chip", refine_steps=steps, beta=beta,
+                )  # fmt: skip
+                records = folder_of(subject, 0) / "choose" / f"{beta:g}-{name}-{steps}.jsonl"
+                row = measure(way, subject, 0, records, 4, part="val", samples=2000)
+                print(f"{subject.name}: {way.name}: {row['mean']:.4f}", flush=True)
+                rows.append(row)
+    best = max(rows, key=lambda row: row["mean"])
+    chosen = {"rows": rows, "chosen": best}
+    write_json_atomic(folder_of(subject, 0) / "choose.json", chosen)
+    return chosen
+
+
+def ways(subject: Subject, seed: int) -> Iterator[Way]:
+    """Yield all ways that are compared."""
+    chosen = read_json(folder_of(subject, 0) / "choose.json")["chosen"]
+    beta, placement = chosen["beta"], Placement(chosen["placement"])
+    cost = cost_of(network(subject, seed, "plain"), subject)
+    everywhere = [n for n, row in cost.layers.items() if row.analog]
+    full, steps = Placement(dict.fromkeys(everywhere, 1.0)), chosen["refine_steps"]
+    for training in ("plain", "lipschitz", "noise"):
+        b = beta if training == "lipschitz" else None
+        yield Way(f"{training}, none", training, beta=b)
+        if subject.name.startswith("vgg"):
+            yield Way(f"{training}, batchnorm", training, fit="batchnorm", beta=b)
+        yield Way(f"{training}, affine", training, Affine(), full, "per_chip", beta=b)
+        target = "mean_over_chips" if training == "noise" else "clean"
+        yield Way(
+            f"{training}, per chip", training, LowRank(), placement, "per_chip",
+            target=target, beta=b,
+        )  # fmt: skip
+    yield Way(
+        "lipschitz, per chip, refined", "lipschitz", LowRank(), placement, "per_chip",
+        refine_steps=steps or 300, beta=beta,
+    )  # fmt: skip
+    yield Way("dora-like", "plain", LowRank(), placement, "per_chip", images=10, refine_steps=100)
+    correctors = {
+        "paper, shared": ("lipschitz", GeneratorCompensator()),
+        "ahwa-lora-like": ("plain", LowRank("x")),
+        "vera-like": ("plain", Vera()),
+    }
+    for name, (training, corrector) in correctors.items():
+        within = uniform_placement(cost, everywhere, LIMIT, corrector, limit_macs=LIMIT)
+        b = beta if training == "lipschitz" else None
+        yield Way(name, training, corrector, within, "shared", beta=b)
+
+
+def run(subject: Subject, seed: int, chips: int) -> None:
+    """Measure all ways of one seed on test data."""
+    for way in ways(subject, seed):
+        path = folder_of(subject, seed) / "test" / f"{way.name.replace(' ', '-')}.json"
+        if path.exists() and read_json(path)["chips"] >= chips:
+            continue
+        row = measure(way, subject, seed, path.with_suffix(".jsonl"), chips, samples=subject.test)
+        write_json_atomic(path, {**row, "command": f"{COMMAND} run --chips {chips}"})
+        print(f"{subject.name} seed {seed}: {way.name}: {row['mean']:.4f}", flush=True)
+
+
+def curves(subject: Subject, chips: int) -> None:
+    """Measure the penalised network over size, images and sigma, on the first seed."""
+    chosen = read_json(folder_of(subject, 0) / "choose.json")["chosen"]
+    beta, placement = chosen["beta"], Placement(chosen["placement"])
+    cost = cost_of(network(subject, 0, "lipschitz", beta), subject)
+    samples = min(subject.test or 2000, 2000)
+
+    def point(curve: str, name: str, way: Way, sigma: float = SIGMA) -> None:
+        path = folder_of(subject, 0) / "curves" / f"{curve}-{name}.json"
+        if not path.exists():
+            row = measure(
+                way, subject, 0, path.with_suffix(".jsonl"), chips, samples=samples, sigma=sigma
+            )
+            write_json_atomic(path, {**row, "curve": curve, "command": f"{COMMAND} curves"})
+            print(f"{subject.name}: {curve} {name}: {row['mean']:.4f}", flush=True)
+
+    for features in ("xy", "y", "patch"):
+        for size in (1, 2, 4, 8):
+            way = Way("size", "lipschitz", LowRank(features), sizes(cost, size), "per_chip")
+            point("size", f"{features}-{size}", Way(**{**vars(way), "beta": beta}))
+    for images in (10, 30, 100, 300, 1000, 4000):
+        way = Way("images", "lipschitz", LowRank(), placement, "per_chip", images=images, beta=beta)
+        point("images", str(images), way)
+    for sigma in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7):
+        way = Way("sigma", "lipschitz", LowRank(), placement, "per_chip", beta=beta)
+        point("sigma", f"{sigma:g}", way, sigma)
+        point("sigma", f"{sigma:g}-none", Way("none", "lipschitz", beta=beta), sigma)
+
+
+def table() -> None:
+    """Write all rows with their recovery: mean / the plain network's clean score."""
+    rows = []
+    for subject in SUBJECTS.values():
+        for seed in SEEDS:
+            found = [
+                read_json(path)
+                for kind in ("test", "curves")
+                for path in sorted((folder_of(subject, seed) / kind).glob("*.json"))
+            ]
+            plain = {row["samples"]: row["clean"] for row in found if row["training"] == "plain"}
+            for row in found:
+                clean = plain.get(row["samples"])
+                rows.append({**row, "recovery": None if clean is None else row["mean"] / clean})
+    chosen = {
+        name: read_json(path)
+        for name, subject in SUBJECTS.items()
+        if (path := folder_of(subject, 0) / "choose.json").exists()
+    }
+    write_json_atomic(RESULTS / "per_chip.json", {"limit": LIMIT, "rows": rows, "choice": chosen})
+    for row in rows:
+        if "curve" not in row:
+            recovery = "-" if row["recovery"] is None else f"{100 * row['recovery']:.1f}"
+            print(f"{row['network']:22s} {row['training_seed']} {row['way']:32s} {recovery}")
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__)
+    parser.add_argument("step", choices=("train", "choose", "run", "curves", "table"))
+    parser.add_argument("--network", choices=list(SUBJECTS), action="append")
+    parser.add_argument("--seed", type=int, action="append")
+    parser.add_argument("--chips", type=int, default=50)
+    asked = parser.parse_args(words)
+    for name in asked.network or SUBJECTS:
+        for seed in asked.seed or SEEDS:
+            if asked.step == "train":
+                train(SUBJECTS[name], seed)
+            elif asked.step == "run":
+                run(SUBJECTS[name], seed, asked.chips)
+        if asked.step == "choose":
+            choose(SUBJECTS[name])
+        elif asked.step == "curves":
+            curves(SUBJECTS[name], 10)
+    if asked.step == "table":
+        table()
+
+
+if __name__ == "__main__":
+    main()

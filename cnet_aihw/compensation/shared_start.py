@@ -1,0 +1,123 @@
+"""Correctors shared by all chips, fitted in closed form to several of them at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from aihwkit.inference.noise.base import BaseNoiseModel
+from torch import Tensor, nn
+
+from cnet_aihw.compensation.closed_form import Moments, fit_linear
+from cnet_aihw.compensation.corrector import layer_shape
+from cnet_aihw.compensation.layer_passes import (
+    Enough,
+    add_rows,
+    closed_form_layers,
+    first_outputs,
+    layers_seen,
+    run,
+)
+from cnet_aihw.compensation.settings import PerChipSettings
+from cnet_aihw.compensation.targets import Targets
+from cnet_aihw.compensation.wrapping import CompensatedLayer
+from cnet_aihw.evaluation.calibration import running_batchnorms
+from cnet_aihw.evaluation.metrics import evaluation_mode
+from cnet_aihw.rram import programmed
+from cnet_aihw.rram.tile_chips import chips_of, put_chips
+from cnet_aihw.runtime.inputs import Inputs, inputs_on, samples_in, select
+from cnet_aihw.runtime.torch_device import device_of
+from cnet_aihw.tasks import Classification
+
+
+@torch.no_grad()
+def fit_shared_closed_form(
+    model: nn.Module,
+    x: Inputs,
+    seeds: Sequence[int],
+    *,
+    ridge: float = 1e-3,
+    batch_size: int = 1000,
+    noise_model: BaseNoiseModel | None = None,
+    t_inference: float | None = None,
+    batch_statistics: bool = False,
+) -> list[str]:
+    """Fit correctors in closed form to several chips at once, and leave them so (ours).
+
+    As :class:`~cnet_aihw.compensation.PerChipFit` does for one chip, towards the clean outputs;
+    moments are summed over the chips, layer by layer. Correctors without a closed form are left
+    as they are.
+
+    Args:
+        model: a compensated model; a chip that is programmed stays.
+        x: unlabelled inputs, at least two.
+        seeds: the chips' seeds.
+        ridge: ridge / mean variance of the features.
+        batch_size: inputs that a forward pass takes at once.
+        noise_model: noise model of the chips; None: the model's own.
+        t_inference: seconds after programming; None: just programmed.
+        batch_statistics: whether BatchNorm uses the statistics of each batch on each chip; they
+            still count into its own where it has a momentum.
+
+    Returns:
+        Names of the layers that were fitted, in the order of execution.
+    """
+    layers = closed_form_layers(model)
+    if not layers:
+        return []
+    x = inputs_on(device_of(model), x)
+    starts = range(0, max(1, samples_in(x) - 1), batch_size)
+    ends = [*starts[1:], samples_in(x)]
+    batches = [select(x, slice(a, b)) for a, b in zip(starts, ends, strict=True)]
+    with evaluation_mode(model):
+        targets = Targets(PerChipSettings(), Classification())
+        targets.begin(model, layers, batches)
+        order = list(first_outputs(model, layers, select(x, slice(2)))[0])
+        chips = []
+        for seed in seeds:
+            with programmed(model, seed, noise_model, t_inference):
+                chips.append(chips_of(model))
+        for name in order:
+            moments = Moments()
+            for chip in chips:
+                with _on_chip(model, chip, batch_statistics):
+                    _add_chip(model, name, layers[name], batches, targets, moments)
+            module: Any = layers[name].corrector_module
+            channels = layer_shape(layers[name].base_layer).out_channels
+            fit = fit_linear(moments, channels, module.filters, ridge, on_output=module.on_output)
+            module.put(fit)
+    return order
+
+
+def _add_chip(
+    model: nn.Module, name: str, layer: CompensatedLayer, batches: Sequence[Inputs],
+    targets: Targets, moments: Moments,
+) -> None:  # fmt: skip
+    def see(_: str, layer: CompensatedLayer, x: Tensor, y: Tensor) -> None:
+        add_rows(moments, layer, x, y, wanted)
+        raise Enough
+
+    for number, x in enumerate(batches):
+        wanted = targets.of(model, name, layer, number)
+        with layers_seen({name: layer}, see):
+            run(model, x)
+
+
+@contextmanager
+def _on_chip(
+    model: nn.Module, chip: list[tuple[Any, Any]], batch_statistics: bool
+) -> Iterator[None]:
+    """Compute on a chip inside the block."""
+    before = chips_of(model)
+    norms = running_batchnorms(model) if batch_statistics else []
+    put_chips(chip)
+    try:
+        for norm in norms:
+            norm.training = True
+        yield
+    finally:
+        for norm in norms:
+            norm.training = False
+        put_chips(before)

@@ -1,0 +1,73 @@
+"""The gradient of one optimizer step, on one chip or with the batch divided among several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cnet_aihw.runtime.inputs import Inputs, call, map_tensors, select
+from cnet_aihw.training.settings import TrainingSettings
+from cnet_aihw.training.variation import hold_chip
+
+
+def backward(
+    model: nn.Module,
+    inputs: Inputs,
+    targets: Tensor,
+    settings: TrainingSettings,
+    number: int,
+    loss_of: Callable[[Any, Tensor, Inputs], Tensor],
+    see: Callable[[Any, Tensor], None],
+    penalty: Callable[[], Tensor] | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """Add the gradient of a batch's mean loss, and of the penalty, to the parameters' gradients.
+
+    Args:
+        model: the network, in training mode.
+        inputs: inputs of the batch.
+        targets: its targets, [N, ...].
+        settings: of these the variation, autocast and the weight of the penalty.
+        number: number of the step in the run, from 0, to which its chips belong.
+        loss_of: mean loss of (outputs, targets, inputs).
+        see: called with outputs, detached, and targets of each part of the batch.
+        penalty: the Lipschitz penalty, if any.
+
+    Returns:
+        Mean loss of the batch, and the penalty.
+    """
+    variation = settings.variation
+    held = variation.steps_per_chip if variation.enabled else 0
+    divided = variation.chips_per_step if variation.enabled else 1
+    parts = max(1, min(divided, len(targets) // 2))  # BatchNorm has no use for a single sample
+    size, longer = divmod(len(targets), parts)  # the first ones take one sample more
+    bounds = [part * size + min(part, longer) for part in range(parts + 1)]
+    device = targets.device.type
+    total, penalized = torch.zeros((), device=targets.device), None
+    for chip, (start, end) in enumerate(pairwise(bounds)):
+        some, wanted = inputs, targets
+        if parts > 1:
+            some, wanted = select(inputs, slice(start, end)), targets[start:end]
+        if held and number % held == 0:
+            hold_chip(model, settings, number * divided + chip)
+        with torch.autocast(device, torch.bfloat16, enabled=settings.bf16):
+            outputs = call(model, some)
+        outputs = map_tensors(outputs, _at_least_float32)
+        loss = fit = loss_of(outputs, wanted, some)
+        if parts > 1:
+            loss = fit = fit * (len(wanted) / len(targets))
+        if penalty is not None and end == len(targets):
+            penalized = penalty()
+            loss = fit + settings.lipschitz.beta * penalized
+        loss.backward()
+        total = fit.detach() if parts == 1 else total + fit.detach()
+        see(map_tensors(outputs, Tensor.detach), wanted)
+    return total, None if penalized is None else penalized.detach()
+
+
+def _at_least_float32(tensor: Tensor) -> Tensor:
+    """Return outputs of autocast in float32, in which losses are taken."""
+    return tensor.float() if tensor.dtype in (torch.bfloat16, torch.half) else tensor

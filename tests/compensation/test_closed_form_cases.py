@@ -1,0 +1,299 @@
+"""The closed form on every kind of layer and of data, against numpy; and what it may read."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from cnet_aihw.compensation import (
+    Affine,
+    GeneratorCompensator,
+    LowRank,
+    PerChipFit,
+    Placement,
+    compensate,
+    compensated_layers,
+    compensation_parameters,
+)
+from cnet_aihw.compensation.closed_form import Moments, fit_linear
+from cnet_aihw.rram import (
+    CompositeNoiseModel,
+    LogNormalNoiseModel,
+    ReadNoiseModel,
+    RRAMRPUConfig,
+    analog_layers,
+    convert_to_analog,
+    periphery,
+    program,
+    programmed,
+)
+from cnet_aihw.rram.crossbar.chip_weights import ChipWeights
+from cnet_aihw.rram.crossbar.tiles import RRAMInferenceTile
+
+SIGMA = LogNormalNoiseModel(0.5)
+
+
+def draw(*shape, seed=1):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def analog(net, noise=SIGMA, **settings):
+    return convert_to_analog(net, RRAMRPUConfig(noise_model=noise, **settings)).eval()
+
+
+def moments_of(*rows):
+    moments = Moments()
+    moments.add(*(part.double() for part in rows))
+    return moments
+
+
+# -- oracles
+
+
+def least_squares(design, wanted, ridge=0.0):
+    """Solution for centred columns, as numpy computes it."""
+    f, t = design - design.mean(0), wanted - wanted.mean(0)
+    if ridge == 0.0:
+        return np.linalg.lstsq(f, t, rcond=1e-10)[0]
+    size = ridge * np.trace(f.T @ f) / f.shape[1]
+    return np.linalg.solve(f.T @ f + size * np.eye(f.shape[1]), f.T @ t)
+
+
+def applied(fit, f, y):
+    on_y = y * fit.scale if fit.mixing is None else y @ fit.mixing.T
+    return (on_y + fit.offset + f @ fit.generator.T @ fit.compensator.T).numpy()
+
+
+@pytest.mark.parametrize("ridge", [0.0, 1e-3, 0.3])
+@pytest.mark.parametrize("rows", [4, 12, 300])
+def test_full_rank_is_least_squares_or_ridge_also_with_fewer_inputs_than_features(rows, ridge):
+    f, y, t = (draw(rows, n, seed=n).double() for n in (20, 5, 6))
+    y = torch.cat([y, y[:, :1] + 1.0], 1)
+    fit = fit_linear(moments_of(f, y, t), 6, 6, ridge)
+    line = y * fit.scale
+    residual = (t - line).numpy()
+    solution = least_squares(f.numpy(), residual, ridge)
+    expected = line.numpy() + (f.numpy() - f.numpy().mean(0)) @ solution + residual.mean(0)
+    np.testing.assert_allclose(applied(fit, f, y), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_weighted_reduced_rank_is_that_of_the_singular_value_decomposition(size):
+    f, y, noise = (draw(200, n, seed=n).double() for n in (7, 5, 6))
+    t = y + f @ draw(7, 5).double() + 0.3 * noise[:, :5]
+    weights = torch.tensor([4.0, 1.0, 0.25, 9.0, 0.01], dtype=torch.float64)
+    fit = fit_linear(moments_of(f, y, t), 5, size, 0.0, weights)
+    residual = (t - y * fit.scale).numpy()
+    root = np.sqrt((weights / weights.mean()).numpy())
+    centred = f.numpy() - f.numpy().mean(0)
+    left, values, right = np.linalg.svd(
+        centred @ least_squares(f.numpy(), residual) * root, full_matrices=False
+    )
+    best = (left[:, :size] * values[:size]) @ right[:size] / root
+    expected = y.numpy() * fit.scale.numpy() + residual.mean(0) + best
+    np.testing.assert_allclose(applied(fit, f, y), expected, atol=1e-7)
+    np.testing.assert_allclose(fit.spectrum, values**2 / len(f), atol=1e-9)
+
+
+def test_equal_weights_change_nothing_and_weights_of_0_leave_their_channels_to_others():
+    f, y, t = (draw(200, n, seed=n).double() for n in (7, 5, 6))
+    t = t[:, :5] + f @ draw(7, 5).double()
+    plain = fit_linear(moments_of(f, y, t), 5, 1)
+    for weights in (torch.full((5,), 3.0), torch.zeros(5)):
+        same = fit_linear(moments_of(f, y, t), 5, 1, weights=weights)
+        np.testing.assert_allclose(applied(same, f, y), applied(plain, f, y), atol=1e-9)
+    one = fit_linear(moments_of(f, y, t), 5, 1, 0.0, torch.tensor([1.0, 0, 0, 0, 0]))
+    alone = fit_linear(moments_of(f, y, t), 5, 5, 0.0)
+    np.testing.assert_allclose(applied(one, f, y)[:, 0], applied(alone, f, y)[:, 0], atol=1e-2)
+
+
+@pytest.mark.parametrize("size", [1, 5])
+def test_a_map_of_the_output_and_filters_are_fitted_together(size):
+    """As reduced rank regression on what the output does not explain (Izenman 2008, 6.3)."""
+    f, y = draw(300, 4).double(), draw(300, 5, seed=2).double()
+    f = f + y[:, :4]  # features that go with the output
+    t = y @ draw(5, 5, seed=3).double() + f @ draw(4, 5, seed=4).double() + 0.1 * draw(300, 5)
+    fit = fit_linear(moments_of(f, y, t), 5, size, 0.0, on_output="map")
+    centred, wanted = y.numpy() - y.numpy().mean(0), t.numpy() - t.numpy().mean(0)
+    of_y = centred @ np.linalg.lstsq(centred, wanted, rcond=None)[0]
+    beyond = f.numpy() - f.numpy().mean(0)
+    beyond = beyond - centred @ np.linalg.lstsq(centred, beyond, rcond=None)[0]
+    added = beyond @ np.linalg.lstsq(beyond, wanted, rcond=None)[0]
+    left, values, right = np.linalg.svd(added, full_matrices=False)
+    expected = of_y + (left[:, :size] * values[:size]) @ right[:size] + t.numpy().mean(0)
+    np.testing.assert_allclose(applied(fit, f, y), expected, atol=1e-7)
+    left_over = ((wanted - of_y - added) ** 2).sum() / 300
+    assert fit.unexplained == pytest.approx(left_over, rel=1e-6)
+    assert fit.wanted == pytest.approx((wanted**2).sum() / 300, rel=1e-9)
+
+
+def test_all_zero_inputs_give_an_offset_alone():
+    zeros, t = torch.zeros(30, 4), torch.full((30, 3), 2.5)
+    for ridge in (0.0, 1e-3):
+        for on_output in ("scale", "nothing", "map"):
+            moments = moments_of(zeros, zeros[:, :3], t)
+            fit = fit_linear(moments, 3, 2, ridge, on_output=on_output)
+            np.testing.assert_allclose(applied(fit, zeros.double(), zeros[:, :3].double()), 2.5)
+            assert not fit.generator.any() and torch.isfinite(fit.compensator).all()
+
+
+# -- layers
+
+
+class Residual(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.out = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.out(x + self.b(torch.relu(self.a(x))))
+
+
+NETWORKS = {
+    "grouped": (lambda: nn.Conv2d(4, 6, 3, groups=2), (4, 6, 6)),
+    "depthwise": (lambda: nn.Conv2d(4, 8, 3, groups=4, padding=1), (4, 5, 5)),
+    "strided, padded": (lambda: nn.Conv2d(3, 5, 3, stride=2, padding=2, dilation=2), (3, 9, 9)),
+    "conv1d": (lambda: nn.Conv1d(3, 5, 4, stride=3, padding=1), (3, 17)),
+    "linear": (lambda: nn.Linear(6, 5), (6,)),
+    "tokens": (lambda: nn.Linear(6, 5), (7, 6)),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_patches_of_full_size_give_every_kind_of_layer_back(name):
+    build, shape = NETWORKS[name]
+    torch.manual_seed(0)
+    net, x = nn.Sequential(build()), draw(80, *shape)
+    model = compensate(analog(net), Placement({"0": 1.0}), LowRank("patch"))
+    with programmed(model, 3), PerChipFit(x, 1e-10)(model):
+        torch.testing.assert_close(model(x), net(x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_scale_and_offset_of_every_kind_of_layer_are_numpys(name):
+    build, shape = NETWORKS[name]
+    torch.manual_seed(0)
+    net, x = nn.Sequential(build()), draw(50, *shape)
+    model = analog(net)
+    channel = -1 if isinstance(net[0], nn.Linear) else 1
+    with programmed(model, 3):
+        y, t = (m(x).detach().movedim(channel, -1).flatten(0, -2).numpy() for m in (model, net))
+        compensate(model, Placement({"0": 1.0}), Affine())
+        with PerChipFit(x)(model):
+            module = compensated_layers(model)["0"].corrector_module
+            for c in range(y.shape[1]):
+                slope, offset = np.polyfit(y[:, c], t[:, c], 1)
+                assert module.scale[c].item() == pytest.approx(slope, rel=1e-3, abs=1e-4)
+                assert module.offset[c].item() == pytest.approx(offset, rel=1e-3, abs=1e-4)
+
+
+@pytest.mark.parametrize("form", ["full", "residual"])
+@pytest.mark.parametrize("reads", ["xy", "x", "y"])
+def test_the_papers_corrector_is_fitted_in_closed_form(form, reads):
+    """Of full size it gives a linear layer back, where it sees the layer's input."""
+    torch.manual_seed(0)
+    net, x = nn.Sequential(nn.Linear(6, 5)), draw(200, 6)
+    corrector = GeneratorCompensator(reads=reads, form=form)
+    model = compensate(analog(net), Placement({"0": 1.0}), corrector)
+    with programmed(model, 3):
+        before = (model(x) - net(x)).abs().max()
+        with PerChipFit(x, 1e-10)(model):
+            if reads != "y":
+                torch.testing.assert_close(model(x), net(x), rtol=1e-4, atol=1e-4)
+            else:  # the best linear map of the output, by either of its parts
+                f, t = model[0].base_layer(x).detach().numpy(), net(x).detach().numpy()
+                expected = (f - f.mean(0)) @ least_squares(f, t) + t.mean(0)
+                np.testing.assert_allclose(model(x).detach(), expected, atol=1e-3)
+                assert (model(x) - net(x)).abs().max() < before
+
+
+@pytest.mark.parametrize("corrector", [LowRank("x"), GeneratorCompensator("x", form="residual")])
+def test_branches_are_fitted_to_what_arrives_in_each(corrector):
+    torch.manual_seed(0)
+    net, x = Residual(), draw(200, 6)
+    model = analog(net)
+    compensate(model, Placement(dict.fromkeys(analog_layers(model), 1.0)), corrector)
+    with programmed(model, 3), PerChipFit(x, 1e-10)(model):
+        torch.testing.assert_close(model(x), net(x), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("data", ["zeros", "constant", "two inputs", "repeated", "dead channel"])
+@pytest.mark.parametrize("corrector", [Affine(), LowRank(), LowRank("patch")])
+def test_poor_data_give_finite_correctors_that_harm_nothing(data, corrector):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3))
+    x = {
+        "zeros": torch.zeros(20, 2, 6, 6), "constant": torch.ones(20, 2, 6, 6),
+        "two inputs": draw(2, 2, 6, 6), "repeated": draw(1, 2, 6, 6).expand(20, -1, -1, -1),
+        "dead channel": draw(20, 2, 6, 6) * torch.tensor([1.0, 0.0]).view(2, 1, 1),
+    }[data]  # fmt: skip
+    model = compensate(analog(net), Placement({"0": 1.0, "3": 1.0}), corrector)
+    with programmed(model, 3):
+        before = (model(x) - net(x)).square().mean()
+        with PerChipFit(x)(model):
+            after = (model(x) - net(x)).square().mean()
+            assert all(torch.isfinite(p).all() for p in compensation_parameters(model).values())
+            assert torch.isfinite(model(draw(5, 2, 6, 6, seed=9))).all()
+    assert after <= before + 1e-8
+
+
+# -- what it may read
+
+
+class Sealed(ChipWeights):
+    """A chip whose weights nothing but a forward can read."""
+
+    def __getattribute__(self, name):
+        reading = object.__getattribute__(self, "__dict__").get("reading", False)
+        if name in ("weight", "programmed", "memory") and not reading:
+            raise AssertionError(f"a chip's {name} cannot be read")
+        return object.__getattribute__(self, name)
+
+    def read(self):
+        self.__dict__["reading"] = True
+        try:
+            return super().read()
+        finally:
+            self.__dict__["reading"] = False
+
+
+@pytest.mark.parametrize("target", ["clean", "mean_over_chips"])
+def test_it_reads_only_what_a_chips_owner_can_measure(target, monkeypatch):
+    """Converters and read noise are on; the nominal weights are for passes without the chip."""
+    noise = CompositeNoiseModel([LogNormalNoiseModel(0.3), ReadNoiseModel(0.01)])
+    torch.manual_seed(0)
+    net, x = nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), nn.Linear(5, 4)), draw(300, 6)
+    net[1].momentum = 1.0
+    net(x)  # gives BatchNorm the statistics of the inputs
+    net.eval()
+    model = analog(net, noise, forward=periphery(dac_bits=8, adc_bits=8, adc_range=12.0))
+    compensate(model, Placement({"0": 1.0, "2": 1.0}), LowRank())
+    program(model, 3)
+    before = (model(x) - net(x)).abs().mean()
+    nominal = RRAMInferenceTile.nominal_weight
+
+    def guarded(tile):
+        assert not isinstance(tile.chip, Sealed), "nominal weights are read on the chip"
+        return nominal(tile)
+
+    def unreadable(*_, **__):
+        raise AssertionError("weights cannot be read")
+
+    monkeypatch.setattr(RRAMInferenceTile, "nominal_weight", guarded)
+    monkeypatch.setattr(RRAMInferenceTile, "get_weights", unreadable)
+    monkeypatch.setattr("cnet_aihw.rram.effective_weights", unreadable)
+    sealed = []
+    for tile in model.analog_tiles():
+        tile.chip = Sealed(**copy.copy(vars(tile.chip)))
+        sealed.append(tile.chip)
+    with pytest.raises(AssertionError, match="cannot be read"):
+        _ = sealed[0].weight
+    fit = PerChipFit(x, target=target, target_chips=3, batchnorm=True, refine_steps=3,
+                     weighting="loss")  # fmt: skip
+    with fit(model):
+        after = (model(x) - net(x)).abs().mean()
+    assert all(tile.chip is chip for tile, chip in zip(model.analog_tiles(), sealed, strict=True))
+    if target == "clean":
+        assert after < 0.5 * before

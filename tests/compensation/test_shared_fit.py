@@ -1,0 +1,237 @@
+"""The fit for all chips: its start in closed form, its several chips a step, what it keeps."""
+
+import copy
+import logging
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from cnet_aihw.compensation import (
+    Affine,
+    FitResult,
+    GeneratorCompensator,
+    LowRank,
+    PerChipFit,
+    Placement,
+    Vera,
+    compensate,
+    compensation_parameters,
+    fit_compensation,
+    fit_shared_closed_form,
+    remove_compensation,
+)
+from cnet_aihw.evaluation import evaluate_chips
+from cnet_aihw.rram import LogNormalNoiseModel, RRAMRPUConfig, convert_to_analog, programmed
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.random_state import derive_seed
+from cnet_aihw.tasks import Classification, Regression
+from cnet_aihw.training import TrainingSettings, VariationSettings
+from cnet_aihw.training.step import backward
+from cnet_aihw.training.variation import hold_chip, training_variation
+
+from .test_fitting import DATA, fit_settings, model, trained  # noqa: F401 (fixtures)
+
+X = torch.randn(80, 4, generator=torch.Generator().manual_seed(1))
+SEEDS = range(5)
+
+
+def linear(corrector):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 3))
+    network = convert_to_analog(net, RRAMRPUConfig(noise_model=LogNormalNoiseModel(0.5))).eval()
+    return compensate(network, Placement({"0": 1.0}), corrector), net
+
+
+def outputs_of_chips(network):
+    """The layer's outputs on every chip, without its corrector, [chips, N, C]."""
+    outputs = []
+    for seed in SEEDS:
+        with programmed(network, seed), torch.no_grad():
+            outputs.append(network[0].base_layer(X))
+    return torch.stack(outputs)
+
+
+def error(network, net, y):
+    """Mean squared error over chips and inputs."""
+    module = network[0].corrector_module
+    corrected = torch.stack([module(X, of_chip) for of_chip in y])
+    return (corrected - net(X).detach()).square().mean()
+
+
+@pytest.mark.parametrize("corrector", [Affine(), LowRank("y"), GeneratorCompensator("y")])
+def test_the_closed_form_is_where_many_steps_of_descent_end(corrector):
+    network, net = linear(corrector)
+    stepped, y = copy.deepcopy(network), outputs_of_chips(network)
+    assert fit_shared_closed_form(network, X, SEEDS, ridge=0.0) == ["0"]
+    exact = error(network, net, y).item()
+    parameters = list(compensation_parameters(stepped).values())
+    optimizer = torch.optim.Adam(parameters, lr=0.03)
+    for step in range(500):
+        optimizer.param_groups[0]["lr"] = 0.03 * (1 - step / 500)
+        optimizer.zero_grad()
+        error(stepped, net, y).backward(inputs=parameters)
+        optimizer.step()
+    reached = error(stepped, net, y).item()
+    assert exact > 1e-3
+    assert exact <= reached * (1 + 1e-5)
+    assert reached == pytest.approx(exact, rel=1e-3)
+
+
+def test_the_closed_form_is_least_squares_over_all_chips_together():
+    network, net = linear(LowRank("y"))
+    y = outputs_of_chips(network)
+    design = np.concatenate([y.flatten(0, 1).numpy(), np.ones((len(y) * len(X), 1))], 1)
+    stacked = np.concatenate([net(X).detach().numpy()] * len(y))
+    residual = stacked - design @ np.linalg.lstsq(design, stacked, rcond=None)[0]
+    fit_shared_closed_form(network, X, SEEDS, ridge=0.0, batch_size=30)
+    assert error(network, net, y).item() == pytest.approx((residual**2).mean(), rel=1e-4)
+
+
+def test_one_chip_alone_is_fitted_as_per_chip():
+    network, _ = linear(LowRank("y"))
+    with programmed(network, 3):
+        with PerChipFit(X)(network):
+            expected = network(X)
+        fit_shared_closed_form(network, X, [3])
+        torch.testing.assert_close(network(X), expected)
+
+
+def test_without_variation_nothing_changes_bit_for_bit():
+    network, net = linear(LowRank())
+    fit_shared_closed_form(network, X, SEEDS, noise_model=LogNormalNoiseModel(0.0))
+    assert torch.equal(network(X), net(X))
+
+
+# -- in a fit
+
+
+def fitted(network, folder, **changes):
+    settings = fit_settings(**changes)
+    return fit_compensation(network, DATA, settings, folder, device="cpu", progress=False)
+
+
+def on_chips(network, seed=1):
+    return evaluate_chips(network, (DATA.val.x, DATA.val.y), chips=20, seed=seed).mean
+
+
+@pytest.fixture
+def low_rank(trained):  # noqa: F811
+    return compensate(copy.deepcopy(trained), Placement({"0": 0.5, "3": 0.5}), LowRank())
+
+
+def test_no_steps_give_the_closed_form_alone(low_rank, tmp_path):
+    other = copy.deepcopy(low_rank)
+    before = on_chips(remove_compensation(copy.deepcopy(low_rank)))
+    result = fitted(low_rank, tmp_path, epochs=0, start_chips=3, start_samples=100)
+    assert result.kept == "start" and result.epochs == 0 and result.fitted_score is None
+    assert result.start_score > result.without_score
+    assert on_chips(low_rank) > before + 0.05
+    seeds = [derive_seed(0, "start chip", chip) for chip in range(3)]
+    fit_shared_closed_form(other, DATA.train.x[:100], seeds)
+    for name, parameter in compensation_parameters(other).items():
+        torch.testing.assert_close(parameter, compensation_parameters(low_rank)[name])
+    again = remove_compensation(copy.deepcopy(low_rank))
+    compensate(again, Placement({"0": 0.5, "3": 0.5}), LowRank())
+    assert fitted(again, tmp_path, epochs=0, start_chips=3, start_samples=100) == result
+    for name, parameter in compensation_parameters(again).items():
+        assert torch.equal(parameter, compensation_parameters(low_rank)[name])
+    with pytest.raises(CnetError) as error:
+        fitted(again, tmp_path, epochs=0, start_chips=2, start_samples=100)
+    assert error.value.key == "training.start_chips"
+
+
+@pytest.mark.parametrize("corrector", [LowRank(), Vera()])
+def test_low_rank_and_vera_are_trained_under_noise_shared_by_all_chips(
+    corrector, trained, tmp_path  # noqa: F811
+):  # fmt: skip
+    network = compensate(copy.deepcopy(trained), Placement({"0": 1.0, "3": 1.0}), corrector)
+    before = on_chips(remove_compensation(copy.deepcopy(network)))
+    result = fitted(network, tmp_path, epochs=3, lr=2e-2, start="identity")
+    assert result.kept == "fitted" and result.start_score is None
+    assert result.fitted_score == result.chip_score > result.without_score
+    assert on_chips(network) > before
+
+
+def test_what_is_worse_than_no_correction_is_not_kept(low_rank, tmp_path, caplog):
+    plain = remove_compensation(copy.deepcopy(low_rank))
+    changes = {
+        "epochs": 1, "lr": 50.0, "warmup_epochs": 0.0, "grad_clip": None, "start": "identity",
+        "schedule": "constant",
+    }  # fmt: skip
+    with caplog.at_level(logging.WARNING):
+        result = fitted(low_rank, tmp_path, **changes)
+    assert result.kept == "none"
+    assert result.chip_score == result.without_score > result.fitted_score
+    assert result.training_loss > result.constant_loss == pytest.approx(math.log(4), rel=0.02)
+    assert sum(record.levelno == logging.WARNING for record in caplog.records) == 2
+    assert torch.equal(low_rank.eval()(DATA.val.x), plain.eval()(DATA.val.x))
+    assert fitted(low_rank, tmp_path, **changes) == result
+    assert torch.equal(low_rank.eval()(DATA.val.x), plain.eval()(DATA.val.x))
+
+
+def test_steps_that_only_harm_leave_the_start(low_rank, tmp_path):
+    result = fitted(
+        low_rank, tmp_path, epochs=1, lr=50.0, grad_clip=None, start_chips=3, start_samples=100
+    )
+    assert result.kept == "start"
+    assert result.chip_score == result.start_score > max(result.fitted_score, result.without_score)
+
+
+def test_without_validation_chips_the_fit_is_kept(low_rank, tmp_path):
+    result = fitted(low_rank, tmp_path, epochs=1, validation_chips=0, select="last", start_chips=2)
+    assert isinstance(result, FitResult)
+    assert result.kept == "fitted" and result.without_score is result.start_score is None
+
+
+def test_a_constant_prediction_has_the_entropy_of_the_classes_or_their_variance():
+    balanced = torch.arange(40) % 4
+    assert Classification().constant_loss(balanced) == pytest.approx(math.log(4))
+    logits = torch.tensor([0.75, 0.25]).log().expand(8, 2)
+    targets = torch.tensor([0] * 6 + [1] * 2)
+    for smoothing in (0.0, 0.2):
+        task = Classification(smoothing)
+        share = torch.tensor([0.75, 0.25]) * (1 - smoothing) + smoothing / 2
+        expected = task.loss(share.log().expand_as(logits), targets).item()
+        assert task.constant_loss(targets) == pytest.approx(expected, rel=1e-5)
+    y = torch.tensor([[1.0, 5.0], [3.0, 5.0]])
+    assert Regression().constant_loss(y) == pytest.approx(0.5)
+
+
+# -- several chips a step
+
+
+@pytest.mark.parametrize("chips", [1, 3])
+def test_a_steps_gradient_is_the_mean_over_its_parts_each_on_its_own_chip(chips):
+    torch.manual_seed(0)
+    network = convert_to_analog(
+        nn.Sequential(nn.Linear(4, 3)), RRAMRPUConfig(noise_model=LogNormalNoiseModel(0.5))
+    )
+    settings = TrainingSettings(variation=VariationSettings(True, 1, chips_per_step=chips))
+    x, y = X[:7], torch.arange(7) % 3
+    task, seen = Classification(), []
+
+    def see(outputs, targets):
+        seen.append((outputs, targets))
+
+    tile = next(network.analog_tiles())
+    with training_variation(network, settings):
+        loss, penalty = backward(
+            network, x, y, settings, 5, lambda out, target, _: task.loss(out, target), see
+        )
+        gradient = tile.tile.weight.grad.clone()
+        network.zero_grad()
+        total = torch.zeros(())
+        bounds = [(0, 7)] if chips == 1 else [(0, 3), (3, 5), (5, 7)]
+        for number, (start, end) in enumerate(bounds):
+            hold_chip(network, settings, 5 * chips + number)
+            share = (end - start) / 7
+            total = total + share * task.loss(network(x[start:end]), y[start:end])
+        total.backward()
+    torch.testing.assert_close(loss, total.detach())
+    torch.testing.assert_close(gradient, tile.tile.weight.grad)
+    assert penalty is None
+    assert [len(targets) for _, targets in seen] == [end - start for start, end in bounds]
+    assert not any(outputs.requires_grad for outputs, _ in seen)
