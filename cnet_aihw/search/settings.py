@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from cnet_aihw.runtime.errors import CnetError, bad_value
 
 OBJECTIVES = ("mean", "mean_minus_std", "quantile", "yield")
-OVERHEADS = ("weights", "macs")
+OVERHEADS = ("weights", "macs", "none")
 OVER_LIMIT = ("mask", "penalty")
 
 
@@ -32,7 +32,8 @@ class ObjectiveSettings:
     """Score that a chip must reach, for "yield"."""
 
     overhead: str = "weights"
-    """Overhead that the reward subtracts: "weights" or "macs"."""
+    """Overhead that the reward subtracts: "weights" (the paper's, as we read it), "macs", or
+    "none": within the limits it costs nothing (ours)."""
 
     over_limit: str = "mask"
     """Treatment of placements over a limit: "mask", an agent cannot choose them (ours);
