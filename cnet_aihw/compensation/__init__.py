@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     )
     from cnet_aihw.compensation.vera import Vera as Vera
     from cnet_aihw.compensation.with_compensation import WithCompensation as WithCompensation
+    from cnet_aihw.compensation.worth import filter_errors as filter_errors
     from cnet_aihw.compensation.wrapping import CompensatedLayer as CompensatedLayer
     from cnet_aihw.compensation.wrapping import compensate as compensate
     from cnet_aihw.compensation.wrapping import compensated_layers as compensated_layers

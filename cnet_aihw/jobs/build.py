@@ -216,7 +216,7 @@ def _check_compensation(variant: Variant, model: nn.Module, example: Inputs, tas
             network.correctable,
             variant.corrector,
             settings.limit,
-            search,
+            variant.space,
             search.objective,
             limit_macs=settings.limit_macs,
             reference=None if task.higher_is_better else 1.0,  # in place of the clean score to come

@@ -52,7 +52,7 @@ def check_compensation_config(config: CompensationConfig) -> None:
         raise bad_value("compensation.threshold", config.threshold, expected)
     validate_per_chip_settings(config.per_chip, "compensation.per_chip.")
     _renamed(
-        lambda: validate_fit_settings(config.shared), ("training", "fit"), "compensation.shared"
+        lambda: validate_fit_settings(config.shared), ("training", "shared"), "compensation.shared"
     )
 
 

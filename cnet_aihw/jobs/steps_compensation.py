@@ -119,7 +119,7 @@ def _compensated(
         *(variant.name, placement.to_json(), 100 * cost.overhead_weights, 100 * cost.overhead_macs),
     )
     validated = _validated_per_chip if variant.per_chip else _fitted_for_all
-    validation = validated(job, variant, model, placement)
+    validation, more = validated(job, variant, model, placement)
     if validation is not None:
         job.set_objective(variant, validation["mean"])
     batchnorm = not variant.per_chip and settings.shared.batchnorm == "per_chip"
@@ -139,21 +139,24 @@ def _compensated(
         "network_weights": network.weights,
         "network_macs": network.macs,
         "validation": validation,
+        **more,
     }
 
 
 def _validated_per_chip(
     job: JobContext, variant: Variant, model: nn.Module, placement: Placement
-) -> dict[str, Any] | None:
-    """Measure the validation chips of the training, each one fitted."""
+) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+    """Measure the validation chips of the training, each one fitted, and what filters bring."""
+    from cnet_aihw.compensation import filter_errors
     from cnet_aihw.evaluation import evaluate_chips
     from cnet_aihw.jobs.build import drift_time
     from cnet_aihw.runtime.random_state import derive_seed
 
     training, config = variant.training, variant.config
     if not training.validation_chips:
-        return None
+        return None, {}
     kind = variant.evaluation.calibration
+    calibration = compensating(job, variant, placement, kind == "batchnorm")
     found = evaluate_chips(
         model,
         job.data.val,
@@ -161,16 +164,17 @@ def _validated_per_chip(
         chips=training.validation_chips,
         seed=derive_seed(training.seed, "validation"),
         t_inference=drift_time(config),
-        calibration=compensating(job, variant, placement, kind == "batchnorm"),
+        calibration=calibration,
         device=config.device,
         progress=config.progress,
     )
-    return {name: getattr(found, name) for name in ("clean", "mean", "std", "chips")}
+    validation = {name: getattr(found, name) for name in ("clean", "mean", "std", "chips")}
+    return validation, {"filters": filter_errors(calibration.fit)}
 
 
 def _fitted_for_all(
     job: JobContext, variant: Variant, model: nn.Module, placement: Placement
-) -> dict[str, Any] | None:
+) -> tuple[dict[str, Any] | None, dict[str, Any]]:
     """Fit the correctors of one network for all chips, and save them."""
     from cnet_aihw.compensation import (
         compensate as put,
@@ -206,7 +210,7 @@ def _fitted_for_all(
             "chips": fit.validation_chips,
         }
     save_compensation(model, folder / COMPENSATION)
-    return validation
+    return validation, {}
 
 
 def _set_aside(folder: Path, placement: Placement, search: Mapping[str, Any] | None) -> None:

@@ -180,7 +180,7 @@ def _searched(
             layers,
             variant.corrector,
             variant.compensation.limit,
-            settings,
+            variant.space,
             settings.objective,
             scanned.get("sensitivity"),
             limit_macs=variant.compensation.limit_macs,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +27,7 @@ from cnet_aihw.jobs.config_checks import (
 from cnet_aihw.jobs.messages import one_sentence
 from cnet_aihw.jobs.schema import CompensationConfig, SearchConfig, SelectConfig, TrainingConfig
 from cnet_aihw.runtime.errors import CnetError, bad_value
-from cnet_aihw.search.settings import RaySettings, validate_ray_settings
+from cnet_aihw.search.settings import RaySettings, SpaceSettings, validate_ray_settings
 from cnet_aihw.training.settings import TrainingSettings, validate_training_settings
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ _TYPED = (
     *("compensation.shared.lipschitz", "compensation.shared.variation"),
     *("search", "search.objective", "search.evaluator", "ray"),
 )
+_SIZES = (0, 1, 2, 4, 8)
+"""Numbers of filters that a search chooses from with a fit per chip."""
 _PLACEMENT_FILES = (".yaml", ".yml", ".json")
 
 
@@ -103,6 +105,18 @@ class Variant:
                 "compensation.corrector", made, "a corrector, such as compensation/corrector=affine"
             )
         return made
+
+    @property
+    def space(self) -> SpaceSettings:
+        """Return the choices of each candidate layer in a search.
+
+        Unless they are given, these are few filters, of any width of a layer, with a fit per chip.
+        """
+        given, corrector = self.search, self.corrector
+        if not self.per_chip or given.sizes or given.ratios != SpaceSettings().ratios:
+            return given
+        sizes = [size for size in _SIZES if size >= corrector.smallest] if corrector.sized else []
+        return replace(given, sizes=sizes)
 
     @cached_property
     def placement(self) -> Placement | None:

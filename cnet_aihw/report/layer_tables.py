@@ -97,6 +97,27 @@ def placement_table(run: RunRecords) -> Table:
     return Table("placement", columns, rows)
 
 
+def filters_table(run: RunRecords) -> Table:
+    """Return the error left in each layer's output by number of filters, from compensation.json."""
+    columns = (
+        *(Column("training"), Column("layer"), Column("filters")),
+        *(Column("error", "error left / wanted output", "%"), Column("placed", "filters placed")),
+    )
+    rows = [
+        {
+            "training": training.name,
+            "layer": layer,
+            "filters": filters,
+            "error": error,
+            "placed": found["placed"],
+        }
+        for training in run.trainings
+        for layer, found in ((training.compensation or {}).get("filters") or {}).items()
+        for filters, error in enumerate(found["errors"])
+    ]
+    return Table("filters", columns, rows)
+
+
 def _layers(training: Training) -> Sequence[str]:
     """Return the analog layers in the order of execution, as far as records name them."""
     for measured in training.measurements:

@@ -9,6 +9,11 @@ from typing import Any
 import yaml
 
 from cnet_aihw.report import layer_tables, run_tables
+from cnet_aihw.report.chip_tables import (
+    RECOVERED_TEXT,
+    recovered_chips_table,
+    recovered_table,
+)
 from cnet_aihw.report.figures import chips, layers, search, training
 from cnet_aihw.report.figures.plot import Colors, colors_of
 from cnet_aihw.report.load import RunRecords, read_run
@@ -61,7 +66,7 @@ def _page(run: RunRecords) -> Page:
 
 def _figures(run: RunRecords, results: Table, colors: Colors) -> list[Section]:
     epochs, metric = run_tables.epochs_table, run.metric
-    scan = layer_tables.sensitivity_table(run)
+    scan, recovered = layer_tables.sensitivity_table(run), recovered_table(run)
     return [
         Section(
             "On chips",
@@ -80,9 +85,13 @@ def _figures(run: RunRecords, results: Table, colors: Colors) -> list[Section]:
         ),
         Section(
             "Compensation",
+            text=RECOVERED_TEXT if recovered.rows else "",
+            table=recovered,
             plots=[
+                chips.before_after(recovered_chips_table(run), colors, metric),
                 layers.sensitivity(scan, colors, _thresholds(run), metric),
                 layers.placement(layer_tables.placement_table(run), colors),
+                layers.filters(layer_tables.filters_table(run), colors),
                 training.curves(epochs(run, fit=True), colors, True, metric),
             ],
         ),
@@ -176,6 +185,11 @@ def _numbers(results: Table, run: RunRecords) -> list[Number]:
         macs = best["overhead_macs"]  # a calibration alone counts in weights only
         more = "" if macs is None else f"{percent_text(macs)} of MACs"
         numbers.append(Number(percent_text(best["overhead_weights"]), "weights added", more))
+    if best.get("fit_seconds") is not None:
+        more = f"{best['images']:,.0f} unlabelled inputs, {best['passes']:g} passes"
+        numbers.append(
+            Number(f"{best['fit_seconds']:.2g}\N{NO-BREAK SPACE}s", "to fit a chip", more)
+        )
     plain = next((r for r in rows if r["training"] == "plain" and r["compensation"] is None), None)
     if plain is not None and plain is not best:
         clean = f"its clean {metric.name} is {metric.text(plain['clean'])}"

@@ -1,5 +1,6 @@
 """Compensation that is fitted to each chip, the default of a job: steps, records, selection."""
 
+import csv
 import json
 import shutil
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from cnet_aihw.compensation import (
 )
 from cnet_aihw.evaluation import evaluate_chips
 from cnet_aihw.evaluation.metrics import score
+from cnet_aihw.report import write_report
 from cnet_aihw.rram import (
     LogNormalNoiseModel,
     RRAMRPUConfig,
@@ -194,3 +196,35 @@ def test_a_corrector_without_a_closed_form_needs_refinement(
     assert error_of(*words).key == "compensation.corrector"
     refined = "compensation.per_chip.refine_steps=1"
     assert error_of(*words, refined, "training.epochs=0").key == "training.epochs"
+
+
+def test_the_page_shows_each_chip_before_and_after(words: list[str]) -> None:
+    write_report("run")
+    described = read("run/noise/compensation.json")
+    before, after = (
+        [line["score"] for line in read_records(f"run/noise/{name}.jsonl")]
+        for name in ("chips", "chips-compensated")
+    )
+    clean = read("run/noise/chips.json")["statistics"][0]["clean"]
+    rows = [row for row in table("recovered-chips") if row["training"] == "noise"]
+    assert [float(row["without"]) for row in rows] == before
+    assert [float(row["with"]) for row in rows] == after
+    shares = [(a - b) / (clean - b) for b, a in zip(before, after, strict=True)]
+    assert [float(row["recovered"]) for row in rows] == pytest.approx(shares)
+    (row,) = [row for row in table("recovered") if row["training"] == "noise"]
+    assert float(row["worst_with"]) == min(after)
+    errors = [row for row in table("filters") if row["training"] == "noise"]
+    for layer, found in described["filters"].items():
+        listed = [float(row["error"]) for row in errors if row["layer"] == layer]
+        assert listed == found["errors"]
+        assert listed == sorted(listed, reverse=True)
+        assert found["placed"] == 1
+    page = Path("run/report.html").read_text()
+    assert "to fit a chip" in page and "50 unlabelled inputs" in page
+    for name in ("before-after", "filters"):
+        assert f'id="figure-{name}"' in page
+
+
+def table(name: str) -> list[dict[str, str]]:
+    with open(f"run/report/{name}.csv", newline="") as file:
+        return list(csv.DictReader(file))

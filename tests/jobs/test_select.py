@@ -100,9 +100,7 @@ def test_the_best_network_is_one_command(cli: Cli, tiny: list[str]) -> None:
     words += ["compensation.scan.chips=1", "compensation.scan.samples=50", "select.chips=1"]
     words += [
         "select.samples=50",
-        "compensation.limit=0.5",
-        "compensation.limit_macs=null",
-        "select.limit=0.6",
+        "compensation.per_chip.samples=50",
     ]
     words += ["training.compare=[plain,noise_from_plain]", "select.calibrations=[none,affine]"]
     outcome = cli("experiment=best", *words)
@@ -110,7 +108,7 @@ def test_the_best_network_is_one_command(cli: Cli, tiny: list[str]) -> None:
     found = read("run/select.json")
     kinds = {(row["training"], row["compensation"]) for row in found["rows"]}
     names = ("plain", "noise_from_plain")
-    assert kinds == {(name, label) for name in names for label in (None, "digital")}
+    assert kinds == {(name, label) for name in names for label in (None, "low rank of xy")}
     chosen = found["chosen"]
     (row,) = [r for r in read("run/table.json")["rows"] if r["training"] == chosen["training"]][-1:]
     assert row["compensation"] == chosen["compensation"]

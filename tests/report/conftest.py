@@ -16,6 +16,7 @@ SMALL = [
 ]
 BOTH = "training.compare=[plain,lipschitz]"
 COMPENSATED = [
+    "compensation=paper",
     *("compensation.scan.chips=2", "compensation.scan.samples=50", "compensation.threshold=1.0"),
     *(
         "compensation.shared.epochs=1",

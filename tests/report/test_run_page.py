@@ -19,7 +19,16 @@ from cnet_aihw.runtime.records import read_records
 
 Copy = Callable[[Path], Path]
 FIGURES = {
-    *("chips", "error-growth", "training", "spectral-norms", "sensitivity", "placement", "fit"),
+    *(
+        "chips",
+        "error-growth",
+        "before-after",
+        "training",
+        "spectral-norms",
+        "sensitivity",
+        "placement",
+        "fit",
+    ),
     *(f"{figure}-{name}" for figure in ("search", "pareto") for name in ("plain", "lipschitz")),
 }
 
@@ -239,7 +248,12 @@ def test_a_run_that_is_only_trained_has_a_page_that_says_so(finished: Path, copy
     write_report(folder)
     page = page_of(folder)
     assert "plain: no chips are measured yet; job=evaluate measures them." in page
-    assert set(re.findall(r'id="figure-(.*?)"', page)) == {"training", "spectral-norms", "fit"}
+    assert set(re.findall(r'id="figure-(.*?)"', page)) == {
+        "before-after",
+        "training",
+        "spectral-norms",
+        "fit",
+    }
     clean = read(finished / "plain" / "result.json")["clean_score"]
     assert f"{100 * clean:.2f}\N{NO-BREAK SPACE}%" in page
     assert "batch_size: 32" in page  # from run.json

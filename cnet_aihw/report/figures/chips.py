@@ -8,6 +8,7 @@ from matplotlib.ticker import MaxNLocator
 from cnet_aihw.report.figures.plot import (
     NETWORK,
     Colors,
+    Look,
     Plot,
     Row,
     grouped,
@@ -19,6 +20,7 @@ from cnet_aihw.report.style import QUIET, new_figure
 from cnet_aihw.report.tables import ACCURACY, Metric, Table
 
 _BINS = 24
+_DOTS: Look = {"marker": "o", "markersize": 3.5, "linestyle": "none"}
 
 
 def _network(row: Row) -> tuple[object, ...]:
@@ -84,6 +86,43 @@ def _draw(
         heights, _, _ = field.hist(scores, edges, color=color, alpha=0.55)
     field.axvline(mean, color=QUIET if plain else color, linestyle="--" if plain else "-")
     return float(max(heights))
+
+
+def before_after(chips: Table, colors: Colors, metric: Metric = ACCURACY) -> Plot | None:
+    """Draw the score of each chip without and with compensation, one field per network."""
+    if not chips.rows:
+        return None
+    networks = grouped(chips.rows, *NETWORK)
+    figure, fields = new_figure(0.75 + 1.4 * len(networks), len(networks), sharex=True)
+    for field, rows in zip(fields, networks.values(), strict=True):
+        ordered = sorted(rows, key=lambda row: row["without"])
+        places, color = range(len(ordered)), colors[rows[0]["training"]]
+        without, fitted = (
+            metric.shown(row[name] for row in ordered) for name in ("without", "with")
+        )
+        (clean,) = metric.shown([rows[0]["clean"]])
+        field.vlines(places, without, fitted, color=color, alpha=0.35, linewidth=1.0)
+        field.plot(places, without, **_DOTS, color=QUIET, markerfacecolor="white")
+        field.plot(places, fitted, **_DOTS, color=color)
+        field.axhline(clean, color=color, linestyle=":", linewidth=1.0)
+        field.set_title(", ".join(filter(None, (rows[0]["training"], rows[0]["compensation"]))))
+        field.set_ylabel(metric.label)
+        field.grid(axis="x", visible=False)
+        field.xaxis.set_major_locator(MaxNLocator(integer=True))
+    fields[-1].set_xlabel("chips, in the order of their scores without compensation")
+    legend_below(
+        figure,
+        [
+            ("without", {**_DOTS, "markerfacecolor": "white"}),
+            ("with compensation", _DOTS),
+            ("clean network", {"linestyle": ":"}),
+        ],
+    )
+    caption = (
+        f"{_capital(metric.name)} of each chip on the test part, without and with compensation; a "
+        "line joins the two scores of a chip. Dotted: the clean network without compensation."
+    )
+    return Plot("before-after", "Each chip before and after", caption, figure, chips)
 
 
 def over_time(results: Table, colors: Colors, metric: Metric = ACCURACY) -> Plot | None:

@@ -16,15 +16,19 @@ from cnet_aihw.report.figures.plot import (
     legend_below,
     look_of,
     network_entries,
+    whole_numbers,
     with_colors,
 )
-from cnet_aihw.report.style import FAINT, QUIET, new_figure
+from cnet_aihw.report.style import FAINT, QUIET, color_of, new_figure
 from cnet_aihw.report.tables import ACCURACY, Metric, Table
 
 _MODES = {
     "suffix": "variation in this layer and all behind it",
     "single": "variation in this layer alone",
 }
+
+
+_DASHES = ("-", "--", ":", "-.")
 
 
 def error_growth(growth: Table, colors: Colors) -> Plot | None:
@@ -107,6 +111,39 @@ def _with_interval(
     if all(row["ci95_low"] is not None for row in rows):
         low, high = (metric.shown(row[n] for row in rows) for n in ("ci95_low", "ci95_high"))
         field.vlines(x, low, high, color=color, linewidth=1.0)
+
+
+def filters(worth: Table, colors: Colors) -> Plot | None:
+    """Draw what is left of the error of each layer's output with more and more filters."""
+    if not worth.rows:
+        return None
+    trainings = grouped(worth.rows, "training")
+    figure, fields = new_figure(0.9 + 1.7 * len(trainings), len(trainings), sharex=True)
+    layers = list(grouped(worth.rows, "layer"))
+    looks = {
+        layer: {"color": color_of(i % 7), "linestyle": _DASHES[i // 7 % len(_DASHES)]}
+        for i, layer in enumerate(layers)
+    }
+    for field, (training, rows) in zip(fields, trainings.items(), strict=True):
+        for layer, of_layer in grouped(rows, "layer").items():
+            x = [row["filters"] for row in of_layer]
+            field.plot(x, [100.0 * row["error"] for row in of_layer], **looks[layer])
+            chosen = [row for row in of_layer if row["filters"] == row["placed"]]
+            for row in chosen:
+                field.plot(row["filters"], 100.0 * row["error"], marker="o", **looks[layer])
+        field.set_title(training, color=colors[training])
+        field.set_ylabel("left, %")
+        field.set_ylim(bottom=0.0)
+        whole_numbers(field)
+    fields[-1].set_xlabel("filters of the corrector")
+    legend_below(figure, list(looks.items()))
+    caption = (
+        "What each further filter of a corrector is worth: variance of the error that is left in a "
+        "layer's output / variance of the wanted output, on one validation chip, with earlier "
+        "layers corrected. No filter: a factor and an offset for each channel. Dots mark the "
+        "number of filters that the layer has."
+    )
+    return Plot("filters", "Worth of further filters", caption, figure, worth)
 
 
 def placement(placed: Table, colors: Colors) -> Plot | None:
