@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from cnet_aihw.compensation.network import LayerCost as LayerCost
     from cnet_aihw.compensation.network import NetworkCost as NetworkCost
     from cnet_aihw.compensation.network import network_cost as network_cost
+    from cnet_aihw.compensation.over_time import VectorFit as VectorFit
+    from cnet_aihw.compensation.over_time import accuracy_over_time as accuracy_over_time
     from cnet_aihw.compensation.per_chip import FitCost as FitCost
     from cnet_aihw.compensation.per_chip import PerChipFit as PerChipFit
     from cnet_aihw.compensation.placement import DIGITAL as DIGITAL
