@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from cnet_aihw.evaluation.calibration import BatchNormReestimation as BatchNormReestimation
     from cnet_aihw.evaluation.calibration import ChipCalibration as ChipCalibration
     from cnet_aihw.evaluation.calibration import make_calibration as make_calibration
+    from cnet_aihw.evaluation.ceilings import Ceiling as Ceiling
+    from cnet_aihw.evaluation.ceilings import ceiling as ceiling
     from cnet_aihw.evaluation.chip_run import MeasuredChip as MeasuredChip
     from cnet_aihw.evaluation.chip_run import measured_chips as measured_chips
     from cnet_aihw.evaluation.crossbars import adc_summary as adc_summary

@@ -18,6 +18,9 @@ Measure = Callable[[Sequence[Placement]], Iterable[tuple[Evaluation, bool]]]
 """Evaluates placements, possibly in parallel; yields, in their order and as soon as each is
 available, its value and whether that was known already."""
 
+Gains = Sequence[Sequence[float]]
+"""Share of each layer's wanted output that its choices win back, [layers][choices]."""
+
 PATIENCE = 10_000
 """Number of encodings asked for without a new one among them after which a searcher is stopped."""
 
@@ -103,6 +106,7 @@ class Evaluations:
         budget: how many different encodings may be evaluated, those from the store included.
         trace: JSON lines file, one line for each evaluation; None writes none.
         observers: objects to which each evaluation is reported.
+        gains: finds what choices win back; None where that is not known.
 
     Raises:
         CnetError: for a budget below 1, and a damaged trace.
@@ -115,6 +119,7 @@ class Evaluations:
         budget: int,
         trace: str | Path | None = None,
         observers: Sequence[Observer] = (),
+        gains: Callable[[PlacementProblem], Gains] | None = None,
     ) -> None:
         if budget < 1:
             raise bad_value("budget", budget, "at least 1 evaluation")
@@ -127,11 +132,14 @@ class Evaluations:
         """Number of rows that were replayed from the trace of an earlier start."""
         self.observers = list(observers)
         """Objects to which each evaluation is reported from now on; closed with the search."""
-        self._measure = measure
+        self._measure, self._gains = measure, gains
         self._trace = None if trace is None else Path(trace)
         self._earlier = _read_trace(self._trace)
         self._rewards: dict[Encoding, float] = {}
-        self._reachable = sum(1 for _ in islice(problem.encodings(), budget))
+        fitting = sum(1 for _ in islice(problem.encodings(), budget + 1))
+        self.covers_all = fitting <= budget
+        """Whether the budget covers every encoding that fits."""
+        self._reachable = min(fitting, budget)
         self._idle = 0
 
     @property
@@ -214,6 +222,27 @@ class Evaluations:
                 expected=rows,
             )
         self._replay([row.encoding for row in self._earlier[self.spent : rows]])
+
+    def gains(self) -> Gains:
+        """Return the share of each layer's wanted output that its choices win back.
+
+        It costs a forward pass of each chip, and no evaluation.
+
+        Returns:
+            Gains, [layers][choices]; 0 for no compensation.
+
+        Raises:
+            CnetError: if the evaluator does not know.
+        """
+        if self._gains is None:
+            raise CnetError(
+                "the evaluator cannot say what choices gain, which the searcher needs; take the "
+                "evaluator that fits each chip (search.evaluator.kind=per_chip).",
+                key="search.evaluator.kind",
+                expected="per_chip",
+                fix="search.evaluator.kind=per_chip",
+            )
+        return self._gains(self.problem)
 
     def scalars(self, values: Mapping[str, float]) -> None:
         """Report further figures to the observers, such as the entropy of a policy."""

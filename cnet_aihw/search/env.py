@@ -11,6 +11,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from cnet_aihw.search.known import ExhaustedPrefixes
 from cnet_aihw.search.problem import KINDS, CandidateLayer, Encoding, PlacementProblem
 
 Observation = dict[str, NDArray[np.float32]]
@@ -32,8 +33,8 @@ class PlacementEnv(gymnasium.Env[Observation, np.int64]):
       both limits (all as shares of the limits; 0 where there is none), the previous choice and,
       with history, all choices so far;
     - ``"action_mask"``: 1 for choices that stay within the limits. With the objective's
-      ``over_limit`` "penalty", all are 1, and an encoding over a limit ends with minus its
-      overhead.
+      ``over_limit`` "penalty", those over a limit are 1 too, and end with minus the overhead.
+      Choices behind which every encoding that fits is known (``known``) are 0.
 
     The last step's info has the encoding, its reward, its overhead and whether it was evaluated
     (False over the limit, and once the budget is spent, which gives a reward of 0).
@@ -52,6 +53,8 @@ class PlacementEnv(gymnasium.Env[Observation, np.int64]):
         self.problem: PlacementProblem = config["problem"]
         self._evaluate: EvaluateEncoding | None = config.get("evaluate")
         self._history: bool = config.get("history", True)
+        self.known = ExhaustedPrefixes(self.problem)
+        """Encodings that an episode need not end with again; to be set from outside."""
         self._chosen: list[int] = []
         choices = len(self.problem.choices)
         shape = self._observe()["observations"].shape
@@ -106,8 +109,10 @@ class PlacementEnv(gymnasium.Env[Observation, np.int64]):
             kind[KINDS.index(layer.kind)] = 1
             features = _features(layer)
             costs = [_share(c, limit) for rows, limit in measures for c in rows[len(encoding)]]
-            if problem.objective.over_limit == "mask":
-                mask = list(problem.mask(encoding))
+            mask = list(self.known.mask(tuple(encoding)))
+            if problem.objective.over_limit == "penalty":
+                fits = problem.mask(encoding)
+                mask = [new or not fit for new, fit in zip(mask, fits, strict=True)]
         totals = problem.overhead_weights(encoding), problem.overhead_macs(encoding)
         used = [_share(total, limit) for total, (_, limit) in zip(totals, measures, strict=True)]
         parts = [place, kind, features, costs, used, [1 - share for share in used], previous]

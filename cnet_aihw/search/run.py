@@ -167,7 +167,8 @@ def run_search(
         with ExitStack() as stack:
             stack.enter_context(closing(evaluations_store))
             measure = stack.enter_context(_measuring(evaluator, evaluations_store, ray, name))
-            evaluations = Evaluations(problem, measure, budget, folder / TRACE)
+            gains = getattr(evaluator, "gains", None)
+            evaluations = Evaluations(problem, measure, budget, folder / TRACE, gains=gains)
             stack.enter_context(closing(evaluations))
             evaluations.observers += _observers(evaluations, folder, progress)
             context = SearchContext(folder, ray, _shown_on_ray(evaluations, name, searcher.name))

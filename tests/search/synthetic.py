@@ -87,7 +87,7 @@ class Synthetic:
         peak = rng.integers(2, choices, n)  # the best ratio differs from layer to layer
         share = np.exp(-(((np.arange(choices) - peak[:, None]) / 1.5) ** 2))
         share[:, 0] = 0.0
-        self.gains = gain[:, None] * share
+        self.gain = gain[:, None] * share
         self.share = share / share.max(1, keepdims=True)
         self.pairs = np.triu(rng.normal(0, self.rugged, (n, n)), 1)
         known = gain * rng.lognormal(0, 0.5, n)  # what a layer alone loses tells but roughly
@@ -96,7 +96,7 @@ class Synthetic:
 
     def accuracy(self, encoding: Sequence[int], noise: bool = True) -> float:
         index = np.arange(len(encoding)), np.array(encoding)
-        gain = float(self.gains[index].sum())
+        gain = float(self.gain[index].sum())
         if self.saturating:
             gain = 0.5 * (1 - np.exp(-6 * gain))
         share = self.share[index]
@@ -124,6 +124,9 @@ class Synthetic:
         self.evaluated.append(placement)
         return (self.accuracy(self.problem.encode(placement)),)
 
+    def gains(self, problem: PlacementProblem) -> list[list[float]]:
+        return [[float(value) for value in row] for row in self.gain]
+
     @cached_property
     def best(self) -> float:
         """The highest reward without noise: of all encodings, or the best found of many."""
@@ -134,7 +137,7 @@ class Synthetic:
 
     def _climb(self, rng: np.random.Generator) -> float:
         """Local search over changes of one and of two layers."""
-        n, r = self.gains.shape
+        n, r = self.gain.shape
         costs = np.array(self.problem.costs)
         encoding = np.zeros(n, int)
         for layer in rng.permutation(n):
@@ -155,7 +158,7 @@ class Synthetic:
 
     def _values(self, encodings: np.ndarray, costs: np.ndarray, both: np.ndarray) -> np.ndarray:
         index = np.arange(encodings.shape[1])
-        gain, cost = self.gains[index, encodings].sum(1), costs[index, encodings].sum(1)
+        gain, cost = self.gain[index, encodings].sum(1), costs[index, encodings].sum(1)
         if self.saturating:
             gain = 0.5 * (1 - np.exp(-6 * gain))
         share = self.share[index, encodings]

@@ -17,12 +17,13 @@ from cnet_aihw.compensation import Corrector, Placement, compensate, remove_comp
 from cnet_aihw.evaluation.calibration import ChipCalibration
 from cnet_aihw.evaluation.chip_identity import chip_provenance
 from cnet_aihw.evaluation.chip_run import (
+    MeasuredChip,
     check_times_known,
     measure_clean,
     measured_chips,
     measuring,
 )
-from cnet_aihw.evaluation.measurement import Score
+from cnet_aihw.evaluation.measurement import Measurement, Score
 from cnet_aihw.evaluation.settings import EvaluationSettings, validate_evaluation_settings
 from cnet_aihw.rram import find_analog_layers
 from cnet_aihw.runtime.device_parts import placed
@@ -115,26 +116,36 @@ class ChipMeasurement:
 
         A chip without finite outputs has None.
         """
+        measured = self._on_chips(model, self.measurement)
+        return tuple(None if m.failed else m.values["score"] for m in measured)
+
+    def visit(self, model: nn.Module, measurement: Measurement) -> None:
+        """Do something else than measuring on each chip, calibrated, chip 0 first."""
+        self._on_chips(model, measurement)
+
+    def _on_chips(self, model: nn.Module, measurement: Measurement) -> list[MeasuredChip]:
         device, settings = resolve_device(self.device), self.settings
         with torch_threads(self.threads), measuring(model, device):
             if self._placed is None:
                 self._placed = placed(self.part, device)
+            chips = [(chip, self.t_inference) for chip in range(settings.chips)]
             if not find_analog_layers(model):  # all of it digital: every chip is the same
                 values = measure_clean(
-                    model, self._placed, self.measurement, settings.seed, settings.batch_size
+                    model, self._placed, measurement, settings.seed, settings.batch_size
                 )
-                return (values["score"],) * settings.chips
-            measured = measured_chips(
-                model,
-                self._placed,
-                self.measurement,
-                [(chip, self.t_inference) for chip in range(settings.chips)],
-                seed=settings.seed,
-                batch_size=settings.batch_size,
-                noise_model=self.noise_model,
-                calibration=self.calibration,
+                return [MeasuredChip(chip, 0, values, t, None, 0.0) for chip, t in chips]
+            return list(
+                measured_chips(
+                    model,
+                    self._placed,
+                    measurement,
+                    chips,
+                    seed=settings.seed,
+                    batch_size=settings.batch_size,
+                    noise_model=self.noise_model,
+                    calibration=self.calibration,
+                )
             )
-            return tuple(None if m.failed else m.values["score"] for m in measured)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what belongs to this process: placed samples, the number of a GPU."""

@@ -11,6 +11,9 @@ class PlacementEvaluator(Protocol):
     """Measures a network on chips with a placement.
 
     It can be pickled by cloudpickle, and returns the same values in every process and in any order.
+    One with a method ``gains(problem)`` can say, without any evaluation, which share of each
+    layer's wanted output its choices win back, as :meth:`cnet_aihw.search.Evaluations.gains`
+    returns it.
     An evaluator with a ``device`` attribute ("cpu", "cuda", "cuda:1") on CUDA needs GPUs for the
     worker processes that it runs in.
     """

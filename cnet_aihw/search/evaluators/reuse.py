@@ -119,6 +119,9 @@ class ReusingFit(PerChipFit):
 
     def __init__(self, x: Inputs, *, memory: int = 2**30, **settings: Any) -> None:
         super().__init__(x, **settings)
+        self.errors: dict[str, float] = {}
+        """Layer -> mean square of what was wrong with its output, summed over channels, on the chip
+        that was calibrated last."""
         self._limit = memory
         self._forget()
 
@@ -251,6 +254,16 @@ class ReusingFit(PerChipFit):
 
         with layers_seen(todo, fit), self._run.skipped(model, last):
             run(model, x)
+
+    def _put(self, name: str, layer: CompensatedLayer, moments: Moments) -> None:
+        super()._put(name, layer, moments)
+        mean, covariance = moments.mean_and_covariance()
+        channels = len(self.fits[name].scale)
+        squares = mean[-channels:].square() + covariance.diagonal()[-channels:]  # of t - y
+        weights = self._targets.weights(name)
+        if weights is not None:
+            squares = squares * weights.to(squares) / weights.to(squares).mean()
+        self.errors[name] = float(squares.sum())
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave what is kept out of copies."""

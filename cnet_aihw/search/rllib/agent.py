@@ -24,6 +24,7 @@ from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.random_state import derive_seed
 from cnet_aihw.runtime.records import read_json, write_json_atomic
 from cnet_aihw.search.env import PlacementEnv
+from cnet_aihw.search.known import ExhaustedPrefixes
 from cnet_aihw.search.problem import Encoding, PlacementProblem
 from cnet_aihw.search.rllib.model_rollouts import EpisodeRewards
 from cnet_aihw.search.rllib.modules import GRUPolicy, MLPPolicy
@@ -92,6 +93,8 @@ class Agent:
 
     def __init__(self, settings: PPOSettings, problem: PlacementProblem, seed: int) -> None:
         self._settings, self._problem, self._seed = settings, problem, seed
+        self.known = ExhaustedPrefixes(problem)
+        """Encodings that episodes do not end with again."""
         self.progress = Progress()
         self._build()
 
@@ -123,6 +126,7 @@ class Agent:
         assert learners is not None and runners is not None
         learners.foreach_learner(attach)
         with _seeded(seed):
+            runners.foreach_env_runner(_Tell(self.known))
             if self._settings.num_env_runners:
                 runners.foreach_env_runner(_Reseed(seed), local_env_runner=False)
             try:
@@ -244,6 +248,18 @@ def threads(number: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+class _Tell:
+    """Lets the environments of an env runner know which encodings are known."""
+
+    def __init__(self, known: ExhaustedPrefixes) -> None:
+        self._known = known
+
+    def __call__(self, runner: Any) -> None:
+        if runner.env is not None:  # the local one has none where others play
+            for env in runner.env.unwrapped.envs:
+                env.unwrapped.known = self._known
 
 
 class _Reseed:

@@ -28,6 +28,10 @@ CHECKPOINT = "ppo"
 class PPOSearcher(PPOSettings):
     """An agent gives each layer in turn its choice, and learns from the rewards of its episodes.
 
+    No episode ends with an encoding that is known already: choices that lead to nothing new are
+    masked. Where the budget covers every encoding and iterations bring little new, the rest is
+    evaluated without the agent.
+
     Source: CorrectNet (DATE 2023), step 3, as we read the paper, has a recurrent policy and policy
     gradients (``policy="gru"``, ``model_iterations=0``); PPO, model rollouts (DyNA-PPO,
     Angermueller et al., ICLR 2020) and all defaults are ours.
@@ -58,9 +62,13 @@ class PPOSearcher(PPOSettings):
         with one_thread() as usual, closing(Agent(self, problem, seed)) as agent:
             if checkpoint is not None and agent.load(checkpoint):
                 evaluations.replay(agent.progress.evaluations)
+            agent.known.add(row.encoding for row in evaluations.rows)
             evaluated = _evaluated_episodes(evaluations, usual)
             while evaluations.left and agent.progress.stalled_restarts < self.give_up:
-                self._learn(agent, evaluations, evaluated)
+                new = self._learn(agent, evaluations, evaluated)
+                if evaluations.covers_all and new < self.episodes_per_iteration / 2:
+                    evaluations.many(problem.encodings())  # all that is left is asked for anyway
+                    return
                 self._learn_from_model(agent, evaluations, rollouts, seed)
                 progress = agent.progress
                 progress.evaluations = evaluations.spent
@@ -75,10 +83,11 @@ class PPOSearcher(PPOSettings):
             check_cpus(ray.workers * ray.cpus_per_worker + self.num_env_runners, purpose)
         context.on_ray()
 
-    def _learn(self, agent: Agent, evaluations: Evaluations, evaluated: EpisodeRewards) -> None:
-        """One iteration on evaluated episodes."""
+    def _learn(self, agent: Agent, evaluations: Evaluations, evaluated: EpisodeRewards) -> int:
+        """One iteration on evaluated episodes; return how many encodings were new."""
         before, progress = evaluations.spent, agent.progress
         figures = agent.iterate(evaluated)
+        agent.known.add(row.encoding for row in evaluations.rows[before:])
         progress.rounds += 1
         progress.idle += 1
         if evaluations.spent > before:
@@ -86,6 +95,7 @@ class PPOSearcher(PPOSettings):
         if progress.idle == self.patience:
             agent.restart()
         evaluations.scalars({**figures, "restarts": float(progress.restarts)})
+        return evaluations.spent - before
 
     def _learn_from_model(
         self, agent: Agent, evaluations: Evaluations, rollouts: ModelRollouts, seed: int

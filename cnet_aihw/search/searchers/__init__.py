@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from cnet_aihw.search.searchers.protocol import SearchContext as SearchContext
     from cnet_aihw.search.searchers.protocol import Searcher as Searcher
     from cnet_aihw.search.searchers.random import RandomSearcher as RandomSearcher
+    from cnet_aihw.search.searchers.spectrum import SpectrumSearcher as SpectrumSearcher
     from cnet_aihw.search.searchers.surrogate import SurrogateSearcher as SurrogateSearcher
 
 __getattr__, __dir__, __all__ = lazy_names(__name__, __file__)

@@ -28,7 +28,7 @@ from cnet_aihw.search import (
 from cnet_aihw.search.budgeted import BudgetSpent
 from cnet_aihw.search.rllib import PPOSearcher, RaySession
 
-from ..synthetic import FIVE, Synthetic, placement_problem
+from ..synthetic import FIVE, SMALL, Synthetic, placement_problem
 from .conftest import BUDGET, SEARCHER, SEED, SETTINGS, Killed
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("session")]
@@ -106,16 +106,33 @@ def test_it_finds_the_best_placement(searcher: PPOSearcher) -> None:
     assert last["return"] > first["return"] + 0.05 and last["entropy"] < first["entropy"]
 
 
-def test_it_ends_when_it_finds_nothing_new_any_more() -> None:
-    watched = Watched(synthetic(), 10**6)
-    searcher = PPOSearcher(model_iterations=0, lr=0.05, patience=2, give_up=1)
-    searcher.search(
-        watched._synthetic.problem,
-        watched.evaluations,
-        np.random.default_rng(0),
-        CONTEXT,
-    )
-    assert watched.evaluations.spent >= 8 and watched.evaluations.left > 0
+@pytest.mark.parametrize("runners", [0, 1])
+def test_it_ends_when_all_is_known(runners: int) -> None:
+    """In a moment, and without evaluating anything twice."""
+    s = Synthetic(SMALL, 0.15)
+    searcher = PPOSearcher(model_iterations=1, num_env_runners=runners)
+    watched = Watched(s, 10**6)
+    encodings = watched.run(searcher)
+    assert sorted(encodings) == list(s.problem.encodings())
+    assert len(watched.figures) < len(encodings) / 4  # iterations
+
+
+def test_no_walk_is_repeated() -> None:
+    """Every iteration brings something new, even once the agent has made up its mind."""
+    watched = Watched(synthetic(), 300)
+    watched.run(PPOSearcher(model_iterations=0, lr=0.05))
+    assert watched.evaluations.left == 0
+    assert len(watched.figures) == len(watched.batches)
+    assert watched.figures[-1]["restarts"] == 0
+
+
+def test_it_ends_when_it_only_walks_over_the_limit() -> None:
+    s = synthetic()
+    tight = replace(s.problem, limit=1e-9, objective=ObjectiveSettings(over_limit="penalty"))
+    s.problem = tight
+    watched = Watched(s, 10**6)
+    watched.run(PPOSearcher(model_iterations=0, patience=2, give_up=1))
+    assert watched.evaluations.spent <= 1
 
 
 def open_choices(s: Synthetic) -> list[tuple[bool, ...]]:

@@ -1,0 +1,108 @@
+"""Placement by gains: against all placements, and gains against errors measured directly."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from cnet_aihw.compensation import LowRank, PerChipFit, Placement, compensate, network_cost
+from cnet_aihw.rram import programmed
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.random_state import derive_seed
+from cnet_aihw.search import (
+    Evaluation,
+    Evaluations,
+    PerChipEvaluator,
+    SearchContext,
+    SpaceSettings,
+    placement_problem,
+)
+from cnet_aihw.search.searchers import SpectrumSearcher
+from cnet_aihw.search.searchers.spectrum import placed_by_gains
+
+from . import synthetic
+from .evaluator_cases import DATA, network
+
+SIZES = SpaceSettings(sizes=[0, 1, 3], digital=True)
+
+
+def evaluator(model, **changes):
+    arguments = {"chips": 2, "samples": 50, "device": "cpu", "seed": 3} | changes
+    return PerChipEvaluator(model, DATA.val, DATA.train.x[:100], **arguments)
+
+
+def problem_of(model, limit=None, limit_macs=None):
+    cost = network_cost(model, DATA.val.x[:1])
+    return placement_problem(cost, ["0", "2", "4"], LowRank(), limit, SIZES, limit_macs=limit_macs)
+
+
+@pytest.mark.parametrize("limits", [(0.2, None), (0.2, 0.15), (None, 0.1), (None, None)])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_it_is_near_the_best_of_all_placements(limits, seed):
+    s = synthetic.Synthetic(synthetic.FIVE, 0.2, seed)
+    rng = np.random.default_rng(seed)
+    macs = tuple(tuple(float(c * rng.uniform(0.3, 2.0)) for c in row) for row in s.problem.macs)
+    problem = replace(s.problem, macs=macs, limit=limits[0], limit_macs=limits[1])
+    gains = np.sort(s.gains(problem), 1)  # as those of closed-form fits: more is better
+    index = np.arange(5)
+    best = max(gains[index, list(encoding)].sum() for encoding in problem.encodings())
+    found = placed_by_gains(problem, gains)
+    assert problem.fits(found)
+    assert gains[index, list(found)].sum() > 0.99 * best
+
+
+def test_only_the_result_is_evaluated():
+    s = synthetic.Synthetic(synthetic.FIVE, 0.2)
+    evaluations = Evaluations(
+        s.problem,
+        lambda placements: [(Evaluation(s.evaluate(p), 0.0), False) for p in placements],
+        25,
+        gains=s.gains,
+    )
+    rng = np.random.default_rng(0)
+    SpectrumSearcher().search(s.problem, evaluations, rng, SearchContext())
+    assert len(s.evaluated) == 1
+    assert evaluations.best.encoding == placed_by_gains(s.problem, np.array(s.gains(s.problem)))
+
+
+def test_an_evaluator_without_gains_is_refused():
+    s = synthetic.Synthetic(synthetic.SMALL, 0.2)
+    evaluations = Evaluations(s.problem, lambda placements: [], 25)
+    with pytest.raises(CnetError) as error:
+        SpectrumSearcher().search(s.problem, evaluations, np.random.default_rng(0), SearchContext())
+    assert error.value.key == "search.evaluator.kind"
+
+
+def test_gains_are_the_drop_of_the_error_of_each_layer():
+    model = network().eval()
+    problem = problem_of(model)
+    gains = evaluator(model).gains(problem)
+    assert len(gains) == 3 and all(row[0] == 0.0 for row in gains)
+    assert all(sorted(row) == row for row in gains)
+    # of the first layer, directly: nothing is before it
+    x, expected = DATA.train.x[:100], np.zeros(5)
+    with torch.no_grad():
+        wanted = model[0](x)
+        for chip in range(2):
+            with programmed(model, derive_seed(3, chip)):
+                errors = [(model[0](x) - wanted).square().mean().item()]
+                for choice in problem.choices[1:4]:
+                    compensate(model, Placement({"0": choice}), LowRank())
+                    with PerChipFit(x)(model):
+                        errors.append((model[0](x) - wanted).square().mean().item())
+                    model[0] = model[0].base_layer
+                errors.append(0.0)
+            channels = wanted.movedim(1, 3).flatten(0, 2)
+            variance = channels.var(0, correction=0).mean().item()
+            expected += (errors[0] - np.array([errors[0], *errors[1:]])) / variance / 2
+    assert gains[0] == pytest.approx(expected, rel=2e-3)
+
+
+def test_a_search_with_gains_of_chips_stays_within_both_limits():
+    model = network().eval()
+    problem = problem_of(model, 0.4, 0.1)
+    made = evaluator(model)
+    found = placed_by_gains(problem, np.array(made.gains(problem)))
+    assert problem.fits(found) and any(found)
+    assert made.gains(problem) == made.gains(problem)
