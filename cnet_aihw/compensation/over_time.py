@@ -116,7 +116,10 @@ def accuracy_over_time(
             noise model does not know its device at a time.
     """
     asked = {"times": times, "fits": fits, "vectors": vectors or (max(fits, default=0.0),)}
-    planned = {name: sorted(times_of(list(given))) for name, given in asked.items()}
+    planned = {
+        name: sorted(t for t in times_of(list(given)) if t is not None)
+        for name, given in asked.items()
+    }
     for name in ("times", "vectors"):
         if planned[name][0] < planned["fits"][0]:
             first = planned["fits"][0]

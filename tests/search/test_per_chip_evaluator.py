@@ -17,7 +17,8 @@ from cnet_aihw.compensation import (
 from cnet_aihw.evaluation import evaluate_chips
 from cnet_aihw.rram import LogNormalNoiseModel, RRAMRPUConfig, analog_layers, convert_to_analog
 from cnet_aihw.search import PerChipEvaluator
-from cnet_aihw.search.evaluators.reuse import BoundedMemory, ReusingFit
+from cnet_aihw.search.evaluators.bounded_memory import BoundedMemory
+from cnet_aihw.search.evaluators.reuse import ReusingFit
 
 from .evaluator_cases import DATA, network
 
