@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from cnet_aihw.compensation.network import LayerCost as LayerCost
     from cnet_aihw.compensation.network import NetworkCost as NetworkCost
     from cnet_aihw.compensation.network import network_cost as network_cost
+    from cnet_aihw.compensation.one_chip import save_one_chip as save_one_chip
+    from cnet_aihw.compensation.over_time import VectorFit as VectorFit
+    from cnet_aihw.compensation.over_time import accuracy_over_time as accuracy_over_time
     from cnet_aihw.compensation.per_chip import FitCost as FitCost
     from cnet_aihw.compensation.per_chip import PerChipFit as PerChipFit
     from cnet_aihw.compensation.placement import DIGITAL as DIGITAL
@@ -50,6 +53,7 @@ if TYPE_CHECKING:
     from cnet_aihw.compensation.shared_start import (
         fit_shared_closed_form as fit_shared_closed_form,
     )
+    from cnet_aihw.compensation.total_cost import overheads as overheads
     from cnet_aihw.compensation.vera import Vera as Vera
     from cnet_aihw.compensation.with_compensation import WithCompensation as WithCompensation
     from cnet_aihw.compensation.worth import filter_errors as filter_errors

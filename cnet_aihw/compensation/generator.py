@@ -148,6 +148,7 @@ class GeneratorCompensatorModule(ClosedFormModule):
         put_filters(fit, self.generator.weight, weight[:, of_y:])
         if fit.mixing is not None:
             weight[:, :of_y].copy_(fit.mixing.view(-1, of_y, *weight.shape[2:]))
+        assert self.generator.bias is not None and self.compensator.bias is not None
         self.compensator.bias.copy_(fit.offset)
         self.generator.bias.zero_()
 

@@ -187,14 +187,16 @@ class PerChipFit:
                 if self.settings.refine_steps:
                     wanted = torch.cat([self._targets.outputs(n) for n in range(len(batches))])
                     with evaluation_mode(model):
-                        passes += refine(model, x, wanted, self.settings, self.task)
+                        passes += refine(
+                            model, x, wanted, self.settings, self.task, self._refined(model)
+                        )
             clean = self._targets.passes - known
             seconds = time.perf_counter() - start
             self.spent = FitCost(samples_in(self.x), passes, clean, seconds)
             yield
 
     def _checked_layers(self, model: nn.Module) -> dict[str, CompensatedLayer]:
-        layers = closed_form_layers(model)
+        layers = self._layers(model)
         if not layers and not (self.settings.refine_steps and compensation_parameters(model)):
             raise CnetError(
                 "the model has no corrector that can be fitted to a chip in closed form; call "
@@ -208,6 +210,12 @@ class PerChipFit:
                 "batchnorm", True, "False for a network without BatchNorm", "set it to False"
             )
         return layers
+
+    def _refined(self, model: nn.Module) -> list[nn.Parameter]:
+        return list(compensation_parameters(model).values())
+
+    def _layers(self, model: nn.Module) -> dict[str, CompensatedLayer]:
+        return closed_form_layers(model)
 
     def _batches(self, x: Inputs) -> list[Inputs]:
         size = self.settings.batch_size
@@ -239,7 +247,7 @@ class PerChipFit:
         def fit(name: str, layer: CompensatedLayer, x_in: Tensor, y: Tensor) -> None:
             if todo.pop(name, None) is not None:
                 moments = Moments()
-                add_rows(moments, layer, x_in, y, self._targets.of(model, name, layer, 0))
+                self._add(moments, layer, x_in, y, self._targets.of(model, name, layer, 0))
                 self._put(name, layer, moments)
 
         with layers_seen(layers, fit):
@@ -258,12 +266,17 @@ class PerChipFit:
                     _: str, layer: CompensatedLayer, x_in: Tensor, y: Tensor,
                     moments: Moments = moments, wanted: Tensor = wanted,
                 ) -> None:  # fmt: skip
-                    add_rows(moments, layer, x_in, y, wanted)
+                    self._add(moments, layer, x_in, y, wanted)
                     raise Enough
 
                 with layers_seen({name: layer}, see):
                     run(model, x)
             self._put(name, layer, moments)
+
+    def _add(
+        self, moments: Moments, layer: CompensatedLayer, x: Tensor, y: Tensor, wanted: Tensor
+    ) -> None:
+        add_rows(moments, layer, x, y, wanted)
 
     def _put(self, name: str, layer: CompensatedLayer, moments: Moments) -> None:
         module: Any = layer.corrector_module

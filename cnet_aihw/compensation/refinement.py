@@ -8,16 +8,20 @@ import torch
 from torch import Tensor, nn
 
 from cnet_aihw.compensation.settings import PerChipSettings
-from cnet_aihw.compensation.wrapping import compensation_parameters
 from cnet_aihw.runtime.inputs import Inputs, call, samples_in, select
 from cnet_aihw.runtime.random_state import derive_seed
 from cnet_aihw.tasks import Task
 
 
 def refine(
-    model: nn.Module, x: Inputs, wanted: Tensor, settings: PerChipSettings, task: Task
+    model: nn.Module,
+    x: Inputs,
+    wanted: Tensor,
+    settings: PerChipSettings,
+    task: Task,
+    parameters: list[nn.Parameter],
 ) -> float:
-    """Move all correctors towards wanted outputs, by steps of Adam on the programmed chip.
+    """Move weights of correctors towards wanted outputs, by steps of Adam on the programmed chip.
 
     Args:
         model: a compensated model in evaluation mode, programmed.
@@ -26,11 +30,11 @@ def refine(
         settings: steps, learning rate, batch and seed.
         task: says how far outputs are from wanted ones, where it has a divergence; otherwise the
             mean squared difference counts.
+        parameters: the weights.
 
     Returns:
         Forward passes over all inputs that it took.
     """
-    parameters = list(compensation_parameters(model).values())
     required = [parameter.requires_grad for parameter in parameters]
     distance = getattr(task, "divergence", None) or _square_distance
     generator = torch.Generator().manual_seed(derive_seed(settings.seed, "refine"))

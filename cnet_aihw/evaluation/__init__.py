@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from cnet_aihw.evaluation.metrics import measure as measure
     from cnet_aihw.evaluation.metrics import score as score
     from cnet_aihw.evaluation.monte_carlo import evaluate_chips as evaluate_chips
+    from cnet_aihw.evaluation.network_on_chips import network_record as network_record
     from cnet_aihw.evaluation.sensitivity import LayerRow as LayerRow
     from cnet_aihw.evaluation.sensitivity import LayerScan as LayerScan
     from cnet_aihw.evaluation.sensitivity import candidate_layers as candidate_layers

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 FORMAT = 2
 NETWORK = "network.json"
 BEST = "best.safetensors"
+RESULT = "result.json"
 SCANNED = "scan.json"
 SEARCHED = "search.json"
 COMPENSATION = "compensation.safetensors"

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_GROWTH_CHIPS, _GROWTH_SAMPLES = 5, 100  # enough for a curve over layers
 _ADC_SAMPLES = 1000
 
 
@@ -153,56 +152,6 @@ def fitted_calibration(job: JobContext, samples: int | None) -> ChipCalibration 
     return make_calibration(kind, job.data.train, samples or 0)
 
 
-def overheads(
-    job: JobContext,
-    model: nn.Module,
-    calibration: ChipCalibration | None,
-    described: Mapping[str, Any] | None,
-) -> dict[str, Any]:
-    """Return the cost of layers off the crossbars, of a calibration and of compensation.
-
-    Args:
-        job: the job.
-        model: the network, compensated or not.
-        calibration: what is calibrated on each chip.
-        described: the content of compensation.json.
-
-    Returns:
-        ``digital`` and ``calibration`` by themselves, and the overhead of all three in weights and
-        MACs, as shares of the network's.
-    """
-    from cnet_aihw.compensation import (
-        WithCompensation,
-        calibration_overhead,
-        network_cost,
-        off_crossbar_cost,
-        total_overhead,
-    )
-
-    if isinstance(calibration, WithCompensation):  # whose correctors are those described
-        calibration = calibration.fit
-    network = network_cost(model, job.example)
-    off, added = off_crossbar_cost(network), 0.0
-    if calibration is not None:
-        added = calibration_overhead(network, calibration.cost(model))
-    compensation = described or {}
-    return {
-        "digital": {
-            "layers": list(off.weights),
-            "overhead_weights": off.overhead_weights,
-            "overhead_macs": off.overhead_macs,
-        },
-        "calibration": {
-            "label": None if calibration is None else calibration.label(),
-            "overhead_weights": added,
-        },
-        "overhead_weights": total_overhead(
-            [off.overhead_weights, added, compensation.get("overhead_weights")]
-        ),
-        "overhead_macs": total_overhead([off.overhead_macs, compensation.get("overhead_macs")]),
-    }
-
-
 def measure(
     job: JobContext,
     variant: Variant,
@@ -214,9 +163,8 @@ def measure(
 ) -> None:
     """Measure one network on the chips of the evaluation, and write the artifact.
 
-    The statistics are of the test part, one for each time; each chip is a record. The growth of the
-    error is that of the first time, on the validation part, against the network without
-    compensation.
+    The statistics are of the test part; the growth of the error is on the validation part, against
+    the network without compensation.
 
     Args:
         job: the job.
@@ -227,60 +175,33 @@ def measure(
         described: the content of compensation.json, where the network has compensation.
         records: name of the chips' records; None: that of the artifact with the suffix .jsonl.
     """
-    from cnet_aihw.compensation import compensation_disabled
-    from cnet_aihw.evaluation import adc_summary, error_growth, evaluate_chips
-    from cnet_aihw.evaluation.chip_run import mean_calibration_cost
-    from cnet_aihw.runtime.parts import gathered
-    from cnet_aihw.runtime.records import read_records
+    from cnet_aihw.compensation import compensation_disabled, overheads
+    from cnet_aihw.evaluation import network_record
 
-    settings, config = variant.evaluation, variant.config
+    config = variant.config
     path = job.folder_of(variant) / name
-    records = records or path.with_suffix(".jsonl").name
-    found = evaluate_chips(
+    found = network_record(
         model,
         job.data.test,
+        job.data.val,
+        variant.evaluation,
         task=job.task,
-        chips=settings.chips,
-        seed=settings.seed,
-        batch_size=settings.batch_size,
-        t_inference=settings.t_inference,
-        threshold=settings.threshold,
         calibration=calibration,
-        records=path.with_name(records),
+        reference=compensation_disabled,
+        records=path.with_name(records or path.with_suffix(".jsonl").name),
         device=config.device,
         progress=config.progress,
     )
-    by_time = list(found.values()) if isinstance(found, dict) else [found]
-    mean = job.task.format(by_time[0].mean)
+    mean = job.task.format(found["statistics"][0]["mean"])
     log.info("%s of %s: mean %s %s", Path(name).stem, variant.name, job.task.metric, mean)
-    growth = error_growth(
-        model,
-        gathered(job.data.val, _GROWTH_SAMPLES).x,
-        chips=min(_GROWTH_CHIPS, settings.chips),
-        seed=settings.seed,
-        t_inference=by_time[0].t_inference,
-        calibration=calibration,
-        reference=compensation_disabled,
-        device=config.device,
-    )
-    compensation = {}
+    costs = overheads(model, job.example, calibration, described)
+    costs["calibration"]["cost"] = found.pop("calibration_cost")
+    levels = OmegaConf.select(config, "rram.levels", default=None) or None
+    content = {"crossbar": {"levels": levels, **found.pop("adc")}, **costs, **found}
     if described is not None:
         names = ("label", "fit", "placement", "overhead_weights", "overhead_macs")
-        searched = (described.get("search") or {}).get("searcher")
-        compensation = {
-            "compensation": {key: described.get(key) for key in (*names, "calibration_samples")}
-            | {"search": searched}
+        content["compensation"] = {
+            **{key: described.get(key) for key in (*names, "calibration_samples")},
+            "search": (described.get("search") or {}).get("searcher"),
         }
-    costs = overheads(job, model, calibration, described)
-    lines = read_records(path.with_name(records))
-    costs["calibration"]["cost"] = mean_calibration_cost(lines, settings.chips)
-    levels = OmegaConf.select(config, "rram.levels", default=None) or None
-    content = {
-        "records": records,
-        **compensation,
-        "crossbar": {"levels": levels, **adc_summary(model, job.example)},
-        **costs,
-        "statistics": [statistics.as_record() for statistics in by_time],
-        "error_growth": [error.as_record() for error in growth],
-    }
     write_artifact(job, variant, path, content)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnet_aihw.jobs.artifacts import (
@@ -18,12 +17,8 @@ from cnet_aihw.jobs.measuring import calibration_with, is_per_chip, prepare
 from cnet_aihw.runtime.errors import bad_value
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from cnet_aihw.jobs.context import JobContext
     from cnet_aihw.jobs.variants import Variant
-    from cnet_aihw.runtime.parts import Part
-    from cnet_aihw.tasks import Task
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +32,7 @@ def chip(job: JobContext) -> None:
     Raises:
         CnetError: if the compensation is not fitted per chip, or nothing is placed.
     """
-    from cnet_aihw.evaluation import measured_chips
-    from cnet_aihw.evaluation.settings import times_of
-    from cnet_aihw.runtime.torch_device import moved_to, resolve_device
+    from cnet_aihw.compensation import save_one_chip
 
     for variant in job.variants:
         described = _described(job, variant)
@@ -47,45 +40,22 @@ def chip(job: JobContext) -> None:
         number = job.config.chip
         path = job.folder_of(variant) / f"chip-{number}.safetensors"
         path.parent.mkdir(parents=True, exist_ok=True)
-        with moved_to(model, resolve_device(variant.config.device)):
-            (found,) = measured_chips(
-                model,
-                job.data.test,
-                _Saving(job.task, path),
-                [(number, times_of(settings.t_inference)[0])],
-                seed=settings.seed,
-                batch_size=settings.batch_size,
-                calibration=calibration_with(job, variant, described, settings.calibration),
-            )
+        found = save_one_chip(
+            model,
+            job.data.test,
+            number,
+            path,
+            settings,
+            task=job.task,
+            calibration=calibration_with(job, variant, described, settings.calibration),
+            device=variant.config.device,
+        )
         record = {"metric": job.task.metric, "file": path.name, **found.as_record()}
         write_artifact(job, variant, path.with_suffix(".json"), record)
         log.info(
             "chip %d of %s: %s %s, correctors in %s",
             *(number, variant.name, job.task.metric, job.task.format(found.values["score"]), path),
         )
-
-
-class _Saving:
-    """The score of a task, measured once the correctors of the chip are saved."""
-
-    name = "score"
-
-    def __init__(self, task: Task, path: Path) -> None:
-        self.task, self.path = task, path
-
-    def __call__(self, model: nn.Module, part: Part, batch_size: int) -> dict[str, float]:
-        """Save the correctors, then measure."""
-        from cnet_aihw.compensation import save_chip_correctors
-        from cnet_aihw.evaluation.measurement import Score
-
-        save_chip_correctors(model, self.path)
-        return Score(self.task)(model, part, batch_size)
-
-    def describe(self) -> dict[str, Any]:
-        """Return the task's settings."""
-        from cnet_aihw.tasks import describe_task
-
-        return describe_task(self.task)
 
 
 def _described(job: JobContext, variant: Variant) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from cnet_aihw.jobs.artifacts import (
 )
 from cnet_aihw.jobs.measuring import calibration_of, compensating, fitted_calibration
 from cnet_aihw.jobs.nodes import plain_values
-from cnet_aihw.jobs.steps_search import OFF, candidates_of, enabled, no_candidates
+from cnet_aihw.jobs.steps_search import OFF, candidates_of, ceiling_of, enabled, no_candidates
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.records import read_json, write_json_atomic
 
@@ -58,8 +58,10 @@ def compensate(job: JobContext) -> None:
         else:
             placement = Placement(found["placement"])
             why_none = "the search found no placement that is worth its overhead"
+        layers = candidates_of(variant, scanned, cost)
         described: dict[str, Any] = {
-            "candidates": candidates_of(variant, scanned, cost),
+            "candidates": layers,
+            "ceiling": ceiling_of(job, variant, model, [*(layers or placement)]),
             "search": found,
             "placement": dict(placement),
         }

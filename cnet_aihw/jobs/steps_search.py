@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnet_aihw.jobs.artifacts import (
+    RESULT,
     SCANNED,
     SEARCHED,
     SEARCHES,
@@ -91,6 +92,7 @@ def search(job: JobContext) -> None:
         model = trained(job, variant)
         network = network_cost(model, job.example)
         layers = candidates_of(variant, scans[variant.name], network)
+        most = ceiling_of(job, variant, model, layers or [])
         try:
             result = _searched(job, variant, scans[variant.name] or {}, model, network)
             found: dict[str, Any] = {"result": result}
@@ -98,7 +100,7 @@ def search(job: JobContext) -> None:
             reason = str(error).rstrip(".")
             log.info("%s is not searched, because %s", variant.name, reason)
             found = {"result": None, "reason": reason}
-        found["candidates"] = layers
+        found |= {"candidates": layers, "ceiling": most}
         write_artifact(job, variant, job.folder_of(variant) / SEARCHED, found)
 
 
@@ -142,6 +144,34 @@ def candidates_of(
     if variant.per_chip:
         return network.correctable
     return None if scanned is None else scanned["candidates"]
+
+
+def ceiling_of(
+    job: JobContext, variant: Variant, model: nn.Module, layers: Sequence[str]
+) -> dict[str, Any] | None:
+    """Measure and show what compensation of layers can reach at most; None without layers.
+
+    The reference is the clean score of the plain network, where the run or its source has one.
+    """
+    from cnet_aihw.evaluation import ceiling
+    from cnet_aihw.jobs.build import drift_time
+
+    if not layers:
+        return None
+    plain = Path(job.config.source or job.folder) / "plain" / RESULT
+    found = ceiling(
+        model,
+        job.data.val,
+        layers,
+        reference=read_json(plain)["clean_score"] if plain.exists() else None,
+        task=job.task,
+        seed=variant.compensation.scan.seed,
+        batch_size=variant.evaluation.batch_size,
+        t_inference=drift_time(variant.config),
+        device=variant.config.device,
+    )
+    log.info("ceiling of %s: %s", variant.name, found.sentence())
+    return found.as_record()
 
 
 def no_candidates(threshold: float) -> str:

@@ -22,7 +22,6 @@ from cnet_aihw.jobs.measuring import (
     calibration_with,
     is_per_chip,
     measure,
-    overheads,
     prepare,
     put_compensation,
 )
@@ -62,6 +61,7 @@ def select(job: JobContext) -> None:
     those within ``select.limit`` (weights) and ``select.limit_macs`` is chosen. The test part is
     not used.
     """
+    from cnet_aihw.compensation import overheads
     from cnet_aihw.evaluation import evaluate_chips
     from cnet_aihw.tasks import is_better
 
@@ -73,7 +73,9 @@ def select(job: JobContext) -> None:
     chosen: dict[str, Any] | None = None
     for candidate in _candidates(job):
         variant = candidate.variant
-        cost = overheads(job, candidate.model, candidate.calibration, candidate.compensation)
+        cost = overheads(
+            candidate.model, job.example, candidate.calibration, candidate.compensation
+        )
         weights, macs = cost["overhead_weights"] or 0.0, cost["overhead_macs"] or 0.0
         row = {
             "training": variant.name,

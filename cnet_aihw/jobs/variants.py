@@ -258,6 +258,10 @@ def _check_fit(variant: Variant) -> None:
     from cnet_aihw.compensation import has_closed_form
 
     settings, corrector = variant.compensation, variant.corrector
+    searcher = (variant.search.searcher or {}).get("_target_", "")
+    if searcher.endswith(".SpectrumSearcher") and not variant.per_chip:
+        expected = "another searcher, as this one needs compensation.fit=per_chip"
+        raise bad_value("search.searcher", searcher, expected)
     if settings.fit == "per_chip":
         if not settings.per_chip.refine_steps and not has_closed_form(corrector):
             raise bad_value(

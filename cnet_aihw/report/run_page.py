@@ -87,6 +87,7 @@ def _figures(run: RunRecords, results: Table, colors: Colors) -> list[Section]:
             "Compensation",
             text=RECOVERED_TEXT if recovered.rows else "",
             table=recovered,
+            notes=list(_ceilings(run)),
             plots=[
                 chips.before_after(recovered_chips_table(run), colors, metric),
                 layers.sensitivity(scan, colors, _thresholds(run), metric),
@@ -223,6 +224,13 @@ def _without_compensation(run: RunRecords) -> Iterator[str]:
     for of in run.trainings:
         if of.compensation is not None and not of.compensation["placement"]:
             yield f"{of.name} has no compensation: {of.compensation['reason']}."
+
+
+def _ceilings(run: RunRecords) -> Iterator[str]:
+    for of in run.trainings:
+        found = (of.compensation or {}).get("ceiling")
+        if found is not None:
+            yield f"{of.name}: {found['sentence']}."
 
 
 def _thresholds(run: RunRecords) -> dict[str, float]:

@@ -95,6 +95,10 @@ def test_the_table_is_that_of_the_library(finished: Path) -> None:
     assert described["placement"] == dict(calibration.placement)
     assert described["fit"] == "per_chip" and described["per_chip"]["samples"] == 50
     assert described["candidates"] == list(described["placement"])
+    ceiling = described["ceiling"]
+    assert ceiling["clean"] == ceiling["exact"] == score(model, data.val)
+    plain = json.loads((finished / "plain" / "result.json").read_text())["clean_score"]
+    assert ceiling["share"] == ceiling["clean"] / plain
     assert not list(finished.rglob("compensation.safetensors"))
 
 
@@ -153,9 +157,10 @@ def test_candidates_of_a_selection_are_fitted_per_chip(cli: Cli, words: list[str
 
 
 def test_a_search_measures_placements_fitted_to_each_chip(cli: Cli, words: list[str]) -> None:
-    asked = ["training.compare=[]", "training=noise", "search=random", "search.budget=2"]
-    outcome = cli(*words, *asked, "search.ratios=[0,0.01]", "job=search")
+    asked = ["training.compare=[]", "training=noise", "search=spectrum", "search.sizes=[1]"]
+    outcome = cli(*words, *asked, "job=search")
     assert outcome.code == 0, outcome.err
+    assert "ceiling of noise: " in outcome.out
     (trace,) = Path("run/noise/search").glob("*/search.jsonl")
     line = next(line for line in read_records(trace) if line["placement"])
     data, model, calibration = network(Path("run"), "noise")
@@ -192,7 +197,9 @@ def test_chips_of_a_shared_fit_have_no_correctors_of_their_own(
 def test_a_corrector_without_a_closed_form_needs_refinement(
     error_of: Callable[..., CnetError],
 ) -> None:
-    words = ["compensation/corrector=vera", "training=plain", "hydra.run.dir=run"]
+    words = ["training=plain", "hydra.run.dir=run"]
+    assert error_of(*words, "compensation=paper", "search=spectrum").key == "search.searcher"
+    words += ["compensation/corrector=vera"]
     assert error_of(*words).key == "compensation.corrector"
     refined = "compensation.per_chip.refine_steps=1"
     assert error_of(*words, refined, "training.epochs=0").key == "training.epochs"
@@ -220,6 +227,7 @@ def test_the_page_shows_each_chip_before_and_after(words: list[str]) -> None:
         assert listed == sorted(listed, reverse=True)
         assert found["placed"] == 1
     page = Path("run/report.html").read_text()
+    assert described["ceiling"]["sentence"] in page.replace("&#39;", "'")
     assert "to fit a chip" in page and "50 unlabelled inputs" in page
     for name in ("before-after", "filters"):
         assert f'id="figure-{name}"' in page
