@@ -378,7 +378,7 @@ MISTAKES = [
     ("compensation.fit=shared search.evaluator.kind=per_chip", "search.evaluator.kind"),
     ("+compensation.per_chip.rigde=1", "compensation.per_chip.rigde"),
     ("compensation.scan.chips=0", "compensation.scan.chips"),
-    ("compensation.shared.epochs=0", "compensation.shared.epochs"),
+    ("compensation.shared.epochs=-1", "compensation.shared.epochs"),
     ("compensation.shared.batchnorm=off", "compensation.shared.batchnorm"),
     ("compensation.shared.lipschitz.enabled=true", "compensation.shared.lipschitz.enabled"),
     (
