@@ -47,6 +47,7 @@ from cnet_aihw.evaluation import BatchNormReestimation, ChipCalibration, evaluat
 from cnet_aihw.rram import LogNormalNoiseModel, RRAMRPUConfig, convert_to_analog, load_snapshot
 from cnet_aihw.runtime.records import read_json, write_json_atomic
 from cnet_aihw.search import (
+    ObjectiveSettings,
     PerChipEvaluator,
     RaySettings,
     SpaceSettings,
@@ -178,12 +179,12 @@ def searched(subject: Subject, searcher: Searcher, beta: float | None, budget: i
     cost = cost_of(model, subject)
     problem = placement_problem(
         cost, list(cost.layers), LowRank(), LIMIT, SpaceSettings(sizes=list(SIZES)),
-        limit_macs=LIMIT,
+        objective=ObjectiveSettings(overhead="none"), limit_macs=LIMIT,
     )  # fmt: skip
     evaluator = PerChipEvaluator(
         model, data.val, data.train.x[:500], chips=3, samples=1000, seed=2000, device="cpu"
     )
-    folder = folder_of(subject, 0) / "choose" / f"{beta or 0:g}-{searcher.name}"
+    folder = folder_of(subject, 0) / "choose" / f"beta-{beta or 0:g}-{searcher.name}"
     found = run_search(
         problem, evaluator, searcher, folder, budget=budget,
         store=folder_of(subject, 0) / "choose" / "evaluations", ray=RaySettings(dashboard=False),
