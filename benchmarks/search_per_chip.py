@@ -6,9 +6,10 @@
     python -m benchmarks.search_per_chip table
 
 A placement is valued on validation data by few chips, each fitted with few images; networks are
-those that `python -m benchmarks.per_chip train` trains under the penalty. Within the limits overhead costs
-nothing, unless --overhead says what the reward subtracts. On LeNet-5 all placements are
-evaluated, on the narrow VGG16 the best placement that any searcher found stands for the optimum.
+those that `python -m benchmarks.per_chip train` trains under the penalty. Within the limits
+overhead costs nothing, unless --overhead says what the reward subtracts. On LeNet-5 all placements
+are evaluated, on the narrow VGG16 the best placement that any searcher found stands for the
+optimum.
 Records are in outputs/search_per_chip, and a run that is stopped resumes.
 """
 
