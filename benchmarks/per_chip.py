@@ -46,6 +46,14 @@ from cnet_aihw.compensation import (
 from cnet_aihw.evaluation import BatchNormReestimation, ChipCalibration, evaluate_chips
 from cnet_aihw.rram import LogNormalNoiseModel, RRAMRPUConfig, convert_to_analog, load_snapshot
 from cnet_aihw.runtime.records import read_json, write_json_atomic
+from cnet_aihw.search import (
+    PerChipEvaluator,
+    RaySettings,
+    SpaceSettings,
+    placement_problem,
+    run_search,
+)
+from cnet_aihw.search.searchers import CoordinateSearcher, Searcher, SpectrumSearcher
 from cnet_aihw.training import load_checkpoint
 from cnet_aihw.zoo import VGG16, Dataset, LeNet5, arrays, mnist
 
@@ -53,6 +61,9 @@ OUTPUTS = Path(os.environ.get("BENCHMARK_PER_CHIP", "outputs/per_chip"))
 DATA = Path(os.environ.get("BENCHMARK_DATA", "data"))
 RESULTS = Path(__file__).parent / "results"
 LIMIT = 0.05
+SIZES = (0, 1, 2, 3, 4, 6, 8)
+BUDGET = 60  # placements of a search
+STEPS, REFINE_LR = 300, 3e-3
 SIGMA = 0.5
 SEEDS = (0, 1)
 CHIPS_SEED, VALIDATION_SEED = 7000, 3000
@@ -78,14 +89,12 @@ class Subject:
 SUBJECTS = {
     s.name: s
     for s in (
-        Subject(
-            "lenet5_mnist", "mnist", lambda d: LeNet5(d.input_shape, d.classes), (1e-4, 1e-3), None
-        ),
+        Subject("lenet5_mnist", "mnist", lambda d: LeNet5(d.input_shape, d.classes), (1e-4,), None),
         Subject(
             "lenet5_cifar10",
             "cifar10",
             lambda d: LeNet5(d.input_shape, d.classes),
-            (1e-3, 3e-3, 1e-2),
+            (1e-3, 3e-3),
             None,
         ),
         Subject(
@@ -160,15 +169,26 @@ class Way:
 
 def sizes(cost: NetworkCost, size: int) -> Placement:
     """Return the placement with one size at all layers."""
-    layers = {n: row.shape.out_channels for n, row in cost.layers.items() if row.analog}
-    return Placement({name: min(size / count, 1.0) for name, count in layers.items()})
+    return Placement({name: f"size {size}" for name, row in cost.layers.items() if row.analog})
 
 
-def spectrum_placement(subject: Subject, seed: int, training: str, beta: float | None) -> Placement:
-    """Return the placement of the spectrum search, within both limits."""
-    from benchmarks.search_per_chip import spectrum_of
-
-    return spectrum_of(network(subject, seed, training, beta), dataset(subject.data), LIMIT)
+def searched(subject: Subject, searcher: Searcher, beta: float | None, budget: int) -> Placement:
+    """Return the placement that a search finds within both limits, on few chips and images."""
+    model, data = network(subject, 0, "lipschitz", beta), dataset(subject.data)
+    cost = cost_of(model, subject)
+    problem = placement_problem(
+        cost, list(cost.layers), LowRank(), LIMIT, SpaceSettings(sizes=list(SIZES)),
+        limit_macs=LIMIT,
+    )  # fmt: skip
+    evaluator = PerChipEvaluator(
+        model, data.val, data.train.x[:500], chips=3, samples=1000, seed=2000, device="cpu"
+    )
+    folder = folder_of(subject, 0) / "choose" / f"{beta or 0:g}-{searcher.name}"
+    found = run_search(
+        problem, evaluator, searcher, folder, budget=budget,
+        store=folder_of(subject, 0) / "choose" / "evaluations", ray=RaySettings(dashboard=False),
+    )  # fmt: skip
+    return found.placement
 
 
 def cost_of(model: nn.Module, subject: Subject) -> NetworkCost:
@@ -184,7 +204,9 @@ def calibration(way: Way, subject: Subject) -> ChipCalibration | None:
     if way.fit != "per_chip":
         return None
     assert way.corrector is not None and way.placement is not None
-    fit = PerChipFit(x, refine_steps=way.refine_steps, target=way.target)
+    fit = PerChipFit(
+        x, batch_size=2000, refine_steps=way.refine_steps, refine_lr=REFINE_LR, target=way.target
+    )
     return WithCompensation(way.placement, way.corrector, fit)
 
 
@@ -237,7 +259,6 @@ def measure(
         if way.corrector is None or way.placement is None
         else compensation_cost(network_costs, way.placement, way.corrector)
     )
-    uniform = None if way.placement is None else sorted(set(sizes_in(way, network_costs)))
     return {
         "way": way.name,
         "network": subject.name,
@@ -247,7 +268,6 @@ def measure(
         "beta": way.beta or (subject.betas[0] if way.training == "lipschitz" else None),
         "corrector": None if way.corrector is None else way.corrector.label(),
         "features": getattr(way.corrector, "features", None),
-        "sizes": uniform,
         "placement": None if way.placement is None else dict(way.placement),
         "fit": way.fit,
         "target": way.target if way.fit == "per_chip" else None,
@@ -269,38 +289,38 @@ def measure(
     }
 
 
-def sizes_in(way: Way, cost: NetworkCost) -> Iterator[int]:
-    """Yield the sizes of a placement's correctors."""
-    assert way.placement is not None
-    for name, ratio in way.placement.items():
-        if isinstance(ratio, float) and ratio > 0 and isinstance(way.corrector, LowRank):
-            yield round(ratio * cost.layers[name].shape.out_channels)
-
-
 def choose(subject: Subject) -> dict[str, Any]:
     """Choose penalty, placement and refinement on validation data, by the first seed's networks."""
-    rows = []
+    rows: list[dict[str, Any]] = []
+
+    def tried(way: Way) -> None:
+        records = folder_of(subject, 0) / "choose" / f"{way.name.replace(' ', '-')}.jsonl"
+        rows.append(measure(way, subject, 0, records, 4, part="val", samples=2000))
+        print(f"{subject.name}: {way.name}: {rows[-1]['mean']:.4f}", flush=True)
+
     for beta in subject.betas:
         cost = cost_of(network(subject, 0, "lipschitz", beta), subject)
         placements = {
             "size 1": sizes(cost, 1),
             "size 2": sizes(cost, 2),
-            "spectrum": spectrum_placement(subject, 0, "lipschitz", beta),
+            "spectrum": searched(subject, SpectrumSearcher(), beta, 1),
+            "coordinate": searched(subject, CoordinateSearcher(), beta, BUDGET),
         }
         for name, placement in placements.items():
             made = compensation_cost(cost, placement, LowRank())
-            if max(made.overhead_weights, made.overhead_macs) > LIMIT:
-                continue
-            for steps in (0, 300):
+            if max(made.overhead_weights, made.overhead_macs) <= LIMIT:
                 way = Way(
-                    f"beta {beta:g}, {name}, {steps} steps", "lipschitz", LowRank(), placement,
-                    "per_chip", refine_steps=steps, beta=beta,
+                    f"beta {beta:g}, {name}", "lipschitz", LowRank(), placement, "per_chip",
+                    images=2000, beta=beta,
                 )  # fmt: skip
-                records = folder_of(subject, 0) / "choose" / f"{beta:g}-{name}-{steps}.jsonl"
-                row = measure(way, subject, 0, records, 4, part="val", samples=2000)
-                print(f"{subject.name}: {way.name}: {row['mean']:.4f}", flush=True)
-                rows.append(row)
+                tried(way)
     best = max(rows, key=lambda row: row["mean"])
+    placement = Placement(best["placement"])
+    way = Way(
+        f"{best['way']}, refined", "lipschitz", LowRank(), placement, "per_chip",
+        images=2000, refine_steps=STEPS, beta=best["beta"],
+    )  # fmt: skip
+    tried(way)
     chosen = {"rows": rows, "chosen": best}
     write_json_atomic(folder_of(subject, 0) / "choose.json", chosen)
     return chosen
@@ -312,7 +332,7 @@ def ways(subject: Subject, seed: int) -> Iterator[Way]:
     beta, placement = chosen["beta"], Placement(chosen["placement"])
     cost = cost_of(network(subject, seed, "plain"), subject)
     everywhere = [n for n, row in cost.layers.items() if row.analog]
-    full, steps = Placement(dict.fromkeys(everywhere, 1.0)), chosen["refine_steps"]
+    full = Placement(dict.fromkeys(everywhere, 1.0))
     for training in ("plain", "lipschitz", "noise"):
         b = beta if training == "lipschitz" else None
         yield Way(f"{training}, none", training, beta=b)
@@ -326,7 +346,7 @@ def ways(subject: Subject, seed: int) -> Iterator[Way]:
         )  # fmt: skip
     yield Way(
         "lipschitz, per chip, refined", "lipschitz", LowRank(), placement, "per_chip",
-        refine_steps=steps or 300, beta=beta,
+        images=2000, refine_steps=STEPS, beta=beta,
     )  # fmt: skip
     yield Way("dora-like", "plain", LowRank(), placement, "per_chip", images=10, refine_steps=100)
     correctors = {

@@ -6,7 +6,8 @@
     python -m benchmarks.search_per_chip table
 
 A placement is valued on validation data by few chips, each fitted with few images; networks are
-those that were trained under the penalty (benchmarks/records). On LeNet-5 all placements are
+those that were trained under the penalty (benchmarks/records). Within the limits overhead costs
+nothing, unless --overhead says what the reward subtracts. On LeNet-5 all placements are
 evaluated, on the narrow VGG16 the best placement that any searcher found stands for the optimum.
 Records are in outputs/search_per_chip, and a run that is stopped resumes.
 """
@@ -34,6 +35,7 @@ from cnet_aihw.rram import LogNormalNoiseModel, RRAMRPUConfig, convert_to_analog
 from cnet_aihw.runtime.records import read_json, read_records, write_json_atomic
 from cnet_aihw.search import (
     EvaluationStore,
+    ObjectiveSettings,
     PerChipEvaluator,
     PlacementProblem,
     RaySettings,
@@ -89,6 +91,8 @@ class Subject:
     model: nn.Module
     name: str
     """Folder of its training in benchmarks/records."""
+    overhead: str
+    """Overhead that the reward subtracts."""
     sizes: list[int] = field(default_factory=lambda: list(SIZES))
 
     def problem(self) -> PlacementProblem:
@@ -100,6 +104,7 @@ class Subject:
         )  # fmt: skip
         return placement_problem(
             cost, list(cost.layers), LowRank(), 0.05, SpaceSettings(sizes=self.sizes),
+            ObjectiveSettings(overhead=self.overhead),
             sensitivity=scan.sensitivity(), limit_macs=0.05,
         )  # fmt: skip
 
@@ -124,23 +129,24 @@ def network(name: str, training: str, data: Dataset) -> nn.Module:
     return model.eval()
 
 
-def subject(problem: str) -> Subject:
+def subject(problem: str, overhead: str = "none") -> Subject:
     """The network of a problem, trained under the penalty."""
     name = {"vgg16": "vgg16_narrow_cifar10", "lenet5": "lenet5_cifar10"}[problem]
     data = dataset("cifar10")
-    return Subject(data, network(name, "lipschitz", data), name)
+    return Subject(data, network(name, "lipschitz", data), name, overhead)
 
 
-def run(problem_name: str, searchers: list[str], seeds: int, budget: int) -> None:
+def run(problem_name: str, overhead: str, searchers: list[str], seeds: int, budget: int) -> None:
     """Search with each searcher and seed; on LeNet-5 evaluate everything first."""
-    it = subject(problem_name)
+    it = subject(problem_name, overhead)
     problem, evaluates = it.problem(), it.evaluator()
-    folder, ray = OUTPUTS / it.name, RaySettings(dashboard=False)
+    folder, ray = OUTPUTS / f"{it.name}-{overhead}", RaySettings(dashboard=False)
     clean = it.plain_clean()
     top = ceiling(
         it.model, it.data.val, [layer.name for layer in problem.layers], reference=clean, chips=1
     )
-    write_json_atomic(folder / "about.json", {"plain_clean": clean, "ceiling": top.as_record()})
+    about = {"problem": it.name, "overhead": overhead, "plain_clean": clean}
+    write_json_atomic(folder / "about.json", {**about, "ceiling": top.as_record()})
     print(f"{it.name}: {problem.count()} placements; {top.sentence()}", flush=True)
     common = {"store": OUTPUTS / "evaluations", "ray": ray}
     if problem_name == "lenet5":
@@ -212,7 +218,8 @@ def table() -> None:
                 rewards = [trace[min(point, len(trace)) - 1] for trace in of]
                 rows.append(
                     {
-                        "problem": folder.name,
+                        "problem": about["problem"],
+                        "overhead_subtracted": about["overhead"],
                         "searcher": searcher,
                         "evaluations": point,
                         "reward_mean": fmean(rewards),
@@ -240,6 +247,7 @@ def main() -> None:
     problems = ("vgg16", "lenet5")
     parser.add_argument("--problem", choices=problems, nargs="+", default=list(problems))
     parser.add_argument("--searcher", choices=list(SEARCHERS), nargs="+", default=list(SEARCHERS))
+    parser.add_argument("--overhead", choices=("none", "weights", "macs"), default="none")
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--budget", type=int, default=BUDGET)
     parser.add_argument("--placements", type=int, default=RANKED)
@@ -247,7 +255,8 @@ def main() -> None:
     torch.set_num_threads(1)
     for name in arguments.problem:
         if arguments.action == "run":
-            run(name, arguments.searcher, arguments.seeds, arguments.budget)
+            words = arguments.searcher, arguments.seeds, arguments.budget
+            run(name, arguments.overhead, *words)
         if arguments.action == "rank":
             rank(name, arguments.placements)
     table()

@@ -86,8 +86,12 @@ def limit_of(searches: Iterable[Search]) -> tuple[str, float | None]:
     The limit is None where searches had different ones.
     """
     problems = [search.problem for search in searches if search.problem]
-    limits = {problem["limit"] for problem in problems}
-    measure = problems[0]["objective"]["overhead"] if problems else "weights"
+    macs = bool(problems) and problems[0]["objective"]["overhead"] == "macs"
+    measure = "macs" if macs else "weights"
+    # before there were two limits, "limit" was that of the measure
+    limits = {
+        problem.get("limit_macs" if macs else "limit", problem["limit"]) for problem in problems
+    }
     return measure, limits.pop() if len(limits) == 1 else None
 
 

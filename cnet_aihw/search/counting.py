@@ -39,7 +39,7 @@ def count_within(costs: Sequence[Sequence[Sequence[float]]], limits: Sequence[fl
         halves[smaller] = _extended(
             *halves[smaller], np.array(row[0]) + 1j * np.array(row[1]), largest
         )
-    return int(_pairs(*halves, largest))
+    return int(_pairs(halves[0], halves[1], largest))
 
 
 def _extended(sums: Sums, ways: Array, costs: Sums, largest: complex) -> tuple[Sums, Array]:

@@ -89,6 +89,8 @@ class PlacementProblem:
     @property
     def costs(self) -> tuple[tuple[float, ...], ...]:
         """Overhead of each layer's choices as the reward counts it, [layers][choices]."""
+        if self.objective.overhead == "none":
+            return ((0.0,) * len(self.choices),) * len(self.layers)
         return self.macs if self.objective.overhead == "macs" else self.weights
 
     @property
@@ -115,10 +117,13 @@ class PlacementProblem:
         return _total(self.macs, encoding)
 
     def price(self, encoding: Sequence[int]) -> float:
-        """Return the sum of an encoding's shares of both limits; without limits, its overhead."""
+        """Return the sum of an encoding's shares of both limits.
+
+        Without limits it is the overhead in weights.
+        """
         limits = self.limits
         if not limits:
-            return self.overhead(encoding)
+            return self.overhead_weights(encoding)
         return sum(_total(costs, encoding) / max(limit, TOLERANCE) for costs, limit in limits)
 
     def fits(self, encoding: Sequence[int]) -> bool:
@@ -184,7 +189,10 @@ class PlacementProblem:
         return count_within([costs for costs, _ in self.limits], [max_ for _, max_ in self.limits])
 
     def reward(self, encoding: Sequence[int], evaluation: Evaluation | None) -> float:
-        """Return the reward: objective over chips - overhead; - overhead if it does not fit.
+        """Return the reward: objective over chips - overhead.
+
+        For an encoding that does not fit it is - overhead, in weights where overhead counts
+        nothing.
 
         Source: CorrectNet (DATE 2023), step 3, as we read the paper, with the mean; the other
         objectives are ours.
@@ -195,7 +203,7 @@ class PlacementProblem:
         """
         overhead = self.overhead(encoding)
         if not self.fits(encoding):
-            return -overhead
+            return -overhead if overhead else -self.overhead_weights(encoding)
         assert evaluation is not None
         return self.worth(evaluation) - overhead
 

@@ -12,7 +12,7 @@ from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.values import bad_choice, check_count
 
 OBJECTIVES = ("mean", "mean_minus_std", "quantile", "yield")
-OVERHEADS = ("weights", "macs")
+OVERHEADS = ("weights", "macs", "none")
 OVER_LIMIT = ("mask", "penalty")
 STARTS = ("identity", "supernet")
 EVALUATORS = {"per_chip": ("per_chip",), "shared": ("supernet", "per_placement")}
@@ -37,7 +37,8 @@ class ObjectiveSettings:
     """Score that a chip must reach, for "yield"."""
 
     overhead: str = "weights"
-    """Overhead that the reward subtracts: "weights" or "macs"."""
+    """Overhead that the reward subtracts: "weights" (the paper's, as we read it), "macs", or
+    "none": within the limits it costs nothing (ours)."""
 
     over_limit: str = "mask"
     """Treatment of placements over a limit: "mask", an agent cannot choose them (ours);

@@ -192,6 +192,9 @@ def test_both_limits_count_whatever_the_objective_names() -> None:
     weights, macs = both.overhead_weights(encoding), both.overhead_macs(encoding)
     assert both.price(encoding) == pytest.approx(weights / 0.02 + macs / 0.5)
     assert lenet_problem(None).price(encoding) == pytest.approx(weights)
+    free = lenet_problem(0.02, overhead="none")
+    assert free.reward(encoding, Evaluation((0.5,), 0.0)) == 0.5
+    assert free.reward((5,) * 5, None) == -free.overhead_weights((5,) * 5) < 0
 
 
 SCORES = (0.5, 0.9, 0.7, 0.8, 0.6)

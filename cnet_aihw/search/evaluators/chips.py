@@ -133,7 +133,7 @@ class ChipMeasurement:
                 values = measure_clean(
                     model, self._placed, measurement, settings.seed, settings.batch_size
                 )
-                return [MeasuredChip(chip, 0, values, t, None, 0.0) for chip, t in chips]
+                return [MeasuredChip(chip, 0, values, t, None, None, 0.0) for chip, t in chips]
             return list(
                 measured_chips(
                     model,
