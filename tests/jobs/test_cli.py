@@ -26,11 +26,9 @@ try:
 finally:
     print("heavy:", sorted({"torch", "aihwkit", "numpy", "rich", "tensorboard"} & set(sys.modules)))
 """
-    begin = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", code, "--help"], capture_output=True, text=True, cwd=tmp_path
     )
-    assert time.monotonic() - begin < 10  # 1.5 s on an idle machine; torch alone would be 4 more
     assert done.returncode == 0
     assert "heavy: []" in done.stdout
     for said in (
@@ -42,7 +40,7 @@ finally:
         assert said in done.stdout
     assert len(done.stdout.splitlines()) < 30
     first = done.stdout.partition("Groups")[0]
-    assert first.count("\n  cnet-aihw ") == 6
+    assert first.count("\n  cnet-aihw ") == 7
     assert list(tmp_path.iterdir()) == []
 
 
