@@ -16,7 +16,7 @@ from torch.utils.hooks import RemovableHandle
 from cnet_aihw.evaluation.calibration import ChipCalibration
 from cnet_aihw.evaluation.chip_run import measured_chips, measuring
 from cnet_aihw.evaluation.statistics import AllChipsFailed
-from cnet_aihw.rram import analog_layers
+from cnet_aihw.rram import analog_layers, find_module
 from cnet_aihw.runtime.device_parts import placed
 from cnet_aihw.runtime.errors import bad_value
 from cnet_aihw.runtime.inputs import Inputs, call, samples_in
@@ -199,7 +199,7 @@ def _watched(
     handles: list[RemovableHandle] = []
 
     def watch(name: str) -> None:
-        layer = model.get_submodule(name)  # the wrapper, where there is one
+        layer = find_module(model, name)  # the wrapper, where there is one
         handles.append(layer.register_forward_hook(lambda _, __, output: see(name, output)))
 
     try:
