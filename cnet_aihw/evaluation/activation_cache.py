@@ -12,6 +12,7 @@ from aihwkit.nn.modules.base import AnalogLayerBase
 from aihwkit.simulator.tiles.inference import InferenceTile
 from torch import Tensor, nn
 
+from cnet_aihw.evaluation.first_batch import eager
 from cnet_aihw.rram import analog_layers
 from cnet_aihw.runtime.inputs import Inputs, call
 from cnet_aihw.runtime.random_state import forked_random_state
@@ -164,7 +165,7 @@ def forward_replaced(
     def answering(name: str, forward: Callable[..., Any]) -> Callable[..., Any]:
         return lambda *args, **kwargs: answer(name, lambda: forward(*args, **kwargs))
 
-    with ExitStack() as stack:
+    with eager(), ExitStack() as stack:
         for name, layer in layers.items():
             stack.callback(_reset_forward, layer, layer.__dict__.get("forward"))
             layer.__dict__["forward"] = answering(name, layer.forward)

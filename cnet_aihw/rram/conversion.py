@@ -19,6 +19,7 @@ from torch import nn
 
 from cnet_aihw.rram.conversion_checks import (
     check_convertible,
+    check_copyable,
     check_weights,
     keep_gradient_hooks,
     what_hangs_on,
@@ -209,6 +210,7 @@ def convert_to_digital(model: nn.Module, inplace: bool = False) -> nn.Module:
         periphery, in the same mode and frozen where that is.
     """
     if not inplace:
+        check_copyable(model, "pass inplace=True, or write a method in place of the function")
         model = deepcopy(model)
     conversion_set = _DEFAULT_DIGITAL_CONVERSION_SET | set(CONVERSION_MAP.values())
     old_classes: dict[nn.Module, type[nn.Module]] = {}

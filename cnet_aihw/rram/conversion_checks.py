@@ -82,10 +82,23 @@ def check_convertible(model: nn.Module, inplace: bool) -> None:
                 expected="a device with values",
                 fix=fix,
             )
-    found = None if inplace else closure_over_layers(model)
+    if not inplace:
+        check_copyable(model, "pass inplace=True, or write a method in place of the function")
+
+
+def check_copyable(model: nn.Module, fix: str) -> None:
+    """Refuse networks that keep functions which compute with layers from around them.
+
+    Args:
+        model: the network.
+        fix: what to do about it.
+
+    Raises:
+        CnetError: if there is such a function.
+    """
+    found = closure_over_layers(model)
     if found is not None:
         name, attribute = found
-        fix = "pass inplace=True, or write a method in place of the function"
         raise CnetError(
             f"{name or 'the model'} keeps a function in {attribute!r} that computes with layers "
             f"from around it, so that a copy would compute with the layers of the original; {fix}.",

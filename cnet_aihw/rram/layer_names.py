@@ -72,11 +72,14 @@ def _wrapped_in(module: nn.Module | None) -> str | None:
         return WRAPPED
     if isinstance(module, nn.DataParallel | DistributedDataParallel | AveragedModel):
         return "module"
-    # torch.compile imports much; where that was not done nothing is compiled
+    return "_orig_mod" if is_compiled(module) else None
+
+
+def is_compiled(module: nn.Module | None) -> bool:
+    """Return whether a module is what ``torch.compile`` put around another one."""
+    # that imports much; where it was not done nothing is compiled
     dynamo: Any = sys.modules.get("torch._dynamo.eval_frame")
-    if dynamo is not None and isinstance(module, dynamo.OptimizedModule):
-        return "_orig_mod"
-    return None
+    return dynamo is not None and isinstance(module, dynamo.OptimizedModule)
 
 
 def find_module(model: nn.Module, name: str) -> nn.Module:

@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import nn
 
+from cnet_aihw.rram.layer_names import is_compiled
+
 _REGISTERS = frozenset(vars(nn.Module()))
 """Attributes that torch itself knows: parameters, children, hooks."""
 
@@ -71,6 +73,8 @@ def closure_over_layers(model: nn.Module) -> tuple[str, str] | None:
     """
     modules = set(model.modules())
     for name, module in model.named_modules():
+        if is_compiled(module):  # torch compiles a copy again
+            continue
         for attribute, value in vars(module).items():
             if attribute not in _REGISTERS and _reaches(value, modules, set()):
                 return name, attribute

@@ -229,7 +229,8 @@ def test_layers_off_the_crossbars_cost_as_if_they_were_placed_digital():
     model = convert_to_analog(LeNet5(), exclude=["conv1", "fc3"])
     costs = network_cost(model, torch.zeros(1, 1, 28, 28))
     off = off_crossbar_cost(costs)
-    assert off == compensation_cost(costs, Placement({"conv1": "digital", "fc3": "digital"}))
+    placed = compensation_cost(costs, Placement({"conv1": "digital", "fc3": "digital"}))
+    assert vars(off) == vars(placed)
     assert set(off.weights) == {"conv1", "fc3"}
     assert off.overhead_weights == (150 + 6 + 840 + 10) / 61_706
 

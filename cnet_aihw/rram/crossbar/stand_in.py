@@ -65,8 +65,9 @@ class WeightStandIn(Tensor):
                 return func(*args, **(kwargs or {}))
         found = (a for a in (*args, *(kwargs or {}).values()) if isinstance(a, WeightStandIn))
         layer = next((a._layer for a in found), "analog layer")
-        owner = getattr(func, "__self__", None)  # of a getter the attribute
-        name = getattr(owner, "__name__", None) or getattr(func, "__name__", str(func))
+        name = getattr(func, "__name__", str(func))
+        if name == "__get__":
+            name = func.__self__.__name__
         fix = (
             "call the layer itself, take layer.get_weights(), or leave the layer digital (exclude)"
         )
