@@ -125,9 +125,9 @@ def network_cost(model: nn.Module, example: Inputs) -> NetworkCost:
         counter, samples = _counted(model, example, layers, shapes, other)
     costs = {}
     for name, calls in counter.positions.items():
-        shape, positions = shapes[name], calls // samples
+        shape, positions = shapes[name], -(-calls // samples)
         weights = count_weights(layers[name])
-        macs = shape.macs * positions
+        macs = shape.macs * calls // samples
         costs[name] = LayerCost(name, shape, weights, positions, macs, name in analog)
     not_called = {n: m for n, m in layers.items() if n not in costs and n not in analog}
     others = _other_costs(counter, samples, {**other, **not_called}, costs, layers)

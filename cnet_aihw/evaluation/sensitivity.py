@@ -20,7 +20,6 @@ from cnet_aihw.evaluation.chip_run import (
     measuring,
     writing,
 )
-from cnet_aihw.evaluation.first_batch import check_first_batch
 from cnet_aihw.evaluation.measurement import Score
 from cnet_aihw.evaluation.settings import EvaluationSettings, validate_evaluation_settings
 from cnet_aihw.evaluation.statistics import chip_statistics
@@ -191,7 +190,6 @@ def scan_layers(
     time = None if t_inference is None else float(t_inference)
     with measuring(model, where):
         part = placed(data_part, where)
-        check_first_batch(model, part, task)
         calls = trace_calls(model, next(iter(part.batches(batch_size)))[0])
         first_calls = _first_calls([call.layer for call in calls])
         order = list(first_calls)

@@ -17,6 +17,7 @@ from cnet_aihw.rram import (
     nominal_weight,
     snapshot,
     trainable_parameters,
+    without_wrappers,
 )
 from cnet_aihw.runtime.determinism import deterministic
 from cnet_aihw.runtime.errors import CnetError, bad_value
@@ -200,8 +201,9 @@ def _check_task(
     model: nn.Module, parts: dict[str, Part], settings: TrainingSettings, task: Task
 ) -> None:
     """Check that outputs and targets fit the task, in both modes, before anything is written."""
+    buffers = {without_wrappers(model, name) for name, _ in model.named_buffers()}
     for name, tensor in snapshot(model).items():
-        if name in dict(model.named_parameters()) and not all_finite({name: tensor}):
+        if name not in buffers and not all_finite({name: tensor}):
             fix = "give the network finite weights"
             raise CnetError(
                 f"{name} is not finite before the training; {fix}.",

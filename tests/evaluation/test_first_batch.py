@@ -70,9 +70,8 @@ def test_outputs_that_are_no_tensor_are_refused_with_the_fix(verb):
 @pytest.mark.parametrize("verb", [measured, scanned, grown])
 @pytest.mark.parametrize("x", [X[:, :5], X.byte(), X.double()])
 def test_data_that_the_network_does_not_take_are_refused(verb, x):
-    with pytest.raises(
-        CnetError, check=lambda e: e.key == "data" and str(tuple(x.shape[1:]))[1:-1] in e.value
-    ):
+    kind = str(x.dtype).removeprefix("torch.")
+    with pytest.raises(CnetError, check=lambda e: e.key == "data" and e.value.endswith(kind)):
         verb(convert_to_analog(nn.Sequential(nn.Linear(8, 4))), (x, Y))
 
 
