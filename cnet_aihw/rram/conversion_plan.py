@@ -133,7 +133,7 @@ def plan_conversion(
     rows: list[LayerReport] = []
     for name, module in modules.items():
         if isinstance(module, AnalogLayerBase) and not module.IS_CONTAINER:
-            count = sum(tile.tile.weight.numel() for tile in module.analog_tiles())
+            count = module.get_weights()[0].numel()
             kind = type(module).__name__
             rows.append(LayerReport(name, kind, count, True, "it is on a crossbar already"))
     for name, module, weights in weight_holders(model):
