@@ -166,7 +166,7 @@ class RRAMConv1d(_RRAMConvNd, AnalogConv1d):
     """1d convolution on RRAM; arguments as ``torch.nn.Conv1d``, groups and padding modes included.
 
     Raises:
-        CnetError: if the configuration is no :class:`~cnet_aihw.rram.RRAMRPUConfig`.
+        CnetError: if the configuration is not an :class:`~cnet_aihw.rram.RRAMRPUConfig`.
     """
 
     NEEDS_INDEXED = False
@@ -209,7 +209,7 @@ class RRAMConv2d(_RRAMConvNd, AnalogConv2d):
     """2d convolution on RRAM; arguments as ``torch.nn.Conv2d``, groups and padding modes included.
 
     Raises:
-        CnetError: if the configuration is no :class:`~cnet_aihw.rram.RRAMRPUConfig`.
+        CnetError: if the configuration is not an :class:`~cnet_aihw.rram.RRAMRPUConfig`.
     """
 
     def __init__(

@@ -139,7 +139,7 @@ class RRAMLinear(RRAMLayer, AnalogLinear):
     """Linear layer on RRAM; arguments, weights and bias as ``aihwkit.nn.AnalogLinear``.
 
     Raises:
-        CnetError: if the configuration is no :class:`~cnet_aihw.rram.RRAMRPUConfig`.
+        CnetError: if the configuration is not an :class:`~cnet_aihw.rram.RRAMRPUConfig`.
     """
 
     def __init__(

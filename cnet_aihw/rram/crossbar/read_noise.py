@@ -17,7 +17,7 @@ from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.random_state import derive_seed
 
 _REMEMBERED = 10_000
-"""Readings that can be told when they are computed again."""
+"""Readings that are recognized when they are computed again."""
 
 
 def _in_checkpoint() -> bool:
