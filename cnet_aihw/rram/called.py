@@ -29,7 +29,7 @@ def called_layers(model: nn.Module) -> Iterator[set[str]]:
         for name, tile in named_tiles(model):
             layer = name.rpartition("/")[0]
             if isinstance(tile, RRAMInferenceTile):
-                vars(tile)["_prepare_forward"] = _noting(called, layer, tile._prepare_forward)
+                tile.__dict__["_prepare_forward"] = _noting(called, layer, tile._prepare_forward)
                 patched.append(tile)
             else:
                 handles.append(
@@ -38,7 +38,7 @@ def called_layers(model: nn.Module) -> Iterator[set[str]]:
         yield called
     finally:
         for tile in patched:
-            vars(tile).pop("_prepare_forward", None)
+            tile.__dict__.pop("_prepare_forward", None)
         for handle in handles:
             handle.remove()
 

@@ -114,7 +114,7 @@ def convert_to_analog(
     with torch.inference_mode(False):  # its tensors could never be trained
         model = model if inplace else _copy(model)
         _convert_layers(model, todo, rpu_config, conversion_map_of(rpu_config, conversion_map))
-        analog = _convert_containers(model, report, rpu_config, ensure_analog_root)
+        analog: Any = _convert_containers(model, report, rpu_config, ensure_analog_root)
     analog.conversion_report = report
     return analog
 

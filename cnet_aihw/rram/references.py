@@ -52,9 +52,10 @@ def rebind_methods(model: nn.Module, old_classes: Mapping[nn.Module, type[nn.Mod
 
     def change(value: Any) -> Any:
         if isinstance(value, MethodType):
-            old_class = old_classes.get(value.__self__) if _hashable(value.__self__) else None
+            owner: Any = value.__self__
+            old_class = old_classes.get(owner) if _hashable(owner) else None
             if old_class is not None and _is_own(value, old_class):
-                return getattr(value.__self__, value.__name__)
+                return getattr(owner, value.__name__)
         return value
 
     _map_references(model, change)

@@ -79,11 +79,13 @@ class WeightStandIn(Tensor):
         )
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         """Refuse what comes past :meth:`__torch_function__`."""
         return cls.__torch_function__(func, types, args, kwargs)
 
-    def __repr__(self, **_: Any) -> str:
+    def __repr__(self, **_: Any) -> str:  # type: ignore[override]
         """Return shape and type."""
         return f"<weight of an {self._layer} on crossbars, {tuple(self.shape)} {self.dtype}>"
 
