@@ -71,17 +71,50 @@ def compensation_cost(
     )
 
 
-def off_crossbar_cost(network: NetworkCost) -> CompensationCost:
-    """Count the layers that a network does not run on crossbars, as if a placement kept them so.
+@dataclass(frozen=True)
+class OffCrossbarCost:
+    """Cost of the weights that are not on crossbars."""
+
+    weights: dict[str, int]
+    """Weights by module, biases included."""
+
+    macs: dict[str, int | None]
+    """Multiply-accumulates per sample by module; None: unknown."""
+
+    overhead_weights: float
+    """All of these weights / weights of the network."""
+
+    overhead_macs: float | None
+    """All of these multiply-accumulates / those of the network; None where any are unknown."""
+
+    @property
+    def unknown(self) -> list[str]:
+        """Names of the modules whose multiply-accumulates are unknown."""
+        return [name for name, macs in self.macs.items() if macs is None]
+
+
+def off_crossbar_cost(network: NetworkCost) -> OffCrossbarCost:
+    """Count the weights that a network does not have on crossbars, as if a placement kept them so.
 
     Args:
         network: costs of the network.
 
     Returns:
-        Costs of linear layers and convolutions that are not analog, by name.
+        Costs of linear layers, convolutions and all other modules with weight matrices that are not
+        analog, by name.
     """
     layers = [name for name, layer in network.layers.items() if not layer.analog]
-    return compensation_cost(network, Placement(dict.fromkeys(layers, DIGITAL)))
+    cost = compensation_cost(network, Placement(dict.fromkeys(layers, DIGITAL)))
+    weights = {**cost.weights, **{n: other.weights for n, other in network.others.items()}}
+    macs = {**cost.macs, **{n: other.macs for n, other in network.others.items()}}
+    known = [count for count in macs.values() if count is not None]
+    overhead = sum(known) / network.macs if network.macs else 0.0
+    return OffCrossbarCost(
+        weights,
+        macs,
+        sum(weights.values()) / network.weights,
+        overhead if len(known) == len(macs) else None,
+    )
 
 
 def calibration_overhead(network: NetworkCost, added_weights: int) -> float:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -22,7 +22,9 @@ from cnet_aihw.compensation.wrapping import (
 )
 from cnet_aihw.evaluation.metrics import evaluation_mode
 from cnet_aihw.rram import count_weights, find_analog_layers, without_wrappers
-from cnet_aihw.runtime.inputs import Inputs, call, map_tensors, samples_in
+from cnet_aihw.rram.conversion_checks import weight_holders
+from cnet_aihw.runtime.errors import CnetError, bad_value
+from cnet_aihw.runtime.inputs import Inputs, call, map_tensors, samples_in, select
 from cnet_aihw.runtime.torch_device import device_of
 
 log = logging.getLogger(__name__)
@@ -53,6 +55,17 @@ class LayerCost:
 
 
 @dataclass(frozen=True)
+class OtherCost:
+    """Cost of a digital module with weights that is neither a linear layer nor a convolution."""
+
+    weights: int
+    """Its own weights and biases, those that it shares with a module before it left out."""
+
+    macs: int | None
+    """Multiply-accumulates per sample, without those of layers inside of it; None: unknown."""
+
+
+@dataclass(frozen=True)
 class NetworkCost:
     """Cost of a network without compensation."""
 
@@ -68,9 +81,14 @@ class NetworkCost:
     other_macs: int = 0
     """Those among them outside the layers, such as the products of attention."""
 
-    uncounted: tuple[str, ...] = ()
-    """Modules with weight matrices whose multiply-accumulates torch cannot count, such as LSTMs on
-    a CPU; they are missing in ``macs``."""
+    others: dict[str, OtherCost] = field(default_factory=dict)
+    """Digital modules with weights that are not among the layers, such as LSTMs and attention, and
+    layers that are not called as such. Lookups and norms have no multiply-accumulates."""
+
+    @property
+    def uncounted(self) -> tuple[str, ...]:
+        """Names of the modules whose multiply-accumulates are unknown, and missing in ``macs``."""
+        return tuple(name for name, other in self.others.items() if other.macs is None)
 
     @property
     def correctable(self) -> list[str]:
@@ -90,56 +108,128 @@ def network_cost(model: nn.Module, example: Inputs) -> NetworkCost:
     Returns:
         Costs per sample. A warning is logged for modules that cannot be counted.
     """
+    holders = {
+        without_wrappers(model, name): module
+        for name, module, _ in weight_holders(model)
+        if not _in_corrector(model, name)
+    }
+    analog = find_analog_layers(model)
     layers = {
         without_wrappers(model, name): module
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear | _ConvNd) and not _in_corrector(model, name)
     }
     shapes = {name: LayerShape.of(module) for name, module in layers.items()}
-    samples = samples_in(example)
-    device = device_of(model)
-    inputs = map_tensors(example, lambda tensor: tensor.to(device))
+    other = {name: module for name, module in holders.items() if name not in layers}
     with torch.no_grad(), evaluation_mode(model), compensation_disabled(model), _countable():
-        counter = _Counter(model, layers, shapes)
-        with counter:
-            call(model, inputs)
-        analog = set(find_analog_layers(model))
+        counter, samples = _counted(model, example, layers, shapes, other)
     costs = {}
     for name, calls in counter.positions.items():
-        shape, positions = shapes[name], calls // samples
+        shape, positions = shapes[name], -(-calls // samples)
         weights = count_weights(layers[name])
-        macs = shape.macs * positions
+        macs = shape.macs * calls // samples
         costs[name] = LayerCost(name, shape, weights, positions, macs, name in analog)
-    if counter.uncounted:
+    not_called = {n: m for n, m in layers.items() if n not in costs and n not in analog}
+    others = _other_costs(counter, samples, {**other, **not_called}, costs, layers)
+    added = sum(p.numel() for p in compensation_parameters(model).values())
+    outside = counter.other_flops // 2 // samples
+    total = sum(cost.macs for cost in costs.values()) + outside
+    found = NetworkCost(costs, count_weights(model) - added, total, outside, others)
+    if found.uncounted:
         log.warning(
             "the MACs of %s cannot be counted and are missing in the network's; overheads in MACs "
             "are too large.",
-            ", ".join(counter.uncounted),
+            ", ".join(found.uncounted),
         )
-    added = sum(p.numel() for p in compensation_parameters(model).values())
-    other = counter.other_flops // 2 // samples
-    total = sum(cost.macs for cost in costs.values()) + other
-    return NetworkCost(costs, count_weights(model) - added, total, other, tuple(counter.uncounted))
+    return found
+
+
+def _counted(
+    model: nn.Module,
+    example: Inputs,
+    layers: Mapping[str, nn.Module],
+    shapes: dict[str, LayerShape],
+    other: Mapping[str, nn.Module],
+) -> tuple[_Counter, int]:
+    """Return the counts of one sample, and 1; of more where a network does not take one.
+
+    Costs of a layer that is called once per batch would depend on the batch otherwise.
+    """
+    device = device_of(model)
+    sizes = sorted({1, min(2, samples_in(example)), samples_in(example)})
+    for samples in sizes:
+        inputs = map_tensors(select(example, slice(samples)), lambda tensor: tensor.to(device))
+        counter = _Counter(layers, shapes, other)
+        try:
+            with counter:
+                call(model, inputs)
+        except CnetError:
+            raise
+        except Exception:
+            if samples == sizes[-1]:
+                raise
+            continue
+        return counter, samples
+    raise bad_value("example", 0, "inputs of at least one sample")
+
+
+def _other_costs(
+    counter: _Counter,
+    samples: int,
+    modules: Mapping[str, nn.Module],
+    costs: Mapping[str, LayerCost],
+    layers: Mapping[str, nn.Module],
+) -> dict[str, OtherCost]:
+    """Return the costs of digital weights outside of the layers that were called."""
+    seen = {id(p) for name in costs for p in layers[name].parameters()}
+    found: dict[str, OtherCost] = {}
+    for name, module in modules.items():
+        own = [
+            p
+            for part in (module, *getattr(module, "parametrizations", {}).values())
+            for p in part.parameters(recurse=part is not module)
+            if id(p) not in seen
+        ]
+        seen |= {id(p) for p in own}
+        weights = sum(p.numel() for p in own)
+        if name in counter.other_macs:
+            counted = counter.other_macs[name]
+            macs = None if counted is None else counted // samples
+        else:
+            inside = any(name.startswith(f"{o}." if o else "") for o in counter.other_macs)
+            # not called: others computed with its weights, or nobody did
+            macs = 0 if inside or not counter.unexplained_flops else None
+        if isinstance(module, _NO_PRODUCT):
+            macs = 0
+        found[name] = OtherCost(weights, macs)
+    return found
 
 
 class _Counter:
-    """Counts positions of layers and the operations outside them while a network runs."""
+    """Counts positions of layers and the operations outside them while a network runs.
+
+    Attributes:
+        positions: layer -> positions, of all samples.
+        other_macs: other module that was called -> multiply-accumulates, of all samples; None where
+            torch counted none in it.
+    """
 
     def __init__(
-        self, model: nn.Module, layers: Mapping[str, nn.Module], shapes: dict[str, LayerShape]
+        self,
+        layers: Mapping[str, nn.Module],
+        shapes: dict[str, LayerShape],
+        other: Mapping[str, nn.Module],
     ) -> None:
         self.positions: dict[str, int] = {}
-        self.uncounted: list[str] = []
+        self.other_macs: dict[str, int | None] = {}
         self._flops = FlopCounterMode(display=False)
         self._inside = 0  # operations within layers
-        self._starts: list[int] = []
+        self._frames: list[_Frame] = []
         self._handles: list[Any] = []
         for name, layer in layers.items():
-            self._handles += self._hook_layer(name, layer, shapes[name])
-        known = {id(part) for layer in layers.values() for part in layer.modules()}
-        for name, module in model.named_modules():
-            if id(module) not in known and _has_matrix(module) and not _in_corrector(model, name):
-                self._handles += self._hook_other(without_wrappers(model, name), module)
+            self._handles += self._hook(layer, self._layer_end(name, shapes[name]))
+        for name, module in other.items():
+            self._handles += self._hook(module, self._other_end(name))
 
     def __enter__(self) -> None:
         self._flops.__enter__()
@@ -154,43 +244,59 @@ class _Counter:
         """Operations outside layers; torch counts a multiply-accumulate as two."""
         return self._flops.get_total_flops() - self._inside
 
-    def _hook_layer(self, name: str, layer: nn.Module, shape: LayerShape) -> list[Any]:
-        def begin(*_: Any) -> None:
-            self._starts.append(self._flops.get_total_flops())
+    @property
+    def unexplained_flops(self) -> int:
+        """Operations outside both layers and other modules with weights."""
+        return self.other_flops - 2 * sum(macs or 0 for macs in self.other_macs.values())
 
+    def _hook(self, module: nn.Module, end: Callable[..., None]) -> list[Any]:
+        def begin(*_: Any) -> None:
+            self._frames.append(_Frame(self._flops.get_total_flops()))
+
+        return [module.register_forward_pre_hook(begin), module.register_forward_hook(end)]
+
+    def _close(self) -> tuple[int, int]:
+        """Return the operations since the last hook began, all and without what lies inside."""
+        frame = self._frames.pop()
+        total = self._flops.get_total_flops() - frame.start
+        if self._frames:
+            self._frames[-1].nested += total
+        return total, total - frame.nested
+
+    def _layer_end(self, name: str, shape: LayerShape) -> Callable[..., None]:
         def end(module: nn.Module, inputs: tuple[Tensor, ...], y: Tensor) -> None:
-            start = self._starts.pop()
-            if not self._starts:  # the outermost of layers within layers
-                self._inside += self._flops.get_total_flops() - start
+            self._inside += self._close()[1]
             values, channels = y, shape.out_channels
             if isinstance(module, _ConvTransposeNd):
                 values, channels = inputs[0], shape.in_channels
             self.positions[name] = self.positions.get(name, 0) + values.numel() // channels
 
-        return [layer.register_forward_pre_hook(begin), layer.register_forward_hook(end)]
+        return end
 
-    def _hook_other(self, name: str, module: nn.Module) -> list[Any]:
-        starts: list[int] = []
-
-        def begin(*_: Any) -> None:
-            starts.append(self._flops.get_total_flops())
-
+    def _other_end(self, name: str) -> Callable[..., None]:
         def end(*_: Any) -> None:
-            if self._flops.get_total_flops() == starts.pop() and name not in self.uncounted:
-                self.uncounted.append(name)
+            total, own = self._close()
+            before = self.other_macs.get(name)
+            self.other_macs[name] = (before or 0) + own // 2 if total else before
 
-        return [module.register_forward_pre_hook(begin), module.register_forward_hook(end)]
+        return end
 
 
-def _has_matrix(module: nn.Module) -> bool:
-    """Whether a module itself has a weight matrix that is multiplied with."""
-    no_product = nn.Embedding | nn.EmbeddingBag | nn.LayerNorm
-    own = module.parameters(recurse=False)
-    return not isinstance(module, no_product) and any(p.dim() >= 2 for p in own)
+@dataclass
+class _Frame:
+    """A module that is computing."""
+
+    start: int
+    nested: int = 0
+
+
+_NO_PRODUCT = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm)
+"""Modules whose weights are not multiplied with as a matrix."""
 
 
 def _in_corrector(model: nn.Module, name: str) -> bool:
-    return any(name.startswith(f"{layer}.corrector_module") for layer in compensated_layers(model))
+    plain = without_wrappers(model, name)
+    return any(plain.startswith(f"{layer}.corrector_module") for layer in compensated_layers(model))
 
 
 @contextmanager

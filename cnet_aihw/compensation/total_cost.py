@@ -30,7 +30,8 @@ def overheads(
 
     Returns:
         ``digital`` and ``calibration`` by themselves, and the overhead of all three in weights and
-        MACs, as shares of the network's.
+        MACs, as shares of the network's; in MACs None where ``digital.unknown_macs`` names modules
+        whose MACs cannot be counted.
     """
     if isinstance(calibration, WithCompensation):
         calibration = calibration.fit
@@ -43,6 +44,7 @@ def overheads(
             "layers": list(off.weights),
             "overhead_weights": off.overhead_weights,
             "overhead_macs": off.overhead_macs,
+            "unknown_macs": off.unknown,
         },
         "calibration": {
             "label": None if calibration is None else calibration.label(),
@@ -51,5 +53,7 @@ def overheads(
         "overhead_weights": total_overhead(
             [off.overhead_weights, added, given.get("overhead_weights")]
         ),
-        "overhead_macs": total_overhead([off.overhead_macs, given.get("overhead_macs")]),
+        "overhead_macs": None
+        if off.unknown
+        else total_overhead([off.overhead_macs, given.get("overhead_macs")]),
     }

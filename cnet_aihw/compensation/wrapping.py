@@ -13,7 +13,8 @@ from cnet_aihw.compensation.corrector import Corrector, layer_shape
 from cnet_aihw.compensation.digital import Digital
 from cnet_aihw.compensation.generator import PAPER
 from cnet_aihw.compensation.placement import DIGITAL, Placement, check_placement
-from cnet_aihw.rram import LayerWrapper, analog_layers
+from cnet_aihw.rram import LayerWrapper, analog_layers, without_wrappers
+from cnet_aihw.rram.references import exchange_references
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.random_state import derive_seed, seeded_rng
 
@@ -154,7 +155,11 @@ def compensation_disabled(model: nn.Module) -> Iterator[nn.Module]:
 
 def compensated_layers(model: nn.Module) -> dict[str, CompensatedLayer]:
     """Return the layers with correctors by name."""
-    return {n: m for n, m in model.named_modules() if isinstance(m, CompensatedLayer)}
+    return {
+        without_wrappers(model, name): module
+        for name, module in model.named_modules()
+        if isinstance(module, CompensatedLayer)
+    }
 
 
 def compensation_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -172,9 +177,10 @@ def placement_of(model: nn.Module) -> Placement:
 
 
 def replace_module(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
-    """Put one module in place of another wherever it is registered."""
+    """Put one module in place of another wherever it is registered or kept in a list."""
     parents = [m for m in model.modules() if m is not new]
     for parent in parents:
         for name, child in parent._modules.items():
             if child is old:
                 parent._modules[name] = new
+    exchange_references(model, {old: new})

@@ -12,8 +12,9 @@ from aihwkit.nn.modules.base import AnalogLayerBase
 from aihwkit.simulator.tiles.inference import InferenceTile
 from torch import Tensor, nn
 
+from cnet_aihw.evaluation.first_batch import check_inputs, eager
 from cnet_aihw.rram import analog_layers
-from cnet_aihw.runtime.inputs import Inputs, call
+from cnet_aihw.runtime.inputs import Inputs
 from cnet_aihw.runtime.random_state import forked_random_state
 from cnet_aihw.runtime.torch_device import device_of
 
@@ -38,7 +39,14 @@ class Call:
 
 @torch.inference_mode()
 def trace_calls(model: nn.Module, inputs: Inputs) -> list[Call]:
-    """Run one batch through; return the calls of analog layers in the order of execution."""
+    """Run one batch through; return the calls of analog layers in the order of execution.
+
+    Raises:
+        CnetError: where the network does not take it, or calls none of its analog layers.
+
+    Warns:
+        UserWarning: for each analog layer that is not called.
+    """
     layers = analog_layers(model)
     rows = {name: layer.get_weights()[0][0].numel() for name, layer in layers.items()}
     calls: list[Call] = []
@@ -54,7 +62,7 @@ def trace_calls(model: nn.Module, inputs: Inputs) -> list[Call]:
         return output
 
     with forked_random_state(device), _answered(model, note):
-        call(model, inputs)
+        check_inputs(model, inputs)
     return calls
 
 
@@ -164,7 +172,7 @@ def forward_replaced(
     def answering(name: str, forward: Callable[..., Any]) -> Callable[..., Any]:
         return lambda *args, **kwargs: answer(name, lambda: forward(*args, **kwargs))
 
-    with ExitStack() as stack:
+    with eager(), ExitStack() as stack:
         for name, layer in layers.items():
             stack.callback(_reset_forward, layer, layer.__dict__.get("forward"))
             layer.__dict__["forward"] = answering(name, layer.forward)

@@ -15,11 +15,12 @@ from torch.utils.hooks import RemovableHandle
 
 from cnet_aihw.evaluation.calibration import ChipCalibration
 from cnet_aihw.evaluation.chip_run import measured_chips, measuring
+from cnet_aihw.evaluation.first_batch import SAMPLES, check_inputs
 from cnet_aihw.evaluation.statistics import AllChipsFailed
-from cnet_aihw.rram import analog_layers
+from cnet_aihw.rram import analog_layers, find_module
 from cnet_aihw.runtime.device_parts import placed
 from cnet_aihw.runtime.errors import bad_value
-from cnet_aihw.runtime.inputs import Inputs, call, samples_in
+from cnet_aihw.runtime.inputs import Inputs, call, samples_in, select
 from cnet_aihw.runtime.parts import Part, TensorPart
 from cnet_aihw.runtime.random_state import derive_seed, seed_random_state
 from cnet_aihw.runtime.torch_device import device_of, resolve_device
@@ -130,6 +131,7 @@ def error_growth(
     with measuring(model, where), torch.no_grad():
         part = placed(TensorPart(inputs, torch.zeros(samples)), where)
         ((x, _),) = part.batches(samples)
+        check_inputs(model, select(x, slice(SAMPLES)))
         with reference(model):
             clean = _clean_outputs(model, names, x, seed)
         measured = list(
@@ -199,7 +201,7 @@ def _watched(
     handles: list[RemovableHandle] = []
 
     def watch(name: str) -> None:
-        layer = model.get_submodule(name)  # the wrapper, where there is one
+        layer = find_module(model, name)  # the wrapper, where there is one
         handles.append(layer.register_forward_hook(lambda _, __, output: see(name, output)))
 
     try:

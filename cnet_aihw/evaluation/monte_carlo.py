@@ -19,6 +19,7 @@ from cnet_aihw.evaluation.chip_run import (
     measuring,
     writing,
 )
+from cnet_aihw.evaluation.first_batch import check_first_batch
 from cnet_aihw.evaluation.measurement import Measurement, Score
 from cnet_aihw.evaluation.settings import (
     EvaluationSettings,
@@ -171,6 +172,7 @@ def evaluate_chips(
         progress_bar("chips", len(asked), len(asked) - len(todo), progress) as advance,
     ):
         part = placed(data_part, where)
+        check_first_batch(model, part, task if isinstance(measurement, Score) else None)
         values = measure_clean(model, part, measurement, seed, batch_size)
         if not {"score", "loss"} <= set(values):
             raise CnetError(

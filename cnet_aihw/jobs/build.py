@@ -19,11 +19,12 @@ from cnet_aihw.compensation import (
 from cnet_aihw.evaluation import move_to_crossbars, perfect_periphery
 from cnet_aihw.evaluation.adc import lacks_adc_range
 from cnet_aihw.evaluation.calibration import running_batchnorms
+from cnet_aihw.evaluation.first_batch import check_first_batch
 from cnet_aihw.evaluation.settings import times_of
 from cnet_aihw.jobs.nodes import make
 from cnet_aihw.rram import RRAMRPUConfig, check_times, convert_to_analog
 from cnet_aihw.runtime.errors import CnetError, bad_value
-from cnet_aihw.runtime.parts import Inputs, call
+from cnet_aihw.runtime.inputs import Inputs
 from cnet_aihw.tasks import Task
 from cnet_aihw.zoo import Dataset, load_pretrained
 
@@ -259,20 +260,15 @@ def _expect[Kind](made: object, kind: type[Kind], group: str) -> Kind:
 
 def _check_fit(network: nn.Module, data: Dataset, task: Task) -> None:
     """Pass two samples through the network, so that a misfit shows before any work."""
-    was_training = network.training
-    part = data.val.first(2)
-    inputs, targets = next(iter(part.batches(2)))
     try:
-        with torch.no_grad():
-            outputs = call(network.eval(), inputs)
-    except RuntimeError as error:
+        check_first_batch(network, data.val, task)
+    except CnetError as error:
+        if error.key != "data":
+            raise
         raise CnetError(
             f"{type(network).__name__} does not take inputs of shape {tuple(data.input_shape)} "
-            f"({str(error).splitlines()[0]}); choose another model or data set.",
+            f"({str(error.__cause__ or error).splitlines()[0]}); choose another model or data set.",
             key="model",
             value=type(network).__name__,
             expected=f"a network for inputs of shape {tuple(data.input_shape)}",
         ) from error
-    finally:
-        network.train(was_training)
-    task.check(outputs, targets)

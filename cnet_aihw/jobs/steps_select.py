@@ -77,6 +77,7 @@ def select(job: JobContext) -> None:
             candidate.model, job.example, candidate.calibration, candidate.compensation
         )
         weights, macs = cost["overhead_weights"] or 0.0, cost["overhead_macs"] or 0.0
+        unknown = cost["digital"]["unknown_macs"]  # no limit holds what is not known
         row = {
             "training": variant.name,
             "compensation": (candidate.compensation or {}).get("label"),
@@ -85,7 +86,7 @@ def select(job: JobContext) -> None:
             "overhead_weights": weights,
             "overhead_macs": macs,
             "allowed": weights <= settings.limit
-            and (settings.limit_macs is None or macs <= settings.limit_macs),
+            and (settings.limit_macs is None or (macs <= settings.limit_macs and not unknown)),
         }
         if row["allowed"]:
             found = evaluate_chips(

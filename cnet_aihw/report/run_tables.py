@@ -82,6 +82,7 @@ def results_table(run: RunRecords) -> Table:
                         "failed": row.get("failed") or None,
                         "overhead_weights": costs.get("overhead_weights"),
                         "overhead_macs": costs.get("overhead_macs"),
+                        "unknown_macs": measured.record.get("digital", {}).get("unknown_macs"),
                         "recovery": tabled.get("recovery"),
                         "training_seed": (training.settings or {}).get("seed"),
                         "training_seconds": (training.result or {}).get("seconds"),
@@ -107,6 +108,9 @@ def results_text(results: Table, metric: Metric) -> str:
         text += f" Yield is the share of chips with {metric.name} of {at} {reached}."
     if any(row.get("failed") for row in results.rows):
         text += " Chips whose outputs are not finite have failed: they have no score."
+    unknown = {name for row in results.rows for name in row.get("unknown_macs") or ()}
+    if unknown:
+        text += f" MACs of {', '.join(sorted(unknown))} are digital and cannot be counted."
     return text
 
 

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING
 from cnet_aihw.runtime.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from cnet_aihw.rram.conversion import CONVERSION_MAP as CONVERSION_MAP
-    from cnet_aihw.rram.conversion import ConversionReport as ConversionReport
-    from cnet_aihw.rram.conversion import LayerReport as LayerReport
     from cnet_aihw.rram.conversion import convert_to_analog as convert_to_analog
     from cnet_aihw.rram.conversion import convert_to_digital as convert_to_digital
-    from cnet_aihw.rram.conversion import match_names as match_names
-    from cnet_aihw.rram.conversion import plan_conversion as plan_conversion
+    from cnet_aihw.rram.conversion_plan import CONVERSION_MAP as CONVERSION_MAP
+    from cnet_aihw.rram.conversion_plan import ConversionReport as ConversionReport
+    from cnet_aihw.rram.conversion_plan import LayerReport as LayerReport
+    from cnet_aihw.rram.conversion_plan import match_names as match_names
+    from cnet_aihw.rram.conversion_plan import plan_conversion as plan_conversion
     from cnet_aihw.rram.crossbar.configs import RRAMRPUConfig as RRAMRPUConfig
     from cnet_aihw.rram.crossbar.configs import periphery as periphery
     from cnet_aihw.rram.crossbar.convolutions import RRAMConv1d as RRAMConv1d
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from cnet_aihw.rram.layer_names import LayerWrapper as LayerWrapper
     from cnet_aihw.rram.layer_names import analog_layers as analog_layers
     from cnet_aihw.rram.layer_names import find_analog_layers as find_analog_layers
+    from cnet_aihw.rram.layer_names import find_module as find_module
     from cnet_aihw.rram.layer_names import named_tiles as named_tiles
     from cnet_aihw.rram.layer_names import without_wrappers as without_wrappers
     from cnet_aihw.rram.programming import ChipModel as ChipModel

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 from aihwkit.nn.modules.base import AnalogLayerBase
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
 
 from cnet_aihw.runtime.errors import CnetError
 
@@ -47,6 +50,9 @@ class LayerWrapper(nn.Module):
 def without_wrappers(model: nn.Module, name: str) -> str:
     """Return the name that something inside the model has without its wrappers.
 
+    Neither a :class:`LayerWrapper` counts nor what torch puts around whole networks
+    (``DataParallel``, ``torch.compile`` and the like), so that none of them changes a chip.
+
     Args:
         model: the model.
         name: dotted name of a module, parameter or buffer in it.
@@ -54,10 +60,40 @@ def without_wrappers(model: nn.Module, name: str) -> str:
     parts = []
     module: nn.Module | None = model
     for part in name.split("."):
-        if not (isinstance(module, LayerWrapper) and part == WRAPPED):
+        if part != _wrapped_in(module):
             parts.append(part)
         module = None if module is None else module._modules.get(part)
     return ".".join(parts)
+
+
+def _wrapped_in(module: nn.Module | None) -> str | None:
+    """Return the attribute of a wrapper that holds what it wraps; None for other modules."""
+    if isinstance(module, LayerWrapper):
+        return WRAPPED
+    if isinstance(module, nn.DataParallel | DistributedDataParallel | AveragedModel):
+        return "module"
+    return "_orig_mod" if is_compiled(module) else None
+
+
+def is_compiled(module: nn.Module | None) -> bool:
+    """Return whether a module is what ``torch.compile`` put around another one."""
+    # that imports much; where it was not done nothing is compiled
+    dynamo: Any = sys.modules.get("torch._dynamo.eval_frame")
+    return dynamo is not None and isinstance(module, dynamo.OptimizedModule)
+
+
+def find_module(model: nn.Module, name: str) -> nn.Module:
+    """Return a module by the name that it has without wrappers; of a wrapped one the wrapper.
+
+    Raises:
+        CnetError: if there is none of this name.
+    """
+    for own, module in model.named_modules():  # a wrapper comes before what it wraps
+        if without_wrappers(model, own) == name:
+            return module
+    raise CnetError(
+        f"{type(model).__name__} has no module {name!r}.", key=name, value=type(model).__name__
+    )
 
 
 def analog_layers(model: nn.Module) -> dict[str, AnalogLayerBase]:

@@ -18,6 +18,7 @@ from aihwkit.simulator.parameters.enums import WeightModifierType
 from aihwkit.simulator.tiles.inference import InferenceTile, InferenceTileWithPeriphery
 from torch import Tensor, nn
 
+from cnet_aihw.rram.conversion_checks import check_copyable
 from cnet_aihw.rram.crossbar.layers import RRAMLayer
 from cnet_aihw.rram.crossbar.tiles import RRAMInferenceTile
 from cnet_aihw.rram.devices.chip_scope import chip_scope
@@ -216,6 +217,7 @@ def chip_model(
             raise CnetError(
                 f"{key} is {value}; give at least one.", key=key, value=value, expected=">= 1"
             )
+    check_copyable(model, "write a method in place of the function")
     frozen = deepcopy(model).eval().requires_grad_(False)
     held = ChipModel(frozen, seeds, readings)
     for name, tile in named_tiles(frozen):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 
 import torch
 from aihwkit.optim.context import AnalogContext
@@ -79,7 +80,7 @@ def digital_state_dict(model: nn.Module) -> dict[str, Tensor]:
         The state of the digital network, in its names and shapes.
     """
     with nominal_inside(model):
-        digital = convert_to_digital(model)
+        digital = convert_to_digital(deepcopy(model), inplace=True)
     return {name: tensor.detach().cpu() for name, tensor in digital.state_dict().items()}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -59,6 +60,17 @@ def map_tensors(inputs: Any, change: Callable[[Tensor], Tensor]) -> Any:
         return {name: map_tensors(value, change) for name, value in inputs.items()}
     if isinstance(inputs, tuple | list):
         return tuple(map_tensors(value, change) for value in inputs)
+    return inputs
+
+
+def from_numpy(inputs: Any) -> Any:
+    """Return inputs with tensors in place of numpy arrays, in the same structure."""
+    if isinstance(inputs, np.ndarray) and inputs.dtype.kind in "biufc":
+        return torch.from_numpy(inputs)
+    if isinstance(inputs, Mapping):
+        return {name: from_numpy(value) for name, value in inputs.items()}
+    if isinstance(inputs, tuple):
+        return tuple(from_numpy(value) for value in inputs)
     return inputs
 
 

@@ -13,7 +13,7 @@ from torch.utils.data.sampler import RandomSampler, SequentialSampler
 
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.fingerprint import tensors_fingerprint
-from cnet_aihw.runtime.inputs import Batch, Inputs, joined, named_tensors, select
+from cnet_aihw.runtime.inputs import Batch, Inputs, from_numpy, joined, named_tensors, select
 from cnet_aihw.runtime.inputs import call as call
 from cnet_aihw.runtime.inputs import map_tensors as map_tensors
 
@@ -50,15 +50,29 @@ class TensorPart:
     """Samples in memory.
 
     Args:
-        x: inputs: a tensor [N, ...], or a tuple or mapping of them.
+        x: inputs: a tensor [N, ...], or a tuple or mapping of them; also as numpy arrays.
         y: targets, [N, ...].
 
     Raises:
-        CnetError: if there are no samples, or not one target per sample.
+        CnetError: if there are no samples, or not one target per sample, or one of both is not a
+            tensor.
     """
 
-    def __init__(self, x: Inputs, y: Tensor) -> None:
-        self.x, self.y = x, y
+    def __init__(self, x: Any, y: Any) -> None:
+        self.x: Inputs = from_numpy(x)
+        self.y: Tensor = from_numpy(y)
+        for name, value, good in (
+            ("x", x, bool(named_tensors(self.x)) and not isinstance(x, list)),
+            ("y", y, isinstance(self.y, Tensor)),
+        ):
+            if not good:
+                raise CnetError(
+                    f"{name} of the data is {type(value).__name__}; expected a tensor"
+                    f"{', or a tuple or mapping of tensors' if name == 'x' else ''}.",
+                    key=name,
+                    value=type(value).__name__,
+                    expected="a tensor",
+                )
         lengths = {name: len(tensor) for name, tensor in named_tensors(x).items()}
         for name, length in lengths.items():
             if length == 0 or length != len(y):

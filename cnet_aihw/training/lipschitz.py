@@ -13,7 +13,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from cnet_aihw.evaluation.metrics import evaluation_mode
 from cnet_aihw.rram import analog_layers, nominal_weight
-from cnet_aihw.rram.conversion import match_names
+from cnet_aihw.rram.conversion_plan import match_names
 from cnet_aihw.rram.crossbar.perturbation import Perturbation
 from cnet_aihw.rram.devices.chip_scope import chip_scope
 from cnet_aihw.rram.devices.noise import DeviceNoiseModel, MultiplicativeNoiseModel

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from cnet_aihw.evaluation.calibration import ChipCalibration
-from cnet_aihw.evaluation.metrics import evaluation_mode
+from cnet_aihw.evaluation.first_batch import check_first_batch
 from cnet_aihw.rram import (
     analog_layers,
     clear_chip,
@@ -16,26 +17,32 @@ from cnet_aihw.rram import (
     nominal_weight,
     snapshot,
     trainable_parameters,
+    without_wrappers,
 )
 from cnet_aihw.runtime.determinism import deterministic
 from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.fingerprint import tensors_fingerprint
-from cnet_aihw.runtime.inputs import call, inputs_on
 from cnet_aihw.runtime.locks import alone
-from cnet_aihw.runtime.parts import Part, TensorPart, as_part
+from cnet_aihw.runtime.parts import Part, as_part
 from cnet_aihw.runtime.provenance import check_provenance
 from cnet_aihw.runtime.random_state import forked_random_state
 from cnet_aihw.runtime.records import read_json, write_json_atomic
-from cnet_aihw.runtime.torch_device import device_of, moved_to, resolve_device
+from cnet_aihw.runtime.torch_device import moved_to, resolve_device
 from cnet_aihw.tasks import Task, smoothed
-from cnet_aihw.training.checkpoint import load_checkpoint
+from cnet_aihw.training.checkpoint import all_finite, load_checkpoint
 from cnet_aihw.training.journal import EPOCHS
 from cnet_aihw.training.lipschitz import lipschitz_lambda
 from cnet_aihw.training.run_identity import Objective, TrainingData, run_provenance
 from cnet_aihw.training.settings import TrainingSettings, validate_training_settings
 from cnet_aihw.training.state import TrainingResult
+from cnet_aihw.training.step import training_mode
 from cnet_aihw.training.trainer import BEST, CHECKPOINT, Trainer
-from cnet_aihw.training.variation import has_analog_layers, injected_time, try_variation
+from cnet_aihw.training.variation import (
+    has_analog_layers,
+    injected_time,
+    training_variation,
+    try_variation,
+)
 
 FORMAT = 2
 """Format of run.json."""
@@ -101,7 +108,7 @@ def train(
     parts = {"train": as_part(data.train), "val": as_part(data.val)}
     _check(model, parts, settings, analog)
     clear_chip(model)
-    _check_task(model, parts, task)
+    _check_task(model, parts, settings, task)
     provenance = run_provenance(
         model,
         data,
@@ -190,14 +197,26 @@ def _check(
         nominal_weight(layer)  # says to convert with an RRAMRPUConfig, where it is another's layer
 
 
-def _check_task(model: nn.Module, parts: dict[str, Part], task: Task) -> None:
-    """Check that outputs and targets fit the task, before anything is written."""
-    device = device_of(model)
-    with torch.no_grad(), forked_random_state(device), evaluation_mode(model):
-        for part in parts.values():
-            inputs, targets = next(iter(part.first(2).batches(2)))
-            outputs = call(model, inputs_on(device, inputs))
-            task.check(outputs, part.y if isinstance(part, TensorPart) else targets)
+def _check_task(
+    model: nn.Module, parts: dict[str, Part], settings: TrainingSettings, task: Task
+) -> None:
+    """Check that outputs and targets fit the task, in both modes, before anything is written."""
+    buffers = {without_wrappers(model, name) for name, _ in model.named_buffers()}
+    for name, tensor in snapshot(model).items():
+        if name not in buffers and not all_finite({name: tensor}):
+            fix = "give the network finite weights"
+            raise CnetError(
+                f"{name} is not finite before the training; {fix}.",
+                key=name,
+                expected="finite numbers",
+                fix=fix,
+            )
+    for part in parts.values():
+        check_first_batch(model, part, task)
+    samples = min(2, settings.batch_size, len(parts["train"]))
+    still = replace(settings, variation=replace(settings.variation, enabled=False))
+    with training_mode(model, settings), training_variation(model, still):
+        check_first_batch(model, parts["train"], task, samples=samples, training=True)
 
 
 def _lambda(model: nn.Module, settings: TrainingSettings) -> float | None:

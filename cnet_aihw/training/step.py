@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from cnet_aihw.runtime.inputs import Inputs, call, map_tensors, select
 from cnet_aihw.training.settings import TrainingSettings
 from cnet_aihw.training.variation import hold_chip
+
+
+def enter_training_mode(model: nn.Module, settings: TrainingSettings) -> None:
+    """Put a network into training mode; its BatchNorms stay in evaluation mode where frozen."""
+    model.train()
+    if settings.freeze_batchnorm:
+        for norm in (m for m in model.modules() if isinstance(m, _BatchNorm)):
+            norm.eval()
+
+
+@contextmanager
+def training_mode(model: nn.Module, settings: TrainingSettings) -> Iterator[None]:
+    """Keep a network in training mode inside the block; each module's own mode afterwards."""
+    before = [(module, module.training) for module in model.modules()]
+    enter_training_mode(model, settings)
+    try:
+        yield
+    finally:
+        for module, mode in before:
+            module.training = mode
 
 
 def backward(

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from cnet_aihw.evaluation.calibration import ChipCalibration
 from cnet_aihw.evaluation.metrics import new_metric
@@ -37,7 +36,7 @@ from cnet_aihw.training.optim import learning_rate, make_optimizer
 from cnet_aihw.training.run_identity import Augment, Objective
 from cnet_aihw.training.settings import TrainingSettings
 from cnet_aihw.training.state import EpochSums, RunState, TrainingDiverged, TrainingResult, diverged
-from cnet_aihw.training.step import backward
+from cnet_aihw.training.step import backward, enter_training_mode
 from cnet_aihw.training.validation import counts, is_better, validate
 from cnet_aihw.training.variation import (
     held_offsets,
@@ -97,6 +96,8 @@ class Trainer:
         self.optimizer = make_optimizer(settings, self.parameters)
         self.penalty = self._make_penalty()
         self.state = RunState.start()
+        # such as causal masks and observers; parameters are finite here
+        self.infinite = {n for n, t in snapshot(model).items() if not all_finite({n: t})}
         self.saved_at = time.monotonic()
         self.loss_name = task.loss_name if objective is None else "objective"
         self._unread: list[tuple[int, int, Tensor]] = []  # step, samples, its three sums
@@ -146,10 +147,7 @@ class Trainer:
         begin = time.perf_counter() - state.sums.seconds
         seed = derive_seed(settings.seed, "order", state.epoch)
         batches = self.part.shuffled(settings.batch_size, seed, state.step)
-        self.model.train()
-        if settings.freeze_batchnorm:
-            for norm in (m for m in self.model.modules() if isinstance(m, _BatchNorm)):
-                norm.eval()
+        enter_training_mode(self.model, settings)
         with training_variation(self.model, settings):
             for inputs, targets in islice(batches, self.steps - state.step):
                 self._step(inputs, targets)
@@ -316,7 +314,7 @@ class Trainer:
     def _checked_snapshot(self) -> dict[str, Tensor]:
         """Return a snapshot; weights that are not finite are never kept."""
         tensors = snapshot(self.model)
-        if not all_finite(tensors):
+        if not all_finite({n: t for n, t in tensors.items() if n not in self.infinite}):
             raise self._diverged(self.state.step - 1, "weights", math.nan)
         return tensors
 

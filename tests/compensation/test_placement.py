@@ -23,6 +23,7 @@ from cnet_aihw.compensation import (
     network_cost,
     off_crossbar_cost,
     over_limit,
+    overheads,
     placement_of,
     remove_compensation,
     save_compensation,
@@ -229,7 +230,8 @@ def test_layers_off_the_crossbars_cost_as_if_they_were_placed_digital():
     model = convert_to_analog(LeNet5(), exclude=["conv1", "fc3"])
     costs = network_cost(model, torch.zeros(1, 1, 28, 28))
     off = off_crossbar_cost(costs)
-    assert off == compensation_cost(costs, Placement({"conv1": "digital", "fc3": "digital"}))
+    placed = compensation_cost(costs, Placement({"conv1": "digital", "fc3": "digital"}))
+    assert vars(off) == vars(placed)
     assert set(off.weights) == {"conv1", "fc3"}
     assert off.overhead_weights == (150 + 6 + 840 + 10) / 61_706
 
@@ -362,3 +364,80 @@ def test_limit_that_allows_nothing_says_what_the_least_costs(costs):
     with pytest.raises(CnetError) as error:
         uniform_placement(costs, [], 0.05, PAPER)
     assert error.value.key == "layers"
+
+
+class OncePerBatch(nn.Module):
+    """A layer that makes one gate for the whole batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate, self.fc = nn.Linear(5, 8), nn.Linear(8, 4)
+        self.register_buffer("of", torch.ones(1, 5))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(x * self.gate(self.of))
+
+
+@pytest.mark.parametrize("samples", [1, 2, 8])
+def test_costs_do_not_depend_on_the_batch(samples):
+    costs = network_cost(convert_to_analog(OncePerBatch()), torch.randn(samples, 8))
+    assert costs.macs == 5 * 8 + 8 * 4
+    assert {name: layer.positions for name, layer in costs.layers.items()} == {"gate": 1, "fc": 1}
+
+
+class PairsOnly(nn.Module):
+    """A network that does not take one sample."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(6, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(x.view(-1, 2, 3).flatten(1)).repeat_interleave(2, 0)
+
+
+def test_networks_that_do_not_take_one_sample_are_counted_with_more():
+    costs = network_cost(convert_to_analog(PairsOnly()), torch.randn(4, 3))
+    assert costs.macs == 6 * 4 // 2
+
+
+class Tokens(nn.Module):
+    """Digital weights of all kinds in front of one layer on a crossbar."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(10, 8)
+        self.lstm = nn.LSTM(8, 8, batch_first=True)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.norm = nn.LayerNorm((5, 8))
+        self.fc = nn.Linear(8, 3)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        x = self.lstm(self.embedding(tokens))[0]
+        return self.fc(self.norm(self.attention(x, x, x, need_weights=False)[0]))
+
+
+@pytest.mark.filterwarnings("ignore:only")
+def test_all_digital_weights_are_counted_and_unknown_macs_are_not_0():
+    model = convert_to_analog(Tokens())
+    costs = network_cost(model, torch.zeros(2, 5, dtype=torch.int64))
+    off = off_crossbar_cost(costs)
+    weights = {
+        "embedding": 80,
+        "lstm": 4 * 8 * (8 + 8 + 2),
+        "attention": 3 * 8 * 9,
+        "attention.out_proj": 8 * 9,
+        "norm": 2 * 5 * 8,
+    }
+    assert off.weights == weights
+    assert off.overhead_weights == sum(weights.values()) / (sum(weights.values()) + 27)
+    assert costs.weights == sum(p.numel() for p in Tokens().parameters())
+    assert off.macs["embedding"] == off.macs["norm"] == off.macs["attention.out_proj"] == 0
+    assert off.macs["attention"] == 5 * 4 * 8 * 8 + 2 * 5 * 5 * 8
+    assert off.unknown == list(costs.uncounted)
+    assert ("lstm" in off.unknown) == (off.overhead_macs is None)
+    given = {"overhead_weights": 0.1, "overhead_macs": 0.2}
+    both = overheads(model, torch.zeros(2, 5, dtype=torch.int64), None, given)
+    assert both["overhead_weights"] == pytest.approx(off.overhead_weights + 0.1)
+    assert both["digital"]["unknown_macs"] == off.unknown
+    assert (both["overhead_macs"] is None) == bool(off.unknown)

@@ -21,7 +21,6 @@ from cnet_aihw.rram import (
     convert_to_digital,
     effective_weights,
     freeze_analog,
-    plan_conversion,
     programmed,
     snapshot,
     trainable_parameters,
@@ -380,12 +379,6 @@ def test_digital_twin_computes_the_same_and_is_plain_torch(conv_net, images):
     assert type(twin) is type(conv_net)
     assert type(twin.grouped) is nn.Conv2d and twin.grouped.groups == 4
     assert isinstance(analog.first, RRAMConv2d)
-
-
-def test_hooks_that_are_lost_are_named(conv_net):
-    conv_net.first.register_forward_hook(lambda *_: None)
-    (row,) = [r for r in plan_conversion(conv_net, RRAMRPUConfig()).layers if r.name == "first"]
-    assert row.analog and "hooks" in row.reason
 
 
 def test_classes_of_one_name_are_not_confused():

@@ -10,6 +10,7 @@ import torch
 from aihwkit.inference import GlobalDriftCompensation
 from aihwkit.simulator.configs import InferenceRPUConfig
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from cnet_aihw.evaluation import evaluate_chips, scan_layers
 from cnet_aihw.rram import (
@@ -231,3 +232,41 @@ def test_tiles_that_cannot_read_with_noise_are_warned_of() -> None:
     config = InferenceRPUConfig(noise_model=NOISY)
     assert "unread-noise" in [trap.name for trap in find_traps(config)]
     assert find_traps(RRAMRPUConfig(noise_model=NOISY)) == []
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize("evaluated_between", [False, True])
+def test_a_forward_that_checkpointing_computes_again_is_the_same_reading(
+    reentrant: bool, evaluated_between: bool
+) -> None:
+    torch.manual_seed(0)
+    layers = nn.ModuleList([nn.Linear(6, 6), nn.Linear(6, 6)])
+    model: Any = convert_to_analog(layers, RRAMRPUConfig(noise_model=ReadNoiseModel(0.3)))
+    freeze_analog(model)
+
+    def segment(x: Tensor) -> Tensor:  # each layer once and twice, in several segments
+        return model[1](model[0](model[0](x).tanh()).tanh())
+
+    def gradient(checkpointed: bool) -> Tensor:
+        x = inputs()[:, :6].clone().requires_grad_()
+        with programmed(model, 1):
+            y = x
+            for _ in range(3):
+                y = checkpoint(segment, y, use_reentrant=reentrant) if checkpointed else segment(y)
+            if evaluated_between:
+                segment(x.detach())
+            y.square().sum().backward()
+        assert x.grad is not None
+        return x.grad
+
+    assert torch.equal(gradient(True), gradient(False))
+
+
+def test_checkpointing_without_its_random_state_is_refused() -> None:
+    model = network(READ)
+    freeze_analog(model)
+    x = inputs().requires_grad_()
+    with programmed(model, 1):
+        y = checkpoint(model, x, use_reentrant=False, preserve_rng_state=False)
+        with pytest.raises(CnetError, check=lambda e: e.key == "preserve_rng_state"):
+            y.sum().backward()

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from cnet_aihw.rram import (
     LogNormalNoiseModel,
     snapshot,
+    trainable_parameters,
 )
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.records import read_records
@@ -153,3 +154,51 @@ def test_mistakes_leave_no_folder_behind(
     with pytest.raises(CnetError) as error:
         train(analog_network(), data, PLAIN, tmp_path / "file")
     assert error.value.key == "folder"
+
+
+@pytest.mark.parametrize("kind", ["mask", "observer"])
+def test_buffers_that_are_infinite_do_not_count_as_diverged(tmp_path: Path, kind: str) -> None:
+    model = analog_network()
+    model.register_buffer(kind, torch.full((3,), -math.inf))
+    assert train(model, Data(), replace(PLAIN, epochs=1), tmp_path).epochs == 1
+    assert load_checkpoint(tmp_path / "best.safetensors").model[kind].isinf().all()
+
+
+@pytest.mark.parametrize("make", [digital_network, analog_network])
+def test_weights_that_are_infinite_before_the_training_are_named(
+    tmp_path: Path, make: Callable[[], nn.Module]
+) -> None:
+    model = make()
+    with torch.no_grad():
+        trainable_parameters(model)[0].view(-1)[0] = math.inf
+    with pytest.raises(CnetError, check=lambda e: e.key in ("0.weight", "0.bias")):
+        train(model, Data(), PLAIN, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+class Auxiliary(nn.Module):
+    """A network with a second output in training mode, as GoogLeNet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = digital_network()
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        y = self.network(x)
+        return (y, y) if self.training else y
+
+
+def test_outputs_in_training_mode_are_checked_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(CnetError, check=lambda e: e.key == "outputs" and e.value == "tuple"):
+        train(Auxiliary(), Data(), PLAIN, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_batchnorm_on_batches_of_one_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    model = nn.Sequential(digital_network(), nn.BatchNorm1d(3))
+    alone = replace(PLAIN, batch_size=1, epochs=1)
+    with pytest.raises(CnetError, check=lambda e: e.key == "training.batch_size"):
+        train(model, Data(), alone, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    frozen = replace(alone, freeze_batchnorm=True, lr=1e-4)
+    assert train(model, Data(), frozen, tmp_path / "run").epochs == 1

@@ -97,9 +97,7 @@ class _RRAMConvNd(RRAMLayer, _AnalogConvNd):
                 )
             self.analog_module.tile.groups = groups
         self.use_indexed = False
-        # The tile holds weight and bias; aihwkit keeps whether there is a bias under its name.
-        self._parameters.clear()
-        self.__dict__.update(weight=None, bias=bias)
+        self._parameters.clear()  # the tile holds weight and bias
         self.reset_parameters()
 
     def forward(self, x_input: Tensor) -> Tensor:
@@ -108,6 +106,9 @@ class _RRAMConvNd(RRAMLayer, _AnalogConvNd):
         if weight is None:
             return self._periphery_forward(x_input)
         return self._compute(x_input, weight)
+
+    def _weight_shape(self) -> tuple[int, ...]:
+        return self.out_channels, self.in_channels // self.groups, *self.kernel_size
 
     def _compute(self, x_input: Tensor, weight: Tensor) -> Tensor:
         padding = self.padding
@@ -165,7 +166,7 @@ class RRAMConv1d(_RRAMConvNd, AnalogConv1d):
     """1d convolution on RRAM; arguments as ``torch.nn.Conv1d``, groups and padding modes included.
 
     Raises:
-        CnetError: if the configuration is no :class:`~cnet_aihw.rram.RRAMRPUConfig`.
+        CnetError: if the configuration is not an :class:`~cnet_aihw.rram.RRAMRPUConfig`.
     """
 
     NEEDS_INDEXED = False
@@ -208,7 +209,7 @@ class RRAMConv2d(_RRAMConvNd, AnalogConv2d):
     """2d convolution on RRAM; arguments as ``torch.nn.Conv2d``, groups and padding modes included.
 
     Raises:
-        CnetError: if the configuration is no :class:`~cnet_aihw.rram.RRAMRPUConfig`.
+        CnetError: if the configuration is not an :class:`~cnet_aihw.rram.RRAMRPUConfig`.
     """
 
     def __init__(
@@ -256,4 +257,4 @@ def _conv_arguments(module: _RRAMConvNd) -> dict[str, Any]:
         "groups",
     )
     arguments = {name: getattr(module, name) for name in names}
-    return arguments | {"bias": bool(module.bias), "padding_mode": module.padding_mode}
+    return arguments | {"bias": module.bias is not None, "padding_mode": module.padding_mode}

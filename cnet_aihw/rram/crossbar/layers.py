@@ -7,6 +7,7 @@ ADC or noise at the periphery aihwkit's own path is taken.
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from torch.nn import functional as F
 from torch.nn.modules.conv import _ConvNd
 
 from cnet_aihw.rram.crossbar.configs import RRAMRPUConfig
+from cnet_aihw.rram.crossbar.stand_in import WeightStandIn
 from cnet_aihw.rram.crossbar.tiles import RRAMInferenceTile
 from cnet_aihw.runtime.errors import CnetError
 
@@ -26,6 +28,8 @@ class RRAMLayer(AnalogLayerBase):
     """Base of the RRAM layers: the weight matrix of this forward, for torch's kernels."""
 
     analog_module: RRAMInferenceTile | TileModuleArray
+    in_features: int
+    out_features: int
 
     def tiles(self) -> list[RRAMInferenceTile]:
         """Return the layer's tiles, in the order of aihwkit's tile array."""
@@ -38,23 +42,65 @@ class RRAMLayer(AnalogLayerBase):
         """Return the nominal weights, [out, in / groups * kernel], differentiable."""
         return self._joined([tile.nominal_weight() for tile in self.tiles()])
 
+    @property
+    def weight(self) -> Any:
+        """A stand-in with the shape, type and device of the weight; it refuses arithmetic."""
+        if "analog_module" not in self._modules:
+            raise AttributeError("weight")  # so that a parameter is found while the layer is made
+        return WeightStandIn.of(
+            type(self).__name__, self._weight_shape(), self.tiles()[0].tile.weight
+        )
+
+    @weight.setter
+    def weight(self, value: Any) -> None:
+        if value is not None:  # aihwkit's constructors set None
+            raise self._not_settable("weight")
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The digital bias, a parameter of the tiles, [out]; None without one."""
+        if "analog_module" not in self._modules:
+            raise AttributeError("bias")
+        return self.analog_module.bias
+
+    @bias.setter
+    def bias(self, value: Any) -> None:
+        # aihwkit's constructors set whether there is one
+        own = "analog_module" not in self._modules or self.analog_module.bias is not None
+        if isinstance(value, Tensor) or own != bool(value):
+            raise self._not_settable("bias")
+
+    def _not_settable(self, part: str) -> CnetError:
+        fix = "call layer.set_weights(weight, bias)"
+        return CnetError(
+            f"the {part} of an {type(self).__name__} cannot be replaced; {fix}.",
+            key=part,
+            fix=fix,
+        )
+
+    def _weight_shape(self) -> tuple[int, ...]:
+        """Return the shape of the weight in the digital layer."""
+        return self.out_features, self.in_features
+
+    def unregister_parameter(self, param_name: str) -> None:
+        """Forget a parameter of the digital layer, which the tiles hold from now on."""
+        self._parameters.pop(param_name, None)
+
+    def register_parameter(self, name: str, param: Any) -> None:
+        """Refuse another weight or bias, and take any other parameter."""
+        if name in ("weight", "bias") and "analog_module" in self._modules:
+            raise self._not_settable(name)
+        super().register_parameter(name, param)
+
     def reset_parameters(self) -> None:
-        """Draw first weights as the digital layer does; in place where there is one tile."""
-        tiles = self.tiles() if hasattr(self, "analog_module") else []
-        if len(tiles) != 1:
-            super().reset_parameters()
+        """Draw first weights as the digital layer does."""
+        if "analog_module" not in self._modules:
             return
-        tile: Any = tiles[0]
-        bias = self.bias  # type: ignore[has-type]
-        weight = tile.tile.weight.data
-        shape: Any = getattr(self, "kernel_size", ())
-        self.weight = weight.view(weight.shape[0], -1, *shape) if shape else weight
-        self.bias = tile.bias.data if tile.digital_bias else None
-        digital: Any = _ConvNd if shape else nn.Linear
-        digital.reset_parameters(self)
-        tile.set_weights(weight)
-        del self.weight, self.bias
-        self.weight, self.bias = None, bias
+        weight, bias = self.get_weights()
+        holder: Any = SimpleNamespace(weight=weight.view(self._weight_shape()), bias=bias)
+        digital: Any = _ConvNd if isinstance(self, _ConvNd) else nn.Linear
+        digital.reset_parameters(holder)
+        self.set_weights(holder.weight.reshape(weight.shape), bias)
 
     def digital_forward(self, x_input: Tensor) -> Tensor:
         """Compute as a digital layer: with the nominal weights and perfect periphery."""
@@ -93,7 +139,7 @@ class RRAMLinear(RRAMLayer, AnalogLinear):
     """Linear layer on RRAM; arguments, weights and bias as ``aihwkit.nn.AnalogLinear``.
 
     Raises:
-        CnetError: if the configuration is no :class:`~cnet_aihw.rram.RRAMRPUConfig`.
+        CnetError: if the configuration is not an :class:`~cnet_aihw.rram.RRAMRPUConfig`.
     """
 
     def __init__(

@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
 import torch
 from aihwkit.inference.noise.base import BaseNoiseModel
 from torch import Tensor
+from torch.utils.checkpoint import CheckpointFunction
 
 from cnet_aihw.rram.devices.noise import DeviceNoiseModel
+from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.random_state import derive_seed
+
+_REMEMBERED = 10_000
+"""Readings that are recognized when they are computed again."""
+
+
+def _in_checkpoint() -> bool:
+    """Say whether this forward may be one that activation checkpointing computes again."""
+    if torch.is_inference_mode_enabled():
+        return False
+    if torch._C._autograd._top_saved_tensors_default_hooks(False) is not None:
+        return True
+    reentrant = {CheckpointFunction.forward.__code__, CheckpointFunction.backward.__code__}
+    frame = sys._getframe()
+    while frame.f_back is not None:
+        frame = frame.f_back
+        if frame.f_code in reentrant:
+            return True
+    return False
 
 
 @cache
@@ -34,11 +55,13 @@ class ReadNoise:
         seed: what the draws belong to, together with their number; None: torch's global generator
             of the weight's device.
         reads: readings so far.
+        marks: marks of recent readings -> their numbers.
     """
 
     stds: list[Tensor]
     seed: int | None = None
     reads: int = 0
+    marks: dict[int, int] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, noise_model: BaseNoiseModel, drift_noise_parameters: list[Any]) -> ReadNoise | None:
@@ -56,11 +79,38 @@ class ReadNoise:
         """Return weights as the next reading sees them, [out, in]; differentiable in them."""
         generator = None
         if self.seed is not None:
-            generator = _generator(weight.device, derive_seed(self.seed, self.reads))
-        self.reads += 1
+            generator = _generator(weight.device, derive_seed(self.seed, self._number()))
         for std in self.stds:
             draw = torch.randn(
                 std.shape, generator=generator, device=weight.device, dtype=weight.dtype
             )
             weight = weight + std.to(weight.device) * draw
         return weight
+
+    def _number(self) -> int:
+        """Return the number of this reading; a forward that is computed again is the same one.
+
+        Activation checkpointing computes forwards again in the backward pass, with torch's random
+        state as it was then. So a mark drawn from that state tells which reading it was.
+        """
+        if not _in_checkpoint():
+            self.reads += 1
+            return self.reads - 1
+        mark = int(torch.randint(2**62, (), device="cpu"))
+        if torch._C._current_graph_task_id() >= 0:  # inside of a backward pass
+            if mark not in self.marks:
+                fix = "call checkpoint() with preserve_rng_state=True"
+                raise CnetError(
+                    "a forward with read noise is computed again in the backward pass, but with "
+                    f"another random state, so that its reading is not known; {fix}.",
+                    key="preserve_rng_state",
+                    value=False,
+                    expected=True,
+                    fix=fix,
+                )
+            return self.marks[mark]
+        self.marks[mark] = self.reads
+        if len(self.marks) > _REMEMBERED:
+            del self.marks[next(iter(self.marks))]
+        self.reads += 1
+        return self.reads - 1

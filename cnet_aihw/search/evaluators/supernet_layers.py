@@ -19,7 +19,7 @@ from cnet_aihw.compensation import (
     layer_shape,
 )
 from cnet_aihw.compensation.wrapping import replace_module
-from cnet_aihw.rram import LayerWrapper
+from cnet_aihw.rram import LayerWrapper, find_module
 from cnet_aihw.search.problem import Choice, Encoding, PlacementProblem
 
 
@@ -91,7 +91,7 @@ def build_supernet(
     compensate(model, largest, corrector, seed)
     wrappers: dict[str, SupernetLayer | SwitchedLayer] = {}
     for name in largest:
-        old = model.get_submodule(name)
+        old = find_module(model, name)
         wrapped = SupernetLayer(old) if isinstance(old, CompensatedLayer) else SwitchedLayer(old)
         wrappers[name] = wrapped
         replace_module(model, old, wrappers[name])

@@ -1,0 +1,140 @@
+"""The check of the first batch: networks that do not compute what is reported, and misfits."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from cnet_aihw.evaluation import error_growth, evaluate_chips, scan_layers
+from cnet_aihw.evaluation.first_batch import check_first_batch
+from cnet_aihw.rram import convert_to_analog
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.parts import TensorPart, as_part
+from cnet_aihw.tasks import Classification
+
+X = torch.randn(8, 8, generator=torch.Generator().manual_seed(0))
+Y = torch.arange(8) % 4
+
+
+class Net(nn.Module):
+    """Layers of which one is called, or none, and outputs of several kinds."""
+
+    def __init__(self, kind: str = "tensor") -> None:
+        super().__init__()
+        self.kind = kind
+        self.a, self.aux = nn.Linear(8, 4), nn.Linear(8, 4)
+        self.own = nn.Parameter(torch.ones(4))
+
+    def forward(self, x: Tensor) -> object:
+        if self.kind == "none called":
+            return x[:, :4] * self.own
+        y = self.a(x)
+        if self.training:
+            y = y + self.aux(x)
+        if self.kind == "dict" or (self.kind == "dict in training" and self.training):
+            return {"logits": y}
+        return y
+
+
+def measured(model: nn.Module, data: object = (X, Y)) -> None:
+    evaluate_chips(model, data, chips=1, device="cpu")
+
+
+def scanned(model: nn.Module, data: object = (X, Y)) -> None:
+    scan_layers(model, data, chips=1, device="cpu")
+
+
+def grown(model: nn.Module, data: object = (X, Y)) -> None:
+    error_growth(model, as_part(data).first(8).x, chips=1, device="cpu")
+
+
+@pytest.mark.parametrize("verb", [measured, scanned, grown])
+def test_a_network_that_calls_none_of_its_analog_layers_is_refused(verb):
+    with pytest.raises(CnetError, check=lambda e: e.value == ["a", "aux"]):
+        verb(convert_to_analog(Net("none called")))
+
+
+@pytest.mark.parametrize("verb", [measured, scanned, grown])
+def test_analog_layers_that_are_not_called_are_named(verb):
+    with pytest.warns(UserWarning, match=r"1 of 2 analog layers.*on no chip: aux\.$"):
+        verb(convert_to_analog(Net()))
+
+
+@pytest.mark.parametrize("verb", [measured, scanned])
+@pytest.mark.filterwarnings("ignore:the forward calls")
+def test_outputs_that_are_no_tensor_are_refused_with_the_fix(verb):
+    with pytest.raises(CnetError, check=lambda e: e.key == "outputs" and e.value == "dict"):
+        verb(convert_to_analog(Net("dict")))
+
+
+@pytest.mark.parametrize("verb", [measured, scanned, grown])
+@pytest.mark.parametrize("x", [X[:, :5], X.byte(), X.double()])
+def test_data_that_the_network_does_not_take_are_refused(verb, x):
+    kind = str(x.dtype).removeprefix("torch.")
+    with pytest.raises(CnetError, check=lambda e: e.key == "data" and e.value.endswith(kind)):
+        verb(convert_to_analog(nn.Sequential(nn.Linear(8, 4))), (x, Y))
+
+
+@pytest.mark.parametrize("y", [Y.int(), Y.float(), Y[:, None], Y + 4])
+def test_labels_of_another_kind_are_refused(y):
+    for verb in (measured, scanned):
+        with pytest.raises(CnetError, check=lambda e: e.key == "targets"):
+            verb(convert_to_analog(nn.Sequential(nn.Linear(8, 4))), (X, y))
+
+
+@pytest.mark.parametrize(
+    ("data", "key"),
+    [
+        ((X.tolist(), Y), "x"),
+        ((X, Y.tolist()), "y"),
+        ((np.array(["a", "b"]), Y[:2]), "x"),
+        ({"x": X, "y": Y}, "data"),
+        ([X, Y], "data"),
+        (None, "data"),
+    ],
+)
+def test_data_in_other_forms_are_refused(data, key):
+    with pytest.raises(CnetError, check=lambda e: e.key == key):
+        as_part(data)
+
+
+def test_numpy_arrays_are_taken_as_tensors():
+    part = as_part(({"a": X.numpy(), "b": X}, Y.numpy()))
+    assert isinstance(part, TensorPart) and torch.equal(part.x["a"], X)
+    assert part.fingerprint == as_part(({"a": X, "b": X}, Y)).fingerprint
+
+
+def test_a_check_leaves_everything_as_it_was():
+    net = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Dropout(), nn.Linear(8, 4))
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    state = torch.get_rng_state()
+    part = as_part((X, Y))
+    net.train()[0].eval()
+    check_first_batch(net, part, Classification(), training=True)
+    check_first_batch(net, part, Classification())
+    assert all(torch.equal(before[n], t) for n, t in net.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), state)
+    assert [m.training for m in net] == [False, True, True, True]
+
+
+def test_outputs_in_training_mode_alone_are_checked_there():
+    net, part = Net("dict in training").train(), as_part((X, Y))
+    check_first_batch(net, part, Classification())
+    with pytest.raises(CnetError, match="in training mode", check=lambda e: e.key == "outputs"):
+        check_first_batch(net, part, Classification(), training=True)
+
+
+@pytest.mark.parametrize("inner", [False, True])
+def test_compiled_networks_are_scanned_as_they_are_written(inner):
+    torch.manual_seed(0)
+    model = convert_to_analog(
+        nn.Sequential(nn.Sequential(nn.Linear(8, 8), nn.ReLU()), nn.Linear(8, 4))
+    )
+    wanted = scan_layers(model, (X, Y), chips=2, device="cpu")
+    if inner:
+        model[0] = torch.compile(model[0], backend="eager")
+    compiled = model if inner else torch.compile(model, backend="eager")
+    assert scan_layers(compiled, (X, Y), chips=2, device="cpu").rows == wanted.rows
+    assert error_growth(compiled, X, chips=1, device="cpu") == error_growth(
+        model, X, chips=1, device="cpu"
+    )
