@@ -8,6 +8,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.typed import checked
 from cnet_aihw.zoo.shapes import check_classes, image_shape
 
 
@@ -25,6 +26,7 @@ class MLP(nn.Module):
         CnetError: a size below 1, or fewer than 2 classes.
     """
 
+    @checked
     def __init__(
         self,
         input_shape: Sequence[int] = (1, 28, 28),
