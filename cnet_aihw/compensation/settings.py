@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from cnet_aihw.runtime.errors import bad_value
+from cnet_aihw.runtime.typed import check_fields
 from cnet_aihw.runtime.values import bad_choice, is_number, is_whole
 from cnet_aihw.training.settings import (
     TrainingSettings,
@@ -74,6 +75,7 @@ def validate_per_chip_settings(settings: PerChipSettings, prefix: str = "per_chi
     Raises:
         CnetError: names the field, its value and the allowed values.
     """
+    check_fields(settings, prefix)
     s = settings
     for name, whole, low in (
         ("samples", s.samples, 2),

@@ -55,7 +55,17 @@ def build_task(config: DictConfig) -> Task:
 
 
 def fill_inputs(config: DictConfig, data: Dataset) -> None:
-    """Fill the node ``inputs``, to which networks refer, with the shape of the data."""
+    """Fill the node ``inputs``, to which networks refer, with the shape of the data.
+
+    Raises:
+        CnetError: where it was given, and is another one.
+    """
+    for key, given, found in (
+        ("inputs.shape", config.inputs.shape, list(data.input_shape)),
+        ("inputs.classes", config.inputs.classes, data.classes),
+    ):
+        if given is not None and given != found:
+            raise bad_value(key, given, f"{found}, as the data have it", "leave it out")
     config.inputs.shape = list(data.input_shape)
     config.inputs.classes = data.classes
 

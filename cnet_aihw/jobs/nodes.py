@@ -10,17 +10,22 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from cnet_aihw.jobs.messages import one_sentence
+from cnet_aihw.jobs.targets import typed_values
 from cnet_aihw.runtime.errors import CnetError
 
 
-def make(node: DictConfig) -> Any:
+def make(node: DictConfig | None) -> Any:
     """Build what a Hydra target describes, with the objects it refers to.
 
     Raises:
-        CnetError: with the reason that the target gives.
+        CnetError: with the reason that the target gives, or for an argument of another type.
     """
+    if node is None:
+        return None
+    value, raw = (OmegaConf.to_container(node, resolve=resolve) for resolve in (True, False))
+    typed = typed_values(value, raw, str(node._get_full_key(None)))
     try:
-        return instantiate(node, _convert_="object")
+        return instantiate(typed, _convert_="object")
     except InstantiationException as error:
         raise CnetError(one_sentence(error)) from error
 

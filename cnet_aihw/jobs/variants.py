@@ -18,14 +18,23 @@ from omegaconf import DictConfig, OmegaConf
 
 from cnet_aihw.evaluation.settings import EvaluationSettings, validate_evaluation_settings
 from cnet_aihw.jobs.config_checks import (
+    check_added_rram,
     check_chips_differ,
     check_compensation_config,
     check_evaluator_fits,
+    check_rram_config,
     check_search_config,
+    check_seeds,
     check_select_config,
 )
 from cnet_aihw.jobs.messages import one_sentence
-from cnet_aihw.jobs.schema import CompensationConfig, SearchConfig, SelectConfig, TrainingConfig
+from cnet_aihw.jobs.schema import (
+    CompensationConfig,
+    Config,
+    SearchConfig,
+    SelectConfig,
+    TrainingConfig,
+)
 from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.search.settings import RaySettings, SpaceSettings, validate_ray_settings
 from cnet_aihw.training.settings import TrainingSettings, validate_training_settings
@@ -150,6 +159,8 @@ def variants_of(config: DictConfig) -> list[Variant]:
     Raises:
         CnetError: for missing or impossible values, and repeated names.
     """
+    if HydraConfig.initialized():
+        check_added_rram(config, _overrides())
     names = list(config.training.compare)
     variants = [_variant(_compose_with(name)) for name in names] if names else [_variant(config)]
     called = [variant.name for variant in variants]
@@ -173,14 +184,20 @@ def command_of_job() -> str:
     for source in node.runtime.config_sources:
         if source.provider == "command-line":
             words += ["--config-dir", source.path]
-    return shlex.join(words + list(node.overrides.task))
+    return shlex.join(words + _overrides())
+
+
+def _overrides() -> list[str]:
+    """Return the words of the command line as they were typed, references unresolved."""
+    words = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+    return cast(list[str], words)
 
 
 def _compose_with(training: str) -> DictConfig:
     node = HydraConfig.get()
     name, chosen = node.job.config_name, f"training={training}"
     replaced = ("training", "training.compare")
-    kept = [text for text in node.overrides.task if text.partition("=")[0] not in replaced]
+    kept = [text for text in _overrides() if text.partition("=")[0] not in replaced]
     try:
         config = hydra.compose(name, [*kept, chosen])
         # An experiment may set it too, which does not count; the file by itself decides.
@@ -206,8 +223,11 @@ def _variant(config: DictConfig) -> Variant:
         )
     if not config.job.steps:
         raise bad_value("job.steps", [], "at least one step", "or choose a file of conf/job")
+    _refuse_added_keys("", config)
     for name in _TYPED:
         _refuse_added_keys(name, OmegaConf.select(config, name))
+    check_rram_config(config)
+    check_seeds(config)
     training = cast(TrainingConfig, OmegaConf.to_object(config.training))
     settings = TrainingSettings(
         **{f.name: getattr(training, f.name) for f in fields(TrainingSettings)}
@@ -282,13 +302,14 @@ def _check_fit(variant: Variant) -> None:
 
 def _refuse_added_keys(name: str, node: DictConfig) -> None:
     """Refuse ``+key=value`` beside typed values: nothing would read it."""
-    kind = OmegaConf.get_type(node)
+    kind = OmegaConf.get_type(node) if name else Config
     assert kind is not None
+    prefix = f"{name}." if name else ""
     known = [f.name for f in fields(kind)]
     for key in map(str, node):
         if key not in known:
             near: Any = get_close_matches(key, known, n=1)
-            hint = f"did you mean {name}.{near[0]}?" if near else f"there are {', '.join(known)}."
+            hint = f"did you mean {prefix}{near[0]}?" if near else f"there are {', '.join(known)}."
             raise CnetError(
-                f"{name}.{key} does not exist; {hint}", key=f"{name}.{key}", expected=near or known
+                f"{prefix}{key} does not exist; {hint}", key=prefix + key, expected=near or known
             )

@@ -42,7 +42,7 @@ FORMAT = 2
 
 _RUN = "run.json"
 _RESULT = "result.json"
-_ANOTHER = "give another folder, or delete this one to begin from scratch"
+_ANOTHER = "give another folder"
 
 
 def train(
