@@ -18,7 +18,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from cnet_aihw.evaluation.settings import EvaluationSettings, validate_evaluation_settings
 from cnet_aihw.jobs.config_checks import (
-    check_added_rram,
     check_chips_differ,
     check_compensation_config,
     check_evaluator_fits,
@@ -108,7 +107,7 @@ class Variant:
         from cnet_aihw.compensation import Corrector
         from cnet_aihw.jobs.nodes import make
 
-        made = make(self.config.compensation.corrector)
+        made = make(self.config.compensation.corrector, "compensation.corrector")
         if not isinstance(made, Corrector):
             raise bad_value(
                 "compensation.corrector", made, "a corrector, such as compensation/corrector=affine"
@@ -159,8 +158,6 @@ def variants_of(config: DictConfig) -> list[Variant]:
     Raises:
         CnetError: for missing or impossible values, and repeated names.
     """
-    if HydraConfig.initialized():
-        check_added_rram(config, _overrides())
     names = list(config.training.compare)
     variants = [_variant(_compose_with(name)) for name in names] if names else [_variant(config)]
     called = [variant.name for variant in variants]
@@ -184,10 +181,10 @@ def command_of_job() -> str:
     for source in node.runtime.config_sources:
         if source.provider == "command-line":
             words += ["--config-dir", source.path]
-    return shlex.join(words + _overrides())
+    return shlex.join(words + typed_words())
 
 
-def _overrides() -> list[str]:
+def typed_words() -> list[str]:
     """Return the words of the command line as they were typed, references unresolved."""
     words = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
     return cast(list[str], words)
@@ -197,7 +194,7 @@ def _compose_with(training: str) -> DictConfig:
     node = HydraConfig.get()
     name, chosen = node.job.config_name, f"training={training}"
     replaced = ("training", "training.compare")
-    kept = [text for text in _overrides() if text.partition("=")[0] not in replaced]
+    kept = [text for text in typed_words() if text.partition("=")[0] not in replaced]
     try:
         config = hydra.compose(name, [*kept, chosen])
         # An experiment may set it too, which does not count; the file by itself decides.

@@ -31,6 +31,7 @@ from cnet_aihw.rram.crossbar.convolutions import RRAMConv1d, RRAMConv2d
 from cnet_aihw.rram.crossbar.layers import RRAMLinear
 from cnet_aihw.rram.traps import find_traps
 from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.typed import checked
 
 CONVERSION_MAP: dict[type[nn.Module], type] = {
     nn.Linear: RRAMLinear,
@@ -159,6 +160,7 @@ def plan_conversion(
     return ConversionReport(tuple(rows))
 
 
+@checked
 def convert_to_analog(
     model: nn.Module,
     rpu_config: RPUConfigBase | None = None,

@@ -166,6 +166,8 @@ def _fits(value: object, hint: Any) -> bool:
 
 
 def _fits_one(value: object, hint: Any) -> bool:
+    if hint is Any:
+        return True
     if hint is bool:
         return isinstance(value, bool) or type(value).__name__ in ("bool_", "bool")
     if hint is int:
@@ -181,15 +183,21 @@ def _fits_one(value: object, hint: Any) -> bool:
         return isinstance(value, str) and value in inner
     kind = origin or hint
     if not isinstance(kind, type) or kind is object:
-        return True  # Any, type variables and the like
+        return True  # type variables and the like
     if issubclass(kind, str) or kind is collections.abc.Callable:
         return isinstance(value, kind)
     if kind in (list, tuple, collections.abc.Sequence, collections.abc.Iterable):
         return _fits_sequence(value, kind, inner)
-    try:
-        return isinstance(value, kind)
-    except TypeError:  # a protocol that is not checked at run time
-        return True
+    if getattr(kind, "_is_protocol", False):
+        return not isinstance(value, type) and all(_has(value, n) for n in kind.__protocol_attrs__)
+    return isinstance(value, kind)
+
+
+def _has(value: object, name: str) -> bool:
+    """Say whether a value has an attribute; properties are not computed for it."""
+    return (
+        hasattr(type(value), name) or name in getattr(value, "__dict__", ()) or hasattr(value, name)
+    )
 
 
 def _fits_sequence(value: object, kind: type, inner: tuple[Any, ...]) -> bool:
