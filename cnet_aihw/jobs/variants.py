@@ -275,7 +275,11 @@ def _check_fit(variant: Variant) -> None:
     from cnet_aihw.compensation import has_closed_form
 
     settings, corrector = variant.compensation, variant.corrector
-    searcher = (variant.search.searcher or {}).get("_target_", "")
+    described = variant.search.searcher
+    if described is not None and not isinstance(described, Mapping):
+        expected = "the description of a target: _target_ and its arguments"
+        raise bad_value("search.searcher", described, expected)
+    searcher = str((described or {}).get("_target_", ""))
     if searcher.endswith(".SpectrumSearcher") and not variant.per_chip:
         expected = "another searcher, as this one needs compensation.fit=per_chip"
         raise bad_value("search.searcher", searcher, expected)

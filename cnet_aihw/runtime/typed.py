@@ -168,6 +168,8 @@ def _fits(value: object, hint: Any) -> bool:
 def _fits_one(value: object, hint: Any) -> bool:
     if hint is Any:
         return True
+    if isinstance(hint, typing.TypeVar):
+        return hint.__bound__ is None or _fits(value, hint.__bound__)
     if hint is bool:
         return isinstance(value, bool) or type(value).__name__ in ("bool_", "bool")
     if hint is int:
@@ -183,7 +185,7 @@ def _fits_one(value: object, hint: Any) -> bool:
         return isinstance(value, str) and value in inner
     kind = origin or hint
     if not isinstance(kind, type) or kind is object:
-        return True  # type variables and the like
+        return True  # what is not a class
     if issubclass(kind, str) or kind is collections.abc.Callable:
         return isinstance(value, kind)
     if kind in (list, tuple, collections.abc.Sequence, collections.abc.Iterable):
@@ -249,5 +251,7 @@ def _words(option: Any) -> str:
         return f"a list{of}"
     if kind is collections.abc.Callable:
         return "a function"
+    if isinstance(option, typing.TypeVar):
+        return "anything" if option.__bound__ is None else describe(option.__bound__)
     name = getattr(kind, "__name__", str(kind))
     return f"{'an' if name[:1] in 'AEIOU' else 'a'} {name}"

@@ -194,7 +194,7 @@ def test_a_job_of_a_sweep_has_a_folder_however_much_is_changed(cli: Cli, only: O
     outcome = cli("-m", *words)
     assert outcome.code == 0, outcome.err
     names = [folder.name for folder in seen]
-    assert len(set(names)) == 2 and all(200 < len(name) < 255 for name in names)
+    assert len(set(names)) == 2 and all(100 < len(name) < 140 for name in names)
 
 
 def test_the_word_for_a_sweep_may_stand_anywhere(cli: Cli, only: Only) -> None:
