@@ -58,6 +58,64 @@ SECTIONS: list[tuple[str, str, str, Mapping[str, Callable[[Row], str]]]] = [
         },
     ),
     (
+        "per_chip",
+        "Correctors fitted to each chip, sigma 0.5, test part",
+        "At most 5 % of the weights and 5 % of the MACs are added. Penalty, placement (at all "
+        "layers: scale, offset and some filters) and refinement were chosen on validation data "
+        "with the networks of the first seed. `per chip`: closed form on 1,000 unlabelled "
+        "training images, `refined`: 300 steps of Adam on the chip with 2,000. `paper, shared`: "
+        "CorrectNet's modules, at all layers at one ratio; `ahwa-lora-like`: low-rank "
+        "correctors that all chips share, trained under the variation (after arXiv 2411.17367); "
+        "`vera-like`: the same with VeRA (after arXiv 2603.26016); `dora-like`: fitted to each "
+        "chip with 10 images and 100 steps (after arXiv 2504.03763). All ways see the same "
+        "chips. Recovery is the mean over the plain network's clean accuracy on the same "
+        "images.",
+        {
+            "network": text("network"),
+            "training seed": text("training_seed"),
+            "way": text("way"),
+            "weights +%": percent("overhead_weights"),
+            "MACs +%": percent("overhead_macs"),
+            "images": text("samples"),
+            **{name: cell for name, cell in CHIPS.items() if name != "seed"},
+            "recovery %": percent("recovery", 1),
+        },
+    ),
+    (
+        "per_chip_curves",
+        "Correctors fitted to each chip, over size, images and sigma",
+        "The penalised network of the first seed; at one size at all layers, or with the placement "
+        "of the table above. `patch` takes the input's whole patch as features.",
+        {
+            "network": text("network"),
+            "curve": text("curve"),
+            "features": text("features"),
+            "size": text("size"),
+            "images": text("images"),
+            "sigma": text("sigma"),
+            "weights +%": percent("overhead_weights"),
+            "MACs +%": percent("overhead_macs"),
+            "mean %": percent("mean"),
+            "std": percent("std"),
+            "chips": text("chips"),
+            "recovery %": percent("recovery", 1),
+        },
+    ),
+    (
+        "per_chip_cost",
+        "Seconds of a fit to one chip",
+        "Closed form with two filters at all layers, beside forward passes of the same chip "
+        "over the same images, in turns, one thread; the network's wanted outputs are computed "
+        "once for all chips.",
+        {
+            "network": text("network"),
+            "layers": text("layers"),
+            "images": text("images"),
+            "plain passes": number("ratio", 1),
+            "at most": number("target", 1),
+        },
+    ),
+    (
         "compensation",
         "Compensation, LeNet-5 at sigma 0.5, test part",
         "Compensation stands on the layers whose variation alone costs most accuracy (20 chips, "

@@ -4,6 +4,7 @@
     python -m benchmarks.per_chip choose   # penalty, sizes and refinement, on validation data
     python -m benchmarks.per_chip run      # all ways on the same chips, on test data
     python -m benchmarks.per_chip curves   # over size, images and sigma
+    python -m benchmarks.per_chip cost     # seconds of a fit beside plain passes
     python -m benchmarks.per_chip table    # benchmarks/results/per_chip.json
 
 Networks and records of chips are in outputs/per_chip, or in the folder that the environment names
@@ -22,8 +23,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from statistics import median
+from time import perf_counter
 from typing import Any
 
+import torch
 from torch import nn
 
 from cnet_aihw.compensation import (
@@ -39,12 +43,19 @@ from cnet_aihw.compensation import (
     WithCompensation,
     compensate,
     compensation_cost,
+    compensation_disabled,
     fit_compensation,
     network_cost,
     uniform_placement,
 )
-from cnet_aihw.evaluation import BatchNormReestimation, ChipCalibration, evaluate_chips
-from cnet_aihw.rram import LogNormalNoiseModel, RRAMRPUConfig, convert_to_analog, load_snapshot
+from cnet_aihw.evaluation import BatchNormReestimation, ChipCalibration, ceiling, evaluate_chips
+from cnet_aihw.rram import (
+    LogNormalNoiseModel,
+    RRAMRPUConfig,
+    convert_to_analog,
+    load_snapshot,
+    programmed,
+)
 from cnet_aihw.runtime.records import read_json, write_json_atomic
 from cnet_aihw.search import (
     ObjectiveSettings,
@@ -385,7 +396,8 @@ def curves(subject: Subject, chips: int) -> None:
             row = measure(
                 way, subject, 0, path.with_suffix(".jsonl"), chips, samples=samples, sigma=sigma
             )
-            write_json_atomic(path, {**row, "curve": curve, "command": f"{COMMAND} curves"})
+            more = {"curve": curve, "size": name.rpartition("-")[2] if curve == "size" else None}
+            write_json_atomic(path, {**row, **more, "command": f"{COMMAND} curves"})
             print(f"{subject.name}: {curve} {name}: {row['mean']:.4f}", flush=True)
 
     for features in ("xy", "y", "patch"):
@@ -401,6 +413,38 @@ def curves(subject: Subject, chips: int) -> None:
         point("sigma", f"{sigma:g}-none", Way("none", "lipschitz", beta=beta), sigma)
 
 
+def cost(subject: Subject) -> dict[str, Any]:
+    """Time the closed form on one chip beside plain passes over the same images, in turns."""
+    data = dataset(subject.data)
+    model, x = network(subject, 0, "lipschitz"), data.train.x[:1000]
+    placement = sizes(cost_of(model, subject), 2)
+    compensate(model, placement, LowRank(), 0)
+    fit = PerChipFit(x)
+    passes, fits = [], []
+    with programmed(model, 1), torch.no_grad():
+        with fit(model):  # wanted outputs are kept for all chips that follow
+            pass
+        for _ in range(5):
+            with compensation_disabled(model):
+                begun = perf_counter()
+                model(x)
+                passes.append(perf_counter() - begun)
+            begun = perf_counter()
+            with fit(model):
+                fits.append(perf_counter() - begun)
+    row = {
+        "network": subject.name,
+        "layers": len(placement),
+        "images": len(x),
+        "plain_pass_seconds": median(passes),
+        "fit_seconds": median(fits),
+        "ratio": median(fits) / median(passes),
+        "target": 3 * len(placement) / 2,
+    }
+    print(f"{subject.name}: {row['ratio']:.1f} plain passes; at most {row['target']:g}", flush=True)
+    return row
+
+
 def table() -> None:
     """Write all rows with their recovery: mean / the plain network's clean score."""
     rows = []
@@ -411,26 +455,37 @@ def table() -> None:
                 for kind in ("test", "curves")
                 for path in sorted((folder_of(subject, seed) / kind).glob("*.json"))
             ]
-            plain = {row["samples"]: row["clean"] for row in found if row["training"] == "plain"}
-            for row in found:
-                clean = plain.get(row["samples"])
-                rows.append({**row, "recovery": None if clean is None else row["mean"] / clean})
+            if (folder_of(subject, seed) / "plain" / "best.safetensors").exists() and found:
+                model = network(subject, seed, "plain")
+                part = dataset(subject.data).test
+                clean = {
+                    n: ceiling(model, part.first(n), [], chips=1, batch_size=500).clean
+                    for n in {row["samples"] for row in found}
+                }
+                rows += [{**r, "recovery": r["mean"] / clean[r["samples"]]} for r in found]
     chosen = {
         name: read_json(path)
         for name, subject in SUBJECTS.items()
         if (path := folder_of(subject, 0) / "choose.json").exists()
     }
-    write_json_atomic(RESULTS / "per_chip.json", {"limit": LIMIT, "rows": rows, "choice": chosen})
-    for row in rows:
-        if "curve" not in row:
-            recovery = "-" if row["recovery"] is None else f"{100 * row['recovery']:.1f}"
-            print(f"{row['network']:22s} {row['training_seed']} {row['way']:32s} {recovery}")
+    head = {"command": f"{COMMAND} run", "limit": LIMIT}
+    compared = [row for row in rows if "curve" not in row]
+    write_json_atomic(RESULTS / "per_chip.json", {**head, "rows": compared, "choice": chosen})
+    write_json_atomic(
+        RESULTS / "per_chip_curves.json",
+        {"command": f"{COMMAND} curves", "rows": [row for row in rows if "curve" in row]},
+    )
+    for row in compared:
+        print(
+            f"{row['network']:22s} {row['training_seed']} {row['way']:32s} "
+            f"{100 * row['recovery']:.1f}"
+        )
 
 
 def main(words: Sequence[str] | None = None) -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__)
-    parser.add_argument("step", choices=("train", "choose", "run", "curves", "table"))
+    parser.add_argument("step", choices=("train", "choose", "run", "curves", "cost", "table"))
     parser.add_argument("--network", choices=list(SUBJECTS), action="append")
     parser.add_argument("--seed", type=int, action="append")
     parser.add_argument("--chips", type=int, default=50)
@@ -445,7 +500,11 @@ def main(words: Sequence[str] | None = None) -> None:
             choose(SUBJECTS[name])
         elif asked.step == "curves":
             curves(SUBJECTS[name], 10)
-    if asked.step == "table":
+    if asked.step == "cost":
+        rows = [cost(SUBJECTS[name]) for name in asked.network or SUBJECTS]
+        record = {"command": f"{COMMAND} cost", "rows": rows}
+        write_json_atomic(RESULTS / "per_chip_cost.json", record)
+    elif asked.step == "table":
         table()
 
 

@@ -6,9 +6,10 @@
     python -m benchmarks.search_per_chip table
 
 A placement is valued on validation data by few chips, each fitted with few images; networks are
-those that were trained under the penalty (benchmarks/records). Within the limits overhead costs
-nothing, unless --overhead says what the reward subtracts. On LeNet-5 all placements are
-evaluated, on the narrow VGG16 the best placement that any searcher found stands for the optimum.
+those that `python -m benchmarks.per_chip train` trains under the penalty. Within the limits
+overhead costs nothing, unless --overhead says what the reward subtracts. On LeNet-5 all placements
+are evaluated, on the narrow VGG16 the best placement that any searcher found stands for the
+optimum.
 Records are in outputs/search_per_chip, and a run that is stopped resumes.
 """
 
@@ -28,10 +29,10 @@ import torch
 from scipy.stats import spearmanr
 from torch import nn
 
-from benchmarks.training import RECORDS, RESULTS, dataset
+from benchmarks import per_chip
+from benchmarks.per_chip import RESULTS
 from cnet_aihw.compensation import LowRank, network_cost
 from cnet_aihw.evaluation import ceiling, scan_layers
-from cnet_aihw.rram import LogNormalNoiseModel, RRAMRPUConfig, convert_to_analog, load_snapshot
 from cnet_aihw.runtime.records import read_json, read_records, write_json_atomic
 from cnet_aihw.search import (
     EvaluationStore,
@@ -55,8 +56,7 @@ from cnet_aihw.search.searchers import (
     TPESearcher,
 )
 from cnet_aihw.search.searchers.moves import no_compensation, redrawn
-from cnet_aihw.training import load_checkpoint
-from cnet_aihw.zoo import VGG16, Dataset, LeNet5
+from cnet_aihw.zoo import Dataset
 
 COMMAND = "python -m benchmarks.search_per_chip"
 BUDGET = 100
@@ -115,25 +115,17 @@ class Subject:
 
     def plain_clean(self) -> float:
         """Clean validation accuracy of the network trained without penalty and noise."""
-        return ceiling(network(self.name, "plain", self.data), self.data.val, [], chips=1).clean
-
-
-def network(name: str, training: str, data: Dataset) -> nn.Module:
-    """The network that a training left."""
-    digital = VGG16(data.input_shape, data.classes, width=0.125)
-    if name.startswith("lenet5"):
-        digital = LeNet5(data.input_shape, data.classes)
-    model = convert_to_analog(digital, RRAMRPUConfig(noise_model=LogNormalNoiseModel(SIGMA)))
-    path = RECORDS / name / training / "best.safetensors"
-    load_snapshot(model, load_checkpoint(path).model)
-    return model.eval()
+        plain = per_chip.network(per_chip.SUBJECTS[self.name], 0, "plain")
+        return ceiling(plain, self.data.val, [], chips=1).clean
 
 
 def subject(problem: str, overhead: str = "none") -> Subject:
     """The network of a problem, trained under the penalty."""
     name = {"vgg16": "vgg16_narrow_cifar10", "lenet5": "lenet5_cifar10"}[problem]
-    data = dataset("cifar10")
-    return Subject(data, network(name, "lipschitz", data), name, overhead)
+    about = per_chip.SUBJECTS[name]
+    return Subject(
+        per_chip.dataset("cifar10"), per_chip.network(about, 0, "lipschitz"), name, overhead
+    )
 
 
 def run(problem_name: str, overhead: str, searchers: list[str], seeds: int, budget: int) -> None:

@@ -9,8 +9,7 @@ import torch
 from torch import nn
 
 from cnet_aihw.compensation.saving import save_chip_correctors
-from cnet_aihw.compensation.with_compensation import WithCompensation
-from cnet_aihw.evaluation import MeasuredChip, measured_chips
+from cnet_aihw.evaluation import ChipCalibration, MeasuredChip, measured_chips
 from cnet_aihw.evaluation.measurement import Score
 from cnet_aihw.evaluation.settings import EvaluationSettings, times_of
 from cnet_aihw.runtime.parts import Part
@@ -26,7 +25,7 @@ def save_one_chip(
     settings: EvaluationSettings,
     *,
     task: Task,
-    calibration: WithCompensation,
+    calibration: ChipCalibration | None,
     device: str | torch.device = "auto",
 ) -> MeasuredChip:
     """Program a chip of an evaluation, fit its correctors, save and measure them.
@@ -39,7 +38,8 @@ def save_one_chip(
             :func:`~cnet_aihw.compensation.save_chip_correctors` writes it.
         settings: of these the seed, the batch size and the first time.
         task: loss and score.
-        calibration: correctors and fit.
+        calibration: what puts the correctors on and fits them, a
+            :class:`~cnet_aihw.compensation.WithCompensation`.
         device: "auto", "cpu" or a CUDA device.
     """
     measurement = _SavingScore(task, path)

@@ -1,12 +1,14 @@
-"""Settings of a fit, readable without torch; they can be a structured configuration."""
+"""Settings of compensation, readable without torch; they can be a structured configuration."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
+from cnet_aihw.evaluation.settings import ScanSettings, validate_scan_settings
 from cnet_aihw.runtime.errors import bad_value
 from cnet_aihw.runtime.typed import check_fields
-from cnet_aihw.runtime.values import bad_choice, is_number, is_whole
+from cnet_aihw.runtime.values import bad_choice, check_count, check_limit, is_number, is_whole
 from cnet_aihw.training.settings import (
     TrainingSettings,
     VariationSettings,
@@ -17,6 +19,8 @@ BATCHNORMS = ("frozen", "per_chip")
 STARTS = ("closed_form", "identity")
 TARGETS = ("clean", "mean_over_chips")
 WEIGHTINGS = ("none", "loss")
+FITS = ("per_chip", "shared")
+FILLS = ("uniform", "digital")
 
 
 @dataclass
@@ -194,3 +198,70 @@ def validate_fit_settings(settings: FitSettings) -> None:
         )
     if not settings.variation.enabled:
         raise bad_value("shared.variation.enabled", False, "True, as a fit needs chips")
+
+
+@dataclass
+class CompensationSettings:
+    """Placement, corrector and fit of compensation."""
+
+    enabled: bool = True
+    """Whether there is any."""
+
+    corrector: Any = None
+    """Kind of corrector, as a Hydra target; a file of conf/compensation/corrector."""
+
+    placement: Any = None
+    """Layer -> ratio or "digital": a mapping, text in YAML or JSON, or a file of either. None: it
+    is searched, or, without a searcher, found by ``fill``."""
+
+    fill: str = "uniform"
+    """Placement within the limits without a searcher: "uniform" (one ratio for all candidates) or
+    "digital" (the most sensitive layers stay digital)."""
+
+    limit: float | None = 0.05
+    """Largest overhead in weights where no placement is given; None: no limit."""
+
+    limit_macs: float | None = 0.05
+    """Largest overhead in MACs where no placement is given; None: no limit."""
+
+    threshold: float = 0.95
+    """Share of the clean score that a layer must miss to become a candidate of the shared fit; with
+    a fit per chip every layer is one."""
+
+    calibration_samples: int = 1000
+    """Unlabelled training inputs on which BatchNorm is re-estimated on each chip, with
+    ``shared.batchnorm`` per_chip."""
+
+    scan: ScanSettings = field(default_factory=ScanSettings)
+    """Scans over layers."""
+
+    fit: str = "per_chip"
+    """Fit of the correctors: to each chip by itself, in closed form and without labels
+    ("per_chip"), or once for all chips by training ("shared", the paper's)."""
+
+    per_chip: PerChipSettings = field(default_factory=PerChipSettings)
+    """Fit to each chip."""
+
+    shared: FitSettings = field(default_factory=FitSettings)
+    """Fit for all chips."""
+
+
+def validate_compensation_settings(settings: CompensationSettings) -> None:
+    """Check all values but those of the shared fit, and corrector and placement.
+
+    Raises:
+        CnetError: names the field, its value and the allowed values.
+    """
+    for name, word, allowed in (("fill", settings.fill, FILLS), ("fit", settings.fit, FITS)):
+        if word not in allowed:
+            raise bad_choice(f"compensation.{name}", word, allowed)
+    validate_scan_settings(settings.scan, "compensation.scan.")
+    check_count("compensation.calibration_samples", settings.calibration_samples, 2)
+    for name, limit in (("limit", settings.limit), ("limit_macs", settings.limit_macs)):
+        if limit is not None:
+            fix = "give null for no limit, or choose compensation=none"
+            check_limit(f"compensation.{name}", limit, fix)
+    if not 0.0 < settings.threshold <= 1.0:
+        expected = "a share of the clean score in (0, 1], such as 0.95"
+        raise bad_value("compensation.threshold", settings.threshold, expected)
+    validate_per_chip_settings(settings.per_chip, "compensation.per_chip.")

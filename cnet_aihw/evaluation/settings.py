@@ -1,16 +1,24 @@
-"""Settings of a Monte Carlo evaluation, readable without torch."""
+"""Settings of what is measured over chips, readable without torch."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from cnet_aihw.runtime.errors import bad_value
 from cnet_aihw.runtime.typed import check_fields, check_type
-from cnet_aihw.runtime.values import bad_choice, is_number, is_seed, is_whole
+from cnet_aihw.runtime.values import (
+    bad_choice,
+    check_count,
+    check_limit,
+    is_number,
+    is_seed,
+    is_whole,
+)
 
 CALIBRATIONS = ("none", "batchnorm", "affine")
+SCANS = ("suffix", "single")
 
 
 @dataclass
@@ -85,3 +93,73 @@ def times_of(t_inference: Any) -> list[float | None]:
     if not times or len(set(times)) < len(times):
         raise bad_value("t_inference", given, "one or more different times in seconds")
     return list(times)
+
+
+@dataclass
+class ScanSettings:
+    """Scans over layers on the validation part of the data."""
+
+    mode: str = "suffix"
+    """The scan that gives the candidate layers: "suffix" (the paper's, as we read it) or "single";
+    both are made."""
+
+    chips: int = 20
+    """Chips for each layer."""
+
+    samples: int = 1000
+    """Samples of the validation part, from its beginning."""
+
+    seed: int = 1
+    """Seed of the chips' seeds."""
+
+
+@dataclass
+class SelectionSettings:
+    """Choice of the best network and calibration, on the validation part of the data."""
+
+    chips: int = 20
+    """Chips on which each candidate is measured."""
+
+    seed: int = 3000
+    """Seed of these chips' seeds; not the evaluation's."""
+
+    samples: int = 2000
+    """Samples of the validation part, from its beginning."""
+
+    calibrations: list[str] = field(default_factory=lambda: ["none", "batchnorm", "affine"])
+    """Calibrations to try on each network; "batchnorm" only where it has BatchNorm."""
+
+    limit: float = 0.05
+    """Largest overhead in weights of the choice."""
+
+    limit_macs: float | None = None
+    """Largest overhead in MACs of the choice; None: no limit."""
+
+
+def validate_scan_settings(settings: ScanSettings, prefix: str = "scan.") -> None:
+    """Check all values.
+
+    Raises:
+        CnetError: names the field, its value and what is allowed.
+    """
+    if settings.mode not in SCANS:
+        raise bad_choice(f"{prefix}mode", settings.mode, SCANS)
+    for name in ("chips", "samples"):
+        check_count(f"{prefix}{name}", getattr(settings, name))
+
+
+def validate_selection_settings(settings: SelectionSettings) -> None:
+    """Check all values.
+
+    Raises:
+        CnetError: names the field, its value and what is allowed.
+    """
+    check_count("select.chips", settings.chips)
+    check_count("select.samples", settings.samples)
+    check_limit("select.limit", settings.limit)
+    if settings.limit_macs is not None:
+        check_limit("select.limit_macs", settings.limit_macs, "or null for none")
+    unknown = [name for name in settings.calibrations if name not in CALIBRATIONS]
+    if unknown or not settings.calibrations:
+        expected = f"one or more of {', '.join(CALIBRATIONS)}"
+        raise bad_value("select.calibrations", list(settings.calibrations), expected)

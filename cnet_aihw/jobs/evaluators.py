@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnet_aihw.jobs.build import drift_time, with_noise_model
-from cnet_aihw.jobs.config_checks import EVALUATORS
 from cnet_aihw.jobs.measuring import fitted_calibration
+from cnet_aihw.search.settings import EVALUATORS
 
 if TYPE_CHECKING:
     from torch import nn

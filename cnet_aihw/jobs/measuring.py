@@ -78,7 +78,11 @@ def is_per_chip(described: Mapping[str, Any]) -> bool:
 
 
 def compensating(
-    job: JobContext, variant: Variant, placement: Placement, batchnorm: bool = False
+    job: JobContext,
+    variant: Variant,
+    placement: Placement,
+    batchnorm: bool = False,
+    described: Mapping[str, Any] | None = None,
 ) -> WithCompensation:
     """Return the calibration that puts a placement's correctors on and fits them to each chip.
 
@@ -87,14 +91,23 @@ def compensating(
         variant: the training, with its corrector and the settings of the fit.
         placement: layer -> ratio or "digital".
         batchnorm: whether BatchNorm is re-estimated, even if the settings do not say so.
+        described: the content of compensation.json, whose corrector and settings hold then.
     """
-    from cnet_aihw.compensation import PerChipFit, WithCompensation
+    from cnet_aihw.compensation import (
+        PerChipFit,
+        PerChipSettings,
+        WithCompensation,
+        corrector_from,
+    )
     from cnet_aihw.runtime.parts import gathered
 
-    settings = variant.compensation.per_chip
+    settings, corrector = variant.compensation.per_chip, variant.corrector
+    if described is not None:  # perhaps of a source
+        settings = PerChipSettings(**described["per_chip"])
+        corrector = corrector_from(described["corrector"])
     settings = replace(settings, batchnorm=settings.batchnorm or batchnorm)
     x = gathered(job.data.train, settings.samples).x
-    return WithCompensation(placement, variant.corrector, PerChipFit.of(settings, x, job.task))
+    return WithCompensation(placement, corrector, PerChipFit.of(settings, x, job.task))
 
 
 def calibration_in_use(job: JobContext, variant: Variant, model: nn.Module) -> Any:
@@ -134,7 +147,8 @@ def calibration_with(
     if is_per_chip(described):
         from cnet_aihw.compensation import Placement
 
-        return compensating(job, variant, Placement(described["placement"]), kind == "batchnorm")
+        placement = Placement(described["placement"])
+        return compensating(job, variant, placement, kind == "batchnorm", described)
     asked = calibration_of(job, variant, kind)
     return asked or fitted_calibration(job, described["calibration_samples"])
 

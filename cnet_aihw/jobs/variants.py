@@ -16,26 +16,29 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from cnet_aihw.evaluation.settings import EvaluationSettings, validate_evaluation_settings
+from cnet_aihw.compensation.settings import CompensationSettings
+from cnet_aihw.evaluation.settings import (
+    EvaluationSettings,
+    SelectionSettings,
+    validate_evaluation_settings,
+    validate_selection_settings,
+)
 from cnet_aihw.jobs.config_checks import (
     check_chips_differ,
-    check_compensation_config,
-    check_evaluator_fits,
+    check_compensation_settings,
     check_rram_config,
-    check_search_config,
+    check_search_settings,
     check_seeds,
-    check_select_config,
 )
 from cnet_aihw.jobs.messages import one_sentence
-from cnet_aihw.jobs.schema import (
-    CompensationConfig,
-    Config,
-    SearchConfig,
-    SelectConfig,
-    TrainingConfig,
-)
+from cnet_aihw.jobs.schema import Config, TrainingConfig
 from cnet_aihw.runtime.errors import CnetError, bad_value
-from cnet_aihw.search.settings import RaySettings, SpaceSettings, validate_ray_settings
+from cnet_aihw.search.settings import (
+    RaySettings,
+    SearchSettings,
+    SpaceSettings,
+    validate_ray_settings,
+)
 from cnet_aihw.training.settings import TrainingSettings, validate_training_settings
 
 if TYPE_CHECKING:
@@ -71,13 +74,13 @@ class Variant:
     evaluation: EvaluationSettings
     """Measurement over chips."""
 
-    compensation: CompensationConfig
+    compensation: CompensationSettings
     """Compensation."""
 
-    search: SearchConfig
+    search: SearchSettings
     """Search for the placement."""
 
-    select: SelectConfig
+    select: SelectionSettings
     """Choice among the trained networks."""
 
     ray: RaySettings
@@ -236,9 +239,9 @@ def _variant(config: DictConfig) -> Variant:
         settings,
         training.start_from,
         cast(EvaluationSettings, OmegaConf.to_object(config.evaluation)),
-        cast(CompensationConfig, OmegaConf.to_object(config.compensation)),
-        cast(SearchConfig, OmegaConf.to_object(config.search)),
-        cast(SelectConfig, OmegaConf.to_object(config.select)),
+        cast(CompensationSettings, OmegaConf.to_object(config.compensation)),
+        cast(SearchSettings, OmegaConf.to_object(config.search)),
+        cast(SelectionSettings, OmegaConf.to_object(config.select)),
         cast(RaySettings, OmegaConf.to_object(config.ray)),
     )
     _check(variant, training)
@@ -251,13 +254,12 @@ def _check(variant: Variant, training: TrainingConfig) -> None:
         raise bad_value("training.lr_scale", training.lr_scale, "a number above 0")
     validate_training_settings(variant.training)
     validate_evaluation_settings(evaluation)
-    check_compensation_config(compensation)
-    check_search_config(search)
-    check_select_config(variant.select)
+    check_compensation_settings(compensation)
+    check_search_settings(search, compensation.fit if compensation.enabled else None)
+    validate_selection_settings(variant.select)
     validate_ray_settings(variant.ray)
     _ = variant.placement
     if compensation.enabled:
-        check_evaluator_fits(search.evaluator, compensation.fit)
         _check_fit(variant)
     if not re.fullmatch(r"[\w.+=-]*\w[\w.+=-]*", variant.name):
         expected = "letters, digits, and _ - + = . alone, as it also names a folder"

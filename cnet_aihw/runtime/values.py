@@ -55,3 +55,23 @@ def check_number(
             key=name,
             value=value,
         )
+
+
+def check_count(key: str, value: int, least: int = 1) -> None:
+    """Check a number of things.
+
+    Raises:
+        CnetError: if it is not a whole number of at least ``least``.
+    """
+    if not (is_whole(value) and value >= least):
+        raise bad_value(key, value, f"a whole number of at least {least}")
+
+
+def check_limit(key: str, value: float, fix: str | None = None) -> None:
+    """Check a limit of an overhead.
+
+    Raises:
+        CnetError: if it is not a finite number above 0.
+    """
+    if not (is_number(value) and value > 0.0):
+        raise bad_value(key, value, "a share of the network's above 0, such as 0.05", fix)

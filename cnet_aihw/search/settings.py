@@ -6,13 +6,18 @@ import difflib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.typed import check_fields
+from cnet_aihw.runtime.values import bad_choice, check_count
 
 OBJECTIVES = ("mean", "mean_minus_std", "quantile", "yield")
 OVERHEADS = ("weights", "macs", "none")
 OVER_LIMIT = ("mask", "penalty")
+STARTS = ("identity", "supernet")
+EVALUATORS = {"per_chip": ("per_chip",), "shared": ("supernet", "per_placement")}
+"""Fit -> the evaluators that belong to it, its own default first."""
 
 
 @dataclass
@@ -58,6 +63,64 @@ class SpaceSettings:
 
     digital: bool = False
     """Whether keeping the layer digital is a further choice."""
+
+
+@dataclass
+class EvaluatorSettings:
+    """Evaluation of a placement, on the training and validation parts of the data."""
+
+    kind: str | None = None
+    """"per_chip": each placement is fitted to each chip in closed form, and measured; "supernet":
+    all placements share one compensation that is fitted once, and are only measured;
+    "per_placement": each placement is fitted, then measured. None: the one that belongs to
+    ``compensation.fit``, "per_chip" or "supernet"."""
+
+    steps: int = 300
+    """Optimizer steps of the fit of each placement."""
+
+    shared_steps: int = 1200
+    """Optimizer steps of the fit that all placements share."""
+
+    start: str = "identity"
+    """Start of a placement's fit: "identity", or "supernet" (the shared fit)."""
+
+    seed: int = 0
+    """Seed of these fits; searches with the same one share their evaluations."""
+
+    threads: int = 1
+    """Threads of each evaluation; results can depend on it in their last bits."""
+
+
+@dataclass
+class SearchSettings(SpaceSettings):
+    """Search for a placement within ``compensation.limit`` and ``compensation.limit_macs``."""
+
+    searcher: Any = None
+    """Searcher, as a Hydra target; None: nothing is searched."""
+
+    budget: int = 32
+    """Number of different placements that a search may evaluate."""
+
+    seed: int = 0
+    """Seed of the searcher."""
+
+    chips: int = 10
+    """Chips on which each placement is measured."""
+
+    chips_seed: int = 1000
+    """Seed of these chips' seeds; neither the scan's nor the evaluation's."""
+
+    samples: int = 500
+    """Samples of the validation part, from its beginning."""
+
+    objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
+    """Reward of a placement."""
+
+    evaluator: EvaluatorSettings = field(default_factory=EvaluatorSettings)
+    """Evaluation of a placement."""
+
+    store: str = "outputs/evaluations"
+    """Folder of all evaluations, which searches share."""
 
 
 @dataclass
@@ -137,6 +200,39 @@ def validate_space_settings(settings: SpaceSettings) -> None:
         raise bad_value(key, ratios, "0 among the ratios, with which a layer stays as it is")
     if len(ratios) == 1 and not (settings.digital or sizes):
         raise bad_value(key, ratios, "a ratio above 0, or search.digital=true")
+
+
+def validate_search_settings(settings: SearchSettings, fit: str | None) -> None:
+    """Check all values but those of the searcher, which checks itself.
+
+    Args:
+        settings: the settings.
+        fit: fit of the compensation, "per_chip" or "shared", which the evaluator has to have;
+            None: without compensation.
+
+    Raises:
+        CnetError: names the key, its value and the allowed ones.
+    """
+    evaluator = settings.evaluator
+    if evaluator.start not in STARTS:
+        raise bad_choice("search.evaluator.start", evaluator.start, STARTS)
+    for name, value in (
+        ("budget", settings.budget),
+        ("chips", settings.chips),
+        ("samples", settings.samples),
+        ("evaluator.steps", evaluator.steps),
+        ("evaluator.shared_steps", evaluator.shared_steps),
+        ("evaluator.threads", evaluator.threads),
+    ):
+        check_count(f"search.{name}", value)
+    validate_space_settings(settings)
+    validate_objective_settings(settings.objective)
+    if settings.objective.kind == "mean_minus_std" and settings.chips < 2:
+        fix = "as search.objective.kind is mean_minus_std"
+        raise bad_value("search.chips", settings.chips, "at least 2", fix)
+    if fit is not None and evaluator.kind not in (None, *EVALUATORS[fit]):
+        expected = f"{' or '.join(EVALUATORS[fit])}, as compensation.fit is {fit}"
+        raise bad_value("search.evaluator.kind", evaluator.kind, expected)
 
 
 def validate_ray_settings(settings: RaySettings) -> None:

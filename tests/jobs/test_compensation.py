@@ -18,9 +18,9 @@ from cnet_aihw.compensation import (
     Vera,
     load_compensation,
 )
+from cnet_aihw.compensation.settings import CompensationSettings
 from cnet_aihw.evaluation import BatchNormReestimation, evaluate_chips
 from cnet_aihw.jobs.cli import CONFIG_DIR
-from cnet_aihw.jobs.schema import CompensationConfig
 from cnet_aihw.rram import (
     LogNormalNoiseModel,
     RRAMRPUConfig,
@@ -341,7 +341,7 @@ def test_the_files_are_the_correctors_of_the_library(cli: Cli, only: Only) -> No
         assert cli(*words, only(seen.append)).code == 0
     assert [run.variants[0].corrector for run in seen[3:]] == [CORRECTORS[name] for name in kinds]
     default = seen[0].variants[0].compensation
-    assert replace(default, corrector=None) == CompensationConfig()  # it repeats the defaults
+    assert replace(default, corrector=None) == CompensationSettings()  # it repeats the defaults
     assert cli("seed=7", "training=plain", only(seen.append)).code == 0
     settings = seen[-1].variants[0].compensation
     assert settings.shared.seed == settings.per_chip.seed == 7

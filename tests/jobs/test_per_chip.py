@@ -186,6 +186,16 @@ def test_the_correctors_of_one_chip_are_saved(cli: Cli, words: list[str]) -> Non
         assert score(model, data.test) == record["score"]
 
 
+def test_the_compensation_of_a_source_is_taken_as_it_is(cli: Cli, words: list[str]) -> None:
+    asked = [word for word in words if word != "run=run"]
+    asked += ["training.compare=[]", "training=noise", "source=run", "run=other", "job=evaluate"]
+    outcome = cli(*asked, "compensation.per_chip.samples=99", "evaluation.chips=1")
+    assert outcome.code == 0, outcome.err
+    (line,) = read_records("other/noise/chips-compensated.jsonl")
+    assert line["calibration_cost"]["images"] == 50
+    assert line["score"] == read_records("run/noise/chips-compensated.jsonl")[0]["score"]
+
+
 def test_chips_of_a_shared_fit_have_no_correctors_of_their_own(
     words: list[str], error_of: Callable[..., CnetError]
 ) -> None:

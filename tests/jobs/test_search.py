@@ -17,12 +17,11 @@ from omegaconf import OmegaConf
 import cnet_aihw.conf
 from cnet_aihw.compensation import PAPER, FitSettings, Placement, network_cost
 from cnet_aihw.evaluation import evaluate_chips
-from cnet_aihw.jobs.schema import SearchConfig
 from cnet_aihw.rram import LogNormalNoiseModel, RRAMRPUConfig, convert_to_analog, load_snapshot
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.records import read_records
 from cnet_aihw.search import SupernetEvaluator, placement_problem
-from cnet_aihw.search.settings import RaySettings
+from cnet_aihw.search.settings import RaySettings, SearchSettings
 from cnet_aihw.training import load_checkpoint
 from cnet_aihw.zoo import LeNet5, digits
 
@@ -289,7 +288,7 @@ def test_the_files_repeat_the_defaults(cli: Cli, only: Only) -> None:
     seen: list[Any] = []
     assert cli("search=none", "training=plain", only(seen.append)).code == 0
     assert cli("seed=7", "training=plain", only(seen.append)).code == 0
-    assert seen[0].variants[0].search == SearchConfig()
+    assert seen[0].variants[0].search == SearchSettings()
     assert seen[0].variants[0].ray == RaySettings()
     assert seen[1].variants[0].search.seed == 7
 

@@ -213,3 +213,31 @@ def test_the_users_own_settings_of_matplotlib_do_not_count(tmp_path: Path) -> No
     first = drawn("first")
     with matplotlib.rc_context({"lines.linewidth": 9.0, "font.size": 20.0}):
         assert drawn("second") == first
+
+
+def test_each_chip_stands_at_its_scores_without_and_with_compensation() -> None:
+    network = {"training": "plain", "compensation": "low rank of xy", "calibration": None}
+    scores = [(0.5, 0.9), (0.3, 0.8), (0.7, 0.6)]
+    rows = [
+        {**network, "chip": chip, "without": a, "with": b, "clean": 0.95}
+        for chip, (a, b) in enumerate(scores)
+    ]
+    plot = chips.before_after(table(rows), COLORS_OF)
+    (axes,) = plot.figure.axes
+    without, fitted, clean = axes.lines
+    assert list(without.get_ydata()) == pytest.approx([30.0, 50.0, 70.0])
+    assert list(fitted.get_ydata()) == pytest.approx([80.0, 90.0, 60.0])
+    assert clean.get_ydata()[0] == pytest.approx(95.0)
+
+
+def test_further_filters_stand_at_the_error_that_they_leave() -> None:
+    errors = [0.4, 0.1, 0.05]
+    rows = [
+        {"training": "plain", "layer": "fc1", "filters": n, "error": error, "placed": 1}
+        for n, error in enumerate(errors)
+    ]
+    (axes,) = layers.filters(table(rows), COLORS_OF).figure.axes
+    line, dot = axes.lines
+    assert list(line.get_ydata()) == pytest.approx([40.0, 10.0, 5.0])
+    assert (dot.get_xdata()[0], dot.get_ydata()[0]) == (1, pytest.approx(10.0))
+    assert layers.filters(Table("filters", (), []), COLORS_OF) is None

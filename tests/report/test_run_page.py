@@ -249,7 +249,6 @@ def test_a_run_that_is_only_trained_has_a_page_that_says_so(finished: Path, copy
     page = page_of(folder)
     assert "plain: no chips are measured yet; job=evaluate measures them." in page
     assert set(re.findall(r'id="figure-(.*?)"', page)) == {
-        "before-after",
         "training",
         "spectral-norms",
         "fit",

@@ -120,7 +120,7 @@ def filters(worth: Table, colors: Colors) -> Plot | None:
     trainings = grouped(worth.rows, "training")
     figure, fields = new_figure(0.9 + 1.7 * len(trainings), len(trainings), sharex=True)
     layers = list(grouped(worth.rows, "layer"))
-    looks = {
+    looks: dict[str, Look] = {
         layer: {"color": color_of(i % 7), "linestyle": _DASHES[i // 7 % len(_DASHES)]}
         for i, layer in enumerate(layers)
     }
