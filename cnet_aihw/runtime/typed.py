@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any, Literal, Union
 
-from cnet_aihw.runtime.errors import bad_value
+from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.values import bad_choice, is_whole
 
 YES, NO = ("true", "yes", "on", "y"), ("false", "no", "off", "n")
@@ -106,7 +106,8 @@ def check_type(key: str, value: object, hint: Any) -> None:
         isinstance(o, type) and issubclass(value, o) for o in options
     ):
         fix = f"give an instance: {value.__name__}()"
-    raise bad_value(key, _Short(value), expected, fix)
+    message = f"{key} is {_Short(value)!r}; expected {expected}{'; ' + fix if fix else ''}."
+    raise CnetError(message, key=key, value=value, expected=expected, fix=fix)
 
 
 def describe(hint: Any) -> str:
