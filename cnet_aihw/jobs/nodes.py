@@ -33,7 +33,11 @@ def make(node: DictConfig, key: str) -> Any:
     try:
         return instantiate(typed, _convert_="object")
     except InstantiationException as error:
-        raise CnetError(one_sentence(error)) from error
+        said = error.__cause__
+        if not isinstance(said, CnetError):
+            raise CnetError(one_sentence(error), key=key) from error
+        fields = {name: getattr(said, name) for name in ("key", "value", "expected", "fix")}
+        raise CnetError(one_sentence(error), **fields) from error
 
 
 def plain_values(node: Any) -> Any:

@@ -109,7 +109,7 @@ def _hints(node: Mapping[str, Any], key: str) -> dict[str, Any]:
                 key=f"{key}.{name}",
                 expected=near or list(parameters),
             )
-    made_by = target.__init__ if isinstance(target, type) else target
+    made_by = getattr(target, "__init__") if isinstance(target, type) else target  # noqa: B009
     hints = hints_of(made_by.func if isinstance(made_by, functools.partial) else made_by)
     for name in names:
         if name in parameters and isinstance(parameters[name].default, bool):

@@ -20,6 +20,7 @@ from cnet_aihw.runtime.values import bad_choice, is_whole
 
 YES, NO = ("true", "yes", "on", "y"), ("false", "no", "off", "n")
 """Words of YAML 1.1 for true and false, in lower case."""
+_MEMBERS = "__protocol_attrs__"
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
@@ -192,7 +193,7 @@ def _fits_one(value: object, hint: Any) -> bool:
     if kind in (list, tuple, collections.abc.Sequence, collections.abc.Iterable):
         return _fits_sequence(value, kind, inner)
     if getattr(kind, "_is_protocol", False):
-        return not isinstance(value, type) and all(_has(value, n) for n in kind.__protocol_attrs__)
+        return not isinstance(value, type) and all(_has(value, n) for n in vars(kind)[_MEMBERS])
     return isinstance(value, kind)
 
 
