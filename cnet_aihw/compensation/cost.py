@@ -11,6 +11,7 @@ from cnet_aihw.compensation.generator import PAPER
 from cnet_aihw.compensation.network import NetworkCost
 from cnet_aihw.compensation.placement import DIGITAL, Placement
 from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.typed import checked
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,7 @@ def total_overhead(parts: Iterable[float | None]) -> float | None:
     return sum(added) if added else None
 
 
+@checked
 def uniform_placement(
     network: NetworkCost,
     layers: Sequence[str],
@@ -193,6 +195,7 @@ def uniform_placement(
     )
 
 
+@checked
 def digital_placement(
     network: NetworkCost,
     layers: Sequence[str],

@@ -22,12 +22,14 @@ from cnet_aihw.rram import convert_to_digital
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.inputs import call
 from cnet_aihw.runtime.torch_device import resolve_device
+from cnet_aihw.runtime.typed import checked
 from cnet_aihw.tasks import Task, smoothed
 from cnet_aihw.training import train
 from cnet_aihw.training.run_identity import TrainingData
 from cnet_aihw.training.trainer import Objective
 
 
+@checked
 def fit_compensation(
     model: nn.Module,
     data: TrainingData,

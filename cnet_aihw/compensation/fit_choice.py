@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 _START = "start.safetensors"
 _CHOICE = "fit.json"
-_ANOTHER = "give another folder, or delete this one to begin from scratch"
+_ANOTHER = "give another folder"
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from cnet_aihw.compensation.corrector import Corrector, CorrectorCost, LayerShap
 from cnet_aihw.compensation.low_rank import put_filters
 from cnet_aihw.compensation.modules import in_type_of_input, pointwise, pooled
 from cnet_aihw.runtime.errors import bad_value
+from cnet_aihw.runtime.typed import check_fields
 
 READS = ("xy", "x", "y")
 ACTIVATIONS = ("none", "relu", "tanh")
@@ -48,6 +49,7 @@ class GeneratorCompensator(Corrector):
     zero."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name, value, allowed in (
             ("reads", self.reads, READS),
             ("activation", self.activation, ACTIVATIONS),

@@ -22,6 +22,7 @@ from cnet_aihw.compensation.modules import (
     pooled,
 )
 from cnet_aihw.runtime.errors import CnetError, bad_value
+from cnet_aihw.runtime.typed import check_fields
 
 FEATURES = ("xy", "x", "y", "patch")
 
@@ -48,6 +49,7 @@ class LowRank(Corrector):
     layer itself acts."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.features not in FEATURES:
             raise bad_value("corrector.features", self.features, f"one of {', '.join(FEATURES)}")
 

@@ -73,9 +73,10 @@ class Placement(Mapping[str, float | str]):
         """
         try:
             return cls.parse(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not text"
             raise CnetError(
-                f"the placement file {path} cannot be read ({error.strerror}).",
+                f"the placement file {path} cannot be read ({reason}).",
                 key="placement",
                 value=str(path),
                 expected="a readable YAML or JSON file",

@@ -7,6 +7,7 @@ from typing import Any
 
 from cnet_aihw.evaluation.settings import ScanSettings, validate_scan_settings
 from cnet_aihw.runtime.errors import bad_value
+from cnet_aihw.runtime.typed import check_fields
 from cnet_aihw.runtime.values import bad_choice, check_count, check_limit, is_number, is_whole
 from cnet_aihw.training.settings import (
     TrainingSettings,
@@ -78,6 +79,7 @@ def validate_per_chip_settings(settings: PerChipSettings, prefix: str = "per_chi
     Raises:
         CnetError: names the field, its value and the allowed values.
     """
+    check_fields(settings, prefix)
     s = settings
     for name, whole, low in (
         ("samples", s.samples, 2),

@@ -13,6 +13,7 @@ from cnet_aihw.compensation.corrector import Corrector, CorrectorCost, LayerShap
 from cnet_aihw.compensation.modules import pooled
 from cnet_aihw.runtime.errors import bad_value
 from cnet_aihw.runtime.random_state import derive_seed
+from cnet_aihw.runtime.typed import check_fields
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Vera(Corrector):
     """Seed of the projections."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
             raise bad_value("corrector.seed", self.seed, "a whole number of at least 0")
 

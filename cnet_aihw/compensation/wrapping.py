@@ -17,6 +17,7 @@ from cnet_aihw.rram import LayerWrapper, analog_layers, without_wrappers
 from cnet_aihw.rram.references import exchange_references
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.random_state import derive_seed, seeded_rng
+from cnet_aihw.runtime.typed import checked
 
 
 class CompensatedLayer(LayerWrapper):
@@ -76,6 +77,7 @@ class CompensatedLayer(LayerWrapper):
         return self.base_layer(x)  # plain torch, after conversion to digital
 
 
+@checked
 def compensate(
     model: nn.Module, placement: Placement, corrector: Corrector = PAPER, seed: int = 0
 ) -> nn.Module:

@@ -24,6 +24,7 @@ from cnet_aihw.runtime.fingerprint import tensors_fingerprint
 from cnet_aihw.runtime.inputs import Inputs, call, inputs_on, named_tensors, samples_in, select
 from cnet_aihw.runtime.parts import Part, gathered
 from cnet_aihw.runtime.torch_device import device_of
+from cnet_aihw.runtime.typed import checked
 from cnet_aihw.runtime.values import bad_choice
 
 
@@ -209,6 +210,7 @@ class AffineCorrection:
             yield
 
 
+@checked
 def make_calibration(
     name: str, part: Part, samples: int = 1000, batch_size: int = 500
 ) -> ChipCalibration | None:

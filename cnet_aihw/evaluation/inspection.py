@@ -17,6 +17,7 @@ from cnet_aihw.rram import convert_to_analog, effective_weights, label_of
 from cnet_aihw.rram.crossbar.tiles import RRAMInferenceTile
 from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.random_state import derive_seed, forked_random_state, seed_random_state
+from cnet_aihw.runtime.typed import checked
 
 ROWS, COLUMNS, INPUTS = 128, 64, 500
 _POINTS = 1000  # of a scatter plot
@@ -24,6 +25,7 @@ _EXACT_DB = 100.0  # what is nearer is the rounding of 32-bit numbers
 _SMALL = 0.05  # weights below this share of the largest have no meaningful relative error
 
 
+@checked
 def inspect_device(
     rpu_config: InferenceRPUConfig,
     weight: Tensor | None = None,

@@ -38,6 +38,7 @@ from cnet_aihw.runtime.parts import as_part
 from cnet_aihw.runtime.progress import progress_bar
 from cnet_aihw.runtime.records import RecordsFile
 from cnet_aihw.runtime.torch_device import resolve_device
+from cnet_aihw.runtime.typed import checked
 from cnet_aihw.tasks import Classification, Task
 
 
@@ -83,6 +84,7 @@ def evaluate_chips(
 ) -> dict[float, ChipStatistics]: ...
 
 
+@checked
 def evaluate_chips(
     model: nn.Module,
     data: Any,

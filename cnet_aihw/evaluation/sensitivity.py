@@ -30,6 +30,7 @@ from cnet_aihw.runtime.parts import as_part
 from cnet_aihw.runtime.progress import progress_bar
 from cnet_aihw.runtime.records import RecordsFile
 from cnet_aihw.runtime.torch_device import resolve_device
+from cnet_aihw.runtime.typed import checked
 from cnet_aihw.runtime.values import is_number
 from cnet_aihw.tasks import Classification, Task
 
@@ -122,6 +123,7 @@ class LayerScan:
         ]
 
 
+@checked
 def scan_layers(
     model: nn.Module,
     data: Any,
@@ -256,6 +258,7 @@ def scan_layers(
     return LayerScan(mode, clean, tuple(rows), seed, time, task.metric, task.higher_is_better)
 
 
+@checked
 def candidate_layers(scan: LayerScan, threshold: float = 0.95) -> tuple[str, ...]:
     """Pick the layers where compensation may go, by a scan.
 

@@ -7,7 +7,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cnet_aihw.runtime.errors import bad_value
-from cnet_aihw.runtime.values import bad_choice, check_count, check_limit, is_number, is_whole
+from cnet_aihw.runtime.typed import check_fields, check_type
+from cnet_aihw.runtime.values import (
+    bad_choice,
+    check_count,
+    check_limit,
+    is_number,
+    is_seed,
+    is_whole,
+)
 
 CALIBRATIONS = ("none", "batchnorm", "affine")
 SCANS = ("suffix", "single")
@@ -48,6 +56,8 @@ def validate_evaluation_settings(settings: EvaluationSettings) -> None:
     Raises:
         CnetError: names the field, its value and what is allowed.
     """
+    check_type("evaluation", settings, EvaluationSettings)
+    check_fields(settings, "evaluation.")
     for name, value, low in (
         ("chips", settings.chips, 1),
         ("batch_size", settings.batch_size, 1),
@@ -55,8 +65,8 @@ def validate_evaluation_settings(settings: EvaluationSettings) -> None:
     ):
         if not is_whole(value) or value < low:
             raise bad_value(f"evaluation.{name}", value, f"a whole number of at least {low}")
-    if not is_whole(settings.seed):
-        raise bad_value("evaluation.seed", settings.seed, "a whole number")
+    if not is_seed(settings.seed):
+        raise bad_value("evaluation.seed", settings.seed, "a whole number of 64 bits")
     if settings.calibration not in CALIBRATIONS:
         raise bad_choice("evaluation.calibration", settings.calibration, CALIBRATIONS)
     if settings.threshold is not None and not is_number(settings.threshold):

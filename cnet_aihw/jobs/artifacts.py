@@ -61,7 +61,9 @@ def provenance(job: JobContext, variant: Variant) -> dict[str, Any]:
         "data": {"fingerprint": job.data.fingerprint},
         "device": resolve_device(variant.config.device).type,
         "choices": {group: choices[group] for group in ("data", "model", "rram")},
-        "noise_model": label_of(make(variant.config.rram.rpu_config).noise_model),
+        "noise_model": label_of(
+            make(variant.config.rram.rpu_config, "rram.rpu_config").noise_model
+        ),
         "compensation": _compensation(variant),
         "config": plain_values(variant.config),
         "versions": {

@@ -43,7 +43,7 @@ def build_data(config: DictConfig) -> Dataset:
     Raises:
         CnetError: when it is not available, or the target gives something else.
     """
-    return _expect(make(config.data), Dataset, "data")
+    return _expect(make(config.data, "data"), Dataset, "data")
 
 
 def build_task(config: DictConfig) -> Task:
@@ -52,11 +52,21 @@ def build_task(config: DictConfig) -> Task:
     Raises:
         CnetError: when it cannot be built.
     """
-    return cast(Task, make(config.task))
+    return cast(Task, make(config.task, "task"))
 
 
 def fill_inputs(config: DictConfig, data: Dataset) -> None:
-    """Fill the node ``inputs``, to which networks refer, with the shape of the data."""
+    """Fill the node ``inputs``, to which networks refer, with the shape of the data.
+
+    Raises:
+        CnetError: where it was given, and is another one.
+    """
+    for key, given, found in (
+        ("inputs.shape", config.inputs.shape, list(data.input_shape)),
+        ("inputs.classes", config.inputs.classes, data.classes),
+    ):
+        if given is not None and given != found:
+            raise bad_value(key, given, f"{found}, as the data have it", "leave it out")
     config.inputs.shape = list(data.input_shape)
     config.inputs.classes = data.classes
 
@@ -80,7 +90,7 @@ def build_network(config: DictConfig, data: Dataset, task: Task) -> nn.Module:
     fill_inputs(config, data)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(config.seed)
-        network = _expect(make(config.model), nn.Module, "model")
+        network = _expect(make(config.model, "model"), nn.Module, "model")
     if config.pretrained is not None:
         load_pretrained(network, config.pretrained)
     _check_fit(network, data, task)
@@ -140,7 +150,7 @@ def build_searcher(config: DictConfig) -> Searcher:
     Raises:
         CnetError: when it cannot be built, or the target gives something else.
     """
-    made = make(config.search.searcher)
+    made = make(config.search.searcher, "search.searcher")
     if not is_dataclass(made) or isinstance(made, type):
         expected = "a searcher, such as cnet_aihw.search.searchers.RandomSearcher"
         raise bad_value("search.searcher", made, expected)
@@ -154,7 +164,8 @@ def with_noise_model[Settings: (TrainingSettings, FitSettings)](
     described = node.variation.noise_model
     if described is None:
         return settings
-    return replace(settings, variation=replace(settings.variation, noise_model=make(described)))
+    made = make(described, f"{node._get_full_key(None)}.variation.noise_model")
+    return replace(settings, variation=replace(settings.variation, noise_model=made))
 
 
 def check_variant(variant: Variant, model: nn.Module, example: Inputs, task: Task) -> None:
@@ -243,7 +254,10 @@ def uniform(variant: Variant, network: NetworkCost, layers: Sequence[str]) -> Pl
 
 
 def _rpu_config(config: DictConfig) -> InferenceRPUConfig:
-    made: InferenceRPUConfig = make(config.rram.rpu_config)
+    made = make(config.rram.rpu_config, "rram.rpu_config")
+    if not isinstance(made, InferenceRPUConfig):
+        expected = "a target that gives an RRAMRPUConfig, or another InferenceRPUConfig"
+        raise bad_value("rram.rpu_config._target_", type(made).__name__, expected)
     return made
 
 

@@ -1,5 +1,6 @@
 """The command `cnet-aihw`; steps import the heavy libraries, so that help comes at once."""
 
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 import cnet_aihw.conf
 import cnet_aihw.jobs.sweep  # registers the names of a sweep's folders
+from cnet_aihw.jobs.folders import quoted_path, quoted_value, refuse_foreign_folder
 from cnet_aihw.jobs.messages import help_text, one_sentence
 from cnet_aihw.jobs.schema import register_schema
 from cnet_aihw.runtime.errors import CnetError
@@ -45,9 +47,13 @@ def main() -> None:
     if {"-h", "--help"} & set(words):
         _print_to_pipe(help_text(CONFIG_DIR))
         return
-    sys.argv[1:] = _with_folder(words)
+    for stream in (sys.stdout, sys.stderr):  # a table in another alphabet shows, with ? in it
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     wants_trace = os.environ.get(_FULL_ERROR) == "1"
     try:
+        sys.argv[1:] = [quoted_path(word) for word in _with_folder(words)]
+        refuse_foreign_folder(sys.argv[1:])
         _refuse_swept_inputs(sys.argv[1:])
         with _hydra_raises():
             _app()
@@ -87,7 +93,7 @@ def _with_folder(words: list[str]) -> list[str]:
     flags = [word for word in words if word in _MULTIRUN]
     key, short = "hydra.sweep.dir" if flags else "hydra.run.dir", "run="
     rest = [
-        f"{key}={_quoted(word.removeprefix(short))}" if word.startswith(short) else word
+        f"{key}={quoted_value(word.removeprefix(short))}" if word.startswith(short) else word
         for word in words
         if word not in flags
     ]
@@ -111,12 +117,6 @@ def _refuse_swept_inputs(words: list[str]) -> None:
                 "its own sweep or command with run=FOLDER.",
                 key=key,
             )
-
-
-def _quoted(folder: str) -> str:
-    """Return a value that Hydra takes verbatim, whatever its characters."""
-    escaped = folder.replace("'", r"\'")
-    return f"'{escaped}'"
 
 
 class _PastHydra(BaseException):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
+
+from omegaconf import OmegaConf
 
 from cnet_aihw.compensation.settings import (
     CompensationSettings,
@@ -12,7 +15,17 @@ from cnet_aihw.compensation.settings import (
     validate_fit_settings,
 )
 from cnet_aihw.runtime.errors import CnetError, bad_value
+from cnet_aihw.runtime.typed import check_type, one_word
+from cnet_aihw.runtime.values import is_seed
 from cnet_aihw.search.settings import SearchSettings, validate_search_settings
+
+_RRAM: dict[str, Any] = {"exclude": list[str], "in_training": bool, "t_inference": float | None}
+_RRAM_DEFAULTS: dict[str, Any] = {"exclude": [], "in_training": True, "t_inference": None}
+_SEEDS = (
+    *("seed", "training.seed", "evaluation.seed", "select.seed", "search.seed"),
+    *("search.chips_seed", "search.evaluator.seed", "compensation.scan.seed"),
+    *("compensation.per_chip.seed", "compensation.shared.seed"),
+)
 
 
 def check_compensation_settings(settings: CompensationSettings) -> None:
@@ -36,6 +49,56 @@ def check_search_settings(settings: SearchSettings, fit: str | None) -> None:
         CnetError: names the key, its value and the allowed ones.
     """
     _renamed(lambda: validate_search_settings(settings, fit), ("objective",), "search.objective")
+
+
+def check_rram_config(config: Any) -> None:
+    """Check what lies in ``rram`` beside the target, which types its own values.
+
+    Raises:
+        CnetError: for another type.
+    """
+    node = config.rram
+    if not OmegaConf.is_dict(node) or "rpu_config" not in node:
+        expected = "a group with rpu_config, as the files of conf/rram have it"
+        raise bad_value("rram", node, expected)
+    for key, hint in _RRAM.items():
+        value = OmegaConf.select(node, key, default=_RRAM_DEFAULTS[key])
+        value = OmegaConf.to_object(value) if OmegaConf.is_config(value) else value
+        if hint is bool and isinstance(value, str):
+            value = one_word(f"rram.{key}", value)
+            OmegaConf.update(node, key, value)
+        check_type(f"rram.{key}", value, hint)
+
+
+def check_added_rram(config: Any, words: Sequence[str]) -> None:
+    """Check that something refers to each key that a command line adds to ``rram``.
+
+    Raises:
+        CnetError: names the first one that nothing would read.
+    """
+    text = repr(OmegaConf.to_container(config, resolve=False))
+    for word in words:
+        added = re.match(r"\+{1,2}(rram\.(\w+))=", word)
+        if added is None or added[2] in ("rpu_config", *_RRAM):
+            continue
+        key = added[1]
+        if not re.search(rf"{re.escape(key)}\b", text):
+            near = difflib.get_close_matches(added[2], list(map(str, config.rram)), n=2)
+            near = [name for name in near if name != added[2]]
+            hint = f"did you mean rram.{near[0]}?" if near else "leave it out."
+            raise CnetError(f"nothing refers to {key}; {hint}", key=key)
+
+
+def check_seeds(config: Any) -> None:
+    """Check all keys of the configuration that are called seed.
+
+    Raises:
+        CnetError: names the first one that cannot be.
+    """
+    for key in _SEEDS:
+        value = OmegaConf.select(config, key)
+        if not is_seed(value):
+            raise bad_value(key, value, "a whole number of 64 bits")
 
 
 def check_chips_differ(name: str, seed: int, others: dict[str, int]) -> None:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from cnet_aihw.jobs.variants import Variant, command_of_job, variants_of
+from cnet_aihw.jobs.config_checks import check_added_rram
+from cnet_aihw.jobs.variants import Variant, command_of_job, typed_words, variants_of
 from cnet_aihw.runtime.errors import bad_value
 
 if TYPE_CHECKING:
@@ -114,6 +115,7 @@ def run_job(config: DictConfig) -> float | None:
     Raises:
         CnetError: for errors of the user; impossible values before any work.
     """
+    check_added_rram(config, typed_words())
     variants = variants_of(config)
     steps = [_function(name) for name in config.job.steps]
     folder = Path(HydraConfig.get().runtime.output_dir)

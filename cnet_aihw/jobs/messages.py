@@ -47,7 +47,14 @@ def one_sentence(error: BaseException) -> str:
         if isinstance(link, ConfigKeyError | ConfigAttributeError):
             return _unknown_key(link)
         if isinstance(link, OverrideParseException):
-            return f"{link.override!r} cannot be read; write KEY=VALUE, or GROUP=OPTION."
+            return (
+                f"{link.override!r} cannot be read; write KEY=VALUE, or GROUP=OPTION, and a value "
+                "with = ( ) , : or a space in it as \"KEY='VALUE'\"."
+            )
+        if isinstance(link, OSError) and link.strerror:
+            name = str(link.filename)
+            shown = f"{name[:97]}..." if len(name) > 100 else name
+            return f"{shown} cannot be read or written ({link.strerror}); give another path."
         if isinstance(link, MissingConfigException) and link.options:
             options = ", ".join(link.options)
             return f"{link.missing_cfg_file} does not exist; there are {options}."

@@ -10,19 +10,34 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from cnet_aihw.jobs.messages import one_sentence
-from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.jobs.targets import typed_values
+from cnet_aihw.runtime.errors import CnetError, bad_value
 
 
-def make(node: DictConfig) -> Any:
+def make(node: DictConfig, key: str) -> Any:
     """Build what a Hydra target describes, with the objects it refers to.
 
+    Args:
+        node: the description.
+        key: dotted name of the node.
+
     Raises:
-        CnetError: with the reason that the target gives.
+        CnetError: with the reason that the target gives, for an argument of another type, and for
+            what is not the description of a target.
     """
+    if not OmegaConf.is_dict(node) or "_target_" not in node:
+        given = OmegaConf.to_container(node) if OmegaConf.is_config(node) else node
+        raise bad_value(key, given, "the description of a target: _target_ and its arguments")
+    value, raw = (OmegaConf.to_container(node, resolve=resolve) for resolve in (True, False))
+    typed = typed_values(value, raw, key)
     try:
-        return instantiate(node, _convert_="object")
+        return instantiate(typed, _convert_="object")
     except InstantiationException as error:
-        raise CnetError(one_sentence(error)) from error
+        said = error.__cause__
+        if not isinstance(said, CnetError):
+            raise CnetError(one_sentence(error), key=key) from error
+        fields = {name: getattr(said, name) for name in ("key", "value", "expected", "fix")}
+        raise CnetError(one_sentence(error), **fields) from error
 
 
 def plain_values(node: Any) -> Any:

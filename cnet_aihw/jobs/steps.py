@@ -17,6 +17,7 @@ from cnet_aihw.jobs.artifacts import (
     NETWORK,
     SELECTED,
     TABLE,
+    check,
     compensation_of,
     job_record,
     measured,
@@ -34,7 +35,7 @@ from cnet_aihw.jobs.measuring import (
 )
 from cnet_aihw.report.rows import device_table, results_rows, write_table
 from cnet_aihw.report.run_tables import results_columns
-from cnet_aihw.runtime.errors import bad_value
+from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.records import write_json_atomic
 
 if TYPE_CHECKING:
@@ -60,16 +61,22 @@ def train(job: JobContext) -> None:
         model, folder = models[variant.name], job.folder_of(variant)
         if variant.start_from is not None:
             load_snapshot(model, load_checkpoint(job.folder / variant.start_from / BEST).model)
-        result = train_network(
-            model,
-            job.data,
-            with_noise_model(variant.training, variant.config.training),
-            folder,
-            task=job.task,
-            calibration=calibration_in_use(job, variant, model),
-            device=variant.config.device,
-            progress=variant.config.progress,
-        )
+        try:
+            result = train_network(
+                model,
+                job.data,
+                with_noise_model(variant.training, variant.config.training),
+                folder,
+                task=job.task,
+                calibration=calibration_in_use(job, variant, model),
+                device=variant.config.device,
+                progress=variant.config.progress,
+            )
+        except CnetError as error:
+            if str(error.key).startswith("model.") and (folder / NETWORK).exists():
+                # which value of the configuration made it another network
+                check(job, variant, folder / NETWORK, ("config.model", "config.rram"))
+            raise
         write_artifact(job, variant, folder / NETWORK, {})
         job.set_objective(variant, result.chip_score)
         log.info(
@@ -142,7 +149,7 @@ def inspect(job: JobContext) -> None:
     variant = job.variants[0]
     settings, config = variant.evaluation, variant.config.rram
     found = inspect_device(
-        make(config.rpu_config),
+        make(config.rpu_config, "rram.rpu_config"),
         chips=settings.chips,
         seed=settings.seed,
         t_inference=settings.t_inference,

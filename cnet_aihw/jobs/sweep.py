@@ -16,7 +16,7 @@ from cnet_aihw.report.search_tables import searches_columns
 from cnet_aihw.report.tables import Column, Metric, Table
 from cnet_aihw.runtime.records import read_json, write_json_atomic
 
-_LONGEST = 200  # bytes; file systems take 255
+_LONGEST = 120  # bytes; encrypted homes take 143, of which 13 are the hash at the end
 _Job = tuple[dict[str, str], list[dict[str, Any]]]
 """The words of one job's command line by key, and the rows of its table."""
 
@@ -129,7 +129,7 @@ def _add_recovery(rows: list[dict[str, Any]], varied: list[str], task_node: Any)
     """Fill in the recovery where the plain training was a job of its own."""
     from cnet_aihw.jobs.nodes import make
 
-    task = make(OmegaConf.create(task_node))
+    task = make(OmegaConf.create(task_node), "task")
     plain = [r for r in rows if r["training"] == "plain" and r.get("compensation") is None]
     clean = {tuple(row[name] for name in varied): row["clean"] for row in plain}
     for row in rows:

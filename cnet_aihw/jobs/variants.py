@@ -26,10 +26,12 @@ from cnet_aihw.evaluation.settings import (
 from cnet_aihw.jobs.config_checks import (
     check_chips_differ,
     check_compensation_settings,
+    check_rram_config,
     check_search_settings,
+    check_seeds,
 )
 from cnet_aihw.jobs.messages import one_sentence
-from cnet_aihw.jobs.schema import TrainingConfig
+from cnet_aihw.jobs.schema import Config, TrainingConfig
 from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.search.settings import (
     RaySettings,
@@ -108,7 +110,7 @@ class Variant:
         from cnet_aihw.compensation import Corrector
         from cnet_aihw.jobs.nodes import make
 
-        made = make(self.config.compensation.corrector)
+        made = make(self.config.compensation.corrector, "compensation.corrector")
         if not isinstance(made, Corrector):
             raise bad_value(
                 "compensation.corrector", made, "a corrector, such as compensation/corrector=affine"
@@ -182,14 +184,20 @@ def command_of_job() -> str:
     for source in node.runtime.config_sources:
         if source.provider == "command-line":
             words += ["--config-dir", source.path]
-    return shlex.join(words + list(node.overrides.task))
+    return shlex.join(words + typed_words())
+
+
+def typed_words() -> list[str]:
+    """Return the words of the command line as they were typed, references unresolved."""
+    words = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+    return cast(list[str], words)
 
 
 def _compose_with(training: str) -> DictConfig:
     node = HydraConfig.get()
     name, chosen = node.job.config_name, f"training={training}"
     replaced = ("training", "training.compare")
-    kept = [text for text in node.overrides.task if text.partition("=")[0] not in replaced]
+    kept = [text for text in typed_words() if text.partition("=")[0] not in replaced]
     try:
         config = hydra.compose(name, [*kept, chosen])
         # An experiment may set it too, which does not count; the file by itself decides.
@@ -215,8 +223,11 @@ def _variant(config: DictConfig) -> Variant:
         )
     if not config.job.steps:
         raise bad_value("job.steps", [], "at least one step", "or choose a file of conf/job")
+    _refuse_added_keys("", config)
     for name in _TYPED:
         _refuse_added_keys(name, OmegaConf.select(config, name))
+    check_rram_config(config)
+    check_seeds(config)
     training = cast(TrainingConfig, OmegaConf.to_object(config.training))
     settings = TrainingSettings(
         **{f.name: getattr(training, f.name) for f in fields(TrainingSettings)}
@@ -266,7 +277,11 @@ def _check_fit(variant: Variant) -> None:
     from cnet_aihw.compensation import has_closed_form
 
     settings, corrector = variant.compensation, variant.corrector
-    searcher = (variant.search.searcher or {}).get("_target_", "")
+    described = variant.search.searcher
+    if described is not None and not isinstance(described, Mapping):
+        expected = "the description of a target: _target_ and its arguments"
+        raise bad_value("search.searcher", described, expected)
+    searcher = str((described or {}).get("_target_", ""))
     if searcher.endswith(".SpectrumSearcher") and not variant.per_chip:
         expected = "another searcher, as this one needs compensation.fit=per_chip"
         raise bad_value("search.searcher", searcher, expected)
@@ -290,13 +305,14 @@ def _check_fit(variant: Variant) -> None:
 
 def _refuse_added_keys(name: str, node: DictConfig) -> None:
     """Refuse ``+key=value`` beside typed values: nothing would read it."""
-    kind = OmegaConf.get_type(node)
+    kind = OmegaConf.get_type(node) if name else Config
     assert kind is not None
+    prefix = f"{name}." if name else ""
     known = [f.name for f in fields(kind)]
     for key in map(str, node):
         if key not in known:
             near: Any = get_close_matches(key, known, n=1)
-            hint = f"did you mean {name}.{near[0]}?" if near else f"there are {', '.join(known)}."
+            hint = f"did you mean {prefix}{near[0]}?" if near else f"there are {', '.join(known)}."
             raise CnetError(
-                f"{name}.{key} does not exist; {hint}", key=f"{name}.{key}", expected=near or known
+                f"{prefix}{key} does not exist; {hint}", key=prefix + key, expected=near or known
             )

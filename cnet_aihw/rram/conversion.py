@@ -41,11 +41,13 @@ from cnet_aihw.rram.exchange import become
 from cnet_aihw.rram.references import rebind_methods
 from cnet_aihw.rram.traps import find_traps
 from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.typed import checked
 
 _FEW = 0.5
 """Share of the weights on crossbars below which a conversion is warned of."""
 
 
+@checked
 def convert_to_analog(
     model: nn.Module,
     rpu_config: RPUConfigBase | None = None,

@@ -26,8 +26,10 @@ from cnet_aihw.rram.layer_names import analog_layers, named_tiles
 from cnet_aihw.rram.tile_chips import chips_of, put_chip, put_chips
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.random_state import checked_seed, derive_seed, seeded_rng
+from cnet_aihw.runtime.typed import checked
 
 
+@checked
 def program(
     model: nn.Module,
     seed: int,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,9 +78,11 @@ def check_provenance(
     """
     found = diff(made, asked, common_only=common_only)
     if found is not None:
+        change = f"{found.key} = {_short(found.made)} and now it is {_short(found.asked)}"
+        if _is_digest(found.made) and _is_digest(found.asked):
+            change = f"another {found.key.replace('.', ' ')}"
         raise CnetError(
-            f"{artifact} was made with {found.key} = {_short(found.made)} and now it is "
-            f"{_short(found.asked)}; {fix}.",
+            f"{artifact} was made with {change}; {fix}.",
             key=found.key,
             value=found.asked,
             expected=found.made,
@@ -114,6 +117,10 @@ def only(provenance: Mapping[str, Any], keys: Collection[str]) -> dict[str, Any]
         elif inner and isinstance(value, Mapping):
             copy[name] = only(value, inner)
     return copy
+
+
+def _is_digest(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value) is not None
 
 
 def _short(value: object) -> str:

@@ -148,9 +148,10 @@ def read_json(path: str | Path) -> dict[str, Any]:
     record = _parse(Path(path).read_bytes())
     if record is None:
         raise CnetError(
-            f"{path} is damaged: it does not hold a JSON object; delete its folder.",
+            f"{path} is damaged: it does not hold a JSON object; start again in another folder.",
             key=str(path),
             expected="a JSON object",
+            fix="start again in another folder",
         )
     return record
 

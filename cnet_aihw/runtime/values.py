@@ -16,9 +16,19 @@ def is_whole(value: object) -> TypeGuard[int]:
     return is_number(value) and isinstance(value, Integral)
 
 
+def is_seed(value: object) -> TypeGuard[int]:
+    """Say whether a value can seed torch's generators: a whole number of 64 bits with sign."""
+    return is_whole(value) and -(2**63) <= value < 2**63
+
+
 def is_number(value: object) -> TypeGuard[float]:
     """Say whether a setting is a finite number, of Python or numpy; True and False are not."""
-    return type(value) is not bool and isinstance(value, Real) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number that no float holds
+        return isinstance(value, Integral)
 
 
 def bad_choice(key: str, value: object, allowed: tuple[str, ...]) -> CnetError:

@@ -20,6 +20,7 @@ from cnet_aihw.compensation import (
     with_size,
 )
 from cnet_aihw.runtime.errors import CnetError, bad_value
+from cnet_aihw.runtime.typed import checked
 from cnet_aihw.search.counting import TOLERANCE
 from cnet_aihw.search.problem import KINDS, CandidateLayer, Choice, PlacementProblem
 from cnet_aihw.search.settings import (
@@ -30,6 +31,7 @@ from cnet_aihw.search.settings import (
 )
 
 
+@checked
 def placement_problem(
     network: NetworkCost,
     layers: Sequence[str],

@@ -285,7 +285,7 @@ def _begin(folder: Path, made_from: dict[str, Any], budget: int) -> SearchResult
         return None
     stored = read_json(path)
     try:
-        fix = "give another folder, or delete this one to start again"
+        fix = "give another folder"
         check_provenance(stored["search"], made_from, folder, fix)
         earlier, record = stored["budget"], stored["result"]
     except KeyError as error:

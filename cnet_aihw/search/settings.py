@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cnet_aihw.runtime.errors import CnetError, bad_value
+from cnet_aihw.runtime.typed import check_fields
 from cnet_aihw.runtime.values import bad_choice, check_count
 
 OBJECTIVES = ("mean", "mean_minus_std", "quantile", "yield")
@@ -159,6 +160,7 @@ def validate_objective_settings(settings: ObjectiveSettings) -> None:
     Raises:
         CnetError: names the field, its value and the allowed values.
     """
+    check_fields(settings, "objective.")
     s = settings
     for name, word, allowed in (
         ("kind", s.kind, OBJECTIVES),
@@ -186,6 +188,7 @@ def validate_space_settings(settings: SpaceSettings) -> None:
     Raises:
         CnetError: names the ratios and what is expected of them.
     """
+    check_fields(settings, "search.")
     ratios, sizes, key = list(settings.ratios), list(settings.sizes), "search.ratios"
     if any(size < 0 for size in sizes) or len(set(sizes)) < len(sizes):
         raise bad_value("search.sizes", sizes, "whole numbers of at least 0, each once")
@@ -238,6 +241,7 @@ def validate_ray_settings(settings: RaySettings) -> None:
     Raises:
         CnetError: names the field, its value and the allowed values.
     """
+    check_fields(settings, "ray.")
     s = settings
     if s.workers < 0:
         raise bad_value("ray.workers", s.workers, "0 for this process alone, or more")

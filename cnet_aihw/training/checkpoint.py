@@ -76,11 +76,11 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise CnetError(
             f"{path} is damaged or not a checkpoint of cnet_aihw ({error}); "
-            "delete it and train again, or give another folder.",
+            "train again in another folder.",
             key=str(path),
             value=str(error),
             expected="a checkpoint of cnet_aihw",
-            fix="delete it and train again, or give another folder",
+            fix="train again in another folder",
         ) from error
     if meta["format"] != FORMAT:
         raise CnetError(

@@ -28,6 +28,7 @@ from cnet_aihw.runtime.provenance import check_provenance
 from cnet_aihw.runtime.random_state import forked_random_state
 from cnet_aihw.runtime.records import read_json, write_json_atomic
 from cnet_aihw.runtime.torch_device import moved_to, resolve_device
+from cnet_aihw.runtime.typed import checked
 from cnet_aihw.tasks import Task, smoothed
 from cnet_aihw.training.checkpoint import all_finite, load_checkpoint
 from cnet_aihw.training.journal import EPOCHS
@@ -49,9 +50,10 @@ FORMAT = 2
 
 _RUN = "run.json"
 _RESULT = "result.json"
-_ANOTHER = "give another folder, or delete this one to begin from scratch"
+_ANOTHER = "give another folder"
 
 
+@checked
 def train(
     model: nn.Module,
     data: TrainingData,

@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cnet_aihw.runtime.errors import CnetError, bad_value
-from cnet_aihw.runtime.values import GRADIENTS, bad_choice, is_number, is_whole
+from cnet_aihw.runtime.typed import check_fields, check_type
+from cnet_aihw.runtime.values import GRADIENTS, bad_choice, is_number, is_seed, is_whole
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("cosine", "onecycle", "constant")
@@ -144,6 +145,8 @@ def validate_training_settings(settings: TrainingSettings) -> None:
     Raises:
         CnetError: names the field, its value and what is allowed.
     """
+    check_type("training", settings, TrainingSettings)
+    check_fields(settings, "training.")
     s, lipschitz, variation = settings, settings.lipschitz, settings.variation
     for name, value, low in (
         ("epochs", s.epochs, 1),
@@ -156,8 +159,8 @@ def validate_training_settings(settings: TrainingSettings) -> None:
     ):
         if (name, value) != ("patience", None) and not (is_whole(value) and value >= low):
             raise bad_value(f"training.{name}", value, f"a whole number of at least {low}")
-    if not is_whole(s.seed):
-        raise bad_value("training.seed", s.seed, "a whole number")
+    if not is_seed(s.seed):
+        raise bad_value("training.seed", s.seed, "a whole number of 64 bits")
     for name, number, positive in (
         ("lr", s.lr, True),
         ("grad_clip", s.grad_clip, True),

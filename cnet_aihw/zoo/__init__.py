@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from cnet_aihw.zoo.dataset import Dataset as Dataset
     from cnet_aihw.zoo.dataset import ImagePart as ImagePart
     from cnet_aihw.zoo.dataset import batches as batches
+    from cnet_aihw.zoo.folders import image_folder as image_folder
     from cnet_aihw.zoo.lenet import LeNet5 as LeNet5
     from cnet_aihw.zoo.mlp import MLP as MLP
     from cnet_aihw.zoo.own import arrays as arrays
-    from cnet_aihw.zoo.own import image_folder as image_folder
     from cnet_aihw.zoo.pretrained import load_pretrained as load_pretrained
     from cnet_aihw.zoo.resnet import ResNet20 as ResNet20
     from cnet_aihw.zoo.sources import cifar10 as cifar10

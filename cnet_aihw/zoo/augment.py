@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.typed import checked
 
 
 class CropFlip:
@@ -25,6 +26,7 @@ class CropFlip:
         CnetError: ``crop`` below 0, or nothing to do (``crop`` 0 and ``flip`` False).
     """
 
+    @checked
     def __init__(self, fill: Sequence[float], crop: int = 4, flip: bool = True) -> None:
         if crop < 0:
             raise CnetError(

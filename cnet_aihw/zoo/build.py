@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.memory import check_memory
+from cnet_aihw.runtime.typed import checked
 from cnet_aihw.zoo.augment import CropFlip
 from cnet_aihw.zoo.checks import check_alike, check_images, check_labels, check_no_empty_class
 from cnet_aihw.zoo.dataset import Dataset, ImagePart
@@ -17,13 +19,16 @@ from cnet_aihw.zoo.split import stratified_order, stratified_split
 
 Raw = tuple[Tensor, Tensor]
 """Images [N, C, H, W] as given (uint8 or floating) and labels [N] int64."""
+Given = tuple[Any, Any]
+"""The same as tensors or as arrays of numpy."""
 
 
+@checked
 def from_tensors(
     name: str,
-    train: Raw,
-    test: Raw,
-    val: Raw | None = None,
+    train: Given,
+    test: Given,
+    val: Given | None = None,
     *,
     classes: int | None = None,
     class_names: Sequence[str] = (),
@@ -62,6 +67,8 @@ def from_tensors(
         CnetError: see the sentences in `checks` and `split`.
     """
     given = {"train": train, "test": test} | ({} if val is None else {"val": val})
+    given = {part: _as_tensors(part, pair) for part, pair in given.items()}
+    train, test, val = given["train"], given["test"], given.get("val")
     if classes is None and class_names:
         classes = len(class_names)
     for part, (x, y) in given.items():
@@ -71,7 +78,7 @@ def from_tensors(
         if classes is None:
             classes = int(y.max()) + 1
     assert classes is not None
-    _check_classes(classes, class_names)
+    _check_classes(classes, class_names, len(train[0]))
     train, test = (train[0], train[1].long()), (test[0], test[1].long())
     check_no_empty_class(train[1], classes, class_names)
     if val is None:
@@ -109,6 +116,9 @@ def build(
     flip: bool,
 ) -> Dataset:
     """A data set from parts that are already split and checked (arguments as `from_tensors`)."""
+    height, width = train[0].shape[2:]
+    if not 0 <= crop <= max(height, width, 4):
+        raise bad_value("crop", crop, f"from 0 to the size of the images, {height} x {width}")
     need = 4 * sum(x.numel() for x, _ in (train, val, test))
     check_memory(need, f"the data set {name} as float32")
     mean, std = _moments(train[0])  # [C] float64
@@ -154,7 +164,31 @@ def limited(rows: Tensor, limit_train: int | None, classes: int) -> Tensor:
     return rows[:limit_train]
 
 
-def _check_classes(classes: int, class_names: Sequence[str]) -> None:
+def _as_tensors(part: str, pair: Given) -> Raw:
+    """Return images and labels as tensors, from tensors or arrays of numpy."""
+    made = []
+    for given in pair:
+        try:
+            made.append(given if isinstance(given, Tensor) else torch.from_numpy(given))
+        except TypeError:
+            raise CnetError(
+                f"{part} holds {type(given).__name__}: give images and labels as tensors or arrays "
+                "of numbers.",
+                key=part,
+                value=type(given).__name__,
+                expected="two tensors",
+            ) from None
+    return made[0], made[1]
+
+
+def _check_classes(classes: int, class_names: Sequence[str], images: int) -> None:
+    if classes > images:
+        raise bad_value(
+            "classes", classes, f"at most the {images} training images, one for each class"
+        )
+    twice = [name for name in class_names if list(class_names).count(name) > 1]
+    if twice:
+        raise bad_value("class_names", twice[0], "each name once")
     if classes < 2:
         raise CnetError(
             f"There are {classes} classes: a classifier needs at least 2.",

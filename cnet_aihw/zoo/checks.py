@@ -10,6 +10,9 @@ from torch import Tensor
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.zoo.split import label_of
 
+_LARGEST_PIXEL = 1e9
+_SCALES = 16.0  # ratio of brightness between two parts above which they have different units
+
 
 def check_images(name: str, x: Tensor) -> None:
     """Refuse what is not a batch of images: [N, C, H, W] of uint8 or finite floating numbers.
@@ -19,7 +22,8 @@ def check_images(name: str, x: Tensor) -> None:
         x: the images.
 
     Raises:
-        CnetError: wrong number of dimensions, nothing in it, other number types, NaN or infinity.
+        CnetError: wrong number of dimensions, nothing in it, other number types, NaN, infinity or
+            values above 1e9.
     """
     if x.ndim != 4:
         raise CnetError(
@@ -50,6 +54,15 @@ def check_images(name: str, x: Tensor) -> None:
                 f"first in image {int(bad.nonzero()[0])}: mend or leave out these images.",
                 key=name,
             )
+        largest = float(x.abs().max())
+        if largest > _LARGEST_PIXEL:
+            raise CnetError(
+                f"{name} holds a pixel of {largest:g}: give pixels from 0 to 1, or at most "
+                f"{_LARGEST_PIXEL:g} by size.",
+                key=name,
+                value=largest,
+                expected=f"at most {_LARGEST_PIXEL:g}",
+            )
 
 
 def check_labels(name: str, y: Tensor, images: int, classes: int | None) -> None:
@@ -59,10 +72,11 @@ def check_labels(name: str, y: Tensor, images: int, classes: int | None) -> None
         name: name of the tensor in messages, as ``y_train``.
         y: the labels.
         images: number of images they belong to.
-        classes: number of classes; None does not bound them above.
+        classes: number of classes; None finds it from the labels.
 
     Raises:
-        CnetError: not a vector, not whole numbers, another length, or out of range.
+        CnetError: not a vector, not whole numbers, another length, or out of range; without
+            ``classes`` a label must be below the number of images.
     """
     if y.ndim != 1:
         raise CnetError(
@@ -88,6 +102,14 @@ def check_labels(name: str, y: Tensor, images: int, classes: int | None) -> None
         raise CnetError(
             f"{name} holds the label {low}: class numbers start at 0.", key=name, value=low
         )
+    if classes is None and high >= images:
+        raise CnetError(
+            f"{name} holds the label {high} for {images} images, too few for every class from "
+            "0 to it: number the classes from 0 without a gap.",
+            key=name,
+            value=high,
+            expected="classes numbered from 0 without a gap",
+        )
     if classes is not None and high >= classes:
         raise CnetError(
             f"{name} holds the label {high} but there are {classes} classes (0 to {classes - 1}): "
@@ -101,7 +123,8 @@ def check_alike(train: Tensor, test: Tensor, name: str = "x_test") -> None:
     """Refuse test (or validation) images of another size or scale than the training images.
 
     Raises:
-        CnetError: image shapes differ, or one is uint8 (scaled by 255) and the other floating.
+        CnetError: image shapes differ, one is uint8 (scaled by 255) and the other floating, or the
+            values of one are 16 times those of the other.
     """
     if train.shape[1:] != test.shape[1:]:
         raise CnetError(
@@ -118,6 +141,24 @@ def check_alike(train: Tensor, test: Tensor, name: str = "x_test") -> None:
             key="x_train",
             value=train.dtype,
             expected="both as uint8 (0 to 255) or both as floating numbers on one scale",
+        )
+    if train is not test:
+        _check_scale(train, test, name)
+
+
+def _check_scale(train: Tensor, test: Tensor, name: str) -> None:
+    """Refuse parts in different units, such as 0 to 1 and 0 to 255."""
+    peaks = [float(x.max()) - min(0.0, float(x.min())) for x in (train, test)]
+    if min(peaks) <= 0.0 or max(peaks) / min(peaks) < _SCALES:
+        return
+    means = [max(float(x.float().abs().mean()), 1e-30) for x in (train, test)]
+    if max(means) / min(means) >= _SCALES:
+        raise CnetError(
+            f"x_train reaches {float(train.max()):g} and {name} {float(test.max()):g}: give both "
+            "on one scale, such as 0 to 1.",
+            key=name,
+            value=float(test.max()),
+            expected="the scale of x_train",
         )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cnet_aihw.runtime.typed import checked
 from cnet_aihw.zoo.shapes import check_classes, image_shape, misfit
 
 
@@ -28,6 +29,7 @@ class LeNet5(nn.Module):
         CnetError: another image size, or fewer than 2 classes.
     """
 
+    @checked
     def __init__(self, input_shape: Sequence[int] = (1, 28, 28), classes: int = 10) -> None:
         super().__init__()
         fits = "(C, 28, 28) or (C, 32, 32)"

@@ -8,6 +8,8 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.memory import check_memory
+from cnet_aihw.runtime.typed import checked
 from cnet_aihw.zoo.shapes import check_classes, image_shape
 
 
@@ -25,6 +27,7 @@ class MLP(nn.Module):
         CnetError: a size below 1, or fewer than 2 classes.
     """
 
+    @checked
     def __init__(
         self,
         input_shape: Sequence[int] = (1, 28, 28),
@@ -42,6 +45,7 @@ class MLP(nn.Module):
                 expected="widths of 1 or more",
             )
         sizes = [channels * height * width, *hidden, classes]
+        check_memory(4 * sum(a * b for a, b in pairwise(sizes)), "an MLP of these widths")
         self.layers = nn.Sequential()
         for number, (wide, out) in enumerate(pairwise(sizes), start=1):
             if number > 1:

@@ -10,16 +10,23 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.typed import checked
+
+_Tensors = Mapping[str, Tensor]
+_WRAPPERS = ("_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module")
+"""Modules that torch puts around others; they are left out of the names of weights."""
 
 
+@checked
 def load_pretrained[Network: nn.Module](model: Network, path: str | Path) -> Network:
     """Load all weights and buffers of a network from a file.
 
     Takes a ``.safetensors`` file, or a file of ``torch.save`` with a state dict, plain or as the
-    entry ``state_dict`` of a checkpoint, which is read with ``weights_only=True``. The prefix
-    ``module.`` of DataParallel is taken off. A training's ``best.safetensors`` is taken too, where
-    each layer was on one crossbar without mapping scales. Names and shapes must match exactly; on a
-    mismatch the network is left as it was.
+    one entry of a checkpoint that fits (``state_dict``, ``model``, ...); it is read with
+    ``weights_only=True``. Prefixes that wrappers put before all names (``module.``, ``_orig_mod.``,
+    Lightning's attribute) are taken off, and what lies beside them is left out. A training's
+    ``best.safetensors`` is taken too, where each layer was on one crossbar without mapping scales.
+    Names and shapes must match exactly; on a mismatch the network is left as it was.
 
     Args:
         model: the (digital) network, changed in place.
@@ -29,15 +36,17 @@ def load_pretrained[Network: nn.Module](model: Network, path: str | Path) -> Net
         ``model``.
 
     Raises:
-        CnetError: the file is absent or is something else, or does not match the network.
+        CnetError: the file is absent or is something else, does not match the network, or holds
+            NaN, or infinity in a weight.
     """
     path = Path(path)
     if not path.is_file():
         raise CnetError(
             f"The file of pretrained weights {path} does not exist: check the path.", key=str(path)
         )
-    wanted = model.state_dict()
-    tensors = _of_training(_without_prefix(_read(path)), wanted)
+    network = _unwrapped(model)
+    wanted = network.state_dict()
+    tensors = _chosen(path, _read(path), wanted)
     problems = [
         _listed("lacks", [name for name in wanted if name not in tensors]),
         _listed("has the unknown", [name for name in tensors if name not in wanted]),
@@ -52,12 +61,13 @@ def load_pretrained[Network: nn.Module](model: Network, path: str | Path) -> Net
     ]
     if any(problems):
         raise CnetError(
-            f"The weights in {path} do not match {type(model).__name__}: the file "
+            f"The weights in {path} do not match {type(network).__name__}: the file "
             f"{', '.join(filter(None, problems))}; use weights of the same network and number of "
             f"classes{_EXPORT if any(map(_is_part, tensors)) else ''}.",
             key=str(path),
         )
-    model.load_state_dict(tensors)
+    _check_values(path, tensors, wanted, {name for name, _ in network.named_parameters()})
+    network.load_state_dict(tensors)
     return model
 
 
@@ -71,38 +81,105 @@ def _is_part(name: str) -> bool:
     return ".array." in name or name.endswith(".mapping_scales")
 
 
-def _read(path: Path) -> Mapping[str, Tensor]:
+def _unwrapped(model: nn.Module) -> nn.Module:
+    """Return the network inside torch.compile and DataParallel."""
+    inner = getattr(model, "_orig_mod", None)
+    if inner is None and isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        inner = model.module
+    return _unwrapped(inner) if isinstance(inner, nn.Module) else model
+
+
+def _read(path: Path) -> list[_Tensors]:
+    """Return the state dicts in a file."""
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            return [load_file(path)]
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a file without a pickle makes torch's reader fail in any way
         raise CnetError(
-            f"{path} cannot be read as weights alone: save model.state_dict() with torch.save, or "
-            "as .safetensors.",
+            f"{path} cannot be read as weights alone{_objects_in(path)}: save model.state_dict() "
+            "with torch.save, or as .safetensors.",
             key=str(path),
+            fix="save model.state_dict() with torch.save, or as .safetensors",
         ) from error
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
-    if not isinstance(content, Mapping) or not all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
-    ):
+    entries = [content, *(content.values() if isinstance(content, Mapping) else ())]
+    found: list[_Tensors] = [entry for entry in entries if _is_state_dict(entry)]
+    if not found:
         raise CnetError(
             f"{path} holds no state dict (names of weights with their tensors): save "
             "model.state_dict() with torch.save.",
             key=str(path),
         )
-    return content
+    return found
 
 
-def _without_prefix(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    prefix = "module."
-    if tensors and all(name.startswith(prefix) for name in tensors):
-        return {name.removeprefix(prefix): value for name, value in tensors.items()}
-    return dict(tensors)
+def _objects_in(path: Path) -> str:
+    """Name the classes in a file that are not weights, without running any of it."""
+    try:
+        found = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    except Exception:
+        return ""
+    return f", as it holds objects of {', '.join(found[:3])}" if found else ""
 
 
-def _of_training(tensors: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+def _is_state_dict(content: object) -> bool:
+    return (
+        isinstance(content, Mapping)
+        and len(content) > 0
+        and all(isinstance(n, str) and isinstance(t, Tensor) for n, t in content.items())
+    )
+
+
+def _chosen(path: Path, dicts: Sequence[_Tensors], wanted: _Tensors) -> _Tensors:
+    """Return the tensors of a file that are the network's, under its names.
+
+    Raises:
+        CnetError: where there are two such sets.
+    """
+    named = [_of_training(_without_wrappers(tensors, wanted), wanted) for tensors in dicts]
+    fitting = [(prefix, tensors) for tensors in named for prefix in _prefixes(tensors, wanted)]
+    if len(fitting) > 1:
+        raise CnetError(
+            f"{path} holds {len(fitting)} sets of weights that fit the network: save the one that "
+            "you mean by itself.",
+            key=str(path),
+            value=len(fitting),
+            expected=1,
+            fix="save the one that you mean by itself",
+        )
+    if not fitting:
+        return _without_common_prefix(named[0])
+    prefix, tensors = fitting[0]
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+
+
+def _prefixes(tensors: _Tensors, wanted: _Tensors) -> list[str]:
+    """Return all beginnings with which every name of the network is in the file."""
+    first = next(iter(wanted), None)
+    if first is None:
+        return [""]
+    found = (n.removesuffix(first) for n in tensors if n == first or n.endswith(f".{first}"))
+    return [prefix for prefix in found if all(prefix + name in tensors for name in wanted)]
+
+
+def _without_wrappers(tensors: _Tensors, wanted: _Tensors) -> _Tensors:
+    if any(part in name.split(".") for name in wanted for part in _WRAPPERS):
+        return tensors
+    return {
+        ".".join(part for part in name.split(".") if part not in _WRAPPERS): tensor
+        for name, tensor in tensors.items()
+    }
+
+
+def _without_common_prefix(tensors: _Tensors) -> _Tensors:
+    """Return the tensors under names without the wrapper before all of them, for messages."""
+    for prefix in ("module.", "model."):
+        if all(name.startswith(prefix) for name in tensors):
+            tensors = {name.removeprefix(prefix): t for name, t in tensors.items()}
+    return tensors
+
+
+def _of_training(tensors: _Tensors, wanted: _Tensors) -> _Tensors:
     """The nominal weights of a training's checkpoint: a tile has a convolution's as a matrix."""
     prefix = "model/"
     found = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
@@ -111,6 +188,32 @@ def _of_training(tensors: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> Ma
         if tensor.shape == (*shape[:1], shape[1:].numel()):
             found[name] = tensor.reshape(shape)
     return found or tensors
+
+
+def _check_values(path: Path, tensors: _Tensors, wanted: _Tensors, weights: set[str]) -> None:
+    """Refuse NaN, infinite weights, and numbers of another kind."""
+    for name, tensor in tensors.items():
+        kind = wanted[name].dtype
+        if tensor.is_complex() or (kind.is_floating_point and not tensor.is_floating_point()):
+            expected = "floating numbers" if kind.is_floating_point else "real numbers"
+            raise _wrong_values(path, name, str(tensor.dtype), expected)
+        if not kind.is_floating_point:
+            continue
+        value = tensor.to(kind)  # as it will be: a large float64 is infinite in float32
+        if value.isnan().any():
+            raise _wrong_values(path, name, "NaN", "finite numbers")
+        if name in weights and value.isinf().any():
+            raise _wrong_values(path, name, "infinity", "finite numbers")
+
+
+def _wrong_values(path: Path, name: str, value: str, expected: str) -> CnetError:
+    return CnetError(
+        f"{path} holds {value} in {name}; expected {expected}: take another checkpoint.",
+        key=name,
+        value=value,
+        expected=expected,
+        fix="take another checkpoint",
+    )
 
 
 def _listed(what: str, names: Sequence[str], most: int = 3) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cnet_aihw.runtime.typed import checked
 from cnet_aihw.zoo.shapes import check_classes, image_shape, misfit, scaled_width
 
 
@@ -27,6 +28,7 @@ class ResNet20(nn.Module):
         CnetError: smaller images, fewer than 2 classes, or ``width`` not above 0.
     """
 
+    @checked
     def __init__(
         self,
         input_shape: Sequence[int] = (3, 32, 32),

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.errors import CnetError, bad_value
+from cnet_aihw.runtime.memory import check_memory
+
+_MOST_CLASSES = 1_000_000
 
 
 def check_classes(classes: int) -> None:
-    """Refuse a number of classes below 2.
+    """Refuse a number of classes below 2 or above a million.
 
     Raises:
-        CnetError: ``classes`` below 2.
+        CnetError: for another one.
     """
-    if classes < 2:
-        raise CnetError(
-            f"classes={classes} is too few: a classifier needs at least 2 classes.",
-            key="classes",
-            value=classes,
-        )
+    if not 2 <= classes <= _MOST_CLASSES:
+        expected = f"from 2 to {_MOST_CLASSES}"
+        raise bad_value("classes", classes, expected)
 
 
 def image_shape(network: str, input_shape: Sequence[int], fits: str) -> tuple[int, int, int]:
@@ -35,6 +36,7 @@ def image_shape(network: str, input_shape: Sequence[int], fits: str) -> tuple[in
     shape = tuple(int(size) for size in input_shape)
     if len(shape) != 3 or min(shape) < 1:
         raise misfit(network, shape, fits)
+    check_memory(4 * math.prod(shape), f"one image of shape {shape}")
     return shape[0], shape[1], shape[2]
 
 
@@ -54,11 +56,13 @@ def scaled_width(channels: int, width: float) -> int:
     Raises:
         CnetError: ``width`` not above 0.
     """
-    if not width > 0:
+    if not 0 < width < math.inf:
         raise CnetError(
             f"width={width} is not above 0: give the factor on the channels, as 0.5.",
             key="width",
             value=width,
             expected="the factor on the channels, as 0.5",
         )
-    return max(8, round(channels * width / 8) * 8)
+    wide = max(8, round(channels * width / 8) * 8)
+    check_memory(4 * 9 * wide**2, f"a convolution of {wide} channels with width={width:g}")
+    return wide

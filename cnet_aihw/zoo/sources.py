@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 
 from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.memory import check_memory
+from cnet_aihw.runtime.typed import checked
 from cnet_aihw.zoo.build import Raw, build, from_tensors, limited
 from cnet_aihw.zoo.dataset import Dataset
 from cnet_aihw.zoo.split import stratified_split
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from torchvision.datasets import CIFAR10, MNIST
 
 
+@checked
 def digits(
     size: int = 28,
     val_fraction: float = 0.2,
@@ -55,6 +58,7 @@ def digits(
             value=size,
             expected="8 or more",
         )
+    check_memory(1797 * size * size * (8 + 4), f"digits as images of {size} x {size}")
     from sklearn.datasets import load_digits
 
     pixels, numbers = load_digits(return_X_y=True)
@@ -79,6 +83,7 @@ def digits(
     )
 
 
+@checked
 def mnist(
     root: str | Path,
     download: bool = False,
@@ -128,6 +133,7 @@ def mnist(
     )
 
 
+@checked
 def fashion_mnist(
     root: str | Path,
     download: bool = False,
@@ -159,6 +165,7 @@ def fashion_mnist(
     )
 
 
+@checked
 def cifar10(
     root: str | Path,
     download: bool = False,
@@ -191,6 +198,7 @@ def cifar10(
     )
 
 
+@checked
 def cifar100(
     root: str | Path,
     download: bool = False,

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.errors import CnetError, bad_value
+from cnet_aihw.runtime.values import is_seed
 
 
 def stratified_order(labels: Tensor, generator: torch.Generator) -> Tensor:
@@ -57,13 +58,8 @@ def stratified_split(
     Raises:
         CnetError: an impossible size, or one that leaves some part without some class.
     """
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise CnetError(
-            f"split_seed={seed!r} is not a seed: give a whole number of at least 0.",
-            key="split_seed",
-            value=seed,
-            expected="a whole number of at least 0",
-        )
+    if not is_seed(seed) or seed < 0:
+        raise bad_value("split_seed", seed, "a whole number from 0 to 2**63 - 1")
     generator = torch.Generator().manual_seed(seed)
     counts = {
         setting: _count(setting, size, len(labels), classes) for setting, size in sizes.items()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from cnet_aihw.runtime.typed import checked
 from cnet_aihw.zoo.shapes import check_classes, image_shape, misfit, scaled_width
 
 _STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
@@ -31,6 +32,7 @@ class VGG16(nn.Module):
         CnetError: another image size, fewer than 2 classes, or ``width`` not above 0.
     """
 
+    @checked
     def __init__(
         self,
         input_shape: Sequence[int] = (3, 32, 32),

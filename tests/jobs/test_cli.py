@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from cnet_aihw.jobs.nodes import make
 from cnet_aihw.runtime.errors import CnetError
 
 Cli = Callable[..., Any]
@@ -192,7 +193,7 @@ def test_a_job_of_a_sweep_has_a_folder_however_much_is_changed(cli: Cli, only: O
     outcome = cli("-m", *words)
     assert outcome.code == 0, outcome.err
     names = [folder.name for folder in seen]
-    assert len(set(names)) == 2 and all(200 < len(name) < 255 for name in names)
+    assert len(set(names)) == 2 and all(100 < len(name) < 140 for name in names)
 
 
 def test_the_word_for_a_sweep_may_stand_anywhere(cli: Cli, only: Only) -> None:
@@ -274,3 +275,84 @@ def test_killed_and_started_again_it_ends_the_same(cli: Cli, tiny: list[str]) ->
     assert cli(*words).code == 0
     for name in ("plain/best.safetensors", "noise/best.safetensors", "table.json"):
         assert Path("run", name).read_bytes() == Path("whole", name).read_bytes()
+
+
+# -- what is typed is what counts
+
+
+def test_a_reference_to_the_data_holds_for_each_training_and_in_the_recorded_command(
+    cli: Cli, only: Only
+) -> None:
+    seen: list[Any] = []
+    words = ["model._target_=cnet_aihw.zoo.MLP", "+model.classes=${inputs.classes}"]
+    step = only(seen.append)
+    outcome = cli("model=custom", *words, "training.compare=[plain,noise]", step)
+    assert outcome.code == 0, outcome.err
+    (job,) = seen
+    assert "'+model.classes=${inputs.classes}'" in job.command
+    for variant in job.variants:
+        variant.config.inputs.classes = 7
+        assert variant.config.model.classes == 7
+
+
+@pytest.mark.parametrize(
+    ("words", "key"),
+    [
+        (["rram.adc_bits=6.5"], "rram.adc_bits"),
+        (["rram.sigma=true"], "rram.sigma"),
+        (["rram.per_conductance=maybe"], "rram.per_conductance"),
+        (["rram.in_training=maybe"], "rram.in_training"),
+        (["rram.exclude=null"], "rram.exclude"),
+        (["rram.max_rows=1.5"], "rram.max_rows"),
+        (["rram.rpu_config.noise_model=null"], "rram.rpu_config.noise_model"),
+        (["rram=composed", "rram.rpu_config.noise_model.models=[]"], "models"),
+        (["+rram.foo=1"], "rram.foo"),
+        (["+foo=1"], "foo"),
+        (["seed=100000000000000000000"], "seed"),
+        (["inputs.classes=3"], "inputs.classes"),
+        (["data.augment=maybe"], "data.augment"),
+        (["data.crop=100"], "crop"),
+        (["model=mlp", "model.hidden=64"], "model.hidden"),
+        (["+model.widht=3"], "model.widht"),
+    ],
+)
+def test_values_of_untyped_groups_are_typed_by_their_targets(
+    error_of: Callable[..., CnetError], words: list[str], key: str
+) -> None:
+    small = ["data.size=28", "data.limit_train=20", "training=plain", "compensation=none"]
+    assert error_of(*small, *words, "hydra.run.dir=run").key == key
+    assert not Path("run/plain").exists()
+
+
+@pytest.mark.parametrize(("word", "truth"), [("no", False), ("off", False), ("yes", True)])
+def test_words_of_yaml_are_never_turned_round(cli: Cli, only: Only, word: str, truth: bool) -> None:
+    seen: list[Any] = []
+
+    def step(job: Any) -> None:
+        seen.append(make(job.config.rram.rpu_config, "rram.rpu_config"))
+
+    cli("training=plain", f"rram.per_conductance={word}", only(step))
+    assert seen[0].noise_model.per_conductance is truth
+
+
+def test_paths_are_taken_verbatim(cli: Cli, only: Only) -> None:
+    seen: list[Any] = []
+    path = "ck (1), b/epoch=3-step=100.ckpt"
+    outcome = cli("training=plain", f"pretrained={path}", only(seen.append))
+    assert outcome.code == 0, outcome.err
+    assert seen[0].config.pretrained == path
+
+
+def test_results_of_others_are_not_overwritten(cli: Cli) -> None:
+    Path("mine").mkdir()
+    Path("mine/table.txt").write_text("mine")
+    outcome = cli("training=plain", "run=mine")
+    assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+    assert [path.name for path in Path("mine").iterdir()] == ["table.txt"]
+
+
+def test_a_file_is_not_a_folder_of_results(cli: Cli) -> None:
+    Path("mine.npz").write_text("")
+    outcome = cli("training=plain", "run=mine.npz")
+    assert outcome.code == 2
+    assert "mine.npz" in outcome.err and "Errno" not in outcome.err

@@ -111,7 +111,7 @@ def test_a_device_file_says_the_defaults_of_its_model(
     register_schema()
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         node = hydra.compose("config", words_of(rram)).rram.rpu_config.noise_model
-    model = make(node)
+    model = make(node, "rram.rpu_config.noise_model")
     assert model.label()
     if rram != "composed":  # which has no defaults of its own
         own = {"path": node.path} if rram == "measured" else {}

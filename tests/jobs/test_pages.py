@@ -100,9 +100,8 @@ def run_blocks(text: str, names: dict[str, Any], cli: Cli | None = None) -> None
             run_python(block, names)
         elif kind == "sh" and cli is not None:
             for command in commands(f"```sh\n{block}```"):
-                rest = SMALL_SEARCH if " search=" in command else ["compensation=none"]
                 folder = [] if " run=" in command else [f"run=job{next(numbers)}"]
-                small = [*SMALL_JOB, *rest, *folder]
+                small = [*SMALL_JOB, *SMALL_SEARCH, *folder]
                 outcome = cli(*shlex.split(command)[1:], *small)
                 assert outcome.code == 0, outcome.err
 

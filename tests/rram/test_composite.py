@@ -115,7 +115,8 @@ def test_all_off_is_the_identity_bit_for_bit() -> None:
     assert model.is_off and not model.has_read_noise and model.label() == "nothing"
     assert torch.equal(chip(model, weights()), weights())
     assert torch.equal(chip(model, weights(), MONTH), weights())
-    assert CompositeNoiseModel([]).is_off
+    with pytest.raises(CnetError, check=lambda e: e.key == "models"):
+        CompositeNoiseModel([])
 
 
 def test_a_later_stage_leaves_what_earlier_ones_drew() -> None:

@@ -1,7 +1,9 @@
 """Images of the user's own: .npz files and folders of image files."""
 
 import io
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -115,9 +117,9 @@ def test_arguments_are_handed_on(tmp_path: Path) -> None:
     [
         ({"y_test": None, "x_test": None}, {}, "a.npz"),
         ({"x_train": nhwc(40)[:, 0, 0]}, {}, "x_train"),
-        ({"x_train": nhwc(40).astype(np.int32)}, {}, "x_train"),
+        ({"x_train": nhwc(40).astype(np.int32) + 1}, {}, "x_train"),
         ({"x_test": nhwc(8, 7)}, {}, "x_train"),
-        ({"y_train": np.arange(40.0) % 4}, {}, "y_train"),
+        ({"y_train": np.arange(40.0) % 4 + 0.5}, {}, "y_train"),
         ({"y_train": np.eye(4, dtype=int)[np.arange(40) % 4]}, {}, "y_train"),
         ({"y_train": np.arange(39) % 4}, {}, "y_train"),
         ({"x_train": np.array([{"code": "run"}] * 40)}, {}, "a.npz"),
@@ -127,6 +129,15 @@ def test_arguments_are_handed_on(tmp_path: Path) -> None:
         ({"x_train": nhwc(40)[..., 0]}, {"layout": "NHWC"}, "x_train"),
         ({"classes": 4}, {}, "a.npz"),
         ({}, {"val_size": 40}, "val_size"),
+        ({"x_test": nhwc(8).transpose(0, 3, 1, 2)}, {}, "x_test"),
+        ({"x_train": nhwc(40) / 255.0, "x_test": nhwc(8) * 1.0}, {}, "x_test"),
+        ({"x_train": nhwc(40) * 1e30}, {}, "x_train"),
+        ({"y_train": np.arange(40) * 10**12}, {}, "y_train"),
+        ({"y_train": np.full(40, 2**64 - 1, np.uint64)}, {}, "y_train"),
+        ({"classes": np.array(["a", "b", "b", "d"])}, {}, "class_names"),
+        ({}, {"augment": "no"}, "augment"),
+        ({}, {"crop": 100}, "crop"),
+        ({}, {"limit_train": 10.5}, "limit_train"),
     ],
 )
 def test_files_that_do_not_fit(
@@ -246,3 +257,100 @@ def test_image_folder_mistakes(tmp_path: Path) -> None:
     (root / "train" / "sky" / "0.png").write_bytes(b"no image")
     with pytest.raises(CnetError, check=lambda e: e.key.endswith("0.png")):
         image_folder(root, size=4)
+
+
+def test_whole_numbers_of_other_types_are_the_same_images_and_labels(tmp_path: Path) -> None:
+    wanted = arrays(write(tmp_path / "a.npz"), val_size=8)
+    forms = {"x_train": nhwc(40).astype(np.int64), "y_test": np.arange(8.0) % 4}
+    assert arrays(write(tmp_path / "b.npz", **forms), val_size=8).fingerprint == wanted.fingerprint
+
+
+def test_a_member_that_is_not_an_array_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.npz")
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(tmp_path / "b.npz", "w") as new:
+        for name in old.namelist():
+            new.writestr(name, b"hello" if name == "y_train.npy" else old.read(name))
+    with pytest.raises(CnetError, check=lambda e: e.key.endswith("b.npz")):
+        arrays(tmp_path / "b.npz")
+
+
+# -- folders as people have them
+
+
+def save(path: Path, image: Image.Image, **options: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path, **options)
+
+
+def two_classes(root: Path, classes: tuple[str, ...] = ("a", "b"), **options: Any) -> Path:
+    """Red images above blue ones, 8 x 8, three of each class and part."""
+    image = options.pop("image", None) or Image.new("RGB", (8, 8), (255, 0, 0))
+    for part in ("train", "test"):
+        for name in classes:
+            for number in range(3):
+                save(root / part / name / f"{number}.png", image, **options)
+    return root
+
+
+def test_numbered_classes_stand_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    root = two_classes(tmp_path, ("0", "1", "10", "11", "2"))
+    assert image_folder(root, 8, val_size=5).class_names == ("0", "1", "2", "10", "11")
+
+
+def test_hidden_files_and_folders_are_left_out_with_one_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = two_classes(tmp_path)
+    save(root / "train" / ".ipynb_checkpoints" / "0.png", Image.new("RGB", (8, 8)))
+    (root / "train" / "a" / "._0.png").write_bytes(b"\0\5")
+    data = image_folder(root, 8, val_size=2)
+    assert data.class_names == ("a", "b")
+    assert len(data.train) + len(data.val) == 6
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparent_pixels_are_white(mode: str, tmp_path: Path) -> None:
+    clear = {"RGBA": (255, 0, 0, 0), "LA": (9, 0), "P": 0}[mode]
+    image = Image.new(mode, (8, 8), clear)  # type: ignore[arg-type]
+    options = {}
+    if mode == "P":
+        image.putpalette([255, 0, 0] + [0] * 765)
+        options["transparency"] = 0
+    data = image_folder(two_classes(tmp_path, image=image, **options), 8, val_size=2)
+    assert data.mean == (1.0, 1.0, 1.0)
+
+
+def test_an_image_is_turned_as_its_camera_says(tmp_path: Path) -> None:
+    image = Image.new("L", (8, 8))
+    image.paste(255, (0, 0, 8, 4))  # the upper half is white
+    exif = image.getexif()
+    exif[0x112] = 6  # to be turned clockwise
+    data = image_folder(two_classes(tmp_path, image=image, exif=exif), 8, val_size=2, channels=1)
+    shown = data.test.x[0, 0] * data.std[0] + data.mean[0]
+    assert shown[:, 4:].round().min() == 1.0 and shown[:, :4].round().max() == 0.0
+
+
+def png(width: int, height: int, extra: bytes = b"") -> bytes:
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(kind + content))
+        return struct.pack(">I", len(content)) + kind + content + check
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    pixels = chunk(b"IDAT", zlib.compress(b"\0" * 14))
+    return b"\x89PNG\r\n\x1a\n" + head + extra + pixels + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("kind", ["giant", "text", "empty"])
+def test_a_file_that_pillow_refuses_is_named(kind: str, tmp_path: Path) -> None:
+    root = two_classes(tmp_path)
+    bomb = b"k\0\0" + zlib.compress(b"a" * 10**7)
+    text = struct.pack(">I", len(bomb)) + b"zTXt" + bomb
+    content = {
+        "giant": png(40000, 40000),
+        "text": png(2, 2, text + struct.pack(">I", zlib.crc32(b"zTXt" + bomb))),
+        "empty": b"",
+    }[kind]
+    (root / "train" / "a" / "bad.png").write_bytes(content)
+    with pytest.raises(CnetError, check=lambda e: e.key.endswith("bad.png")):
+        image_folder(root, 8)

@@ -1,5 +1,6 @@
 """Pretrained weights: the ways they are saved, and the files that do not fit."""
 
+import argparse
 import os
 import random
 from collections import OrderedDict
@@ -29,8 +30,13 @@ def weights() -> dict[str, Tensor]:
     return model.state_dict()
 
 
-def prefixed(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {f"module.{name}": value for name, value in state.items()}
+def prefixed(state: dict[str, Tensor], prefix: str = "module.") -> dict[str, Tensor]:
+    return {f"{prefix}{name}": value for name, value in state.items()}
+
+
+def beside(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A network in a module of Lightning, beside a loss with weights."""
+    return {"loss.weight": torch.ones(3), **prefixed(state, "net.")}
 
 
 @pytest.mark.parametrize(
@@ -42,6 +48,12 @@ def prefixed(state: dict[str, Tensor]) -> dict[str, Tensor]:
         ("b.pth", lambda s, p: torch.save({"state_dict": s, "epoch": 3}, p)),
         ("c.pt", lambda s, p: torch.save({"state_dict": prefixed(s)}, p)),
         ("d.pt", lambda s, p: torch.save(OrderedDict(prefixed(s)), p)),
+        ("e.pt", lambda s, p: torch.save(prefixed(s, "_orig_mod."), p)),
+        ("f.pt", lambda s, p: torch.save(prefixed(s, "module._orig_mod."), p)),
+        ("g.pt", lambda s, p: torch.save({"model": s, "epoch": 3}, p)),
+        ("h.pt", lambda s, p: torch.save({"model_state_dict": s, "optimizer": {}}, p)),
+        ("i.ckpt", lambda s, p: torch.save({"state_dict": beside(s), "loops": {}}, p)),
+        ("j.pt", lambda s, p: torch.save({"n_averaged": torch.tensor(3), **prefixed(s)}, p)),
     ],
 )
 def test_every_way_of_saving(name: str, save: Callable[[Any, Path], None], tmp_path: Path) -> None:
@@ -153,3 +165,60 @@ def test_files_that_are_something_else(tmp_path: Path) -> None:
     (tmp_path / "cut.safetensors").write_bytes(content[:-4])
     with pytest.raises(CnetError, check=lambda e: e.key.endswith("cut.safetensors")):
         load_pretrained(model, tmp_path / "cut.safetensors")
+
+
+def test_two_sets_of_weights_that_fit_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.pt"
+    for both in ({"model": weights(), "ema": weights()}, prefixed(weights()) | weights()):
+        torch.save(both, path)
+        with pytest.raises(CnetError, check=lambda e: e.value == 2):
+            load_pretrained(network(), path)
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [(float("nan"), torch.float32), (float("inf"), torch.float32), (1e300, torch.float64)],
+)
+def test_weights_that_are_not_finite_are_refused(
+    value: float, kind: torch.dtype, tmp_path: Path
+) -> None:
+    state = weights()
+    state["fc.weight"] = state["fc.weight"].to(kind)
+    state["fc.weight"][0, 0] = value
+    torch.save(state, tmp_path / "a.pt")
+    model = network()
+    before = model.fc.weight.clone()
+    with pytest.raises(CnetError, check=lambda e: e.key == "fc.weight"):
+        load_pretrained(model, tmp_path / "a.pt")
+    assert torch.equal(model.fc.weight, before)
+
+
+def test_a_buffer_may_hold_infinity_but_not_nan(tmp_path: Path) -> None:
+    for value, refused in ((float("inf"), False), (float("nan"), True)):
+        state = weights()
+        state["bn1.running_var"][0] = value
+        torch.save(state, tmp_path / "a.pt")
+        if refused:
+            with pytest.raises(CnetError, check=lambda e: e.key == "bn1.running_var"):
+                load_pretrained(network(), tmp_path / "a.pt")
+        else:
+            assert load_pretrained(network(), tmp_path / "a.pt").bn1.running_var[0] == value
+
+
+def test_whole_numbers_are_not_weights(tmp_path: Path) -> None:
+    torch.save({name: value.to(torch.int8) for name, value in weights().items()}, tmp_path / "a.pt")
+    with pytest.raises(CnetError, check=lambda e: e.value == "torch.int8"):
+        load_pretrained(network(), tmp_path / "a.pt")
+
+
+def test_objects_beside_the_weights_are_named_and_not_unpickled(tmp_path: Path) -> None:
+    content = {"model": weights(), "args": argparse.Namespace(lr=1)}
+    torch.save(content, tmp_path / "a.pt")
+    with pytest.raises(CnetError, match=r"argparse\.Namespace"):
+        load_pretrained(network(), tmp_path / "a.pt")
+
+
+def test_a_compiled_network_takes_the_weights_of_the_plain_one(tmp_path: Path) -> None:
+    torch.save(weights(), tmp_path / "a.pt")
+    model = torch.compile(network())
+    assert load_pretrained(model, tmp_path / "a.pt") is model

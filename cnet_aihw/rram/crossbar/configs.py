@@ -16,6 +16,7 @@ from cnet_aihw.rram.crossbar.tiles import RRAMInferenceTile
 from cnet_aihw.rram.crossbar.variation import VariationParameter
 from cnet_aihw.rram.devices.lognormal import LogNormalNoiseModel
 from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.typed import check_type, checked
 
 
 @dataclass
@@ -56,6 +57,9 @@ class RRAMRPUConfig(TorchInferenceRPUConfig):
 
     def __post_init__(self) -> None:
         """Turn our description of the mapping into aihwkit's."""
+        check_type("noise_model", self.noise_model, BaseNoiseModel)
+        check_type("variation", self.variation, VariationParameter)
+        check_type("mapping", self.mapping, CrossbarMapping | MappingParameter | None)
         mapping: Any = self.mapping
         if mapping is None:
             mapping = CrossbarMapping()
@@ -75,6 +79,7 @@ class RRAMRPUConfig(TorchInferenceRPUConfig):
         return tile_class_name in ("TorchInferenceTile", "InferenceTile", "RRAMInferenceTile")
 
 
+@checked
 def periphery(
     dac_bits: int | None = None,
     adc_bits: int | None = None,

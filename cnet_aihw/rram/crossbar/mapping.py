@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.autograd import no_grad
 
 from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.typed import check_fields, checked
 
 Cell = Literal["pair", "reference", "offset"]
 WeightScaling = Literal["none", "tile", "column"]
@@ -45,6 +46,7 @@ class CrossbarMapping:
 
     def __post_init__(self) -> None:
         """Check the values."""
+        check_fields(self)
         for name, size in (("max_rows", self.max_rows), ("max_columns", self.max_columns)):
             if size is not None and size < 1:
                 raise CnetError(
@@ -124,6 +126,7 @@ class ReferenceColumnConverter(BaseConductanceConverter):
         return (conductances[0] - reference) / params["scale_ratio"]
 
 
+@checked
 def conductance_converter(
     cell: Cell = "pair", g_min: float | None = None, g_max: float | None = None
 ) -> BaseConductanceConverter:

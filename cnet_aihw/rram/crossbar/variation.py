@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from aihwkit.simulator.parameters.helpers import _PrintableMixin
 
 from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.typed import check_fields
 from cnet_aihw.runtime.values import GRADIENTS
 
 
@@ -39,6 +40,7 @@ class VariationParameter(_PrintableMixin):
 
     def __post_init__(self) -> None:
         """Check the values."""
+        check_fields(self, "variation.")
         if self.gradient not in GRADIENTS:
             raise CnetError(
                 f"variation.gradient is {self.gradient!r}; give one of {', '.join(GRADIENTS)}.",

@@ -16,6 +16,7 @@ from cnet_aihw.rram.devices.conductances import WeightScale, range_of
 from cnet_aihw.rram.devices.noise import DeviceNoiseModel, label_of
 from cnet_aihw.rram.devices.noise_model_id import unprinted_attributes
 from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.typed import checked
 
 
 class AihwkitNoiseModel(DeviceNoiseModel):
@@ -34,6 +35,7 @@ class AihwkitNoiseModel(DeviceNoiseModel):
 
     drifts = True
 
+    @checked
     def __init__(self, noise_model: BaseNoiseModel) -> None:
         if not isinstance(noise_model, BaseNoiseModel) or isinstance(noise_model, DeviceNoiseModel):
             raise CnetError(

@@ -19,6 +19,7 @@ from torch import Tensor
 from cnet_aihw.rram.devices.conductances import WeightScale
 from cnet_aihw.rram.devices.noise import DeviceNoiseModel
 from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.typed import checked
 from cnet_aihw.runtime.values import check_number
 
 YEAR = 31557600.0
@@ -69,6 +70,7 @@ class CMONoiseModel(DeviceNoiseModel):
     valid_range: tuple[float, float] = (9.0, 88.2)
     default_range: tuple[float, float] = (9.0, 88.2)
 
+    @checked
     def __init__(
         self,
         acceptance: float = 0.2,

@@ -13,7 +13,8 @@ from aihwkit.inference.noise.base import BaseNoiseModel
 from cnet_aihw.rram.devices.aihwkit_model import AihwkitNoiseModel
 from cnet_aihw.rram.devices.conductances import STAGES
 from cnet_aihw.rram.devices.noise import DeviceNoiseModel
-from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.errors import CnetError, bad_value
+from cnet_aihw.runtime.typed import checked
 
 
 class CompositeNoiseModel(DeviceNoiseModel):
@@ -40,6 +41,7 @@ class CompositeNoiseModel(DeviceNoiseModel):
             model's device is not known at these conductances.
     """
 
+    @checked
     def __init__(
         self,
         models: Iterable[BaseNoiseModel],
@@ -51,6 +53,8 @@ class CompositeNoiseModel(DeviceNoiseModel):
             model if isinstance(model, DeviceNoiseModel) else AihwkitNoiseModel(model)
             for model in models
         ]
+        if not ours:
+            raise bad_value("models", [], "one or more noise models")
         _check_stages(ours)
         self.models = sorted(ours, key=lambda model: STAGES.index(model.stage))
         if g_converter is None and g_max is None and g_min is None:

@@ -16,6 +16,7 @@ from torch.autograd import no_grad
 
 from cnet_aihw.rram.devices.conductances import WeightScale
 from cnet_aihw.rram.devices.noise import DeviceNoiseModel
+from cnet_aihw.runtime.typed import checked
 from cnet_aihw.runtime.values import check_number
 
 
@@ -39,6 +40,7 @@ class GaussianAdditiveNoiseModel(DeviceNoiseModel):
         CnetError: if sigma is not in [0, 1] or ``largest_weight`` is negative.
     """
 
+    @checked
     def __init__(
         self,
         sigma: float = 0.038,

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.autograd import no_grad
 
 from cnet_aihw.rram.devices.noise import MultiplicativeNoiseModel
+from cnet_aihw.runtime.typed import checked
 from cnet_aihw.runtime.values import check_number
 
 
@@ -31,6 +32,7 @@ class GaussianProportionalNoiseModel(MultiplicativeNoiseModel):
         CnetError: if sigma is not in [0, 1].
     """
 
+    @checked
     def __init__(
         self,
         sigma: float = 0.1,

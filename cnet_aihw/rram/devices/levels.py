@@ -16,6 +16,7 @@ from torch import Tensor
 from cnet_aihw.rram.devices.conductances import WeightScale
 from cnet_aihw.rram.devices.noise import DeviceNoiseModel
 from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.typed import checked
 
 
 class LevelsNoiseModel(DeviceNoiseModel):
@@ -35,6 +36,7 @@ class LevelsNoiseModel(DeviceNoiseModel):
 
     stage = "levels"
 
+    @checked
     def __init__(
         self,
         levels: int | None = 32,

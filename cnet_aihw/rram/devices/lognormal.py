@@ -20,6 +20,7 @@ from cnet_aihw.rram.devices.conductances import WeightScale
 from cnet_aihw.rram.devices.noise import DeviceNoiseModel, MultiplicativeNoiseModel
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.random_state import derive_seed
+from cnet_aihw.runtime.typed import checked
 from cnet_aihw.runtime.values import check_number
 
 
@@ -51,6 +52,7 @@ class LogNormalNoiseModel(MultiplicativeNoiseModel):
             both a converter and its range are given.
     """
 
+    @checked
     def __init__(
         self,
         sigma: float = 0.5,

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,12 @@ from torch import Tensor
 
 from cnet_aihw.rram.devices.conductances import WeightScale
 from cnet_aihw.rram.devices.noise import DeviceNoiseModel
-from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.errors import CnetError, bad_value
+from cnet_aihw.runtime.typed import checked
 from cnet_aihw.runtime.values import check_number
+
+_SMALLEST_RANGE = 0.01  # uS: a device whose largest conductance is below is one in siemens
+_LARGEST = 1e6  # uS, 1 S
 
 
 class MeasuredNoiseModel(DeviceNoiseModel):
@@ -31,7 +37,8 @@ class MeasuredNoiseModel(DeviceNoiseModel):
     are one. Nothing drifts.
 
     Args:
-        path: CSV file with a line of names, then one line per measurement.
+        path: CSV file with a line of names, then one line per measurement. Columns are separated
+            by commas, semicolons or tabs; between the latter two, decimal commas are taken.
         target: name of the column with the conductances asked for, in uS.
         measured: name of the column with the conductances measured, in uS.
         noise_scale: scale of the errors; 1 is as measured.
@@ -40,11 +47,13 @@ class MeasuredNoiseModel(DeviceNoiseModel):
         g_min: smallest conductance in uS of the default converter (the smallest target).
 
     Raises:
-        CnetError: if the file cannot be read, lacks a column, has a value that is not a finite
-            number or a target below 0, or fewer than two targets; if weights are mapped to
+        CnetError: if the file cannot be read, lacks a column or has it twice, has a value that is
+            not a number up to 1 S, a target below 0, a line with more values than names, fewer than
+            two targets, or conductances that look like siemens; if weights are mapped to
             conductances outside the targets, or the scale is negative.
     """
 
+    @checked
     def __init__(
         self,
         path: str | Path,
@@ -119,37 +128,19 @@ def _draw(counts: Tensor, errors: Tensor, number: Tensor, rank: Tensor) -> Tenso
 
 def _read_errors(path: Path, target: str, measured: str) -> dict[float, list[float]]:
     """Target -> measured minus target, targets and errors in ascending order."""
+    if target == measured:
+        expected = "another column than that of the targets"
+        raise bad_value("measured", measured, expected)
     errors: dict[float, list[float]] = {}
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file, skipinitialspace=True)
-            names = rows.fieldnames or []
-            for name in (target, measured):
-                if name not in names:
-                    there = ", ".join(names) or "nothing"
-                    raise CnetError(
-                        f"{path} has no column {name!r}, but {there}; name its columns with target "
-                        "and measured.",
-                        key=str(path),
-                        fix="name its columns with target and measured",
-                    )
-            for row in rows:
-                where = f"{path} line {rows.line_num}"
-                wanted, found = (_number(row[name], name, where) for name in (target, measured))
-                if wanted < 0.0:
-                    raise CnetError(
-                        f"{where} has the target {wanted}; give conductances in uS.",
-                        key=str(where),
-                        value=wanted,
-                        expected="conductances in uS",
-                    )
-                errors.setdefault(wanted, []).append(found - wanted)
-    except (OSError, UnicodeDecodeError) as error:
-        raise CnetError(
-            f"{path} cannot be read ({error}); give a CSV file.",
-            key=str(path),
-            expected="a CSV file",
-        ) from error
+    for where, wanted, found in _read_pairs(path, target, measured):
+        if wanted < 0.0:
+            raise CnetError(
+                f"{where} has the target {wanted}; give conductances in uS.",
+                key=where,
+                value=wanted,
+                expected="conductances in uS",
+            )
+        errors.setdefault(wanted, []).append(found - wanted)
     errors = _merged(errors)
     if len(errors) < 2:
         raise CnetError(
@@ -159,7 +150,70 @@ def _read_errors(path: Path, target: str, measured: str) -> dict[float, list[flo
             value=len(errors),
             expected="measurements at two or more, to interpolate between",
         )
+    if max(errors) < _SMALLEST_RANGE:
+        raise CnetError(
+            f"{path} has no target above {max(errors):g} uS, which looks like siemens; give "
+            "conductances in uS (siemens times 1e6).",
+            key=str(path),
+            value=max(errors),
+            expected="conductances in uS",
+            fix="multiply by 1e6",
+        )
     return {wanted: sorted(some) for wanted, some in errors.items()}
+
+
+def _read_pairs(path: Path, target: str, measured: str) -> Iterator[tuple[str, float, float]]:
+    """Yield each line's place in the file, target and measured conductance.
+
+    Columns are separated by commas, semicolons or tabs, as the line of names is; between semicolons
+    or tabs a decimal comma is taken.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        first = text.partition("\n")[0]
+        separator = max(";\t,", key=first.count)
+        rows = csv.reader(
+            io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=separator != "\t"
+        )
+        names = [name.strip() for name in next(rows, [])]
+        columns = [_column(path, names, name) for name in (target, measured)]
+        for row in rows:
+            if not any(map(str.strip, row)):
+                continue
+            where = f"{path} line {rows.line_num}"
+            if len(row) > len(names):
+                raise CnetError(
+                    f"{where} has {len(row)} values for {len(names)} names; with decimal commas, "
+                    "separate the columns by semicolons.",
+                    key=where,
+                    value=len(row),
+                    expected=len(names),
+                    fix="separate the columns by semicolons",
+                )
+            cells = (row[column] if column < len(row) else None for column in columns)
+            wanted, found = (
+                _number(cell, name, where, separator != ",")
+                for cell, name in zip(cells, (target, measured), strict=True)
+            )
+            yield where, wanted, found
+    except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
+        if isinstance(error, CnetError):
+            raise
+        raise CnetError(
+            f"{path} cannot be read ({error}); give a CSV file in UTF-8.",
+            key=str(path),
+            expected="a CSV file in UTF-8",
+        ) from error
+
+
+def _column(path: Path, names: list[str], name: str) -> int:
+    """Return the place of a column."""
+    if names.count(name) == 1:
+        return names.index(name)
+    there = ", ".join(names)[:200] or "nothing"
+    fix = "name its columns with target and measured"
+    found = f"no column {name!r}, but {there}" if name not in names else f"two columns {name!r}"
+    raise CnetError(f"{path} has {found}; {fix}.", key=str(path), value=name, fix=fix)
 
 
 def _merged(errors: dict[float, list[float]]) -> dict[float, list[float]]:
@@ -172,16 +226,22 @@ def _merged(errors: dict[float, list[float]]) -> dict[float, list[float]]:
     return merged
 
 
-def _number(text: str | None, name: str, where: str) -> float:
+def _number(text: str | None, name: str, where: str, decimal_comma: bool) -> float:
+    """Return a conductance in uS; a comma is a point between semicolons or tabs."""
+    plain = (text or "").strip()
     try:
-        value = float(text or "")
+        value = float(plain.replace(",", ".") if decimal_comma else plain)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
+    if not abs(value) <= _LARGEST:
         raise CnetError(
-            f"{where} has {name} = {text!r}; give a finite number in uS.",
-            key=str(where),
+            f"{where} has {name} = {_shown(text)}; give a number in uS, at most {_LARGEST:g}.",
+            key=where,
             value=name,
-            expected="a finite number in uS",
+            expected=f"a number in uS, at most {_LARGEST:g}",
         )
     return value
+
+
+def _shown(text: str | None) -> str:
+    return repr(text if text is None or len(text) <= 40 else text[:37] + "...")

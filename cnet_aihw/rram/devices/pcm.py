@@ -11,6 +11,7 @@ from aihwkit.inference.converter.base import BaseConductanceConverter
 from aihwkit.inference.noise.pcm import PCMLikeNoiseModel
 
 from cnet_aihw.rram.devices.aihwkit_model import AihwkitNoiseModel
+from cnet_aihw.runtime.typed import checked
 from cnet_aihw.runtime.values import check_number
 
 
@@ -34,6 +35,7 @@ class PCMNoiseModel(AihwkitNoiseModel):
             range are given.
     """
 
+    @checked
     def __init__(
         self,
         prog_noise_scale: float = 1.0,

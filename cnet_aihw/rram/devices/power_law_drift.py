@@ -18,6 +18,7 @@ from torch import Tensor
 from cnet_aihw.rram.devices.conductances import WeightScale
 from cnet_aihw.rram.devices.noise import DeviceNoiseModel
 from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.typed import checked
 from cnet_aihw.runtime.values import check_number
 
 
@@ -45,6 +46,7 @@ class PowerLawDriftNoiseModel(DeviceNoiseModel):
     stage = "drift"
     drifts = True
 
+    @checked
     def __init__(
         self,
         nu: float = 0.0018,

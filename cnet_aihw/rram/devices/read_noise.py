@@ -16,6 +16,7 @@ from torch import Tensor
 from cnet_aihw.rram.devices.conductances import WeightScale
 from cnet_aihw.rram.devices.noise import DeviceNoiseModel
 from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.typed import checked
 from cnet_aihw.runtime.values import check_number
 
 
@@ -44,6 +45,7 @@ class ReadNoiseModel(DeviceNoiseModel):
 
     stage = "read noise"
 
+    @checked
     def __init__(
         self,
         sigma: float = 0.01,

@@ -19,6 +19,7 @@ from torch import Tensor
 from cnet_aihw.rram.devices.conductances import WeightScale
 from cnet_aihw.rram.devices.noise import DeviceNoiseModel
 from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.typed import checked
 from cnet_aihw.runtime.values import check_number
 
 
@@ -40,6 +41,7 @@ class StuckAtNoiseModel(DeviceNoiseModel):
 
     stage = "faults"
 
+    @checked
     def __init__(
         self,
         share_g_min: float = 0.0904,

@@ -18,6 +18,7 @@ from torch import Tensor
 from cnet_aihw.rram.devices.conductances import WeightScale
 from cnet_aihw.rram.devices.noise import DeviceNoiseModel
 from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.typed import checked
 from cnet_aihw.runtime.values import check_number
 
 DAY = 86400.0
@@ -56,6 +57,7 @@ class Wan2022NoiseModel(DeviceNoiseModel):
     valid_range: tuple[float, float] = (0.0, 40.0)
     default_range: tuple[float, float] = (0.0, 40.0)
 
+    @checked
     def __init__(
         self,
         noise_scale: float = 1.0,

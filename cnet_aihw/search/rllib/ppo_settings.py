@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from cnet_aihw.runtime.errors import bad_value
+from cnet_aihw.runtime.typed import check_fields
 
 POLICIES = ("mlp", "gru")
 
@@ -66,6 +67,7 @@ class PPOSettings:
     """Iterations on evaluated episodes between checkpoints of the agent."""
 
     def __post_init__(self) -> None:
+        check_fields(self, "ppo.")
         if self.policy not in POLICIES:
             raise bad_value("ppo.policy", self.policy, f"one of {', '.join(POLICIES)}")
         least = {

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from cnet_aihw.runtime.errors import CnetError, bad_value
+from cnet_aihw.runtime.typed import check_fields
 from cnet_aihw.search.budgeted import Evaluations
 from cnet_aihw.search.problem import Encoding, PlacementProblem
 from cnet_aihw.search.searchers.moves import (
@@ -84,6 +85,7 @@ class TPESearcher(OptunaSearcher):
 
     def __post_init__(self) -> None:
         _check_optuna(self.name)
+        check_fields(self, "tpe.")
         for field in ("initial", "batch"):
             _check_least(f"tpe.{field}", getattr(self, field), 1)
 
@@ -119,6 +121,7 @@ class EvolutionSearcher(OptunaSearcher):
 
     def __post_init__(self) -> None:
         _check_optuna(self.name)
+        check_fields(self, "evolution.")
         _check_least("evolution.population", self.population, 2)
         _check_least("evolution.children", self.children, 1)
         if not 0.0 <= self.crossover <= 1.0:

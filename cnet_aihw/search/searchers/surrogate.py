@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnet_aihw.runtime.errors import bad_value
+from cnet_aihw.runtime.typed import check_fields
 from cnet_aihw.search.budgeted import Evaluations
 from cnet_aihw.search.problem import Encoding, PlacementProblem
 from cnet_aihw.search.searchers.moves import (
@@ -49,6 +50,7 @@ class SurrogateSearcher:
     """Random encodings, besides the best ones evaluated, from which each draw is climbed."""
 
     def __post_init__(self) -> None:
+        check_fields(self, "surrogate.")
         for field in ("initial", "batch", "starts"):
             if getattr(self, field) < 1:
                 raise bad_value(f"surrogate.{field}", getattr(self, field), "at least 1")
