@@ -101,13 +101,13 @@ class Subject:
 SUBJECTS = {
     s.name: s
     for s in (
-        Subject("lenet5_mnist", "mnist", lambda d: LeNet5(d.input_shape, d.classes), (1e-4,), None),
+        Subject("lenet5_mnist", "mnist", lambda d: LeNet5(d.input_shape, d.classes), (1e-4,), 2000),
         Subject(
             "lenet5_cifar10",
             "cifar10",
             lambda d: LeNet5(d.input_shape, d.classes),
             (1e-3, 3e-3),
-            None,
+            2000,
         ),
         Subject(
             "vgg16_narrow_cifar10",

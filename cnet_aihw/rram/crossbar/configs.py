@@ -37,7 +37,7 @@ class RRAMRPUConfig(TorchInferenceRPUConfig):
     """Effect of programming on the weights; any aihwkit noise model."""
 
     forward: IOParameters = field(
-        default_factory=lambda: periphery(), metadata={"bindings_include": True}
+        default_factory=lambda: _perfect(), metadata={"bindings_include": True}
     )
     """DAC, ADC and noise at the periphery; perfect by default. See :func:`periphery`."""
 
@@ -77,6 +77,10 @@ class RRAMRPUConfig(TorchInferenceRPUConfig):
     def compatible_with(self, tile_class_name: str) -> bool:
         """Return whether a state saved from a tile of that class can be loaded."""
         return tile_class_name in ("TorchInferenceTile", "InferenceTile", "RRAMInferenceTile")
+
+
+def _perfect() -> IOParameters:
+    return periphery()
 
 
 @checked
