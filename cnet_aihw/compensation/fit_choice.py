@@ -42,7 +42,7 @@ class FitResult(TrainingResult):
     """Outcome of a shared fit; scores are of what was kept, on the validation part."""
 
     kept: str
-    """What the result is: "fitted", the "start" in closed form, or "none", no correction."""
+    """Origin of the result: "fitted", the "start" in closed form, or "none", no correction."""
 
     fitted_score: float | None
     """Mean score on the validation chips after the steps; None without steps or chips."""

@@ -123,7 +123,7 @@ def outcome(option: str, key: str, value: Any) -> str:
 
 @pytest.fixture(autouse=True)
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the configurations refer to."""
+    """Files that the configurations refer to."""
     from PIL import Image
 
     monkeypatch.chdir(tmp_path)
