@@ -157,7 +157,7 @@ def test_each_step_alone_gives_back_what_is_missing(
     error = error_of(*plain, "job=compensate", "compensation.corrector.activation=tanh")
     assert error.key == "compensation.corrector.activation"
     assert (error.value, error.expected) == ("tanh", "none")
-    assert cli(*plain, "job=evaluate", "compensation=none").code == 0
+    assert cli(*plain, "job=evaluate", "compensation.enabled=false").code == 0
     assert [row["compensation"] for row in read("run/table.json")["rows"]] == [None]
 
 
@@ -215,7 +215,7 @@ def test_layers_kept_digital_need_no_fit_and_no_scan(
 
 @pytest.mark.slow
 def test_layers_that_are_not_on_crossbars_count_as_added(cli: Cli, words: list[str]) -> None:
-    alone = [*words, "training.compare=[]", "training=plain", "compensation=none"]
+    alone = [*words, "training.compare=[]", "training=plain", "compensation.enabled=false"]
     assert cli(*alone, "hydra.run.dir=all").code == 0
     assert read("all/plain/chips.json")["digital"]["layers"] == []
     (row,) = read("all/table.json")["rows"]
