@@ -47,7 +47,7 @@ GIVEN: dict[str, Callable[[], dict[str, Any]]] = {
 }
 SMALLER = {
     "compensation": {"FitSettings()": "FitSettings(epochs=1, validation_chips=1)"},
-    "searching": {"steps=1200": "steps=2", "chips=10": "chips=1", "=60": "=3"},
+    "searching": {"[:500]": "[:20]", "chips=5": "chips=1", "=60": "=3"},
 }
 SMALL_JOB = [
     *("training=plain", "training.epochs=1", "training.batch_size=32", "data.limit_train=60"),
