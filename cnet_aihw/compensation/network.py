@@ -113,7 +113,8 @@ def network_cost(model: nn.Module, example: Inputs) -> NetworkCost:
         for name, module, _ in weight_holders(model)
         if not _in_corrector(model, name)
     }
-    analog = find_analog_layers(model)
+    with compensation_disabled(model):  # a layer that compensation keeps digital is analog without
+        analog = find_analog_layers(model)
     layers = {
         without_wrappers(model, name): module
         for name, module in model.named_modules()

@@ -7,6 +7,7 @@ import functools
 import inspect
 import math
 import numbers
+import operator
 import os
 import sys
 import types
@@ -175,7 +176,7 @@ def _fits_one(value: object, hint: Any) -> bool:
     if hint is bool:
         return isinstance(value, bool) or type(value).__name__ in ("bool_", "bool")
     if hint is int:
-        return is_whole(value)
+        return is_whole(value) or _is_index(value)
     if hint is float:
         return _is_real(value)
     if hint is str:
@@ -216,6 +217,17 @@ def _fits_sequence(value: object, kind: type, inner: tuple[Any, ...]) -> bool:
     if kind is tuple and inner and inner[-1] is not Ellipsis:
         return len(value) == len(inner) and all(map(_fits, value, inner))
     return not inner or all(_fits(item, inner[0]) for item in value)
+
+
+def _is_index(value: object) -> bool:
+    """Say whether a value of another library, such as a tensor of one number, is whole."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        return False
+    try:
+        operator.index(value)
+    except (TypeError, ValueError, RuntimeError):
+        return False
+    return not str(getattr(value, "dtype", "")).endswith("bool")
 
 
 def _is_real(value: object) -> bool:

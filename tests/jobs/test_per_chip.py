@@ -12,6 +12,7 @@ import pytest
 from cnet_aihw.compensation import (
     LowRank,
     PerChipFit,
+    Placement,
     WithCompensation,
     load_chip_correctors,
     network_cost,
@@ -164,7 +165,7 @@ def test_a_search_measures_placements_fitted_to_each_chip(cli: Cli, words: list[
     (trace,) = Path("run/noise/search").glob("*/search.jsonl")
     line = next(line for line in read_records(trace) if line["placement"])
     data, model, calibration = network(Path("run"), "noise")
-    calibration.placement = line["placement"]
+    calibration.placement = Placement(line["placement"])
     chips = evaluate_chips(model, data.val.first(50), chips=1, seed=1000, calibration=calibration)
     assert line["score"] == pytest.approx(chips.mean, abs=1e-6)
     assert read("run/noise/search.json")["candidates"] == list(

@@ -193,7 +193,7 @@ def test_the_converter_is_that_of_the_device_that_has_one() -> None:
             {"g_converter": SinglePairConductanceConverter(), "g_max": 3.0},
             "beside a converter",
         ),
-        (["lognormal"], {}, "noise_model is a str"),
+        (["lognormal"], {}, "a list of a BaseNoiseModel"),
     ],
 )
 def test_what_does_not_compose_is_refused(models: Any, given: Any, words: str) -> None:
