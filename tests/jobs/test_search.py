@@ -22,7 +22,7 @@ from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.records import read_records
 from cnet_aihw.search import SupernetEvaluator, placement_problem
 from cnet_aihw.search.settings import RaySettings, SearchSettings
-from cnet_aihw.training import load_checkpoint
+from cnet_aihw.training import VariationSettings, load_checkpoint
 from cnet_aihw.zoo import LeNet5, digits
 
 slow = pytest.mark.slow
@@ -115,8 +115,12 @@ def test_what_a_search_saw_is_of_the_validation_part_and_of_chips_of_its_own(way
     chips = evaluate_chips(model, (x, y), chips=2, seed=1000)
     assert (trace[0]["score"], trace[0]["std"]) == (chips.mean, chips.std)
     candidates = read(way / "plain" / "scan.json")["candidates"]
-    problem = placement_problem(network_cost(model, x[:1]), candidates, PAPER, 0.05)
-    fit = FitSettings(batch_size=16, lr=0.01)
+    cost = network_cost(model, x[:1])
+    problem = placement_problem(cost, candidates, PAPER, 0.05, limit_macs=None)
+    fit = FitSettings(
+        batch_size=16, lr=0.01, start="identity", warmup_epochs=0.0, grad_clip=None, select="last",
+        variation=VariationSettings(enabled=True, steps_per_chip=1, chips_per_step=1),
+    )  # fmt: skip
     alone = SupernetEvaluator(
         model, data, problem, corrector=PAPER, fit=fit, steps=120, chips=2, seed=1000, samples=100
     )
