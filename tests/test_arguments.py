@@ -178,9 +178,3 @@ def check(name: str, values: list[Any]) -> None:
 @pytest.mark.parametrize("name", [name for name in CASES if name not in SLOW])
 def test_arguments_that_cannot_be_are_one_sentence(name: str) -> None:
     check(name, VALUES[len(name) % 5 :: 5])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", list(CASES))
-def test_all_arguments_that_cannot_be_are_one_sentence(name: str) -> None:
-    check(name, VALUES)
