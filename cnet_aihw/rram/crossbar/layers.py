@@ -96,10 +96,18 @@ class RRAMLayer(AnalogLayerBase):
         """Draw first weights as the digital layer does."""
         if "analog_module" not in self._modules:
             return
-        weight, bias = self.get_weights()
+        tiles = self.tiles()
+        if len(tiles) == 1:  # in place, as a copy would take the memory of the layer again
+            tile: Any = tiles[0]
+            weight, bias = tile.tile.weight.data, tile.bias.data if tile.digital_bias else None
+        else:
+            weight, bias = self.get_weights()
         holder: Any = SimpleNamespace(weight=weight.view(self._weight_shape()), bias=bias)
         digital: Any = _ConvNd if isinstance(self, _ConvNd) else nn.Linear
         digital.reset_parameters(holder)
+        if len(tiles) == 1:
+            tile.set_weights(weight)
+            return
         self.set_weights(holder.weight.reshape(weight.shape), bias)
 
     def digital_forward(self, x_input: Tensor) -> Tensor:
