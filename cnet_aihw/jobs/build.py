@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import is_dataclass, replace
 from typing import TYPE_CHECKING, cast
 
@@ -33,8 +34,11 @@ if TYPE_CHECKING:
 
     from cnet_aihw.compensation import FitSettings, NetworkCost, Placement
     from cnet_aihw.jobs.variants import Variant
+    from cnet_aihw.search import PlacementProblem
     from cnet_aihw.search.searchers import Searcher
     from cnet_aihw.training import TrainingSettings
+
+log = logging.getLogger(__name__)
 
 
 def build_data(config: DictConfig) -> Dataset:
@@ -219,13 +223,25 @@ def _check_compensation(variant: Variant, model: nn.Module, example: Inputs, tas
         compensation_cost(network, placement, variant.corrector)
         return
     if variant.searches:
-        from cnet_aihw.search import placement_problem
+        _check_search(variant, network, task)
+    elif variant.per_chip and settings.fill == "uniform":
+        check_placement(uniform(variant, network, network.correctable), model)
+    elif settings.scan.mode == "suffix" and settings.fill == "uniform":
+        # where there are candidates, the first layer is one
+        check_placement(uniform(variant, network, network.correctable[:1]), model)
 
-        build_searcher(variant.config)
-        search = variant.search
-        placement_problem(
+
+def _check_search(variant: Variant, network: NetworkCost, task: Task) -> None:
+    from cnet_aihw.search import placement_problem
+    from cnet_aihw.search.searchers import ExhaustiveSearcher
+
+    settings, search = variant.compensation, variant.search
+    searcher = build_searcher(variant.config)
+
+    def problem(layers: Sequence[str]) -> PlacementProblem:
+        return placement_problem(
             network,
-            network.correctable,
+            layers,
             variant.corrector,
             settings.limit,
             variant.space,
@@ -234,11 +250,18 @@ def _check_compensation(variant: Variant, model: nn.Module, example: Inputs, tas
             reference=None if task.higher_is_better else 1.0,  # in place of the clean score to come
             higher_is_better=task.higher_is_better,
         )
-    elif variant.per_chip and settings.fill == "uniform":
-        check_placement(uniform(variant, network, network.correctable), model)
-    elif settings.scan.mode == "suffix" and settings.fill == "uniform":
-        # where there are candidates, the first layer is one
-        check_placement(uniform(variant, network, network.correctable[:1]), model)
+
+    whole = problem(network.correctable)
+    if not isinstance(searcher, ExhaustiveSearcher):
+        return
+    if variant.per_chip:  # all layers are candidates
+        searcher.check(whole, search.budget)
+    elif whole.count() > search.budget:
+        log.warning(
+            "an exhaustive search of %s has %d placements if the scan makes all layers candidates, "
+            "and search.budget is %d; a search of more than that is refused after the scan",
+            *(variant.name, whole.count(), search.budget),
+        )
 
 
 def uniform(variant: Variant, network: NetworkCost, layers: Sequence[str]) -> Placement:

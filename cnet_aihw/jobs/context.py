@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
@@ -16,12 +17,17 @@ from omegaconf import DictConfig
 from cnet_aihw.jobs.config_checks import check_added_rram
 from cnet_aihw.jobs.variants import Variant, command_of_job, typed_words, variants_of
 from cnet_aihw.runtime.errors import bad_value
+from cnet_aihw.runtime.locks import alone
 
 if TYPE_CHECKING:
     from torch import nn
 
     from cnet_aihw.tasks import Task
     from cnet_aihw.zoo import Dataset
+
+_SEARCH = "cnet_aihw.jobs.steps_search.search"
+_READ_ALONE = {"cnet_aihw.jobs.steps.report"}
+"""Steps that another job in the same folder does not disturb."""
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +119,8 @@ def run_job(config: DictConfig) -> float | None:
         last step; None where nothing was trained or searched.
 
     Raises:
-        CnetError: for errors of the user; impossible values before any work.
+        CnetError: for errors of the user; impossible values before any work; where another job
+            runs in the folder.
     """
     check_added_rram(config, typed_words())
     variants = variants_of(config)
@@ -121,8 +128,14 @@ def run_job(config: DictConfig) -> float | None:
     folder = Path(HydraConfig.get().runtime.output_dir)
     job = JobContext(config, variants, folder, command_of_job())
     log.info("results in %s", job.folder)
-    for step in steps:
-        step(job)
+    if any(name == _SEARCH for name in config.job.steps):
+        from cnet_aihw.jobs.search_checks import check_searches
+
+        check_searches(job)
+    reads_alone = set(config.job.steps) <= _READ_ALONE
+    with nullcontext() if reads_alone else alone(folder, "job", "a job"):
+        for step in steps:
+            step(job)
     return job.objectives.get(variants[-1].name)
 
 

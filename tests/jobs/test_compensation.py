@@ -20,7 +20,7 @@ from cnet_aihw.compensation import (
 )
 from cnet_aihw.compensation.settings import CompensationSettings
 from cnet_aihw.evaluation import BatchNormReestimation, evaluate_chips
-from cnet_aihw.jobs.cli import CONFIG_DIR
+from cnet_aihw.jobs.application import CONFIG_DIR
 from cnet_aihw.rram import (
     LogNormalNoiseModel,
     RRAMRPUConfig,

@@ -33,6 +33,8 @@ from cnet_aihw.search.problem import PlacementProblem
 from cnet_aihw.tasks import Task
 from cnet_aihw.training.run_identity import TrainingData
 
+_FIT_SECONDS = 12 * 3600.0  # longest wait for another process that fits the same supernet
+
 
 class CompensationSupernet:
     """Correctors of which every placement takes a part, fitted once for all placements.
@@ -124,7 +126,7 @@ class CompensationSupernet:
                 self._fitted = self._load(self._make(Path(folder), progress))
         else:
             if not self._path.exists():
-                with locked(self._folder, self._path.stem):
+                with locked(self._folder, self._path.stem, _FIT_SECONDS):
                     if not self._path.exists():
                         self._make(self._folder, progress)
             self._fitted = self._load(self._path)
