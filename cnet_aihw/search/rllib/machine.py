@@ -135,7 +135,7 @@ def _check_temporary() -> None:
         most = _LONGEST_SOCKET - (length - len(os.fsencode(parent)))
         raise CnetError(
             f"Ray keeps its sockets in {parent}, whose name is too long for them; set "
-            f"RAY_TMPDIR=/tmp in the environment, or to another folder with a name of at most {most} bytes.",
+            f"RAY_TMPDIR=/tmp in the environment, or to one with a name of at most {most} bytes.",
             key="RAY_TMPDIR",
             value=parent,
             expected=f"a folder with a name of at most {most} bytes",
@@ -177,7 +177,7 @@ def _check_token() -> None:
         readable = bool(path.read_text(encoding="utf-8").strip())
         reason = "is empty"
     except FileNotFoundError:
-        readable = not given and _can_write(path)
+        readable = not given and _can_write(path.parent)
         reason = "does not exist" if given else "cannot be made"
     except (OSError, UnicodeDecodeError) as error:
         readable, reason = False, f"cannot be read ({getattr(error, 'strerror', 'not a text')})"
@@ -243,10 +243,8 @@ def _check_memory(processes: int) -> None:
         )
 
 
-def _can_write(path: Path) -> bool:
-    """Say whether a folder or file can be written to, or made in the nearest folder there is."""
-    while not path.exists():
-        if path.parent == path:
-            return False
-        path = path.parent
-    return os.access(path, os.W_OK | (os.X_OK if path.is_dir() else 0))
+def _can_write(folder: Path) -> bool:
+    """Say whether a folder can be written to, or made in the nearest one there is."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)

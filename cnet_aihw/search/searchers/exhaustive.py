@@ -44,7 +44,8 @@ class ExhaustiveSearcher:
         if sum(1 for _ in islice(problem.encodings(), budget + 1)) > budget:
             raise CnetError(
                 f"an exhaustive search has more placements to evaluate than its budget of "
-                f"{budget}; raise the budget, give fewer candidate layers or ratios, or take another searcher.",
+                f"{budget}; raise the budget, give fewer candidate layers or ratios, or take "
+                "another searcher.",
                 key="budget",
                 value=budget,
                 expected="at least the number of placements within the limit",
