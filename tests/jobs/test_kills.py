@@ -25,7 +25,7 @@ TINY = [
     *("model=mlp", "data.size=8", "data.limit_train=100", "training=plain", "training.lr=0.1"),
     *("training.epochs=3", "training.validation_chips=2", "training.batch_size=32"),
     *("training.checkpoint_seconds=0", "rram.sigma=0.8", "evaluation.chips=3", "progress=false"),
-    *("compensation.limit=0.5", "compensation.threshold=1.0", "compensation.scan.chips=2"),
+    *("compensation.limit=0.5", "compensation.limit_macs=null", "compensation.threshold=1.0", "compensation.scan.chips=2"),
     *("compensation.scan.samples=50", "search.budget=5", "search.chips=2", "search.samples=50"),
     *("search=random", "search.store=store", "run=run"),
 ]

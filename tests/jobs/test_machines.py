@@ -23,7 +23,8 @@ COMMAND = [sys.executable, "-m", "cnet_aihw.jobs.cli"]
 ROOT = Path(__file__).parents[2]
 SEARCH = [
     *(word for word in MLP8 if word != "compensation=none"),
-    *("training=plain", "compensation.limit=0.5", "hydra.run.dir=run"),
+    *("training=plain", "compensation.limit=0.5", "compensation.limit_macs=null"),
+    "hydra.run.dir=run",,
 ]
 
 
