@@ -60,8 +60,10 @@ def run(words: list[str], stop: Stop) -> None:
         _refuse_swept_inputs(sys.argv[1:])
         with _hydra_raises(), _silent_logs():
             _app()
-    except (CnetError, HydraException, OmegaConfBaseException, OSError) as error:
-        if wants_trace or stop.number:
+    except (CnetError, HydraException, OmegaConfBaseException, OSError, ValueError) as error:
+        expected = not isinstance(error, ValueError) or isinstance(error, CnetError)
+        log_file = isinstance(error.__cause__, OSError)  # that logging cannot open
+        if wants_trace or stop.number or not (expected or log_file):
             raise
         if "COMP_LINE" not in os.environ:  # a word that the shell completes is not a command yet
             print(f"cnet-aihw: error: {one_sentence(error)}", file=sys.stderr)

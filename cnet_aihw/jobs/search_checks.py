@@ -42,7 +42,7 @@ def _check_store(folder: Path) -> None:
     nearest = folder.absolute()
     while not nearest.exists() and nearest != nearest.parent:
         nearest = nearest.parent
-    if not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)):
+    if not (nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK, effective_ids=True)):
         raise CnetError(
             f"search.store={folder} cannot be written to ({nearest}); give another folder.",
             key="search.store",

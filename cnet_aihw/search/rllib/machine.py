@@ -40,8 +40,8 @@ def check_ray(settings: RaySettings, env_runners: int = 0, on_cuda: bool = False
     if settings.address is not None:
         try_to_attach(settings.address)
         return
-    check_start(settings.workers + env_runners)
     _check_size(settings, env_runners)
+    check_start(settings.workers + env_runners)
 
 
 def check_installed() -> None:
@@ -247,4 +247,4 @@ def _can_write(folder: Path) -> bool:
     """Say whether a folder can be written to, or made in the nearest one there is."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
-    return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
+    return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK, effective_ids=True)

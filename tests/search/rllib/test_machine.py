@@ -27,7 +27,7 @@ def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(machine, "available_bytes", lambda: 8 * GIB)
     monkeypatch.setattr(machine, "total_bytes", lambda: 16 * GIB)
-    monkeypatch.setattr(os, "access", lambda path, mode: "foreign" not in str(path))
+    monkeypatch.setattr(os, "access", lambda path, mode, **_: "foreign" not in str(path))
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     return tmp_path
 
