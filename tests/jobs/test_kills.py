@@ -25,7 +25,8 @@ TINY = [
     *("model=mlp", "data.size=8", "data.limit_train=100", "training=plain", "training.lr=0.1"),
     *("training.epochs=3", "training.validation_chips=2", "training.batch_size=32"),
     *("training.checkpoint_seconds=0", "rram.sigma=0.8", "evaluation.chips=3", "progress=false"),
-    *("compensation.limit=0.5", "compensation.limit_macs=null", "compensation.threshold=1.0", "compensation.scan.chips=2"),
+    *("compensation.limit=0.5", "compensation.limit_macs=null", "compensation.threshold=1.0"),
+    "compensation.scan.chips=2",
     *("compensation.scan.samples=50", "search.budget=5", "search.chips=2", "search.samples=50"),
     *("search=random", "search.store=store", "run=run"),
 ]
@@ -44,11 +45,11 @@ JOBS = {
 
 # A process that has imported all that a job needs, and forks for each job.
 SERVER = """
-import json, os, select, signal, sys
+import faulthandler, json, os, select, signal, sys
 import cnet_aihw.jobs.application, torch
 import cnet_aihw.compensation, cnet_aihw.evaluation, cnet_aihw.search, cnet_aihw.training
 import cnet_aihw.jobs.build, cnet_aihw.jobs.steps_search, cnet_aihw.jobs.steps_compensation
-import cnet_aihw.report.run_page, cnet_aihw.zoo, matplotlib.pyplot, sklearn.datasets
+import cnet_aihw.report.run_page, cnet_aihw.zoo, matplotlib.pyplot
 from cnet_aihw.jobs.cli import main
 
 def job(words, folder, number, after_writes, log):
@@ -56,6 +57,7 @@ def job(words, folder, number, after_writes, log):
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(out, 1), os.dup2(out, 2)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    faulthandler.dump_traceback_later(120, exit=True, file=open(log, "a"))
     writes, fsync = [], os.fsync
 
     def counted(descriptor):
@@ -133,7 +135,7 @@ def server() -> Iterator[Server]:
         process.stdin.close()
 
 
-UNEQUAL = {"seconds", "cached", "versions", "command", "minutes", "time", "epoch_seconds"}
+UNEQUAL = {"seconds", "fit_seconds", "epoch_seconds", "cached"}
 """How long it took, and whether a value was in the store when the search was killed."""
 
 
@@ -149,8 +151,6 @@ def results(folder: Path) -> dict[str, Any]:
         elif path.suffix in (".json", ".jsonl"):
             lines = path.read_text().splitlines() if path.suffix == ".jsonl" else [path.read_text()]
             found[name] = [plain(json.loads(line)) for line in lines]
-        elif path.name == "table.txt":
-            found[name] = path.read_text()
     return found
 
 
