@@ -7,7 +7,7 @@ import time
 
 log = logging.getLogger(__name__)
 
-_SILENT = 10.0  # seconds after which the log says what is waited for
+_SILENT = 30.0  # seconds after which the log says what is waited for
 
 
 class Patience:
