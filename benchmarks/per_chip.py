@@ -75,7 +75,8 @@ RESULTS = Path(__file__).parent / "results"
 LIMIT = 0.05
 SIZES = (0, 1, 2, 3, 4, 6, 8)
 BUDGET = 60  # placements of a search
-STEPS, REFINE_LR = 300, 3e-3
+REFINED = ((300, 2000), (1000, 4000))  # steps and images of a refinement
+REFINE_LR = 3e-3
 SIGMA = 0.5
 SEEDS = (0, 1)
 CHIPS_SEED, VALIDATION_SEED = 7000, 3000
@@ -92,22 +93,22 @@ class Subject:
     betas: tuple[float, ...]
     """Weights of the penalty to choose among; the first is the experiment's."""
 
-    test: int | None
+    test: int | None = None
     """Images of the test part, from its beginning; None: all."""
 
-    options: tuple[str, ...] = ()
+    refined: tuple[tuple[int, int], ...] = REFINED
+    """Steps and images of refinements to choose among."""
 
 
 SUBJECTS = {
     s.name: s
     for s in (
-        Subject("lenet5_mnist", "mnist", lambda d: LeNet5(d.input_shape, d.classes), (1e-4,), 2000),
+        Subject("lenet5_mnist", "mnist", lambda d: LeNet5(d.input_shape, d.classes), (1e-4,)),
         Subject(
             "lenet5_cifar10",
             "cifar10",
             lambda d: LeNet5(d.input_shape, d.classes),
             (1e-3, 3e-3),
-            2000,
         ),
         Subject(
             "vgg16_narrow_cifar10",
@@ -115,6 +116,7 @@ SUBJECTS = {
             lambda d: VGG16(d.input_shape, d.classes, width=0.125),
             (1e-3,),
             2000,
+            REFINED[:1],
         ),
     )
 }
@@ -328,19 +330,23 @@ def choose(subject: Subject) -> dict[str, Any]:
                 tried(way)
     best = max(rows, key=lambda row: row["mean"])
     placement = Placement(best["placement"])
-    way = Way(
-        f"{best['way']}, refined", "lipschitz", LowRank(), placement, "per_chip",
-        images=2000, refine_steps=STEPS, beta=best["beta"],
-    )  # fmt: skip
-    tried(way)
-    chosen = {"rows": rows, "chosen": best}
+    closed = len(rows)
+    for steps, images in subject.refined:
+        way = Way(
+            f"{best['way']}, {steps} steps, {images} images", "lipschitz", LowRank(), placement,
+            "per_chip", images=images, refine_steps=steps, beta=best["beta"],
+        )  # fmt: skip
+        tried(way)
+    refined = max(rows[closed:], key=lambda row: row["mean"])
+    chosen = {"rows": rows, "chosen": best, "refined": refined}
     write_json_atomic(folder_of(subject, 0) / "choose.json", chosen)
     return chosen
 
 
 def ways(subject: Subject, seed: int) -> Iterator[Way]:
     """Yield all ways that are compared."""
-    chosen = read_json(folder_of(subject, 0) / "choose.json")["chosen"]
+    choice = read_json(folder_of(subject, 0) / "choose.json")
+    chosen, refined = choice["chosen"], choice["refined"]
     beta, placement = chosen["beta"], Placement(chosen["placement"])
     cost = cost_of(network(subject, seed, "plain"), subject)
     everywhere = [n for n, row in cost.layers.items() if row.analog]
@@ -358,7 +364,7 @@ def ways(subject: Subject, seed: int) -> Iterator[Way]:
         )  # fmt: skip
     yield Way(
         "lipschitz, per chip, refined", "lipschitz", LowRank(), placement, "per_chip",
-        images=2000, refine_steps=STEPS, beta=beta,
+        images=refined["images"], refine_steps=refined["refine_steps"], beta=beta,
     )  # fmt: skip
     yield Way("dora-like", "plain", LowRank(), placement, "per_chip", images=10, refine_steps=100)
     correctors = {
