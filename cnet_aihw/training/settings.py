@@ -73,7 +73,7 @@ class TrainingSettings:
     """Name of the run in records and tables."""
 
     epochs: int = 10
-    """Passes over the training part."""
+    """Passes over the training part; 0: the weights are measured and kept as they are."""
 
     batch_size: int = 128
     """Samples a step. A single sample left over at the end of an epoch is skipped."""
@@ -149,7 +149,7 @@ def validate_training_settings(settings: TrainingSettings) -> None:
     check_fields(settings, "training.")
     s, lipschitz, variation = settings, settings.lipschitz, settings.variation
     for name, value, low in (
-        ("epochs", s.epochs, 1),
+        ("epochs", s.epochs, 0),
         ("batch_size", s.batch_size, 1),
         ("validation_chips", s.validation_chips, 0),
         ("validate_every", s.validate_every, 1),
@@ -193,7 +193,7 @@ def validate_training_settings(settings: TrainingSettings) -> None:
     ):
         if word not in allowed:
             raise bad_choice(f"training.{name}", word, allowed)
-    if s.warmup_epochs >= s.epochs:
+    if s.warmup_epochs >= s.epochs > 0:
         raise bad_value(
             "training.warmup_epochs", s.warmup_epochs, f"fewer than the {s.epochs} epochs"
         )

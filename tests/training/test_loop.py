@@ -177,6 +177,24 @@ def test_patience_stops_a_run_that_gets_no_better(data: Data, tmp_path: Path) ->
     assert (result.epochs, result.best_epoch, result.stopped_early) == (6, 2, True)
 
 
+@pytest.mark.parametrize("select", ["chips", "clean", "last"])
+def test_without_epochs_the_weights_are_measured_as_they_are(
+    data: Data, tmp_path: Path, select: str
+) -> None:
+    model = analog_network()
+    before = snapshot(model)
+    result = train(model, data, replace(PLAIN, epochs=0, select=select), tmp_path)
+    assert (result.epochs, result.best_epoch) == (0, -1)
+    assert result.clean_score == score(model, data.val)
+    chips = evaluate_chips(model, data.val, chips=5, seed=derive_seed(0, "validation"))
+    assert result.chip_score == chips.mean
+    stored = load_checkpoint(tmp_path / "best.safetensors").model
+    for name, tensor in before.items():
+        assert torch.equal(tensor, stored[name]) and torch.equal(tensor, snapshot(model)[name])
+    again = train(analog_network(), data, replace(PLAIN, epochs=0, select=select), tmp_path)
+    assert again == result
+
+
 def test_the_penalty_pulls_singular_values_down(data: Data, tmp_path: Path) -> None:
     settings = replace(BOTH, epochs=8, lr=0.02, select="last")
     settings.variation = VariationSettings()
