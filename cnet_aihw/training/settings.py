@@ -39,6 +39,13 @@ class LipschitzSettings:
     exclude: list[str] = field(default_factory=list)
     """Layers without the penalty: names, or patterns such as "features.*"."""
 
+    probes: int | None = None
+    """Random vectors that estimate the penalty of each layer, without bias, in time that does not
+    grow faster than its weights; None: exact."""
+
+    every: int = 1
+    """Steps from one penalty to the next; it counts that many times where it counts."""
+
 
 @dataclass
 class VariationSettings:
@@ -156,8 +163,11 @@ def validate_training_settings(settings: TrainingSettings) -> None:
         ("patience", s.patience, 1),
         ("variation.steps_per_chip", variation.steps_per_chip, 0),
         ("variation.chips_per_step", variation.chips_per_step, 1),
+        ("lipschitz.every", lipschitz.every, 1),
+        ("lipschitz.probes", lipschitz.probes, 1),
     ):
-        if (name, value) != ("patience", None) and not (is_whole(value) and value >= low):
+        optional = value is None and name in ("patience", "lipschitz.probes")
+        if not optional and not (is_whole(value) and value >= low):
             raise bad_value(f"training.{name}", value, f"a whole number of at least {low}")
     if not is_seed(s.seed):
         raise bad_value("training.seed", s.seed, "a whole number of 64 bits")

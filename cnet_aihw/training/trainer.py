@@ -330,8 +330,9 @@ class Trainer:
         if lipschitz.fold_batchnorm:
             batchnorms = following_batchnorms(self.model, gathered(self.part.first(2)).x)
         return LipschitzPenalty(
-            self.model, self.lambda_, lipschitz.exclude, batchnorms, lipschitz.gram
-        )
+            self.model, self.lambda_, lipschitz.exclude, batchnorms, lipschitz.gram,
+            lipschitz.probes,
+        )  # fmt: skip
 
     def _global_step(self) -> int:
         return self.state.epoch * self.steps + self.state.step

@@ -28,6 +28,7 @@ from cnet_aihw.runtime.random_state import derive_seed
 from cnet_aihw.runtime.records import read_records
 from cnet_aihw.tasks import Classification, Regression
 from cnet_aihw.training import (
+    LipschitzPenalty,
     LipschitzSettings,
     TrainingParts,
     TrainingSettings,
@@ -193,6 +194,18 @@ def test_without_epochs_the_weights_are_measured_as_they_are(
         assert torch.equal(tensor, stored[name]) and torch.equal(tensor, snapshot(model)[name])
     again = train(analog_network(), data, replace(PLAIN, epochs=0, select=select), tmp_path)
     assert again == result
+
+
+def test_a_penalty_at_every_second_step_counts_twice(data: Data, tmp_path: Path) -> None:
+    model = analog_network()
+    settings = replace(PLAIN, epochs=1, lr=1e-12)  # five steps, weights as they were
+    settings.lipschitz = LipschitzSettings(enabled=True, beta=0.1, every=2)
+    train(model, data, settings, tmp_path)
+    exact = LipschitzPenalty(model, lipschitz_lambda(LogNormalNoiseModel(0.5)))().item()
+    (record,) = read_records(tmp_path / "epochs.jsonl")
+    counted = [2, 0, 2, 0, 2]  # of 16, 16, 16, 16 and 6 samples
+    mean = sum(n * samples for n, samples in zip(counted, (16, 16, 16, 16, 6), strict=True)) / 70
+    assert record["penalty"] == pytest.approx(mean * exact, rel=1e-4)
 
 
 def test_the_penalty_pulls_singular_values_down(data: Data, tmp_path: Path) -> None:
