@@ -211,8 +211,9 @@ class _ProbedDistance(torch.autograd.Function):
 
 
 def draw_signs(matrix: Tensor, probes: int) -> Tensor:
-    """Draw vectors of -1 and 1 on the smaller side of matrices, [..., n, probes], from torch's
-    global generator of the device.
+    """Draw vectors of -1 and 1 on the smaller side of matrices, [..., n, probes].
+
+    They come from torch's global generator of the device.
     """
     size = min(matrix.shape[-2:])
     shape = (*matrix.shape[:-2], size, probes)
