@@ -68,6 +68,10 @@ class VariationSettings:
     """How the gradient passes the variation: "reparametrized" (through the factor),
     "straight_through" (as if it were not there), "auto" (the first where it is a factor)."""
 
+    table: int = 0
+    """Factors that are drawn once, of which each step reads a stretch for each layer from a random
+    place, in place of a fresh draw; 0: fresh draws. Faster for wide layers and small batches."""
+
     noise_model: Any = None
     """Noise model seen in training; None: the model's own."""
 
@@ -163,6 +167,7 @@ def validate_training_settings(settings: TrainingSettings) -> None:
         ("patience", s.patience, 1),
         ("variation.steps_per_chip", variation.steps_per_chip, 0),
         ("variation.chips_per_step", variation.chips_per_step, 1),
+        ("variation.table", variation.table, 0),
         ("lipschitz.every", lipschitz.every, 1),
         ("lipschitz.probes", lipschitz.probes, 1),
     ):
