@@ -247,7 +247,7 @@ def _check_search(variant: Variant, network: NetworkCost, task: Task) -> None:
             variant.space,
             search.objective,
             limit_macs=settings.limit_macs,
-            reference=None if task.higher_is_better else 1.0,  # in place of the clean score to come
+            reference=1.0 if needs_reference(variant, task) else None,  # for the score to come
             higher_is_better=task.higher_is_better,
         )
 
@@ -262,6 +262,11 @@ def _check_search(variant: Variant, network: NetworkCost, task: Task) -> None:
             "and search.budget is %d; a search of more than that is refused after the scan",
             *(variant.name, whole.count(), search.budget),
         )
+
+
+def needs_reference(variant: Variant, task: Task) -> bool:
+    """Say whether the rewards of a search are relative to the network's clean score."""
+    return not task.higher_is_better or variant.search.objective.direction == "cheapest"
 
 
 def uniform(variant: Variant, network: NetworkCost, layers: Sequence[str]) -> Placement:

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd import no_grad
 
 from cnet_aihw.rram.crossbar.chip_weights import ChipWeights
+from cnet_aihw.rram.crossbar.factor_table import read_factors
 from cnet_aihw.rram.crossbar.mvm import RRAMAnalogMVM
 from cnet_aihw.rram.crossbar.perturbation import Perturbation
 from cnet_aihw.rram.crossbar.variation import VariationParameter
@@ -88,7 +89,10 @@ class RRAMSimulatorTile(TorchSimulatorTile):
         weight, variation = self.crossbar_weight(), self._variation
         if is_test or not variation.enabled:
             return weight
-        if not variation.hold:
+        if not variation.hold and variation.table:
+            factor = read_factors(self._noise_model, weight, variation.table)
+            perturbation = Perturbation(factor, None)
+        elif not variation.hold:
             perturbation = Perturbation.draw(
                 self._noise_model, weight.detach(), variation.t_inference
             )

@@ -285,6 +285,11 @@ class MultiplicativeNoiseModel(DeviceNoiseModel):
         """Whether the model, as configured, is a factor on each weight."""
         return True
 
+    @property
+    def alike(self) -> bool:
+        """Whether the factors of all weights are independent draws of one law."""
+        return False
+
     def sample_factor(self, weights: Tensor) -> Tensor:
         """Draw the factors of one tile.
 
