@@ -88,7 +88,7 @@ def not_attached(address: str, reason: str) -> CnetError:
     if "oken" in reason or "uthenticat" in reason:
         fix = "set RAY_AUTH_TOKEN_PATH to the file with the token of that cluster"
         return CnetError(
-            f"the Ray at {address} does not take this process's token ({reason[:200]}); {fix}.",
+            f"the Ray at {address} does not take this process's token ({reason.partition('. ')[0][:200]}); {fix}.",
             key="ray.address",
             value=address,
             expected="the token of the cluster",

@@ -179,6 +179,8 @@ def _init(settings: RaySettings, options: dict[str, Any]) -> Any:
         except Exception as error:  # as Ray raises when its start takes too long
             reason = " ".join(str(error).split())
             if not private:
+                first = error.__cause__ or error.__context__ or error
+                reason = f"{reason} ({first})" if first is not error else reason
                 raise not_attached(str(settings.address), reason) from error
             if not left:
                 raise CnetError(
