@@ -115,11 +115,9 @@ class _Probe:
         """Wait until a moment; return the exit code, None if it still runs, and what it wrote."""
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(max(0.0, end - time.monotonic()))
-        texts = []
         for file in self._files:
             file.seek(0)
-            texts.append(file.read())
-        return self._process.poll(), *texts
+        return self._process.poll(), self._files[0].read(), self._files[1].read()
 
 
 def _outcome(name: str, ended: tuple[int | None, str, str]) -> list[Finding]:

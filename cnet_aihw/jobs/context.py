@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from cnet_aihw.tasks import Task
     from cnet_aihw.zoo import Dataset
 
-_SEARCH = "cnet_aihw.jobs.steps_search.search"
 _READ_ALONE = {"cnet_aihw.jobs.steps.report"}
 """Steps that another job in the same folder does not disturb."""
 
@@ -128,15 +127,22 @@ def run_job(config: DictConfig) -> float | None:
     folder = Path(HydraConfig.get().runtime.output_dir)
     job = JobContext(config, variants, folder, command_of_job())
     log.info("results in %s", job.folder)
-    if any(name == _SEARCH for name in config.job.steps):
-        from cnet_aihw.jobs.search_checks import check_searches
-
-        check_searches(job)
+    for name in config.job.steps:
+        _check_of(name)(job)
     reads_alone = set(config.job.steps) <= _READ_ALONE
     with nullcontext() if reads_alone else alone(folder, "job", "a job"):
         for step in steps:
             step(job)
     return job.objectives.get(variants[-1].name)
+
+
+def _check_of(name: str) -> Callable[[JobContext], None]:
+    """Return what a step checks before the first one: the function ``check_STEP`` beside it."""
+    module, _, attribute = name.rpartition(".")
+    check: Callable[[JobContext], None] = vars(import_module(module)).get(
+        f"check_{attribute}", lambda job: None
+    )
+    return check
 
 
 def _function(name: str) -> Callable[[JobContext], None]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cnet_aihw.jobs.context import JobContext
 
 
-def check_searches(job: JobContext) -> None:
+def check_search(job: JobContext) -> None:
     """Check that the searches of a job will be able to run on this machine.
 
     A search that is done is only read, so that nothing is asked of the machine.

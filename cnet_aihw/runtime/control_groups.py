@@ -53,8 +53,8 @@ def _memory_of(folder: Path, limit: str, use: str, cache: str) -> Iterator[tuple
 def _cpu_quotas() -> Iterator[float]:
     for folder in _folders(""):
         with suppress(OSError, ValueError):
-            quota, period = (folder / "cpu.max").read_text().split()
-            yield int(quota) / int(period)
+            allowed, every = (folder / "cpu.max").read_text().split()
+            yield int(allowed) / int(every)
     for folder in _folders("cpu"):
         with suppress(OSError, ValueError):
             quota, period = (

@@ -149,7 +149,7 @@ def _watched(private: bool) -> Iterator[None]:
     mark = secrets.token_hex(16)
     read, write = os.pipe()  # the end that stays open here closes with this process
     script = str(Path(__file__).with_name("watchdog.py"))
-    files = [(os.POSIX_SPAWN_DUP2, read, 0)]
+    files: list[Any] = [(os.POSIX_SPAWN_DUP2, read, 0)]
     files += [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_WRONLY, 0) for number in (1, 2)]
     arguments = [sys.executable, "-I", "-S", script, mark[::-1]]
     os.posix_spawn(sys.executable, arguments, {}, file_actions=files, setsid=True)
