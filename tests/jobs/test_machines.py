@@ -137,7 +137,9 @@ def test_a_read_only_folder_is_one_sentence(
         assert "Errno" not in outcome.err
 
 
-@pytest.mark.parametrize("free", [0, 20, 60, 330, 700])
+@pytest.mark.parametrize(
+    "free", [0, 60, *(pytest.param(free, marks=pytest.mark.slow) for free in (20, 330, 700))]
+)
 def test_a_full_disk_is_one_sentence_and_the_job_resumes(
     cli: Cli, trained_once: Path, small_disk: Callable[..., Path], free: int
 ) -> None:

@@ -87,8 +87,9 @@ def not_attached(address: str, reason: str) -> CnetError:
     """Return the error for a running Ray that does not take this process."""
     if "oken" in reason or "uthenticat" in reason:
         fix = "set RAY_AUTH_TOKEN_PATH to the file with the token of that cluster"
+        reason = reason.partition(". ")[0][:200]
         return CnetError(
-            f"the Ray at {address} does not take this process's token ({reason.partition('. ')[0][:200]}); {fix}.",
+            f"the Ray at {address} does not take this process's token ({reason}); {fix}.",
             key="ray.address",
             value=address,
             expected="the token of the cluster",
