@@ -17,6 +17,8 @@ from cnet_aihw.rram import count_weights
 from cnet_aihw.runtime.errors import CnetError, bad_value
 
 _KIND = "corrector"  # key of the class in a description
+CORRECTABLE = "a linear layer, or a 1d or 2d convolution that is not transposed"
+"""Layers beside which a corrector can stand, for messages."""
 _SIZE = re.compile(r"size (\d+)")
 
 
@@ -52,6 +54,9 @@ class LayerShape:
     dilation: tuple[int, ...] = ()
     """Steps between the taps of a convolution, one for each dimension."""
 
+    transposed: bool = False
+    """Whether it is a transposed convolution."""
+
     @classmethod
     def of(cls, layer: nn.Linear | _ConvNd) -> LayerShape:
         """Return the shape of any linear layer or convolution, analog or digital."""
@@ -68,6 +73,7 @@ class LayerShape:
                 if layer.padding_mode == "zeros" and not isinstance(padding, str)
                 else (),
                 dilation=tuple(layer.dilation),
+                transposed=layer.transposed,
             )
         else:
             shape = cls(0, layer.in_features, layer.out_features)
@@ -77,6 +83,11 @@ class LayerShape:
     def channels(self) -> tuple[int, int]:
         """Input and output channels."""
         return self.in_channels, self.out_channels
+
+    @property
+    def correctable(self) -> bool:
+        """Whether a corrector can stand beside the layer."""
+        return self.dims <= 2 and not self.transposed
 
     @property
     def macs(self) -> int:
@@ -93,18 +104,18 @@ def layer_shape(layer: nn.Module) -> LayerShape:
     """Return the shape of a layer beside which a corrector can stand.
 
     Raises:
-        CnetError: if it is neither a linear layer nor a convolution over one or two dimensions.
+        CnetError: if it is neither a linear layer nor a convolution over one or two dimensions that
+            is not transposed.
     """
     if isinstance(layer, nn.Linear | _ConvNd):
         shape = LayerShape.of(layer)
-        if shape.dims <= 2:
+        if shape.correctable:
             return shape
     raise CnetError(
-        f"{type(layer).__name__} cannot be compensated; expected a linear layer or a 1d or 2d "
-        "convolution.",
+        f"{type(layer).__name__} cannot be compensated; expected {CORRECTABLE}.",
         key="layer",
         value=type(layer).__name__,
-        expected="a linear layer or a 1d or 2d convolution",
+        expected=CORRECTABLE,
     )
 
 

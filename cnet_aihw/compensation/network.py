@@ -93,7 +93,7 @@ class NetworkCost:
     @property
     def correctable(self) -> list[str]:
         """Names of the layers on crossbars beside which a corrector can stand."""
-        return [n for n, layer in self.layers.items() if layer.analog and layer.shape.dims <= 2]
+        return [n for n, layer in self.layers.items() if layer.analog and layer.shape.correctable]
 
 
 def network_cost(model: nn.Module, example: Inputs) -> NetworkCost:

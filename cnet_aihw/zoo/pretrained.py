@@ -187,7 +187,31 @@ def _of_training(tensors: _Tensors, wanted: _Tensors) -> _Tensors:
         shape = wanted[name].shape if name in wanted else tensor.shape
         if tensor.shape == (*shape[:1], shape[1:].numel()):
             found[name] = tensor.reshape(shape)
-    return found or tensors
+    return _put_together(found, wanted) or tensors
+
+
+_PROJECTIONS = ("q_proj", "k_proj", "v_proj")
+
+
+def _put_together(found: dict[str, Tensor], wanted: _Tensors) -> dict[str, Tensor]:
+    """Return tensors under the names of torch's attention and recurrent networks.
+
+    Conversion takes these apart into a layer for each matrix.
+    """
+    for name in wanted:
+        prefix, _, own = name.rpartition(".")
+        dot = f"{prefix}." if prefix else ""
+        part, _, rest = own.partition("_")
+        if own in ("in_proj_weight", "in_proj_bias"):
+            kind = own.removeprefix("in_proj_")
+            names = [f"{dot}{projection}.{kind}" for projection in _PROJECTIONS]
+        elif own.endswith("_proj_weight"):
+            names = [f"{dot}{own.removesuffix('_weight')}.weight"]
+        else:
+            names = [f"{dot}{rest}.{part}"]
+        if name not in found and all(one in found for one in names):
+            found[name] = torch.cat([found.pop(one) for one in names])
+    return found
 
 
 def _check_values(path: Path, tensors: _Tensors, wanted: _Tensors, weights: set[str]) -> None:

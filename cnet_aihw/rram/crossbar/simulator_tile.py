@@ -62,6 +62,8 @@ class RRAMSimulatorTile(TorchSimulatorTile):
         self.chip: ChipWeights | None = None
         self.groups = 1
         self.held: Perturbation | None = None
+        self._sharing = False
+        self._shared: Perturbation | None = None
         self.observer: Callable[[Tensor], None] | None = None
         self.exact: Tensor | None = None  # while a state is loaded: its weights, before rounding
 
@@ -89,9 +91,11 @@ class RRAMSimulatorTile(TorchSimulatorTile):
         if is_test or not variation.enabled:
             return weight
         if not variation.hold:
-            perturbation = Perturbation.draw(
+            perturbation = self._shared or Perturbation.draw(
                 self._noise_model, weight.detach(), variation.t_inference
             )
+            if self._sharing:
+                self._shared = perturbation
         elif self.held is None:
             raise CnetError(
                 "variation.hold is on but no chip was drawn; call "
@@ -104,6 +108,10 @@ class RRAMSimulatorTile(TorchSimulatorTile):
             perturbation = self.held.to(weight.device)
         varied = perturbation.apply(weight, variation.gradient)
         return varied if variation.strength == 1.0 else weight.lerp(varied, variation.strength)
+
+    def share_draws(self, sharing: bool) -> None:
+        """Let the forwards that follow see one sample of the variation of training, or not."""
+        self._sharing, self._shared = sharing, None
 
     def get_weights(self, as_ref: bool = False) -> Tensor:
         """Return the nominal weights: a detached CPU copy in the crossbar's units.
