@@ -16,6 +16,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from cnet_aihw.rram.converters import Kind, entry_of
 from cnet_aihw.rram.crossbar.layers import RRAMLayer
+from cnet_aihw.rram.crossbar.unfolded import UnfoldedModule
 from cnet_aihw.rram.references import closure_over_layers
 from cnet_aihw.runtime.errors import CnetError
 
@@ -176,7 +177,7 @@ def reason_to_stay_digital(module: nn.Module, table: Mapping[Kind, Any]) -> str:
     known, converter = entry_of(module, table)
     if known and converter is None:
         return f"converters leave {type(module).__name__} digital"
-    if converter is AnalogSequential:
+    if converter is AnalogSequential or isinstance(module, UnfoldedModule):
         return "its own parameters lie beside its layers"
     if known:
         if hanging := what_hangs_on(module):

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from aihwkit.nn.modules.base import AnalogLayerBase
-from aihwkit.nn.modules.container import AnalogWrapper
+from aihwkit.nn.modules.container import AnalogContainerBase
 from aihwkit.optim.context import AnalogContext
 from torch import Tensor, nn
 from torch.nn import Parameter
@@ -111,9 +111,11 @@ def load_digital_state_dict(model: nn.Module, state: Mapping[str, Tensor]) -> No
             expected="the names and shapes of digital_state_dict(model)",
         ) from error
     for name, module in model.named_modules():
+        if not isinstance(module, UnfoldedModule):
+            continue
         digital = plain.get_submodule(name)
-        if isinstance(module, UnfoldedModule) and not isinstance(digital, UnfoldedModule):
-            kind = next(c for c in type(module).__mro__ if not issubclass(c, AnalogWrapper))
+        if not isinstance(digital, UnfoldedModule):
+            kind = next(c for c in type(module).__mro__ if not issubclass(c, AnalogContainerBase))
             become_apart(digital, kind.from_digital(digital))  # type: ignore[attr-defined]
     given = dict(_named_tensors(plain))
     layers = []
