@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from aihwkit.nn.modules.base import AnalogLayerBase
-from aihwkit.nn.modules.container import AnalogContainerBase
 from aihwkit.optim.context import AnalogContext
 from torch import Tensor, nn
 from torch.nn import Parameter
@@ -115,7 +114,7 @@ def load_digital_state_dict(model: nn.Module, state: Mapping[str, Tensor]) -> No
             continue
         digital = plain.get_submodule(name)
         if not isinstance(digital, UnfoldedModule):
-            kind = next(c for c in type(module).__mro__ if not issubclass(c, AnalogContainerBase))
+            kind = next(c for c in type(module).__mro__ if not issubclass(c, AnalogLayerBase))
             become_apart(digital, kind.from_digital(digital))  # type: ignore[attr-defined]
     given = dict(_named_tensors(plain))
     layers = []
