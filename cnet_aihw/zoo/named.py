@@ -145,7 +145,6 @@ def huggingface_model(
     further: dict[str, Any] = dict(options or {})
     if classes is not None and "Classification" in head:
         further.setdefault("num_labels", classes)
-    further.setdefault("use_cache", False)
     if path is not None:
         if not pretrained and not Path(path).is_dir():
             fix = "set model.pretrained=true to take a network of that name from the hub"
@@ -156,7 +155,7 @@ def huggingface_model(
             )
         except Exception as error:
             raise _not_built(f"the Hugging Face model {path}", error) from error
-        return made
+        return _without_cache(made)
     described = _described(transformers, config)
     try:
         kind = described.pop("model_type")
@@ -164,7 +163,15 @@ def huggingface_model(
         built: nn.Module = automatic.from_config(settings)
     except Exception as error:
         raise _not_built(f"the Hugging Face model {config}", error) from error
-    return built
+    return _without_cache(built)
+
+
+def _without_cache(model: nn.Module) -> nn.Module:
+    """Let a network return no keys and values for a next token, of which nobody here asks."""
+    config: Any = model.config
+    if hasattr(config, "use_cache"):
+        config.use_cache = False
+    return model
 
 
 def _described(transformers: Any, config: Any) -> dict[str, Any]:
