@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from aihwkit.inference.noise.base import BaseNoiseModel
-from torch import Tensor, nn
+from torch import nn
 
 from cnet_aihw.compensation.closed_form import Moments, fit_linear
 from cnet_aihw.compensation.corrector import layer_shape

@@ -94,6 +94,7 @@ def plan_conversion(
         if any(row.analog for row in found):
             rows += found
             taken.append(name)
+    seen: set[int] = set()
     for name, module, weights in weight_holders(model):
         if any(name == other or _is_below(name, other) for other in taken):
             continue
@@ -107,7 +108,10 @@ def plan_conversion(
             reason = _tie(sharing[name])
         if not reason and unfolding(module, table) is not None:
             reason = "it shares weights with others, so that it is not taken apart"
-        count = sum(weight.numel() for weight in weights)
+        new = weights if not reason else [w for w in weights if id(w) not in seen]
+        if reason:
+            seen |= {id(weight) for weight in weights}
+        count = sum(weight.numel() for weight in new)
         rows.append(LayerReport(name, type(module).__name__, count, not reason, reason))
     order = {name: place for place, (name, _) in enumerate(model.named_modules())}
     owners = {row.name: _owner(row.name, taken) for row in rows}

@@ -13,7 +13,8 @@ class LayerReport:
         name: dotted name in the converted network.
         kind: class of the digital module; of a part of a module that is taken apart (attention, a
             recurrent network), that module's.
-        weights: number of its weights, biases excluded.
+        weights: number of its weights, biases excluded; those that stay shared count in the first
+            layer that has them.
         analog: whether it goes on a crossbar.
         reason: why it stays digital, or a note; empty where there is nothing to say.
     """
@@ -64,7 +65,7 @@ class ConversionReport:
 
     @property
     def weights(self) -> int:
-        """Number of all weights, biases excluded; shared ones count once a layer."""
+        """Number of all weights, biases excluded."""
         return sum(layer.weights for layer in self.layers)
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,11 @@ def torchvision_model(
             given.setdefault("image_size", int(input_shape[1]))
     if classes is not None:
         given.setdefault("num_classes", classes)
+    if (
+        not pretrained
+        and "weights_backbone" in signature(models.get_model_builder(name)).parameters
+    ):
+        given.setdefault("weights_backbone", None)
     try:
         made: nn.Module = models.get_model(name, weights="DEFAULT" if pretrained else None, **given)
     except Exception as error:
