@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from cnet_aihw.rram.crossbar.mapping import conductance_converter as conductance_converter
     from cnet_aihw.rram.crossbar.recurrent import CrossbarGRU as CrossbarGRU
     from cnet_aihw.rram.crossbar.recurrent import CrossbarLSTM as CrossbarLSTM
+    from cnet_aihw.rram.crossbar.recurrent import CrossbarRecurrent as CrossbarRecurrent
     from cnet_aihw.rram.crossbar.recurrent import CrossbarRNN as CrossbarRNN
     from cnet_aihw.rram.crossbar.transposed import RRAMConvTranspose1d as RRAMConvTranspose1d
     from cnet_aihw.rram.crossbar.transposed import RRAMConvTranspose2d as RRAMConvTranspose2d

@@ -83,6 +83,10 @@ class CrossbarRecurrent(UnfoldedModule):
         digital._init_flat_weights()
         return digital
 
+    def state_layers(self) -> list[nn.Module]:
+        """Return the layers that are called once a step, with the state."""
+        return [getattr(self, f"{m}_{suffix}") for suffix, m in self._matrices() if m == "hh"]
+
     def flatten_parameters(self) -> None:
         """Do nothing, where torch's modules lay out their weights for cuDNN."""
 
