@@ -230,7 +230,7 @@ def _check_compensation(variant: Variant, model: nn.Module, example: Inputs, tas
             variant.space,
             search.objective,
             limit_macs=settings.limit_macs,
-            reference=None if task.higher_is_better else 1.0,  # in place of the clean score to come
+            reference=1.0 if needs_reference(variant, task) else None,  # for the score to come
             higher_is_better=task.higher_is_better,
         )
     elif variant.per_chip and settings.fill == "uniform":
@@ -238,6 +238,11 @@ def _check_compensation(variant: Variant, model: nn.Module, example: Inputs, tas
     elif settings.scan.mode == "suffix" and settings.fill == "uniform":
         # where there are candidates, the first layer is one
         check_placement(uniform(variant, network, network.correctable[:1]), model)
+
+
+def needs_reference(variant: Variant, task: Task) -> bool:
+    """Say whether the rewards of a search are relative to the network's clean score."""
+    return not task.higher_is_better or variant.search.objective.direction == "cheapest"
 
 
 def uniform(variant: Variant, network: NetworkCost, layers: Sequence[str]) -> Placement:
