@@ -17,7 +17,7 @@ from cnet_aihw.rram import count_weights
 from cnet_aihw.runtime.errors import CnetError, bad_value
 
 _KIND = "corrector"  # key of the class in a description
-CORRECTABLE = "a linear layer, or a 1d or 2d convolution that is not transposed"
+CORRECTABLE = "a linear layer or a 1d or 2d convolution"
 """Layers beside which a corrector can stand, for messages."""
 _SIZE = re.compile(r"size (\d+)")
 
@@ -49,13 +49,10 @@ class LayerShape:
 
     padding: tuple[int, ...] = ()
     """Zeros that a convolution puts on each side, one number for each dimension; empty where it
-    pads in another way."""
+    pads in another way, or is transposed."""
 
     dilation: tuple[int, ...] = ()
     """Steps between the taps of a convolution, one for each dimension."""
-
-    transposed: bool = False
-    """Whether it is a transposed convolution."""
 
     @classmethod
     def of(cls, layer: nn.Linear | _ConvNd) -> LayerShape:
@@ -70,10 +67,11 @@ class LayerShape:
                 layer.groups,
                 stride=tuple(layer.stride),
                 padding=tuple(padding)
-                if layer.padding_mode == "zeros" and not isinstance(padding, str)
+                if layer.padding_mode == "zeros"
+                and not isinstance(padding, str)
+                and not layer.transposed
                 else (),
                 dilation=tuple(layer.dilation),
-                transposed=layer.transposed,
             )
         else:
             shape = cls(0, layer.in_features, layer.out_features)
@@ -87,11 +85,14 @@ class LayerShape:
     @property
     def correctable(self) -> bool:
         """Whether a corrector can stand beside the layer."""
-        return self.dims <= 2 and not self.transposed
+        return self.dims <= 2
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of the layer itself for each position of its output."""
+        """Multiply-accumulates of the layer itself for each position of its output.
+
+        Of a transposed convolution, for each position of its input.
+        """
         return self.out_channels * (self.in_channels // self.groups) * math.prod(self.kernel_size)
 
     @property
@@ -104,8 +105,7 @@ def layer_shape(layer: nn.Module) -> LayerShape:
     """Return the shape of a layer beside which a corrector can stand.
 
     Raises:
-        CnetError: if it is neither a linear layer nor a convolution over one or two dimensions that
-            is not transposed.
+        CnetError: if it is neither a linear layer nor a convolution over one or two dimensions.
     """
     if isinstance(layer, nn.Linear | _ConvNd):
         shape = LayerShape.of(layer)

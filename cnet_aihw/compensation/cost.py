@@ -51,9 +51,8 @@ def compensation_cost(
         layer = network.layers[name]
         kind = Digital() if ratio == DIGITAL else corrector
         if ratio != DIGITAL and not layer.shape.correctable:
-            kind_of = "transposed convolution" if layer.shape.transposed else "convolution"
             raise CnetError(
-                f"the placement gives {name!r} the ratio {ratio}, but it is a {kind_of} over "
+                f"the placement gives {name!r} the ratio {ratio}, but it is a convolution over "
                 f"{layer.shape.dims} dimensions; expected {CORRECTABLE}.",
                 key=f"placement.{name}",
                 value=ratio,
@@ -64,6 +63,8 @@ def compensation_cost(
             size = 0 if ratio == DIGITAL else kind.size(layer.shape, ratio)
             cost = kind.cost(layer.shape, size)
             weights[name], macs[name] = cost.weights, cost.macs * layer.positions
+            if not kind.on_crossbar:
+                macs[name] = layer.macs
     return CompensationCost(
         weights,
         macs,

@@ -356,3 +356,23 @@ def test_attention_over_tokens_is_fitted_to_a_chip():
         before = (model(x) - clean).abs().mean()
         with PerChipFit(x)(model):
             assert (model(x) - clean).abs().mean() < 0.35 * before
+
+
+@pytest.mark.parametrize("corrector", [LowRank("xy"), Affine(), LowRank("y")])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_transposed_convolutions_are_fitted_to_a_chip(corrector, stride):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.ConvTranspose2d(3, 4, 3, stride, 1), nn.Tanh(), nn.Conv2d(4, 2, 1))
+    x = torch.randn(30, 3, 6, 5)
+    model = network(net, "everywhere", corrector)
+    clean = net(x)
+    with programmed(model, 3), torch.no_grad():
+        before = (model(x) - clean).square().mean()
+        with PerChipFit(x)(model):
+            assert (model(x) - clean).square().mean() < 0.8 * before
+
+
+def test_patches_of_a_transposed_convolution_are_refused():
+    net = nn.Sequential(nn.ConvTranspose1d(3, 4, 3))
+    with pytest.raises(CnetError, check=lambda e: e.key == "corrector.features"):
+        network(net, "everywhere", LowRank("patch"))

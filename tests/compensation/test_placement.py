@@ -12,6 +12,7 @@ from cnet_aihw.compensation import (
     Affine,
     Digital,
     GeneratorCompensator,
+    LowRank,
     Placement,
     calibration_overhead,
     check_placement,
@@ -280,14 +281,14 @@ def test_recurrent_layers_count_every_step():
     assert costs.uncounted == () and costs.other_macs == 0
 
 
-def test_transposed_convolutions_count_inputs_and_take_no_corrector():
+def test_transposed_convolutions_count_inputs_and_their_correctors_outputs():
     model = convert_to_analog(nn.Sequential(nn.ConvTranspose2d(3, 4, 2, 2), nn.Conv2d(4, 2, 1)))
     costs = network_cost(model, torch.randn(2, 3, 5, 5))
-    assert costs.layers["0"].macs == 25 * 3 * 4 * 4
-    assert costs.correctable == ["1"]
-    for check in (check_placement, lambda p, m: compensation_cost(costs, p)):
-        with pytest.raises(CnetError, check=lambda e: "not transposed" in e.expected):
-            check(Placement({"0": 0.5}), model)
+    assert costs.correctable == ["0", "1"]
+    assert (costs.layers["0"].positions, costs.layers["0"].macs) == (100, 25 * 3 * 4 * 4)
+    cost = compensation_cost(costs, Placement({"0": "size 1"}), LowRank())
+    assert cost.macs == {"0": 100 * (3 + 4 + 4)}
+    assert compensation_cost(costs, Placement({"0": "digital"})).macs == {"0": 25 * 3 * 4 * 4}
 
 
 def test_modules_that_cannot_be_counted_are_named(caplog):
