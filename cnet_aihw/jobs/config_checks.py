@@ -21,14 +21,14 @@ from cnet_aihw.search.settings import SearchSettings, validate_search_settings
 
 _RRAM: dict[str, Any] = {
     "exclude": list[str],
-    "converters": dict[str, str | None],
+    "converters": dict[str, str | None] | None,
     "tied": str,
     "in_training": bool,
     "t_inference": float | None,
 }
 _RRAM_DEFAULTS: dict[str, Any] = {
     "exclude": [],
-    "converters": {},
+    "converters": None,
     "tied": "keep_digital",
     "in_training": True,
     "t_inference": None,
