@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from aihwkit.nn.modules.base import AnalogLayerBase
@@ -100,7 +101,8 @@ def _cast(new: nn.Module, old: nn.Module) -> None:
     """Take over the number type of a digital layer: a new tile has float32, and rounded to it."""
     if isinstance(new, AnalogLayerBase) and old.weight.dtype != torch.float32:
         new.to(old.weight.dtype)
-        weight = new.as_matrix(old.weight) if isinstance(new, RRAMLayer) else old.weight
+        weight: Any = old.weight
+        weight = new.as_matrix(weight) if isinstance(new, RRAMLayer) else weight
         new.set_weights(weight, old.bias)
 
 

@@ -138,11 +138,8 @@ def unfolded(module: nn.Module, converter: Any, rpu_config: RPUConfigBase) -> nn
 
 
 def _makes_layer(converter: Any) -> bool:
-    return (
-        isinstance(converter, type)
-        and issubclass(converter, AnalogLayerBase)
-        and not converter.IS_CONTAINER
-    )
+    is_layer = isinstance(converter, type) and issubclass(converter, AnalogLayerBase)
+    return is_layer and not getattr(converter, "IS_CONTAINER", False)
 
 
 def _is_function(converter: Any) -> bool:

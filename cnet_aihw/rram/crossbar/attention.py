@@ -36,6 +36,10 @@ class CrossbarMultiheadAttention(UnfoldedModule):
     batch_first: bool
     head_dim: int
     add_zero_attn: bool
+    q_proj: Any
+    k_proj: Any
+    v_proj: Any
+    out_proj: Any
 
     def __init__(self, module: nn.MultiheadAttention) -> None:
         super().__init__()
@@ -43,7 +47,7 @@ class CrossbarMultiheadAttention(UnfoldedModule):
             setattr(self, name, getattr(module, name))
         if module._qkv_same_embed_dim:
             assert module.in_proj_weight is not None
-            whole = [module.in_proj_weight] * 3
+            whole: list[Tensor] = [module.in_proj_weight] * 3
             weights = list(module.in_proj_weight.detach().chunk(3))
         else:
             whole = [module.q_proj_weight, module.k_proj_weight, module.v_proj_weight]
@@ -136,8 +140,8 @@ class CrossbarMultiheadAttention(UnfoldedModule):
         given = [mask for mask in masks if mask is not None]
         added = k.shape[1] - (given[0].shape[-1] if given else k.shape[1])
         mask = sum(F.pad(one, (0, added)) for one in given) if given else None
-        heads = [x.unflatten(2, (self.num_heads, -1)).transpose(1, 2) for x in (q, k, v)]
-        context, weights = self._attend(*heads, mask, need_weights, hint)
+        q, k, v = (x.unflatten(2, (self.num_heads, -1)).transpose(1, 2) for x in (q, k, v))
+        context, weights = self._attend(q, k, v, mask, need_weights, hint)
         out = self.out_proj(context.transpose(1, 2).flatten(2))
         if weights is not None and average_attn_weights:
             weights = weights.mean(1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from aihwkit.nn.modules.base import AnalogLayerBase
 from torch import Tensor, nn
@@ -48,12 +48,21 @@ class _RRAMConvTransposeNd(ConvolutionOnTile, _ConvTransposeNd):
         tile_module_class: type | None = None,
     ) -> None:
         sizes = type(self)._sizes
-        arguments: Any = (sizes(kernel_size), sizes(stride), sizes(padding), sizes(dilation))
         rpu_config = RRAMRPUConfig() if rpu_config is None else rpu_config
         _ConvNd.__init__(
-            self, in_channels, out_channels, *arguments,
-            True, sizes(output_padding), groups, bias, padding_mode,
-        )  # fmt: skip
+            self,
+            in_channels,
+            out_channels,
+            sizes(kernel_size),
+            sizes(stride),
+            sizes(padding),
+            sizes(dilation),
+            True,
+            sizes(output_padding),
+            groups,
+            bias,
+            cast(Any, padding_mode),
+        )
         AnalogLayerBase.__init__(self)
         self._put_on_tile(rpu_config, bias, tile_module_class)
 
@@ -63,9 +72,10 @@ class _RRAMConvTransposeNd(ConvolutionOnTile, _ConvTransposeNd):
     ) -> _RRAMConvTransposeNd:
         """Return the analog layer of a digital one, with its weights."""
         arguments = _arguments(module)
-        layer = cls(**arguments, rpu_config=rpu_config, tile_module_class=tile_module_class)
+        layer: Any = cls(**arguments, rpu_config=rpu_config, tile_module_class=tile_module_class)
         layer.set_weights(layer.as_matrix(module.weight), module.bias)
-        return layer.to(module.weight.device)
+        layer.to(module.weight.device)
+        return cast(_RRAMConvTransposeNd, layer)
 
     def forward(self, x_input: Tensor, output_size: list[int] | None = None) -> Tensor:
         """Return the transposed convolution, [N, in, *size] -> [N, out, *size].
@@ -74,10 +84,10 @@ class _RRAMConvTransposeNd(ConvolutionOnTile, _ConvTransposeNd):
             x_input: input; N may be missing.
             output_size: sizes wanted, where the stride leaves several.
         """
-        added = self._output_padding(
-            *(x_input, output_size, list(self.stride), list(self.padding)),
-            *(list(self.kernel_size), len(self.kernel_size), list(self.dilation)),
-        )
+        given: Any = (self.stride, self.padding, self.kernel_size)
+        stride, padding, kernel = (list(sizes) for sizes in given)
+        dims, dilation = len(kernel), list(self.dilation)
+        added = self._output_padding(x_input, output_size, stride, padding, kernel, dims, dilation)
         weight = self._torch_weight()
         if weight is None:
             return self._periphery_forward(x_input, added)
@@ -118,10 +128,11 @@ class _RRAMConvTransposeNd(ConvolutionOnTile, _ConvTransposeNd):
         x_input = x_input if batched else x_input.unsqueeze(0)
         lengths = [(n - 1) * s + 1 for n, s in zip(x_input.shape[2:], self.stride, strict=True)]
         spread = x_input.new_zeros(*x_input.shape[:2], *lengths)
-        spread[(..., *(slice(None, None, s) for s in self.stride))] = x_input
-        edges = [d * (k - 1) - p for d, k, p in zip(
-            self.dilation, self.kernel_size, self.padding, strict=True
-        )]  # fmt: skip
+        places: list[Any] = [..., *(slice(None, None, s) for s in self.stride)]
+        spread[tuple(places)] = x_input
+        padding = cast("tuple[int, ...]", self.padding)
+        sizes = zip(self.dilation, self.kernel_size, padding, strict=True)
+        edges = [d * (k - 1) - p for d, k, p in sizes]
         pads = [
             side
             for edge, more in zip(reversed(edges), reversed(list(output_padding)), strict=True)
