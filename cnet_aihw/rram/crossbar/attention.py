@@ -40,6 +40,8 @@ class CrossbarMultiheadAttention(UnfoldedModule):
     k_proj: Any
     v_proj: Any
     out_proj: Any
+    bias_k: Tensor | None
+    bias_v: Tensor | None
 
     def __init__(self, module: nn.MultiheadAttention) -> None:
         super().__init__()
