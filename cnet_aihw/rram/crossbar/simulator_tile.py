@@ -64,6 +64,7 @@ class RRAMSimulatorTile(TorchSimulatorTile):
         self.held: Perturbation | None = None
         self._sharing = False
         self._shared: Perturbation | None = None
+        self._varied: Tensor | None = None  # weights with it, where reading them adds nothing
         self.observer: Callable[[Tensor], None] | None = None
         self.exact: Tensor | None = None  # while a state is loaded: its weights, before rounding
 
@@ -87,6 +88,8 @@ class RRAMSimulatorTile(TorchSimulatorTile):
         """
         if self.chip is not None:
             return self.chip.read()
+        if self._varied is not None:
+            return self._varied
         weight, variation = self.crossbar_weight(), self._variation
         if is_test or not variation.enabled:
             return weight
@@ -107,11 +110,15 @@ class RRAMSimulatorTile(TorchSimulatorTile):
         else:
             perturbation = self.held.to(weight.device)
         varied = perturbation.apply(weight, variation.gradient)
-        return varied if variation.strength == 1.0 else weight.lerp(varied, variation.strength)
+        if variation.strength != 1.0:
+            varied = weight.lerp(varied, variation.strength)
+        if self._sharing and perturbation.read_noise is None:
+            self._varied = varied
+        return varied
 
     def share_draws(self, sharing: bool) -> None:
         """Let the forwards that follow see one sample of the variation of training, or not."""
-        self._sharing, self._shared = sharing, None
+        self._sharing, self._shared, self._varied = sharing, None, None
 
     def get_weights(self, as_ref: bool = False) -> Tensor:
         """Return the nominal weights: a detached CPU copy in the crossbar's units.
