@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd import no_grad
 
 from cnet_aihw.rram.crossbar.chip_weights import ChipWeights
+from cnet_aihw.rram.crossbar.factor_table import read_factors
 from cnet_aihw.rram.crossbar.mvm import RRAMAnalogMVM
 from cnet_aihw.rram.crossbar.perturbation import Perturbation
 from cnet_aihw.rram.crossbar.variation import VariationParameter
@@ -94,9 +95,7 @@ class RRAMSimulatorTile(TorchSimulatorTile):
         if is_test or not variation.enabled:
             return weight
         if not variation.hold:
-            perturbation = self._shared or Perturbation.draw(
-                self._noise_model, weight.detach(), variation.t_inference
-            )
+            perturbation = self._shared or self._draw(weight)
             if self._sharing:
                 self._shared = perturbation
         elif self.held is None:
@@ -115,6 +114,13 @@ class RRAMSimulatorTile(TorchSimulatorTile):
         if self._sharing and perturbation.read_noise is None:
             self._varied = varied
         return varied
+
+    def _draw(self, weight: Tensor) -> Perturbation:
+        """Draw a sample of the variation for weights in the crossbar's units, [out, in]."""
+        variation = self._variation
+        if variation.table:
+            return Perturbation(read_factors(self._noise_model, weight, variation.table), None)
+        return Perturbation.draw(self._noise_model, weight.detach(), variation.t_inference)
 
     def share_draws(self, sharing: bool) -> None:
         """Let the forwards that follow see one sample of the variation of training, or not."""
