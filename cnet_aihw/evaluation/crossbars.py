@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aihwkit.simulator.configs import InferenceRPUConfig
@@ -33,7 +33,11 @@ def perfect_periphery(
 
 
 def move_to_crossbars(
-    model: nn.Module, config: InferenceRPUConfig, exclude: Sequence[str] = ()
+    model: nn.Module,
+    config: InferenceRPUConfig,
+    exclude: Sequence[str] = (),
+    converters: Mapping[Any, Any] | None = None,
+    tied: str = "keep_digital",
 ) -> nn.Module:
     """Return a copy of a converted network on other crossbars, with the same nominal weights.
 
@@ -41,8 +45,16 @@ def move_to_crossbars(
         model: converted model without compensation.
         config: configuration of the crossbars.
         exclude: layers that stay digital: names or patterns.
+        converters: as for :func:`~cnet_aihw.rram.convert_to_analog`.
+        tied: as for :func:`~cnet_aihw.rram.convert_to_analog`.
     """
-    return convert_to_analog(convert_to_digital(model), config, exclude=list(exclude))
+    return convert_to_analog(
+        convert_to_digital(model),
+        config,
+        exclude=list(exclude),
+        converters=converters,
+        tied=tied,
+    )
 
 
 def adc_summary(model: nn.Module, example: Inputs) -> dict[str, Any]:

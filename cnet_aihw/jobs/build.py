@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import is_dataclass, replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from aihwkit.simulator.configs import InferenceRPUConfig
@@ -22,7 +22,7 @@ from cnet_aihw.evaluation.adc import lacks_adc_range
 from cnet_aihw.evaluation.calibration import running_batchnorms
 from cnet_aihw.evaluation.first_batch import check_first_batch
 from cnet_aihw.evaluation.settings import times_of
-from cnet_aihw.jobs.nodes import make
+from cnet_aihw.jobs.nodes import make, plain_values
 from cnet_aihw.rram import RRAMRPUConfig, check_times, convert_to_analog
 from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.inputs import Inputs
@@ -118,8 +118,7 @@ def build_analog(config: DictConfig, data: Dataset, task: Task) -> nn.Module:
         if isinstance(rpu_config, RRAMRPUConfig):
             check_times(rpu_config.noise_model, [rpu_config.variation.t_inference])
     network = build_network(config, data, task)
-    exclude = list(config.rram.exclude)
-    model = convert_to_analog(network, rpu_config, exclude=exclude, inplace=True)
+    model = convert_to_analog(network, rpu_config, inplace=True, **_conversion(config))
     if lacks_adc_range(model):
         fix = "or set rram.in_training=false, which calibrates it on the trained network"
         raise bad_value("rram.adc_range", None, "a number", fix)
@@ -134,7 +133,7 @@ def on_crossbars(config: DictConfig, model: nn.Module) -> nn.Module:
     """
     if _in_training(config):
         return model
-    return move_to_crossbars(model, _rpu_config(config), list(config.rram.exclude))
+    return move_to_crossbars(model, _rpu_config(config), **_conversion(config))
 
 
 def needs_adc_calibration(config: DictConfig) -> bool:
@@ -287,6 +286,16 @@ def _rpu_config(config: DictConfig) -> InferenceRPUConfig:
         expected = "a target that gives an RRAMRPUConfig, or another InferenceRPUConfig"
         raise bad_value("rram.rpu_config._target_", type(made).__name__, expected)
     return made
+
+
+def _conversion(config: DictConfig) -> dict[str, Any]:
+    """Return which layers go on crossbars, and how."""
+    converters = OmegaConf.select(config, "rram.converters", default=None)
+    return {
+        "exclude": list(config.rram.exclude),
+        "converters": None if converters is None else plain_values(converters),
+        "tied": OmegaConf.select(config, "rram.tied", default="keep_digital"),
+    }
 
 
 def _in_training(config: DictConfig) -> bool:

@@ -19,8 +19,20 @@ from cnet_aihw.runtime.typed import check_type, one_word
 from cnet_aihw.runtime.values import is_seed
 from cnet_aihw.search.settings import SearchSettings, validate_search_settings
 
-_RRAM: dict[str, Any] = {"exclude": list[str], "in_training": bool, "t_inference": float | None}
-_RRAM_DEFAULTS: dict[str, Any] = {"exclude": [], "in_training": True, "t_inference": None}
+_RRAM: dict[str, Any] = {
+    "exclude": list[str],
+    "converters": dict[str, str | None] | None,
+    "tied": str,
+    "in_training": bool,
+    "t_inference": float | None,
+}
+_RRAM_DEFAULTS: dict[str, Any] = {
+    "exclude": [],
+    "converters": None,
+    "tied": "keep_digital",
+    "in_training": True,
+    "t_inference": None,
+}
 _SEEDS = (
     *("seed", "training.seed", "evaluation.seed", "select.seed", "search.seed"),
     *("search.chips_seed", "search.evaluator.seed", "compensation.scan.seed"),

@@ -236,6 +236,7 @@ def _searched(
         seed=settings.seed,
         store=Path(settings.store).absolute(),
         ray=variant.ray,
+        first=settings.first,
         name=f"{variant.name}-{name}",
         progress=variant.config.progress,
     )

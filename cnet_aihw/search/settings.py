@@ -17,6 +17,7 @@ OVERHEADS = ("weights", "macs", "none")
 OVER_LIMIT = ("mask", "penalty")
 DIRECTIONS = ("best", "cheapest")
 STARTS = ("identity", "supernet")
+FIRST = ("auto", "none", "spectrum")
 EVALUATORS = {"per_chip": ("per_chip",), "shared": ("supernet", "per_placement")}
 """Fit -> the evaluators that belong to it, its own default first."""
 
@@ -127,6 +128,11 @@ class SearchSettings(SpaceSettings):
     evaluator: EvaluatorSettings = field(default_factory=EvaluatorSettings)
     """Evaluation of a placement."""
 
+    first: str = "auto"
+    """First placement that is evaluated: that of the "spectrum", by gains that the evaluator finds
+    with a forward pass on each chip, so that no search ends behind it; "none": the searcher's own;
+    "auto": the spectrum's where the evaluator finds gains, as "per_chip" does."""
+
     store: str = "outputs/evaluations"
     """Folder of all evaluations, which searches share."""
 
@@ -230,6 +236,8 @@ def validate_search_settings(settings: SearchSettings, fit: str | None) -> None:
     evaluator = settings.evaluator
     if evaluator.start not in STARTS:
         raise bad_choice("search.evaluator.start", evaluator.start, STARTS)
+    if settings.first not in FIRST:
+        raise bad_choice("search.first", settings.first, FIRST)
     for name, value in (
         ("budget", settings.budget),
         ("chips", settings.chips),

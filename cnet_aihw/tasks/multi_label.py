@@ -71,11 +71,13 @@ class MultiLabel:
         def built(outputs: Tensor) -> Metric:
             from torchmetrics import classification
 
-            if self.metric == "mAP":
-                kind = classification.MultilabelAveragePrecision
-            else:
-                kind = classification.MultilabelF1Score
-            made: Metric = kind(outputs.shape[1], average="macro", validate_args=False)
+            kinds = {
+                "mAP": classification.MultilabelAveragePrecision,
+                "F1": classification.MultilabelF1Score,
+            }
+            made: Metric = kinds[self.metric](
+                outputs.shape[1], average="macro", validate_args=False
+            )
             return made
 
         # torchmetrics takes logits of a batch that all lie in [0, 1] for probabilities

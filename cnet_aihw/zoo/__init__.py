@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from cnet_aihw.zoo.folders import image_folder as image_folder
     from cnet_aihw.zoo.lenet import LeNet5 as LeNet5
     from cnet_aihw.zoo.mlp import MLP as MLP
+    from cnet_aihw.zoo.named import huggingface_model as huggingface_model
+    from cnet_aihw.zoo.named import timm_model as timm_model
+    from cnet_aihw.zoo.named import torchvision_model as torchvision_model
     from cnet_aihw.zoo.own import arrays as arrays
     from cnet_aihw.zoo.pretrained import load_pretrained as load_pretrained
     from cnet_aihw.zoo.recurrent import Recurrent as Recurrent

@@ -82,7 +82,9 @@ def table(
         digest.update(part.fingerprint.encode())
     return Dataset(
         name=Path(name).stem,
-        **made,
+        train=made["train"],
+        val=made["val"],
+        test=made["test"],
         classes=len(names) or 1,
         input_shape=(x.shape[1],),
         augment=None,

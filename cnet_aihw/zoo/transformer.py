@@ -31,11 +31,11 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Tokens [B, T, width] -> [B, T, width]."""
-        split = (
+        q, k, v = (
             layer(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for layer in (self.q, self.k, self.v)
         )
-        mixed = F.scaled_dot_product_attention(*split, is_causal=self.causal)
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
         out: Tensor = self.o(mixed.transpose(1, 2).flatten(2))
         return out
 

@@ -291,14 +291,7 @@ class MultiplicativeNoiseModel(DeviceNoiseModel):
         return False
 
     def sample_factor(self, weights: Tensor) -> Tensor:
-        """Draw the factors of one tile.
-
-        Args:
-            weights: nominal weights, [out, in]; only shape, dtype and device matter.
-
-        Returns:
-            Factors, [out, in].
-        """
+        """Draw the factors of one tile, [out, in], for weights of that shape, type and device."""
         raise NotImplementedError
 
     def factor_moments(self) -> tuple[float, float]:
