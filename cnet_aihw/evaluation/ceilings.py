@@ -10,7 +10,8 @@ import torch
 from aihwkit.inference.noise.base import BaseNoiseModel
 from torch import nn
 
-from cnet_aihw.evaluation.chip_run import measure_clean, measured_chips, measuring
+from cnet_aihw.evaluation.chip_run import measure_clean, measuring, walk_chips
+from cnet_aihw.evaluation.first_batch import check_first_batch
 from cnet_aihw.evaluation.measurement import Score
 from cnet_aihw.evaluation.settings import EvaluationSettings, validate_evaluation_settings
 from cnet_aihw.evaluation.statistics import chip_statistics
@@ -139,9 +140,10 @@ def ceiling(
     where, measurement = resolve_device(device), Score(task)
     with measuring(model, where):
         part = placed(as_part(data), where)
+        check_first_batch(model, part, task)
         clean = exact = measure_clean(model, part, measurement, seed, batch_size)["score"]
         if left_out:
-            measured = measured_chips(
+            measured = walk_chips(
                 model,
                 part,
                 measurement,

@@ -10,6 +10,7 @@ from torch import nn
 
 from cnet_aihw.evaluation.adc import adc_use
 from cnet_aihw.rram import RRAMRPUConfig, convert_to_analog, convert_to_digital
+from cnet_aihw.rram.layer_configs import LayerConfig
 from cnet_aihw.runtime.parts import Inputs
 
 
@@ -33,7 +34,10 @@ def perfect_periphery(
 
 
 def move_to_crossbars(
-    model: nn.Module, config: InferenceRPUConfig, exclude: Sequence[str] = ()
+    model: nn.Module,
+    config: InferenceRPUConfig,
+    exclude: Sequence[str] = (),
+    layer_config: LayerConfig | None = None,
 ) -> nn.Module:
     """Return a copy of a converted network on other crossbars, with the same nominal weights.
 
@@ -41,8 +45,12 @@ def move_to_crossbars(
         model: converted model without compensation.
         config: configuration of the crossbars.
         exclude: layers that stay digital: names or patterns.
+        layer_config: configurations of single layers, as for
+            :func:`~cnet_aihw.rram.convert_to_analog`.
     """
-    return convert_to_analog(convert_to_digital(model), config, exclude=list(exclude))
+    return convert_to_analog(
+        convert_to_digital(model), config, exclude=list(exclude), layer_config=layer_config
+    )
 
 
 def adc_summary(model: nn.Module, example: Inputs) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from cnet_aihw.evaluation.calibration import ChipCalibration
-from cnet_aihw.evaluation.chip_run import measured_chips, measuring
+from cnet_aihw.evaluation.chip_run import measuring, walk_chips
 from cnet_aihw.evaluation.first_batch import SAMPLES, check_inputs
 from cnet_aihw.evaluation.statistics import AllChipsFailed
 from cnet_aihw.rram import analog_layers, find_module
@@ -135,7 +135,7 @@ def error_growth(
         with reference(model):
             clean = _clean_outputs(model, names, x, seed)
         measured = list(
-            measured_chips(
+            walk_chips(
                 model,
                 part,
                 LayerErrors(clean),

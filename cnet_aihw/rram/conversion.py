@@ -13,7 +13,6 @@ from aihwkit.nn.conversion import _DEFAULT_DIGITAL_CONVERSION_SET
 from aihwkit.nn.conversion import convert_to_analog as aihwkit_convert_to_analog
 from aihwkit.nn.conversion import convert_to_digital as aihwkit_convert_to_digital
 from aihwkit.nn.modules.base import AnalogLayerBase
-from aihwkit.nn.modules.container import AnalogWrapper
 from aihwkit.simulator.parameters.base import RPUConfigBase
 from torch import nn
 
@@ -38,7 +37,9 @@ from cnet_aihw.rram.conversion_preserve import (
 )
 from cnet_aihw.rram.crossbar.configs import RRAMRPUConfig
 from cnet_aihw.rram.exchange import become
+from cnet_aihw.rram.layer_configs import LayerConfig, configs_of
 from cnet_aihw.rram.references import rebind_methods
+from cnet_aihw.rram.root_class import root_class
 from cnet_aihw.rram.traps import find_traps
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.typed import checked
@@ -55,6 +56,7 @@ def convert_to_analog(
     inplace: bool = False,
     ensure_analog_root: bool = True,
     conversion_map: Mapping[type[nn.Module], type] | None = None,
+    layer_config: LayerConfig | None = None,
 ) -> nn.Module:
     """Put a network's layers on crossbars, with fast layers and without silent skips.
 
@@ -76,6 +78,8 @@ def convert_to_analog(
             (``program_analog_weights``, ...).
         conversion_map: further digital classes -> analog classes with ``from_digital(layer,
             rpu_config)``, as those of aihwkit; such as ``{MyLinear: RRAMLinear}``.
+        layer_config: function of a layer's name and the digital layer that returns the layer's own
+            configuration, or None for ``rpu_config``.
 
     Returns:
         The analog network. Its attribute ``conversion_report`` is a :class:`ConversionReport`.
@@ -83,8 +87,9 @@ def convert_to_analog(
     Raises:
         CnetError: if nothing would become analog, a layer has no shape or values yet (lazy, or on
             the meta device) or a weight that a hook computes (old ``weight_norm``, ``prune``), an
-            excluded name matches no layer, the tiles do not take the weights' number type, or a
-            copy is asked for and the network keeps functions that compute with its layers.
+            excluded name matches no layer, a layer's own configuration is of another kind,
+            tiles do not take the configuration or the weights' number type, or a copy is asked for
+            and the network keeps functions that compute with its layers.
 
     Warns:
         UserWarning: for each setting of the configuration that aihwkit takes but that gives results
@@ -92,8 +97,6 @@ def convert_to_analog(
             kind that stays digital for what hangs on it; and where most weights stay digital.
     """
     rpu_config = RRAMRPUConfig() if rpu_config is None else rpu_config
-    for trap in find_traps(rpu_config):
-        warnings.warn(trap.message, stacklevel=2)
     check_convertible(model, inplace)
     report = plan_conversion(model, rpu_config, exclude, conversion_map)
     todo = [name for name in report.analog if not _is_analog(model.get_submodule(name))]
@@ -110,12 +113,16 @@ def convert_to_analog(
             expected="a layer to convert",
         )
     check_weights(model, todo)
-    check_number_types(model, todo, rpu_config)
+    configs = configs_of(model, todo, rpu_config, layer_config)
+    for trap in dict.fromkeys(t for config in configs.values() for t in find_traps(config)):
+        warnings.warn(trap.message, stacklevel=2)
+    for name in todo:
+        check_number_types(model, [name], configs[name])
     for message in _warnings(model, report, todo, exclude):
         warnings.warn(message, stacklevel=2)
     with torch.inference_mode(False):  # its tensors could never be trained
         model = model if inplace else _copy(model)
-        _convert_layers(model, todo, rpu_config, conversion_map_of(rpu_config, conversion_map))
+        _convert_layers(model, configs, conversion_map_of(rpu_config, conversion_map))
         analog: Any = _convert_containers(model, report, rpu_config, ensure_analog_root)
     analog.conversion_report = report
     return analog
@@ -160,8 +167,7 @@ def _warnings(
 
 def _convert_layers(
     model: nn.Module,
-    names: Sequence[str],
-    rpu_config: RPUConfigBase,
+    configs: Mapping[str, RPUConfigBase],
     conversion_map: Mapping[type[nn.Module], Any],
 ) -> None:
     """Let digital layers become analog ones, in place; the root itself may be one.
@@ -170,10 +176,10 @@ def _convert_layers(
     is in memory once.
     """
     old_classes: dict[nn.Module, type[nn.Module]] = {}
-    for name in names:
+    for name, config in configs.items():
         layer = model.get_submodule(name)
         old_classes[layer] = type(layer)
-        analog = conversion_map[type(layer)].from_digital(layer, deepcopy(rpu_config))
+        analog = conversion_map[type(layer)].from_digital(layer, deepcopy(config))
         keep_settings(layer, analog)
         become(layer, analog)
     rebind_methods(model, old_classes)
@@ -183,11 +189,8 @@ def _convert_containers(
     model: nn.Module, report: ConversionReport, rpu_config: RPUConfigBase, ensure_analog_root: bool
 ) -> nn.Module:
     before = dict(model.named_modules(remove_duplicate=False))
-    wrapped = AnalogWrapper.SUBCLASSES.get(f"AnalogWrapper{type(model).__name__}")
-    if wrapped is not None and wrapped.__bases__[1] is not type(model):
-        # aihwkit keys its wrappers by class name: another class of that name would be taken for
-        # this one.
-        del AnalogWrapper.SUBCLASSES[wrapped.__name__]
+    if not isinstance(model, AnalogLayerBase):
+        root_class(type(model))  # for aihwkit to find
     analog = aihwkit_convert_to_analog(  # containers alone: the layers are analog already
         model,
         rpu_config,

@@ -20,8 +20,8 @@ from cnet_aihw.evaluation.chip_run import (
     MeasuredChip,
     check_times_known,
     measure_clean,
-    measured_chips,
     measuring,
+    walk_chips,
 )
 from cnet_aihw.evaluation.measurement import Measurement, Score
 from cnet_aihw.evaluation.settings import EvaluationSettings, validate_evaluation_settings
@@ -135,7 +135,7 @@ class ChipMeasurement:
                 )
                 return [MeasuredChip(chip, 0, values, t, None, None, 0.0) for chip, t in chips]
             return list(
-                measured_chips(
+                walk_chips(
                     model,
                     self._placed,
                     measurement,
