@@ -15,6 +15,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from cnet_aihw.rram import count_weights
 from cnet_aihw.runtime.errors import CnetError, bad_value
+from cnet_aihw.runtime.typed import checked
 
 _KIND = "corrector"  # key of the class in a description
 _SIZE = re.compile(r"size (\d+)")
@@ -89,6 +90,7 @@ class LayerShape:
         return self.macs + (self.out_channels if self.bias else 0)
 
 
+@checked
 def layer_shape(layer: nn.Module) -> LayerShape:
     """Return the shape of a layer beside which a corrector can stand.
 
@@ -108,11 +110,13 @@ def layer_shape(layer: nn.Module) -> LayerShape:
     )
 
 
+@checked
 def with_size(filters: int) -> str:
     """Return the value of a placement that gives a layer a corrector with so many filters."""
     return f"size {filters}"
 
 
+@checked
 def size_given(value: float | str) -> int | None:
     """Return the filters that a value such as ``"size 2"`` gives; None for any other value."""
     found = _SIZE.fullmatch(value) if isinstance(value, str) else None
@@ -231,6 +235,7 @@ class Corrector(ABC):
         return {_KIND: f"{kind.__module__}.{kind.__qualname__}", **asdict(settings)}  # type: ignore[arg-type]
 
 
+@checked
 def corrector_from(described: Mapping[str, Any]) -> Corrector:
     """Rebuild a corrector from its description.
 

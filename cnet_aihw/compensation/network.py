@@ -26,6 +26,7 @@ from cnet_aihw.rram.conversion_checks import weight_holders
 from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.inputs import Inputs, call, map_tensors, samples_in, select
 from cnet_aihw.runtime.torch_device import device_of
+from cnet_aihw.runtime.typed import checked
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +97,7 @@ class NetworkCost:
         return [n for n, layer in self.layers.items() if layer.analog and layer.shape.dims <= 2]
 
 
+@checked
 def network_cost(model: nn.Module, example: Inputs) -> NetworkCost:
     """Count weights and MACs of a model without its compensation, in one forward pass.
 

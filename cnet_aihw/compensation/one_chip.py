@@ -14,9 +14,11 @@ from cnet_aihw.evaluation.measurement import Score
 from cnet_aihw.evaluation.settings import EvaluationSettings, times_of
 from cnet_aihw.runtime.parts import Part
 from cnet_aihw.runtime.torch_device import moved_to, resolve_device
+from cnet_aihw.runtime.typed import checked
 from cnet_aihw.tasks import Task
 
 
+@checked
 def save_one_chip(
     model: nn.Module,
     data: Any,

@@ -27,6 +27,7 @@ from cnet_aihw.runtime.errors import bad_value
 from cnet_aihw.runtime.parts import as_part
 from cnet_aihw.runtime.random_state import derive_seed, seed_random_state
 from cnet_aihw.runtime.torch_device import device_of
+from cnet_aihw.runtime.typed import checked
 from cnet_aihw.tasks import Task
 
 
@@ -70,6 +71,7 @@ class VectorFit(PerChipFit):
         module.offset.copy_(fit.offset)
 
 
+@checked
 def accuracy_over_time(
     model: nn.Module,
     data: Any,

@@ -18,6 +18,7 @@ from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.inputs import Inputs, call, inputs_on, samples_in, select
 from cnet_aihw.runtime.random_state import seed_random_state
 from cnet_aihw.runtime.torch_device import device_of, resolve_device
+from cnet_aihw.runtime.typed import checked
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class AdcUse:
         return conversion_steps(self.conversions, self.bits)
 
 
+@checked
 def conversion_steps(conversions: int, bits: int) -> int:
     """Count the conversion steps of an ADC, to which its energy is proportional.
 
@@ -57,6 +59,7 @@ def conversion_steps(conversions: int, bits: int) -> int:
     return conversions * 2**bits
 
 
+@checked
 def adc_use(model: nn.Module, example: Inputs) -> tuple[AdcUse, ...]:
     """Count the conversions that each layer needs for one sample.
 
@@ -94,6 +97,7 @@ def adc_use(model: nn.Module, example: Inputs) -> tuple[AdcUse, ...]:
     return tuple(uses)
 
 
+@checked
 def calibrate_adc(
     model: nn.Module,
     inputs: Inputs,

@@ -20,6 +20,7 @@ from cnet_aihw.runtime.device_parts import placed
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.parts import as_part
 from cnet_aihw.runtime.torch_device import resolve_device
+from cnet_aihw.runtime.typed import checked
 from cnet_aihw.tasks import Classification, Task
 
 REACHED = 0.95
@@ -86,6 +87,7 @@ class Ceiling:
         return f"compensation of these layers can reach {text}; at fault is {fault}"
 
 
+@checked
 def ceiling(
     model: nn.Module,
     data: Any,

@@ -12,8 +12,10 @@ from cnet_aihw.evaluation.adc import adc_use
 from cnet_aihw.rram import RRAMRPUConfig, convert_to_analog, convert_to_digital
 from cnet_aihw.rram.layer_configs import LayerConfig
 from cnet_aihw.runtime.parts import Inputs
+from cnet_aihw.runtime.typed import checked
 
 
+@checked
 def perfect_periphery(
     config: InferenceRPUConfig, t_inference: float | None = None
 ) -> RRAMRPUConfig:
@@ -33,6 +35,7 @@ def perfect_periphery(
     return perfect
 
 
+@checked
 def move_to_crossbars(
     model: nn.Module,
     config: InferenceRPUConfig,
@@ -53,6 +56,7 @@ def move_to_crossbars(
     )
 
 
+@checked
 def adc_summary(model: nn.Module, example: Inputs) -> dict[str, Any]:
     """Return the bits of a network's ADCs and their conversions and steps for one sample.
 

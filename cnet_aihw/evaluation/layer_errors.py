@@ -24,6 +24,7 @@ from cnet_aihw.runtime.inputs import Inputs, call, samples_in, select
 from cnet_aihw.runtime.parts import Part, TensorPart
 from cnet_aihw.runtime.random_state import derive_seed, seed_random_state
 from cnet_aihw.runtime.torch_device import device_of, resolve_device
+from cnet_aihw.runtime.typed import checked
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ class LayerErrors:
         return {"layers": list(self.clean)}
 
 
+@checked
 def error_growth(
     model: nn.Module,
     inputs: Inputs,

@@ -18,12 +18,14 @@ from cnet_aihw.evaluation.monte_carlo import evaluate_chips
 from cnet_aihw.evaluation.settings import EvaluationSettings
 from cnet_aihw.runtime.parts import as_part, gathered
 from cnet_aihw.runtime.records import read_records
+from cnet_aihw.runtime.typed import checked
 from cnet_aihw.tasks import Task
 
 GROWTH_CHIPS, GROWTH_SAMPLES = 5, 100
 """Chips and samples of the growth of the error: enough for a curve over layers."""
 
 
+@checked
 def network_record(
     model: nn.Module,
     test: Any,

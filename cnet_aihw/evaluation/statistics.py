@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnet_aihw.runtime.errors import CnetError, bad_value
+from cnet_aihw.runtime.typed import checked
 
 if TYPE_CHECKING:
     from cnet_aihw.tasks import Task
@@ -91,6 +92,7 @@ class ChipStatistics:
         }
 
 
+@checked
 def chip_statistics(
     scores: Sequence[float | None],
     *,

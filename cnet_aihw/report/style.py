@@ -14,6 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from cnet_aihw.runtime.typed import checked
+
 BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 PURPLE, SKY, YELLOW, BLACK = "#CC79A7", "#56B4E9", "#F0E442", "#000000"
 COLORS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK)
@@ -55,6 +57,7 @@ _RC: Any = {
 }
 
 
+@checked
 @contextmanager
 def figure_style() -> Iterator[None]:
     """Use these settings of matplotlib inside the block, whatever the user's own are."""
@@ -64,6 +67,7 @@ def figure_style() -> Iterator[None]:
         yield
 
 
+@checked
 def new_figure(height: float, rows: int = 1, **options: Any) -> tuple[Figure, list[Axes]]:
     """Return a figure of the page's width with axes below each other.
 
@@ -86,6 +90,7 @@ def color_of(index: int) -> str:
     return COLORS[index % len(COLORS)]
 
 
+@checked
 def save_figure(figure: Figure, folder: Path, name: str) -> str:
     """Write ``name``.png and ``name``.svg.
 

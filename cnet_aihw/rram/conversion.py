@@ -203,6 +203,7 @@ def _convert_containers(
     return analog
 
 
+@checked
 def convert_to_digital(model: nn.Module, inplace: bool = False) -> nn.Module:
     """Turn an analog network into a plain one with the present weights, also a chip's.
 

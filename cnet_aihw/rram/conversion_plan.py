@@ -18,6 +18,7 @@ from cnet_aihw.rram.crossbar.configs import RRAMRPUConfig
 from cnet_aihw.rram.crossbar.convolutions import RRAMConv1d, RRAMConv2d
 from cnet_aihw.rram.crossbar.layers import RRAMLinear
 from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.typed import checked
 
 CONVERSION_MAP: dict[type[nn.Module], type] = {
     nn.Linear: RRAMLinear,
@@ -82,6 +83,7 @@ class ConversionReport:
         return "\n".join([*lines, f"{total}, with {100 * self.analog_share:.1f} % of the weights"])
 
 
+@checked
 def match_names(names: Sequence[str], patterns: Sequence[str], what: str) -> set[str]:
     """Return the names that one of the patterns matches.
 
@@ -109,6 +111,7 @@ def match_names(names: Sequence[str], patterns: Sequence[str], what: str) -> set
     return found
 
 
+@checked
 def plan_conversion(
     model: nn.Module,
     rpu_config: RPUConfigBase,

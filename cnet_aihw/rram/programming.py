@@ -81,12 +81,14 @@ def program(
         raise
 
 
+@checked
 def clear_chip(model: nn.Module) -> None:
     """Forget the chip: the model computes with its nominal weights again, bit for bit."""
     for _, tile in named_tiles(model):
         put_chip(tile, None)
 
 
+@checked
 @contextmanager
 def programmed(
     model: nn.Module,
@@ -115,6 +117,7 @@ def programmed(
         put_chips(before)
 
 
+@checked
 @contextmanager
 def nominal_inside(model: nn.Module) -> Iterator[nn.Module]:
     """Compute with the nominal weights inside the block, and with the same chip again after it.
@@ -133,6 +136,7 @@ def nominal_inside(model: nn.Module) -> Iterator[nn.Module]:
         put_chips(before)
 
 
+@checked
 def chips(
     model: nn.Module,
     count: int,
@@ -191,6 +195,7 @@ class ChipModel(nn.Module):
         return members[0] if len(members) == 1 else members.mean(0)
 
 
+@checked
 def chip_model(
     model: nn.Module,
     seeds: int | Sequence[int],
@@ -230,6 +235,7 @@ def chip_model(
     return held.eval()
 
 
+@checked
 def is_programmed(model: nn.Module) -> bool:
     """Return whether a chip is programmed on any tile of the model."""
     return any(

@@ -15,8 +15,10 @@ from cnet_aihw.rram.crossbar.tiles import RRAMInferenceTile
 from cnet_aihw.rram.layer_names import named_tiles, without_wrappers
 from cnet_aihw.rram.programming import clear_chip, nominal_inside
 from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.typed import checked
 
 
+@checked
 def snapshot(model: nn.Module) -> dict[str, Tensor]:
     """Copy all parameters and buffers as plain tensors, without aihwkit's own objects.
 
@@ -31,6 +33,7 @@ def snapshot(model: nn.Module) -> dict[str, Tensor]:
         return {name: tensor.detach().clone() for name, tensor in _named_tensors(model)}
 
 
+@checked
 def load_snapshot(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Put the tensors of :func:`snapshot` back, bit for bit; a chip is forgotten.
 
@@ -70,6 +73,7 @@ def load_snapshot(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
             tile.sync_scales()
 
 
+@checked
 def digital_state_dict(model: nn.Module) -> dict[str, Tensor]:
     """Export the nominal weights as the plain digital network's ``load_state_dict`` takes them.
 
@@ -84,11 +88,13 @@ def digital_state_dict(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu() for name, tensor in digital.state_dict().items()}
 
 
+@checked
 def trainable_parameters(model: nn.Module) -> list[Parameter]:
     """Return the parameters that require a gradient, without aihwkit's placeholders, each once."""
     return [p for p in model.parameters() if p.requires_grad and not isinstance(p, AnalogContext)]
 
 
+@checked
 def count_weights(model: nn.Module) -> int:
     """Count weights and biases, each once; aihwkit's placeholders would double analog weights."""
     return sum(p.numel() for p in model.parameters() if not isinstance(p, AnalogContext))

@@ -11,6 +11,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from cnet_aihw.runtime.typed import checked
 from cnet_aihw.search.known import ExhaustedPrefixes
 from cnet_aihw.search.problem import KINDS, CandidateLayer, Encoding, PlacementProblem
 
@@ -49,6 +50,7 @@ class PlacementEnv(gymnasium.Env[Observation, np.int64]):
 
     metadata = {"render_modes": []}  # noqa: RUF012, as gymnasium has it
 
+    @checked
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.problem: PlacementProblem = config["problem"]
         self._evaluate: EvaluateEncoding | None = config.get("evaluate")

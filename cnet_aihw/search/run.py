@@ -19,6 +19,7 @@ from cnet_aihw.runtime.locks import alone
 from cnet_aihw.runtime.provenance import check_provenance
 from cnet_aihw.runtime.random_state import derive_seed
 from cnet_aihw.runtime.records import read_json, write_json_atomic
+from cnet_aihw.runtime.typed import checked
 from cnet_aihw.search.budgeted import BudgetSpent, Evaluations, Measure, Observer
 from cnet_aihw.search.evaluators.protocol import PlacementEvaluator
 from cnet_aihw.search.observers import ProgressLine, TensorBoardCurves
@@ -110,6 +111,7 @@ class SearchResult:
         )
 
 
+@checked
 def run_search(
     problem: PlacementProblem,
     evaluator: PlacementEvaluator,

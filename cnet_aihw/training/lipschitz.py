@@ -20,6 +20,7 @@ from cnet_aihw.rram.devices.noise import DeviceNoiseModel, MultiplicativeNoiseMo
 from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.inputs import Inputs, call
 from cnet_aihw.runtime.random_state import derive_seed
+from cnet_aihw.runtime.typed import checked
 from cnet_aihw.runtime.values import bad_choice
 from cnet_aihw.training.settings import GRAMS
 
@@ -51,6 +52,7 @@ class LipschitzPenalty:
             layer is left, or a BatchNorm keeps no running statistics.
     """
 
+    @checked
     def __init__(
         self,
         model: nn.Module,
@@ -90,6 +92,7 @@ class LipschitzPenalty:
         return _slices(layer, matrix) if self.slices else matrix
 
 
+@checked
 def lipschitz_lambda(
     noise_model: BaseNoiseModel,
     k: float = 1.0,
@@ -165,6 +168,7 @@ def lipschitz_lambda(
     return k / (mean + 3 * math.sqrt(max(variance, 0.0)))
 
 
+@checked
 @torch.no_grad()
 def spectral_norms(
     model: nn.Module, batchnorms: Mapping[str, _BatchNorm] | None = None
@@ -182,6 +186,7 @@ def spectral_norms(
     return norms
 
 
+@checked
 def following_batchnorms(model: nn.Module, example_input: Inputs) -> dict[str, _BatchNorm]:
     """Find the BatchNorm that takes an analog layer's output as it is, by the layer's name.
 

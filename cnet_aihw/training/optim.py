@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
+from cnet_aihw.runtime.typed import checked
 from cnet_aihw.training.settings import TrainingSettings
 
 _ONECYCLE_RISE = 0.3  # share of the steps; the three numbers are the defaults of torch's OneCycleLR
@@ -13,6 +14,7 @@ _ONECYCLE_START = 1 / 25
 _ONECYCLE_END = 1 / 25e4
 
 
+@checked
 def make_optimizer(
     settings: TrainingSettings, parameters: Iterable[nn.Parameter]
 ) -> torch.optim.Optimizer:
@@ -27,6 +29,7 @@ def make_optimizer(
     return kind(parameters, lr=lr, weight_decay=decay, fused=True)
 
 
+@checked
 def learning_rate(settings: TrainingSettings, step: int, steps_per_epoch: int) -> float:
     """Return the learning rate of a step.
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.parts import TensorPart
+from cnet_aihw.runtime.typed import checked
 
 
 class ImagePart(TensorPart):
@@ -80,6 +81,7 @@ class Dataset:
     """Names of the classes, or empty where the source gives none."""
 
 
+@checked
 def batches(
     part: ImagePart, batch_size: int, generator: torch.Generator | None = None
 ) -> Iterator[tuple[Tensor, Tensor]]:

@@ -48,6 +48,17 @@ BASE = "rram=lognormal"
 COMPARE = "training.compare"  # composes again, which needs a command line
 
 
+def options() -> list[str]:
+    """All options of the groups that are not typed."""
+    groups = ("data", "task", "model", "rram", *NODES)
+    return [
+        f"{group}={path.stem}"
+        for group in groups
+        for path in sorted((CONF / group).glob("*.yaml"))
+        if f"{group}={path.stem}" != "search=none"
+    ]
+
+
 @functools.cache
 def composed(option: str) -> DictConfig:
     register_schema()
@@ -139,3 +150,9 @@ def check(option: str, some: list[tuple[str, Any]]) -> None:
 
 def test_values_that_cannot_be_are_one_sentence() -> None:
     check(BASE, cases(BASE)[::97])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("option", options())
+def test_all_values_that_cannot_be_are_one_sentence(option: str) -> None:
+    check(option, cases(option))

@@ -17,6 +17,7 @@ from torch.nn.modules.utils import _pair, _single
 from cnet_aihw.rram.crossbar.configs import RRAMRPUConfig
 from cnet_aihw.rram.crossbar.layers import RRAMLayer, check_config
 from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.typed import checked
 
 
 def _check_group_fits(config: RRAMRPUConfig, rows: int, columns: int, groups: int) -> None:
@@ -171,6 +172,7 @@ class RRAMConv1d(_RRAMConvNd, AnalogConv1d):
 
     NEEDS_INDEXED = False
 
+    @checked
     def __init__(
         self,
         in_channels: int,
@@ -212,6 +214,7 @@ class RRAMConv2d(_RRAMConvNd, AnalogConv2d):
         CnetError: if the configuration is not an :class:`~cnet_aihw.rram.RRAMRPUConfig`.
     """
 
+    @checked
     def __init__(
         self,
         in_channels: int,

@@ -22,6 +22,7 @@ from cnet_aihw.rram.crossbar.configs import RRAMRPUConfig
 from cnet_aihw.rram.crossbar.stand_in import WeightStandIn
 from cnet_aihw.rram.crossbar.tiles import RRAMInferenceTile
 from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.typed import checked
 
 
 class RRAMLayer(AnalogLayerBase):
@@ -150,6 +151,7 @@ class RRAMLinear(RRAMLayer, AnalogLinear):
         CnetError: if the configuration is not an :class:`~cnet_aihw.rram.RRAMRPUConfig`.
     """
 
+    @checked
     def __init__(
         self,
         in_features: int,
