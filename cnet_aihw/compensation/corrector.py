@@ -16,6 +16,7 @@ from torch.nn.modules.conv import _ConvNd
 from cnet_aihw.rram import count_weights
 from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.typed import checked
+from cnet_aihw.runtime.values import check_count
 
 _KIND = "corrector"  # key of the class in a description
 _SIZE = re.compile(r"size (\d+)")
@@ -112,7 +113,12 @@ def layer_shape(layer: nn.Module) -> LayerShape:
 
 @checked
 def with_size(filters: int) -> str:
-    """Return the value of a placement that gives a layer a corrector with so many filters."""
+    """Return the value of a placement that gives a layer a corrector with so many filters.
+
+    Raises:
+        CnetError: for less than one.
+    """
+    check_count("filters", filters)
     return f"size {filters}"
 
 

@@ -23,7 +23,7 @@ def save_one_chip(
     model: nn.Module,
     data: Any,
     chip: int,
-    path: Path,
+    path: str | Path,
     settings: EvaluationSettings,
     *,
     task: Task,
@@ -61,7 +61,7 @@ def save_one_chip(
 class _SavingScore(Score):
     """The score of a chip, whose correctors are saved before."""
 
-    def __init__(self, task: Task, path: Path) -> None:
+    def __init__(self, task: Task, path: str | Path) -> None:
         super().__init__(task)
         self.path = path
 

@@ -19,6 +19,9 @@ from cnet_aihw.runtime.inputs import Inputs, call, inputs_on, samples_in, select
 from cnet_aihw.runtime.random_state import seed_random_state
 from cnet_aihw.runtime.torch_device import device_of, resolve_device
 from cnet_aihw.runtime.typed import checked
+from cnet_aihw.runtime.values import check_count
+
+_MOST_BITS = 32
 
 
 @dataclass(frozen=True)
@@ -54,8 +57,14 @@ def conversion_steps(conversions: int, bits: int) -> int:
 
     Args:
         conversions: how many conversions.
-        bits: bits of each.
+        bits: bits of each, at least 1.
+
+    Raises:
+        CnetError: for numbers that cannot be.
     """
+    check_count("conversions", conversions, 0)
+    if not 1 <= bits <= _MOST_BITS:
+        raise bad_value("bits", bits, f"1 to {_MOST_BITS} bits")
     return conversions * 2**bits
 
 

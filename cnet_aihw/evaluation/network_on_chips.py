@@ -35,7 +35,7 @@ def network_record(
     task: Task,
     calibration: ChipCalibration | None,
     reference: Callable[[nn.Module], AbstractContextManager[object]] = nullcontext,
-    records: Path,
+    records: str | Path,
     device: str | torch.device = "auto",
     progress: bool = False,
 ) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def network_record(
         device=device,
     )
     return {
-        "records": records.name,
+        "records": Path(records).name,
         "calibration_cost": mean_calibration_cost(read_records(records), settings.chips),
         "adc": adc_summary(model, gathered(as_part(validation), 1).x),
         "statistics": [statistics.as_record() for statistics in by_time],

@@ -57,7 +57,6 @@ _RC: Any = {
 }
 
 
-@checked
 @contextmanager
 def figure_style() -> Iterator[None]:
     """Use these settings of matplotlib inside the block, whatever the user's own are."""
@@ -91,7 +90,7 @@ def color_of(index: int) -> str:
 
 
 @checked
-def save_figure(figure: Figure, folder: Path, name: str) -> str:
+def save_figure(figure: Figure, folder: str | Path, name: str) -> str:
     """Write ``name``.png and ``name``.svg.
 
     Args:
@@ -102,6 +101,7 @@ def save_figure(figure: Figure, folder: Path, name: str) -> str:
     Returns:
         The SVG as an element that can stand in an HTML page.
     """
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     layout = figure.get_layout_engine()
     if layout is not None:  # once for both files: it takes as long as drawing

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from cnet_aihw.runtime.typed import checked
+from cnet_aihw.runtime.values import check_count
 from cnet_aihw.training.settings import TrainingSettings
 
 _ONECYCLE_RISE = 0.3  # share of the steps; the three numbers are the defaults of torch's OneCycleLR
@@ -42,7 +43,12 @@ def learning_rate(settings: TrainingSettings, step: int, steps_per_epoch: int) -
 
     Returns:
         The learning rate, above 0.
+
+    Raises:
+        CnetError: for a step outside of the run.
     """
+    check_count("steps_per_epoch", steps_per_epoch)
+    check_count("step", step, 0)
     total = settings.epochs * steps_per_epoch
     if settings.schedule == "onecycle":
         return settings.lr * _onecycle(step, total)

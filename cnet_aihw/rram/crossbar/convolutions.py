@@ -15,7 +15,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.utils import _pair, _single
 
 from cnet_aihw.rram.crossbar.configs import RRAMRPUConfig
-from cnet_aihw.rram.crossbar.layers import RRAMLayer, check_config
+from cnet_aihw.rram.crossbar.layers import RRAMLayer, check_config, check_sizes, check_weights_fit
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.typed import checked
 
@@ -58,6 +58,9 @@ class _RRAMConvNd(RRAMLayer, _AnalogConvNd):
         # _AnalogConvNd.__init__ refuses groups and padding modes, so that it is not called.
         rpu_config = RRAMRPUConfig() if rpu_config is None else rpu_config
         check_config(rpu_config, type(self).__name__)
+        sizes = {"kernel_size": kernel_size, "stride": stride, "dilation": dilation}
+        check_sizes(in_channels=in_channels, out_channels=out_channels, groups=groups, **sizes)
+        check_weights_fit(in_channels // groups * math.prod(kernel_size), out_channels)
         _ConvNd.__init__(
             self,
             in_channels,

@@ -22,7 +22,12 @@ from cnet_aihw.rram.crossbar.configs import RRAMRPUConfig
 from cnet_aihw.rram.crossbar.stand_in import WeightStandIn
 from cnet_aihw.rram.crossbar.tiles import RRAMInferenceTile
 from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.memory import check_memory
 from cnet_aihw.runtime.typed import checked
+from cnet_aihw.runtime.values import check_count
+
+_LARGE = 2**30
+"""Bytes of weights from which on free memory is looked at."""
 
 
 class RRAMLayer(AnalogLayerBase):
@@ -134,6 +139,28 @@ class RRAMLayer(AnalogLayerBase):
         return torch.cat(columns, 1)
 
 
+def check_sizes(**sizes: Any) -> None:
+    """Refuse sizes of a layer, or lists of them, that are not whole numbers above 0.
+
+    Raises:
+        CnetError: names the first one.
+    """
+    for name, given in sizes.items():
+        for size in given if isinstance(given, list | tuple) else (given,):
+            check_count(name, size)
+
+
+def check_weights_fit(rows: int, columns: int) -> None:
+    """Refuse weights that the machine's memory cannot hold.
+
+    Raises:
+        CnetError: if it cannot.
+    """
+    need = 4 * rows * columns
+    if need > _LARGE:  # looking takes longer than making a small layer
+        check_memory(need, f"a layer of {rows} x {columns} weights")
+
+
 def check_config(rpu_config: Any, layer: str) -> None:
     """Refuse a configuration that is not an RRAMRPUConfig."""
     if not isinstance(rpu_config, RRAMRPUConfig):
@@ -162,6 +189,8 @@ class RRAMLinear(RRAMLayer, AnalogLinear):
     ) -> None:
         rpu_config = RRAMRPUConfig() if rpu_config is None else rpu_config
         check_config(rpu_config, "RRAMLinear")
+        check_sizes(in_features=in_features, out_features=out_features)
+        check_weights_fit(in_features, out_features)
         super().__init__(in_features, out_features, bias, rpu_config, tile_module_class)
 
     def forward(self, x_input: Tensor) -> Tensor:
