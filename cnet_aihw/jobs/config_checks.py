@@ -23,7 +23,7 @@ _RRAM: dict[str, tuple[Any, Any]] = {
     "exclude": (list[str], []),
     "in_training": (bool, True),
     "t_inference": (float | None, None),
-    "per_layer": (dict[str, Any], {}),
+    "per_layer": (dict[str, Any] | None, None),
 }
 """Type and default of what lies in ``rram`` beside the target."""
 _SEEDS = (

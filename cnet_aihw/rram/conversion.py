@@ -115,11 +115,11 @@ def convert_to_analog(
     check_weights(model, todo)
     configs = configs_of(model, todo, rpu_config, layer_config)
     for trap in dict.fromkeys(t for config in configs.values() for t in find_traps(config)):
-        warnings.warn(trap.message, stacklevel=2)
+        warnings.warn(trap.message, stacklevel=3)
     for name in todo:
         check_number_types(model, [name], configs[name])
     for message in _warnings(model, report, todo, exclude):
-        warnings.warn(message, stacklevel=2)
+        warnings.warn(message, stacklevel=3)
     with torch.inference_mode(False):  # its tensors could never be trained
         model = model if inplace else _copy(model)
         _convert_layers(model, configs, conversion_map_of(rpu_config, conversion_map))

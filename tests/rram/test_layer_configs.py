@@ -18,7 +18,7 @@ from cnet_aihw.rram import (
     programmed,
 )
 from cnet_aihw.runtime.errors import CnetError
-from cnet_aihw.training import TrainingSettings, train
+from cnet_aihw.training import TrainingParts, TrainingSettings, train
 
 
 def network() -> nn.Module:
@@ -99,7 +99,7 @@ def test_lambda_of_several_noise_models_has_to_be_given(tmp_path):
     data = (torch.randn(8, 6), torch.arange(8) % 4)
     settings = TrainingSettings(epochs=1, batch_size=8, validation_chips=1)
     settings.lipschitz.enabled = True
-    parts = type("Parts", (), {"train": data, "val": data, "augment": None})()
+    parts = TrainingParts(data, data)
     with pytest.raises(CnetError, check=lambda e: e.key == "training.lipschitz.lambda_"):
         train(model, parts, settings, tmp_path / "run", device="cpu")
 

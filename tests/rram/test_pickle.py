@@ -34,17 +34,16 @@ class Own(nn.Module):
         self.fc, self.note = nn.Linear(4, width), "kept"
 
     def __reduce__(self):
-        return _make_own, (self.fc.out_features, self.state_dict(), type(self))
+        return _make_own, (self.fc.out_features, self.state_dict(), type(self) is not Own)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc(x)
 
 
-def _make_own(width: int, state: dict, kind: type) -> nn.Module:
-    made = Own(width)
-    analog = convert_to_analog(made) if kind is not Own else made
-    analog.load_state_dict(state)
-    return analog
+def _make_own(width: int, state: dict, analog: bool) -> nn.Module:
+    made = convert_to_analog(Own(width)) if analog else Own(width)
+    made.load_state_dict(state)
+    return made
 
 
 def by_pickle(model: nn.Module) -> nn.Module:
