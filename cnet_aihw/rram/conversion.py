@@ -36,6 +36,7 @@ from cnet_aihw.rram.conversion_preserve import (
     untied,
 )
 from cnet_aihw.rram.crossbar.configs import RRAMRPUConfig
+from cnet_aihw.rram.crossbar.layers import RRAMLayer
 from cnet_aihw.rram.exchange import become
 from cnet_aihw.rram.layer_configs import LayerConfig, configs_of
 from cnet_aihw.rram.references import rebind_methods
@@ -181,6 +182,8 @@ def _convert_layers(
         old_classes[layer] = type(layer)
         analog = conversion_map[type(layer)].from_digital(layer, deepcopy(config))
         keep_settings(layer, analog)
+        if isinstance(analog, RRAMLayer):
+            analog.name_in_network = name
         become(layer, analog)
     rebind_methods(model, old_classes)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -100,9 +100,9 @@ TIMM: dict[str, dict[str, Any]] = {
         key: {"img_size": SIDE, "depth": 2}
         for key in ("vit_tiny_patch16_224", "deit_tiny_patch16_224")
     },
-    "mixer_s32_224": {"img_size": SIDE, "num_blocks": 2},
-    "resmlp_12_224": {"img_size": SIDE, "num_blocks": 2},
-    "gmlp_ti16_224": {"img_size": SIDE, "num_blocks": 2},
+    "mixer_s32_224": {"img_size": SIDE},
+    "resmlp_12_224": {"img_size": SIDE},
+    "gmlp_ti16_224": {"img_size": SIDE},
     "beit_base_patch16_224": {"img_size": SIDE, "depth": 2, "embed_dim": 96, "num_heads": 3},
     "eva02_tiny_patch14_224": {"img_size": 56, "depth": 2, "side": 56},
     "swinv2_tiny_window8_256": {
@@ -112,7 +112,7 @@ TIMM: dict[str, dict[str, Any]] = {
     "xcit_nano_12_p16_224": {"depth": 2},
     "cait_xxs24_224": {"img_size": SIDE, "depth": 2},
     "levit_128s": {"side": 224},
-    "tiny_vit_5m_224": {"img_size": 224, "side": 224},
+    "tiny_vit_5m_224": {"side": 224},
 }
 
 
@@ -200,8 +200,14 @@ ALL: list[tuple[str, Callable[[str], Made], str]] = [
     *(("timm", timm, name) for name in TIMM),
     *(("transformers", transformers, name) for name in TRANSFORMERS),
 ]
-REFUSED: dict[str, str] = {}
-"""Architectures that are refused, and the key of the error."""
+REFUSED: dict[str, tuple[str, list[str]]] = {
+    "beit_base_patch16_224": ("weight", ["*.qkv"]),
+    "eva02_tiny_patch14_224": ("weight", ["*.qkv"]),
+    "swinv2_tiny_window8_256": ("weight", ["*.qkv"]),
+    "Mamba": ("weight", ["*.conv1d", "*.dt_proj"]),
+    "GPT2": ("model", []),
+}
+"""Architectures that are refused: key of the error, and what to exclude, if that helps."""
 
 
 def tensors(outputs: Any) -> Iterator[Tensor]:
@@ -220,14 +226,22 @@ def same(one: list[Tensor], other: list[Tensor]) -> bool:
     return len(one) == len(other) and all(map(torch.equal, one, other))
 
 
-def check(net: nn.Module, inputs: dict[str, Any]) -> None:
+def fill(net: nn.Module) -> None:
+    """Give parameters that begin as zeros other values, since no chip changes a zero."""
+    for parameter in net.parameters():
+        if not parameter.any():
+            nn.init.normal_(parameter, std=0.1)
+
+
+def check(net: nn.Module, inputs: dict[str, Any], exclude: Sequence[str] = ()) -> None:
     def compute(model: nn.Module) -> list[Tensor]:
         torch.manual_seed(2)
         return [tensor.clone() for tensor in tensors(model(**inputs))]
 
     wanted = compute(net)
     assert wanted and same(compute(net), wanted)  # otherwise nothing could be compared
-    model = convert_to_analog(net, RRAMRPUConfig(noise_model=LogNormalNoiseModel(0.3)))
+    config = RRAMRPUConfig(noise_model=LogNormalNoiseModel(0.3))
+    model = convert_to_analog(net, config, exclude=exclude)
     with called_layers(model) as called:
         assert same(compute(model), wanted)
     assert called <= set(analog_layers(model))
@@ -256,9 +270,13 @@ def test_an_architecture_is_exact_on_a_perfect_chip_or_refused(
     torch.manual_seed(0)
     net, inputs = make(name)
     with torch.no_grad():
+        fill(net.eval())
         if name not in REFUSED:
-            check(net.eval(), inputs)
+            check(net, inputs)
             return
+        key, exclude = REFUSED[name]
         with pytest.raises(CnetError) as error:
-            check(net.eval(), inputs)
-    assert error.value.key == REFUSED[name] and "\n" not in str(error.value)
+            check(net, inputs)
+        assert error.value.key == key and "\n" not in str(error.value)
+        if exclude:
+            check(net, inputs, exclude)

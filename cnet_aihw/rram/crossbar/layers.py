@@ -36,6 +36,8 @@ class RRAMLayer(AnalogLayerBase):
     analog_module: RRAMInferenceTile | TileModuleArray
     in_features: int
     out_features: int
+    name_in_network: str = ""
+    """Name that it had where it was converted, for messages."""
 
     def tiles(self) -> list[RRAMInferenceTile]:
         """Return the layer's tiles, in the order of aihwkit's tile array."""
@@ -53,9 +55,10 @@ class RRAMLayer(AnalogLayerBase):
         """A stand-in with the shape, type and device of the weight; it refuses arithmetic."""
         if "analog_module" not in self._modules:
             raise AttributeError("weight")  # so that a parameter is found while the layer is made
-        return WeightStandIn.of(
-            type(self).__name__, self._weight_shape(), self.tiles()[0].tile.weight
-        )
+        layer = f"an {type(self).__name__}"
+        if self.name_in_network:
+            layer = f"{self.name_in_network!r}, {layer}"
+        return WeightStandIn.of(layer, self._weight_shape(), self.tiles()[0].tile.weight)
 
     @weight.setter
     def weight(self, value: Any) -> None:
