@@ -20,11 +20,12 @@ from cnet_aihw.compensation.wrapping import (
     compensation_disabled,
     compensation_parameters,
 )
+from cnet_aihw.evaluation.first_batch import checked_call
 from cnet_aihw.evaluation.metrics import evaluation_mode
 from cnet_aihw.rram import count_weights, find_analog_layers, without_wrappers
 from cnet_aihw.rram.conversion_checks import weight_holders
 from cnet_aihw.runtime.errors import CnetError, bad_value
-from cnet_aihw.runtime.inputs import Inputs, call, map_tensors, samples_in, select
+from cnet_aihw.runtime.inputs import Inputs, map_tensors, samples_in, select
 from cnet_aihw.runtime.torch_device import device_of
 from cnet_aihw.runtime.typed import checked
 
@@ -165,7 +166,7 @@ def _counted(
         counter = _Counter(layers, shapes, other)
         try:
             with counter:
-                call(model, inputs)
+                checked_call(model, inputs)
         except CnetError:
             raise
         except Exception:

@@ -14,7 +14,7 @@ from torch import nn
 from cnet_aihw.compensation.corrector import layer_shape, size_given
 from cnet_aihw.rram import RRAMConv1d, RRAMConv2d, RRAMLinear, analog_layers
 from cnet_aihw.runtime.errors import CnetError, bad_value
-from cnet_aihw.runtime.typed import checked
+from cnet_aihw.runtime.typed import check_type, checked
 
 DIGITAL = "digital"
 """In place of a ratio: the layer leaves the crossbar and costs all its weights."""
@@ -36,6 +36,7 @@ class Placement(Mapping[str, float | str]):
     """
 
     def __init__(self, layers: Mapping[str, float | str]) -> None:
+        check_type("placement", layers, Mapping)
         for name, value in layers.items():
             if not isinstance(name, str):
                 raise bad_value("placement", name, "names of layers as text")

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from cnet_aihw.evaluation.chip_run import measuring
+from cnet_aihw.evaluation.first_batch import checked_call
 from cnet_aihw.rram import analog_layers
 from cnet_aihw.rram.crossbar.tiles import RRAMInferenceTile
 from cnet_aihw.runtime.errors import CnetError, bad_value
-from cnet_aihw.runtime.inputs import Inputs, call, inputs_on, samples_in, select
+from cnet_aihw.runtime.inputs import Inputs, inputs_on, samples_in, select
 from cnet_aihw.runtime.random_state import seed_random_state
 from cnet_aihw.runtime.torch_device import device_of, resolve_device
 from cnet_aihw.runtime.typed import checked
@@ -95,7 +96,7 @@ def adc_use(model: nn.Module, example: Inputs) -> tuple[AdcUse, ...]:
             handle = layer.register_forward_hook(count(name, layer.out_features))
             stack.callback(handle.remove)
         stack.enter_context(before_adcs(model, lambda tile, outputs: None, where))
-        call(model, inputs_on(where, example))
+        checked_call(model, inputs_on(where, example))
     uses = []
     for name, tiles in _converted(model).items():
         conversions = (
@@ -132,6 +133,7 @@ def calibrate_adc(
     Raises:
         CnetError: if there are no inputs, or no ADC on a torch tile.
     """
+    check_count("batch_size", batch_size)
     samples = samples_in(inputs)
     if samples == 0:
         raise bad_value("inputs", samples, "at least one input to calibrate ADC ranges on")
@@ -152,7 +154,7 @@ def calibrate_adc(
     with before_adcs(model, see, where):
         for start in range(0, samples, batch_size):
             batch = select(inputs, slice(start, start + batch_size))
-            call(model, inputs_on(where, batch))
+            checked_call(model, inputs_on(where, batch))
     ranges = {}
     for name, tiles in _converted(model).items():
         for number, tile in enumerate(tiles):

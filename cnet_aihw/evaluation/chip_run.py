@@ -27,7 +27,7 @@ from cnet_aihw.runtime.parts import Part, as_part
 from cnet_aihw.runtime.random_state import derive_seed, forked_random_state, seed_random_state
 from cnet_aihw.runtime.torch_device import device_of, moved_to
 from cnet_aihw.runtime.typed import checked
-from cnet_aihw.runtime.values import check_count, is_number, is_seed, is_whole
+from cnet_aihw.runtime.values import MOST_CHIPS, check_count, is_number, is_seed, is_whole
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def _asked(chips: int | Iterable[tuple[int, float | None]]) -> list[tuple[int, f
                 expected = "pairs of a chip's number and its time in seconds, or None"
                 raise bad_value("chips", one, expected)
         return asked
-    check_count("chips", chips)
+    check_count("chips", chips, most=MOST_CHIPS)
     return [(chip, None) for chip in range(chips)]
 
 

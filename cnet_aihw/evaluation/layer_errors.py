@@ -19,12 +19,12 @@ from cnet_aihw.evaluation.first_batch import SAMPLES, check_inputs
 from cnet_aihw.evaluation.statistics import AllChipsFailed
 from cnet_aihw.rram import analog_layers, find_module
 from cnet_aihw.runtime.device_parts import placed
-from cnet_aihw.runtime.errors import bad_value
 from cnet_aihw.runtime.inputs import Inputs, call, samples_in, select
 from cnet_aihw.runtime.parts import Part, TensorPart
 from cnet_aihw.runtime.random_state import derive_seed, seed_random_state
 from cnet_aihw.runtime.torch_device import device_of, resolve_device
 from cnet_aihw.runtime.typed import checked
+from cnet_aihw.runtime.values import MOST_CHIPS, check_count
 
 
 @dataclass(frozen=True)
@@ -125,9 +125,8 @@ def error_growth(
         AllChipsFailed: if no chip has finite outputs.
     """
     samples = samples_in(inputs)
-    for key, value in (("chips", chips), ("inputs", samples)):
-        if value < 1:
-            raise bad_value(key, value, "at least one")
+    check_count("chips", chips, most=MOST_CHIPS)
+    check_count("inputs", samples)
     names = list(analog_layers(model))
     where = resolve_device(device)
     with measuring(model, where), torch.no_grad():

@@ -35,6 +35,9 @@ def configs_of(
     configs = dict.fromkeys(names, rpu_config)
     if layer_config is None:
         return configs
+    if isinstance(layer_config, type):
+        expected = "a function of a layer's name and the layer"
+        raise bad_value("layer_config", layer_config.__name__, expected)
     for name in names:
         own = layer_config(name, model.get_submodule(name))
         if own is None:

@@ -14,12 +14,13 @@ from typing import Any, cast
 import numpy as np
 
 from cnet_aihw.compensation import Placement
-from cnet_aihw.runtime.errors import CnetError, bad_value
+from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.locks import alone
 from cnet_aihw.runtime.provenance import check_provenance
 from cnet_aihw.runtime.random_state import derive_seed
 from cnet_aihw.runtime.records import read_json, write_json_atomic
 from cnet_aihw.runtime.typed import checked
+from cnet_aihw.runtime.values import check_count
 from cnet_aihw.search.budgeted import BudgetSpent, Evaluations, Measure, Observer
 from cnet_aihw.search.evaluators.protocol import PlacementEvaluator
 from cnet_aihw.search.observers import ProgressLine, TensorBoardCurves
@@ -156,8 +157,7 @@ def run_search(
     """
     folder, ray = Path(folder), ray or RaySettings()
     validate_ray_settings(ray)
-    if not isinstance(budget, int) or budget < 1:
-        raise bad_value("budget", budget, "a whole number of at least 1 evaluation")
+    check_count("budget", budget)
     made_from = describe_search(problem, evaluator, searcher, seed)
     metric = str(made_from["evaluator"].get("measurement", {}).get("metric", "score"))
     with alone(folder, "search", "a search"):

@@ -11,6 +11,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
+from cnet_aihw.evaluation.first_batch import checked_call
 from cnet_aihw.evaluation.metrics import evaluation_mode
 from cnet_aihw.rram import analog_layers, nominal_weight
 from cnet_aihw.rram.conversion_plan import match_names
@@ -18,7 +19,7 @@ from cnet_aihw.rram.crossbar.perturbation import Perturbation
 from cnet_aihw.rram.devices.chip_scope import chip_scope
 from cnet_aihw.rram.devices.noise import DeviceNoiseModel, MultiplicativeNoiseModel
 from cnet_aihw.runtime.errors import CnetError, bad_value
-from cnet_aihw.runtime.inputs import Inputs, call
+from cnet_aihw.runtime.inputs import Inputs
 from cnet_aihw.runtime.random_state import derive_seed
 from cnet_aihw.runtime.typed import checked
 from cnet_aihw.runtime.values import bad_choice
@@ -219,7 +220,7 @@ def following_batchnorms(model: nn.Module, example_input: Inputs) -> dict[str, _
             )
     try:
         with evaluation_mode(model), torch.no_grad():
-            call(model, example_input)
+            checked_call(model, example_input)
     finally:
         for handle in handles:
             handle.remove()

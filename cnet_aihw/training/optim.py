@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
+from cnet_aihw.runtime.errors import bad_value
 from cnet_aihw.runtime.typed import checked
 from cnet_aihw.runtime.values import check_count
 from cnet_aihw.training.settings import TrainingSettings
@@ -21,6 +22,8 @@ def make_optimizer(
 ) -> torch.optim.Optimizer:
     """Return the optimizer of the settings; its learning rate is set at each step."""
     parameters = list(parameters)
+    if not parameters:
+        raise bad_value("parameters", [], "at least one")
     lr, decay = settings.lr, settings.weight_decay
     if settings.optimizer == "sgd":
         return torch.optim.SGD(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.parts import TensorPart
-from cnet_aihw.runtime.typed import checked
+from cnet_aihw.runtime.typed import check_type, checked
 
 
 class ImagePart(TensorPart):
@@ -27,6 +27,8 @@ class ImagePart(TensorPart):
     x: Tensor
 
     def __init__(self, x: Tensor, y: Tensor) -> None:
+        check_type("x", x, Tensor)
+        check_type("y", y, Tensor)
         if y.ndim != 1 or y.dtype != torch.int64:
             raise CnetError(
                 f"the labels of a part are {y.dtype} of shape {tuple(y.shape)}; expected class "

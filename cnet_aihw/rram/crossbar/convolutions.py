@@ -16,8 +16,12 @@ from torch.nn.modules.utils import _pair, _single
 
 from cnet_aihw.rram.crossbar.configs import RRAMRPUConfig
 from cnet_aihw.rram.crossbar.layers import RRAMLayer, check_config, check_sizes, check_weights_fit
-from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.typed import checked
+from cnet_aihw.runtime.values import bad_choice, check_count
+
+_PADDINGS = ("valid", "same")
+_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
 def _check_group_fits(config: RRAMRPUConfig, rows: int, columns: int, groups: int) -> None:
@@ -36,6 +40,20 @@ def _check_group_fits(config: RRAMRPUConfig, rows: int, columns: int, groups: in
                 value=limit,
                 expected=f">= {size}",
             )
+
+
+def _check_conv(rows: int, columns: int, groups: int, padding: Any, mode: str) -> None:
+    """Refuse arguments that torch's own convolution refuses."""
+    if isinstance(padding, str) and padding not in _PADDINGS:
+        raise bad_choice("padding", padding, _PADDINGS)
+    if mode not in _MODES:
+        raise bad_choice("padding_mode", mode, _MODES)
+    for size in () if isinstance(padding, str) else padding:
+        check_count("padding", size, 0)
+    check_sizes(in_channels=rows, out_channels=columns, groups=groups)
+    if rows % groups or columns % groups:
+        expected = f"a divisor of {rows} and {columns} channels"
+        raise bad_value("groups", groups, expected)
 
 
 class _RRAMConvNd(RRAMLayer, _AnalogConvNd):
@@ -57,9 +75,10 @@ class _RRAMConvNd(RRAMLayer, _AnalogConvNd):
     ) -> None:
         # _AnalogConvNd.__init__ refuses groups and padding modes, so that it is not called.
         rpu_config = RRAMRPUConfig() if rpu_config is None else rpu_config
-        check_config(rpu_config, type(self).__name__)
+        check_config(rpu_config, type(self).__name__, tile_module_class)
+        _check_conv(in_channels, out_channels, groups, padding, padding_mode)
         sizes = {"kernel_size": kernel_size, "stride": stride, "dilation": dilation}
-        check_sizes(in_channels=in_channels, out_channels=out_channels, groups=groups, **sizes)
+        check_sizes(**sizes)
         check_weights_fit(in_channels // groups * math.prod(kernel_size), out_channels)
         _ConvNd.__init__(
             self,
