@@ -7,7 +7,7 @@ from typing import Any
 
 from cnet_aihw.evaluation.settings import ScanSettings, validate_scan_settings
 from cnet_aihw.runtime.errors import bad_value
-from cnet_aihw.runtime.typed import check_fields
+from cnet_aihw.runtime.typed import check_fields, check_type
 from cnet_aihw.runtime.values import bad_choice, check_count, check_limit, is_number
 from cnet_aihw.training.settings import (
     TrainingSettings,
@@ -166,6 +166,8 @@ def validate_fit_settings(settings: FitSettings) -> None:
     Raises:
         CnetError: names the field, its value and the allowed values.
     """
+    check_type("shared", settings, FitSettings)
+    check_fields(settings, "shared.")
     if settings.epochs == 0:  # nothing to train: schedules do not count
         validate_training_settings(replace(settings, epochs=1, warmup_epochs=0.0))
     else:

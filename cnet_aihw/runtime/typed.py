@@ -217,6 +217,8 @@ def _fits_sequence(value: object, kind: type, inner: tuple[Any, ...]) -> bool:
         return False
     if kind is not collections.abc.Iterable and not hasattr(value, "__len__"):
         return False
+    if isinstance(value, Mapping):
+        return not inner or all(_fits(key, inner[0]) for key in value)
     if not isinstance(value, list | tuple):
         # of an array or a stream the content is not gone through, but arrays hold numbers
         return not (hasattr(value, "dtype") and inner) or _of_numbers(inner[0])
