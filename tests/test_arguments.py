@@ -55,6 +55,17 @@ def calibration() -> Any:
     return compensation.WithCompensation(PLACEMENT, compensation.LowRank(), fit)
 
 
+def on_a_chip(model: nn.Module) -> nn.Module:
+    rram.program(model, 1)
+    return model
+
+
+def fitted() -> dict[str, Any]:
+    fit = compensation.PerChipFit(X)
+    with fit(on_a_chip(corrected())):
+        return {"fit": fit}
+
+
 def corrected() -> nn.Module:
     return compensation.compensate(network(), PLACEMENT, compensation.LowRank())
 
@@ -218,6 +229,29 @@ OF_MODEL: dict[str, tuple[Callable[..., Any], Make]] = {
         compensation.save_compensation,
         lambda: {"model": corrected(), "path": "correctors"},
     ),
+    "save_chip_correctors": (
+        compensation.save_chip_correctors,
+        lambda: {"model": on_a_chip(corrected()), "path": "correctors"},
+    ),
+    "load_chip_correctors": (
+        compensation.load_chip_correctors,
+        lambda: saved(compensation.save_chip_correctors, corrected),
+    ),
+    "fit_compensation": (
+        compensation.fit_compensation,
+        lambda: {
+            "model": corrected(),
+            "data": data(),
+            "settings": compensation.FitSettings(epochs=0, start_chips=1),
+            "folder": "fit",
+            "device": "cpu",
+            "progress": False,
+        },
+    ),
+    "fit_shared_closed_form": (
+        compensation.fit_shared_closed_form,
+        lambda: {"model": corrected(), "x": X, "seeds": [1]},
+    ),
     "load_compensation": (
         compensation.load_compensation,
         lambda: saved(compensation.save_compensation, corrected),
@@ -256,6 +290,20 @@ OF_MODEL: dict[str, tuple[Callable[..., Any], Make]] = {
     ),
 }
 OTHERS: dict[str, tuple[Callable[..., Any], Make]] = {
+    **{
+        name: (getattr(rram, name), lambda: {"noise_model": rram.LogNormalNoiseModel()})
+        for name in ("has_read_noise", "label_of")
+    },
+    "nominal_weight": (rram.nominal_weight, lambda: {"layer": network().layers.fc1}),
+    "filter_errors": (compensation.filter_errors, fitted),
+    "over_limit": (
+        compensation.over_limit,
+        lambda: {
+            "cost": compensation.compensation_cost(costs(), PLACEMENT, compensation.LowRank()),
+            "limit": 0.05,
+            "limit_macs": None,
+        },
+    ),
     "match_names": (
         rram.match_names,
         lambda: {"names": ["a"], "patterns": ["a"], "what": "exclude"},
@@ -499,7 +547,8 @@ FUNCTIONS = ("reference", "augment", "layer_config")
 """Arguments that take any function; errors of a function are its own."""
 REFUSED = ("image_folder", "write_report", "mnist", "fashion_mnist", "cifar10", "cifar100")
 """Functions whose files are not here."""
-LEFT_OUT: set[str] = set()
+LEFT_OUT = {"find_analog_layers", "named_tiles", "without_wrappers"}
+"""Walks over networks that every other function takes many times."""
 SLOW = ("train", "digits", "evaluate_chips", "scan_layers", "VGG16")
 
 

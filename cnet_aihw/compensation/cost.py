@@ -254,6 +254,7 @@ class OverLimit:
         )
 
 
+@checked
 def over_limit(
     cost: CompensationCost, limit: float | None, limit_macs: float | None
 ) -> OverLimit | None:

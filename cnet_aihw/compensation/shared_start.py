@@ -29,10 +29,12 @@ from cnet_aihw.rram import programmed
 from cnet_aihw.rram.tile_chips import chips_of, put_chips
 from cnet_aihw.runtime.inputs import Inputs, inputs_on, samples_in, select
 from cnet_aihw.runtime.torch_device import device_of
+from cnet_aihw.runtime.typed import checked
 from cnet_aihw.tasks import Classification
 
 
 @torch.no_grad()
+@checked
 def fit_shared_closed_form(
     model: nn.Module,
     x: Inputs,

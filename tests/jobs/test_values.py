@@ -92,6 +92,12 @@ def keys(option: str) -> list[str]:
         assert isinstance(whole, dict)
         untyped = ("data.", "model.", "task.", *(f"{place}." for place in NODES.values()))
         found = [key for key in keys_of(whole, "") if not key.startswith((*untyped, COMPARE))]
+    elif group == "rram":  # what all crossbars have is tried with the base option
+        standard = OmegaConf.load(CONF / "crossbar" / "standard.yaml")
+        node = OmegaConf.to_container(standard, resolve=False)
+        assert isinstance(node, dict)
+        shared = set(keys_of(node, "rram."))
+        found = [key for key in found if key not in shared]
     return found
 
 
