@@ -15,7 +15,12 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.utils import _pair, _single
 
 from cnet_aihw.rram.crossbar.configs import RRAMRPUConfig
-from cnet_aihw.rram.crossbar.layers import RRAMLayer, check_config, check_sizes, check_weights_fit
+from cnet_aihw.rram.crossbar.layers import (
+    RRAMLayer,
+    check_sizes,
+    check_tile_class,
+    check_weights_fit,
+)
 from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.typed import checked
 from cnet_aihw.runtime.values import bad_choice, check_count
@@ -75,7 +80,7 @@ class _RRAMConvNd(RRAMLayer, _AnalogConvNd):
     ) -> None:
         # _AnalogConvNd.__init__ refuses groups and padding modes, so that it is not called.
         rpu_config = RRAMRPUConfig() if rpu_config is None else rpu_config
-        check_config(rpu_config, type(self).__name__, tile_module_class)
+        check_tile_class(tile_module_class)
         _check_conv(in_channels, out_channels, groups, padding, padding_mode)
         sizes = {"kernel_size": kernel_size, "stride": stride, "dilation": dilation}
         check_sizes(**sizes)

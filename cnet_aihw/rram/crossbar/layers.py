@@ -164,19 +164,17 @@ def check_weights_fit(rows: int, columns: int) -> None:
         check_memory(need, f"a layer of {rows} x {columns} weights")
 
 
-def check_config(rpu_config: Any, layer: str, tile_module_class: type | None) -> None:
-    """Refuse a configuration that is not an RRAMRPUConfig, and tiles that are not ours."""
+def check_tile_class(tile_module_class: type | None) -> None:
+    """Refuse tiles that are not ours.
+
+    Raises:
+        CnetError: for another class.
+    """
     if tile_module_class is not None and not issubclass(
         tile_module_class, RRAMInferenceTile | TileModuleArray
     ):
         expected = "RRAMInferenceTile or TileModuleArray, or None for what fits"
         raise bad_value("tile_module_class", tile_module_class.__name__, expected)
-    if not isinstance(rpu_config, RRAMRPUConfig):
-        raise CnetError(
-            f"{layer} needs an RRAMRPUConfig, not {type(rpu_config).__name__}; aihwkit's own "
-            "layers take the other configurations.",
-            key=str(layer),
-        )
 
 
 class RRAMLinear(RRAMLayer, AnalogLinear):
@@ -196,7 +194,7 @@ class RRAMLinear(RRAMLayer, AnalogLinear):
         tile_module_class: type | None = None,
     ) -> None:
         rpu_config = RRAMRPUConfig() if rpu_config is None else rpu_config
-        check_config(rpu_config, "RRAMLinear", tile_module_class)
+        check_tile_class(tile_module_class)
         check_sizes(in_features=in_features, out_features=out_features)
         check_weights_fit(in_features, out_features)
         super().__init__(in_features, out_features, bias, rpu_config, tile_module_class)
