@@ -122,7 +122,6 @@ def with_size(filters: int) -> str:
     return f"size {filters}"
 
 
-@checked
 def size_given(value: float | str) -> int | None:
     """Return the filters that a value such as ``"size 2"`` gives; None for any other value."""
     found = _SIZE.fullmatch(value) if isinstance(value, str) else None

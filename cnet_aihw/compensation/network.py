@@ -167,10 +167,9 @@ def _counted(
         try:
             with counter:
                 checked_call(model, inputs)
-        except CnetError:
-            raise
-        except Exception:
-            if samples == sizes[-1]:
+        except CnetError as error:
+            refused = error.__cause__ is None  # by a layer, whatever the number of samples
+            if refused or samples == sizes[-1]:
                 raise
             continue
         return counter, samples
