@@ -15,47 +15,46 @@ torchvision lays it out, and CIFAR-10 as data/cifar10.npz (BENCHMARK_DATA names 
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from statistics import median
 from time import perf_counter
 from typing import Any
 
 import torch
-from torch import nn
 
+from benchmarks.subjects import (
+    DATA,
+    LIMIT,
+    RESULTS,
+    SEEDS,
+    SIGMA,
+    SUBJECTS,
+    Subject,
+    Way,
+    cost_of,
+    dataset,
+    folder_of,
+    measure,
+    network,
+    sizes,
+)
 from cnet_aihw.compensation import (
     Affine,
-    Corrector,
-    FitSettings,
     GeneratorCompensator,
     LowRank,
-    NetworkCost,
     PerChipFit,
     Placement,
     Vera,
-    WithCompensation,
     compensate,
     compensation_cost,
     compensation_disabled,
-    fit_compensation,
-    network_cost,
     uniform_placement,
 )
-from cnet_aihw.evaluation import BatchNormReestimation, ChipCalibration, ceiling, evaluate_chips
-from cnet_aihw.rram import (
-    LogNormalNoiseModel,
-    RRAMRPUConfig,
-    convert_to_analog,
-    load_snapshot,
-    programmed,
-)
+from cnet_aihw.evaluation import ceiling
+from cnet_aihw.rram import programmed
 from cnet_aihw.runtime.records import read_json, write_json_atomic
 from cnet_aihw.search import (
     ObjectiveSettings,
@@ -66,83 +65,10 @@ from cnet_aihw.search import (
     run_search,
 )
 from cnet_aihw.search.searchers import CoordinateSearcher, Searcher, SpectrumSearcher
-from cnet_aihw.training import load_checkpoint
-from cnet_aihw.zoo import VGG16, Dataset, LeNet5, arrays, mnist
 
-OUTPUTS = Path(os.environ.get("BENCHMARK_PER_CHIP", "outputs/per_chip"))
-DATA = Path(os.environ.get("BENCHMARK_DATA", "data"))
-RESULTS = Path(__file__).parent / "results"
-LIMIT = 0.05
 SIZES = (0, 1, 2, 3, 4, 6, 8)
 BUDGET = 60  # placements of a search
-STEPS, REFINE_LR = 300, 3e-3
-SIGMA = 0.5
-SEEDS = (0, 1)
-CHIPS_SEED, VALIDATION_SEED = 7000, 3000
 COMMAND = "python -m benchmarks.per_chip"
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A network and its data."""
-
-    name: str
-    data: str
-    build: Callable[[Dataset], nn.Module]
-    betas: tuple[float, ...]
-    """Weights of the penalty to choose among; the first is the experiment's."""
-
-    test: int | None
-    """Images of the test part, from its beginning; None: all."""
-
-    options: tuple[str, ...] = ()
-
-
-SUBJECTS = {
-    s.name: s
-    for s in (
-        Subject("lenet5_mnist", "mnist", lambda d: LeNet5(d.input_shape, d.classes), (1e-4,), 2000),
-        Subject(
-            "lenet5_cifar10",
-            "cifar10",
-            lambda d: LeNet5(d.input_shape, d.classes),
-            (1e-3, 3e-3),
-            2000,
-        ),
-        Subject(
-            "vgg16_narrow_cifar10",
-            "cifar10",
-            lambda d: VGG16(d.input_shape, d.classes, width=0.125),
-            (1e-3,),
-            2000,
-        ),
-    )
-}
-
-
-@cache
-def dataset(name: str) -> Dataset:
-    """A data set, loaded once."""
-    if name == "mnist":
-        return mnist(str(DATA))
-    return arrays(DATA / "cifar10.npz", val_size=5000, augment=True)
-
-
-def folder_of(subject: Subject, seed: int, beta: float | None = None) -> Path:
-    """Return the folder of trainings; those with another penalty have one of their own."""
-    other = "" if beta in (None, subject.betas[0]) else f"-beta{beta:g}"
-    return OUTPUTS / f"{subject.name}-seed{seed}{other}"
-
-
-def network(
-    subject: Subject, seed: int, training: str, beta: float | None = None, sigma: float = SIGMA
-) -> nn.Module:
-    """Return a trained analog network."""
-    config = RRAMRPUConfig(noise_model=LogNormalNoiseModel(sigma))
-    model = convert_to_analog(subject.build(dataset(subject.data)), config)
-    weights = folder_of(subject, seed, beta) / training / "best.safetensors"
-    load_snapshot(model, load_checkpoint(weights).model)
-    return model.eval()
 
 
 def train(subject: Subject, seed: int) -> None:
@@ -162,38 +88,30 @@ def train(subject: Subject, seed: int) -> None:
         subprocess.run([*main, *shlex.split(command)[1:]], check=True)
 
 
-@dataclass(frozen=True)
-class Way:
-    """One way to use a chip: a row of the results."""
-
-    name: str
-    training: str
-    corrector: Corrector | None = None
-    placement: Placement | None = None
-    fit: str = "none"
-    """"none", "per_chip", "shared" (trained over chips) or "batchnorm"."""
-
-    images: int = 1000
-    refine_steps: int = 0
-    target: str = "clean"
-    beta: float | None = None
-
-
-def sizes(cost: NetworkCost, size: int) -> Placement:
-    """Return the placement with one size at all layers."""
-    return Placement({name: f"size {size}" for name, row in cost.layers.items() if row.analog})
-
-
-def searched(subject: Subject, searcher: Searcher, beta: float | None, budget: int) -> Placement:
+def searched(
+    subject: Subject,
+    searcher: Searcher,
+    beta: float | None,
+    budget: int,
+    training: str = "lipschitz",
+    samples: int = 1000,
+) -> Placement:
     """Return the placement that a search finds within both limits, on few chips and images."""
-    model, data = network(subject, 0, "lipschitz", beta), dataset(subject.data)
+    model, data = network(subject, 0, training, beta), dataset(subject.data)
     cost = cost_of(model, subject)
     problem = placement_problem(
         cost, list(cost.layers), LowRank(), LIMIT, SpaceSettings(sizes=list(SIZES)),
         objective=ObjectiveSettings(overhead="none"), limit_macs=LIMIT,
     )  # fmt: skip
     evaluator = PerChipEvaluator(
-        model, data.val, data.train.x[:500], chips=3, samples=1000, seed=2000, device="cpu"
+        model,
+        data.val,
+        data.train.x[: samples // 2],
+        task=subject.task,
+        chips=3,
+        samples=samples,
+        seed=2000,
+        device="cpu",
     )
     folder = folder_of(subject, 0) / "choose" / f"beta-{beta or 0:g}-{searcher.name}"
     found = run_search(
@@ -201,104 +119,6 @@ def searched(subject: Subject, searcher: Searcher, beta: float | None, budget: i
         store=folder_of(subject, 0) / "choose" / "evaluations", ray=RaySettings(dashboard=False),
     )  # fmt: skip
     return found.placement
-
-
-def cost_of(model: nn.Module, subject: Subject) -> NetworkCost:
-    """Return the costs of a network."""
-    return network_cost(model, dataset(subject.data).val.first(1).x)
-
-
-def calibration(way: Way, subject: Subject) -> ChipCalibration | None:
-    """Return what is done on each chip."""
-    x = dataset(subject.data).train.x[: way.images]
-    if way.fit == "batchnorm":
-        return BatchNormReestimation(x)
-    if way.fit != "per_chip":
-        return None
-    assert way.corrector is not None and way.placement is not None
-    fit = PerChipFit(
-        x, batch_size=2000, refine_steps=way.refine_steps, refine_lr=REFINE_LR, target=way.target
-    )
-    return WithCompensation(way.placement, way.corrector, fit)
-
-
-def prepared(way: Way, subject: Subject, seed: int, sigma: float = SIGMA) -> nn.Module:
-    """Return the network of a way, with its shared correctors fitted if it has any."""
-    model = network(subject, seed, way.training, way.beta, sigma)
-    if way.fit == "shared":
-        assert way.corrector is not None and way.placement is not None
-        compensate(model, way.placement, way.corrector, 0)
-        folder = folder_of(subject, seed) / "shared" / way.name
-        fit_compensation(
-            model, dataset(subject.data), FitSettings(epochs=2, validation_chips=2), folder
-        )
-    return model
-
-
-def measure(
-    way: Way,
-    subject: Subject,
-    seed: int,
-    records: Path,
-    chips: int,
-    *,
-    part: str = "test",
-    samples: int | None = None,
-    sigma: float = SIGMA,
-) -> dict[str, Any]:
-    """Measure one way over chips; return its row."""
-    model = prepared(way, subject, seed, sigma)
-    bare = network(subject, seed, way.training, way.beta)
-    asked, data = calibration(way, subject), dataset(subject.data)
-    measured = getattr(data, part)
-    if samples is not None:
-        measured = measured.first(samples)
-    records.parent.mkdir(parents=True, exist_ok=True)
-    found = evaluate_chips(
-        model,
-        measured,
-        chips=chips,
-        seed=CHIPS_SEED if part == "test" else VALIDATION_SEED,
-        calibration=asked,
-        records=records,
-        device="cpu",
-        batch_size=500,
-    )
-    spent = getattr(asked, "spent", None)
-    network_costs = cost_of(bare, subject)
-    cost = (
-        None
-        if way.corrector is None or way.placement is None
-        else compensation_cost(network_costs, way.placement, way.corrector)
-    )
-    return {
-        "way": way.name,
-        "network": subject.name,
-        "data": subject.data,
-        "training": way.training,
-        "training_seed": seed,
-        "beta": way.beta or (subject.betas[0] if way.training == "lipschitz" else None),
-        "corrector": None if way.corrector is None else way.corrector.label(),
-        "features": getattr(way.corrector, "features", None),
-        "placement": None if way.placement is None else dict(way.placement),
-        "fit": way.fit,
-        "target": way.target if way.fit == "per_chip" else None,
-        "refine_steps": way.refine_steps if way.fit == "per_chip" else None,
-        "images": way.images if way.fit in ("per_chip", "batchnorm") else None,
-        "overhead_weights": 0.0 if cost is None else cost.overhead_weights,
-        "overhead_macs": 0.0 if cost is None else cost.overhead_macs,
-        "part": part,
-        "samples": len(measured),
-        "sigma": sigma,
-        "clean": found.clean,
-        "mean": found.mean,
-        "std": found.std,
-        "q05": found.q05,
-        "chips": chips,
-        "chips_seed": CHIPS_SEED if part == "test" else VALIDATION_SEED,
-        "seconds_per_chip": None if spent is None else spent.seconds,
-        "passes": None if spent is None else spent.passes,
-    }
 
 
 def choose(subject: Subject) -> dict[str, Any]:
@@ -328,19 +148,23 @@ def choose(subject: Subject) -> dict[str, Any]:
                 tried(way)
     best = max(rows, key=lambda row: row["mean"])
     placement = Placement(best["placement"])
-    way = Way(
-        f"{best['way']}, refined", "lipschitz", LowRank(), placement, "per_chip",
-        images=2000, refine_steps=STEPS, beta=best["beta"],
-    )  # fmt: skip
-    tried(way)
-    chosen = {"rows": rows, "chosen": best}
+    closed = len(rows)
+    for steps, images in subject.refined:
+        way = Way(
+            f"{best['way']}, {steps} steps, {images} images", "lipschitz", LowRank(), placement,
+            "per_chip", images=images, refine_steps=steps, beta=best["beta"],
+        )  # fmt: skip
+        tried(way)
+    refined = max(rows[closed:], key=lambda row: row["mean"])
+    chosen = {"rows": rows, "chosen": best, "refined": refined}
     write_json_atomic(folder_of(subject, 0) / "choose.json", chosen)
     return chosen
 
 
 def ways(subject: Subject, seed: int) -> Iterator[Way]:
     """Yield all ways that are compared."""
-    chosen = read_json(folder_of(subject, 0) / "choose.json")["chosen"]
+    choice = read_json(folder_of(subject, 0) / "choose.json")
+    chosen, refined = choice["chosen"], choice["refined"]
     beta, placement = chosen["beta"], Placement(chosen["placement"])
     cost = cost_of(network(subject, seed, "plain"), subject)
     everywhere = [n for n, row in cost.layers.items() if row.analog]
@@ -358,7 +182,7 @@ def ways(subject: Subject, seed: int) -> Iterator[Way]:
         )  # fmt: skip
     yield Way(
         "lipschitz, per chip, refined", "lipschitz", LowRank(), placement, "per_chip",
-        images=2000, refine_steps=STEPS, beta=beta,
+        images=refined["images"], refine_steps=refined["refine_steps"], beta=beta,
     )  # fmt: skip
     yield Way("dora-like", "plain", LowRank(), placement, "per_chip", images=10, refine_steps=100)
     correctors = {

@@ -29,8 +29,8 @@ import torch
 from scipy.stats import spearmanr
 from torch import nn
 
-from benchmarks import per_chip
-from benchmarks.per_chip import RESULTS
+from benchmarks import subjects
+from benchmarks.subjects import RESULTS
 from cnet_aihw.compensation import LowRank, network_cost
 from cnet_aihw.evaluation import ceiling, scan_layers
 from cnet_aihw.runtime.records import read_json, read_records, write_json_atomic
@@ -115,16 +115,16 @@ class Subject:
 
     def plain_clean(self) -> float:
         """Clean validation accuracy of the network trained without penalty and noise."""
-        plain = per_chip.network(per_chip.SUBJECTS[self.name], 0, "plain")
+        plain = subjects.network(subjects.SUBJECTS[self.name], 0, "plain")
         return ceiling(plain, self.data.val, [], chips=1).clean
 
 
 def subject(problem: str, overhead: str = "none") -> Subject:
     """The network of a problem, trained under the penalty."""
     name = {"vgg16": "vgg16_narrow_cifar10", "lenet5": "lenet5_cifar10"}[problem]
-    about = per_chip.SUBJECTS[name]
+    about = subjects.SUBJECTS[name]
     return Subject(
-        per_chip.dataset("cifar10"), per_chip.network(about, 0, "lipschitz"), name, overhead
+        subjects.dataset("cifar10"), subjects.network(about, 0, "lipschitz"), name, overhead
     )
 
 

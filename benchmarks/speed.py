@@ -17,6 +17,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import aihwkit
@@ -43,9 +44,16 @@ from cnet_aihw.rram import (
 )
 from cnet_aihw.runtime.records import read_records, write_json_atomic
 from cnet_aihw.training import LipschitzPenalty, lipschitz_lambda
-from cnet_aihw.zoo import VGG16, LeNet5
+from cnet_aihw.zoo import MLP, VGG16, LanguageModel, LeNet5, ViT
 
 SIGMA = 0.5
+TABLE = 8_000_000
+OURS = (
+    "variation",
+    "variation + penalty",
+    "variation from a table",
+    "variation from a table + probed penalty",
+)
 Step = Callable[[], float | None]
 """Does the work once; returns its seconds where it knows better than the clock around it."""
 
@@ -99,10 +107,25 @@ def stock_training_step(model: nn.Module, x: Tensor, y: Tensor) -> Step:
     return step
 
 
-def training_variants(digital: nn.Module, x: Tensor, y: Tensor) -> dict[str, Step]:
-    """Name -> one training step."""
-    ours, penalized = (convert_to_analog(digital, RRAMRPUConfig()) for _ in range(2))
-    penalty = LipschitzPenalty(penalized, lipschitz_lambda(LogNormalNoiseModel(SIGMA)))
+def training_variants(
+    digital: nn.Module, x: Tensor, y: Tensor, cheap: bool = False
+) -> dict[str, Step]:
+    """Name -> one training step; with ``cheap`` also with a table of factors and one probe."""
+    table = VariationParameter(table=TABLE)
+    config = RRAMRPUConfig(noise_model=LogNormalNoiseModel(SIGMA))
+    ours, penalized = (convert_to_analog(digital, config) for _ in range(2))
+    lambda_ = lipschitz_lambda(LogNormalNoiseModel(SIGMA))
+    penalty = LipschitzPenalty(penalized, lambda_)
+    more: dict[str, Step] = {}
+    if cheap:
+        tabled, probed = (
+            convert_to_analog(digital, replace(config, variation=table)) for _ in range(2)
+        )
+        probe = LipschitzPenalty(probed, lambda_, probes=1)
+        more = {
+            "variation from a table": training_step(tabled, x, y, None),
+            "variation from a table + probed penalty": training_step(probed, x, y, probe),
+        }
     stock = {
         name: stock_training_step(
             stock_convert_to_analog(digital, stock_config(cls, modifier=True)), x, y
@@ -116,6 +139,7 @@ def training_variants(digital: nn.Module, x: Tensor, y: Tensor) -> dict[str, Ste
         "plain torch": training_step(digital, x, y, None),
         "variation": training_step(ours, x, y, None),
         "variation + penalty": training_step(penalized, x, y, penalty),
+        **more,
         **stock,
     }
 
@@ -252,6 +276,26 @@ def main() -> None:
         x, y = torch.randn(images, *shape), torch.randint(10, (images,))
         seconds = race(chip_variants(make(input_shape=shape, classes=10), x, y, batch_size), rounds)
         result += rows(f"one chip, {name}, {images} images", seconds, ("chip",))
+    # Wide layers and few samples, where drawing and Gram matrices cost most; tokens.
+    mlp = MLP((512,), 512, (512, 512, 512))
+    wide: list[tuple[str, nn.Module, Tensor, Tensor]] = [
+        (f"MLP 4x512, batch {n}", mlp, torch.randn(n, 512), torch.randint(512, (n,)))
+        for n in (128, 16)
+    ]
+    wide.append(
+        (
+            "ViT, 64 tokens, batch 32",
+            ViT((3, 32, 32), 10),
+            torch.randn(32, 3, 32, 32),
+            torch.randint(10, (32,)),
+        )
+    )
+    tokens = torch.randint(256, (16, 128))
+    model = nn.Sequential(LanguageModel((128,), 256), nn.Flatten(0, 1))
+    wide.append(("language model, 128 tokens, batch 16", model, tokens, tokens.flatten()))
+    for name, digital, x, y in wide:
+        seconds = race(training_variants(digital, x, y, cheap=True), 3 if quick else 15)
+        result += rows(f"training step, {name}", seconds, OURS)
     # The convolution on which aihwkit's unfolding costs most: VGG16's second, 64 -> 64 at 32x32.
     conv = nn.Sequential(
         nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()

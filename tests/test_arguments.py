@@ -157,7 +157,7 @@ OF_MODEL: dict[str, tuple[Callable[..., Any], Make]] = {
         for name in (
             *("analog_layers", "clear_chip", "convert_to_digital", "count_weights", "snapshot"),
             *("digital_state_dict", "effective_weights", "freeze_analog", "get_variation"),
-            *("is_programmed", "trainable_parameters", "unfreeze_analog", "nominal_inside"),
+            *("trainable_parameters", "unfreeze_analog", "nominal_inside"),
         )
     },
     **{
@@ -547,7 +547,7 @@ FUNCTIONS = ("reference", "augment", "layer_config")
 """Arguments that take any function; errors of a function are its own."""
 REFUSED = ("image_folder", "write_report", "mnist", "fashion_mnist", "cifar10", "cifar100")
 """Functions whose files are not here."""
-LEFT_OUT = {"find_analog_layers", "named_tiles", "without_wrappers"}
+LEFT_OUT = {"find_analog_layers", "is_programmed", "named_tiles", "without_wrappers"}
 """Walks over networks that every other function takes many times."""
 SLOW = ("train", "digits", "evaluate_chips", "scan_layers", "VGG16")
 

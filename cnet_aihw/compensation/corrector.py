@@ -19,6 +19,8 @@ from cnet_aihw.runtime.typed import checked
 from cnet_aihw.runtime.values import check_count
 
 _KIND = "corrector"  # key of the class in a description
+CORRECTABLE = "a linear layer or a 1d or 2d convolution"
+"""Layers beside which a corrector can stand, for messages."""
 _SIZE = re.compile(r"size (\d+)")
 
 
@@ -49,7 +51,7 @@ class LayerShape:
 
     padding: tuple[int, ...] = ()
     """Zeros that a convolution puts on each side, one number for each dimension; empty where it
-    pads in another way."""
+    pads in another way, or is transposed."""
 
     dilation: tuple[int, ...] = ()
     """Steps between the taps of a convolution, one for each dimension."""
@@ -67,7 +69,9 @@ class LayerShape:
                 layer.groups,
                 stride=tuple(layer.stride),
                 padding=tuple(padding)
-                if layer.padding_mode == "zeros" and not isinstance(padding, str)
+                if layer.padding_mode == "zeros"
+                and not isinstance(padding, str)
+                and not layer.transposed
                 else (),
                 dilation=tuple(layer.dilation),
             )
@@ -81,8 +85,16 @@ class LayerShape:
         return self.in_channels, self.out_channels
 
     @property
+    def correctable(self) -> bool:
+        """Whether a corrector can stand beside the layer."""
+        return self.dims <= 2
+
+    @property
     def macs(self) -> int:
-        """Multiply-accumulates of the layer itself for each position of its output."""
+        """Multiply-accumulates of the layer itself for each position of its output.
+
+        Of a transposed convolution, for each position of its input.
+        """
         return self.out_channels * (self.in_channels // self.groups) * math.prod(self.kernel_size)
 
     @property
@@ -100,14 +112,13 @@ def layer_shape(layer: nn.Module) -> LayerShape:
     """
     if isinstance(layer, nn.Linear | _ConvNd):
         shape = LayerShape.of(layer)
-        if shape.dims <= 2:
+        if shape.correctable:
             return shape
     raise CnetError(
-        f"{type(layer).__name__} cannot be compensated; expected a linear layer or a 1d or 2d "
-        "convolution.",
+        f"{type(layer).__name__} cannot be compensated; expected {CORRECTABLE}.",
         key="layer",
         value=type(layer).__name__,
-        expected="a linear layer or a 1d or 2d convolution",
+        expected=CORRECTABLE,
     )
 
 

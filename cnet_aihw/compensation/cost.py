@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from cnet_aihw.compensation.corrector import Corrector
+from cnet_aihw.compensation.corrector import CORRECTABLE, Corrector
 from cnet_aihw.compensation.digital import Digital
 from cnet_aihw.compensation.generator import PAPER
 from cnet_aihw.compensation.network import NetworkCost
@@ -51,20 +51,21 @@ def compensation_cost(
     for name, ratio in placement.items():
         layer = network.layers[name]
         kind = Digital() if ratio == DIGITAL else corrector
-        if ratio != DIGITAL and layer.shape.dims > 2:
+        if ratio != DIGITAL and not layer.shape.correctable:
             raise CnetError(
                 f"the placement gives {name!r} the ratio {ratio}, but it is a convolution over "
-                f"{layer.shape.dims} dimensions; linear layers and 1d and 2d convolutions can be "
-                "compensated.",
+                f"{layer.shape.dims} dimensions; expected {CORRECTABLE}.",
                 key=f"placement.{name}",
                 value=ratio,
-                expected="a linear layer or a 1d or 2d convolution",
+                expected=CORRECTABLE,
             )
         weights[name] = macs[name] = 0
         if ratio != 0.0:
             size = 0 if ratio == DIGITAL else kind.size(layer.shape, ratio)
             cost = kind.cost(layer.shape, size)
             weights[name], macs[name] = cost.weights, cost.macs * layer.positions
+            if not kind.on_crossbar:
+                macs[name] = layer.macs
     return CompensationCost(
         weights,
         macs,

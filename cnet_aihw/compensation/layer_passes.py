@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -38,26 +38,29 @@ def has_closed_form(corrector: Corrector) -> bool:
     return linear or not list(module.parameters())
 
 
-def first_outputs(
-    model: nn.Module, layers: Mapping[str, nn.Module], x: Inputs, stop: bool = False
-) -> tuple[dict[str, Tensor], Any]:
-    """Run a model; return the first output of each layer in the order of execution, and its own.
+def call_outputs(
+    model: nn.Module, layers: Mapping[str, nn.Module], x: Inputs, stop_after: int | None = None
+) -> tuple[dict[str, list[Tensor]], Any]:
+    """Run a model; return the outputs of each layer's calls in the order of execution, and its own.
 
     Args:
         model: the model, as it is to compute.
         layers: the layers by name.
         x: inputs.
-        stop: whether to stop at the first output; the model's own is None then.
+        stop_after: stop after so many outputs; the model's own is None then. None: do not stop.
     """
-    outputs: dict[str, Tensor] = {}
+    outputs: dict[str, list[Tensor]] = {}
+    left = stop_after
     with ExitStack() as stack:
         for name, layer in layers.items():
 
             def keep(_: nn.Module, __: Any, y: Tensor, name: str = name) -> None:
-                if name not in outputs:
-                    outputs[name] = y.clone()  # networks change outputs in place
-                if stop:
-                    raise Enough
+                nonlocal left
+                outputs.setdefault(name, []).append(y.clone())  # networks change outputs in place
+                if left is not None:
+                    left -= 1
+                    if not left:
+                        raise Enough
 
             stack.callback(layer.register_forward_hook(keep).remove)
         return outputs, run(model, x)
@@ -80,6 +83,39 @@ def layers_seen(
 
             base: Any = layer.base_layer
             stack.callback(base.register_forward_hook(hook).remove)
+        yield
+
+
+@contextmanager
+def calls_seen(
+    layer: CompensatedLayer, wanted: Sequence[Tensor], see: Callable[[Tensor, Tensor, Tensor], None]
+) -> Iterator[None]:
+    """Show input, output and wanted output of each call of a layer, before its corrector acts.
+
+    A call that is followed by others gives its wanted output, so that these get the inputs that
+    they will have once the layer is corrected; the last one ends the pass.
+
+    Args:
+        layer: the layer.
+        wanted: wanted output of each call.
+        see: called with input, output and wanted output.
+    """
+    number = 0
+
+    def gather(_: nn.Module, inputs: Any, y: Tensor) -> None:
+        see(inputs[0], y, wanted[number])
+        if number == len(wanted) - 1:
+            raise Enough
+
+    def answer(*_: Any) -> Tensor:
+        nonlocal number
+        number += 1
+        return wanted[number - 1].clone()
+
+    base: Any = layer.base_layer
+    with ExitStack() as stack:
+        stack.callback(base.register_forward_hook(gather).remove)
+        stack.callback(layer.register_forward_hook(answer).remove)
         yield
 
 

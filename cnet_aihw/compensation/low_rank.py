@@ -106,8 +106,8 @@ class LowRankModule(ClosedFormModule):
         if self.features == "patch" and shape.dims:
             if len(shape.padding) != shape.dims:
                 raise CnetError(
-                    "corrector.features is 'patch', but a layer does not pad with zeros by a "
-                    "number; take the features 'xy' there.",
+                    "corrector.features is 'patch', but a layer is transposed, or does not pad "
+                    "with zeros by a number; take the features 'xy' there.",
                     key="corrector.features",
                     value="patch",
                     expected="a layer that pads with zeros",

@@ -46,8 +46,7 @@ class LayerCost:
     """Weights and biases."""
 
     positions: int
-    """Outputs per channel and sample, summed over all calls: H * W of a 2d convolution (inputs per
-    channel of a transposed one, where each of them meets the whole kernel)."""
+    """Outputs per channel and sample, summed over all calls: H * W of a 2d convolution."""
 
     macs: int
     """Multiply-accumulates per sample, over all calls."""
@@ -95,7 +94,7 @@ class NetworkCost:
     @property
     def correctable(self) -> list[str]:
         """Names of the layers on crossbars beside which a corrector can stand."""
-        return [n for n, layer in self.layers.items() if layer.analog and layer.shape.dims <= 2]
+        return [n for n, layer in self.layers.items() if layer.analog and layer.shape.correctable]
 
 
 @checked
@@ -128,10 +127,10 @@ def network_cost(model: nn.Module, example: Inputs) -> NetworkCost:
     with torch.no_grad(), evaluation_mode(model), compensation_disabled(model), _countable():
         counter, samples = _counted(model, example, layers, shapes, other)
     costs = {}
-    for name, calls in counter.positions.items():
-        shape, positions = shapes[name], -(-calls // samples)
+    for name, outputs in counter.positions.items():
+        shape, positions = shapes[name], -(-outputs // samples)
         weights = count_weights(layers[name])
-        macs = shape.macs * calls // samples
+        macs = shape.macs * counter.kernels[name] // samples
         costs[name] = LayerCost(name, shape, weights, positions, macs, name in analog)
     not_called = {n: m for n, m in layers.items() if n not in costs and n not in analog}
     others = _other_costs(counter, samples, {**other, **not_called}, costs, layers)
@@ -213,6 +212,7 @@ class _Counter:
 
     Attributes:
         positions: layer -> positions, of all samples.
+        kernels: layer -> how often the whole kernel is multiplied with, of all samples.
         other_macs: other module that was called -> multiply-accumulates, of all samples; None where
             torch counted none in it.
     """
@@ -224,6 +224,7 @@ class _Counter:
         other: Mapping[str, nn.Module],
     ) -> None:
         self.positions: dict[str, int] = {}
+        self.kernels: dict[str, int] = {}
         self.other_macs: dict[str, int | None] = {}
         self._flops = FlopCounterMode(display=False)
         self._inside = 0  # operations within layers
@@ -269,10 +270,11 @@ class _Counter:
     def _layer_end(self, name: str, shape: LayerShape) -> Callable[..., None]:
         def end(module: nn.Module, inputs: tuple[Tensor, ...], y: Tensor) -> None:
             self._inside += self._close()[1]
-            values, channels = y, shape.out_channels
-            if isinstance(module, _ConvTransposeNd):
-                values, channels = inputs[0], shape.in_channels
-            self.positions[name] = self.positions.get(name, 0) + values.numel() // channels
+            found = y.numel() // shape.out_channels
+            self.positions[name] = self.positions.get(name, 0) + found
+            if isinstance(module, _ConvTransposeNd):  # each input meets the whole kernel
+                found = inputs[0].numel() // shape.in_channels
+            self.kernels[name] = self.kernels.get(name, 0) + found
 
         return end
 

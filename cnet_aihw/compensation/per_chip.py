@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,10 +15,10 @@ from torch import Tensor, nn
 from cnet_aihw.compensation.closed_form import LinearFit, Moments, fit_linear
 from cnet_aihw.compensation.corrector import layer_shape
 from cnet_aihw.compensation.layer_passes import (
-    Enough,
     add_rows,
+    call_outputs,
+    calls_seen,
     closed_form_layers,
-    first_outputs,
     layers_seen,
     run,
 )
@@ -60,8 +61,9 @@ class PerChipFit:
 
     From the first layer to the last, each corrector is fitted to give the layer's wanted output
     from the input that arrives on this chip, all earlier layers corrected already. Only inputs and
-    outputs of layers are read, never a chip's weights. A layer that is called several times is
-    fitted at its first call and corrected at all.
+    outputs of layers are read, never a chip's weights. A layer that is called several times in a
+    forward, such as a recurrent one, is fitted to all of its calls at once: each gets the inputs
+    that it has once the calls before it are right.
 
     What follows has a fixed order: after all correctors (which aim at outputs of the network as
     it is, with its own BatchNorm), BatchNorm's statistics are re-estimated on the corrected chip
@@ -70,9 +72,9 @@ class PerChipFit:
     alone. Afterwards all is as before, bit for bit.
 
     Wanted outputs do not depend on the chip; they are computed once and kept for the next chips
-    where memory allows. Where the inputs fit into one batch, all layers are fitted in one pass of
-    the chip; otherwise a layer takes a pass as far as that layer, and memory does not depend on
-    the number of inputs.
+    where memory allows. Where the inputs fit into one batch and no layer is called several times,
+    all layers are fitted in one pass of the chip; otherwise a layer takes a pass as far as that
+    layer, and memory does not depend on the number of inputs.
 
     Args:
         x: unlabelled inputs, at least two: a tensor [N, ...], or a tuple or mapping of them.
@@ -235,7 +237,7 @@ class PerChipFit:
         self.fits = {}
         if not layers:
             return 0.0
-        if len(batches) == 1:
+        if len(batches) == 1 and all(self._targets.calls(name) == 1 for name in layers):
             self._fit_in_one_pass(model, layers, batches[0])
             return 1.0
         self._fit_layer_by_layer(model, layers, batches)
@@ -258,20 +260,12 @@ class PerChipFit:
     def _fit_layer_by_layer(
         self, model: nn.Module, layers: dict[str, CompensatedLayer], batches: Sequence[Inputs]
     ) -> None:
-        order = first_outputs(model, layers, select(batches[0], slice(2)))[0]
+        order = call_outputs(model, layers, select(batches[0], slice(2)))[0]
         for name in order:
             layer, moments = layers[name], Moments()
             for number, x in enumerate(batches):
-                wanted = self._targets.of(model, name, layer, number)
-
-                def see(
-                    _: str, layer: CompensatedLayer, x_in: Tensor, y: Tensor,
-                    moments: Moments = moments, wanted: Tensor = wanted,
-                ) -> None:  # fmt: skip
-                    self._add(moments, layer, x_in, y, wanted)
-                    raise Enough
-
-                with layers_seen({name: layer}, see):
+                wanted = self._targets.of_calls(model, name, layer, number)
+                with calls_seen(layer, wanted, partial(self._add, moments, layer)):
                     run(model, x)
             self._put(name, layer, moments)
 

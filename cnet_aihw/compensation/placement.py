@@ -12,7 +12,7 @@ import yaml
 from torch import nn
 
 from cnet_aihw.compensation.corrector import layer_shape, size_given
-from cnet_aihw.rram import RRAMConv1d, RRAMConv2d, RRAMLinear, analog_layers
+from cnet_aihw.rram import RRAMLayer, analog_layers
 from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.typed import check_type, checked
 
@@ -144,7 +144,7 @@ def _check_layer(name: str, layer: object) -> None:
             value=name,
             fix="put it into torch.nn.Sequential",
         )
-    if not isinstance(layer, RRAMLinear | RRAMConv1d | RRAMConv2d):
+    if not isinstance(layer, RRAMLayer):
         raise CnetError(
             f"layer {name!r} is a {type(layer).__name__}; compensation goes to RRAM layers, so "
             "convert the model with an RRAMRPUConfig.",
@@ -153,4 +153,5 @@ def _check_layer(name: str, layer: object) -> None:
             expected="an RRAM layer",
             fix="convert the model with an RRAMRPUConfig",
         )
+    assert isinstance(layer, nn.Module)
     layer_shape(layer)

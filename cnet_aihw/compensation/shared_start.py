@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from aihwkit.inference.noise.base import BaseNoiseModel
-from torch import Tensor, nn
+from torch import nn
 
 from cnet_aihw.compensation.closed_form import Moments, fit_linear
 from cnet_aihw.compensation.corrector import layer_shape
 from cnet_aihw.compensation.layer_passes import (
-    Enough,
     add_rows,
+    call_outputs,
+    calls_seen,
     closed_form_layers,
-    first_outputs,
-    layers_seen,
     run,
 )
 from cnet_aihw.compensation.settings import PerChipSettings, validate_per_chip_settings
@@ -85,7 +85,7 @@ def fit_shared_closed_form(
     with evaluation_mode(model):
         targets = Targets(PerChipSettings(), Classification())
         targets.begin(model, layers, batches)
-        order = list(first_outputs(model, layers, select(x, slice(2)))[0])
+        order = list(call_outputs(model, layers, select(x, slice(2)))[0])
         chips = []
         for seed in seeds:
             with programmed(model, seed, noise_model, t_inference):
@@ -106,13 +106,9 @@ def _add_chip(
     model: nn.Module, name: str, layer: CompensatedLayer, batches: Sequence[Inputs],
     targets: Targets, moments: Moments,
 ) -> None:  # fmt: skip
-    def see(_: str, layer: CompensatedLayer, x: Tensor, y: Tensor) -> None:
-        add_rows(moments, layer, x, y, wanted)
-        raise Enough
-
     for number, x in enumerate(batches):
-        wanted = targets.of(model, name, layer, number)
-        with layers_seen({name: layer}, see):
+        wanted = targets.of_calls(model, name, layer, number)
+        with calls_seen(layer, wanted, partial(add_rows, moments, layer)):
             run(model, x)
 
 

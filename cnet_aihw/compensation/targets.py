@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cnet_aihw.compensation.closed_form import rows_of
-from cnet_aihw.compensation.layer_passes import first_outputs
+from cnet_aihw.compensation.layer_passes import call_outputs
 from cnet_aihw.compensation.settings import PerChipSettings
 from cnet_aihw.compensation.wrapping import (
     CompensatedLayer,
@@ -54,7 +54,8 @@ class Targets:
         self._key = ""
         self._batches: Sequence[Inputs] = ()
         self._full = False  # whether more would take too much memory
-        self._kept: list[dict[str, Tensor]] = []  # batch by batch: layer -> wanted output
+        self._kept: list[dict[str, list[Tensor]]] = []  # batch by batch: layer -> wanted outputs
+        self._calls: dict[str, int] = {}  # layer -> its calls in a forward
         self._outputs: list[Any] = []  # the network's own, batch by batch
         self._weights: dict[str, Tensor] = {}
 
@@ -85,6 +86,7 @@ class Targets:
 
     def _keep(self, model: nn.Module, layers: Mapping[str, CompensatedLayer]) -> None:
         kept, outputs = self._mean_outputs(model, layers, 0)
+        self._calls |= {name: len(calls) for name, calls in kept.items()}
         present = sum(map(_bytes, self._kept))
         if present + _bytes(kept) * len(self._batches) > KEPT_BYTES:
             kept, self._full = {}, True
@@ -100,10 +102,22 @@ class Targets:
             old |= new
 
     def of(self, model: nn.Module, name: str, layer: CompensatedLayer, number: int) -> Tensor:
-        """Return the wanted output of a layer for a batch, in the layer's own shape."""
+        """Return the wanted output of a layer's first call, in the layer's own shape."""
+        if name in self._kept[number]:
+            return self._kept[number][name][0]
+        return self._mean_outputs(model, {name: layer}, number, 1)[0][name][0]
+
+    def of_calls(
+        self, model: nn.Module, name: str, layer: CompensatedLayer, number: int
+    ) -> list[Tensor]:
+        """Return the wanted outputs of all calls of a layer for a batch."""
         if name in self._kept[number]:
             return self._kept[number][name]
-        return self._mean_outputs(model, {name: layer}, number, stop=True)[0][name]
+        return self._mean_outputs(model, {name: layer}, number, self.calls(name))[0][name]
+
+    def calls(self, name: str) -> int:
+        """Return how often a forward calls a layer."""
+        return self._calls.get(name, 1)
 
     def outputs(self, number: int) -> Any:
         """Return the wanted outputs of the whole network for a batch."""
@@ -114,14 +128,18 @@ class Targets:
         return self._weights.get(name)
 
     def _mean_outputs(
-        self, model: nn.Module, layers: Mapping[str, nn.Module], number: int, stop: bool = False
-    ) -> tuple[dict[str, Tensor], Any]:
+        self,
+        model: nn.Module,
+        layers: Mapping[str, nn.Module],
+        number: int,
+        stop_after: int | None = None,
+    ) -> tuple[dict[str, list[Tensor]], Any]:
         """Return wanted outputs of layers and network for a batch."""
         s, x = self.settings, self._batches[number]
         seeds: list[int | None] = [None]
         if s.target == "mean_over_chips":
             seeds = [derive_seed(s.seed, "target chip", chip) for chip in range(s.target_chips)]
-        sums: dict[str, Tensor] = {}
+        sums: dict[str, list[Tensor]] = {}
         total: Any = None
         device = device_of(model)
         for seed in seeds:
@@ -132,17 +150,18 @@ class Targets:
                     nominal_inside(model) if seed is None else programmed(model, seed)
                 )
                 seed_random_state(derive_seed(seed or s.seed, "target", number), device)
-                found, output = first_outputs(model, layers, x, stop)
+                found, output = call_outputs(model, layers, x, stop_after)
             self.passes += 1 / len(self._batches)
             if not sums and total is None:
                 sums, total = found, output
             else:
-                for name, y in found.items():
-                    sums[name] += y
-                total = None if stop else total + output
+                for name, calls in found.items():
+                    for total_of_call, y in zip(sums[name], calls, strict=True):
+                        total_of_call += y
+                total = None if stop_after else total + output
         if len(seeds) > 1:
-            sums = {name: y / len(seeds) for name, y in sums.items()}
-            total = None if stop else total / len(seeds)
+            sums = {name: [y / len(seeds) for y in calls] for name, calls in sums.items()}
+            total = None if stop_after else total / len(seeds)
         return sums, total
 
     def _sensitivities(
@@ -213,5 +232,5 @@ def _identity(model: nn.Module) -> str:
     return tensors_fingerprint(tensors) + text_fingerprint([*hardware, str(device_of(model))])
 
 
-def _bytes(tensors: Mapping[str, Tensor]) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+def _bytes(outputs: Mapping[str, list[Tensor]]) -> int:
+    return sum(y.numel() * y.element_size() for calls in outputs.values() for y in calls)

@@ -18,7 +18,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from cnet_aihw.evaluation.metrics import evaluation_mode
 from cnet_aihw.evaluation.settings import CALIBRATIONS
-from cnet_aihw.rram import analog_layers, nominal_inside
+from cnet_aihw.rram import CrossbarRecurrent, analog_layers, nominal_inside
 from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.fingerprint import tensors_fingerprint
 from cnet_aihw.runtime.inputs import Inputs, call, inputs_on, named_tensors, samples_in, select
@@ -160,7 +160,8 @@ class AffineCorrection:
     has in the clean network on the same inputs. All is estimated in one pass of the clean network
     and one of the chip, all inputs in one batch; there each layer is corrected before the next one
     sees its outputs. A channel that is constant on the chip gets an offset only. A layer that is
-    called several times is corrected everywhere by what its first call gives.
+    called several times is corrected everywhere by what its first call gives, a recurrent one by
+    its second, since states begin with zeros.
 
     Args:
         x: unlabelled inputs, at least two: a tensor [N, ...], or a tuple or mapping of them; moved
@@ -195,13 +196,14 @@ class AffineCorrection:
     def _calibrated(self, model: nn.Module) -> Iterator[None]:
         layers = list(analog_layers(model).values())
         x = inputs_on(device_of(model), self.x)
+        states = _of_states(model)
         with evaluation_mode(model):
             with ExitStack() as observing, nominal_inside(model):
-                observers = {layer: _Observer() for layer in layers}
+                observers = {y: _Observer(int(y in states)) for y in layers}
                 _hook(observing, observers)
                 _forward(model, x)
             correctors = {
-                layer: _Corrector(observer.mean_and_std)
+                layer: _Corrector(observer.mean_and_std, observer.number)
                 for layer, observer in observers.items()
                 if observer.mean_and_std is not None
             }
@@ -239,25 +241,41 @@ def make_calibration(
 
 
 class _Observer:
-    """Forward hook that keeps mean and standard deviation of each channel at the first call."""
+    """Forward hook that keeps mean and standard deviation of each channel at one call.
 
-    def __init__(self) -> None:
+    Args:
+        number: number of the call.
+    """
+
+    def __init__(self, number: int) -> None:
         self.mean_and_std: tuple[Tensor, Tensor] | None = None  # each [channels, 1, ...]
+        self.number = self._left = number
 
     def __call__(self, layer: nn.Module, inputs: Any, output: Tensor) -> None:
-        if self.mean_and_std is None:
+        if self._left:
+            self._left -= 1
+        elif self.mean_and_std is None:
             self.mean_and_std = _channel_statistics(layer, output)
 
 
 class _Corrector:
-    """Forward hook that estimates scale and offset at its first call and applies them at all."""
+    """Forward hook that estimates scale and offset at one call and applies them from there on.
 
-    def __init__(self, wanted: tuple[Tensor, Tensor]) -> None:
+    Args:
+        wanted: mean and standard deviation of each channel.
+        number: number of the call.
+    """
+
+    def __init__(self, wanted: tuple[Tensor, Tensor], number: int) -> None:
         self.wanted = wanted
+        self._left = number
         self.scale: Tensor | None = None  # [channels, 1, ...]
         self.offset = torch.empty(0)
 
     def __call__(self, layer: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        if self._left:
+            self._left -= 1
+            return output
         if self.scale is None:
             mean, std = _channel_statistics(layer, output)
             wanted_mean, wanted_std = self.wanted
@@ -276,6 +294,12 @@ def _channel_statistics(layer: nn.Module, output: Tensor) -> tuple[Tensor, Tenso
     variance, mean = torch.var_mean(output.float(), dim=others, correction=0)
     shape = (-1,) + (1,) * positions
     return mean.view(shape), variance.sqrt().view(shape)
+
+
+def _of_states(model: nn.Module) -> set[nn.Module]:
+    """Return the layers of states, whose first call says nothing, since states begin with zeros."""
+    recurrent = [module for module in model.modules() if isinstance(module, CrossbarRecurrent)]
+    return {m for module in recurrent for layer in module.state_layers() for m in layer.modules()}
 
 
 def _hook(stack: ExitStack, hooks: dict[AnalogLayerBase, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aihwkit.simulator.configs import InferenceRPUConfig
@@ -40,6 +40,8 @@ def move_to_crossbars(
     model: nn.Module,
     config: InferenceRPUConfig,
     exclude: Sequence[str] = (),
+    converters: Mapping[Any, Any] | None = None,
+    tied: str = "keep_digital",
     layer_config: LayerConfig | None = None,
 ) -> nn.Module:
     """Return a copy of a converted network on other crossbars, with the same nominal weights.
@@ -48,11 +50,17 @@ def move_to_crossbars(
         model: converted model without compensation.
         config: configuration of the crossbars.
         exclude: layers that stay digital: names or patterns.
-        layer_config: configurations of single layers, as for
-            :func:`~cnet_aihw.rram.convert_to_analog`.
+        converters: as for :func:`~cnet_aihw.rram.convert_to_analog`.
+        tied: as for :func:`~cnet_aihw.rram.convert_to_analog`.
+        layer_config: as for :func:`~cnet_aihw.rram.convert_to_analog`.
     """
     return convert_to_analog(
-        convert_to_digital(model), config, exclude=list(exclude), layer_config=layer_config
+        convert_to_digital(model),
+        config,
+        exclude=list(exclude),
+        converters=converters,
+        tied=tied,
+        layer_config=layer_config,
     )
 
 

@@ -179,7 +179,7 @@ def _class_of(model: nn.Module) -> str:
 def _not_a_tensor(outputs: Any, training: bool) -> CnetError:
     kind = type(outputs).__name__
     mode = " in training mode" if training else ""
-    fix = "wrap it in a module that returns the one tensor that counts"
+    fix = "let it return the one tensor that counts, or name that one logits"
     return CnetError(
         f"the network's outputs are {kind}{mode}; expected a tensor; {fix}.",
         key="outputs",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import is_dataclass, replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -20,7 +20,7 @@ from cnet_aihw.evaluation.adc import lacks_adc_range
 from cnet_aihw.evaluation.calibration import running_batchnorms
 from cnet_aihw.evaluation.first_batch import check_first_batch
 from cnet_aihw.evaluation.settings import times_of
-from cnet_aihw.jobs.nodes import make
+from cnet_aihw.jobs.nodes import make, plain_values
 from cnet_aihw.jobs.per_layer import layer_config_of, layer_rpu_configs, network_rpu_config
 from cnet_aihw.rram import (
     RRAMRPUConfig,
@@ -122,14 +122,14 @@ def build_analog(config: DictConfig, data: Dataset, task: Task) -> nn.Module:
         if isinstance(made, RRAMRPUConfig):
             check_times(made.noise_model, [made.variation.t_inference])
     network = build_network(config, data, task)
-    exclude = list(config.rram.exclude)
-    names = plan_conversion(network, rpu_config, exclude).analog
+    conversion = _conversion(config)
+    names = plan_conversion(network, rpu_config, **conversion).analog
     model = convert_to_analog(
         network,
         rpu_config,
-        exclude=exclude,
         inplace=True,
         layer_config=layer_config_of(own, names),
+        **conversion,
     )
     if lacks_adc_range(model):
         fix = "or set rram.in_training=false, which calibrates it on the trained network"
@@ -148,8 +148,8 @@ def on_crossbars(config: DictConfig, model: nn.Module) -> nn.Module:
     return move_to_crossbars(
         model,
         network_rpu_config(config),
-        list(config.rram.exclude),
-        layer_config_of(layer_rpu_configs(config), list(analog_layers(model))),
+        layer_config=layer_config_of(layer_rpu_configs(config), list(analog_layers(model))),
+        **_conversion(config),
     )
 
 
@@ -251,7 +251,7 @@ def _check_compensation(variant: Variant, model: nn.Module, example: Inputs, tas
             variant.space,
             search.objective,
             limit_macs=settings.limit_macs,
-            reference=None if task.higher_is_better else 1.0,  # in place of the clean score to come
+            reference=1.0 if needs_reference(variant, task) else None,  # for the score to come
             higher_is_better=task.higher_is_better,
         )
     elif variant.per_chip and settings.fill == "uniform":
@@ -259,6 +259,11 @@ def _check_compensation(variant: Variant, model: nn.Module, example: Inputs, tas
     elif settings.scan.mode == "suffix" and settings.fill == "uniform":
         # where there are candidates, the first layer is one
         check_placement(uniform(variant, network, network.correctable[:1]), model)
+
+
+def needs_reference(variant: Variant, task: Task) -> bool:
+    """Say whether the rewards of a search are relative to the network's clean score."""
+    return not task.higher_is_better or variant.search.objective.direction == "cheapest"
 
 
 def uniform(variant: Variant, network: NetworkCost, layers: Sequence[str]) -> Placement:
@@ -271,6 +276,16 @@ def uniform(variant: Variant, network: NetworkCost, layers: Sequence[str]) -> Pl
     return uniform_placement(
         *(network, layers, settings.limit, variant.corrector), limit_macs=settings.limit_macs
     )
+
+
+def _conversion(config: DictConfig) -> dict[str, Any]:
+    """Return which layers go on crossbars, and how."""
+    converters = OmegaConf.select(config, "rram.converters", default=None)
+    return {
+        "exclude": list(config.rram.exclude),
+        "converters": None if converters is None else plain_values(converters),
+        "tied": OmegaConf.select(config, "rram.tied", default="keep_digital"),
+    }
 
 
 def _in_training(config: DictConfig) -> bool:

@@ -21,6 +21,8 @@ from cnet_aihw.search.settings import SearchSettings, validate_search_settings
 
 _RRAM: dict[str, tuple[Any, Any]] = {
     "exclude": (list[str], []),
+    "converters": (dict[str, str | None] | None, None),
+    "tied": (str, "keep_digital"),
     "in_training": (bool, True),
     "t_inference": (float | None, None),
     "per_layer": (dict[str, Any] | None, None),

@@ -16,7 +16,10 @@ from cnet_aihw.rram import match_names
 from cnet_aihw.rram.layer_configs import LayerConfig
 from cnet_aihw.runtime.errors import CnetError, bad_value
 
-_OF_ALL = ("rpu_config", "exclude", "in_training", "t_inference", "per_layer")
+_OF_ALL = (
+    *("rpu_config", "exclude", "in_training", "t_inference", "per_layer"),
+    *("converters", "tied"),
+)
 """Keys of ``rram`` that no layer has of its own."""
 
 

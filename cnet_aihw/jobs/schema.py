@@ -61,7 +61,8 @@ class Config:
     """A network, as a Hydra target."""
 
     rram: Any = MISSING
-    """``rpu_config`` (a Hydra target), ``exclude``, and values they refer to."""
+    """``rpu_config`` (a Hydra target), ``exclude``, ``converters``, ``tied``, and values they refer
+    to."""
 
     training: TrainingConfig = field(default_factory=TrainingConfig)
     """Training."""

@@ -58,6 +58,12 @@ def train(job: JobContext) -> None:
     log.info("network, layer by layer:\n%s", report)
     for variant in job.variants:
         log.info("training %s", variant.name)
+        if variant.training.epochs == 0 and variant.config.pretrained is None:
+            log.warning(
+                "%s has no training and pretrained is null: the first weights of the network are "
+                "measured as they are",
+                variant.name,
+            )
         model, folder = models[variant.name], job.folder_of(variant)
         if variant.start_from is not None:
             load_snapshot(model, load_checkpoint(job.folder / variant.start_from / BEST).model)

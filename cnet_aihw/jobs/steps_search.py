@@ -195,7 +195,7 @@ def _searched(
     network: NetworkCost,
 ) -> dict[str, Any]:
     """Search one network's placement; return the result as a record."""
-    from cnet_aihw.jobs.build import build_searcher
+    from cnet_aihw.jobs.build import build_searcher, needs_reference
     from cnet_aihw.jobs.evaluators import build_evaluator
     from cnet_aihw.search import placement_problem
     from cnet_aihw.search.run import run_search
@@ -214,7 +214,7 @@ def _searched(
             settings.objective,
             scanned.get("sensitivity"),
             limit_macs=variant.compensation.limit_macs,
-            reference=None if job.task.higher_is_better else _clean(job, scanned, model),
+            reference=_clean(job, scanned, model) if needs_reference(variant, job.task) else None,
             higher_is_better=job.task.higher_is_better,
         )
     except CnetError as error:
@@ -235,6 +235,7 @@ def _searched(
         seed=settings.seed,
         store=Path(settings.store).absolute(),
         ray=variant.ray,
+        first=settings.first,
         name=f"{variant.name}-{name}",
         progress=variant.config.progress,
     )
@@ -243,6 +244,13 @@ def _searched(
         *(variant.name, result.placement.to_json(), result.reward),
         *(result.evaluations, result.cached),
     )
+    missing = -(result.reward + problem.overhead(result.encoding))
+    if settings.objective.direction == "cheapest" and missing > 0.0:
+        log.warning(
+            "no placement of %s that was evaluated keeps %.4g of the clean score; the nearest is "
+            "given: allow a larger search.objective.drop, limit or budget",
+            *(variant.name, 1.0 - settings.objective.drop),
+        )
     job.objectives[variant.name] = result.reward
     return result.as_record()
 

@@ -7,19 +7,34 @@ from cnet_aihw.runtime.lazy import lazy_names
 if TYPE_CHECKING:
     from cnet_aihw.rram.conversion import convert_to_analog as convert_to_analog
     from cnet_aihw.rram.conversion import convert_to_digital as convert_to_digital
-    from cnet_aihw.rram.conversion_plan import CONVERSION_MAP as CONVERSION_MAP
-    from cnet_aihw.rram.conversion_plan import ConversionReport as ConversionReport
-    from cnet_aihw.rram.conversion_plan import LayerReport as LayerReport
     from cnet_aihw.rram.conversion_plan import match_names as match_names
     from cnet_aihw.rram.conversion_plan import plan_conversion as plan_conversion
+    from cnet_aihw.rram.conversion_report import ConversionReport as ConversionReport
+    from cnet_aihw.rram.conversion_report import KindReport as KindReport
+    from cnet_aihw.rram.conversion_report import LayerReport as LayerReport
+    from cnet_aihw.rram.converters import CONVERTERS as CONVERTERS
+    from cnet_aihw.rram.crossbar.attention import (
+        CrossbarMultiheadAttention as CrossbarMultiheadAttention,
+    )
     from cnet_aihw.rram.crossbar.configs import RRAMRPUConfig as RRAMRPUConfig
     from cnet_aihw.rram.crossbar.configs import periphery as periphery
     from cnet_aihw.rram.crossbar.convolutions import RRAMConv1d as RRAMConv1d
     from cnet_aihw.rram.crossbar.convolutions import RRAMConv2d as RRAMConv2d
+    from cnet_aihw.rram.crossbar.convolutions import RRAMConv3d as RRAMConv3d
+    from cnet_aihw.rram.crossbar.layers import RRAMLayer as RRAMLayer
     from cnet_aihw.rram.crossbar.layers import RRAMLinear as RRAMLinear
+    from cnet_aihw.rram.crossbar.layers import RRAMTransposedLinear as RRAMTransposedLinear
     from cnet_aihw.rram.crossbar.mapping import CrossbarMapping as CrossbarMapping
     from cnet_aihw.rram.crossbar.mapping import ReferenceColumnConverter as ReferenceColumnConverter
     from cnet_aihw.rram.crossbar.mapping import conductance_converter as conductance_converter
+    from cnet_aihw.rram.crossbar.recurrent import CrossbarGRU as CrossbarGRU
+    from cnet_aihw.rram.crossbar.recurrent import CrossbarLSTM as CrossbarLSTM
+    from cnet_aihw.rram.crossbar.recurrent import CrossbarRecurrent as CrossbarRecurrent
+    from cnet_aihw.rram.crossbar.recurrent import CrossbarRNN as CrossbarRNN
+    from cnet_aihw.rram.crossbar.transposed import RRAMConvTranspose1d as RRAMConvTranspose1d
+    from cnet_aihw.rram.crossbar.transposed import RRAMConvTranspose2d as RRAMConvTranspose2d
+    from cnet_aihw.rram.crossbar.transposed import RRAMConvTranspose3d as RRAMConvTranspose3d
+    from cnet_aihw.rram.crossbar.unfolded import UnfoldedModule as UnfoldedModule
     from cnet_aihw.rram.crossbar.variation import VariationParameter as VariationParameter
     from cnet_aihw.rram.devices import AihwkitNoiseModel as AihwkitNoiseModel
     from cnet_aihw.rram.devices import CMONoiseModel as CMONoiseModel
@@ -61,6 +76,7 @@ if TYPE_CHECKING:
     from cnet_aihw.rram.programming import programmed as programmed
     from cnet_aihw.rram.state_dict import count_weights as count_weights
     from cnet_aihw.rram.state_dict import digital_state_dict as digital_state_dict
+    from cnet_aihw.rram.state_dict import load_digital_state_dict as load_digital_state_dict
     from cnet_aihw.rram.state_dict import load_snapshot as load_snapshot
     from cnet_aihw.rram.state_dict import snapshot as snapshot
     from cnet_aihw.rram.state_dict import trainable_parameters as trainable_parameters

@@ -23,20 +23,19 @@ from cnet_aihw.rram.conversion_checks import (
     keep_gradient_hooks,
     what_hangs_on,
 )
-from cnet_aihw.rram.conversion_plan import (
-    CONVERSION_MAP,
-    ConversionReport,
-    conversion_map_of,
-    plan_conversion,
-)
-from cnet_aihw.rram.conversion_preserve import (
-    carry_over,
-    check_number_types,
-    keep_settings,
-    untied,
+from cnet_aihw.rram.conversion_plan import plan_conversion, tied_apart
+from cnet_aihw.rram.conversion_preserve import carry_over, check_number_types, keep_settings
+from cnet_aihw.rram.conversion_report import ConversionReport
+from cnet_aihw.rram.converters import (
+    Kind,
+    converters_of,
+    layer_converter,
+    unfolded,
+    unfolding,
 )
 from cnet_aihw.rram.crossbar.configs import RRAMRPUConfig
 from cnet_aihw.rram.crossbar.layers import RRAMLayer
+from cnet_aihw.rram.crossbar.unfolded import UnfoldedModule
 from cnet_aihw.rram.exchange import become
 from cnet_aihw.rram.layer_configs import LayerConfig, configs_of
 from cnet_aihw.rram.references import rebind_methods
@@ -56,31 +55,40 @@ def convert_to_analog(
     exclude: Sequence[str] = (),
     inplace: bool = False,
     ensure_analog_root: bool = True,
-    conversion_map: Mapping[type[nn.Module], type] | None = None,
+    converters: Mapping[Any, Any] | None = None,
+    tied: str = "keep_digital",
     layer_config: LayerConfig | None = None,
 ) -> nn.Module:
     """Put a network's layers on crossbars, with fast layers and without silent skips.
 
-    With an :class:`~cnet_aihw.rram.RRAMRPUConfig` linear layers and convolutions (1d, 2d, any
-    groups and padding) become RRAM layers; with one of aihwkit's own configurations its own layers
-    are taken. A layer becomes analog in place, so that lists, methods and partials that hold it
-    hold the analog one; it keeps its hooks and whatever else was put on it, its mode (training or
-    evaluation) and its number type, and stays frozen where it was. One whose forward was replaced
-    or whose weights have gradient hooks stays digital.
-    ``torch.nn.TransformerEncoderLayer`` computes layer by layer from then on, also in evaluation:
-    torch's fast path would take no analog layers.
+    With an :class:`~cnet_aihw.rram.RRAMRPUConfig` linear layers and convolutions (also transposed,
+    any groups and padding) become RRAM layers, and torch's attention and recurrent networks are
+    taken apart into a layer for each of their matrices (:data:`~cnet_aihw.rram.CONVERTERS`); with
+    one of aihwkit's own configurations its own layers are taken. A layer becomes analog in place,
+    so that lists, methods and partials that hold it hold the analog one; it keeps its hooks and
+    whatever else was put on it, its mode (training or evaluation) and its number type, and stays
+    frozen where it was. One whose forward was replaced or whose weights have gradient hooks stays
+    digital. ``torch.nn.TransformerEncoderLayer`` computes layer by layer from then on, also in
+    evaluation: torch's fast path would take no analog layers.
 
     Args:
         model: the digital network.
         rpu_config: configuration of all crossbars; ``RRAMRPUConfig()`` by default.
-        exclude: layers to leave digital: names, or patterns such as ``features.*``.
+        exclude: layers to leave digital: names, or patterns such as ``features.*``; also of parts,
+            such as ``*.q_proj``.
         inplace: whether to convert the network itself instead of a copy.
         ensure_analog_root: whether the result gets aihwkit's model methods
             (``program_analog_weights``, ...).
-        conversion_map: further digital classes -> analog classes with ``from_digital(layer,
-            rpu_config)``, as those of aihwkit; such as ``{MyLinear: RRAMLinear}``.
+        converters: further kinds of modules -> what takes their place, in one line each:
+            ``{MyLinear: RRAMLinear}`` (an analog layer with ``from_digital(layer, rpu_config)``),
+            ``{MyProjection: lambda layer: ...}`` (a function that makes a module of plain layers,
+            which are converted in turn), ``{"MyHead": None}`` (it stays digital). Kinds are classes
+            or their names, converters also dotted names.
+        tied: what becomes of a layer that shares weights with another module, such as a language
+            model's head: "keep_digital", or "untie": it gets a crossbar with a copy.
         layer_config: function of a layer's name and the digital layer that returns the layer's own
-            configuration, or None for ``rpu_config``.
+            configuration, or None for ``rpu_config``; for a part of a module that is taken apart,
+            the module is given.
 
     Returns:
         The analog network. Its attribute ``conversion_report`` is a :class:`ConversionReport`.
@@ -88,9 +96,10 @@ def convert_to_analog(
     Raises:
         CnetError: if nothing would become analog, a layer has no shape or values yet (lazy, or on
             the meta device) or a weight that a hook computes (old ``weight_norm``, ``prune``), an
-            excluded name matches no layer, a layer's own configuration is of another kind,
-            tiles do not take the configuration or the weights' number type, or a copy is asked for
-            and the network keeps functions that compute with its layers.
+            excluded name matches no layer, ``tied`` or a converter is none, a layer's own
+            configuration is of another kind, tiles do not take the configuration or the weights'
+            number type, or a copy is asked for and the network keeps functions that compute with
+            its layers.
 
     Warns:
         UserWarning: for each setting of the configuration that aihwkit takes but that gives results
@@ -99,8 +108,9 @@ def convert_to_analog(
     """
     rpu_config = RRAMRPUConfig() if rpu_config is None else rpu_config
     check_convertible(model, inplace)
-    report = plan_conversion(model, rpu_config, exclude, conversion_map)
-    todo = [name for name in report.analog if not _is_analog(model.get_submodule(name))]
+    report = plan_conversion(model, rpu_config, exclude, converters, tied)
+    present = dict(model.named_modules())
+    todo = [name for name in report.analog if not _is_analog(present.get(name))]
     if not todo:
         raise CnetError(
             f"no layer of {type(model).__name__} would become analog: "
@@ -113,17 +123,21 @@ def convert_to_analog(
             value=type(model).__name__,
             expected="a layer to convert",
         )
-    check_weights(model, todo)
-    configs = configs_of(model, todo, rpu_config, layer_config)
+    layers = [name for name in todo if not _inside(name, report.unfolded)]
+    check_weights(model, layers)
+    configs = configs_of(present, todo, rpu_config, layer_config)
     for trap in dict.fromkeys(t for config in configs.values() for t in find_traps(config)):
         warnings.warn(trap.message, stacklevel=3)
-    for name in todo:
+    check_number_types(model, report.unfolded, rpu_config)
+    for name in layers:
         check_number_types(model, [name], configs[name])
-    for message in _warnings(model, report, todo, exclude):
+    for message in _warnings(model, report, exclude):
         warnings.warn(message, stacklevel=3)
     with torch.inference_mode(False):  # its tensors could never be trained
         model = model if inplace else _copy(model)
-        _convert_layers(model, configs, conversion_map_of(rpu_config, conversion_map))
+        table = converters_of(rpu_config, converters)
+        _take_apart(model, report.unfolded, rpu_config, table)
+        _convert_layers(model, configs, table)
         analog: Any = _convert_containers(model, report, rpu_config, ensure_analog_root)
     analog.conversion_report = report
     return analog
@@ -145,31 +159,57 @@ def _copy(model: nn.Module) -> nn.Module:
     return copied
 
 
-def _warnings(
-    model: nn.Module, report: ConversionReport, todo: Sequence[str], exclude: Sequence[str]
-) -> Iterator[str]:
+def _warnings(model: nn.Module, report: ConversionReport, exclude: Sequence[str]) -> Iterator[str]:
     """Yield what is worth a warning about a conversion that is going to be made."""
-    for name, layer in untied(model, todo).items():
+    for parameter, other in tied_apart(model, report):
         yield (
-            f"{name} is shared with {layer}, which goes on a crossbar: from here on each has its "
-            f"own, and training sets them apart; name {layer} in exclude to keep them one."
+            f"{parameter} is shared with {other}; from here on its crossbar has a copy, and "
+            "training sets them apart (tied='untie')."
         )
+    present = dict(model.named_modules())
     for name, reason in report.digital.items():
-        if reason == what_hangs_on(model.get_submodule(name)):
+        if name in present and reason == what_hangs_on(present[name]):
             yield f"{name} stays digital: {reason}."
     if not exclude and report.analog_share < _FEW:
         largest = max((r for r in report.layers if not r.analog), key=lambda row: row.weights)
         yield (
-            f"only {100 * report.analog_share:.1f} % of the weights are on crossbars; the largest "
+            f"only {report.analog_weights:,} of {report.weights:,} weights "
+            f"({100 * report.analog_share:.1f} %) are on crossbars; the largest "
             f"digital layer is {largest.name or 'the model'}: {largest.reason}. Print "
             "conversion_report for all."
         )
 
 
+def _take_apart(
+    model: nn.Module,
+    names: Sequence[str],
+    rpu_config: RPUConfigBase,
+    table: Mapping[Kind, Any],
+) -> None:
+    """Let modules become ones of plain layers, in place."""
+    old_classes: dict[nn.Module, type[nn.Module]] = {}
+    for name in names:
+        module = model.get_submodule(name)
+        old_classes[module] = type(module)
+        made = unfolded(module, unfolding(module, table), rpu_config)
+        become_apart(module, made.train(module.training))
+    rebind_methods(model, old_classes)
+
+
+def become_apart(module: nn.Module, made: nn.Module) -> None:
+    """Turn a module into the one that was made of it; what lay in it lies in the new one."""
+    given_up = {*module._parameters, *module._buffers, *getattr(made, "given_up", ())}
+    if isinstance(made, UnfoldedModule):
+        given_up |= set(made._modules)
+    else:
+        given_up |= set(module._modules)
+    become(module, made, given_up)
+
+
 def _convert_layers(
     model: nn.Module,
     configs: Mapping[str, RPUConfigBase],
-    conversion_map: Mapping[type[nn.Module], Any],
+    table: Mapping[Kind, Any],
 ) -> None:
     """Let digital layers become analog ones, in place; the root itself may be one.
 
@@ -180,7 +220,7 @@ def _convert_layers(
     for name, config in configs.items():
         layer = model.get_submodule(name)
         old_classes[layer] = type(layer)
-        analog = conversion_map[type(layer)].from_digital(layer, deepcopy(config))
+        analog = layer_converter(layer, table).from_digital(layer, deepcopy(config))
         keep_settings(layer, analog)
         if isinstance(analog, RRAMLayer):
             analog.name_in_network = name
@@ -221,10 +261,11 @@ def convert_to_digital(model: nn.Module, inplace: bool = False) -> nn.Module:
     if not inplace:
         check_copyable(model, "pass inplace=True, or write a method in place of the function")
         model = deepcopy(model)
-    conversion_set = _DEFAULT_DIGITAL_CONVERSION_SET | set(CONVERSION_MAP.values())
     old_classes: dict[nn.Module, type[nn.Module]] = {}
     for layer in list(model.modules()):
-        if type(layer) in conversion_set and _is_analog(layer):
+        if _is_analog(layer) and (
+            isinstance(layer, RRAMLayer) or type(layer) in _DEFAULT_DIGITAL_CONVERSION_SET
+        ):
             old_classes[layer] = type(layer)
             analog_class: Any = type(layer)
             plain = analog_class.to_digital(layer)
@@ -232,13 +273,39 @@ def convert_to_digital(model: nn.Module, inplace: bool = False) -> nn.Module:
             become(layer, plain)
     rebind_methods(model, old_classes)
     before = dict(model.named_modules(remove_duplicate=False))
+    conversion_set = _DEFAULT_DIGITAL_CONVERSION_SET | {AnalogSequential}
     digital = aihwkit_convert_to_digital(model, conversion_set, inplace=True)
     carry_over(before, digital)
+    fold(digital)
     digital.__dict__.pop("conversion_report", None)
     return digital
 
 
-def _is_analog(module: nn.Module) -> bool:
+def fold(model: nn.Module) -> list[str]:
+    """Put modules together again that conversion took apart, in place.
+
+    Those of which a layer is not plain stay apart.
+
+    Returns:
+        Their names.
+    """
+    names = []
+    old_classes: dict[nn.Module, type[nn.Module]] = {}
+    for name, module in list(model.named_modules()):
+        if isinstance(module, UnfoldedModule) and module.is_plain:
+            names.append(name)
+            old_classes[module] = type(module)
+            folded = module.folded().train(module.training)
+            become(module, folded, {*module._parameters, *module._modules})
+    rebind_methods(model, old_classes)
+    return names
+
+
+def _inside(name: str, others: Sequence[str]) -> bool:
+    return any(name == other or name.startswith(f"{other}." if other else "") for other in others)
+
+
+def _is_analog(module: nn.Module | None) -> bool:
     return isinstance(module, AnalogLayerBase) and not module.IS_CONTAINER
 
 

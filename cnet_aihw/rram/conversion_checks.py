@@ -14,7 +14,9 @@ from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
+from cnet_aihw.rram.converters import Kind, entry_of
 from cnet_aihw.rram.crossbar.layers import RRAMLayer
+from cnet_aihw.rram.crossbar.unfolded import UnfoldedModule
 from cnet_aihw.rram.references import closure_over_layers
 from cnet_aihw.runtime.errors import CnetError
 
@@ -157,6 +159,7 @@ def _gradient_hooks(parameter: Tensor) -> bool:
 
 
 _READ_DIRECTLY = {
+    "MultiheadAttention": ("out_proj",),
     "ShiftedWindowAttention": ("qkv", "proj"),  # torchvision's Swin transformers
 }
 """Layers whose weights their parent's forward reads itself, by the parent's class."""
@@ -169,27 +172,37 @@ def reader(model: nn.Module, name: str) -> str:
     return next((c for c in classes if child in _READ_DIRECTLY.get(c, ())), "")
 
 
-def reason_to_stay_digital(module: nn.Module, conversion_map: Mapping[type[nn.Module], Any]) -> str:
-    """Return why a layer with weights cannot go on a crossbar, or ""."""
-    if conversion_map.get(type(module)) is AnalogSequential:
+def reason_to_stay_digital(module: nn.Module, table: Mapping[Kind, Any]) -> str:
+    """Return why a module with weights has no place on crossbars, or ""."""
+    known, converter = entry_of(module, table)
+    if known and converter is None:
+        return f"converters leave {type(module).__name__} digital"
+    if converter is AnalogSequential or isinstance(module, UnfoldedModule):
         return "its own parameters lie beside its layers"
-    if (hanging := what_hangs_on(module)) and type(module) in conversion_map:
-        return hanging
-    if type(module) in conversion_map:
-        if issubclass(conversion_map[type(module)], RRAMLayer):
-            return ""
-        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d) and (
-            module.groups != 1 or module.padding_mode != "zeros" or isinstance(module.padding, str)
+    if known:
+        if hanging := what_hangs_on(module):
+            return hanging
+        if hasattr(converter, "reason_against"):
+            return str(converter.reason_against(module))
+        ours = isinstance(converter, type) and issubclass(converter, RRAMLayer)
+        if (
+            not ours
+            and isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)
+            and (
+                module.groups != 1
+                or module.padding_mode != "zeros"
+                or isinstance(module.padding, str)
+            )
         ):
             return "aihwkit's own layer takes no groups, padding modes or named padding"
         return ""
     if nn.utils.parametrize.is_parametrized(module):
         return "it carries a parametrization; remove that first (torch.nn.utils.parametrize)"
-    if isinstance(module, nn.MultiheadAttention):
-        return (
-            "attention keeps its projections as bare parameters, which no analog layer takes over"
-        )
-    parent = next((c for c in conversion_map if isinstance(module, c)), None)
+    parent = next((c for c in table if isinstance(c, type) and isinstance(module, c)), None)
     if parent is not None:
-        return f"it is a subclass of {parent.__name__}; only that class itself is converted"
+        name = type(module).__name__
+        return (
+            f"it is a subclass of {parent.__name__}; only that class itself is converted, and "
+            f"others that converters name, such as converters={{{name}: ...}}"
+        )
     return f"no analog layer exists for {type(module).__name__}"

@@ -2,85 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from typing import Any
 
-from aihwkit.nn import AnalogSequential
-from aihwkit.nn.conversion import _DEFAULT_CONVERSION_MAP
 from aihwkit.nn.modules.base import AnalogLayerBase
 from aihwkit.simulator.parameters.base import RPUConfigBase
 from torch import nn
 
 from cnet_aihw.rram.conversion_checks import reader, reason_to_stay_digital, weight_holders
-from cnet_aihw.rram.crossbar.configs import RRAMRPUConfig
-from cnet_aihw.rram.crossbar.convolutions import RRAMConv1d, RRAMConv2d
-from cnet_aihw.rram.crossbar.layers import RRAMLinear
+from cnet_aihw.rram.conversion_report import ConversionReport, LayerReport
+from cnet_aihw.rram.converters import Kind, converters_of, unfolded, unfolding
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.typed import checked
+from cnet_aihw.runtime.values import bad_choice
 
-CONVERSION_MAP: dict[type[nn.Module], type] = {
-    nn.Linear: RRAMLinear,
-    nn.Conv1d: RRAMConv1d,
-    nn.Conv2d: RRAMConv2d,
-    nn.Sequential: AnalogSequential,
-}
-"""Digital layer -> analog layer; also for the stock function: ``convert_to_analog(...,
-conversion_map=CONVERSION_MAP)``.
-"""
-
-
-@dataclass(frozen=True)
-class LayerReport:
-    """Outcome of conversion for one layer that holds weights.
-
-    Attributes:
-        name: dotted name in the digital network.
-        kind: class of the digital layer.
-        weights: number of its weights, biases excluded.
-        analog: whether it goes on a crossbar.
-        reason: why it stays digital, or a note; empty where there is nothing to say.
-    """
-
-    name: str
-    kind: str
-    weights: int
-    analog: bool
-    reason: str
-
-
-@dataclass(frozen=True)
-class ConversionReport:
-    """Every layer with weights of at least two dimensions, in the order of the network."""
-
-    layers: tuple[LayerReport, ...]
-
-    @property
-    def analog(self) -> tuple[str, ...]:
-        """Names of the layers on crossbars."""
-        return tuple(layer.name for layer in self.layers if layer.analog)
-
-    @property
-    def digital(self) -> dict[str, str]:
-        """Layers with weights that stay digital: name -> reason."""
-        return {layer.name: layer.reason for layer in self.layers if not layer.analog}
-
-    @property
-    def analog_share(self) -> float:
-        """Share of the weights that lie on crossbars, in [0, 1]."""
-        total = sum(layer.weights for layer in self.layers)
-        return sum(layer.weights for layer in self.layers if layer.analog) / max(total, 1)
-
-    def __str__(self) -> str:
-        width = max((len(layer.name) for layer in self.layers), default=0)
-        lines = [
-            f"{layer.name:<{width}}  {'analog ' if layer.analog else 'digital'}  {layer.kind}"
-            f" ({layer.weights:,} weights)" + (f": {layer.reason}" if layer.reason else "")
-            for layer in self.layers
-        ]
-        total = f"{len(self.analog)} of {len(lines)} layers are analog"
-        return "\n".join([*lines, f"{total}, with {100 * self.analog_share:.1f} % of the weights"])
+TIED = ("keep_digital", "untie")
+"""Choices for layers whose weights are shared with others."""
 
 
 @checked
@@ -116,7 +56,8 @@ def plan_conversion(
     model: nn.Module,
     rpu_config: RPUConfigBase,
     exclude: Sequence[str] = (),
-    conversion_map: Mapping[type[nn.Module], type] | None = None,
+    converters: Mapping[Any, Any] | None = None,
+    tied: str = "keep_digital",
 ) -> ConversionReport:
     """Say which layers would become analog, which would stay digital, and why; nothing is changed.
 
@@ -124,42 +65,161 @@ def plan_conversion(
         model: the digital network.
         rpu_config: the configuration that would be used.
         exclude: layers to leave digital, names or patterns.
-        conversion_map: as for :func:`convert_to_analog`.
+        converters: as for :func:`convert_to_analog`.
+        tied: as for :func:`convert_to_analog`.
 
     Raises:
-        CnetError: if an excluded name matches no layer.
+        CnetError: if an excluded name matches no layer, or ``tied`` is unknown.
     """
-    conversion_map = conversion_map_of(rpu_config, conversion_map)
-    modules = dict(model.named_modules())
-    excluded = match_names([n for n in modules if n], exclude, "exclude") if exclude else set()
-    owners: dict[int, str] = {}
+    if tied not in TIED:
+        raise bad_choice("tied", tied, TIED)
+    table = converters_of(rpu_config, converters)
+    sharing = shared_parameters(model)
+    apart = {
+        name: parts
+        for name, module in model.named_modules()
+        if (parts := _parts(name, module, table, rpu_config, sharing)) is not None
+    }
+    names = [n for n, _ in model.named_modules() if n]
+    names += [part.name for parts in apart.values() for part in parts]
+    excluded = match_names(names, exclude, "exclude") if exclude else set()
     rows: list[LayerReport] = []
-    for name, module in modules.items():
+    taken: list[str] = []
+    for name, module in model.named_modules():
+        if any(_is_below(name, other) for other in taken):
+            continue
         if isinstance(module, AnalogLayerBase) and not module.IS_CONTAINER:
             count = module.get_weights()[0].numel()
             kind = type(module).__name__
             rows.append(LayerReport(name, kind, count, True, "it is on a crossbar already"))
+        parts = [] if name in excluded else apart.get(name, [])
+        found = [part.row(type(module).__name__, excluded) for part in parts]
+        if any(row.analog for row in found):
+            rows += found
+            taken.append(name)
+    seen: set[int] = set()
     for name, module, weights in weight_holders(model):
+        if any(name == other or _is_below(name, other) for other in taken):
+            continue
         reason = "named in exclude" if name in excluded else ""
-        reason = reason or reason_to_stay_digital(module, conversion_map)
+        if not reason and name in apart:
+            reason = "all of its parts stay digital"
+        reason = reason or reason_to_stay_digital(module, table)
         if not reason and (parent := reader(model, name)):
             reason = f"{parent} computes with its weight itself, past any analog layer"
-        for weight in weights:
-            owner = owners.setdefault(id(weight), name)
-            if owner != name and not reason:
-                reason = f"its weight is shared with {owner}"
-                if any(row.analog and row.name == owner for row in rows):
-                    reason += ", which goes on a crossbar; from here on it has a copy"
-        analog = not reason
-        count = sum(weight.numel() for weight in weights)
-        rows.append(LayerReport(name, type(module).__name__, count, analog, reason))
-    order = {name: place for place, name in enumerate(modules)}
-    return ConversionReport(tuple(sorted(rows, key=lambda row: order[row.name])))
+        if not reason and name in sharing and tied == "keep_digital":
+            reason = _tie(sharing[name])
+        if not reason and unfolding(module, table) is not None:
+            reason = "it shares weights with others, so that it is not taken apart"
+        new = weights if not reason else [w for w in weights if id(w) not in seen]
+        if reason:
+            seen |= {id(weight) for weight in weights}
+        count = sum(weight.numel() for weight in new)
+        rows.append(LayerReport(name, type(module).__name__, count, not reason, reason))
+    order = {name: place for place, (name, _) in enumerate(model.named_modules())}
+    owners = {row.name: _owner(row.name, taken) for row in rows}
+    rows.sort(key=lambda row: order[owners[row.name]])  # parts stay in their own order
+    return ConversionReport(tuple(rows), tuple(taken))
 
 
-def conversion_map_of(
-    rpu_config: RPUConfigBase, further: Mapping[type[nn.Module], type] | None = None
-) -> dict[type[nn.Module], type]:
-    """Return digital class -> analog class for a configuration, with a user's further ones."""
-    ours = isinstance(rpu_config, RRAMRPUConfig)
-    return {**(CONVERSION_MAP if ours else _DEFAULT_CONVERSION_MAP), **(further or {})}
+def shared_parameters(model: nn.Module) -> dict[str, tuple[str, str]]:
+    """Return which modules share parameters of their own with others.
+
+    Args:
+        model: the network; a module that is registered under several names is one.
+
+    Returns:
+        Name of a module -> its first shared parameter's name, and that of the first other module.
+    """
+    holders: dict[int, list[tuple[str, str]]] = {}
+    for name, module in model.named_modules():
+        for part, parameter in module._parameters.items():
+            if parameter is not None:
+                holders.setdefault(id(parameter), []).append((name, part))
+    found: dict[str, tuple[str, str]] = {}
+    for same in holders.values():
+        for name, part in same:
+            other = next((n for n, _ in same if n != name), None)
+            if other is not None:
+                found.setdefault(name, (part, other))
+    return found
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One layer of a module that is taken apart."""
+
+    name: str
+    """Name in the converted network."""
+
+    weights: int
+    """Number of its weights."""
+
+    reason: str
+    """Why it stays digital; empty where it does not."""
+
+    def row(self, kind: str, excluded: set[str]) -> LayerReport:
+        reason = "named in exclude" if self.name in excluded else self.reason
+        return LayerReport(self.name, kind, self.weights, not reason, reason)
+
+
+def _parts(
+    name: str,
+    module: nn.Module,
+    table: Mapping[Kind, Any],
+    rpu_config: RPUConfigBase,
+    sharing: Mapping[str, Any],
+) -> list[_Part] | None:
+    """Return the layers of a module that can be taken apart; None of any other."""
+    converter = unfolding(module, table)
+    inside = {n for n in sharing if n == name or _is_below(n, name)}
+    if converter is None or inside or reason_to_stay_digital(module, table):
+        return None
+    made = unfolded(module, converter, rpu_config)
+    return [
+        _Part(
+            ".".join(filter(None, (name, part))),
+            sum(weight.numel() for weight in weights),
+            _reason_of_part(made, part, layer, table),
+        )
+        for part, layer, weights in weight_holders(made)
+    ]
+
+
+def _reason_of_part(made: nn.Module, part: str, layer: nn.Module, table: Mapping[Kind, Any]) -> str:
+    if unfolding(layer, table) is not None:
+        return "a module that is taken apart has one inside that would be, too"
+    reason = reason_to_stay_digital(layer, table)
+    if not reason and (parent := reader(made, part)):
+        reason = f"{parent} computes with its weight itself, past any analog layer"
+    return reason
+
+
+def _tie(shared: tuple[str, str]) -> str:
+    part, other = shared
+    return (
+        f"its {part} is shared with {other}, and tied='keep_digital'; tied='untie' puts a copy on "
+        "a crossbar"
+    )
+
+
+def _is_below(name: str, other: str) -> bool:
+    return other != name and name.startswith(f"{other}." if other else "")
+
+
+def _owner(name: str, taken: Sequence[str]) -> str:
+    """Return the name that a row's module has in the digital network."""
+    return next((n for n in taken if n == name or _is_below(name, n)), name)
+
+
+def tied_apart(model: nn.Module, report: ConversionReport) -> Iterator[tuple[str, str]]:
+    """Yield each shared parameter that gets a crossbar of its own, and who has it too.
+
+    Args:
+        model: the digital network.
+        report: its plan.
+    """
+    analog = set(report.analog)
+    for name, (part, other) in shared_parameters(model).items():
+        if name in analog:
+            yield f"{name}.{part}".lstrip("."), other

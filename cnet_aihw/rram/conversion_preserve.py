@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from aihwkit.nn.modules.base import AnalogLayerBase
@@ -10,6 +11,7 @@ from aihwkit.simulator.parameters.base import RPUConfigBase
 from torch import nn
 
 from cnet_aihw.rram.crossbar.configs import RRAMRPUConfig
+from cnet_aihw.rram.crossbar.layers import RRAMLayer
 from cnet_aihw.runtime.errors import CnetError
 
 _PARTS = {"weight": "weight", "analog_ctx": "weight", "shared_weights": "weight", "bias": "bias"}
@@ -52,7 +54,7 @@ def check_number_types(model: nn.Module, analog: Sequence[str], rpu_config: RPUC
 
     Args:
         model: the digital network.
-        analog: names of the layers that become analog.
+        analog: names of the layers that become analog, or of modules that hold them.
         rpu_config: the configuration of the tiles.
 
     Raises:
@@ -62,32 +64,13 @@ def check_number_types(model: nn.Module, analog: Sequence[str], rpu_config: RPUC
     if not isinstance(rpu_config, RRAMRPUConfig):
         possible = [torch.float32, rpu_config.runtime.data_type.as_torch()]
     for name in analog:
-        dtype = model.get_submodule(name).weight.dtype
+        dtype = next(model.get_submodule(name).parameters()).dtype
         if dtype not in possible:
             raise CnetError(
                 f"{name or 'the model'} has weights of {dtype}, which the tiles of "
                 f"{type(rpu_config).__name__} do not take; call model.float() first.",
                 key=str(name or "the model"),
             )
-
-
-def untied(model: nn.Module, analog: Sequence[str]) -> dict[str, str]:
-    """Return what conversion cannot keep shared: parameter -> analog layer that has it too.
-
-    Args:
-        model: the digital network.
-        analog: names of the layers that become analog.
-    """
-    holders: dict[int, str] = {}
-    for name in analog:
-        for parameter in model.get_submodule(name).parameters(recurse=False):
-            holders.setdefault(id(parameter), name)
-    return {
-        f"{name}.{key}".lstrip("."): holders[id(parameter)]
-        for name, module in model.named_modules()
-        for key, parameter in module.named_parameters(recurse=False)
-        if holders.get(id(parameter), name) != name
-    }
 
 
 def _leave_fast_path(network: nn.Module) -> None:
@@ -118,7 +101,9 @@ def _cast(new: nn.Module, old: nn.Module) -> None:
     """Take over the number type of a digital layer: a new tile has float32, and rounded to it."""
     if isinstance(new, AnalogLayerBase) and old.weight.dtype != torch.float32:
         new.to(old.weight.dtype)
-        new.set_weights(old.weight, old.bias)
+        weight: Any = old.weight
+        weight = new.as_matrix(weight) if isinstance(new, RRAMLayer) else weight
+        new.set_weights(weight, old.bias)
 
 
 def _trainable(layer: nn.Module) -> dict[str, bool]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from aihwkit.simulator.parameters.base import RPUConfigBase
 from torch import nn
@@ -15,7 +15,7 @@ LayerConfig = Callable[[str, nn.Module], RPUConfigBase | None]
 
 
 def configs_of(
-    model: nn.Module,
+    modules: Mapping[str, nn.Module],
     names: Sequence[str],
     rpu_config: RPUConfigBase,
     layer_config: LayerConfig | None,
@@ -23,8 +23,8 @@ def configs_of(
     """Return the configuration of each layer that becomes analog.
 
     Args:
-        model: the digital network.
-        names: names of these layers.
+        modules: modules of the digital network by name.
+        names: names of these layers; one that is not there yet is part of a module that is.
         rpu_config: configuration of the layers without one of their own.
         layer_config: gives a layer its own; None: all have the network's.
 
@@ -39,7 +39,10 @@ def configs_of(
         expected = "a function of a layer's name and the layer"
         raise bad_value("layer_config", layer_config.__name__, expected)
     for name in names:
-        own = layer_config(name, model.get_submodule(name))
+        present = name
+        while present not in modules:
+            present = present.rpartition(".")[0]
+        own = layer_config(name, modules[present])
         if own is None:
             continue
         if not isinstance(own, RPUConfigBase):

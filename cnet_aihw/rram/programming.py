@@ -25,6 +25,7 @@ from cnet_aihw.rram.devices.chip_scope import chip_scope
 from cnet_aihw.rram.layer_names import analog_layers, named_tiles
 from cnet_aihw.rram.tile_chips import chips_of, put_chip, put_chips
 from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.inputs import main_output
 from cnet_aihw.runtime.random_state import checked_seed, derive_seed, seeded_rng
 from cnet_aihw.runtime.typed import checked
 
@@ -186,7 +187,7 @@ class ChipModel(nn.Module):
         outputs = []
         for chip in self._chips:
             put_chips(chip)
-            outputs += [self.model(*args, **kwargs) for _ in range(self.readings)]
+            outputs += [main_output(self.model(*args, **kwargs)) for _ in range(self.readings)]
         return torch.stack(outputs)
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
@@ -235,7 +236,6 @@ def chip_model(
     return held.eval()
 
 
-@checked
 def is_programmed(model: nn.Module) -> bool:
     """Return whether a chip is programmed on any tile of the model."""
     return any(

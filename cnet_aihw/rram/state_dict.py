@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
+from typing import Any
 
 import torch
+from aihwkit.nn.modules.base import AnalogLayerBase
 from aihwkit.optim.context import AnalogContext
 from torch import Tensor, nn
 from torch.nn import Parameter
 
-from cnet_aihw.rram.conversion import convert_to_digital
+from cnet_aihw.rram.conversion import become_apart, convert_to_digital
+from cnet_aihw.rram.crossbar.layers import RRAMLayer
 from cnet_aihw.rram.crossbar.tiles import RRAMInferenceTile
+from cnet_aihw.rram.crossbar.unfolded import UnfoldedModule
 from cnet_aihw.rram.layer_names import named_tiles, without_wrappers
 from cnet_aihw.rram.programming import clear_chip, nominal_inside
 from cnet_aihw.runtime.errors import CnetError
@@ -86,6 +90,50 @@ def digital_state_dict(model: nn.Module) -> dict[str, Tensor]:
     with nominal_inside(model):
         digital = convert_to_digital(deepcopy(model), inplace=True)
     return {name: tensor.detach().cpu() for name, tensor in digital.state_dict().items()}
+
+
+@checked
+def load_digital_state_dict(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Load the state of the digital network that a converted one was made of.
+
+    Args:
+        model: the converted network; a chip is forgotten.
+        state: names and shapes as in the digital network, as :func:`digital_state_dict` gives them.
+
+    Raises:
+        CnetError: if names or shapes differ; the network is left as it was.
+    """
+    clear_chip(model)
+    plain: nn.Module = convert_to_digital(model)
+    try:
+        plain.load_state_dict(dict(state))
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise CnetError(
+            f"the state does not fit the digital network of {type(model).__name__}: {reason}",
+            key="state",
+            expected="the names and shapes of digital_state_dict(model)",
+        ) from error
+    for name, module in model.named_modules():
+        if not isinstance(module, UnfoldedModule):
+            continue
+        digital = plain.get_submodule(name)
+        if not isinstance(digital, UnfoldedModule):
+            kind = next(c for c in type(module).__mro__ if not issubclass(c, AnalogLayerBase))
+            become_apart(digital, kind.from_digital(digital))  # type: ignore[attr-defined]
+    given = dict(_named_tensors(plain))
+    layers = []
+    for name, module in model.named_modules():
+        if isinstance(module, AnalogLayerBase) and not module.IS_CONTAINER:
+            layer: Any = plain.get_submodule(name)
+            weight = layer.weight.detach()
+            weight = module.as_matrix(weight) if isinstance(module, RRAMLayer) else weight
+            module.set_weights(weight, layer.bias)
+            layers.append(f"{name}." if name else "")
+    with torch.no_grad():
+        for name, tensor in _named_tensors(model):
+            if name in given and not name.startswith(tuple(layers)):
+                tensor.copy_(given[name])
 
 
 @checked

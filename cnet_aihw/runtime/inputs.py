@@ -85,10 +85,29 @@ def samples_in(inputs: Inputs) -> int:
 
 
 def call(model: Any, inputs: Inputs) -> Any:
-    """Call a network with inputs: a tensor, a tuple of arguments or a mapping of keywords."""
+    """Call a network with inputs: a tensor, a tuple of arguments or a mapping of keywords.
+
+    Returns:
+        Its outputs; of several that have names, those that are called ``logits`` or ``out``.
+    """
     if isinstance(inputs, Tensor):
-        return model(inputs)
-    return model(**inputs) if isinstance(inputs, Mapping) else model(*inputs)
+        return main_output(model(inputs))
+    found = model(**inputs) if isinstance(inputs, Mapping) else model(*inputs)
+    return main_output(found)
+
+
+def main_output(outputs: Any) -> Any:
+    """Return what counts of a network's outputs: ``logits`` or ``out`` of named ones, or all.
+
+    So have it Hugging Face (``.logits``) and torchvision's segmentation (``["out"]``).
+    """
+    if isinstance(outputs, Tensor):
+        return outputs
+    for name in ("logits", "out"):
+        found = outputs.get(name) if isinstance(outputs, Mapping) else getattr(outputs, name, None)
+        if isinstance(found, Tensor):
+            return found
+    return outputs
 
 
 def wants_layout(device: torch.device, images_last: bool) -> bool:

@@ -58,7 +58,8 @@ def placement_problem(
         limit_macs: largest overhead in MACs; None: no limit.
         reference: clean score that rewards are relative to, above 0; None: rewards take scores as
             they are (the paper, for accuracies).
-        higher_is_better: direction of the score; if lower is better, the reference is needed.
+        higher_is_better: direction of the score; if lower is better, and where the cheapest
+            placement is asked for, the reference is needed.
 
     Returns:
         The problem.
@@ -75,6 +76,8 @@ def placement_problem(
             raise bad_value(name, value, "a share of at least 0, such as 0.05, or None")
     if reference is None and not higher_is_better:
         raise bad_value("reference", None, "the clean score, as lower scores are better")
+    if reference is None and objective.direction == "cheapest":
+        raise bad_value("reference", None, "the clean score, as objective.direction is cheapest")
     if reference is not None and not (math.isfinite(reference) and reference > 0):
         raise bad_value("reference", reference, "a clean score above 0")
     _check_layers(network, layers)

@@ -208,8 +208,28 @@ class PlacementProblem:
         return self.worth(evaluation) - overhead
 
     def worth(self, evaluation: Evaluation) -> float:
-        """Return the objective over chips."""
-        return objective_value(evaluation, self.objective, self.reference, self.higher_is_better)
+        """Return the objective over chips.
+
+        Where the cheapest placement is asked for, it is 0 for all that reach what is wanted, and
+        for others so far below that none of them has a higher reward.
+        """
+        shortfall = self.shortfall(evaluation)
+        if shortfall is None:
+            return objective_value(
+                evaluation, self.objective, self.reference, self.higher_is_better
+            )
+        return -(sum(max(row) for row in self.costs) + shortfall) if shortfall > 0.0 else 0.0
+
+    def shortfall(self, evaluation: Evaluation) -> float | None:
+        """Return what is missing to the share of the clean score that is wanted, at least 0.
+
+        None where the best placement is asked for, and not the cheapest.
+        """
+        if self.objective.direction != "cheapest":
+            return None
+        value = objective_value(evaluation, self.objective, self.reference, self.higher_is_better)
+        missing = 1.0 - self.objective.drop - value
+        return missing if missing > TOLERANCE else 0.0
 
     def as_record(self) -> dict[str, Any]:
         """Return plain values, as a JSON file gives them back."""

@@ -14,20 +14,22 @@ from typing import Any, cast
 import numpy as np
 
 from cnet_aihw.compensation import Placement
-from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.locks import alone
 from cnet_aihw.runtime.provenance import check_provenance
 from cnet_aihw.runtime.random_state import derive_seed
 from cnet_aihw.runtime.records import read_json, write_json_atomic
 from cnet_aihw.runtime.typed import checked
-from cnet_aihw.runtime.values import check_count
+from cnet_aihw.runtime.values import bad_choice, check_count
 from cnet_aihw.search.budgeted import BudgetSpent, Evaluations, Measure, Observer
 from cnet_aihw.search.evaluators.protocol import PlacementEvaluator
 from cnet_aihw.search.observers import ProgressLine, TensorBoardCurves
 from cnet_aihw.search.problem import Encoding, PlacementProblem
 from cnet_aihw.search.scores import Evaluation
+from cnet_aihw.search.searchers.exhaustive import ExhaustiveSearcher
 from cnet_aihw.search.searchers.protocol import SearchContext, Searcher
-from cnet_aihw.search.settings import RaySettings, validate_ray_settings
+from cnet_aihw.search.searchers.spectrum import SpectrumSearcher, placed_by_gains
+from cnet_aihw.search.settings import FIRST, RaySettings, validate_ray_settings
 from cnet_aihw.search.store import EvaluationStore
 
 SEARCH = "search.json"
@@ -123,6 +125,7 @@ def run_search(
     seed: int = 0,
     store: str | Path | None = None,
     ray: RaySettings | None = None,
+    first: str = "none",
     name: str | None = None,
     progress: bool = True,
 ) -> SearchResult:
@@ -144,6 +147,8 @@ def run_search(
         seed: seed of the searcher.
         store: folder of the evaluations, which searches may share; None: within ``folder``.
         ray: where Ray runs, and with how many workers; None: evaluations in this process.
+        first: placement that is evaluated before the searcher begins: "spectrum", "none", or
+            "auto", the spectrum's where the evaluator finds gains.
         name: name of the search while it runs; None: the folder's name.
         progress: whether to show a progress bar, if stderr is a terminal.
 
@@ -158,7 +163,10 @@ def run_search(
     folder, ray = Path(folder), ray or RaySettings()
     validate_ray_settings(ray)
     check_count("budget", budget)
+    by_gains = _first_by_gains(first, evaluator, searcher)
     made_from = describe_search(problem, evaluator, searcher, seed)
+    if by_gains:
+        made_from["first"] = "spectrum"
     metric = str(made_from["evaluator"].get("measurement", {}).get("metric", "score"))
     with alone(folder, "search", "a search"):
         result = _begin(folder, made_from, budget)
@@ -176,7 +184,7 @@ def run_search(
             context = SearchContext(folder, ray, _shown_on_ray(evaluations, name, searcher.name))
             if ray.workers:
                 context.on_ray()
-            _search(searcher, evaluations, seed, context)
+            _search(searcher, evaluations, seed, context, by_gains)
         if evaluations.best is None:
             raise CnetError(
                 f"the searcher {searcher.name} ended without any evaluation; it must ask for at "
@@ -218,11 +226,28 @@ def _settings_of(searcher: object) -> dict[str, Any]:
     return asdict(searcher)
 
 
+def _first_by_gains(first: str, evaluator: PlacementEvaluator, searcher: Searcher) -> bool:
+    """Say whether the spectrum's placement is evaluated before the searcher begins."""
+    if first not in FIRST:
+        raise bad_choice("first", first, FIRST)
+    has_gains = hasattr(evaluator, "gains")
+    if first == "spectrum" and not has_gains:
+        raise bad_value("first", first, "none, as this evaluator finds no gains of choices")
+    by_itself = searcher.name in (SpectrumSearcher.name, ExhaustiveSearcher.name)
+    return first != "none" and has_gains and not by_itself
+
+
 def _search(
-    searcher: Searcher, evaluations: Evaluations, seed: int, context: SearchContext
+    searcher: Searcher,
+    evaluations: Evaluations,
+    seed: int,
+    context: SearchContext,
+    by_gains: bool,
 ) -> None:
     rng = np.random.default_rng(derive_seed("search", seed))
     try:
+        if by_gains:
+            evaluations(placed_by_gains(evaluations.problem, np.array(evaluations.gains())))
         searcher.search(evaluations.problem, evaluations, rng, context)
     except BudgetSpent as reason:
         log.debug("The search ended: %s", reason)

@@ -15,7 +15,9 @@ from cnet_aihw.runtime.values import bad_choice, check_count
 OBJECTIVES = ("mean", "mean_minus_std", "quantile", "yield")
 OVERHEADS = ("weights", "macs", "none")
 OVER_LIMIT = ("mask", "penalty")
+DIRECTIONS = ("best", "cheapest")
 STARTS = ("identity", "supernet")
+FIRST = ("auto", "none", "spectrum")
 EVALUATORS = {"per_chip": ("per_chip",), "shared": ("supernet", "per_placement")}
 """Fit -> the evaluators that belong to it, its own default first."""
 
@@ -45,6 +47,13 @@ class ObjectiveSettings:
     """Treatment of placements over a limit: "mask", an agent cannot choose them (ours);
     "penalty", it can, and the reward is minus the overhead without any evaluation (the paper, as we
     read it)."""
+
+    direction: str = "best"
+    """"best": the worth less the overhead is the reward (the paper's); "cheapest": the least
+    overhead among placements whose worth is at most ``drop`` below the clean score."""
+
+    drop: float = 0.01
+    """Share of the clean score that may be lost, in [0, 1), for "cheapest"."""
 
 
 @dataclass
@@ -119,6 +128,11 @@ class SearchSettings(SpaceSettings):
     evaluator: EvaluatorSettings = field(default_factory=EvaluatorSettings)
     """Evaluation of a placement."""
 
+    first: str = "auto"
+    """First placement that is evaluated: that of the "spectrum", by gains that the evaluator finds
+    with a forward pass on each chip, so that no search ends behind it; "none": the searcher's own;
+    "auto": the spectrum's where the evaluator finds gains, as "per_chip" does."""
+
     store: str = "outputs/evaluations"
     """Folder of all evaluations, which searches share."""
 
@@ -166,11 +180,17 @@ def validate_objective_settings(settings: ObjectiveSettings) -> None:
         ("kind", s.kind, OBJECTIVES),
         ("overhead", s.overhead, OVERHEADS),
         ("over_limit", s.over_limit, OVER_LIMIT),
+        ("direction", s.direction, DIRECTIONS),
     ):
         if word not in allowed:
             raise _unknown(f"objective.{name}", word, allowed)
     if not (math.isfinite(s.k) and s.k >= 0):
         raise bad_value("objective.k", s.k, "a number of at least 0")
+    if not 0.0 <= s.drop < 1.0:
+        raise bad_value("objective.drop", s.drop, "a share in [0, 1)")
+    if s.direction == "cheapest" and s.overhead == "none":
+        expected = "weights or macs, as objective.direction is cheapest"
+        raise bad_value("objective.overhead", s.overhead, expected)
     if not 0.0 <= s.quantile <= 1.0:
         raise bad_value("objective.quantile", s.quantile, "a number in [0, 1]")
     if s.threshold is not None and not math.isfinite(s.threshold):
@@ -216,6 +236,8 @@ def validate_search_settings(settings: SearchSettings, fit: str | None) -> None:
     evaluator = settings.evaluator
     if evaluator.start not in STARTS:
         raise bad_choice("search.evaluator.start", evaluator.start, STARTS)
+    if settings.first not in FIRST:
+        raise bad_choice("search.first", settings.first, FIRST)
     for name, value in (
         ("budget", settings.budget),
         ("chips", settings.chips),

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from cnet_aihw.tasks.base import reaches as reaches
     from cnet_aihw.tasks.classification import Classification as Classification
     from cnet_aihw.tasks.classification import smoothed as smoothed
+    from cnet_aihw.tasks.language import LanguageModelling as LanguageModelling
+    from cnet_aihw.tasks.multi_label import MultiLabel as MultiLabel
     from cnet_aihw.tasks.regression import Regression as Regression
+    from cnet_aihw.tasks.segmentation import Segmentation as Segmentation
 
 __getattr__, __dir__, __all__ = lazy_names(__name__, __file__)

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cnet_aihw.runtime.errors import CnetError, bad_value
+from cnet_aihw.runtime.errors import bad_value
 from cnet_aihw.runtime.typed import checked
 from cnet_aihw.runtime.values import is_number
 from cnet_aihw.tasks.base import Task
+from cnet_aihw.tasks.checks import check_numbers, check_outputs, check_targets
 
 
 class CorrectShare:
@@ -58,32 +59,11 @@ class Classification:
         Raises:
             CnetError: if not.
         """
-        if not isinstance(outputs, Tensor) or outputs.dim() != 2:
-            found = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
-            raise CnetError(
-                f"the network's outputs are {found}; expected logits of shape (N, classes).",
-                key="outputs",
-                value=found,
-                expected="(N, classes)",
-            )
-        classes = outputs.shape[1]
-        if targets.dim() != 1 or targets.dtype != torch.int64:
-            raise CnetError(
-                f"the labels are {targets.dtype} of shape {tuple(targets.shape)}; expected one "
-                "class number per sample, int64 of shape (N,).",
-                key="targets",
-                value=(str(targets.dtype), tuple(targets.shape)),
-                expected="int64 (N,)",
-            )
-        low, high = int(targets.min()), int(targets.max())
-        if low < 0 or high >= classes:
-            raise CnetError(
-                f"the labels go from {low} to {high} but the network has {classes} classes; give "
-                f"labels 0 to {classes - 1}, or a network with more classes.",
-                key="targets",
-                value=(low, high),
-                expected=(0, classes - 1),
-            )
+        logits = check_outputs(outputs, (2,), "logits of shape (N, classes)")
+        check_targets(
+            targets, (), "one class number per sample, int64", targets.dtype == torch.int64
+        )
+        check_numbers(targets, logits.shape[1])
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the mean cross entropy (natural logarithm) of a batch."""

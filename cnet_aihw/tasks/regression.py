@@ -8,47 +8,75 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.tasks.checks import check_choice, check_outputs, check_targets
 
 
-class RootMeanSquare:
-    """Root of the mean squared error over all numbers of all outputs."""
+class Errors:
+    """RMSE, mean absolute error or coefficient of determination over all numbers, in float64."""
 
-    def __init__(self) -> None:
-        self._squares: Tensor | None = None
-        self._numbers = 0
+    def __init__(self, metric: str) -> None:
+        self.metric = metric
+        self._sums: Tensor | None = None
+        self._count = 0
+        self._first: Tensor | None = None
 
     def update(self, outputs: Tensor, targets: Tensor) -> None:
         """Take in outputs and targets of one shape, [N, ...]."""
-        squares = (outputs.double() - targets.double()).square().sum()
-        self._squares = squares if self._squares is None else self._squares + squares
-        self._numbers += targets.numel()
+        errors = outputs.double() - targets.double()
+        if self._first is None:  # sums around it lose no digits to a large mean
+            self._first = targets.double().mean(0)
+        around = targets.double() - self._first
+        found = torch.stack(
+            [
+                errors.square().sum(0),
+                errors.abs().sum(0),
+                around.sum(0),
+                around.square().sum(0),
+            ]
+        )
+        self._sums = found if self._sums is None else self._sums + found
+        self._count += len(targets)
 
     def compute(self) -> Tensor:
-        """Return the root, in the units of the targets; NaN before the first batch."""
-        if self._squares is None:
+        """Return the score, that of errors in the units of the targets; NaN without a batch."""
+        if self._sums is None:
             return torch.tensor(torch.nan, dtype=torch.float64)
-        return (self._squares / self._numbers).sqrt()
+        squares, absolute, sums, sums_of_squares = self._sums / self._count
+        if self.metric == "RMSE":
+            return squares.mean().sqrt()
+        if self.metric == "MAE":
+            return absolute.mean()
+        return (1 - squares / (sums_of_squares - sums.square())).mean()
 
 
 class Regression:
-    """Mean squared error and its root (RMSE, lower is better) of outputs against targets.
+    """Mean squared error and a score of outputs against targets.
 
     Outputs and targets have one shape: [N], [N, k], or [N, T, k] for sequences; each number counts
     the same.
 
     Args:
         unit: unit of the targets, for tables, such as "kWh".
+        metric: "RMSE" (root of the mean squared error), "MAE" (mean absolute error), both better
+            where lower, or "R2" (coefficient of determination, the mean over a sample's numbers),
+            better where higher.
+
+    Raises:
+        CnetError: for another metric.
     """
 
     name = "regression"
-    metric = "RMSE"
-    higher_is_better = False
     loss_name = "mse"
-    score_range = (0.0, float("inf"))
 
-    def __init__(self, unit: str = "") -> None:
-        self.unit = unit
+    def __init__(self, unit: str = "", metric: str = "RMSE") -> None:
+        check_choice("metric", metric, ("RMSE", "MAE", "R2"))
+        self.unit, self.metric = unit, metric
+        self.higher_is_better = metric == "R2"
+
+    @property
+    def score_range(self) -> tuple[float, float]:
+        """The lowest and the highest score."""
+        return (-float("inf"), 1.0) if self.metric == "R2" else (0.0, float("inf"))
 
     def check(self, outputs: Any, targets: Tensor) -> None:
         """Check that targets are floating point numbers in the shape of the outputs.
@@ -56,25 +84,9 @@ class Regression:
         Raises:
             CnetError: if not.
         """
-        if not isinstance(outputs, Tensor) or not 1 <= outputs.dim() <= 3:
-            found = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
-            raise CnetError(
-                f"the network's outputs are {found}; expected numbers of shape (N,), (N, k) or "
-                "(N, T, k).",
-                key="outputs",
-                value=found,
-                expected="(N,), (N, k) or (N, T, k)",
-            )
-        if not targets.is_floating_point() or targets.shape[1:] != outputs.shape[1:]:
-            expected = ("N", *outputs.shape[1:])
-            raise CnetError(
-                f"the targets are {targets.dtype} of shape {tuple(targets.shape)}; expected "
-                f"floating point numbers of shape ({', '.join(map(str, expected))}), as the "
-                "network's outputs.",
-                key="targets",
-                value=(str(targets.dtype), tuple(targets.shape)),
-                expected=expected,
-            )
+        numbers = check_outputs(outputs, (1, 2, 3), "numbers of shape (N,), (N, k) or (N, T, k)")
+        kind = "floating point numbers"
+        check_targets(targets, numbers.shape[1:], kind, targets.is_floating_point())
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the mean squared error of a batch."""
@@ -84,17 +96,19 @@ class Regression:
         """Return the least mean squared error of outputs that do not look at their input."""
         return float((targets.double() - targets.double().mean(0)).square().mean())
 
-    def new_metric(self) -> RootMeanSquare:
-        """Return an empty accumulator of the RMSE."""
-        return RootMeanSquare()
+    def new_metric(self) -> Errors:
+        """Return an empty accumulator of the score."""
+        return Errors(self.metric)
 
     def format(self, score: float) -> str:
-        """Write an RMSE with four digits and the unit."""
-        return f"{score:.4g} {self.unit}".rstrip()
+        """Write a score with four digits, an error with its unit."""
+        return f"{score:.4g}" if self.metric == "R2" else f"{score:.4g} {self.unit}".rstrip()
 
     def recovery(self, score: float, reference: float) -> float | None:
-        """Return reference RMSE / RMSE: 1 where the error is not larger, 0.5 where it doubles.
+        """Return reference error / error, or R2 / reference R2: 1 where nothing is lost.
 
-        None where either is 0, because then a ratio has no meaning.
+        None where either error, or the reference R2, is not above 0: a ratio has no meaning then.
         """
+        if self.metric == "R2":
+            return score / reference if reference > 0 else None
         return reference / score if score > 0 and reference > 0 else None

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
-from aihwkit.inference.noise.base import BaseNoiseModel
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -15,12 +14,8 @@ from cnet_aihw.evaluation.first_batch import checked_call
 from cnet_aihw.evaluation.metrics import evaluation_mode
 from cnet_aihw.rram import analog_layers, nominal_weight
 from cnet_aihw.rram.conversion_plan import match_names
-from cnet_aihw.rram.crossbar.perturbation import Perturbation
-from cnet_aihw.rram.devices.chip_scope import chip_scope
-from cnet_aihw.rram.devices.noise import DeviceNoiseModel, MultiplicativeNoiseModel
 from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.inputs import Inputs
-from cnet_aihw.runtime.random_state import derive_seed
 from cnet_aihw.runtime.typed import checked
 from cnet_aihw.runtime.values import bad_choice
 from cnet_aihw.training.settings import GRAMS
@@ -47,6 +42,10 @@ class LipschitzPenalty:
             finds them; those layers count with their gain ``diag(gamma / sqrt(var + eps)) W``,
             whose gradient goes to gamma as well. The others count with W alone.
         gram: "matrix", or "slices" of each position of a kernel.
+        probes: random vectors of signs v by which each :math:`\|G - \lambda^2 I\|_F^2` is
+            estimated, as the mean of :math:`\|(G - \lambda^2 I) v\|^2`, drawn again at each call:
+            unbiased, and in time that grows with the weights of a layer alone (Hutchinson 1990).
+            None: exact.
 
     Raises:
         CnetError: if ``lambda_`` is not a positive number, a name in ``exclude`` fits no layer, no
@@ -61,12 +60,15 @@ class LipschitzPenalty:
         exclude: Iterable[str] = (),
         batchnorms: Mapping[str, _BatchNorm] | None = None,
         gram: str = "matrix",
+        probes: int | None = None,
     ) -> None:
+        if probes is not None and probes < 1:
+            raise bad_value("lipschitz.probes", probes, "a whole number of at least 1, or None")
         if gram not in GRAMS:
             raise bad_choice("lipschitz.gram", gram, GRAMS)
         if not (math.isfinite(lambda_) and lambda_ > 0):
             raise bad_value("lambda", lambda_, "a singular value, a number above 0")
-        self.lambda_, self.slices = lambda_, gram == "slices"
+        self.lambda_, self.slices, self.probes = lambda_, gram == "slices", probes
         self.layers = _included(model, list(exclude))
         self.batchnorms = dict(batchnorms or {})
         for name, batchnorm in self.batchnorms.items():
@@ -82,91 +84,19 @@ class LipschitzPenalty:
 
     def __call__(self) -> Tensor:
         """Return the penalty of the weights as they are now, a scalar in float32 or wider."""
-        terms = [
-            _GramDistance.apply(self._matrix_of(layer, name), self.lambda_)
-            for name, layer in self.layers.items()
-        ]
+        matrices = [self._matrix_of(layer, name) for name, layer in self.layers.items()]
+        if self.probes is None:
+            terms = [_GramDistance.apply(matrix, self.lambda_) for matrix in matrices]
+        else:
+            terms = [
+                _ProbedDistance.apply(matrix, self.lambda_, draw_signs(matrix, self.probes))
+                for matrix in matrices
+            ]
         return torch.stack(terms).sum()
 
     def _matrix_of(self, layer: nn.Module, name: str) -> Tensor:
         matrix = _matrix(layer, self.batchnorms.get(name))
         return _slices(layer, matrix) if self.slices else matrix
-
-
-@checked
-def lipschitz_lambda(
-    noise_model: BaseNoiseModel,
-    k: float = 1.0,
-    weights: Mapping[str, Tensor] | None = None,
-    samples: int | None = None,
-    seed: int = 0,
-    t_inference: float | None = None,
-) -> float:
-    r"""Singular value at which a layer does not amplify an error at three sigma of the variation.
-
-    .. math:: \lambda = k / (\mu + 3 s)
-
-    with mean and standard deviation of the factor on a weight. They are in closed form for a noise
-    model that is a factor; for any other they are fitted to samples on the weights themselves:
-    :math:`\mu = \langle w', w\rangle / \langle w, w\rangle` and
-    :math:`s = \mathrm{rms}(w' - \mu w) / \mathrm{rms}(w)`, w' programmed and read once.
-    Source: CorrectNet (DATE 2023), step 1, as we read the paper; the samples are ours.
-
-    Args:
-        noise_model: any aihwkit noise model.
-        k: Lipschitz constant wanted of a layer.
-        weights: nominal weights of each tile, [out, in], in the tile's units; needed where there is
-            no closed form.
-        samples: how often each tile is programmed for the fit; None: 8 times, and 256 times where
-            all tiles of a chip share a part of the variation, which each sample has but once.
-        seed: seed of those samples; torch's generators are left as they were.
-        t_inference: seconds since programming at which they are read; None: just programmed.
-
-    Returns:
-        lambda; 0.340 for the lognormal with sigma 0.5.
-
-    Raises:
-        CnetError: if samples are needed and no weights are given, or they are all zero.
-    """
-    if isinstance(noise_model, MultiplicativeNoiseModel) and noise_model.multiplicative:
-        mean, std = noise_model.factor_moments()
-        return k / (mean + 3 * std)
-    if not weights:
-        raise CnetError(
-            f"{type(noise_model).__name__} has no closed form for lambda; "
-            "give the weights it acts on, or lambda itself.",
-            key="lambda",
-            value=type(noise_model).__name__,
-            expected="a noise model with a closed form, or weights",
-            fix="give the weights it acts on, or lambda itself",
-        )
-    if samples is None:
-        models = noise_model.chain() if isinstance(noise_model, DeviceNoiseModel) else ()
-        shared = any(getattr(model, "sigma_die", 0.0) > 0.0 for model in models)
-        samples = 256 if shared else 8
-    cross = square = noisy_square = 0.0
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        for name, weight in weights.items():
-            nominal = weight.detach().cpu()
-            for sample in range(samples):
-                torch.manual_seed(derive_seed(seed, "lambda", name, sample))
-                with chip_scope(derive_seed(seed, "lambda", sample)):
-                    chip = Perturbation.draw(noise_model, nominal, t_inference)
-                noisy = chip.apply(nominal, "straight_through").double()
-                cross += torch.sum(noisy * nominal.double()).item()
-                square += torch.sum(nominal.double() ** 2).item()
-                noisy_square += torch.sum(noisy**2).item()
-    if square == 0:
-        raise CnetError(
-            "all weights are zero, so that lambda cannot be sampled; give lambda.",
-            key="lambda",
-            value=0.0,
-            expected="weights that are not all zero",
-            fix="give lambda",
-        )
-    mean = cross / square
-    variance = noisy_square / square - mean**2  # <w' - mu w, w' - mu w> / <w, w>
-    return k / (mean + 3 * math.sqrt(max(variance, 0.0)))
 
 
 @checked
@@ -255,6 +185,45 @@ class _GramDistance(torch.autograd.Function):
             scaled = excess * (4 * grad)
             product = scaled @ matrix if _is_wide(matrix) else matrix @ scaled
             return product.to(ctx.dtype), None
+
+
+class _ProbedDistance(torch.autograd.Function):
+    """Mean over probes v of ||(G - lambda^2 I) v||^2, summed over matrices [..., rows, columns].
+
+    With a = W'v, u = Wa - lambda^2 v and c = W'u, the gradient of a probe is 2 (u a' + v c').
+    """
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, lambda_: float, signs: Tensor) -> Tensor:
+        with torch.autocast(weight.device.type, enabled=False):
+            matrix = weight.float() if weight.dtype in (torch.half, torch.bfloat16) else weight
+            rows = matrix if _is_wide(matrix) else matrix.mT
+            inner = rows.mT @ signs
+            excess = rows @ inner - lambda_**2 * signs
+            ctx.save_for_backward(rows, signs, inner, excess)
+            ctx.dtype, ctx.wide = weight.dtype, _is_wide(matrix)
+            return excess.square().sum() / signs.shape[-1]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        rows, signs, inner, excess = ctx.saved_tensors
+        with torch.autocast(rows.device.type, enabled=False):
+            left = torch.cat([excess, signs], -1) * (2 * grad / signs.shape[-1])
+            right = torch.cat([inner, rows.mT @ excess], -1)
+            product = left @ right.mT if ctx.wide else right @ left.mT
+            return product.to(ctx.dtype), None, None
+
+
+def draw_signs(matrix: Tensor, probes: int) -> Tensor:
+    """Draw vectors of -1 and 1 on the smaller side of matrices, [..., n, probes].
+
+    They come from torch's global generator of the device.
+    """
+    size = min(matrix.shape[-2:])
+    shape = (*matrix.shape[:-2], size, probes)
+    dtype = torch.float64 if matrix.dtype == torch.float64 else torch.float32
+    return torch.randint(2, shape, device=matrix.device, dtype=dtype).mul_(2).sub_(1)
 
 
 def _gram(matrix: Tensor) -> Tensor:

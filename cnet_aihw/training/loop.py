@@ -33,7 +33,7 @@ from cnet_aihw.runtime.typed import checked
 from cnet_aihw.tasks import Task, smoothed
 from cnet_aihw.training.checkpoint import all_finite, load_checkpoint
 from cnet_aihw.training.journal import EPOCHS
-from cnet_aihw.training.lipschitz import lipschitz_lambda
+from cnet_aihw.training.lambda_of_noise import lipschitz_lambda
 from cnet_aihw.training.run_identity import Objective, TrainingData, run_provenance
 from cnet_aihw.training.settings import TrainingSettings, validate_training_settings
 from cnet_aihw.training.state import TrainingResult

@@ -39,6 +39,13 @@ class LipschitzSettings:
     exclude: list[str] = field(default_factory=list)
     """Layers without the penalty: names, or patterns such as "features.*"."""
 
+    probes: int | None = None
+    """Random vectors that estimate the penalty of each layer, without bias, in time that does not
+    grow faster than its weights; None: exact."""
+
+    every: int = 1
+    """Steps from one penalty to the next; it counts that many times where it counts."""
+
 
 @dataclass
 class VariationSettings:
@@ -61,6 +68,10 @@ class VariationSettings:
     """How the gradient passes the variation: "reparametrized" (through the factor),
     "straight_through" (as if it were not there), "auto" (the first where it is a factor)."""
 
+    table: int = 0
+    """Factors that are drawn once, of which each step reads a stretch for each layer from a random
+    place, in place of a fresh draw; 0: fresh draws. Faster for wide layers and small batches."""
+
     noise_model: Any = None
     """Noise model seen in training; None: the model's own."""
 
@@ -73,7 +84,7 @@ class TrainingSettings:
     """Name of the run in records and tables."""
 
     epochs: int = 10
-    """Passes over the training part."""
+    """Passes over the training part; 0: the weights are measured and kept as they are."""
 
     batch_size: int = 128
     """Samples a step. A single sample left over at the end of an epoch is skipped."""
@@ -149,15 +160,19 @@ def validate_training_settings(settings: TrainingSettings) -> None:
     check_fields(settings, "training.")
     s, lipschitz, variation = settings, settings.lipschitz, settings.variation
     for name, value, low in (
-        ("epochs", s.epochs, 1),
+        ("epochs", s.epochs, 0),
         ("batch_size", s.batch_size, 1),
         ("validation_chips", s.validation_chips, 0),
         ("validate_every", s.validate_every, 1),
         ("patience", s.patience, 1),
         ("variation.steps_per_chip", variation.steps_per_chip, 0),
         ("variation.chips_per_step", variation.chips_per_step, 1),
+        ("variation.table", variation.table, 0),
+        ("lipschitz.every", lipschitz.every, 1),
+        ("lipschitz.probes", lipschitz.probes, 1),
     ):
-        if value is not None:  # as patience may be
+        optional = name in ("patience", "lipschitz.probes")
+        if value is not None or not optional:
             check_count(f"training.{name}", value, low)
     if not is_seed(s.seed):
         raise bad_value("training.seed", s.seed, "a whole number of 64 bits")
@@ -193,7 +208,7 @@ def validate_training_settings(settings: TrainingSettings) -> None:
     ):
         if word not in allowed:
             raise bad_choice(f"training.{name}", word, allowed)
-    if s.warmup_epochs >= s.epochs:
+    if s.warmup_epochs >= s.epochs > 0:
         raise bad_value(
             "training.warmup_epochs", s.warmup_epochs, f"fewer than the {s.epochs} epochs"
         )

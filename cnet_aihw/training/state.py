@@ -117,7 +117,7 @@ class TrainingResult:
     """Whether the run stopped because the validation score got no better any more."""
 
     best_epoch: int
-    """The epoch, from 0, whose weights are the result."""
+    """The epoch, from 0, whose weights are the result; -1 without training."""
 
     metric: str
     """Name of the score."""

@@ -59,7 +59,8 @@ def backward(
         penalty: the Lipschitz penalty, if any.
 
     Returns:
-        Mean loss of the batch, and the penalty.
+        Mean loss of the batch, and the penalty as often as it counts: on average over steps it is
+        the penalty.
     """
     variation = settings.variation
     held = variation.steps_per_chip if variation.enabled else 0
@@ -82,7 +83,8 @@ def backward(
         if parts > 1:
             loss = fit = fit * (len(wanted) / len(targets))
         if penalty is not None and end == len(targets):
-            penalized = penalty()
+            every = settings.lipschitz.every
+            penalized = every * penalty() if number % every == 0 else torch.zeros_like(fit)
             loss = fit + settings.lipschitz.beta * penalized
         loss.backward()
         total = fit.detach() if parts == 1 else total + fit.detach()

@@ -37,7 +37,7 @@ from cnet_aihw.training.run_identity import Augment, Objective
 from cnet_aihw.training.settings import TrainingSettings
 from cnet_aihw.training.state import EpochSums, RunState, TrainingDiverged, TrainingResult, diverged
 from cnet_aihw.training.step import backward, enter_training_mode
-from cnet_aihw.training.validation import counts, is_better, validate
+from cnet_aihw.training.validation import Validation, counts, is_better, validate
 from cnet_aihw.training.variation import (
     held_offsets,
     hold_chip,
@@ -125,6 +125,8 @@ class Trainer:
     def finish(self, progress: bool) -> TrainingResult:
         """Run all epochs that are left; the selected weights are in the model afterwards."""
         settings, state = self.settings, self.state
+        if settings.epochs == 0:
+            state.best = state.last = self._validated(-1)
         journal = Journal(self.folder, state.epoch)
         total, done = settings.epochs * self.steps, self._global_step()
         try:
@@ -208,16 +210,7 @@ class Trainer:
         """Validate, keep the best weights, write the epoch's record, checkpoint."""
         settings, state = self.settings, self.state
         tensors = self._checked_snapshot()
-        validation = validate(
-            self.model,
-            self.validation_part,
-            settings,
-            state.epoch,
-            task=self.task,
-            calibration=self.calibration,
-            device=self.device,
-            analog=self.analog,
-        )
+        validation = self._validated(state.epoch)
         counted = counts(validation, settings, self.analog)
         if counted and is_better(validation, state.best, settings, self.task):
             state.best = validation
@@ -234,6 +227,18 @@ class Trainer:
         state.seconds += state.sums.seconds
         state.epoch, state.step, state.sums = state.epoch + 1, 0, EpochSums()
         self._save(tensors)
+
+    def _validated(self, epoch: int) -> Validation:
+        return validate(
+            self.model,
+            self.validation_part,
+            self.settings,
+            epoch,
+            task=self.task,
+            calibration=self.calibration,
+            device=self.device,
+            analog=self.analog,
+        )
 
     def _standing(self) -> str:
         """Return a few words for the progress bar."""
@@ -268,7 +273,7 @@ class Trainer:
     def _select(self) -> TrainingResult:
         """Put the selected epoch's weights into the model."""
         settings, state = self.settings, self.state
-        chosen = None if settings.select == "last" else state.best
+        chosen = None if settings.select == "last" or settings.epochs == 0 else state.best
         if chosen is None:  # also where no epoch could be compared, since all chips failed
             chosen = state.last
             self._save_best(self._checked_snapshot())
@@ -325,8 +330,9 @@ class Trainer:
         if lipschitz.fold_batchnorm:
             batchnorms = following_batchnorms(self.model, gathered(self.part.first(2)).x)
         return LipschitzPenalty(
-            self.model, self.lambda_, lipschitz.exclude, batchnorms, lipschitz.gram
-        )
+            self.model, self.lambda_, lipschitz.exclude, batchnorms, lipschitz.gram,
+            lipschitz.probes,
+        )  # fmt: skip
 
     def _global_step(self) -> int:
         return self.state.epoch * self.steps + self.state.step

@@ -43,7 +43,14 @@ def training_variation(model: nn.Module, settings: TrainingSettings) -> Iterator
     try:
         if variation.enabled:
             hold = variation.steps_per_chip > 0
-            set_variation(model, enabled=True, hold=hold, gradient=variation.gradient, strength=1.0)
+            set_variation(
+                model,
+                enabled=True,
+                hold=hold,
+                gradient=variation.gradient,
+                strength=1.0,
+                table=variation.table,
+            )
             if variation.noise_model is not None:
                 set_noise_model(model, variation.noise_model)
         elif tiles:

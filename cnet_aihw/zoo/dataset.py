@@ -1,4 +1,4 @@
-"""Data sets of the zoo: three parts of images and labels in memory."""
+"""Data sets of the zoo: three parts of inputs and targets in memory."""
 
 from __future__ import annotations
 
@@ -51,27 +51,27 @@ class Dataset:
     name: str
     """Name, for records and tables."""
 
-    train: ImagePart
+    train: TensorPart
     """The training part, in the split's seeded order (the classes evenly mixed)."""
 
-    val: ImagePart
+    val: TensorPart
     """The validation part: checkpoint choice and searches look here, never at ``test``."""
 
-    test: ImagePart
+    test: TensorPart
     """The test part, in the order of its source."""
 
     classes: int
-    """Number of classes."""
+    """Number of classes, or of numbers to be found for each sample."""
 
     input_shape: tuple[int, ...]
-    """Shape of one image, (C, H, W)."""
+    """Shape of one sample: (C, H, W) of images, (T,) of tokens, (k,) of rows of a table."""
 
     augment: Callable[[Tensor, torch.Generator], Tensor] | None
-    """Random change of a training batch [B, C, H, W] -> same shape, or None; see ``train``."""
+    """Random change of a training batch [B, ...] -> same shape, or None; see ``train``."""
 
     fingerprint: str
-    """SHA-256 (hex) of the pixels and labels of the three parts before normalisation, in order;
-    it changes with the content and with the split, not with ``augment``."""
+    """SHA-256 (hex) of the three parts, in order, images before normalisation; it changes with the
+    content and with the split, not with ``augment``."""
 
     mean: tuple[float, ...] = ()
     """Mean of each channel of the training part, which was subtracted (uint8 counts as 0 to 1)."""

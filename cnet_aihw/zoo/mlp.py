@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
 from torch import Tensor, nn
 
-from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.memory import check_memory
 from cnet_aihw.runtime.typed import checked
-from cnet_aihw.zoo.shapes import check_classes, image_shape
 
 
 class MLP(nn.Module):
@@ -19,12 +19,12 @@ class MLP(nn.Module):
     Weights start as torch's layers do, from torch's global generator.
 
     Args:
-        input_shape: (C, H, W), any size.
-        classes: number of classes.
+        input_shape: shape of one sample, (k,) or (C, H, W) or any other.
+        classes: number of classes, or of outputs.
         hidden: width of each hidden layer; empty gives one linear layer.
 
     Raises:
-        CnetError: a size below 1, or fewer than 2 classes.
+        CnetError: a size below 1.
     """
 
     @checked
@@ -35,8 +35,10 @@ class MLP(nn.Module):
         hidden: Sequence[int] = (300, 100),
     ) -> None:
         super().__init__()
-        channels, height, width = image_shape("MLP", input_shape, "(C, H, W)")
-        check_classes(classes)
+        if not input_shape or min(input_shape) < 1:
+            raise bad_value("input_shape", tuple(input_shape), "sizes of at least 1")
+        if classes < 1:
+            raise bad_value("classes", classes, "a whole number of at least 1")
         if any(size < 1 for size in hidden):
             raise CnetError(
                 f"hidden={tuple(hidden)} holds a width below 1: give widths of 1 or more.",
@@ -44,7 +46,7 @@ class MLP(nn.Module):
                 value=tuple(hidden),
                 expected="widths of 1 or more",
             )
-        sizes = [channels * height * width, *hidden, classes]
+        sizes = [math.prod(input_shape), *hidden, classes]
         check_memory(4 * sum(a * b for a, b in pairwise(sizes)), "an MLP of these widths")
         self.layers = nn.Sequential()
         for number, (wide, out) in enumerate(pairwise(sizes), start=1):
@@ -53,6 +55,6 @@ class MLP(nn.Module):
             self.layers.add_module(f"fc{number}", nn.Linear(wide, out))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images [B, C, H, W] -> logits [B, classes]."""
+        """Samples [B, ...] -> logits [B, classes]."""
         logits: Tensor = self.layers(x.flatten(1))
         return logits

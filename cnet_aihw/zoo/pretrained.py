@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvTransposeNd
 
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.typed import checked
@@ -46,7 +48,7 @@ def load_pretrained[Network: nn.Module](model: Network, path: str | Path) -> Net
         )
     network = _unwrapped(model)
     wanted = network.state_dict()
-    tensors = _chosen(path, _read(path), wanted)
+    tensors = _chosen(path, _read(path), network)
     problems = [
         _listed("lacks", [name for name in wanted if name not in tensors]),
         _listed("has the unknown", [name for name in tensors if name not in wanted]),
@@ -94,7 +96,8 @@ def _read(path: Path) -> list[_Tensors]:
     try:
         if path.suffix == ".safetensors":
             return [load_file(path)]
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([argparse.Namespace]):  # plain values beside them
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a file without a pickle makes torch's reader fail in any way
         raise CnetError(
             f"{path} cannot be read as weights alone{_objects_in(path)}: save model.state_dict() "
@@ -130,13 +133,14 @@ def _is_state_dict(content: object) -> bool:
     )
 
 
-def _chosen(path: Path, dicts: Sequence[_Tensors], wanted: _Tensors) -> _Tensors:
+def _chosen(path: Path, dicts: Sequence[_Tensors], network: nn.Module) -> _Tensors:
     """Return the tensors of a file that are the network's, under its names.
 
     Raises:
         CnetError: where there are two such sets.
     """
-    named = [_of_training(_without_wrappers(tensors, wanted), wanted) for tensors in dicts]
+    wanted = network.state_dict()
+    named = [_of_training(_without_wrappers(tensors, wanted), network) for tensors in dicts]
     fitting = [(prefix, tensors) for tensors in named for prefix in _prefixes(tensors, wanted)]
     if len(fitting) > 1:
         raise CnetError(
@@ -179,15 +183,52 @@ def _without_common_prefix(tensors: _Tensors) -> _Tensors:
     return tensors
 
 
-def _of_training(tensors: _Tensors, wanted: _Tensors) -> _Tensors:
-    """The nominal weights of a training's checkpoint: a tile has a convolution's as a matrix."""
-    prefix = "model/"
+def _of_training(tensors: _Tensors, network: nn.Module) -> _Tensors:
+    """The nominal weights of a training's checkpoint: a tile has a layer's as a matrix."""
+    prefix, wanted = "model/", network.state_dict()
     found = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
     for name, tensor in found.items():
-        shape = wanted[name].shape if name in wanted else tensor.shape
-        if tensor.shape == (*shape[:1], shape[1:].numel()):
-            found[name] = tensor.reshape(shape)
-    return found or tensors
+        if name in wanted and tensor.dim() == 2 and tensor.numel() == wanted[name].numel():
+            module = network.get_submodule(name.rpartition(".")[0])
+            found[name] = _from_matrix(module, tensor, wanted[name].shape)
+    return _put_together(found, wanted) or tensors
+
+
+def _from_matrix(module: nn.Module, matrix: Tensor, shape: torch.Size) -> Tensor:
+    """Return a layer's weight of the matrix [out, in / groups * kernel] on its crossbar."""
+    if isinstance(module, _ConvTransposeNd):  # [in, out / groups, *kernel]
+        if matrix.shape[0] != module.out_channels:
+            return matrix
+        grouped = matrix.unflatten(0, (module.groups, -1))
+        grouped = grouped.unflatten(2, (module.in_channels // module.groups, -1))
+        return grouped.transpose(1, 2).reshape(shape)
+    if hasattr(module, "nf") and type(module).__name__ == "Conv1D":  # of Hugging Face: [in, out]
+        return matrix.T.contiguous()
+    return matrix.reshape(shape) if matrix.shape[0] == shape[0] else matrix
+
+
+_PROJECTIONS = ("q_proj", "k_proj", "v_proj")
+
+
+def _put_together(found: dict[str, Tensor], wanted: _Tensors) -> dict[str, Tensor]:
+    """Return tensors under the names of torch's attention and recurrent networks.
+
+    Conversion takes these apart into a layer for each matrix.
+    """
+    for name in wanted:
+        prefix, _, own = name.rpartition(".")
+        dot = f"{prefix}." if prefix else ""
+        part, _, rest = own.partition("_")
+        if own in ("in_proj_weight", "in_proj_bias"):
+            kind = own.removeprefix("in_proj_")
+            names = [f"{dot}{projection}.{kind}" for projection in _PROJECTIONS]
+        elif own.endswith("_proj_weight"):
+            names = [f"{dot}{own.removesuffix('_weight')}.weight"]
+        else:
+            names = [f"{dot}{rest}.{part}"]
+        if name not in found and all(one in found for one in names):
+            found[name] = torch.cat([found.pop(one) for one in names])
+    return found
 
 
 def _check_values(path: Path, tensors: _Tensors, wanted: _Tensors, weights: set[str]) -> None:

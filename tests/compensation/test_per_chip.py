@@ -217,7 +217,7 @@ def test_correctors_are_as_before_after_each_chip_and_chips_do_not_depend_on_eac
     )
 
 
-def test_a_layer_called_twice_is_fitted_at_its_first_call():
+def test_a_layer_called_twice_is_fitted_to_both_calls():
     class Twice(nn.Module):
         def __init__(self):
             super().__init__()
@@ -319,3 +319,60 @@ def test_a_model_without_such_correctors_is_refused():
     with pytest.raises(CnetError) as error, programmed(model, 1), PerChipFit(X)(model):
         pass
     assert error.value.key == "model"
+
+
+class Recurrent(nn.Module):
+    """Sequences [N, T, 6] through a recurrent layer and a linear one."""
+
+    def __init__(self, kind: type[nn.Module]) -> None:
+        super().__init__()
+        self.cells, self.out = kind(6, 8, batch_first=True), nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.out(self.cells(x)[0][:, -1])
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+@pytest.mark.parametrize("batch_size", [1000, 25])
+def test_recurrent_layers_are_fitted_to_all_steps(kind, batch_size):
+    torch.manual_seed(0)
+    net = Recurrent(kind)
+    x = torch.randn(60, 5, 6)
+    model = network(net, "everywhere", LowRank("xy"))
+    clean = net(x)
+    with programmed(model, 3), torch.no_grad():
+        before = (model(x) - clean).abs().mean()
+        with PerChipFit(x, batch_size=batch_size)(model):
+            assert (model(x) - clean).abs().mean() < 0.25 * before
+
+
+def test_attention_over_tokens_is_fitted_to_a_chip():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.TransformerEncoderLayer(8, 2, 16, 0.0, batch_first=True)).eval()
+    x = torch.randn(60, 5, 8)
+    model = network(net, "everywhere", LowRank("xy"))
+    clean = net(x)
+    with programmed(model, 3), torch.no_grad():
+        before = (model(x) - clean).abs().mean()
+        with PerChipFit(x)(model):
+            assert (model(x) - clean).abs().mean() < 0.35 * before
+
+
+@pytest.mark.parametrize("corrector", [LowRank("xy"), Affine(), LowRank("y")])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_transposed_convolutions_are_fitted_to_a_chip(corrector, stride):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.ConvTranspose2d(3, 4, 3, stride, 1), nn.Tanh(), nn.Conv2d(4, 2, 1))
+    x = torch.randn(30, 3, 6, 5)
+    model = network(net, "everywhere", corrector)
+    clean = net(x)
+    with programmed(model, 3), torch.no_grad():
+        before = (model(x) - clean).square().mean()
+        with PerChipFit(x)(model):
+            assert (model(x) - clean).square().mean() < 0.8 * before
+
+
+def test_patches_of_a_transposed_convolution_are_refused():
+    net = nn.Sequential(nn.ConvTranspose1d(3, 4, 3))
+    with pytest.raises(CnetError, check=lambda e: e.key == "corrector.features"):
+        network(net, "everywhere", LowRank("patch"))

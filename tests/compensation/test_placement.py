@@ -12,6 +12,7 @@ from cnet_aihw.compensation import (
     Affine,
     Digital,
     GeneratorCompensator,
+    LowRank,
     Placement,
     calibration_overhead,
     check_placement,
@@ -255,13 +256,39 @@ class Attention(nn.Module):
         return self.fc(self.attention(tokens, tokens, tokens, need_weights=False)[0])
 
 
+@pytest.mark.filterwarnings("ignore:only")
+@pytest.mark.parametrize("exclude", [(), ("attention",)])
 @pytest.mark.parametrize("samples", [1, 3])
-def test_attention_is_counted(samples):
-    costs = network_cost(convert_to_analog(Attention()), torch.randn(samples, 5, 8))
+def test_attention_is_counted(samples, exclude):
+    model = convert_to_analog(Attention(), exclude=exclude)
+    costs = network_cost(model, torch.randn(samples, 5, 8))
     projections, products = 4 * 5 * 8 * 8, 2 * 5 * 5 * 8
-    assert costs.other_macs == projections + products
-    assert costs.macs == costs.other_macs + 5 * 8 * 3
+    assert costs.other_macs == products + (projections if exclude else 0)
+    assert costs.macs == projections + products + 5 * 8 * 3
     assert costs.uncounted == ()
+    assert len(costs.correctable) == (1 if exclude else 5)
+
+
+def test_recurrent_layers_count_every_step():
+    model = convert_to_analog(nn.LSTM(4, 6, 2, batch_first=True))
+    costs = network_cost(model, torch.randn(3, 5, 4))
+    assert {name: (layer.positions, layer.macs) for name, layer in costs.layers.items()} == {
+        "ih_l0": (5, 5 * 24 * 4),
+        "hh_l0": (5, 5 * 24 * 6),
+        "ih_l1": (5, 5 * 24 * 6),
+        "hh_l1": (5, 5 * 24 * 6),
+    }
+    assert costs.uncounted == () and costs.other_macs == 0
+
+
+def test_transposed_convolutions_count_inputs_and_their_correctors_outputs():
+    model = convert_to_analog(nn.Sequential(nn.ConvTranspose2d(3, 4, 2, 2), nn.Conv2d(4, 2, 1)))
+    costs = network_cost(model, torch.randn(2, 3, 5, 5))
+    assert costs.correctable == ["0", "1"]
+    assert (costs.layers["0"].positions, costs.layers["0"].macs) == (100, 25 * 3 * 4 * 4)
+    cost = compensation_cost(costs, Placement({"0": "size 1"}), LowRank())
+    assert cost.macs == {"0": 100 * (3 + 4 + 4)}
+    assert compensation_cost(costs, Placement({"0": "digital"})).macs == {"0": 25 * 3 * 4 * 4}
 
 
 def test_modules_that_cannot_be_counted_are_named(caplog):
@@ -419,7 +446,7 @@ class Tokens(nn.Module):
 
 @pytest.mark.filterwarnings("ignore:only")
 def test_all_digital_weights_are_counted_and_unknown_macs_are_not_0():
-    model = convert_to_analog(Tokens())
+    model = convert_to_analog(Tokens(), exclude=["lstm", "attention"])
     costs = network_cost(model, torch.zeros(2, 5, dtype=torch.int64))
     off = off_crossbar_cost(costs)
     weights = {

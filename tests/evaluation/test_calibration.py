@@ -404,3 +404,31 @@ def test_a_network_without_batchnorm_is_refused() -> None:
             calibration=BatchNormReestimation(torch.zeros(4, 3)),
         )
     assert (error.value.key, error.value.value) == ("calibration", "batchnorm")
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+def test_recurrent_layers_are_corrected_by_what_their_second_step_gives(kind: type) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cells, self.out = kind(4, 8), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.out(self.cells(x.transpose(0, 1))[0][-1])
+
+    torch.manual_seed(0)
+    model = convert_to_analog(Net(), RRAMRPUConfig(noise_model=LogNormalNoiseModel(0.3))).eval()
+    x = torch.randn(50, 6, 4)
+    seen: list[Tensor] = []
+    with torch.no_grad():
+        clean = model(x)
+        model.cells.hh_l0.register_forward_hook(lambda _, __, y: seen.append(y))
+        model(x)
+        wanted = seen[1]
+        with programmed(model, 3):
+            before = (model(x) - clean).square().mean()
+            with AffineCorrection(x)(model):
+                given = seen[-5]
+                assert (model(x) - clean).square().mean() < before
+    assert torch.allclose(given.mean(0), wanted.mean(0), atol=1e-5)
+    assert torch.allclose(given.std(0), wanted.std(0), atol=1e-5)

@@ -39,7 +39,7 @@ class Net(nn.Module):
         if self.training:
             y = y + self.aux(x)
         if self.kind == "dict" or (self.kind == "dict in training" and self.training):
-            return {"logits": y}
+            return {"scores": y}
         return y
 
 

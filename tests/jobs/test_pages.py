@@ -50,7 +50,7 @@ SMALLER = {
     "searching": {"[:500]": "[:20]", "chips=5": "chips=1", "=60": "=3"},
 }
 SMALL_JOB = [
-    *("training=plain", "training.epochs=1", "training.batch_size=32", "data.limit_train=60"),
+    *("training=plain", "training.epochs=1", "training.batch_size=32"),
     *("training.validation_chips=2", "evaluation.chips=2", "progress=false"),
 ]
 SMALL_SEARCH = [
@@ -101,7 +101,9 @@ def run_blocks(text: str, names: dict[str, Any], cli: Cli | None = None) -> None
         elif kind == "sh" and cli is not None:
             for command in commands(f"```sh\n{block}```"):
                 folder = [] if " run=" in command else [f"run=job{next(numbers)}"]
-                small = [*SMALL_JOB, *SMALL_SEARCH, *folder]
+                images = not re.search("data=(table|text|digit_scenes)", command)
+                limit = ["data.limit_train=60"] if images else []
+                small = [*SMALL_JOB, *limit, *SMALL_SEARCH, *folder]
                 outcome = cli(*shlex.split(command)[1:], *small)
                 assert outcome.code == 0, outcome.err
 

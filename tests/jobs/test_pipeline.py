@@ -11,7 +11,7 @@ import torch
 from cnet_aihw.evaluation import evaluate_chips
 from cnet_aihw.rram import LogNormalNoiseModel, RRAMRPUConfig, convert_to_analog
 from cnet_aihw.runtime.errors import CnetError
-from cnet_aihw.runtime.records import read_records
+from cnet_aihw.runtime.records import read_json, read_records
 from cnet_aihw.training import load_checkpoint
 from cnet_aihw.zoo import MLP, digits
 
@@ -227,3 +227,24 @@ def test_pretrained_weights_are_where_training_begins(cli: Cli, words: list[str]
     trained = load_checkpoint("run/plain/best.safetensors").model
     for name, tensor in network.state_dict().items():
         assert torch.allclose(trained[name].view_as(tensor), tensor, atol=1e-6), name
+
+
+def test_pretrained_weights_are_measured_without_training(cli: Cli, words: list[str]) -> None:
+    torch.manual_seed(3)
+    network = MLP((1, 8, 8), 10, hidden=(256, 128))
+    torch.save(network.state_dict(), "mine.pt")
+    words = [w for w in words if not w.startswith(("training.", "hydra.run.dir"))]
+    outcome = cli(*words, "training=pretrained", "pretrained=mine.pt", "run=given")
+    assert outcome.code == 0, outcome.err
+    kept = load_checkpoint("given/pretrained/best.safetensors").model
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(kept[name].view_as(tensor), tensor), name
+    row = read_json(Path("given/table.json"))["rows"][0]
+    result = read_json(Path("given/pretrained/result.json"))
+    assert (row["training"], result["epochs"]) == ("pretrained", 0)
+
+    outcome = cli(*words, "training=pretrained", "run=random")
+    assert outcome.code == 0, outcome.err
+    assert (
+        "the first weights of the network are measured" in Path("random/cnet-aihw.log").read_text()
+    )

@@ -55,13 +55,11 @@ class Awkward(nn.Module):
 
 def test_every_silent_skip_is_named_with_its_reason():
     report = convert_to_analog(Awkward()).conversion_report
-    assert report.analog == ("plain",)
+    parts = [f"attention.{part}_proj" for part in ("q", "k", "v", "out")]
+    assert report.analog == ("plain", *parts, "up")
     digital = report.digital
     assert "subclass of Linear" in digital["subclass"]
     assert "parametrization" in digital["spectral"]
-    assert "attention" in digital["attention"]
-    assert "NonDynamicallyQuantizableLinear" in str(report)
-    assert "no analog layer exists for ConvTranspose2d" in digital["up"]
     assert "no analog layer exists for Embedding" in digital["embedding"]
     assert "shared with embedding" in digital["tied"]
     for name in ("plain", *digital):
@@ -81,7 +79,7 @@ def test_layer_registered_twice_stays_one_layer():
     analog = convert_to_analog(Awkward())
     assert isinstance(analog.plain, RRAMLinear)
     assert analog.twice is analog.plain
-    assert list(analog_layers(analog)) == ["plain"]
+    assert next(iter(analog_layers(analog))) == "plain"
     back = convert_to_digital(analog)
     assert type(back.twice) is nn.Linear and back.twice is back.plain
 
@@ -117,7 +115,7 @@ def convnext() -> nn.Module:
     return ConvNeXt([CNBlockConfig(4, 8, 1), CNBlockConfig(8, None, 1)])
 
 
-ATTENTION = {"in_proj", "out_proj", "qkv", "proj"}
+READ_BY_PARENT = {"qkv", "proj"}  # of torchvision's Swin
 
 
 @pytest.mark.parametrize(
@@ -139,7 +137,14 @@ def test_a_chip_changes_every_layer_that_the_report_calls_analog(make, shape):
     layers = {
         name
         for name, module in digital.named_modules()
-        if isinstance(module, nn.Linear | nn.Conv2d) and name.rpartition(".")[2] not in ATTENTION
+        if isinstance(module, nn.Linear | nn.Conv2d)
+        and name.rpartition(".")[2] not in READ_BY_PARENT
+    }
+    layers |= {
+        f"{name}.{part}_proj"
+        for name, module in digital.named_modules()
+        if isinstance(module, nn.MultiheadAttention)
+        for part in "qkv"
     }
     assert set(analog.conversion_report.analog) == layers
     nominal = effective_weights(analog)
@@ -166,16 +171,25 @@ def tied(part: str) -> nn.Module:
 
 @pytest.mark.parametrize("part", ["weight", "bias"])
 def test_shared_weights_that_a_crossbar_takes_apart_are_warned_of(part):
-    with pytest.warns(UserWarning, match=rf"1\.0\.{part} is shared with 0, .*name 0 in exclude"):
-        report = convert_to_analog(tied(part)).conversion_report
-    assert part == "bias" or "from here on it has a copy" in report.digital["1.0"]
+    with pytest.warns(UserWarning, match=rf"1\.0\.{part} is shared with 0; .*sets them apart"):
+        analog = convert_to_analog(tied(part), tied="untie")
+    assert analog.conversion_report.analog == ("0", "1.0", "2")
 
 
-def test_shared_weights_stay_one_where_the_warning_is_followed(recwarn):
-    digital = convert_to_analog(tied("weight"), exclude=["0"])
-    assert digital[1][0].weight is digital[0].weight
-    assert digital.conversion_report.digital["1.0"] == "its weight is shared with 0"
-    assert not [w for w in recwarn if "shared" in str(w.message)]
+@pytest.mark.parametrize("part", ["weight", "bias"])
+def test_shared_weights_stay_one_and_digital_unless_asked_otherwise(part, recwarn):
+    analog = convert_to_analog(tied(part))
+    assert getattr(analog[1][0], part) is getattr(analog[0], part)
+    report = analog.conversion_report
+    assert report.analog == ("2",)
+    assert f"its {part} is shared with 1.0" in report.digital["0"]
+    assert "tied='untie'" in report.digital["1.0"]
+    assert not [w for w in recwarn if "sets them apart" in str(w.message)]
+
+
+def test_an_unknown_choice_for_shared_weights_is_refused():
+    with pytest.raises(CnetError, check=lambda e: e.key == "tied" and e.value == "keep"):
+        convert_to_analog(tied("weight"), tied="keep")
 
 
 @pytest.mark.parametrize("activation", ["relu", "gelu"])

@@ -185,16 +185,20 @@ class MyLinear(nn.Linear):
 
 def test_own_classes_are_converted_by_a_map_of_ones_own():
     net = nn.Sequential(MyLinear(8, 4)).eval()
-    model = convert_to_analog(net, conversion_map={MyLinear: RRAMLinear})
+    model = convert_to_analog(net, converters={MyLinear: RRAMLinear})
     assert model.conversion_report.analog == ("0",) and torch.equal(model(X), net(X))
 
 
 def test_few_weights_on_crossbars_are_warned_of():
     net = nn.Sequential(MyLinear(8, 8), nn.Linear(8, 2))
-    with pytest.warns(UserWarning, match=r"only 20\.0 % of the weights are on crossbars"):
+    with pytest.warns(UserWarning, match=r"only 16 of 80 weights \(20\.0 %\) are on crossbars"):
         report = convert_to_analog(net).conversion_report
     assert report.analog_share == 16 / 80
-    assert str(report).endswith("1 of 2 layers are analog, with 20.0 % of the weights")
+    assert str(report).endswith("16 of 80 weights (20.0 %) on crossbars")
+    assert [(row.kind, row.weights, row.analog) for row in report.kinds] == [
+        ("MyLinear", 64, 0),
+        ("Linear", 16, 16),
+    ]
 
 
 def test_a_network_converted_child_by_child_is_reported_by_its_layers():

@@ -305,6 +305,24 @@ def test_rewards_can_be_relative_to_the_clean_score() -> None:
     assert len({p.fingerprint() for p in (higher, lower, reached)}) == 3
 
 
+def test_the_cheapest_reach_what_is_wanted_and_others_are_behind_all_of_them() -> None:
+    objective = ObjectiveSettings(direction="cheapest", drop=0.1)
+    problem = placement_problem(
+        lenet_cost(), LAYERS, limit=None, limit_macs=None, objective=objective, reference=0.8
+    )
+    reach, miss, far = (Evaluation((score,), 1.0) for score in (0.72, 0.71, 0.3))
+    none, everywhere = (0, 0, 0, 0, 0), (4, 4, 4, 4, 4)
+    assert problem.reward(none, reach) == 0.0
+    assert problem.reward(everywhere, reach) == -problem.overhead_weights(everywhere)
+    assert problem.reward(none, miss) < problem.reward(everywhere, reach)
+    assert problem.reward(none, far) == pytest.approx(
+        problem.reward(none, miss) - (0.71 - 0.3) / 0.8
+    )
+    assert problem.shortfall(reach) == 0.0
+    assert problem.shortfall(miss) == pytest.approx(0.9 - 0.71 / 0.8)
+    assert lenet_problem().shortfall(miss) is None
+
+
 def test_a_corrector_without_a_size_is_there_or_not() -> None:
     space = SpaceSettings([0.0, 1.0])
     problem = placement_problem(lenet_cost(), LAYERS, Affine(), 0.1, space)
@@ -337,6 +355,13 @@ ERRORS: dict[str, tuple[dict[str, Any], str]] = {
     "quantile": ({"objective": ObjectiveSettings(quantile=5)}, "objective.quantile"),
     "k": ({"objective": ObjectiveSettings(k=-1)}, "objective.k"),
     "no reference": ({"higher_is_better": False}, "reference"),
+    "cheapest of what": ({"objective": ObjectiveSettings(direction="cheapest")}, "reference"),
+    "direction": ({"objective": ObjectiveSettings(direction="least")}, "objective.direction"),
+    "drop": ({"objective": ObjectiveSettings(drop=1.0)}, "objective.drop"),
+    "costs nothing": (
+        {"objective": ObjectiveSettings(direction="cheapest", overhead="none"), "reference": 1.0},
+        "objective.overhead",
+    ),
     "reference": ({"reference": 0.0}, "reference"),
 }
 

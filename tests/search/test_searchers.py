@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,14 @@ import pytest
 from cnet_aihw.compensation import Placement
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.records import read_records
-from cnet_aihw.search import BudgetSpent, Encoding, Evaluation, Evaluations, SearchContext
+from cnet_aihw.search import (
+    BudgetSpent,
+    Encoding,
+    Evaluation,
+    Evaluations,
+    ObjectiveSettings,
+    SearchContext,
+)
 from cnet_aihw.search.searchers import (
     CoordinateSearcher,
     EvolutionSearcher,
@@ -223,3 +231,17 @@ def test_settings_that_cannot_be_are_refused(make: Callable[[], Searcher], key: 
     with pytest.raises(CnetError) as error:
         make()
     assert error.value.key == key
+
+
+@pytest.mark.parametrize("name", ["greedy", "coordinate", "evolution", "surrogate"])
+def test_the_cheapest_placement_that_reaches_a_score_is_found(name: str) -> None:
+    synthetic = Synthetic(FIVE, 0.15)
+    objective = ObjectiveSettings(direction="cheapest", drop=0.2)
+    reference = max(map(synthetic.accuracy, synthetic.problem.encodings()))
+    problem = replace(synthetic.problem, objective=objective, reference=reference)
+    wanted = [e for e in problem.encodings() if synthetic.accuracy(e) >= 0.8 * reference]
+    least = min(map(problem.overhead_weights, wanted))
+    synthetic.problem = problem
+    found = search(SEARCHERS[name], synthetic, 150).best
+    assert synthetic.accuracy(found.encoding) >= 0.8 * reference
+    assert found.overhead_weights <= 1.5 * least

@@ -1,5 +1,6 @@
 """Placement by gains: against all placements, and gains against errors measured directly."""
 
+import types
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ from cnet_aihw.compensation import LowRank, PerChipFit, Placement, compensate, n
 from cnet_aihw.rram import programmed
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.random_state import derive_seed
+from cnet_aihw.runtime.records import read_records
 from cnet_aihw.search import (
     Evaluation,
     Evaluations,
@@ -17,8 +19,14 @@ from cnet_aihw.search import (
     SearchContext,
     SpaceSettings,
     placement_problem,
+    run_search,
 )
-from cnet_aihw.search.searchers import SpectrumSearcher
+from cnet_aihw.search.searchers import (
+    CoordinateSearcher,
+    EvolutionSearcher,
+    RandomSearcher,
+    SpectrumSearcher,
+)
 from cnet_aihw.search.searchers.spectrum import placed_by_gains
 
 from . import synthetic
@@ -106,3 +114,33 @@ def test_a_search_with_gains_of_chips_stays_within_both_limits():
     found = placed_by_gains(problem, np.array(made.gains(problem)))
     assert problem.fits(found) and any(found)
     assert made.gains(problem) == made.gains(problem)
+
+
+@pytest.mark.parametrize("searcher", [CoordinateSearcher(), EvolutionSearcher(), RandomSearcher()])
+def test_no_search_that_begins_with_it_ends_behind_it(searcher, tmp_path):
+    s = synthetic.Synthetic(synthetic.VGG16, 0.05)
+    alone = run_search(s.problem, s, SpectrumSearcher(), tmp_path / "alone", progress=False)
+    for first in ("spectrum", "auto"):
+        folder = tmp_path / first
+        result = run_search(s.problem, s, searcher, folder, budget=15, first=first, progress=False)
+        rows = read_records(folder / "search.jsonl")
+        assert tuple(rows[0]["encoding"]) == alone.encoding
+        assert (len(rows), result.evaluations) == (15, 15)
+        assert result.reward >= alone.reward
+    own = run_search(s.problem, s, searcher, tmp_path / "own", budget=15, progress=False)
+    rows = read_records(tmp_path / "own" / "search.jsonl")
+    assert own.encoding != alone.encoding and tuple(rows[0]["encoding"]) != alone.encoding
+    with pytest.raises(CnetError):  # what is evaluated first belongs to the search
+        run_search(s.problem, s, searcher, folder, budget=15, progress=False)
+
+
+def test_it_cannot_come_first_where_gains_are_not_known(tmp_path):
+    s = synthetic.Synthetic(synthetic.FIVE, 0.2)
+    without = types.SimpleNamespace(key=s.key, describe=s.describe, evaluate=s.evaluate)
+    with pytest.raises(CnetError) as error:
+        run_search(s.problem, without, RandomSearcher(), tmp_path, first="spectrum")
+    assert error.value.key == "first"
+    result = run_search(
+        s.problem, without, RandomSearcher(), tmp_path, budget=3, first="auto", progress=False
+    )
+    assert result.evaluations == 3

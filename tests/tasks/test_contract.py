@@ -18,10 +18,17 @@ from cnet_aihw.evaluation import candidate_layers, evaluate_chips, measure, scan
 from cnet_aihw.rram import LogNormalNoiseModel, RRAMRPUConfig, convert_to_analog, snapshot
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.records import read_records
-from cnet_aihw.tasks import Classification, Regression, describe_task
+from cnet_aihw.tasks import (
+    Classification,
+    LanguageModelling,
+    MultiLabel,
+    Regression,
+    Segmentation,
+    describe_task,
+)
 from cnet_aihw.training import TrainingParts, TrainingSettings, VariationSettings, train
 
-from .own import MultiLabel
+from .own import MultiLabel as Own
 
 
 def vectors(count: int, seed: int, *shape: int) -> Tensor:
@@ -50,6 +57,17 @@ class One(nn.Module):
         return self.last(torch.tanh(self.first(x)))[:, 0]
 
 
+class Pixels(nn.Module):
+    """A class for each pixel, [N, 4, H, W] -> [N, 2, H, W]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(4, 8, 1), nn.Conv2d(8, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(torch.tanh(self.first(x)))
+
+
 def dense(outputs: int) -> nn.Module:
     return nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, outputs))
 
@@ -69,8 +87,25 @@ CASES: dict[str, tuple[Any, Callable[[], nn.Module], tuple[int, ...], Callable]]
         Regression(), lambda: dense(2), (4,), lambda x: linear_targets(x, 2)
     ),
     "regression of sequences": (Regression(), Steps, (5, 4), lambda x: linear_targets(x, 2)),
+    "mean absolute error": (
+        Regression(metric="MAE"), lambda: dense(2), (4,), lambda x: linear_targets(x, 2)
+    ),
+    "determination": (
+        Regression(metric="R2"), lambda: dense(2), (4,), lambda x: linear_targets(x, 2)
+    ),
+    "tokens": (
+        LanguageModelling(), Steps, (5, 4), lambda x: (linear_targets(x, 1)[..., 0] > 0).long()
+    ),
+    "pixels": (Segmentation(), Pixels, (4, 6, 6), lambda x: (x.sum(1) > 0).long()),
+    "pixels, Dice": (Segmentation("Dice"), Pixels, (4, 6, 6), lambda x: (x.sum(1) > 0).long()),
     "several labels": (
         MultiLabel(), lambda: dense(3), (4,), lambda x: (linear_targets(x, 3) > 0).float()
+    ),
+    "several labels, F1": (
+        MultiLabel("F1"), lambda: dense(3), (4,), lambda x: (linear_targets(x, 3) > 0).long()
+    ),
+    "a stranger's": (
+        Own(), lambda: dense(3), (4,), lambda x: (linear_targets(x, 3) > 0).float()
     ),
 }  # fmt: skip
 each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -97,6 +132,7 @@ def test_a_task_describes_itself_in_plain_values(case: tuple) -> None:
 
 @each_case
 def test_loss_and_metric_over_batches_are_those_of_one_batch(case: tuple) -> None:
+    torch.manual_seed(0)
     task, model = case[0], case[1]()
     x, y = made(case, 30, 1)
     outputs = model(x)
@@ -154,11 +190,11 @@ def test_chips_are_measured_scanned_and_trained_for(case: tuple, tmp_path: Path)
     assert (chosen["epoch"], chosen["chip_score"]) == (result.best_epoch, result.chip_score)
 
     path = tmp_path / "chips.jsonl"
-    chips = evaluate_chips(model, data.val, task=task, chips=4, reference=before.clean,
+    chips = evaluate_chips(model, data.val, task=task, chips=4, reference=result.clean_score,
                            records=path)  # fmt: skip
     assert chips.clean == result.clean_score
     assert (chips.metric, chips.higher_is_better) == (task.metric, task.higher_is_better)
-    assert chips.recovery == task.recovery(chips.mean, before.clean)
+    assert chips.recovery == task.recovery(chips.mean, result.clean_score)
     assert [r["score"] for r in read_records(path)] == list(chips.scores)
     scan = scan_layers(model, data.val, task=task, chips=4)
     assert scan.rows[0].scores == chips.scores
@@ -228,3 +264,83 @@ def test_what_regression_cannot_take(outputs: Any, targets: Tensor, key: str) ->
     with pytest.raises(CnetError) as error:
         Regression().check(outputs, targets)
     assert error.value.key == key
+
+
+def test_other_scores_of_regression_in_closed_form() -> None:
+    outputs, targets = torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.tensor([1.0, 4.0, 3.0, 0.0])
+    for metric, wanted in (("MAE", 6 / 4), ("R2", 1 - 20 / 10)):
+        found = Regression(metric=metric).new_metric()
+        for part in (slice(0, 3), slice(3, 4)):
+            found.update(outputs[part], targets[part])
+        assert float(found.compute()) == pytest.approx(wanted, rel=1e-12)
+    r2 = Regression(metric="R2")
+    assert (r2.higher_is_better, r2.recovery(0.4, 0.8), r2.format(0.81234)) == (True, 0.5, "0.8123")
+
+
+def test_language_modelling_in_closed_form() -> None:
+    task = LanguageModelling(ignored=-1)
+    logits = torch.zeros(1, 3, 4)
+    logits[0, 1, 2] = math.log(5.0)  # probability 5 / 8
+    targets = torch.tensor([[0, 2, -1]])
+    mean = (math.log(4.0) + math.log(8 / 5)) / 2
+    assert task.loss(logits, targets).item() == pytest.approx(mean, rel=1e-6)
+    metric = task.new_metric()
+    metric.update(logits, targets)
+    assert float(metric.compute()) == pytest.approx(math.exp(mean), rel=1e-6)
+    assert task.recovery(5.0, 4.0) == 0.8
+    assert task.constant_loss(torch.tensor([[0, 0, 1, 1], [-1, -1, -1, -1]])) == math.log(2.0)
+    uniform = torch.zeros(1, 3, 4)
+    expected = (5 / 8 * math.log(5 / 8 * 4) + 3 / 8 * math.log(1 / 8 * 4)) / 3
+    assert task.divergence(uniform, logits, 1.0).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_segmentation_by_counting() -> None:
+    targets = torch.tensor([[[0, 0, 1], [1, 1, 255]]])
+    predicted = torch.tensor([[[0, 1, 1], [1, 0, 2]]])
+    logits = torch.nn.functional.one_hot(predicted, 4).permute(0, 3, 1, 2).float()
+    # class 0: 1 of 3 in either; class 1: 2 of 4; classes 2 and 3: nowhere that counts
+    for metric, wanted in (("mIoU", (1 / 3 + 2 / 4) / 2), ("Dice", (2 / 4 + 4 / 6) / 2)):
+        found = Segmentation(metric).new_metric()
+        found.update(logits, targets)
+        assert float(found.compute()) == pytest.approx(wanted, rel=1e-6)
+    entropy = -(2 / 5 * math.log(2 / 5) + 3 / 5 * math.log(3 / 5))
+    assert Segmentation().constant_loss(targets) == pytest.approx(entropy, rel=1e-12)
+
+
+def test_several_labels_by_counting() -> None:
+    logits = torch.tensor([[2.0, -1.0], [1.0, 3.0], [-1.0, 1.0], [-2.0, -3.0]])
+    targets = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 0.0]])
+    # label 0: found at ranks 1 and 3; label 1: at rank 1
+    average_precision = ((1 + 2 / 3) / 2 + 1) / 2
+    f1 = (2 * 1 / (2 + 2) + 2 * 1 / (2 + 1)) / 2
+    for metric, wanted in (("mAP", average_precision), ("F1", f1)):
+        for scale in (1.0, 0.2):  # logits of a sample, or of all, may look like probabilities
+            found = MultiLabel(metric).new_metric()
+            for row in range(4):
+                found.update(scale * logits[row : row + 1], targets[row : row + 1])
+            assert float(found.compute()) == pytest.approx(wanted, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("task", "outputs", "targets", "key"),
+    [
+        (LanguageModelling(), (2, 3), torch.zeros(2, 3, dtype=torch.int64), "outputs"),
+        (LanguageModelling(), (2, 3, 4), torch.full((2, 3), 4), "targets"),
+        (Segmentation(), (2, 3, 4, 4), torch.zeros(2, 4, 5, dtype=torch.int64), "targets"),
+        (Segmentation(), (2, 3, 4, 4), torch.full((2, 4, 4), 3), "targets"),
+        (MultiLabel(), (2, 3), torch.full((2, 3), 0.5), "targets"),
+    ],
+)
+def test_what_other_tasks_cannot_take(
+    task: Any, outputs: tuple[int, ...], targets: Tensor, key: str
+) -> None:
+    with pytest.raises(CnetError) as error:
+        task.check(torch.zeros(outputs), targets)
+    assert error.value.key == key
+
+
+@pytest.mark.parametrize("kind", [Segmentation, MultiLabel, lambda m: Regression(metric=m)])
+def test_a_score_that_there_is_not_is_refused(kind: Any) -> None:
+    with pytest.raises(CnetError) as error:
+        kind("accuracy")
+    assert (error.value.key, error.value.value) == ("metric", "accuracy")

@@ -32,7 +32,7 @@ from cnet_aihw.training import (
     lipschitz_lambda,
     spectral_norms,
 )
-from cnet_aihw.training.lipschitz import _GramDistance
+from cnet_aihw.training.lipschitz import _GramDistance, _ProbedDistance
 
 LAYERS = {
     "tall": lambda: nn.Linear(5, 9),
@@ -136,6 +136,53 @@ def test_gradient_against_finite_differences(shape: tuple[int, ...]) -> None:
     torch.manual_seed(0)
     weight = torch.randn(*shape, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda w: _GramDistance.apply(w, 0.7), weight)
+
+
+def every_sign(size: int) -> Tensor:
+    """All vectors of signs, [size, 2 ** size], over which the estimate is exact."""
+    return torch.tensor(list(itertools.product([-1.0, 1.0], repeat=size)), dtype=torch.float64).T
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (5, 3), (4, 4), (2, 3, 4), (2, 4, 3)])
+def test_probes_of_all_signs_give_value_and_gradient(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    weight = torch.randn(*shape, dtype=torch.float64, requires_grad=True)
+    signs = every_sign(min(shape[-2:])).expand(*shape[:-2], -1, -1)
+    values, gradients = [], []
+    for distance in (_GramDistance.apply(weight, 0.7), _ProbedDistance.apply(weight, 0.7, signs)):
+        values.append(distance.item())
+        gradients.append(torch.autograd.grad(3 * distance, weight)[0])
+    assert values[0] == pytest.approx(values[1], rel=1e-12)
+    torch.testing.assert_close(gradients[0], gradients[1])
+    assert torch.autograd.gradcheck(lambda w: _ProbedDistance.apply(w, 0.7, signs[..., :2]), weight)
+
+
+def test_probes_estimate_without_bias_and_with_the_known_variance() -> None:
+    torch.manual_seed(0)
+    model = convert_to_analog(nn.Sequential(nn.Linear(12, 8)), RRAMRPUConfig())
+    exact = LipschitzPenalty(model, 0.34)().item()
+    estimate = LipschitzPenalty(model, 0.34, probes=1)
+    found = torch.tensor([estimate().item() for _ in range(4000)], dtype=torch.float64)
+    weight = nominal_weight(model[0]).detach().double()
+    excess = weight @ weight.T - 0.34**2 * torch.eye(8, dtype=torch.float64)
+    square = excess @ excess
+    variance = 2 * (square.square().sum() - square.diagonal().square().sum()).item()
+    assert found.var().item() == pytest.approx(variance, rel=0.15)
+    assert found.mean().item() == pytest.approx(exact, abs=4 * math.sqrt(variance / 4000))
+    many = LipschitzPenalty(model, 0.34, probes=4000)().item()
+    assert many == pytest.approx(exact, abs=4 * math.sqrt(variance / 4000))
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_probes_take_every_kind_of_layer(kind: str) -> None:
+    torch.manual_seed(0)
+    model = convert_to_analog(nn.Sequential(LAYERS[kind]()), RRAMRPUConfig())
+    for gram in ("matrix", "slices"):
+        exact = LipschitzPenalty(model, 0.34, gram=gram)().item()
+        penalty = LipschitzPenalty(model, 0.34, gram=gram, probes=512)()
+        assert penalty.item() == pytest.approx(exact, rel=0.3)
+        penalty.backward()
+        assert all(p.grad is not None for p in trainable_parameters(model) if p.dim() > 1)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

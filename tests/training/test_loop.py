@@ -28,6 +28,7 @@ from cnet_aihw.runtime.random_state import derive_seed
 from cnet_aihw.runtime.records import read_records
 from cnet_aihw.tasks import Classification, Regression
 from cnet_aihw.training import (
+    LipschitzPenalty,
     LipschitzSettings,
     TrainingParts,
     TrainingSettings,
@@ -175,6 +176,36 @@ def test_patience_stops_a_run_that_gets_no_better(data: Data, tmp_path: Path) ->
     settings.validate_every = 3  # patience is only lost where chips were measured
     result = train(analog_network(), data, settings, tmp_path / "b")
     assert (result.epochs, result.best_epoch, result.stopped_early) == (6, 2, True)
+
+
+@pytest.mark.parametrize("select", ["chips", "clean", "last"])
+def test_without_epochs_the_weights_are_measured_as_they_are(
+    data: Data, tmp_path: Path, select: str
+) -> None:
+    model = analog_network()
+    before = snapshot(model)
+    result = train(model, data, replace(PLAIN, epochs=0, select=select), tmp_path)
+    assert (result.epochs, result.best_epoch) == (0, -1)
+    assert result.clean_score == score(model, data.val)
+    chips = evaluate_chips(model, data.val, chips=5, seed=derive_seed(0, "validation"))
+    assert result.chip_score == chips.mean
+    stored = load_checkpoint(tmp_path / "best.safetensors").model
+    for name, tensor in before.items():
+        assert torch.equal(tensor, stored[name]) and torch.equal(tensor, snapshot(model)[name])
+    again = train(analog_network(), data, replace(PLAIN, epochs=0, select=select), tmp_path)
+    assert again == result
+
+
+def test_a_penalty_at_every_second_step_counts_twice(data: Data, tmp_path: Path) -> None:
+    model = analog_network()
+    settings = replace(PLAIN, epochs=1, lr=1e-12)  # five steps, weights as they were
+    settings.lipschitz = LipschitzSettings(enabled=True, beta=0.1, every=2)
+    train(model, data, settings, tmp_path)
+    exact = LipschitzPenalty(model, lipschitz_lambda(LogNormalNoiseModel(0.5)))().item()
+    (record,) = read_records(tmp_path / "epochs.jsonl")
+    counted = [2, 0, 2, 0, 2]  # of 16, 16, 16, 16 and 6 samples
+    mean = sum(n * samples for n, samples in zip(counted, (16, 16, 16, 16, 6), strict=True)) / 70
+    assert record["penalty"] == pytest.approx(mean * exact, rel=1e-4)
 
 
 def test_the_penalty_pulls_singular_values_down(data: Data, tmp_path: Path) -> None:

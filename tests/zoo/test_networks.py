@@ -62,7 +62,7 @@ def test_every_network(
         if list(module.parameters(recurse=False)):
             assert type(module) in (nn.Conv2d, nn.Linear, nn.BatchNorm2d)
     with pytest.raises(CnetError, check=lambda e: e.key == "classes"):
-        network(shape, 1, **options)
+        network(shape, 0 if network is MLP else 1, **options)  # an MLP may give one number
 
 
 def test_lenet5_has_the_classical_61706_weights() -> None:
@@ -136,7 +136,7 @@ def test_widths_are_multiples_of_eight(width: float, channels: tuple[int, int]) 
         (VGG16, (3, 32, 32), {"width": float("nan")}, "width"),
         (ResNet20, (3, 7, 32), {}, "ResNet20"),
         (ResNet20, (3, 32, 32), {"width": -1.0}, "width"),
-        (MLP, (0, 28, 28), {}, "MLP"),
+        (MLP, (0, 28, 28), {}, "input_shape"),
         (MLP, (1, 28, 28), {"hidden": (10, 0)}, "hidden"),
     ],
 )

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, cast
 
 import torch
 from aihwkit.nn.modules.base import AnalogLayerBase
-from aihwkit.nn.modules.conv import AnalogConv1d, AnalogConv2d, _AnalogConvNd
+from aihwkit.nn.modules.conv import AnalogConv1d, AnalogConv2d, AnalogConv3d, _AnalogConvNd
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.conv import _ConvNd
-from torch.nn.modules.utils import _pair, _single
+from torch.nn.modules.utils import _pair, _single, _triple
 
 from cnet_aihw.rram.crossbar.configs import RRAMRPUConfig
 from cnet_aihw.rram.crossbar.layers import (
     RRAMLayer,
+    check_config,
     check_sizes,
     check_tile_class,
     check_weights_fit,
@@ -24,9 +25,6 @@ from cnet_aihw.rram.crossbar.layers import (
 from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.typed import checked
 from cnet_aihw.runtime.values import bad_choice, check_count
-
-_PADDINGS = ("valid", "same")
-_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
 def _check_group_fits(config: RRAMRPUConfig, rows: int, columns: int, groups: int) -> None:
@@ -47,8 +45,20 @@ def _check_group_fits(config: RRAMRPUConfig, rows: int, columns: int, groups: in
             )
 
 
-def _check_conv(rows: int, columns: int, groups: int, padding: Any, mode: str) -> None:
-    """Refuse arguments that torch's own convolution refuses."""
+_CONVOLVE: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+"""torch's convolution by its dimensions."""
+
+
+_PADDINGS = ("valid", "same")
+_MODES = ("zeros", "reflect", "replicate", "circular")
+
+
+def check_convolution(rows: int, columns: int, groups: int, padding: Any, mode: str) -> None:
+    """Refuse arguments that torch's own convolution refuses.
+
+    Raises:
+        CnetError: names the argument.
+    """
     if isinstance(padding, str) and padding not in _PADDINGS:
         raise bad_choice("padding", padding, _PADDINGS)
     if mode not in _MODES:
@@ -57,53 +67,28 @@ def _check_conv(rows: int, columns: int, groups: int, padding: Any, mode: str) -
         check_count("padding", size, 0)
     check_sizes(in_channels=rows, out_channels=columns, groups=groups)
     if rows % groups or columns % groups:
-        expected = f"a divisor of {rows} and {columns} channels"
-        raise bad_value("groups", groups, expected)
+        raise bad_value("groups", groups, f"a divisor of {rows} and {columns} channels")
 
 
-class _RRAMConvNd(RRAMLayer, _AnalogConvNd):
-    """Base of the convolutions; all groups lie on one tile [out, in / groups * kernel]."""
+class ConvolutionOnTile(RRAMLayer):
+    """Base of all convolutions; all groups lie on one tile [out, in / groups * kernel]."""
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: tuple[int, ...],
-        stride: tuple[int, ...],
-        padding: str | tuple[int, ...],
-        dilation: tuple[int, ...],
-        groups: int,
-        bias: bool,
-        padding_mode: str,
-        rpu_config: RRAMRPUConfig | None,
-        tile_module_class: type | None,
+    in_channels: int
+    out_channels: int
+    kernel_size: tuple[int, ...]
+    groups: int
+
+    def _put_on_tile(
+        self, rpu_config: RRAMRPUConfig, bias: bool, tile_module_class: type | None
     ) -> None:
-        # _AnalogConvNd.__init__ refuses groups and padding modes, so that it is not called.
-        rpu_config = RRAMRPUConfig() if rpu_config is None else rpu_config
+        """Make the tile, which holds weight and bias from then on."""
+        check_config(rpu_config, type(self).__name__)
         check_tile_class(tile_module_class)
-        _check_conv(in_channels, out_channels, groups, padding, padding_mode)
-        sizes = {"kernel_size": kernel_size, "stride": stride, "dilation": dilation}
-        check_sizes(**sizes)
-        check_weights_fit(in_channels // groups * math.prod(kernel_size), out_channels)
-        _ConvNd.__init__(
-            self,
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride,
-            padding,
-            dilation,
-            False,
-            (0,) * len(kernel_size),
-            groups,
-            bias,
-            cast(Any, padding_mode),
-        )
-        AnalogLayerBase.__init__(self)
-        self.in_features = in_channels // groups * math.prod(kernel_size)
-        self.out_features = out_channels
+        groups = self.groups
+        self.in_features = self.in_channels // groups * math.prod(self.kernel_size)
+        self.out_features = self.out_channels
         if groups > 1:
-            _check_group_fits(rpu_config, self.in_features, out_channels // groups, groups)
+            _check_group_fits(rpu_config, self.in_features, self.out_channels // groups, groups)
         if tile_module_class is None:
             tile_module_class = (
                 rpu_config.get_default_tile_module_class(self.out_features, self.in_features)
@@ -128,6 +113,52 @@ class _RRAMConvNd(RRAMLayer, _AnalogConvNd):
         self._parameters.clear()  # the tile holds weight and bias
         self.reset_parameters()
 
+
+class _RRAMConvNd(ConvolutionOnTile, _AnalogConvNd):
+    """Base of the convolutions that are not transposed."""
+
+    _sizes: ClassVar[Callable[[Any], tuple[int, ...]]]
+
+    @checked
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Sequence[int],
+        stride: int | Sequence[int] = 1,
+        padding: str | int | Sequence[int] = 0,
+        dilation: int | Sequence[int] = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+        rpu_config: RRAMRPUConfig | None = None,
+        tile_module_class: type | None = None,
+    ) -> None:
+        # _AnalogConvNd.__init__ refuses groups and padding modes, so that it is not called.
+        sizes = type(self)._sizes
+        kernel = sizes(kernel_size)
+        rpu_config = RRAMRPUConfig() if rpu_config is None else rpu_config
+        around = padding if isinstance(padding, str) else sizes(padding)
+        check_convolution(in_channels, out_channels, groups, around, padding_mode)
+        check_sizes(kernel_size=kernel, stride=sizes(stride), dilation=sizes(dilation))
+        check_weights_fit(in_channels // groups * math.prod(kernel), out_channels)
+        _ConvNd.__init__(
+            self,
+            in_channels,
+            out_channels,
+            kernel,
+            sizes(stride),
+            around,
+            sizes(dilation),
+            False,
+            (0,) * len(kernel),
+            groups,
+            bias,
+            cast(Any, padding_mode),
+        )
+        AnalogLayerBase.__init__(self)
+        self._put_on_tile(rpu_config, bias, tile_module_class)
+
     def forward(self, x_input: Tensor) -> Tensor:
         """Return the convolution, [N, in, *size] -> [N, out, *size] (N may be missing)."""
         weight = self._torch_weight()
@@ -143,8 +174,7 @@ class _RRAMConvNd(RRAMLayer, _AnalogConvNd):
         if self.padding_mode != "zeros":
             x_input = F.pad(x_input, self._reversed_padding_repeated_twice, mode=self.padding_mode)
             padding = (0,) * len(self.kernel_size)
-        convolve = F.conv2d if len(self.kernel_size) == 2 else F.conv1d
-        return convolve(
+        return _CONVOLVE[len(self.kernel_size)](
             x_input,
             weight.view(self.out_channels, -1, *self.kernel_size),
             self.analog_module.bias,
@@ -167,27 +197,52 @@ class _RRAMConvNd(RRAMLayer, _AnalogConvNd):
                 x_input.shape[2:], self.dilation, self.kernel_size, self.stride, strict=True
             )
         ]
-        if dims == 1:
-            x_input = x_input.unsqueeze(2)
-        extra = (1,) * (2 - dims)
-        columns = F.unfold(
-            x_input,
-            kernel_size=(*extra, *self.kernel_size),
-            dilation=(*extra, *self.dilation),
-            stride=(*extra, *self.stride),
-        )  # [N, in * kernel, positions], the channels of a group side by side
-        out = self.analog_module(columns.transpose(1, 2)).transpose(1, 2)
+        if dims == 3:
+            columns = patches(x_input, self.kernel_size, self.stride, self.dilation)
+        else:
+            if dims == 1:
+                x_input = x_input.unsqueeze(2)
+            extra = (1,) * (2 - dims)
+            columns = F.unfold(
+                x_input,
+                kernel_size=(*extra, *self.kernel_size),
+                dilation=(*extra, *self.dilation),
+                stride=(*extra, *self.stride),
+            ).transpose(1, 2)  # [N, positions, in * kernel], the channels of a group side by side
+        out = self.analog_module(columns).transpose(1, 2)
         out = out.reshape(out.shape[0], self.out_channels, *size)
         return out if batched else out.squeeze(0)
 
-    def _digital(self, layer: Any) -> Any:
-        weight, bias = self.get_weights()
-        with torch.no_grad():
-            layer.weight.copy_(weight.view_as(layer.weight))
-            if bias is not None:
-                layer.bias.copy_(bias)
-        tile = self.tiles()[0]
-        return layer.to(device=tile.tile.weight.device, dtype=tile.get_dtype())
+
+def patches(
+    x: Tensor,
+    kernel_size: tuple[int, ...],
+    stride: tuple[int, ...],
+    dilation: tuple[int, ...],
+    flipped: bool = False,
+) -> Tensor:
+    """Return what a kernel sees at each position, over any number of dimensions.
+
+    Args:
+        x: padded input, [N, C, *size].
+        kernel_size: sides of the kernel.
+        stride: steps of the kernel.
+        dilation: steps between its taps.
+        flipped: whether the taps are taken in reverse.
+
+    Returns:
+        [N, positions, C * kernel].
+    """
+    dims = len(kernel_size)
+    size = x.shape[2:]
+    for axis, (length, k, s, d) in enumerate(zip(size, kernel_size, stride, dilation, strict=True)):
+        starts = torch.arange(0, length - d * (k - 1), s, device=x.device)
+        taps = torch.arange(0, d * k, d, device=x.device)
+        places = starts.unsqueeze(1) + (taps.flip(0) if flipped else taps)
+        x = x[(slice(None),) * (2 + 2 * axis) + (places,)]
+    positions = [2 + 2 * axis for axis in range(dims)]
+    x = x.permute(0, *positions, 1, *(place + 1 for place in positions))
+    return x.flatten(1 + dims).flatten(1, dims)
 
 
 class RRAMConv1d(_RRAMConvNd, AnalogConv1d):
@@ -198,35 +253,7 @@ class RRAMConv1d(_RRAMConvNd, AnalogConv1d):
     """
 
     NEEDS_INDEXED = False
-
-    @checked
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int | Sequence[int],
-        stride: int | Sequence[int] = 1,
-        padding: str | int | Sequence[int] = 0,
-        dilation: int | Sequence[int] = 1,
-        groups: int = 1,
-        bias: bool = True,
-        padding_mode: str = "zeros",
-        rpu_config: RRAMRPUConfig | None = None,
-        tile_module_class: type | None = None,
-    ) -> None:
-        super().__init__(
-            in_channels,
-            out_channels,
-            _single(kernel_size),
-            _single(stride),
-            padding if isinstance(padding, str) else _single(padding),
-            _single(dilation),
-            groups,
-            bias,
-            padding_mode,
-            rpu_config,
-            tile_module_class,
-        )
+    _sizes = staticmethod(_single)
 
     @classmethod
     def to_digital(cls, module: RRAMConv1d, realistic: bool = False) -> nn.Conv1d:
@@ -241,39 +268,27 @@ class RRAMConv2d(_RRAMConvNd, AnalogConv2d):
         CnetError: if the configuration is not an :class:`~cnet_aihw.rram.RRAMRPUConfig`.
     """
 
-    @checked
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int | Sequence[int],
-        stride: int | Sequence[int] = 1,
-        padding: str | int | Sequence[int] = 0,
-        dilation: int | Sequence[int] = 1,
-        groups: int = 1,
-        bias: bool = True,
-        padding_mode: str = "zeros",
-        rpu_config: RRAMRPUConfig | None = None,
-        tile_module_class: type | None = None,
-    ) -> None:
-        super().__init__(
-            in_channels,
-            out_channels,
-            _pair(kernel_size),
-            _pair(stride),
-            padding if isinstance(padding, str) else _pair(padding),
-            _pair(dilation),
-            groups,
-            bias,
-            padding_mode,
-            rpu_config,
-            tile_module_class,
-        )
+    _sizes = staticmethod(_pair)
 
     @classmethod
     def to_digital(cls, module: RRAMConv2d, realistic: bool = False) -> nn.Conv2d:
         """Return a plain ``torch.nn.Conv2d`` with the layer's present weights."""
         return module._digital(nn.Conv2d(**_conv_arguments(module)))
+
+
+class RRAMConv3d(_RRAMConvNd, AnalogConv3d):
+    """3d convolution on RRAM; arguments as ``torch.nn.Conv3d``, groups and padding modes included.
+
+    Raises:
+        CnetError: if the configuration is not an :class:`~cnet_aihw.rram.RRAMRPUConfig`.
+    """
+
+    _sizes = staticmethod(_triple)
+
+    @classmethod
+    def to_digital(cls, module: RRAMConv3d, realistic: bool = False) -> nn.Conv3d:
+        """Return a plain ``torch.nn.Conv3d`` with the layer's present weights."""
+        return module._digital(nn.Conv3d(**_conv_arguments(module)))
 
 
 def _conv_arguments(module: _RRAMConvNd) -> dict[str, Any]:

@@ -7,6 +7,8 @@ ADC or noise at the periphery aihwkit's own path is taken.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -91,6 +93,24 @@ class RRAMLayer(AnalogLayerBase):
         """Return the shape of the weight in the digital layer."""
         return self.out_features, self.in_features
 
+    def as_matrix(self, weight: Tensor) -> Tensor:
+        """Return the crossbar's matrix of a digital layer's weight, [out, in / groups * kernel]."""
+        return weight.reshape(self.out_features, self.in_features)
+
+    def as_digital(self, matrix: Tensor) -> Tensor:
+        """Return the digital layer's weight of a crossbar's matrix."""
+        return matrix.view(self._weight_shape())
+
+    def _digital(self, layer: Any) -> Any:
+        """Give a new digital layer the present weights, in the number type of the tiles."""
+        weight, bias = self.get_weights()
+        with torch.no_grad():
+            layer.weight.copy_(self.as_digital(weight))
+            if bias is not None:
+                layer.bias.copy_(bias)
+        tile = self.tiles()[0]
+        return layer.to(device=tile.tile.weight.device, dtype=tile.get_dtype())
+
     def unregister_parameter(self, param_name: str) -> None:
         """Forget a parameter of the digital layer, which the tiles hold from now on."""
         self._parameters.pop(param_name, None)
@@ -164,6 +184,16 @@ def check_weights_fit(rows: int, columns: int) -> None:
         check_memory(need, f"a layer of {rows} x {columns} weights")
 
 
+def check_config(rpu_config: Any, layer: str) -> None:
+    """Refuse a configuration that is not an RRAMRPUConfig."""
+    if not isinstance(rpu_config, RRAMRPUConfig):
+        raise CnetError(
+            f"{layer} needs an RRAMRPUConfig, not {type(rpu_config).__name__}; aihwkit's own "
+            "layers take the other configurations.",
+            key=str(layer),
+        )
+
+
 def check_tile_class(tile_module_class: type | None) -> None:
     """Refuse tiles that are not ours.
 
@@ -208,3 +238,76 @@ class RRAMLinear(RRAMLayer, AnalogLinear):
 
     def _compute(self, x_input: Tensor, weight: Tensor) -> Tensor:
         return F.linear(x_input, weight, self.analog_module.bias)
+
+
+class RRAMTransposedLinear(RRAMLinear):
+    """Linear layer whose digital weight is [in, out], as ``Conv1D`` of Hugging Face has it."""
+
+    digital_class: type[nn.Module]
+    """Class of the digital layer."""
+
+    @staticmethod
+    def takes(module: nn.Module) -> bool:
+        """Say whether a layer is a ``Conv1D`` by its parameters: weight [in, nf] and bias [nf]."""
+        weight, outputs = module._parameters.get("weight"), getattr(module, "nf", None)
+        return (
+            weight is not None
+            and weight.dim() == 2
+            and weight.shape[1] == outputs
+            and set(module._parameters) <= {"weight", "bias"}
+            and not module._modules
+        )
+
+    @classmethod
+    def from_digital(
+        cls, module: Any, rpu_config: Any, tile_module_class: type | None = None
+    ) -> RRAMTransposedLinear:
+        """Return the analog layer of a digital one, with its weights."""
+        rows, columns = module.weight.shape
+        bias = module._parameters.get("bias")
+        layer = cls(rows, columns, bias is not None, rpu_config, tile_module_class)
+        layer.digital_class = type(module)
+        layer.set_weights(layer.as_matrix(module.weight), bias)
+        return layer.to(module.weight.device)
+
+    @classmethod
+    def to_digital(cls, module: RRAMTransposedLinear, realistic: bool = False) -> nn.Module:
+        """Return a layer of the digital class with the present weights."""
+        kind: Any = module.digital_class
+        plain: Any = kind.__new__(kind)
+        nn.Module.__init__(plain)
+        weight, _ = module.get_weights()
+        plain.weight = nn.Parameter(torch.empty(module._weight_shape(), dtype=weight.dtype))
+        bias = torch.empty(module.out_features, dtype=weight.dtype)
+        plain.register_parameter("bias", None if module.bias is None else nn.Parameter(bias))
+        return module._digital(plain)
+
+    def as_matrix(self, weight: Tensor) -> Tensor:
+        """Return the transpose."""
+        return weight.T
+
+    def as_digital(self, matrix: Tensor) -> Tensor:
+        """Return the transpose."""
+        return matrix.T
+
+    def _weight_shape(self) -> tuple[int, ...]:
+        return self.in_features, self.out_features
+
+
+@contextmanager
+def one_draw(module: nn.Module) -> Iterator[None]:
+    """Let all calls of a layer inside the block see one sample of the variation of training.
+
+    A network calls the recurrent layers of one forward many times, on one chip.
+
+    Args:
+        module: the layers' module; each RRAM layer in it draws for itself.
+    """
+    tiles = [t.tile for m in module.modules() if isinstance(m, RRAMLayer) for t in m.tiles()]
+    for tile in tiles:
+        tile.share_draws(True)
+    try:
+        yield
+    finally:
+        for tile in tiles:
+            tile.share_draws(False)

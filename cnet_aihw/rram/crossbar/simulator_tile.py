@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.autograd import no_grad
 
 from cnet_aihw.rram.crossbar.chip_weights import ChipWeights
+from cnet_aihw.rram.crossbar.factor_table import read_factors
 from cnet_aihw.rram.crossbar.mvm import RRAMAnalogMVM
 from cnet_aihw.rram.crossbar.perturbation import Perturbation
 from cnet_aihw.rram.crossbar.refusals import refusals
@@ -56,6 +57,9 @@ class RRAMSimulatorTile(TorchSimulatorTile):
         self.chip: ChipWeights | None = None
         self.groups = 1
         self.held: Perturbation | None = None
+        self._sharing = False
+        self._shared: Perturbation | None = None
+        self._varied: Tensor | None = None  # weights with it, where reading them adds nothing
         self.observer: Callable[[Tensor], None] | None = None
         self.exact: Tensor | None = None  # while a state is loaded: its weights, before rounding
 
@@ -79,13 +83,15 @@ class RRAMSimulatorTile(TorchSimulatorTile):
         """
         if self.chip is not None:
             return self.chip.read()
+        if self._varied is not None:
+            return self._varied
         weight, variation = self.crossbar_weight(), self._variation
         if is_test or not variation.enabled:
             return weight
         if not variation.hold:
-            perturbation = Perturbation.draw(
-                self._noise_model, weight.detach(), variation.t_inference
-            )
+            perturbation = self._shared or self._draw(weight)
+            if self._sharing:
+                self._shared = perturbation
         elif self.held is None:
             raise CnetError(
                 "variation.hold is on but no chip was drawn; call "
@@ -97,7 +103,22 @@ class RRAMSimulatorTile(TorchSimulatorTile):
         else:
             perturbation = self.held.to(weight.device)
         varied = perturbation.apply(weight, variation.gradient)
-        return varied if variation.strength == 1.0 else weight.lerp(varied, variation.strength)
+        if variation.strength != 1.0:
+            varied = weight.lerp(varied, variation.strength)
+        if self._sharing and perturbation.read_noise is None:
+            self._varied = varied
+        return varied
+
+    def _draw(self, weight: Tensor) -> Perturbation:
+        """Draw a sample of the variation for weights in the crossbar's units, [out, in]."""
+        variation = self._variation
+        if variation.table:
+            return Perturbation(read_factors(self._noise_model, weight, variation.table), None)
+        return Perturbation.draw(self._noise_model, weight.detach(), variation.t_inference)
+
+    def share_draws(self, sharing: bool) -> None:
+        """Let the forwards that follow see one sample of the variation of training, or not."""
+        self._sharing, self._shared, self._varied = sharing, None, None
 
     def get_weights(self, as_ref: bool = False) -> Tensor:
         """Return the nominal weights: a detached CPU copy in the crossbar's units.

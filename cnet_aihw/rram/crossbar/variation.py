@@ -38,6 +38,11 @@ class VariationParameter(_PrintableMixin):
     strength: float = 1.0
     """Share of each weight's deviation from the nominal one that is injected, in [0, 1]."""
 
+    table: int = 0
+    """Factors that are drawn once, of which each forward of each layer reads a stretch from a
+    random place, in place of a fresh draw, where no chip is held; 0: fresh draws. 8 million take 32
+    MB. For noise models whose factors are independent and of one law."""
+
     def __post_init__(self) -> None:
         """Check the values."""
         check_fields(self, "variation.")
@@ -53,6 +58,13 @@ class VariationParameter(_PrintableMixin):
                 key="variation.t_inference",
                 value=self.t_inference,
                 expected="seconds >= 0, or null",
+            )
+        if self.table < 0:
+            raise CnetError(
+                f"variation.table is {self.table}; give a number of factors, or 0.",
+                key="variation.table",
+                value=self.table,
+                expected="a number of factors, or 0",
             )
         if not 0.0 <= self.strength <= 1.0:
             raise CnetError(

@@ -53,6 +53,11 @@ class GaussianProportionalNoiseModel(MultiplicativeNoiseModel):
         """Whether the model leaves all weights as they are."""
         return self.sigma == 0.0
 
+    @property
+    def alike(self) -> bool:
+        """Whether the factors of all weights are independent draws of one law."""
+        return True
+
     def factor_moments(self) -> tuple[float, float]:
         """Return mean and standard deviation of the factor: 1 and sigma."""
         return 1.0, self.sigma

@@ -100,6 +100,11 @@ class LogNormalNoiseModel(MultiplicativeNoiseModel):
             type(converter) is SinglePairConductanceConverter and converter.g_min == 0.0
         )
 
+    @property
+    def alike(self) -> bool:
+        """Whether the factors of all weights are independent: not so with a die in common."""
+        return self.multiplicative and self.sigma_die == 0.0
+
     def factor_moments(self) -> tuple[float, float]:
         r"""Return mean and standard deviation of :math:`w / w_\text{nominal}`, in closed form.
 

@@ -286,15 +286,13 @@ class MultiplicativeNoiseModel(DeviceNoiseModel):
         """Whether the model, as configured, is a factor on each weight."""
         return True
 
+    @property
+    def alike(self) -> bool:
+        """Whether the factors of all weights are independent draws of one law."""
+        return False
+
     def sample_factor(self, weights: Tensor) -> Tensor:
-        """Draw the factors of one tile.
-
-        Args:
-            weights: nominal weights, [out, in]; only shape, dtype and device matter.
-
-        Returns:
-            Factors, [out, in].
-        """
+        """Draw the factors of one tile, [out, in], for weights of that shape, type and device."""
         raise NotImplementedError
 
     def factor_moments(self) -> tuple[float, float]:

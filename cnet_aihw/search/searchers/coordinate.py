@@ -15,7 +15,9 @@ from cnet_aihw.search.searchers.protocol import SearchContext
 
 @dataclass
 class CoordinateSearcher:
-    """Coordinate ascent from no compensation, the most sensitive layers first.
+    """Coordinate ascent, the most sensitive layers first.
+
+    It begins at the best encoding that is known, or at no compensation.
 
     If no layer alone improves the encoding, it starts again from the best one with about a third of
     the layers drawn again.
@@ -33,7 +35,8 @@ class CoordinateSearcher:
         """Ascend, and start again near the best encoding, until the budget is spent."""
         sensitivities = [layer.sensitivity for layer in problem.layers]
         order = sorted(range(len(problem.layers)), key=lambda layer: -sensitivities[layer])
-        start = no_compensation(problem)
+        best = evaluations.best
+        start = no_compensation(problem) if best is None else best.encoding
         while evaluations.left:
             _ascend(problem, evaluations, start, order)
             if evaluations.left:

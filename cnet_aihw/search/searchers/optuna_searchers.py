@@ -52,7 +52,8 @@ class OptunaSearcher:
     ) -> None:
         """Evaluate the sampler's proposals until the budget is spent."""
         study = _study(self.sampler(int(rng.integers(2**31))))
-        first = {no_compensation(problem): None}
+        first = {row.encoding: None for row in evaluations.rows}
+        first[no_compensation(problem)] = None
         while len(first) < min(self.initial, evaluations.left):
             first[unseen(problem, first, rng)] = None
         _evaluate(study, problem, evaluations, list(first))

@@ -1,0 +1,229 @@
+"""Networks by name from timm, torchvision and Hugging Face; nothing is downloaded unasked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from importlib import import_module
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from cnet_aihw.runtime.errors import CnetError, bad_value
+from cnet_aihw.runtime.typed import checked
+
+_EXTRA = "pip install 'cnet_aihw[zoo]'"
+
+
+@checked
+def timm_model(
+    name: str,
+    input_shape: Sequence[int] | None = None,
+    classes: int | None = None,
+    pretrained: bool = False,
+    options: Mapping[str, Any] | None = None,
+) -> nn.Module:
+    """Return a network of timm by its name, such as ``vit_tiny_patch16_224``.
+
+    Args:
+        name: name as in ``timm.list_models()``.
+        input_shape: (C, H, W) of the images; a network that is built for one size gets it. None:
+            as the network is.
+        classes: number of classes; None: as the network has it.
+        pretrained: whether to take weights from the hub, over the network.
+        options: further arguments of ``timm.create_model``, such as ``{patch_size: 4}``.
+
+    Raises:
+        CnetError: without timm, for an unknown name (with the nearest ones), and where the network
+            cannot be built so.
+    """
+    timm = _library("timm", "timm")
+    if name.partition(".")[0] not in (known := timm.list_models()):
+        raise _unknown("timm", name, known)
+    given: dict[str, Any] = dict(options or {})
+    if input_shape is not None:
+        given.setdefault("in_chans", int(input_shape[0]))
+    if classes is not None:
+        given.setdefault("num_classes", classes)
+    sized = {} if input_shape is None else {"img_size": tuple(input_shape[1:])}
+
+    def make(**more: Any) -> nn.Module:
+        made: nn.Module = timm.create_model(name, pretrained=pretrained, **{**more, **given})
+        return made
+
+    try:
+        return make(**sized)
+    except TypeError as error:
+        if "img_size" not in str(error) or not sized:
+            raise _not_built(f"timm's {name}", error) from error
+    except Exception as error:
+        raise _not_built(f"timm's {name}", error) from error
+    try:  # a network for any size of images
+        return make()
+    except Exception as error:
+        raise _not_built(f"timm's {name}", error) from error
+
+
+@checked
+def torchvision_model(
+    name: str,
+    input_shape: Sequence[int] | None = None,
+    classes: int | None = None,
+    pretrained: bool = False,
+    options: Mapping[str, Any] | None = None,
+) -> nn.Module:
+    """Return a network of torchvision by its name, such as ``resnet18``.
+
+    Args:
+        name: name as in ``torchvision.models.list_models()``.
+        input_shape: (3, H, W) of the images; vision transformers get their size. None: as it is.
+        classes: number of classes; None: as the network has it.
+        pretrained: whether to download torchvision's default weights.
+        options: further arguments of the network.
+
+    Raises:
+        CnetError: for an unknown name (with the nearest ones), images without three channels, and
+            where the network cannot be built so.
+    """
+    models = _library("torchvision.models", "torchvision")
+    known = models.list_models()
+    if name not in known:
+        raise _unknown("torchvision", name, known)
+    given: dict[str, Any] = dict(options or {})
+    if input_shape is not None:
+        if int(input_shape[0]) != 3:
+            raise bad_value("inputs.shape", list(input_shape), "images of three channels")
+        if name.startswith("vit_"):
+            given.setdefault("image_size", int(input_shape[1]))
+    if classes is not None:
+        given.setdefault("num_classes", classes)
+    if (
+        not pretrained
+        and "weights_backbone" in signature(models.get_model_builder(name)).parameters
+    ):
+        given.setdefault("weights_backbone", None)
+    try:
+        made: nn.Module = models.get_model(name, weights="DEFAULT" if pretrained else None, **given)
+    except Exception as error:
+        raise _not_built(f"torchvision's {name}", error) from error
+    return made
+
+
+@checked
+def huggingface_model(
+    config: Mapping[str, Any] | str | None = None,
+    path: str | None = None,
+    head: str = "AutoModelForSequenceClassification",
+    classes: int | None = None,
+    pretrained: bool = False,
+    options: Mapping[str, Any] | None = None,
+) -> nn.Module:
+    """Return a network of Hugging Face transformers; outputs with ``.logits`` are understood.
+
+    Args:
+        config: configuration for a network with random weights: a mapping with ``model_type``, such
+            as ``{model_type: gpt2, n_layer: 2}``, a model type alone, or the path of a config.json.
+        path: folder with config.json and weights; or with ``pretrained``, a name on the hub.
+        head: automatic class, such as ``AutoModelForCausalLM``.
+        classes: number of classes (``num_labels``); None: as the configuration has it.
+        pretrained: whether ``path`` may be taken from the hub, over the network.
+        options: further entries of the configuration.
+
+    Raises:
+        CnetError: without transformers, unless just one of ``config`` and ``path`` is given, for a
+            folder that does not exist, and where the network cannot be built so.
+    """
+    if (config is None) == (path is None):
+        raise CnetError(
+            "give either config (a network with random weights) or path (one with weights) of a "
+            "Hugging Face model.",
+            key="model.config",
+            value=config,
+            expected="either config or path",
+        )
+    transformers = _library("transformers", "transformers")
+    automatic = getattr(transformers, head, None)
+    if automatic is None or not head.startswith("AutoModel"):
+        known = [one for one in dir(transformers) if one.startswith("AutoModel")]
+        raise _unknown("transformers", head, known, "model.head")
+    further: dict[str, Any] = dict(options or {})
+    if classes is not None and "Classification" in head:
+        further.setdefault("num_labels", classes)
+    if path is not None:
+        if not pretrained and not Path(path).is_dir():
+            fix = "set model.pretrained=true to take a network of that name from the hub"
+            raise bad_value("model.path", path, "a folder with config.json and weights", fix)
+        try:
+            made: nn.Module = automatic.from_pretrained(
+                path, local_files_only=not pretrained, **further
+            )
+        except Exception as error:
+            raise _not_built(f"the Hugging Face model {path}", error) from error
+        return _without_cache(made)
+    described = _described(transformers, config)
+    try:
+        kind = described.pop("model_type")
+        settings = transformers.AutoConfig.for_model(kind, **{**described, **further})
+        built: nn.Module = automatic.from_config(settings)
+    except Exception as error:
+        raise _not_built(f"the Hugging Face model {config}", error) from error
+    return _without_cache(built)
+
+
+def _without_cache(model: nn.Module) -> nn.Module:
+    """Let a network return no keys and values for a next token, of which nobody here asks."""
+    config: Any = model.config
+    if hasattr(config, "use_cache"):
+        config.use_cache = False
+    return model
+
+
+def _described(transformers: Any, config: Any) -> dict[str, Any]:
+    """Return the entries of a configuration, model_type among them."""
+    if isinstance(config, str):
+        if Path(config).is_file():
+            found: dict[str, Any] = transformers.PretrainedConfig._dict_from_json_file(config)
+        else:
+            found = {"model_type": config}
+    else:
+        found = dict(config)
+    if "model_type" not in found:
+        raise bad_value("model.config", config, "a configuration with model_type, such as gpt2")
+    known = list(transformers.CONFIG_MAPPING.keys())
+    if found["model_type"] not in known:
+        raise _unknown("transformers", found["model_type"], known, "model.config")
+    return found
+
+
+def _library(module: str, name: str) -> Any:
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise CnetError(
+            f"{name} is not installed ({error}); networks by its names need it: {_EXTRA}.",
+            key="model",
+            value=name,
+            fix=_EXTRA,
+        ) from error
+
+
+def _unknown(library: str, name: str, known: Sequence[str], key: str = "model.name") -> CnetError:
+    near = get_close_matches(name, known, n=3, cutoff=0.0)
+    return CnetError(
+        f"{library} has no {name!r}; nearest: {', '.join(near)}.",
+        key=key,
+        value=name,
+        expected=tuple(near),
+    )
+
+
+def _not_built(name: str, error: Exception) -> CnetError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+    return CnetError(
+        f"{name} cannot be built ({type(error).__name__}: {reason}); change model.options or the "
+        "data.",
+        key="model",
+        value=name,
+    )

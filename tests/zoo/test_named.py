@@ -1,0 +1,119 @@
+"""Networks by name: torchvision here, timm and transformers where they are installed."""
+
+import pytest
+import torch
+from torch import nn
+
+from cnet_aihw.evaluation import evaluate_chips
+from cnet_aihw.rram import LogNormalNoiseModel, RRAMRPUConfig, convert_to_analog
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.inputs import call, main_output
+from cnet_aihw.zoo import huggingface_model, timm_model, torchvision_model
+
+
+def test_a_network_of_torchvision_gets_classes_and_size():
+    options = {"dropout": 0.0}
+    net = torchvision_model("squeezenet1_1", (3, 64, 64), 7, options=options).eval()
+    assert net(torch.zeros(1, 3, 64, 64)).shape == (1, 7)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key"),
+    [
+        ({"name": "resnet81"}, "model.name"),
+        ({"name": "resnet18", "input_shape": (1, 28, 28)}, "inputs.shape"),
+        ({"name": "resnet18", "options": {"depth": 3}}, "model"),
+    ],
+)
+def test_networks_of_torchvision_that_cannot_be_are_refused(arguments, key):
+    with pytest.raises(CnetError, check=lambda e: e.key == key):
+        torchvision_model(**arguments)
+
+
+def test_the_nearest_names_are_given():
+    with pytest.raises(CnetError, check=lambda e: "resnet18" in e.expected):
+        torchvision_model("resnet81")
+
+
+def test_a_network_of_timm_gets_classes_channels_and_size():
+    pytest.importorskip("timm")
+    net = timm_model("test_vit", (1, 32, 32), 5, options={"patch_size": 8}).eval()
+    assert net(torch.zeros(2, 1, 32, 32)).shape == (2, 5)
+    net = timm_model("test_resnet", (1, 32, 32), 5).eval()
+    assert net(torch.zeros(2, 1, 32, 32)).shape == (2, 5)
+    with pytest.raises(CnetError, check=lambda e: e.key == "model.name"):
+        timm_model("vit_tinny")
+    with pytest.raises(CnetError, check=lambda e: e.key == "model"):
+        timm_model("test_vit", options={"no_such": 1})
+
+
+GPT2 = {"model_type": "gpt2", "vocab_size": 20, "n_positions": 8, "n_embd": 8, "n_layer": 1}
+VIT = {"model_type": "vit", "image_size": 8, "patch_size": 4, "hidden_size": 8}
+VIT |= {"num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+
+
+def test_networks_of_hugging_face_are_measured_on_chips(tmp_path):
+    pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    net = huggingface_model(VIT, head="AutoModelForImageClassification", classes=3).eval()
+    x, y = torch.randn(12, 3, 8, 8), torch.arange(12) % 3
+    assert call(net, x).shape == (12, 3)
+    model = convert_to_analog(net, RRAMRPUConfig(noise_model=LogNormalNoiseModel(0.3)))
+    torch.testing.assert_close(call(model.eval(), x), call(net, x), rtol=1e-4, atol=1e-5)
+    assert len(evaluate_chips(model, (x, y), chips=2).scores) == 2
+    net.save_pretrained(tmp_path)
+    head = "AutoModelForImageClassification"
+    again = huggingface_model(path=str(tmp_path), head=head).eval()
+    torch.testing.assert_close(call(again, x), call(net, x))
+
+
+@pytest.mark.parametrize("tied", ["keep_digital", "untie"])
+def test_a_language_model_takes_masks_and_its_head_is_a_choice(tied):
+    pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    net = huggingface_model({**GPT2, "n_head": 2}, head="AutoModelForCausalLM").eval()
+    inputs = {"input_ids": torch.randint(0, 20, (2, 6)), "attention_mask": torch.ones(2, 6).long()}
+    inputs["attention_mask"][0, 4:] = 0
+    analog = convert_to_analog(net, RRAMRPUConfig(), tied=tied).eval()
+    report = analog.conversion_report
+    assert ("lm_head" in report.analog) is (tied == "untie")
+    assert {"transformer.h.0.attn.c_attn", "transformer.h.0.mlp.c_proj"} <= set(report.analog)
+    torch.testing.assert_close(call(analog, inputs), call(net, inputs), rtol=1e-4, atol=1e-5)
+    kept = analog.lm_head.weight is analog.transformer.wte.weight
+    assert kept is (tied == "keep_digital")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key"),
+    [
+        ({}, "model.config"),
+        ({"config": "gpt2", "path": "here"}, "model.config"),
+        ({"config": {"n_layer": 2}}, "model.config"),
+        ({"config": "gtp2"}, "model.config"),
+        ({"config": "gpt2", "head": "AutoModelForCausalML"}, "model.head"),
+        ({"path": "gpt2"}, "model.path"),
+    ],
+)
+def test_networks_of_hugging_face_that_cannot_be_are_refused(arguments, key):
+    pytest.importorskip("transformers")
+    with pytest.raises(CnetError, check=lambda e: e.key == key):
+        huggingface_model(**arguments)
+
+
+def test_a_library_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "timm", None)
+    with pytest.raises(CnetError, check=lambda e: "cnet_aihw[zoo]" in e.fix):
+        timm_model("resnet18")
+
+
+def test_what_counts_of_named_outputs_is_taken():
+    y = torch.ones(2)
+    for outputs in (y, {"logits": y, "loss": 3}, {"out": y, "aux": y + 1}):
+        assert main_output(outputs) is y
+    assert main_output((y, y)) == (y, y)
+
+    class Named(nn.Module):
+        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"out": x}
+
+    assert call(Named(), y) is y
