@@ -549,6 +549,8 @@ REFUSED = ("image_folder", "write_report", "mnist", "fashion_mnist", "cifar10", 
 """Functions whose files are not here."""
 LEFT_OUT = {"find_analog_layers", "is_programmed", "named_tiles", "without_wrappers"}
 """Walks over networks that every other function takes many times."""
+LEFT_OUT |= {"load_digital_state_dict", "digit_scenes", "huggingface_model", "table", "text"}
+LEFT_OUT |= {"timm_model", "torchvision_model"}
 SLOW = ("train", "digits", "evaluate_chips", "scan_layers", "VGG16")
 
 

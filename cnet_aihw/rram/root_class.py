@@ -24,14 +24,15 @@ def root_class(digital: type[nn.Module]) -> type[nn.Module]:
     if known is None or known.__bases__[1] is not digital:
         known = new_class(name, (AnalogWrapper, digital))
         AnalogWrapper.SUBCLASSES[name] = known
-    copyreg.pickle(known, _reduce)  # type: ignore[arg-type]
+    copyreg.pickle(known, _reduce)
     found: type[nn.Module] = known
     return found
 
 
 def _reduce(model: nn.Module) -> tuple[Any, ...]:
     """Say how a network is made again: an empty one of the digital class, then its state."""
-    made, arguments, *rest = model.__reduce_ex__(4)
+    reduced: Any = model.__reduce_ex__(4)
+    made, arguments, *rest = reduced
     kind = type(model)
     if arguments == (kind,):  # otherwise the digital class has a way of its own
         made, arguments = _empty, (kind.__bases__[1],)
