@@ -53,13 +53,18 @@ def check_memory(need: int, what: str) -> None:
     free = available_bytes()
     if free is not None and need > free:
         raise CnetError(
-            f"{what} needs {need / 2**30:.1f} GiB of memory and {free / 2**30:.1f} GiB are free; "
+            f"{what} needs {_gib(need)} GiB of memory and {_gib(free)} GiB are free; "
             "take fewer or smaller samples, or stream them with a DataLoader.",
             key="memory",
             value=need,
             expected=free,
             fix="take fewer or smaller samples, or stream them with a DataLoader",
         )
+
+
+def _gib(size: int) -> str:
+    tenths = 10 * size // 2**30  # whole, as floats do not hold any size
+    return f"{tenths // 10}.{tenths % 10}" if tenths < 10**9 else "over 10^8"
 
 
 def _of_machine(name: str) -> int | None:

@@ -14,6 +14,7 @@ from cnet_aihw.compensation import Placement
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.locks import locked
 from cnet_aihw.runtime.processes import is_alive, this_process
+from cnet_aihw.runtime.typed import checked
 from cnet_aihw.runtime.waiting import Patience
 from cnet_aihw.search.evaluators.protocol import PlacementEvaluator
 from cnet_aihw.search.scores import Evaluation
@@ -50,6 +51,7 @@ class EvaluationStore:
         key: the evaluator's key.
     """
 
+    @checked
     def __init__(self, folder: str | Path, key: str) -> None:
         self.folder, self.key = Path(folder), key
         self.path = self.folder / FILE

@@ -27,6 +27,7 @@ from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.locks import locked
 from cnet_aihw.runtime.provenance import provenance_key
 from cnet_aihw.runtime.records import read_json, write_json_atomic
+from cnet_aihw.runtime.typed import checked
 from cnet_aihw.search.evaluators.short_fit import ShortFit, bare
 from cnet_aihw.search.evaluators.supernet_layers import build_supernet, choices_drawn
 from cnet_aihw.search.problem import PlacementProblem
@@ -70,6 +71,7 @@ class CompensationSupernet:
         CnetError: for an impossible value, or a model that is compensated.
     """
 
+    @checked
     def __init__(
         self,
         model: nn.Module,
