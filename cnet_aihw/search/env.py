@@ -52,7 +52,7 @@ class PlacementEnv(gymnasium.Env[Observation, np.int64]):
 
     @checked
     def __init__(self, config: Mapping[str, Any]) -> None:
-        problem = config.get("problem")
+        problem: Any = config.get("problem")
         check_type("problem", problem, PlacementProblem)
         self.problem: PlacementProblem = problem
         self._evaluate: EvaluateEncoding | None = config.get("evaluate")

@@ -171,8 +171,7 @@ def validate_training_settings(settings: TrainingSettings) -> None:
         ("lipschitz.every", lipschitz.every, 1),
         ("lipschitz.probes", lipschitz.probes, 1),
     ):
-        optional = name in ("patience", "lipschitz.probes")
-        if value is not None or not optional:
+        if value is not None:  # as patience and probes may be; others have been checked
             check_count(f"training.{name}", value, low)
     if not is_seed(s.seed):
         raise bad_value("training.seed", s.seed, "a whole number of 64 bits")
