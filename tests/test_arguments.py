@@ -125,6 +125,11 @@ def csv() -> dict[str, Any]:
     return {"path": "d.csv"}
 
 
+def written(name: str, text: str) -> str:
+    Path(name).write_text(text)
+    return name
+
+
 def weights() -> dict[str, Any]:
     torch.save(MLP((1, 8, 8), 3).state_dict(), "a.pt")
     return {"model": MLP((1, 8, 8), 3), "path": "a.pt"}
@@ -460,6 +465,23 @@ CASES: dict[str, tuple[Callable[..., Any], Make]] = {
         lambda: {"name": "a", "train": (X, Y), "test": (X, Y), "val_size": 6},
     ),
     "arrays": (zoo.arrays, npz),
+    "text": (zoo.text, lambda: {"path": written("book.txt", "to be or not " * 20), "context": 4}),
+    "table": (zoo.table, lambda: {"path": written("rows.csv", "1,2,a\n3,4,b\n" * 20)}),
+    "digit_scenes": (zoo.digit_scenes, lambda: {"train": 2, "val": 1, "test": 1}),
+    "ViT": (zoo.ViT, lambda: {"width": 8, "depth": 1, "heads": 2}),
+    "LanguageModel": (zoo.LanguageModel, lambda: {"width": 8, "depth": 1, "heads": 2}),
+    "Recurrent": (zoo.Recurrent, lambda: {"width": 8}),
+    "UNet": (zoo.UNet, lambda: {"width": 2}),
+    "timm_model": (zoo.timm_model, lambda: {"name": "resnet10t"}),
+    "torchvision_model": (zoo.torchvision_model, lambda: {"name": "squeezenet1_1"}),
+    "huggingface_model": (zoo.huggingface_model, lambda: {"path": "nowhere"}),
+    "LanguageModelling": (tasks.LanguageModelling, lambda: {}),
+    "Segmentation": (tasks.Segmentation, lambda: {}),
+    "MultiLabel": (tasks.MultiLabel, lambda: {}),
+    "load_digital_state_dict": (
+        rram.load_digital_state_dict,
+        lambda: {"model": network(), "state": rram.digital_state_dict(network())},
+    ),
     "image_folder": (zoo.image_folder, lambda: {"root": ".", "size": 8}),
     "load_pretrained": (zoo.load_pretrained, weights),
     **{
@@ -545,13 +567,14 @@ CASES: dict[str, tuple[Callable[..., Any], Make]] = {
 SAMPLE = [name for name in CASES if name not in OTHERS and name not in OF_MODEL]
 FUNCTIONS = ("reference", "augment", "layer_config")
 """Arguments that take any function; errors of a function are its own."""
-REFUSED = ("image_folder", "write_report", "mnist", "fashion_mnist", "cifar10", "cifar100")
+REFUSED = (
+    *("timm_model", "huggingface_model", "image_folder", "write_report"),
+    *("mnist", "fashion_mnist", "cifar10", "cifar100"),
+)
 """Functions whose files are not here."""
 LEFT_OUT = {"find_analog_layers", "is_programmed", "named_tiles", "without_wrappers"}
 """Walks over networks that every other function takes many times."""
-LEFT_OUT |= {"load_digital_state_dict", "digit_scenes", "huggingface_model", "table", "text"}
-LEFT_OUT |= {"timm_model", "torchvision_model"}
-SLOW = ("train", "digits", "evaluate_chips", "scan_layers", "VGG16")
+SLOW = ("train", "digits", "evaluate_chips", "scan_layers", "VGG16", "torchvision_model")
 
 
 @pytest.fixture(autouse=True)
@@ -571,7 +594,7 @@ def check(name: str, values: list[Any]) -> None:
         for value in values:
             if value is int and argument in FUNCTIONS:
                 continue
-            if value is True and argument == "download":  # takes a network
+            if value is True and argument in ("download", "pretrained"):  # takes a network
                 continue
             try:
                 function(**{**make(), argument: value})
