@@ -127,9 +127,9 @@ def with_size(filters: int) -> str:
     """Return the value of a placement that gives a layer a corrector with so many filters.
 
     Raises:
-        CnetError: for less than one.
+        CnetError: for less than none.
     """
-    check_count("filters", filters)
+    check_count("filters", filters, 0)
     return f"size {filters}"
 
 

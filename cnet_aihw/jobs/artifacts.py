@@ -55,13 +55,14 @@ def provenance(job: JobContext, variant: Variant) -> dict[str, Any]:
     from cnet_aihw.tasks import describe_task
 
     choices = HydraConfig.get().runtime.choices
+    fingerprint = job.data.fingerprint  # loads the data, which fill the node inputs
     config = plain_values(variant.config)
     if not config["rram"].get("per_layer", True):  # none: as in runs from before there was the key
         del config["rram"]["per_layer"]
     return {
         "training": variant.name,
         "task": describe_task(job.task),
-        "data": {"fingerprint": job.data.fingerprint},
+        "data": {"fingerprint": fingerprint},
         "device": resolve_device(variant.config.device).type,
         "choices": {group: choices[group] for group in ("data", "model", "rram")},
         "noise_model": label_of(

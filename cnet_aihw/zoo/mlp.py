@@ -35,7 +35,7 @@ class MLP(nn.Module):
         hidden: Sequence[int] = (300, 100),
     ) -> None:
         super().__init__()
-        if not input_shape or min(input_shape) < 1:
+        if len(input_shape) == 0 or min(input_shape) < 1:
             raise bad_value("input_shape", tuple(input_shape), "sizes of at least 1")
         if classes < 1:
             raise bad_value("classes", classes, "a whole number of at least 1")

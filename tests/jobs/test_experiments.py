@@ -215,12 +215,20 @@ def test_a_file_names_the_arguments_of_its_target(group: str, name: str) -> None
         assert differ <= ({"augment"} if name.startswith("cifar") else set())
 
 
-@pytest.mark.parametrize("model", [name for name in files("model") if name != "custom"])
+OTHER_DATA = ("custom", "language_model", "unet", "timm", "huggingface")
+"""Networks of the user's own, for other tasks, or of packages that may be absent."""
+
+
+@pytest.mark.parametrize("model", [name for name in files("model") if name not in OTHER_DATA])
 def test_every_network_is_built_for_the_data(
     cli: Cli, only: Only, images: Callable[..., Path], model: str
 ) -> None:
     built: list[Any] = []
-    width = ["model.width=0.125"] if model in ("vgg16", "resnet20") else []
+    width = {
+        "vgg16": ["model.width=0.125"],
+        "resnet20": ["model.width=0.125"],
+        "torchvision": ["model.name=squeezenet1_1"],
+    }.get(model, [])
     words = ["data=arrays", f"data.path={images(32, 3)}", "data.val_size=0.2", f"model={model}"]
     step = only(lambda run: built.append(run.networks))
     outcome = cli(*words, *width, step, "training=plain", "compensation=none")

@@ -23,7 +23,7 @@ def test_defaults_are_valid() -> None:
 @pytest.mark.parametrize(
     ("changes", "key"),
     [
-        ({"epochs": 0}, "epochs"),
+        ({"epochs": -1}, "epochs"),
         ({"epochs": 2.5}, "epochs"),
         ({"epochs": None}, "epochs"),
         ({"epochs": True}, "epochs"),
