@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cnet_aihw.attacks.square import Square as Square
     from cnet_aihw.attacks.statistics import AttackStatistics as AttackStatistics
     from cnet_aihw.attacks.statistics import Success as Success
+    from cnet_aihw.attacks.statistics import statistics_of as statistics_of
     from cnet_aihw.attacks.statistics import wilson as wilson
 
 __getattr__, __dir__, __all__ = lazy_names(__name__, __file__)

@@ -171,7 +171,7 @@ def attack_chips(
         readings=run.readings,
         successes=tuple(successes),
         matrices={budget: matrix for budget, matrix in matrices.items() if matrix},
-        checks=(*found, *noise_checks(successes)) if checks else (),
+        checks=(*found, *noise_checks(successes, len(pixels))) if checks else (),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -118,6 +119,7 @@ def evasion() -> Any:
             expected="an installed package",
             fix=fix,
         ) from error
+    logging.getLogger("art").setLevel(logging.WARNING)
     return art.attacks.evasion
 
 

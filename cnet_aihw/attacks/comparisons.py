@@ -8,8 +8,13 @@ from cnet_aihw.attacks.checks import Check
 from cnet_aihw.attacks.statistics import AttackStatistics, Success
 
 
-def noise_checks(successes: Iterable[Success]) -> list[Check]:
-    """Say for each threat and budget whether random changes of the same size do better."""
+def noise_checks(successes: Iterable[Success], inputs: int) -> list[Check]:
+    """Say for each threat and budget whether random changes of the same size do better.
+
+    Args:
+        successes: statistics of attacks.
+        inputs: inputs that were attacked; one input a chip counts as the same.
+    """
     found = []
     for one in successes:
         if one.eps > 0 and one.mean is not None and one.noise is not None:
@@ -17,7 +22,7 @@ def noise_checks(successes: Iterable[Success]) -> list[Check]:
                 f"{one.threat}, eps {one.eps:.4g}: success {one.mean:.3f}, random noise of the "
                 f"same size {one.noise:.3f}"
             )
-            passed = one.mean >= one.noise
+            passed = one.mean >= one.noise - 1.0 / max(1.0, one.clean * inputs)
             found.append(Check("random_noise", passed, one.mean, one.noise, words))
     return found
 

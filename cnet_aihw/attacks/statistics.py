@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -123,6 +123,28 @@ class AttackStatistics:
         record["matrices"] = [{"eps": eps, "rates": m} for eps, m in self.matrices.items()]
         record["checks"] = [check.as_record() for check in self.checks]
         return record
+
+
+def statistics_of(record: Mapping[str, Any]) -> AttackStatistics:
+    """Return the statistics that :meth:`AttackStatistics.as_record` wrote.
+
+    Args:
+        record: the record; other keys in it are left out.
+    """
+    values = {field.name: record[field.name] for field in fields(AttackStatistics)}
+    tuples = ("rates", "ci95")
+    successes = [
+        {n: tuple(v) if n in tuples and v is not None else v for n, v in success.items()}
+        for success in values["successes"]
+    ]
+    return AttackStatistics(
+        **{
+            **values,
+            "successes": tuple(Success(**success) for success in successes),
+            "matrices": {matrix["eps"]: matrix["rates"] for matrix in values["matrices"]},
+            "checks": tuple(Check(**check) for check in values["checks"]),
+        }
+    )
 
 
 def wilson(fooled: int, correct: int) -> tuple[float, float] | None:

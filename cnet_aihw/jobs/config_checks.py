@@ -35,6 +35,7 @@ _RRAM_DEFAULTS: dict[str, Any] = {
 }
 _SEEDS = (
     *("seed", "training.seed", "evaluation.seed", "select.seed", "search.seed"),
+    "attack.seed",
     *("search.chips_seed", "search.evaluator.seed", "compensation.scan.seed"),
     *("compensation.per_chip.seed", "compensation.shared.seed"),
 )

@@ -15,6 +15,7 @@ PATHS = ("data.path", "data.root", "pretrained", "source", "rram.path", "search.
 _FOLDERS = ("hydra.run.dir", "hydra.sweep.dir")
 _WRITTEN = (
     *("table.json", "table.txt", "report.html", "searches.json", "searches.txt", "device.json"),
+    *("attacks.json", "attacks.txt"),
     *("select.json", "sweep.json", "sweep.txt", "sweep-searches.json", "sweep-searches.txt"),
 )
 
