@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cnet_aihw.report.figures.plot import Look, Plot, grouped, legend_below, percent, whole_numbers
+from cnet_aihw.report.figures.plot import Look, Plot, grouped, legend_below, percent
 from cnet_aihw.report.style import QUIET, color_of, new_figure
 from cnet_aihw.report.tables import Table
 
@@ -63,7 +63,8 @@ def matrix(rates: Table) -> Plot | None:
         image = field.imshow(cells, cmap="cividis", vmin=0.0, vmax=100.0, aspect="auto")
         figure.colorbar(image, ax=field, label="success, %")
         field.grid(visible=False)
-        whole_numbers(field)
+        field.set_xticks(range(targets))
+        field.set_yticks(range(sources))
         field.set_title(f"{_title(attack)}, eps {rows[0]['eps']:.3g}")
         field.set_xlabel("target chip")
         field.set_ylabel("source chip")
