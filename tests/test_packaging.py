@@ -42,7 +42,8 @@ def test_constraints_pin_every_dependency_within_its_range() -> None:
             pin = Requirement(line)
             pins[canonicalize_name(pin.name)] = next(iter(pin.specifier)).version
     project = PROJECT["project"]
-    for text in [*project["dependencies"], *project["optional-dependencies"]["dev"]]:
+    extras = project["optional-dependencies"]
+    for text in [*project["dependencies"], *extras["dev"], *extras["text"], *extras["zoo"]]:
         wanted = Requirement(text)
         assert wanted.specifier.contains(pins[canonicalize_name(wanted.name)]), text
 

@@ -208,6 +208,7 @@ def _solve(covariance: Tensor, right: Tensor, ridge: float) -> Tensor:
     if not len(covariance):
         return right
     size = covariance.diagonal().mean()
+    ridge = float(ridge)  # tensors take no whole numbers above 64 bits
     if ridge >= 1e-9:
         regularized = covariance.clone()
         regularized.diagonal().add_(torch.where(size > 0, ridge * size, 1.0))

@@ -15,6 +15,8 @@ from torch.nn.modules.conv import _ConvNd
 
 from cnet_aihw.rram import count_weights
 from cnet_aihw.runtime.errors import CnetError, bad_value
+from cnet_aihw.runtime.typed import checked
+from cnet_aihw.runtime.values import check_count
 
 _KIND = "corrector"  # key of the class in a description
 CORRECTABLE = "a linear layer or a 1d or 2d convolution"
@@ -101,6 +103,7 @@ class LayerShape:
         return self.macs + (self.out_channels if self.bias else 0)
 
 
+@checked
 def layer_shape(layer: nn.Module) -> LayerShape:
     """Return the shape of a layer beside which a corrector can stand.
 
@@ -119,8 +122,14 @@ def layer_shape(layer: nn.Module) -> LayerShape:
     )
 
 
+@checked
 def with_size(filters: int) -> str:
-    """Return the value of a placement that gives a layer a corrector with so many filters."""
+    """Return the value of a placement that gives a layer a corrector with so many filters.
+
+    Raises:
+        CnetError: for less than one.
+    """
+    check_count("filters", filters)
     return f"size {filters}"
 
 
@@ -242,6 +251,7 @@ class Corrector(ABC):
         return {_KIND: f"{kind.__module__}.{kind.__qualname__}", **asdict(settings)}  # type: ignore[arg-type]
 
 
+@checked
 def corrector_from(described: Mapping[str, Any]) -> Corrector:
     """Rebuild a corrector from its description.
 

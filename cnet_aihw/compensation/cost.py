@@ -31,6 +31,7 @@ class CompensationCost:
     """All multiply-accumulates added / those of the network."""
 
 
+@checked
 def compensation_cost(
     network: NetworkCost, placement: Placement, corrector: Corrector = PAPER
 ) -> CompensationCost:
@@ -95,6 +96,7 @@ class OffCrossbarCost:
         return [name for name, macs in self.macs.items() if macs is None]
 
 
+@checked
 def off_crossbar_cost(network: NetworkCost) -> OffCrossbarCost:
     """Count the weights that a network does not have on crossbars, as if a placement kept them so.
 
@@ -119,6 +121,7 @@ def off_crossbar_cost(network: NetworkCost) -> OffCrossbarCost:
     )
 
 
+@checked
 def calibration_overhead(network: NetworkCost, added_weights: int) -> float:
     """Return the overhead in weights of a calibration.
 
@@ -129,6 +132,7 @@ def calibration_overhead(network: NetworkCost, added_weights: int) -> float:
     return added_weights / network.weights
 
 
+@checked
 def total_overhead(parts: Iterable[float | None]) -> float | None:
     """Add the overheads of compensation, calibration and layers off the crossbars.
 
@@ -251,6 +255,7 @@ class OverLimit:
         )
 
 
+@checked
 def over_limit(
     cost: CompensationCost, limit: float | None, limit_macs: float | None
 ) -> OverLimit | None:

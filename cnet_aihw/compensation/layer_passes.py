@@ -12,6 +12,7 @@ from cnet_aihw.compensation.closed_form import ClosedFormModule, Moments, rows_o
 from cnet_aihw.compensation.corrector import Corrector, LayerShape
 from cnet_aihw.compensation.wrapping import CompensatedLayer, compensated_layers
 from cnet_aihw.runtime.inputs import Inputs, call
+from cnet_aihw.runtime.typed import checked
 
 
 class Enough(Exception):
@@ -28,6 +29,7 @@ def closed_form_layers(model: nn.Module) -> dict[str, CompensatedLayer]:
     }
 
 
+@checked
 def has_closed_form(corrector: Corrector) -> bool:
     """Say whether a kind of corrector can be fitted to a chip in closed form, or needs no fit."""
     shape = LayerShape(2, 2, 2, (3, 3), stride=(1, 1), padding=(1, 1), dilation=(1, 1))

@@ -20,12 +20,14 @@ from cnet_aihw.compensation.wrapping import (
     compensation_disabled,
     compensation_parameters,
 )
+from cnet_aihw.evaluation.first_batch import checked_call
 from cnet_aihw.evaluation.metrics import evaluation_mode
 from cnet_aihw.rram import count_weights, find_analog_layers, without_wrappers
 from cnet_aihw.rram.conversion_checks import weight_holders
 from cnet_aihw.runtime.errors import CnetError, bad_value
-from cnet_aihw.runtime.inputs import Inputs, call, map_tensors, samples_in, select
+from cnet_aihw.runtime.inputs import Inputs, map_tensors, samples_in, select
 from cnet_aihw.runtime.torch_device import device_of
+from cnet_aihw.runtime.typed import checked
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +97,7 @@ class NetworkCost:
         return [n for n, layer in self.layers.items() if layer.analog and layer.shape.correctable]
 
 
+@checked
 def network_cost(model: nn.Module, example: Inputs) -> NetworkCost:
     """Count weights and MACs of a model without its compensation, in one forward pass.
 
@@ -162,11 +165,10 @@ def _counted(
         counter = _Counter(layers, shapes, other)
         try:
             with counter:
-                call(model, inputs)
-        except CnetError:
-            raise
-        except Exception:
-            if samples == sizes[-1]:
+                checked_call(model, inputs)
+        except CnetError as error:
+            refused = error.__cause__ is None  # by a layer, whatever the number of samples
+            if refused or samples == sizes[-1]:
                 raise
             continue
         return counter, samples

@@ -14,14 +14,16 @@ from cnet_aihw.evaluation.measurement import Score
 from cnet_aihw.evaluation.settings import EvaluationSettings, times_of
 from cnet_aihw.runtime.parts import Part
 from cnet_aihw.runtime.torch_device import moved_to, resolve_device
+from cnet_aihw.runtime.typed import checked
 from cnet_aihw.tasks import Task
 
 
+@checked
 def save_one_chip(
     model: nn.Module,
     data: Any,
     chip: int,
-    path: Path,
+    path: str | Path,
     settings: EvaluationSettings,
     *,
     task: Task,
@@ -59,7 +61,7 @@ def save_one_chip(
 class _SavingScore(Score):
     """The score of a chip, whose correctors are saved before."""
 
-    def __init__(self, task: Task, path: Path) -> None:
+    def __init__(self, task: Task, path: str | Path) -> None:
         super().__init__(task)
         self.path = path
 

@@ -27,6 +27,8 @@ from cnet_aihw.runtime.errors import bad_value
 from cnet_aihw.runtime.parts import as_part
 from cnet_aihw.runtime.random_state import derive_seed, seed_random_state
 from cnet_aihw.runtime.torch_device import device_of
+from cnet_aihw.runtime.typed import checked
+from cnet_aihw.runtime.values import MOST_CHIPS, check_count
 from cnet_aihw.tasks import Task
 
 
@@ -70,6 +72,7 @@ class VectorFit(PerChipFit):
         module.offset.copy_(fit.offset)
 
 
+@checked
 def accuracy_over_time(
     model: nn.Module,
     data: Any,
@@ -115,6 +118,9 @@ def accuracy_over_time(
         CnetError: if a chip is to be measured, or its vectors fitted, before its first fit, or the
             noise model does not know its device at a time.
     """
+    check_count("chips", chips, most=MOST_CHIPS)
+    check_count("batch_size", batch_size)
+    fits, vectors = list(fits), list(vectors)
     asked = {"times": times, "fits": fits, "vectors": vectors or (max(fits, default=0.0),)}
     planned = {
         name: sorted(t for t in times_of(list(given)) if t is not None)

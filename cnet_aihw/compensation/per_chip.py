@@ -34,6 +34,7 @@ from cnet_aihw.runtime.fingerprint import tensors_fingerprint
 from cnet_aihw.runtime.inputs import Inputs, call, inputs_on, named_tensors, samples_in, select
 from cnet_aihw.runtime.random_state import forked_random_state
 from cnet_aihw.runtime.torch_device import device_of
+from cnet_aihw.runtime.typed import checked
 from cnet_aihw.tasks import Classification, Task, describe_task
 
 
@@ -93,6 +94,7 @@ class PerChipFit:
         CnetError: for fewer than two inputs, or a value that cannot be.
     """
 
+    @checked
     def __init__(
         self,
         x: Inputs,

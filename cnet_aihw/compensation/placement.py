@@ -14,6 +14,7 @@ from torch import nn
 from cnet_aihw.compensation.corrector import layer_shape, size_given
 from cnet_aihw.rram import RRAMLayer, analog_layers
 from cnet_aihw.runtime.errors import CnetError, bad_value
+from cnet_aihw.runtime.typed import check_type, checked
 
 DIGITAL = "digital"
 """In place of a ratio: the layer leaves the crossbar and costs all its weights."""
@@ -35,6 +36,7 @@ class Placement(Mapping[str, float | str]):
     """
 
     def __init__(self, layers: Mapping[str, float | str]) -> None:
+        check_type("placement", layers, Mapping)
         for name, value in layers.items():
             if not isinstance(name, str):
                 raise bad_value("placement", name, "names of layers as text")
@@ -106,6 +108,7 @@ class Placement(Mapping[str, float | str]):
         return hash(tuple(sorted((n, str(v)) for n, v in self._layers.items())))
 
 
+@checked
 def check_placement(placement: Placement, model: nn.Module) -> None:
     """Check that every layer named can take its ratio.
 

@@ -27,6 +27,7 @@ from cnet_aihw.rram import snapshot
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.fingerprint import tensors_fingerprint
 from cnet_aihw.runtime.records import replace_file
+from cnet_aihw.runtime.typed import checked
 
 _SHARED = "cnet_aihw_compensation"
 _OF_A_CHIP = "cnet_aihw_chip_correctors"
@@ -34,6 +35,7 @@ _BATCHNORM = "batchnorm/"
 _STATISTICS = ("running_mean", "running_var")
 
 
+@checked
 def save_compensation(model: nn.Module, path: str | Path) -> None:
     """Save the correctors alone: their tensors, the placement and the kind (safetensors).
 
@@ -47,6 +49,7 @@ def save_compensation(model: nn.Module, path: str | Path) -> None:
     _write(model, path, _SHARED, {}, {})
 
 
+@checked
 def load_compensation(model: nn.Module, path: str | Path) -> nn.Module:
     """Compensate a model as a file of :func:`save_compensation` says, fitted weights included.
 
@@ -78,6 +81,7 @@ def restore_compensation(model: nn.Module, path: str | Path) -> None:
     _copy(model, path, _read(path, _SHARED, "save_compensation")[1])
 
 
+@checked
 def save_chip_correctors(model: nn.Module, path: str | Path) -> None:
     """Save the correctors fitted to the chip that is programmed, keyed to that chip (safetensors).
 
@@ -96,6 +100,7 @@ def save_chip_correctors(model: nn.Module, path: str | Path) -> None:
     _write(model, path, _OF_A_CHIP, keys, statistics)
 
 
+@checked
 def load_chip_correctors(model: nn.Module, path: str | Path) -> nn.Module:
     """Give the chip that is programmed its own correctors back, and BatchNorm's statistics on it.
 

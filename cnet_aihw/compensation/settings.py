@@ -7,8 +7,8 @@ from typing import Any
 
 from cnet_aihw.evaluation.settings import ScanSettings, validate_scan_settings
 from cnet_aihw.runtime.errors import bad_value
-from cnet_aihw.runtime.typed import check_fields
-from cnet_aihw.runtime.values import bad_choice, check_count, check_limit, is_number, is_whole
+from cnet_aihw.runtime.typed import check_fields, check_type
+from cnet_aihw.runtime.values import bad_choice, check_count, check_limit, is_number
 from cnet_aihw.training.settings import (
     TrainingSettings,
     VariationSettings,
@@ -87,10 +87,9 @@ def validate_per_chip_settings(settings: PerChipSettings, prefix: str = "per_chi
         ("refine_steps", s.refine_steps, 0),
         ("refine_batch", s.refine_batch, 1),
         ("target_chips", s.target_chips, 1),
-        ("seed", s.seed, 0),
     ):
-        if not (is_whole(whole) and whole >= low):
-            raise bad_value(f"{prefix}{name}", whole, f"a whole number of at least {low}")
+        check_count(f"{prefix}{name}", whole, low)
+    check_count(f"{prefix}seed", s.seed, 0, most=2**63 - 1)
     if not (is_number(s.ridge) and s.ridge >= 0.0):
         raise bad_value(f"{prefix}ridge", s.ridge, "a number of at least 0")
     if not (is_number(s.refine_lr) and s.refine_lr > 0.0):
@@ -167,6 +166,8 @@ def validate_fit_settings(settings: FitSettings) -> None:
     Raises:
         CnetError: names the field, its value and the allowed values.
     """
+    check_type("shared", settings, FitSettings)
+    check_fields(settings, "shared.")
     if settings.epochs == 0:  # nothing to train: schedules do not count
         validate_training_settings(replace(settings, epochs=1, warmup_epochs=0.0))
     else:
@@ -177,8 +178,7 @@ def validate_fit_settings(settings: FitSettings) -> None:
         ("start_chips", settings.start_chips, 1),
         ("start_samples", settings.start_samples, 2),
     ):
-        if not (is_whole(whole) and whole >= low):
-            raise bad_value(f"shared.{name}", whole, f"a whole number of at least {low}")
+        check_count(f"shared.{name}", whole, low)
     if settings.batchnorm not in BATCHNORMS:
         raise bad_value("shared.batchnorm", settings.batchnorm, " or ".join(BATCHNORMS))
     if settings.freeze_batchnorm:

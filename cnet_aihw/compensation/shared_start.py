@@ -20,18 +20,22 @@ from cnet_aihw.compensation.layer_passes import (
     closed_form_layers,
     run,
 )
-from cnet_aihw.compensation.settings import PerChipSettings
+from cnet_aihw.compensation.settings import PerChipSettings, validate_per_chip_settings
 from cnet_aihw.compensation.targets import Targets
 from cnet_aihw.compensation.wrapping import CompensatedLayer
 from cnet_aihw.evaluation.calibration import running_batchnorms
+from cnet_aihw.evaluation.first_batch import SAMPLES, check_inputs
 from cnet_aihw.evaluation.metrics import evaluation_mode
 from cnet_aihw.rram import programmed
 from cnet_aihw.rram.tile_chips import chips_of, put_chips
 from cnet_aihw.runtime.inputs import Inputs, inputs_on, samples_in, select
 from cnet_aihw.runtime.torch_device import device_of
+from cnet_aihw.runtime.typed import checked
+from cnet_aihw.runtime.values import MOST_CHIPS, check_count
 from cnet_aihw.tasks import Classification
 
 
+@checked
 @torch.no_grad()
 def fit_shared_closed_form(
     model: nn.Module,
@@ -63,11 +67,18 @@ def fit_shared_closed_form(
 
     Returns:
         Names of the layers that were fitted, in the order of execution.
+
+    Raises:
+        CnetError: without inputs that the network takes or without seeds, and for impossible
+            values.
     """
+    validate_per_chip_settings(PerChipSettings(ridge=ridge, batch_size=batch_size))
+    check_count("seeds", len(seeds), most=MOST_CHIPS)
     layers = closed_form_layers(model)
     if not layers:
         return []
     x = inputs_on(device_of(model), x)
+    check_inputs(model, select(x, slice(SAMPLES)))
     starts = range(0, max(1, samples_in(x) - 1), batch_size)
     ends = [*starts[1:], samples_in(x)]
     batches = [select(x, slice(a, b)) for a, b in zip(starts, ends, strict=True)]

@@ -12,8 +12,10 @@ from cnet_aihw.compensation.network import network_cost
 from cnet_aihw.compensation.with_compensation import WithCompensation
 from cnet_aihw.evaluation.calibration import ChipCalibration
 from cnet_aihw.runtime.inputs import Inputs
+from cnet_aihw.runtime.typed import checked
 
 
+@checked
 def overheads(
     model: nn.Module,
     example: Inputs,

@@ -19,6 +19,7 @@ from cnet_aihw.compensation.wrapping import (
 )
 from cnet_aihw.rram import analog_layers
 from cnet_aihw.runtime.fingerprint import text_fingerprint
+from cnet_aihw.runtime.typed import checked
 
 
 class WithCompensation:
@@ -35,6 +36,7 @@ class WithCompensation:
         fit: what fits them to the chip; a placement with digital layers alone needs none of it.
     """
 
+    @checked
     def __init__(self, placement: Placement, corrector: Corrector, fit: PerChipFit) -> None:
         self.placement, self.corrector, self.fit = placement, corrector, fit
 

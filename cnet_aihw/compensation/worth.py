@@ -6,11 +6,13 @@ from itertools import accumulate
 from typing import Any
 
 from cnet_aihw.compensation.per_chip import PerChipFit
+from cnet_aihw.runtime.typed import checked
 
 MOST = 16
 """Filters up to which errors are listed."""
 
 
+@checked
 def filter_errors(fit: PerChipFit) -> dict[str, dict[str, Any]]:
     """Return the error left in each layer's output by number of filters, on the chip fitted last.
 

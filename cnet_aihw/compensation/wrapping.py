@@ -123,6 +123,7 @@ def compensate(
     return model
 
 
+@checked
 def remove_compensation(model: nn.Module) -> nn.Module:
     """Take all correctors out; the base model is back, bit for bit, under its old names.
 
@@ -137,12 +138,14 @@ def remove_compensation(model: nn.Module) -> nn.Module:
     return model
 
 
+@checked
 def enable_compensation(model: nn.Module, enabled: bool = True) -> None:
     """Switch all correctors of a model on or off; off, the base model computes as it is."""
     for wrapper in compensated_layers(model).values():
         wrapper.enabled = enabled
 
 
+@checked
 @contextmanager
 def compensation_disabled(model: nn.Module) -> Iterator[nn.Module]:
     """Switch all correctors off inside the block."""
@@ -155,6 +158,7 @@ def compensation_disabled(model: nn.Module) -> Iterator[nn.Module]:
             wrapper.enabled = enabled
 
 
+@checked
 def compensated_layers(model: nn.Module) -> dict[str, CompensatedLayer]:
     """Return the layers with correctors by name."""
     return {
@@ -164,6 +168,7 @@ def compensated_layers(model: nn.Module) -> dict[str, CompensatedLayer]:
     }
 
 
+@checked
 def compensation_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     """Return the parameters of all correctors, such as ``layer.generator.weight``."""
     return {
@@ -173,6 +178,7 @@ def compensation_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     }
 
 
+@checked
 def placement_of(model: nn.Module) -> Placement:
     """Return the placement of a model's correctors; empty without any."""
     return Placement({name: w.ratio for name, w in compensated_layers(model).items()})

@@ -97,7 +97,21 @@ def ray_import() -> list[Finding]:
     import ray
     import ray.rllib.algorithms.ppo
 
-    return [Finding("Ray", OK, f"{ray.__version__} with RLlib")]
+    return [Finding("Ray", OK, f"{ray.__version__} with RLlib"), ray_here()]
+
+
+def ray_here() -> Finding:
+    """Check what Ray needs of this machine and this user, without starting it."""
+    from cnet_aihw.runtime.errors import CnetError
+    from cnet_aihw.search.rllib.machine import check_start, private_cpus
+    from cnet_aihw.search.settings import RaySettings
+
+    try:
+        check_start(processes=1)
+    except CnetError as error:
+        found, _, advice = str(error).rstrip(".").partition("; ")
+        return Finding("Ray here", WARNING, found, f"for search=ppo and ray.workers {advice}")
+    return Finding("Ray here", OK, f"can start with {private_cpus(RaySettings())} CPUs")
 
 
 def ray_start() -> list[Finding]:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from importlib import metadata
-from pathlib import Path
+from typing import Self
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -22,12 +22,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cnet_aihw.doctor.checks import FAULT, GIB, OK, WARNING, Finding
+from cnet_aihw.doctor.checks import FAULT, OK, WARNING, Finding
+from cnet_aihw.doctor.machine import machine
 
 NAME = "cnet_aihw"
 OUTPUTS = "outputs"  # the folder of hydra.run.dir in config.yaml
 PROBE_SECONDS = 180.0
-LEAST_MEMORY, LEAST_DISK = 2 * GIB, 2 * GIB
+_END_SECONDS = 10.0  # in which a check ends what it has started
 _REINSTALL = "install the versions that were tested: pip install -c constraints.txt ."
 _ON_FAILURE = {
     "torch_and_cuda": ("torch", FAULT, _REINSTALL),
@@ -68,29 +69,68 @@ def doctor(words: Sequence[str]) -> int:
     chosen = parser.parse_args(words)
     probes = [name for name in _ON_FAILURE if chosen.ray or name != "ray_start"]
     console = Console()
-    with console.status("trying torch, aihwkit and Ray"), ThreadPoolExecutor() as pool:
-        found = [finding for findings in pool.map(_probed, probes) for finding in findings]
-    findings = [*_libraries(), *found, _memory(), _disk(), _folder(".")]
+    with console.status("trying torch, aihwkit and Ray"):
+        found = _probed(probes)
+    findings = [*_libraries(), *found, *machine(), _folder(".")]
     if os.path.lexists(OUTPUTS):
         findings.append(_folder(OUTPUTS))
     _show(console, findings)
     return int(any(finding.state == FAULT for finding in findings))
 
 
-def _probed(name: str) -> list[Finding]:
-    """Run a check in its own process; return its findings, or how that process ended."""
-    command = [sys.executable, "-P", "-m", "cnet_aihw.doctor.checks", name]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_SECONDS)
-    except subprocess.TimeoutExpired:
+def _probed(names: Sequence[str]) -> list[Finding]:
+    """Run checks side by side, each in its own process; return their findings."""
+    with ExitStack() as stack:
+        running = [(name, stack.enter_context(_Probe(name))) for name in names]
+        end = time.monotonic() + PROBE_SECONDS
+        return [finding for name, probe in running for finding in _outcome(name, probe.finish(end))]
+
+
+class _Probe:
+    """A check in its own process, which ends with the block."""
+
+    def __init__(self, name: str) -> None:
+        # in memory: pipes could fill, and there may be no folder for temporary files
+        self._files = [
+            open(os.memfd_create(name), "w+", encoding="utf-8")  # noqa: SIM115
+            for _ in range(2)
+        ]
+        command = [sys.executable, "-P", "-m", "cnet_aihw.doctor.checks", name]
+        self._process = subprocess.Popen(command, stdout=self._files[0], stderr=self._files[1])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.poll() is None:
+            self._process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(_END_SECONDS)
+            self._process.kill()
+            self._process.wait()
+        for file in self._files:
+            file.close()
+
+    def finish(self, end: float) -> tuple[int | None, str, str]:
+        """Wait until a moment; return the exit code, None if it still runs, and what it wrote."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(max(0.0, end - time.monotonic()))
+        for file in self._files:
+            file.seek(0)
+        return self._process.poll(), self._files[0].read(), self._files[1].read()
+
+
+def _outcome(name: str, ended: tuple[int | None, str, str]) -> list[Finding]:
+    """Return the findings of a check, or how it ended."""
+    code, written, errors = ended
+    if code == 0:
+        return [Finding(**record) for record in json.loads(written.splitlines()[-1])]
+    said = [line.strip() for line in errors.splitlines() if line.strip()]
+    reason = said[-1] if said else f"ended with exit code {code}"
+    if code is None:
         reason = f"no answer within {PROBE_SECONDS:g} seconds"
-    else:
-        if done.returncode == 0:
-            return [Finding(**record) for record in json.loads(done.stdout.splitlines()[-1])]
-        said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-        reason = said[-1] if said else f"ended with exit code {done.returncode}"
-        if done.returncode < 0:
-            reason = f"crashed ({signal.Signals(-done.returncode).name})"
+    elif code < 0:
+        reason = f"crashed ({signal.Signals(-code).name})"
     what, state, advice = _ON_FAILURE[name]
     return [Finding(what, state, reason, advice)]
 
@@ -133,37 +173,6 @@ def _libraries() -> Iterable[Finding]:
 
 def _without_marker(requirement: Requirement) -> str:
     return str(requirement).partition(";")[0].strip()
-
-
-def _memory() -> Finding:
-    """Check the memory available to this process; a container may have less than the machine."""
-    free = _numbers(Path("/proc/meminfo"))["MemAvailable:"] * 1024
-    group = Path("/sys/fs/cgroup")
-    try:
-        limit, used = (int((group / f"memory.{name}").read_text()) for name in ("max", "current"))
-        kept = _numbers(group / "memory.stat")
-    except (OSError, ValueError):
-        pass  # no such group, or "max": no limit
-    else:
-        free = min(free, limit - used + kept["active_file"] + kept["inactive_file"])
-    found = f"{free / GIB:.1f} GiB free, {len(os.sched_getaffinity(0))} cores"
-    if free >= LEAST_MEMORY:
-        return Finding("memory", OK, found)
-    return Finding("memory", WARNING, found, "give a smaller batch size, or end other programs")
-
-
-def _numbers(path: Path) -> dict[str, int]:
-    """Return the lines "name number" of a file."""
-    lines = (line.split() for line in path.read_text().splitlines())
-    return {name: int(number) for name, number, *_ in lines}
-
-
-def _disk() -> Finding:
-    free = shutil.disk_usage(".").free
-    found = f"{free / GIB:.1f} GiB free in this folder"
-    if free >= LEAST_DISK:
-        return Finding("disk", OK, found)
-    return Finding("disk", WARNING, found, "free some, or name a folder elsewhere: run=FOLDER")
 
 
 def _folder(name: str) -> Finding:

@@ -12,12 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from cnet_aihw.evaluation.chip_run import measuring
+from cnet_aihw.evaluation.first_batch import checked_call
 from cnet_aihw.rram import analog_layers
 from cnet_aihw.rram.crossbar.tiles import RRAMInferenceTile
 from cnet_aihw.runtime.errors import CnetError, bad_value
-from cnet_aihw.runtime.inputs import Inputs, call, inputs_on, samples_in, select
+from cnet_aihw.runtime.inputs import Inputs, inputs_on, samples_in, select
 from cnet_aihw.runtime.random_state import seed_random_state
 from cnet_aihw.runtime.torch_device import device_of, resolve_device
+from cnet_aihw.runtime.typed import checked
+from cnet_aihw.runtime.values import check_count
+
+_MOST_BITS = 32
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,7 @@ class AdcUse:
         return conversion_steps(self.conversions, self.bits)
 
 
+@checked
 def conversion_steps(conversions: int, bits: int) -> int:
     """Count the conversion steps of an ADC, to which its energy is proportional.
 
@@ -52,11 +58,18 @@ def conversion_steps(conversions: int, bits: int) -> int:
 
     Args:
         conversions: how many conversions.
-        bits: bits of each.
+        bits: bits of each, at least 1.
+
+    Raises:
+        CnetError: for numbers that cannot be.
     """
+    check_count("conversions", conversions, 0)
+    if not 1 <= bits <= _MOST_BITS:
+        raise bad_value("bits", bits, f"1 to {_MOST_BITS} bits")
     return conversions * 2**bits
 
 
+@checked
 def adc_use(model: nn.Module, example: Inputs) -> tuple[AdcUse, ...]:
     """Count the conversions that each layer needs for one sample.
 
@@ -83,7 +96,7 @@ def adc_use(model: nn.Module, example: Inputs) -> tuple[AdcUse, ...]:
             handle = layer.register_forward_hook(count(name, layer.out_features))
             stack.callback(handle.remove)
         stack.enter_context(before_adcs(model, lambda tile, outputs: None, where))
-        call(model, inputs_on(where, example))
+        checked_call(model, inputs_on(where, example))
     uses = []
     for name, tiles in _converted(model).items():
         conversions = (
@@ -94,6 +107,7 @@ def adc_use(model: nn.Module, example: Inputs) -> tuple[AdcUse, ...]:
     return tuple(uses)
 
 
+@checked
 def calibrate_adc(
     model: nn.Module,
     inputs: Inputs,
@@ -119,6 +133,7 @@ def calibrate_adc(
     Raises:
         CnetError: if there are no inputs, or no ADC on a torch tile.
     """
+    check_count("batch_size", batch_size)
     samples = samples_in(inputs)
     if samples == 0:
         raise bad_value("inputs", samples, "at least one input to calibrate ADC ranges on")
@@ -139,7 +154,7 @@ def calibrate_adc(
     with before_adcs(model, see, where):
         for start in range(0, samples, batch_size):
             batch = select(inputs, slice(start, start + batch_size))
-            call(model, inputs_on(where, batch))
+            checked_call(model, inputs_on(where, batch))
     ranges = {}
     for name, tiles in _converted(model).items():
         for number, tile in enumerate(tiles):

@@ -67,6 +67,7 @@ class BatchNormReestimation:
             network without BatchNorm that has running statistics.
     """
 
+    @checked
     def __init__(self, x: Inputs, batch_size: int = 500) -> None:
         _check_inputs(x)
         if batch_size < 2:
@@ -170,6 +171,7 @@ class AffineCorrection:
         CnetError: for fewer than two inputs.
     """
 
+    @checked
     def __init__(self, x: Inputs) -> None:
         _check_inputs(x)
         self.x = x

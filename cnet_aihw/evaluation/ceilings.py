@@ -10,7 +10,8 @@ import torch
 from aihwkit.inference.noise.base import BaseNoiseModel
 from torch import nn
 
-from cnet_aihw.evaluation.chip_run import measure_clean, measured_chips, measuring
+from cnet_aihw.evaluation.chip_run import measure_clean, measuring, walk_chips
+from cnet_aihw.evaluation.first_batch import check_first_batch
 from cnet_aihw.evaluation.measurement import Score
 from cnet_aihw.evaluation.settings import EvaluationSettings, validate_evaluation_settings
 from cnet_aihw.evaluation.statistics import chip_statistics
@@ -19,6 +20,7 @@ from cnet_aihw.runtime.device_parts import placed
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.parts import as_part
 from cnet_aihw.runtime.torch_device import resolve_device
+from cnet_aihw.runtime.typed import checked
 from cnet_aihw.tasks import Classification, Task
 
 REACHED = 0.95
@@ -85,6 +87,7 @@ class Ceiling:
         return f"compensation of these layers can reach {text}; at fault is {fault}"
 
 
+@checked
 def ceiling(
     model: nn.Module,
     data: Any,
@@ -139,9 +142,10 @@ def ceiling(
     where, measurement = resolve_device(device), Score(task)
     with measuring(model, where):
         part = placed(as_part(data), where)
+        check_first_batch(model, part, task)
         clean = exact = measure_clean(model, part, measurement, seed, batch_size)["score"]
         if left_out:
-            measured = measured_chips(
+            measured = walk_chips(
                 model,
                 part,
                 measurement,

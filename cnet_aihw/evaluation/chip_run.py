@@ -15,16 +15,19 @@ from aihwkit.inference.noise.base import BaseNoiseModel
 from torch import nn
 
 from cnet_aihw.evaluation.calibration import ChipCalibration
-from cnet_aihw.evaluation.measurement import Measurement
+from cnet_aihw.evaluation.first_batch import check_first_batch
+from cnet_aihw.evaluation.measurement import Measurement, Score
 from cnet_aihw.evaluation.metrics import evaluation_mode
 from cnet_aihw.rram import analog_layers, check_times, nominal_inside, programmed
 from cnet_aihw.runtime.determinism import deterministic
 from cnet_aihw.runtime.device_parts import placed
-from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.locks import alone
-from cnet_aihw.runtime.parts import as_part
+from cnet_aihw.runtime.parts import Part, as_part
 from cnet_aihw.runtime.random_state import derive_seed, forked_random_state, seed_random_state
 from cnet_aihw.runtime.torch_device import device_of, moved_to
+from cnet_aihw.runtime.typed import checked
+from cnet_aihw.runtime.values import MOST_CHIPS, check_count, is_number, is_seed, is_whole
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,7 @@ class MeasuredChip:
         return {**record, "seconds": self.seconds}
 
 
+@checked
 def measured_chips(
     model: nn.Module,
     data: Any,
@@ -86,7 +90,7 @@ def measured_chips(
     calibration: ChipCalibration | None = None,
     layers: Collection[str] | None = None,
 ) -> Iterator[MeasuredChip]:
-    """Program, calibrate and measure chip after chip.
+    """Program, calibrate and measure chip after chip; the first batch is checked at the call.
 
     Chip i has a seed of its own, derived from ``seed`` and i, for its weights, for its calibration
     and for the noise of its periphery; so neither order nor what was measured before changes a
@@ -103,12 +107,76 @@ def measured_chips(
         calibration: what is calibrated on each chip before it is measured.
         layers: names of the layers that vary; None: all.
 
-    Yields:
-        The chips in the order asked for; also those whose outputs are not finite, as failed.
+    Returns:
+        An iterator over the chips in the order asked for; also those whose outputs are not finite,
+        as failed.
+
+    Raises:
+        CnetError: for impossible arguments, a model without analog layers or with none that its
+            forward calls, and data or targets that do not fit.
     """
+    todo = _asked(chips)
+    check_count("batch_size", batch_size)
+    if not is_seed(seed):
+        raise bad_value("seed", seed, "a whole number of 64 bits")
+    analog_layers(model)  # says to convert first, where there is none
+    check_times_known(model, noise_model, [time for _, time in todo])
     device = device_of(model)
     part = placed(as_part(data), device)
-    todo = ((chip, None) for chip in range(chips)) if isinstance(chips, int) else chips
+    with measuring(model, device):
+        check_first_batch(model, part, measurement.task if isinstance(measurement, Score) else None)
+    return walk_chips(
+        *(model, part, measurement, todo),
+        seed=seed,
+        batch_size=batch_size,
+        noise_model=noise_model,
+        calibration=calibration,
+        layers=layers,
+    )
+
+
+def _asked(chips: int | Iterable[tuple[int, float | None]]) -> list[tuple[int, float | None]]:
+    """Return number and time of each chip asked for."""
+    if isinstance(chips, Iterable):
+        asked = list(chips)
+        for one in asked:
+            pair = one if isinstance(one, tuple | list) and len(one) == 2 else (None, None)
+            number, time = pair
+            fits = is_whole(number) and number >= 0
+            if not fits or not (time is None or (is_number(time) and time >= 0)):
+                expected = "pairs of a chip's number and its time in seconds, or None"
+                raise bad_value("chips", one, expected)
+        return asked
+    check_count("chips", chips, most=MOST_CHIPS)
+    return [(chip, None) for chip in range(chips)]
+
+
+def walk_chips(
+    model: nn.Module,
+    part: Part,
+    measurement: Measurement,
+    todo: Iterable[tuple[int, float | None]],
+    *,
+    seed: int,
+    batch_size: int,
+    noise_model: BaseNoiseModel | None = None,
+    calibration: ChipCalibration | None = None,
+    layers: Collection[str] | None = None,
+) -> Iterator[MeasuredChip]:
+    """Yield the chips of :func:`measured_chips`; model and data have been checked.
+
+    Args:
+        model: converted model.
+        part: the data, on the model's device.
+        measurement: what is done on each chip.
+        todo: number and seconds after programming of each chip.
+        seed: seed of the chips' seeds.
+        batch_size: samples a forward pass takes at once.
+        noise_model: as there.
+        calibration: as there.
+        layers: as there.
+    """
+    device = device_of(model)
     for chip, t_inference in todo:
         start = time.perf_counter()
         chip_seed = derive_seed(seed, chip)

@@ -10,9 +10,12 @@ from torch import nn
 
 from cnet_aihw.evaluation.adc import adc_use
 from cnet_aihw.rram import RRAMRPUConfig, convert_to_analog, convert_to_digital
+from cnet_aihw.rram.layer_configs import LayerConfig
 from cnet_aihw.runtime.parts import Inputs
+from cnet_aihw.runtime.typed import checked
 
 
+@checked
 def perfect_periphery(
     config: InferenceRPUConfig, t_inference: float | None = None
 ) -> RRAMRPUConfig:
@@ -32,12 +35,14 @@ def perfect_periphery(
     return perfect
 
 
+@checked
 def move_to_crossbars(
     model: nn.Module,
     config: InferenceRPUConfig,
     exclude: Sequence[str] = (),
     converters: Mapping[Any, Any] | None = None,
     tied: str = "keep_digital",
+    layer_config: LayerConfig | None = None,
 ) -> nn.Module:
     """Return a copy of a converted network on other crossbars, with the same nominal weights.
 
@@ -47,6 +52,7 @@ def move_to_crossbars(
         exclude: layers that stay digital: names or patterns.
         converters: as for :func:`~cnet_aihw.rram.convert_to_analog`.
         tied: as for :func:`~cnet_aihw.rram.convert_to_analog`.
+        layer_config: as for :func:`~cnet_aihw.rram.convert_to_analog`.
     """
     return convert_to_analog(
         convert_to_digital(model),
@@ -54,9 +60,11 @@ def move_to_crossbars(
         exclude=list(exclude),
         converters=converters,
         tied=tied,
+        layer_config=layer_config,
     )
 
 
+@checked
 def adc_summary(model: nn.Module, example: Inputs) -> dict[str, Any]:
     """Return the bits of a network's ADCs and their conversions and steps for one sample.
 

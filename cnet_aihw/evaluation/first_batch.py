@@ -75,13 +75,7 @@ def check_inputs(model: nn.Module, inputs: Inputs, *, training: bool = False) ->
         The outputs.
     """
     device = device_of(model)
-    if not named_tensors(inputs):
-        raise CnetError(
-            f"the inputs are {type(inputs).__name__} without any tensor; give torch tensors.",
-            key="data",
-            value=type(inputs).__name__,
-            expected="tensors",
-        )
+    _check_tensors(inputs)
     with torch.no_grad(), forked_random_state(device), eager(), called_layers(model) as called:
         try:
             if training:
@@ -97,6 +91,38 @@ def check_inputs(model: nn.Module, inputs: Inputs, *, training: bool = False) ->
     if not training:  # parts of a network may be for training alone, but not the other way round
         _check_called(model, called)
     return outputs
+
+
+def checked_call(model: nn.Module, inputs: Inputs) -> Any:
+    """Call a network on inputs as they are; its errors say that it does not take them.
+
+    Args:
+        model: the network, as it stands.
+        inputs: some samples, on its device.
+
+    Returns:
+        The outputs.
+
+    Raises:
+        CnetError: if it cannot compute with them.
+    """
+    _check_tensors(inputs)
+    try:
+        return call(model, inputs)
+    except CnetError:
+        raise
+    except Exception as error:
+        raise _does_not_take(model, inputs, error, False) from error
+
+
+def _check_tensors(inputs: Inputs) -> None:
+    if not named_tensors(inputs):
+        raise CnetError(
+            f"the inputs are {type(inputs).__name__} without any tensor; give torch tensors.",
+            key="data",
+            value=type(inputs).__name__,
+            expected="tensors",
+        )
 
 
 def _check_called(model: nn.Module, called: set[str]) -> None:

@@ -14,16 +14,17 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from cnet_aihw.evaluation.calibration import ChipCalibration
-from cnet_aihw.evaluation.chip_run import measured_chips, measuring
+from cnet_aihw.evaluation.chip_run import measuring, walk_chips
 from cnet_aihw.evaluation.first_batch import SAMPLES, check_inputs
 from cnet_aihw.evaluation.statistics import AllChipsFailed
 from cnet_aihw.rram import analog_layers, find_module
 from cnet_aihw.runtime.device_parts import placed
-from cnet_aihw.runtime.errors import bad_value
 from cnet_aihw.runtime.inputs import Inputs, call, samples_in, select
 from cnet_aihw.runtime.parts import Part, TensorPart
 from cnet_aihw.runtime.random_state import derive_seed, seed_random_state
 from cnet_aihw.runtime.torch_device import device_of, resolve_device
+from cnet_aihw.runtime.typed import checked
+from cnet_aihw.runtime.values import MOST_CHIPS, check_count
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ class LayerErrors:
         return {"layers": list(self.clean)}
 
 
+@checked
 def error_growth(
     model: nn.Module,
     inputs: Inputs,
@@ -123,9 +125,8 @@ def error_growth(
         AllChipsFailed: if no chip has finite outputs.
     """
     samples = samples_in(inputs)
-    for key, value in (("chips", chips), ("inputs", samples)):
-        if value < 1:
-            raise bad_value(key, value, "at least one")
+    check_count("chips", chips, most=MOST_CHIPS)
+    check_count("inputs", samples)
     names = list(analog_layers(model))
     where = resolve_device(device)
     with measuring(model, where), torch.no_grad():
@@ -135,7 +136,7 @@ def error_growth(
         with reference(model):
             clean = _clean_outputs(model, names, x, seed)
         measured = list(
-            measured_chips(
+            walk_chips(
                 model,
                 part,
                 LayerErrors(clean),

@@ -9,6 +9,7 @@ from torch import nn
 
 from cnet_aihw.evaluation.metrics import pass_over
 from cnet_aihw.runtime.parts import Part
+from cnet_aihw.runtime.typed import checked
 from cnet_aihw.tasks import Classification, Task, describe_task
 
 
@@ -44,6 +45,7 @@ class Score:
 
     name = "score"
 
+    @checked
     def __init__(self, task: Task | None = None) -> None:
         self.task: Task = task or Classification()
         self._checked: Any = None  # the part whose targets were found to fit

@@ -14,9 +14,11 @@ from cnet_aihw.runtime.errors import bad_value
 from cnet_aihw.runtime.inputs import call
 from cnet_aihw.runtime.parts import Part, as_part
 from cnet_aihw.runtime.torch_device import device_of
+from cnet_aihw.runtime.typed import checked
 from cnet_aihw.tasks import Classification, Metric, Task
 
 
+@checked
 def measure(
     model: nn.Module, data: Any, batch_size: int = 250, task: Task | None = None
 ) -> tuple[float, float]:
@@ -43,6 +45,7 @@ def measure(
         return pass_over(model, part, batch_size, task or Classification(), check=True)
 
 
+@checked
 def score(model: nn.Module, data: Any, batch_size: int = 250, task: Task | None = None) -> float:
     """Measure the score of a network, as :func:`measure` does."""
     return measure(model, data, batch_size, task)[1]

@@ -15,8 +15,8 @@ from cnet_aihw.evaluation.chip_identity import chip_provenance
 from cnet_aihw.evaluation.chip_run import (
     check_times_known,
     measure_clean,
-    measured_chips,
     measuring,
+    walk_chips,
     writing,
 )
 from cnet_aihw.evaluation.first_batch import check_first_batch
@@ -184,7 +184,7 @@ def evaluate_chips(
                 value=list(values),
                 expected=["score", "loss"],
             )
-        for measured in measured_chips(
+        for measured in walk_chips(
             model,
             part,
             measurement,

@@ -18,12 +18,14 @@ from cnet_aihw.evaluation.monte_carlo import evaluate_chips
 from cnet_aihw.evaluation.settings import EvaluationSettings
 from cnet_aihw.runtime.parts import as_part, gathered
 from cnet_aihw.runtime.records import read_records
+from cnet_aihw.runtime.typed import checked
 from cnet_aihw.tasks import Task
 
 GROWTH_CHIPS, GROWTH_SAMPLES = 5, 100
 """Chips and samples of the growth of the error: enough for a curve over layers."""
 
 
+@checked
 def network_record(
     model: nn.Module,
     test: Any,
@@ -33,7 +35,7 @@ def network_record(
     task: Task,
     calibration: ChipCalibration | None,
     reference: Callable[[nn.Module], AbstractContextManager[object]] = nullcontext,
-    records: Path,
+    records: str | Path,
     device: str | torch.device = "auto",
     progress: bool = False,
 ) -> dict[str, Any]:
@@ -82,7 +84,7 @@ def network_record(
         device=device,
     )
     return {
-        "records": records.name,
+        "records": Path(records).name,
         "calibration_cost": mean_calibration_cost(read_records(records), settings.chips),
         "adc": adc_summary(model, gathered(as_part(validation), 1).x),
         "statistics": [statistics.as_record() for statistics in by_time],

@@ -16,8 +16,8 @@ from cnet_aihw.evaluation.chip_identity import chip_provenance
 from cnet_aihw.evaluation.chip_run import (
     check_times_known,
     measure_clean,
-    measured_chips,
     measuring,
+    walk_chips,
     writing,
 )
 from cnet_aihw.evaluation.measurement import Score
@@ -235,7 +235,7 @@ def scan_layers(
                 index = order.index(name)
                 varied = order[index:] if mode == "suffix" else [name]
                 with cache.replayed(model, varied):
-                    (measured,) = measured_chips(
+                    (measured,) = walk_chips(
                         model,
                         part,
                         measurement,

@@ -9,12 +9,12 @@ from typing import Any
 from cnet_aihw.runtime.errors import bad_value
 from cnet_aihw.runtime.typed import check_fields, check_type
 from cnet_aihw.runtime.values import (
+    MOST_CHIPS,
     bad_choice,
     check_count,
     check_limit,
     is_number,
     is_seed,
-    is_whole,
 )
 
 CALIBRATIONS = ("none", "batchnorm", "affine")
@@ -63,8 +63,8 @@ def validate_evaluation_settings(settings: EvaluationSettings) -> None:
         ("batch_size", settings.batch_size, 1),
         ("calibration_samples", settings.calibration_samples, 2),
     ):
-        if not is_whole(value) or value < low:
-            raise bad_value(f"evaluation.{name}", value, f"a whole number of at least {low}")
+        check_count(f"evaluation.{name}", value, low)
+    check_count("evaluation.chips", settings.chips, most=MOST_CHIPS)
     if not is_seed(settings.seed):
         raise bad_value("evaluation.seed", settings.seed, "a whole number of 64 bits")
     if settings.calibration not in CALIBRATIONS:

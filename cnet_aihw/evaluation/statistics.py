@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from cnet_aihw.runtime.errors import CnetError, bad_value
-
-if TYPE_CHECKING:
-    from cnet_aihw.tasks import Task
+from cnet_aihw.runtime.typed import checked
+from cnet_aihw.tasks import Classification, Task, check_score, reaches
 
 
 class AllChipsFailed(CnetError):
@@ -91,6 +90,7 @@ class ChipStatistics:
         }
 
 
+@checked
 def chip_statistics(
     scores: Sequence[float | None],
     *,
@@ -119,10 +119,9 @@ def chip_statistics(
         CnetError: without chips, or for a threshold or reference that cannot be a score.
         AllChipsFailed: if no chip has a score.
     """
-    from cnet_aihw.tasks import Classification, reaches
-
     task = task or Classification()
     check_threshold_and_reference(task, threshold, reference)
+    scores = [None if score is None else float(score) for score in scores]
     if not scores:
         raise bad_value("scores", [], "at least one chip's score")
     found = [score for score in scores if score is not None]
@@ -169,8 +168,6 @@ def check_threshold_and_reference(
     Raises:
         CnetError: when one cannot be a score of the task, or nothing can be relative to it.
     """
-    from cnet_aihw.tasks import check_score
-
     for key, value in (("threshold", threshold), ("reference", reference)):
         if value is not None:
             check_score(task, key, value)

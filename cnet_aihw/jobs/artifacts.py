@@ -56,6 +56,9 @@ def provenance(job: JobContext, variant: Variant) -> dict[str, Any]:
     from cnet_aihw.tasks import describe_task
 
     choices = HydraConfig.get().runtime.choices
+    config = plain_values(variant.config)
+    if not config["rram"].get("per_layer", True):  # none: as in runs from before there was the key
+        del config["rram"]["per_layer"]
     return {
         "training": variant.name,
         "task": describe_task(job.task),
@@ -66,7 +69,7 @@ def provenance(job: JobContext, variant: Variant) -> dict[str, Any]:
             make(variant.config.rram.rpu_config, "rram.rpu_config").noise_model
         ),
         "compensation": _compensation(variant),
-        "config": plain_values(variant.config),
+        "config": config,
         "versions": {
             "python": platform.python_version(),
             **{name: version(name) for name in ("cnet_aihw", "aihwkit", "torch", "numpy")},

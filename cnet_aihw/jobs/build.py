@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import is_dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from aihwkit.simulator.configs import InferenceRPUConfig
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
@@ -22,7 +22,14 @@ from cnet_aihw.evaluation.calibration import running_batchnorms
 from cnet_aihw.evaluation.first_batch import check_first_batch
 from cnet_aihw.evaluation.settings import times_of
 from cnet_aihw.jobs.nodes import make, plain_values
-from cnet_aihw.rram import RRAMRPUConfig, check_times, convert_to_analog
+from cnet_aihw.jobs.per_layer import layer_config_of, layer_rpu_configs, network_rpu_config
+from cnet_aihw.rram import (
+    RRAMRPUConfig,
+    analog_layers,
+    check_times,
+    convert_to_analog,
+    plan_conversion,
+)
 from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.inputs import Inputs
 from cnet_aihw.tasks import Task
@@ -33,8 +40,11 @@ if TYPE_CHECKING:
 
     from cnet_aihw.compensation import FitSettings, NetworkCost, Placement
     from cnet_aihw.jobs.variants import Variant
+    from cnet_aihw.search import PlacementProblem
     from cnet_aihw.search.searchers import Searcher
     from cnet_aihw.training import TrainingSettings
+
+log = logging.getLogger(__name__)
 
 
 def build_data(config: DictConfig) -> Dataset:
@@ -106,15 +116,25 @@ def build_analog(config: DictConfig, data: Dataset, task: Task) -> nn.Module:
         CnetError: as `build_network`, where no layer would become analog, where the device is not
             known at the times that are measured, and for an ADC without a range.
     """
-    rpu_config = _rpu_config(config)
+    rpu_config, own = network_rpu_config(config), layer_rpu_configs(config)
     if not _in_training(config):
-        rpu_config = perfect_periphery(rpu_config, drift_time(config))
-    if isinstance(rpu_config, InferenceRPUConfig):
-        check_times(rpu_config.noise_model, times_of(config.evaluation.t_inference))
-        if isinstance(rpu_config, RRAMRPUConfig):
-            check_times(rpu_config.noise_model, [rpu_config.variation.t_inference])
+        time = drift_time(config)
+        rpu_config = perfect_periphery(rpu_config, time)
+        own = {pattern: perfect_periphery(made, time) for pattern, made in own.items()}
+    for made in (rpu_config, *own.values()):
+        check_times(made.noise_model, times_of(config.evaluation.t_inference))
+        if isinstance(made, RRAMRPUConfig):
+            check_times(made.noise_model, [made.variation.t_inference])
     network = build_network(config, data, task)
-    model = convert_to_analog(network, rpu_config, inplace=True, **_conversion(config))
+    conversion = _conversion(config)
+    names = plan_conversion(network, rpu_config, **conversion).analog
+    model = convert_to_analog(
+        network,
+        rpu_config,
+        inplace=True,
+        layer_config=layer_config_of(own, names),
+        **conversion,
+    )
     if lacks_adc_range(model):
         fix = "or set rram.in_training=false, which calibrates it on the trained network"
         raise bad_value("rram.adc_range", None, "a number", fix)
@@ -129,7 +149,12 @@ def on_crossbars(config: DictConfig, model: nn.Module) -> nn.Module:
     """
     if _in_training(config):
         return model
-    return move_to_crossbars(model, _rpu_config(config), **_conversion(config))
+    return move_to_crossbars(
+        model,
+        network_rpu_config(config),
+        layer_config=layer_config_of(layer_rpu_configs(config), list(analog_layers(model))),
+        **_conversion(config),
+    )
 
 
 def needs_adc_calibration(config: DictConfig) -> bool:
@@ -200,7 +225,7 @@ def check_variant(variant: Variant, model: nn.Module, example: Inputs, task: Tas
             expected = "another value, as the network has no BatchNorm with running statistics"
             raise bad_value(key, value, expected)
     if not _in_training(config):
-        kind = _rpu_config(config)
+        kind = network_rpu_config(config)
         if settings.enabled and not isinstance(kind, RRAMRPUConfig):
             expected = "an RRAMRPUConfig, which compensation needs"
             name = type(kind).__name__
@@ -218,13 +243,25 @@ def _check_compensation(variant: Variant, model: nn.Module, example: Inputs, tas
         compensation_cost(network, placement, variant.corrector)
         return
     if variant.searches:
-        from cnet_aihw.search import placement_problem
+        _check_search(variant, network, task)
+    elif variant.per_chip and settings.fill == "uniform":
+        check_placement(uniform(variant, network, network.correctable), model)
+    elif settings.scan.mode == "suffix" and settings.fill == "uniform":
+        # where there are candidates, the first layer is one
+        check_placement(uniform(variant, network, network.correctable[:1]), model)
 
-        build_searcher(variant.config)
-        search = variant.search
-        placement_problem(
+
+def _check_search(variant: Variant, network: NetworkCost, task: Task) -> None:
+    from cnet_aihw.search import placement_problem
+    from cnet_aihw.search.searchers import ExhaustiveSearcher
+
+    settings, search = variant.compensation, variant.search
+    searcher = build_searcher(variant.config)
+
+    def problem(layers: Sequence[str]) -> PlacementProblem:
+        return placement_problem(
             network,
-            network.correctable,
+            layers,
             variant.corrector,
             settings.limit,
             variant.space,
@@ -233,11 +270,18 @@ def _check_compensation(variant: Variant, model: nn.Module, example: Inputs, tas
             reference=1.0 if needs_reference(variant, task) else None,  # for the score to come
             higher_is_better=task.higher_is_better,
         )
-    elif variant.per_chip and settings.fill == "uniform":
-        check_placement(uniform(variant, network, network.correctable), model)
-    elif settings.scan.mode == "suffix" and settings.fill == "uniform":
-        # where there are candidates, the first layer is one
-        check_placement(uniform(variant, network, network.correctable[:1]), model)
+
+    whole = problem(network.correctable)
+    if not isinstance(searcher, ExhaustiveSearcher):
+        return
+    if variant.per_chip:  # all layers are candidates
+        searcher.check(whole, search.budget)
+    elif whole.count() > search.budget:
+        log.warning(
+            "an exhaustive search of %s has %d placements if the scan makes all layers candidates, "
+            "and search.budget is %d; a search of more than that is refused after the scan",
+            *(variant.name, whole.count(), search.budget),
+        )
 
 
 def needs_reference(variant: Variant, task: Task) -> bool:
@@ -255,14 +299,6 @@ def uniform(variant: Variant, network: NetworkCost, layers: Sequence[str]) -> Pl
     return uniform_placement(
         *(network, layers, settings.limit, variant.corrector), limit_macs=settings.limit_macs
     )
-
-
-def _rpu_config(config: DictConfig) -> InferenceRPUConfig:
-    made = make(config.rram.rpu_config, "rram.rpu_config")
-    if not isinstance(made, InferenceRPUConfig):
-        expected = "a target that gives an RRAMRPUConfig, or another InferenceRPUConfig"
-        raise bad_value("rram.rpu_config._target_", type(made).__name__, expected)
-    return made
 
 
 def _conversion(config: DictConfig) -> dict[str, Any]:

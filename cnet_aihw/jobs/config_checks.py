@@ -19,20 +19,15 @@ from cnet_aihw.runtime.typed import check_type, one_word
 from cnet_aihw.runtime.values import is_seed
 from cnet_aihw.search.settings import SearchSettings, validate_search_settings
 
-_RRAM: dict[str, Any] = {
-    "exclude": list[str],
-    "converters": dict[str, str | None] | None,
-    "tied": str,
-    "in_training": bool,
-    "t_inference": float | None,
+_RRAM: dict[str, tuple[Any, Any]] = {
+    "exclude": (list[str], []),
+    "converters": (dict[str, str | None] | None, None),
+    "tied": (str, "keep_digital"),
+    "in_training": (bool, True),
+    "t_inference": (float | None, None),
+    "per_layer": (dict[str, Any] | None, None),
 }
-_RRAM_DEFAULTS: dict[str, Any] = {
-    "exclude": [],
-    "converters": None,
-    "tied": "keep_digital",
-    "in_training": True,
-    "t_inference": None,
-}
+"""Type and default of what lies in ``rram`` beside the target."""
 _SEEDS = (
     *("seed", "training.seed", "evaluation.seed", "select.seed", "search.seed"),
     "attack.seed",
@@ -74,8 +69,8 @@ def check_rram_config(config: Any) -> None:
     if not OmegaConf.is_dict(node) or "rpu_config" not in node:
         expected = "a group with rpu_config, as the files of conf/rram have it"
         raise bad_value("rram", node, expected)
-    for key, hint in _RRAM.items():
-        value = OmegaConf.select(node, key, default=_RRAM_DEFAULTS[key])
+    for key, (hint, default) in _RRAM.items():
+        value = OmegaConf.select(node, key, default=default)
         value = OmegaConf.to_object(value) if OmegaConf.is_config(value) else value
         if hint is bool and isinstance(value, str):
             value = one_word(f"rram.{key}", value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
@@ -16,12 +17,16 @@ from omegaconf import DictConfig
 from cnet_aihw.jobs.config_checks import check_added_rram
 from cnet_aihw.jobs.variants import Variant, command_of_job, typed_words, variants_of
 from cnet_aihw.runtime.errors import bad_value
+from cnet_aihw.runtime.locks import alone
 
 if TYPE_CHECKING:
     from torch import nn
 
     from cnet_aihw.tasks import Task
     from cnet_aihw.zoo import Dataset
+
+_READ_ALONE = {"cnet_aihw.jobs.steps.report"}
+"""Steps that another job in the same folder does not disturb."""
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +118,8 @@ def run_job(config: DictConfig) -> float | None:
         last step; None where nothing was trained or searched.
 
     Raises:
-        CnetError: for errors of the user; impossible values before any work.
+        CnetError: for errors of the user; impossible values before any work; where another job
+            runs in the folder.
     """
     check_added_rram(config, typed_words())
     variants = variants_of(config)
@@ -121,9 +127,22 @@ def run_job(config: DictConfig) -> float | None:
     folder = Path(HydraConfig.get().runtime.output_dir)
     job = JobContext(config, variants, folder, command_of_job())
     log.info("results in %s", job.folder)
-    for step in steps:
-        step(job)
+    for name in config.job.steps:
+        _check_of(name)(job)
+    reads_alone = set(config.job.steps) <= _READ_ALONE
+    with nullcontext() if reads_alone else alone(folder, "job", "a job"):
+        for step in steps:
+            step(job)
     return job.objectives.get(variants[-1].name)
+
+
+def _check_of(name: str) -> Callable[[JobContext], None]:
+    """Return what a step checks before the first one: the function ``check_STEP`` beside it."""
+    module, _, attribute = name.rpartition(".")
+    check: Callable[[JobContext], None] = vars(import_module(module)).get(
+        f"check_{attribute}", lambda job: None
+    )
+    return check
 
 
 def _function(name: str) -> Callable[[JobContext], None]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from cnet_aihw.runtime.errors import CnetError
 PATHS = ("data.path", "data.root", "pretrained", "source", "rram.path", "search.store")
 """Keys that hold paths, whose values are taken verbatim."""
 _FOLDERS = ("hydra.run.dir", "hydra.sweep.dir")
+_LEAST = 16384  # bytes that Hydra writes at the start
 _WRITTEN = (
     *("table.json", "table.txt", "report.html", "searches.json", "searches.txt", "device.json"),
     *("attacks.json", "attacks.txt"),
@@ -65,6 +68,7 @@ def refuse_foreign_folder(words: Sequence[str]) -> None:
             continue
         folder = Path(value.strip("'").replace(r"\'", "'"))
         if _is_run(folder):
+            _check_writable(folder)
             continue
         found = next((name for name in _WRITTEN if (folder / name).exists()), None)
         if found is not None:
@@ -87,11 +91,31 @@ def _is_run(folder: Path) -> bool:
         marks = (folder / ".hydra", folder / "multirun.yaml")
         return any(mark.exists() for mark in marks) or any(folder.glob("*/run.json"))
     except OSError as error:
-        raise CnetError(
-            f"{folder} cannot be the folder of the results ({error.strerror}); give another folder "
-            "with run=FOLDER.",
-            key="run",
-            value=str(folder)[:200],
-            expected="a folder that can be written to",
-            fix="give another folder with run=FOLDER",
-        ) from error
+        raise _not_a_folder(folder, error.strerror) from error
+
+
+def _check_writable(folder: Path) -> None:
+    """Write a little where the folder is, or will be."""
+    if folder.absolute() == Path(folder.absolute().anchor):
+        raise _not_a_folder(folder, "it is the root of the file system")
+    nearest = folder.absolute()
+    while not nearest.exists():
+        nearest = nearest.parent
+    try:
+        with tempfile.TemporaryFile(dir=nearest) as file:
+            file.write(bytes(_LEAST))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise _not_a_folder(folder, error.strerror) from error
+
+
+def _not_a_folder(folder: Path, reason: str | None) -> CnetError:
+    return CnetError(
+        f"run={str(folder)[:200]} cannot be the folder of the results ({reason}); give another "
+        "folder with run=FOLDER.",
+        key="run",
+        value=str(folder)[:200],
+        expected="a folder that can be written to",
+        fix="give another folder with run=FOLDER",
+    )

@@ -51,6 +51,11 @@ def one_sentence(error: BaseException) -> str:
                 f"{link.override!r} cannot be read; write KEY=VALUE, or GROUP=OPTION, and a value "
                 "with = ( ) , : or a space in it as \"KEY='VALUE'\"."
             )
+        if isinstance(link, OSError) and link.strerror and link.filename is None:
+            return (
+                f"the results cannot be written ({link.strerror}); make room on the disk, or give "
+                "another folder with run=FOLDER."
+            )
         if isinstance(link, OSError) and link.strerror:
             name = str(link.filename)
             shown = f"{name[:97]}..." if len(name) > 100 else name

@@ -18,6 +18,7 @@ from cnet_aihw.jobs.artifacts import (
     trained,
     write_artifact,
 )
+from cnet_aihw.jobs.search_checks import check_search as check_search
 from cnet_aihw.report.rows import searches_rows, write_table
 from cnet_aihw.report.search_tables import searches_columns
 from cnet_aihw.runtime.errors import CnetError

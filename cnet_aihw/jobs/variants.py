@@ -246,11 +246,22 @@ def _variant(config: DictConfig) -> Variant:
         cast(CompensationSettings, OmegaConf.to_object(config.compensation)),
         cast(SearchSettings, OmegaConf.to_object(config.search)),
         cast(SelectionSettings, OmegaConf.to_object(config.select)),
-        cast(RaySettings, OmegaConf.to_object(config.ray)),
+        _ray_of(config),
         cast(AttackSettings, OmegaConf.to_object(config.attack)),
     )
     _check(variant, training)
     return variant
+
+
+def _ray_of(config: DictConfig) -> RaySettings:
+    """Return the settings of Ray; the CPUs of a private one count for a cluster only as typed."""
+    settings = cast(RaySettings, OmegaConf.to_object(config.ray))
+    typed = HydraConfig.initialized() and any(
+        word.lstrip("+").startswith("ray.num_cpus=") for word in typed_words()
+    )
+    if settings.address is not None and not typed:
+        settings.num_cpus = None
+    return settings
 
 
 def _check(variant: Variant, training: TrainingConfig) -> None:

@@ -14,6 +14,10 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from cnet_aihw.runtime.errors import bad_value
+from cnet_aihw.runtime.typed import checked
+from cnet_aihw.runtime.values import check_count
+
 BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 PURPLE, SKY, YELLOW, BLACK = "#CC79A7", "#56B4E9", "#F0E442", "#000000"
 COLORS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK)
@@ -24,6 +28,8 @@ INK, QUIET, FAINT = "#222222", "#666666", "#dddddd"
 WIDTH = 5.2
 """Width of a figure in inches: half a page on a screen, all of it on a phone, where its words are
 still readable."""
+
+_HIGHEST, _MOST_ROWS = 1000, 1000
 
 _RC: Any = {
     "axes.axisbelow": True,
@@ -64,6 +70,7 @@ def figure_style() -> Iterator[None]:
         yield
 
 
+@checked
 def new_figure(height: float, rows: int = 1, **options: Any) -> tuple[Figure, list[Axes]]:
     """Return a figure of the page's width with axes below each other.
 
@@ -75,6 +82,9 @@ def new_figure(height: float, rows: int = 1, **options: Any) -> tuple[Figure, li
     Returns:
         The figure and its axes; it belongs to no window and no global list of figures.
     """
+    if not 0.0 < height <= _HIGHEST:
+        raise bad_value("height", height, f"inches above 0, at most {_HIGHEST}")
+    check_count("rows", rows, most=_MOST_ROWS)
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(rows, 1, squeeze=False, **options)
@@ -86,7 +96,8 @@ def color_of(index: int) -> str:
     return COLORS[index % len(COLORS)]
 
 
-def save_figure(figure: Figure, folder: Path, name: str) -> str:
+@checked
+def save_figure(figure: Figure, folder: str | Path, name: str) -> str:
     """Write ``name``.png and ``name``.svg.
 
     Args:
@@ -97,6 +108,7 @@ def save_figure(figure: Figure, folder: Path, name: str) -> str:
     Returns:
         The SVG as an element that can stand in an HTML page.
     """
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     layout = figure.get_layout_engine()
     if layout is not None:  # once for both files: it takes as long as drawing

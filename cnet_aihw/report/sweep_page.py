@@ -18,6 +18,7 @@ from cnet_aihw.report.run_tables import results_columns, results_text
 from cnet_aihw.report.search_tables import SEARCH_TEXT, searches_columns
 from cnet_aihw.report.style import figure_style
 from cnet_aihw.report.tables import Column, Metric, Table, percent_text
+from cnet_aihw.runtime.typed import checked
 
 _SIGMA = "rram.sigma"
 
@@ -37,6 +38,7 @@ def write_sweep_report(folder: str | Path) -> Path:
         return write_page(_page(measured, searched, folder), folder)
 
 
+@checked
 def write_report(folder: str | Path) -> Path:
     """Write the page of a run or of a sweep, from the records in its folder alone.
 

@@ -13,7 +13,6 @@ from aihwkit.nn.conversion import _DEFAULT_DIGITAL_CONVERSION_SET
 from aihwkit.nn.conversion import convert_to_analog as aihwkit_convert_to_analog
 from aihwkit.nn.conversion import convert_to_digital as aihwkit_convert_to_digital
 from aihwkit.nn.modules.base import AnalogLayerBase
-from aihwkit.nn.modules.container import AnalogWrapper
 from aihwkit.simulator.parameters.base import RPUConfigBase
 from torch import nn
 
@@ -38,7 +37,9 @@ from cnet_aihw.rram.crossbar.configs import RRAMRPUConfig
 from cnet_aihw.rram.crossbar.layers import RRAMLayer
 from cnet_aihw.rram.crossbar.unfolded import UnfoldedModule
 from cnet_aihw.rram.exchange import become
+from cnet_aihw.rram.layer_configs import LayerConfig, configs_of
 from cnet_aihw.rram.references import rebind_methods
+from cnet_aihw.rram.root_class import root_class
 from cnet_aihw.rram.traps import find_traps
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.typed import checked
@@ -56,6 +57,7 @@ def convert_to_analog(
     ensure_analog_root: bool = True,
     converters: Mapping[Any, Any] | None = None,
     tied: str = "keep_digital",
+    layer_config: LayerConfig | None = None,
 ) -> nn.Module:
     """Put a network's layers on crossbars, with fast layers and without silent skips.
 
@@ -84,6 +86,9 @@ def convert_to_analog(
             or their names, converters also dotted names.
         tied: what becomes of a layer that shares weights with another module, such as a language
             model's head: "keep_digital", or "untie": it gets a crossbar with a copy.
+        layer_config: function of a layer's name and the digital layer that returns the layer's own
+            configuration, or None for ``rpu_config``; for a part of a module that is taken apart,
+            the module is given.
 
     Returns:
         The analog network. Its attribute ``conversion_report`` is a :class:`ConversionReport`.
@@ -91,9 +96,10 @@ def convert_to_analog(
     Raises:
         CnetError: if nothing would become analog, a layer has no shape or values yet (lazy, or on
             the meta device) or a weight that a hook computes (old ``weight_norm``, ``prune``), an
-            excluded name matches no layer, ``tied`` or a converter is none, the tiles do not take
-            the weights' number type, or a copy is asked for and the network keeps functions that
-            compute with its layers.
+            excluded name matches no layer, ``tied`` or a converter is none, a layer's own
+            configuration is of another kind, tiles do not take the configuration or the weights'
+            number type, or a copy is asked for and the network keeps functions that compute with
+            its layers.
 
     Warns:
         UserWarning: for each setting of the configuration that aihwkit takes but that gives results
@@ -101,8 +107,6 @@ def convert_to_analog(
             kind that stays digital for what hangs on it; and where most weights stay digital.
     """
     rpu_config = RRAMRPUConfig() if rpu_config is None else rpu_config
-    for trap in find_traps(rpu_config):
-        warnings.warn(trap.message, stacklevel=2)
     check_convertible(model, inplace)
     report = plan_conversion(model, rpu_config, exclude, converters, tied)
     present = dict(model.named_modules())
@@ -121,14 +125,19 @@ def convert_to_analog(
         )
     layers = [name for name in todo if not _inside(name, report.unfolded)]
     check_weights(model, layers)
-    check_number_types(model, [*layers, *report.unfolded], rpu_config)
+    configs = configs_of(present, todo, rpu_config, layer_config)
+    for trap in dict.fromkeys(t for config in configs.values() for t in find_traps(config)):
+        warnings.warn(trap.message, stacklevel=3)
+    check_number_types(model, report.unfolded, rpu_config)
+    for name in layers:
+        check_number_types(model, [name], configs[name])
     for message in _warnings(model, report, exclude):
-        warnings.warn(message, stacklevel=2)
+        warnings.warn(message, stacklevel=3)
     with torch.inference_mode(False):  # its tensors could never be trained
         model = model if inplace else _copy(model)
         table = converters_of(rpu_config, converters)
         _take_apart(model, report.unfolded, rpu_config, table)
-        _convert_layers(model, todo, rpu_config, table)
+        _convert_layers(model, configs, table)
         analog: Any = _convert_containers(model, report, rpu_config, ensure_analog_root)
     analog.conversion_report = report
     return analog
@@ -199,8 +208,7 @@ def become_apart(module: nn.Module, made: nn.Module) -> None:
 
 def _convert_layers(
     model: nn.Module,
-    names: Sequence[str],
-    rpu_config: RPUConfigBase,
+    configs: Mapping[str, RPUConfigBase],
     table: Mapping[Kind, Any],
 ) -> None:
     """Let digital layers become analog ones, in place; the root itself may be one.
@@ -209,11 +217,13 @@ def _convert_layers(
     is in memory once.
     """
     old_classes: dict[nn.Module, type[nn.Module]] = {}
-    for name in names:
+    for name, config in configs.items():
         layer = model.get_submodule(name)
         old_classes[layer] = type(layer)
-        analog = layer_converter(layer, table).from_digital(layer, deepcopy(rpu_config))
+        analog = layer_converter(layer, table).from_digital(layer, deepcopy(config))
         keep_settings(layer, analog)
+        if isinstance(analog, RRAMLayer):
+            analog.name_in_network = name
         become(layer, analog)
     rebind_methods(model, old_classes)
 
@@ -222,11 +232,8 @@ def _convert_containers(
     model: nn.Module, report: ConversionReport, rpu_config: RPUConfigBase, ensure_analog_root: bool
 ) -> nn.Module:
     before = dict(model.named_modules(remove_duplicate=False))
-    wrapped = AnalogWrapper.SUBCLASSES.get(f"AnalogWrapper{type(model).__name__}")
-    if wrapped is not None and wrapped.__bases__[1] is not type(model):
-        # aihwkit keys its wrappers by class name: another class of that name would be taken for
-        # this one.
-        del AnalogWrapper.SUBCLASSES[wrapped.__name__]
+    if not isinstance(model, AnalogLayerBase):
+        root_class(type(model))  # for aihwkit to find
     analog = aihwkit_convert_to_analog(  # containers alone: the layers are analog already
         model,
         rpu_config,
@@ -239,6 +246,7 @@ def _convert_containers(
     return analog
 
 
+@checked
 def convert_to_digital(model: nn.Module, inplace: bool = False) -> nn.Module:
     """Turn an analog network into a plain one with the present weights, also a chip's.
 

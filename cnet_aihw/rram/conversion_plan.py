@@ -16,12 +16,14 @@ from cnet_aihw.rram.conversion_checks import reader, reason_to_stay_digital, wei
 from cnet_aihw.rram.conversion_report import ConversionReport, LayerReport
 from cnet_aihw.rram.converters import Kind, converters_of, unfolded, unfolding
 from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.typed import checked
 from cnet_aihw.runtime.values import bad_choice
 
 TIED = ("keep_digital", "untie")
 """Choices for layers whose weights are shared with others."""
 
 
+@checked
 def match_names(names: Sequence[str], patterns: Sequence[str], what: str) -> set[str]:
     """Return the names that one of the patterns matches.
 
@@ -49,6 +51,7 @@ def match_names(names: Sequence[str], patterns: Sequence[str], what: str) -> set
     return found
 
 
+@checked
 def plan_conversion(
     model: nn.Module,
     rpu_config: RPUConfigBase,

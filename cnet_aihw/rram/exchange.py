@@ -14,7 +14,7 @@ _MADE = frozenset(
     {"weight", "bias", "analog_module", "fold_indices", "in_features", "out_features"}
     | {"use_indexed", "input_size", "tensor_view", "conversion_report", "_compiled_call_impl"}
     | {"_extra_repr_save", "_analog_tile_counter", "_ddp_params_and_buffers_to_ignore"}
-    | {"digital_class"}
+    | {"name_in_network", "digital_class"}
 )
 """Attributes that belong to the layer's class, digital or analog, and not to its user."""
 

@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
 from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.typed import checked
 
 WRAPPED = "base_layer"
 
@@ -82,6 +83,7 @@ def is_compiled(module: nn.Module | None) -> bool:
     return dynamo is not None and isinstance(module, dynamo.OptimizedModule)
 
 
+@checked
 def find_module(model: nn.Module, name: str) -> nn.Module:
     """Return a module by the name that it has without wrappers; of a wrapped one the wrapper.
 
@@ -96,6 +98,7 @@ def find_module(model: nn.Module, name: str) -> nn.Module:
     )
 
 
+@checked
 def analog_layers(model: nn.Module) -> dict[str, AnalogLayerBase]:
     """Return the analog layers, name -> layer, in the order of registration; a shared layer once.
 

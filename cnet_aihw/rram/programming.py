@@ -82,12 +82,14 @@ def program(
         raise
 
 
+@checked
 def clear_chip(model: nn.Module) -> None:
     """Forget the chip: the model computes with its nominal weights again, bit for bit."""
     for _, tile in named_tiles(model):
         put_chip(tile, None)
 
 
+@checked
 @contextmanager
 def programmed(
     model: nn.Module,
@@ -116,6 +118,7 @@ def programmed(
         put_chips(before)
 
 
+@checked
 @contextmanager
 def nominal_inside(model: nn.Module) -> Iterator[nn.Module]:
     """Compute with the nominal weights inside the block, and with the same chip again after it.
@@ -134,6 +137,7 @@ def nominal_inside(model: nn.Module) -> Iterator[nn.Module]:
         put_chips(before)
 
 
+@checked
 def chips(
     model: nn.Module,
     count: int,
@@ -192,6 +196,7 @@ class ChipModel(nn.Module):
         return members[0] if len(members) == 1 else members.mean(0)
 
 
+@checked
 def chip_model(
     model: nn.Module,
     seeds: int | Sequence[int],

@@ -19,8 +19,10 @@ from cnet_aihw.rram.crossbar.unfolded import UnfoldedModule
 from cnet_aihw.rram.layer_names import named_tiles, without_wrappers
 from cnet_aihw.rram.programming import clear_chip, nominal_inside
 from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.typed import checked
 
 
+@checked
 def snapshot(model: nn.Module) -> dict[str, Tensor]:
     """Copy all parameters and buffers as plain tensors, without aihwkit's own objects.
 
@@ -35,6 +37,7 @@ def snapshot(model: nn.Module) -> dict[str, Tensor]:
         return {name: tensor.detach().clone() for name, tensor in _named_tensors(model)}
 
 
+@checked
 def load_snapshot(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Put the tensors of :func:`snapshot` back, bit for bit; a chip is forgotten.
 
@@ -74,6 +77,7 @@ def load_snapshot(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
             tile.sync_scales()
 
 
+@checked
 def digital_state_dict(model: nn.Module) -> dict[str, Tensor]:
     """Export the nominal weights as the plain digital network's ``load_state_dict`` takes them.
 
@@ -88,6 +92,7 @@ def digital_state_dict(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu() for name, tensor in digital.state_dict().items()}
 
 
+@checked
 def load_digital_state_dict(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Load the state of the digital network that a converted one was made of.
 
@@ -131,11 +136,13 @@ def load_digital_state_dict(model: nn.Module, state: Mapping[str, Tensor]) -> No
                 tensor.copy_(given[name])
 
 
+@checked
 def trainable_parameters(model: nn.Module) -> list[Parameter]:
     """Return the parameters that require a gradient, without aihwkit's placeholders, each once."""
     return [p for p in model.parameters() if p.requires_grad and not isinstance(p, AnalogContext)]
 
 
+@checked
 def count_weights(model: nn.Module) -> int:
     """Count weights and biases, each once; aihwkit's placeholders would double analog weights."""
     return sum(p.numel() for p in model.parameters() if not isinstance(p, AnalogContext))

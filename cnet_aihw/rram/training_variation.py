@@ -17,8 +17,10 @@ from cnet_aihw.rram.devices.chip_scope import chip_scope
 from cnet_aihw.rram.layer_names import analog_layers, named_tiles
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.random_state import checked_seed, derive_seed, seeded_rng
+from cnet_aihw.runtime.typed import checked
 
 
+@checked
 def freeze_analog(model: nn.Module) -> None:
     """Stop training of all analog layers, weights and digital biases.
 
@@ -28,11 +30,13 @@ def freeze_analog(model: nn.Module) -> None:
     _set_trainable(model, False)
 
 
+@checked
 def unfreeze_analog(model: nn.Module) -> None:
     """Undo :func:`freeze_analog`."""
     _set_trainable(model, True)
 
 
+@checked
 def set_noise_model(model: nn.Module, noise_model: BaseNoiseModel) -> None:
     """Give every tile a copy of a noise model, for training and programming.
 
@@ -43,6 +47,7 @@ def set_noise_model(model: nn.Module, noise_model: BaseNoiseModel) -> None:
         tile.rpu_config.noise_model = deepcopy(noise_model)
 
 
+@checked
 def set_variation(model: nn.Module, **changes: Any) -> None:
     """Change what training forwards inject; for example ``set_variation(model, enabled=False)``.
 
@@ -66,11 +71,13 @@ def set_variation(model: nn.Module, **changes: Any) -> None:
         tile.rpu_config.variation = replace(tile.rpu_config.variation, **changes)
 
 
+@checked
 def get_variation(model: nn.Module) -> VariationParameter:
     """Return a copy of what training forwards of the first tile inject."""
     return replace(next(rram_tiles(model))[1].rpu_config.variation)
 
 
+@checked
 def resample_variation(model: nn.Module, seed: int) -> None:
     """Draw the chip that training holds while ``variation.hold`` is on.
 

@@ -16,6 +16,7 @@ from aihwkit.simulator.parameters.enums import (
 
 from cnet_aihw.rram.crossbar.tiles import RRAMInferenceTile
 from cnet_aihw.rram.devices.noise import has_read_noise, label_of
+from cnet_aihw.runtime.typed import checked
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Trap:
     message: str
 
 
+@checked
 def find_traps(rpu_config: RPUConfigBase) -> list[Trap]:
     """List the traps of aihwkit 1.2 that this configuration walks into.
 

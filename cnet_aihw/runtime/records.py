@@ -13,7 +13,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.provenance import check_provenance
 
 __all__ = [
@@ -41,6 +41,7 @@ class RecordsFile:
 
     def __init__(self, path: str | Path, provenance: Mapping[str, Any]) -> None:
         self.path = Path(path)
+        check_file(self.path)
         self.provenance = json.loads(_to_json(provenance, self.path))  # as it reads back
         self._has_header = False
 
@@ -89,6 +90,16 @@ class RecordsFile:
             append_record(self.path, {"format": FORMAT, "provenance": self.provenance})
             self._has_header = True
         append_record(self.path, record)
+
+
+def check_file(path: Path) -> None:
+    """Check that a path can be that of a file.
+
+    Raises:
+        CnetError: if it has no name, or is a folder.
+    """
+    if not path.name or path.is_dir():
+        raise bad_value("path", str(path), "the name of a file, and this is a folder")
 
 
 def append_record(path: str | Path, record: Mapping[str, Any]) -> None:
@@ -173,6 +184,7 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     Raises:
         CnetError: when the disk does not take it; the old file stays.
     """
+    check_file(path)
     temporary = path.with_name(path.name + ".tmp")
     with _disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)

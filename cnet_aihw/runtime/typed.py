@@ -22,6 +22,11 @@ from cnet_aihw.runtime.values import bad_choice, is_whole
 YES, NO = ("true", "yes", "on", "y"), ("false", "no", "off", "n")
 """Words of YAML 1.1 for true and false, in lower case."""
 _MEMBERS = "__protocol_attrs__"
+_SEQUENCES = (
+    *(list, tuple, collections.abc.Sequence, collections.abc.Iterable),
+    collections.abc.Collection,
+)
+_VIEWS = (collections.abc.Iterable, collections.abc.Collection)
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
@@ -104,9 +109,7 @@ def check_type(key: str, value: object, hint: Any) -> None:
     if len(options) == 1 and typing.get_origin(options[0]) is Literal and isinstance(value, str):
         raise bad_choice(key, value, typing.get_args(options[0]))
     expected, fix = describe(hint), None
-    if isinstance(value, type) and any(
-        isinstance(o, type) and issubclass(value, o) for o in options
-    ):
+    if isinstance(value, type) and any(_makes(value, option) for option in options):
         fix = f"give an instance: {value.__name__}()"
     message = f"{key} is {_Short(value)!r}; expected {expected}{'; ' + fix if fix else ''}."
     raise CnetError(message, key=key, value=value, expected=expected, fix=fix)
@@ -191,8 +194,10 @@ def _fits_one(value: object, hint: Any) -> bool:
         return True  # what is not a class
     if issubclass(kind, str) or kind is collections.abc.Callable:
         return isinstance(value, kind)
-    if kind in (list, tuple, collections.abc.Sequence, collections.abc.Iterable):
+    if kind in _SEQUENCES:
         return _fits_sequence(value, kind, inner)
+    if isinstance(value, dict) and inner and issubclass(dict, kind):
+        return all(_fits(k, inner[0]) and _fits(v, inner[-1]) for k, v in value.items())
     if getattr(kind, "_is_protocol", False):
         return not isinstance(value, type) and all(_has(value, n) for n in vars(kind)[_MEMBERS])
     return isinstance(value, kind)
@@ -206,17 +211,33 @@ def _has(value: object, name: str) -> bool:
 
 
 def _fits_sequence(value: object, kind: type, inner: tuple[Any, ...]) -> bool:
-    if isinstance(value, str | bytes | Mapping):
+    if isinstance(value, str | bytes) or (isinstance(value, Mapping) and kind not in _VIEWS):
         return False
     if not isinstance(value, collections.abc.Iterable):
         return False
     if kind is not collections.abc.Iterable and not hasattr(value, "__len__"):
         return False
+    if isinstance(value, Mapping):
+        return not inner or all(_fits(key, inner[0]) for key in value)
     if not isinstance(value, list | tuple):
-        return True  # an array or a stream: its content is not gone through
+        # of an array or a stream the content is not gone through, but arrays hold numbers
+        return not (hasattr(value, "dtype") and inner) or _of_numbers(inner[0])
     if kind is tuple and inner and inner[-1] is not Ellipsis:
         return len(value) == len(inner) and all(map(_fits, value, inner))
     return not inner or all(_fits(item, inner[0]) for item in value)
+
+
+def _of_numbers(hint: Any) -> bool:
+    return any(option in (int, float, Any) for option in _options(hint))
+
+
+def _makes(value: type, option: Any) -> bool:
+    """Say whether instances of a class fit an option."""
+    if not isinstance(option, type) or option is object:
+        return False
+    if getattr(option, "_is_protocol", False):
+        return all(hasattr(value, name) for name in vars(option)[_MEMBERS])
+    return issubclass(value, option)
 
 
 def _is_index(value: object) -> bool:
@@ -260,7 +281,7 @@ def _words(option: Any) -> str:
         return f"{len(inner)} values: {', '.join(map(describe, inner))}"
     if option is Any:
         return "anything"
-    if kind in (list, tuple, collections.abc.Sequence, collections.abc.Iterable):
+    if kind in _SEQUENCES:
         of = f" of {describe(inner[0])}" if inner else ""
         return f"a list{of}"
     if kind is collections.abc.Callable:

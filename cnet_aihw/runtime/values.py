@@ -57,14 +57,20 @@ def check_number(
         )
 
 
-def check_count(key: str, value: int, least: int = 1) -> None:
+MOST_CHIPS = 1_000_000
+"""Most chips of a measurement; a number above it is a slip."""
+
+
+def check_count(key: str, value: int, least: int = 1, most: int = 10**9) -> None:
     """Check a number of things.
 
     Raises:
-        CnetError: if it is not a whole number of at least ``least``.
+        CnetError: if it is not a whole number from ``least`` to ``most``.
     """
     if not (is_whole(value) and value >= least):
         raise bad_value(key, value, f"a whole number of at least {least}")
+    if value > most:
+        raise bad_value(key, value, f"a whole number of at most {most:,}")
 
 
 def check_limit(key: str, value: float, fix: str | None = None) -> None:

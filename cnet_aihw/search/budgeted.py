@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from cnet_aihw.compensation import Placement
 from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.records import append_record, read_records, write_records
+from cnet_aihw.runtime.values import check_count
 from cnet_aihw.search.problem import Choice, Encoding, PlacementProblem
 from cnet_aihw.search.scores import Evaluation
 
@@ -121,8 +122,7 @@ class Evaluations:
         observers: Sequence[Observer] = (),
         gains: Callable[[PlacementProblem], Gains] | None = None,
     ) -> None:
-        if budget < 1:
-            raise bad_value("budget", budget, "at least 1 evaluation")
+        check_count("budget", budget)
         self.problem, self.budget = problem, budget
         self.rows: list[TraceRow] = []
         """All evaluations so far."""

@@ -11,6 +11,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from cnet_aihw.runtime.typed import check_type, checked
 from cnet_aihw.search.known import ExhaustedPrefixes
 from cnet_aihw.search.problem import KINDS, CandidateLayer, Encoding, PlacementProblem
 
@@ -49,8 +50,11 @@ class PlacementEnv(gymnasium.Env[Observation, np.int64]):
 
     metadata = {"render_modes": []}  # noqa: RUF012, as gymnasium has it
 
+    @checked
     def __init__(self, config: Mapping[str, Any]) -> None:
-        self.problem: PlacementProblem = config["problem"]
+        problem: Any = config.get("problem")
+        check_type("problem", problem, PlacementProblem)
+        self.problem: PlacementProblem = problem
         self._evaluate: EvaluateEncoding | None = config.get("evaluate")
         self._history: bool = config.get("history", True)
         self.known = ExhaustedPrefixes(self.problem)

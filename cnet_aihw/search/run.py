@@ -19,7 +19,8 @@ from cnet_aihw.runtime.locks import alone
 from cnet_aihw.runtime.provenance import check_provenance
 from cnet_aihw.runtime.random_state import derive_seed
 from cnet_aihw.runtime.records import read_json, write_json_atomic
-from cnet_aihw.runtime.values import bad_choice
+from cnet_aihw.runtime.typed import checked
+from cnet_aihw.runtime.values import bad_choice, check_count
 from cnet_aihw.search.budgeted import BudgetSpent, Evaluations, Measure, Observer
 from cnet_aihw.search.evaluators.protocol import PlacementEvaluator
 from cnet_aihw.search.observers import ProgressLine, TensorBoardCurves
@@ -113,6 +114,7 @@ class SearchResult:
         )
 
 
+@checked
 def run_search(
     problem: PlacementProblem,
     evaluator: PlacementEvaluator,
@@ -160,8 +162,7 @@ def run_search(
     """
     folder, ray = Path(folder), ray or RaySettings()
     validate_ray_settings(ray)
-    if not isinstance(budget, int) or budget < 1:
-        raise bad_value("budget", budget, "a whole number of at least 1 evaluation")
+    check_count("budget", budget)
     by_gains = _first_by_gains(first, evaluator, searcher)
     made_from = describe_search(problem, evaluator, searcher, seed)
     if by_gains:

@@ -265,10 +265,9 @@ def validate_ray_settings(settings: RaySettings) -> None:
     """
     check_fields(settings, "ray.")
     s = settings
-    if s.workers < 0:
-        raise bad_value("ray.workers", s.workers, "0 for this process alone, or more")
-    if s.num_cpus is not None and s.num_cpus < 1:
-        raise bad_value("ray.num_cpus", s.num_cpus, "at least 1, or null for all")
+    check_count("ray.workers", s.workers, 0)
+    if s.num_cpus is not None:
+        check_count("ray.num_cpus", s.num_cpus)
     if s.num_cpus is not None and s.address is not None:
         raise bad_value(
             "ray.num_cpus", s.num_cpus, f"null, as ray.address={s.address} is a running cluster"

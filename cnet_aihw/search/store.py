@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
@@ -14,6 +13,9 @@ from pathlib import Path
 from cnet_aihw.compensation import Placement
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.locks import locked
+from cnet_aihw.runtime.processes import is_alive, this_process
+from cnet_aihw.runtime.typed import checked
+from cnet_aihw.runtime.waiting import Patience
 from cnet_aihw.search.evaluators.protocol import PlacementEvaluator
 from cnet_aihw.search.scores import Evaluation
 
@@ -32,6 +34,8 @@ CREATE TABLE IF NOT EXISTS claims (
 """
 _BUSY_SECONDS = 60.0  # longest wait for another process's commit, which takes milliseconds
 _POLL_SECONDS = 0.05  # between looks at an evaluation that another process has claimed
+CLAIM_SECONDS = 3600.0
+"""Longest wait for an evaluation that another process has claimed; then it is made here too."""
 
 
 class EvaluationStore:
@@ -47,6 +51,7 @@ class EvaluationStore:
         key: the evaluator's key.
     """
 
+    @checked
     def __init__(self, folder: str | Path, key: str) -> None:
         self.folder, self.key = Path(folder), key
         self.path = self.folder / FILE
@@ -72,8 +77,12 @@ class EvaluationStore:
         scores, seconds = rows[0]
         return Evaluation.from_record({"scores": json.loads(scores), "seconds": seconds})
 
-    def claim(self, placement: Placement) -> bool:
+    def claim(self, placement: Placement, take_over: bool = False) -> bool:
         """Claim a placement for this process.
+
+        Args:
+            placement: the placement.
+            take_over: whether a living process loses its claim, because it takes too long.
 
         Returns:
             False if it is evaluated already, or a living process is evaluating it.
@@ -85,10 +94,10 @@ class EvaluationStore:
                 return False
             claimed = "SELECT owner FROM claims WHERE key = ? AND placement = ?"
             row = connection.execute(claimed, (self.key, name)).fetchone()
-            if row is not None and _is_alive(row[0]):
+            if row is not None and is_alive(row[0]) and not take_over:
                 return False
             connection.execute(
-                "INSERT OR REPLACE INTO claims VALUES (?, ?, ?)", (self.key, name, _owner())
+                "INSERT OR REPLACE INTO claims VALUES (?, ?, ?)", (self.key, name, this_process())
             )
         return True
 
@@ -97,7 +106,7 @@ class EvaluationStore:
         with self._writing() as connection:
             connection.executemany(
                 "DELETE FROM claims WHERE key = ? AND placement = ? AND owner = ?",
-                [(self.key, _name(placement), _owner()) for placement in placements],
+                [(self.key, _name(placement), this_process()) for placement in placements],
             )
 
     def put(
@@ -152,8 +161,9 @@ class EvaluationStore:
                 written to, or as the evaluator raises.
         """
         self.check_evaluator(evaluator)
+        patience = self.patience()
         while (found := self.get(placement)) is None:
-            if not self.claim(placement):
+            if not self.claim(placement, take_over=patience.is_over()):
                 time.sleep(_POLL_SECONDS)
                 continue
             try:
@@ -165,6 +175,10 @@ class EvaluationStore:
                 self.release([placement])
             return value, False
         return found, True
+
+    def patience(self) -> Patience:
+        """Begin to wait for an evaluation of another process."""
+        return Patience(f"an evaluation of another process, shared in {self.path}", CLAIM_SECONDS)
 
     def check_evaluator(self, evaluator: PlacementEvaluator) -> None:
         """Check that values of an evaluator belong here.
@@ -246,32 +260,3 @@ class EvaluationStore:
 def _name(placement: Placement) -> str:
     """One text for all placements that are the same."""
     return json.dumps({n: r for n, r in sorted(placement.items()) if r != 0.0})
-
-
-def _owner() -> str:
-    pid = os.getpid()
-    return json.dumps([socket.gethostname(), pid, _started(pid)])
-
-
-def _is_alive(owner: str) -> bool:
-    """Whether the process that made a claim still runs; one of another machine does not count."""
-    host, pid, started = json.loads(owner)
-    if host != socket.gethostname():
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return started is None or _started(pid) == started
-
-
-def _started(pid: int) -> str | None:
-    """When a process started, which tells it from a later one of the same id; None if unknown."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
-    except OSError:
-        return None
-    state, *rest = text.rpartition(")")[2].split()
-    return None if state in "ZX" else rest[18]  # a zombie does not evaluate any more

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cnet_aihw.runtime.errors import bad_value
 from cnet_aihw.runtime.fingerprint import exact_text, holds_table
+from cnet_aihw.runtime.typed import checked
 from cnet_aihw.runtime.values import is_number
 
 
@@ -70,6 +71,7 @@ class Task(Protocol):
         """Return how much of a reference score is kept, 1 for all; None without a meaning."""
 
 
+@checked
 def describe_task(task: Task) -> dict[str, Any]:
     """Return all that tells a task apart, as plain values for provenance."""
     settings = {n: _plain(v) for n, v in sorted(vars(task).items()) if n[0] != "_"}
@@ -77,16 +79,19 @@ def describe_task(task: Task) -> dict[str, Any]:
     return {"task": f"{kind.__module__}.{kind.__qualname__}", **settings}
 
 
+@checked
 def is_better(task: Task, score: float, other: float) -> bool:
     """Say whether a score is better than another one."""
     return score > other if task.higher_is_better else score < other
 
 
+@checked
 def reaches(task: Task, score: float, threshold: float) -> bool:
     """Say whether a score is at least as good as a threshold."""
     return score >= threshold if task.higher_is_better else score <= threshold
 
 
+@checked
 def check_score(task: Task, key: str, value: object) -> None:
     """Check that a value can be a score of a task.
 

@@ -109,5 +109,5 @@ def check_choice(key: str, value: object, choices: Sequence[str]) -> None:
     Raises:
         CnetError: for another one.
     """
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise bad_value(key, value, " or ".join(choices))

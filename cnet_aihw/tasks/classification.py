@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cnet_aihw.runtime.errors import bad_value
+from cnet_aihw.runtime.typed import checked
 from cnet_aihw.runtime.values import is_number
 from cnet_aihw.tasks.base import Task
 from cnet_aihw.tasks.checks import check_numbers, check_outputs, check_targets
@@ -98,6 +99,7 @@ class Classification:
         return score / reference if reference > 0 else None
 
 
+@checked
 def smoothed(task: Task | None, label_smoothing: float) -> Task:
     """Return the task of a training: the given one, or classification, with label smoothing.
 

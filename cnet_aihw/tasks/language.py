@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cnet_aihw.runtime.typed import checked
 from cnet_aihw.tasks.checks import check_numbers, check_outputs, check_targets
 
 
@@ -54,6 +55,7 @@ class LanguageModelling:
     loss_name = "cross_entropy"
     score_range = (1.0, float("inf"))
 
+    @checked
     def __init__(self, ignored: int = -100) -> None:
         self.ignored = ignored
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.typed import checked
 from cnet_aihw.tasks.base import Metric
 from cnet_aihw.tasks.checks import (
     BuiltAtFirstBatch,
@@ -34,6 +35,7 @@ class MultiLabel:
     loss_name = "binary_cross_entropy"
     score_range = (0.0, 1.0)
 
+    @checked
     def __init__(self, metric: str = "mAP") -> None:
         check_choice("metric", metric, ("mAP", "F1"))
         self.metric = metric

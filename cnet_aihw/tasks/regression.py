@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cnet_aihw.runtime.typed import checked
 from cnet_aihw.tasks.checks import check_choice, check_outputs, check_targets
 
 
@@ -68,6 +69,7 @@ class Regression:
     name = "regression"
     loss_name = "mse"
 
+    @checked
     def __init__(self, unit: str = "", metric: str = "RMSE") -> None:
         check_choice("metric", metric, ("RMSE", "MAE", "R2"))
         self.unit, self.metric = unit, metric

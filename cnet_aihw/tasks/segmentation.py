@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cnet_aihw.runtime.typed import checked
 from cnet_aihw.tasks.base import Metric
 from cnet_aihw.tasks.checks import (
     BuiltAtFirstBatch,
@@ -35,6 +36,7 @@ class Segmentation:
     loss_name = "cross_entropy"
     score_range = (0.0, 1.0)
 
+    @checked
     def __init__(self, metric: str = "mIoU", ignored: int = 255) -> None:
         check_choice("metric", metric, ("mIoU", "Dice"))
         self.metric, self.ignored = metric, ignored

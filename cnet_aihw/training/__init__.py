@@ -8,10 +8,10 @@ if TYPE_CHECKING:
     from cnet_aihw.training.checkpoint import Checkpoint as Checkpoint
     from cnet_aihw.training.checkpoint import load_checkpoint as load_checkpoint
     from cnet_aihw.training.checkpoint import save_checkpoint as save_checkpoint
+    from cnet_aihw.training.lambda_of_noise import lipschitz_lambda as lipschitz_lambda
     from cnet_aihw.training.lipschitz import LipschitzPenalty as LipschitzPenalty
     from cnet_aihw.training.lipschitz import following_batchnorms as following_batchnorms
     from cnet_aihw.training.lipschitz import spectral_norms as spectral_norms
-    from cnet_aihw.training.lambda_of_noise import lipschitz_lambda as lipschitz_lambda
     from cnet_aihw.training.loop import train as train
     from cnet_aihw.training.optim import learning_rate as learning_rate
     from cnet_aihw.training.optim import make_optimizer as make_optimizer

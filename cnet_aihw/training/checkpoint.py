@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.records import replace_file
+from cnet_aihw.runtime.typed import checked
 
 FORMAT = 1
 _HEADER = "cnet_aihw"
@@ -42,6 +43,7 @@ class Checkpoint:
 _GROUPS = ("model", "optimizer", "rng", "held")
 
 
+@checked
 def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint; a kill at any moment leaves either the old file or the new one.
 
@@ -59,6 +61,7 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
     replace_file(Path(path), lambda temporary: save_file(tensors, temporary, header))
 
 
+@checked
 def load_checkpoint(path: str | Path) -> Checkpoint:
     """Read a checkpoint, tensors on the CPU.
 

@@ -12,8 +12,10 @@ from cnet_aihw.rram.devices.chip_scope import chip_scope
 from cnet_aihw.rram.devices.noise import DeviceNoiseModel, MultiplicativeNoiseModel
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.random_state import derive_seed
+from cnet_aihw.runtime.typed import checked
 
 
+@checked
 def lipschitz_lambda(
     noise_model: BaseNoiseModel,
     k: float = 1.0,

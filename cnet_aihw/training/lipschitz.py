@@ -10,11 +10,13 @@ from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
+from cnet_aihw.evaluation.first_batch import checked_call
 from cnet_aihw.evaluation.metrics import evaluation_mode
 from cnet_aihw.rram import analog_layers, nominal_weight
 from cnet_aihw.rram.conversion_plan import match_names
 from cnet_aihw.runtime.errors import CnetError, bad_value
-from cnet_aihw.runtime.inputs import Inputs, call
+from cnet_aihw.runtime.inputs import Inputs
+from cnet_aihw.runtime.typed import checked
 from cnet_aihw.runtime.values import bad_choice
 from cnet_aihw.training.settings import GRAMS
 
@@ -50,6 +52,7 @@ class LipschitzPenalty:
             layer is left, or a BatchNorm keeps no running statistics.
     """
 
+    @checked
     def __init__(
         self,
         model: nn.Module,
@@ -96,6 +99,7 @@ class LipschitzPenalty:
         return _slices(layer, matrix) if self.slices else matrix
 
 
+@checked
 @torch.no_grad()
 def spectral_norms(
     model: nn.Module, batchnorms: Mapping[str, _BatchNorm] | None = None
@@ -113,6 +117,7 @@ def spectral_norms(
     return norms
 
 
+@checked
 def following_batchnorms(model: nn.Module, example_input: Inputs) -> dict[str, _BatchNorm]:
     """Find the BatchNorm that takes an analog layer's output as it is, by the layer's name.
 
@@ -145,7 +150,7 @@ def following_batchnorms(model: nn.Module, example_input: Inputs) -> dict[str, _
             )
     try:
         with evaluation_mode(model), torch.no_grad():
-            call(model, example_input)
+            checked_call(model, example_input)
     finally:
         for handle in handles:
             handle.remove()

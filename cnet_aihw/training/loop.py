@@ -14,6 +14,7 @@ from cnet_aihw.rram import (
     analog_layers,
     clear_chip,
     load_snapshot,
+    noise_model_id,
     nominal_weight,
     snapshot,
     trainable_parameters,
@@ -233,7 +234,13 @@ def _lambda(model: nn.Module, settings: TrainingSettings) -> float | None:
         for name, layer in analog_layers(model).items()
         for number, tile in enumerate(layer.analog_tiles())
     }
-    noise_model = next(iter(tiles.values())).rpu_config.noise_model
+    noise_models = {
+        noise_model_id(n): n for n in (t.rpu_config.noise_model for t in tiles.values())
+    }
+    if len(noise_models) > 1:
+        expected = "a number, as layers have noise models of their own"
+        raise bad_value("training.lipschitz.lambda_", None, expected)
+    (noise_model,) = noise_models.values()
     weights = {name: tile.tile.crossbar_weight().detach() for name, tile in tiles.items()}
     time = injected_time(model)
     return lipschitz_lambda(noise_model, lipschitz.k, weights, t_inference=time)

@@ -6,6 +6,9 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
+from cnet_aihw.runtime.errors import bad_value
+from cnet_aihw.runtime.typed import checked
+from cnet_aihw.runtime.values import check_count
 from cnet_aihw.training.settings import TrainingSettings
 
 _ONECYCLE_RISE = 0.3  # share of the steps; the three numbers are the defaults of torch's OneCycleLR
@@ -13,11 +16,14 @@ _ONECYCLE_START = 1 / 25
 _ONECYCLE_END = 1 / 25e4
 
 
+@checked
 def make_optimizer(
     settings: TrainingSettings, parameters: Iterable[nn.Parameter]
 ) -> torch.optim.Optimizer:
     """Return the optimizer of the settings; its learning rate is set at each step."""
     parameters = list(parameters)
+    if not parameters:
+        raise bad_value("parameters", [], "at least one")
     lr, decay = settings.lr, settings.weight_decay
     if settings.optimizer == "sgd":
         return torch.optim.SGD(
@@ -27,6 +33,7 @@ def make_optimizer(
     return kind(parameters, lr=lr, weight_decay=decay, fused=True)
 
 
+@checked
 def learning_rate(settings: TrainingSettings, step: int, steps_per_epoch: int) -> float:
     """Return the learning rate of a step.
 
@@ -39,7 +46,12 @@ def learning_rate(settings: TrainingSettings, step: int, steps_per_epoch: int) -
 
     Returns:
         The learning rate, above 0.
+
+    Raises:
+        CnetError: for a step outside of the run.
     """
+    check_count("steps_per_epoch", steps_per_epoch)
+    check_count("step", step, 0)
     total = settings.epochs * steps_per_epoch
     if settings.schedule == "onecycle":
         return settings.lr * _onecycle(step, total)

@@ -5,7 +5,7 @@ from typing import Any
 
 from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.typed import check_fields, check_type
-from cnet_aihw.runtime.values import GRADIENTS, bad_choice, is_number, is_seed, is_whole
+from cnet_aihw.runtime.values import GRADIENTS, bad_choice, check_count, is_number, is_seed
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("cosine", "onecycle", "constant")
@@ -171,9 +171,8 @@ def validate_training_settings(settings: TrainingSettings) -> None:
         ("lipschitz.every", lipschitz.every, 1),
         ("lipschitz.probes", lipschitz.probes, 1),
     ):
-        optional = value is None and name in ("patience", "lipschitz.probes")
-        if not optional and not (is_whole(value) and value >= low):
-            raise bad_value(f"training.{name}", value, f"a whole number of at least {low}")
+        if value is not None:  # as patience and probes may be; others have been checked
+            check_count(f"training.{name}", value, low)
     if not is_seed(s.seed):
         raise bad_value("training.seed", s.seed, "a whole number of 64 bits")
     for name, number, positive in (

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.parts import TensorPart
+from cnet_aihw.runtime.typed import check_type, checked
 
 
 class ImagePart(TensorPart):
@@ -26,6 +27,8 @@ class ImagePart(TensorPart):
     x: Tensor
 
     def __init__(self, x: Tensor, y: Tensor) -> None:
+        check_type("x", x, Tensor)
+        check_type("y", y, Tensor)
         if y.ndim != 1 or y.dtype != torch.int64:
             raise CnetError(
                 f"the labels of a part are {y.dtype} of shape {tuple(y.shape)}; expected class "
@@ -80,6 +83,7 @@ class Dataset:
     """Names of the classes, or empty where the source gives none."""
 
 
+@checked
 def batches(
     part: ImagePart, batch_size: int, generator: torch.Generator | None = None
 ) -> Iterator[tuple[Tensor, Tensor]]:

@@ -93,7 +93,7 @@ def torchvision_model(
         raise _unknown("torchvision", name, known)
     given: dict[str, Any] = dict(options or {})
     if input_shape is not None:
-        if int(input_shape[0]) != 3:
+        if len(input_shape) != 3 or int(input_shape[0]) != 3:
             raise bad_value("inputs.shape", list(input_shape), "images of three channels")
         if name.startswith("vit_"):
             given.setdefault("image_size", int(input_shape[1]))

@@ -13,6 +13,7 @@ from cnet_aihw.runtime.fingerprint import tensors_fingerprint
 from cnet_aihw.runtime.memory import check_memory
 from cnet_aihw.runtime.parts import TensorPart
 from cnet_aihw.runtime.typed import checked
+from cnet_aihw.runtime.values import check_count
 from cnet_aihw.zoo.dataset import Dataset
 from cnet_aihw.zoo.split import stratified_split
 
@@ -53,10 +54,9 @@ def digit_scenes(
     if digit < 8 or size < 2 * digit:
         raise bad_value("digit", digit, f"at least 8, at most half of size={size}")
     for key, count in (("train", train), ("val", val), ("test", test)):
-        if count < 1:
-            raise bad_value(key, count, "a whole number of at least 1")
-    if noise < 0:
-        raise bad_value("noise", noise, "a number of at least 0")
+        check_count(key, count)
+    if not 0.0 <= noise <= 1000.0:
+        raise bad_value("noise", noise, "a number from 0 to 1000")
     check_memory((train + val + test) * size**2 * 12, "the scenes")
     from sklearn.datasets import load_digits
 

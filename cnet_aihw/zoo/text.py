@@ -12,6 +12,7 @@ from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.memory import check_memory
 from cnet_aihw.runtime.parts import TensorPart
 from cnet_aihw.runtime.typed import checked
+from cnet_aihw.runtime.values import check_count
 from cnet_aihw.zoo.dataset import Dataset
 
 _BYTES = 256
@@ -49,11 +50,9 @@ def text(
         CnetError: the file is absent, or too short.
     """
     path = Path(path)
-    if context < 1:
-        raise bad_value("context", context, "a whole number of at least 1")
     stride = context if stride is None else stride
-    if stride < 1:
-        raise bad_value("stride", stride, "a whole number of at least 1")
+    check_count("context", context)
+    check_count("stride", stride)
     for key, share in (("val_share", val_share), ("test_share", test_share)):
         if not 0.0 < share < 0.5:
             raise bad_value(key, share, "a share between 0 and 0.5")

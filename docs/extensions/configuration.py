@@ -17,7 +17,7 @@ from sphinx.application import Sphinx
 from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.typing import ExtensionMetadata
 
-from cnet_aihw.jobs.cli import CONFIG_DIR
+from cnet_aihw.jobs.application import CONFIG_DIR
 from cnet_aihw.jobs.schema import Config, register_schema
 
 PAGE = "configuration"

@@ -1,8 +1,13 @@
 """`cnet-aihw doctor` says what works, and works itself where libraries do not."""
 
+import errno
+import fcntl
 import os
+import signal
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +15,15 @@ import pytest
 
 from cnet_aihw.doctor import checks as doctor_checks
 from cnet_aihw.doctor import command as doctor
-from cnet_aihw.doctor.checks import FAULT, OK, WARNING, Finding
+from cnet_aihw.doctor import machine as doctor_machine
+from cnet_aihw.doctor.checks import FAULT, GIB, OK, WARNING, Finding
+
+DOCTOR = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # the background ignores Ctrl-C
+from cnet_aihw.jobs.cli import main
+main()
+"""
 
 
 def run_doctor(cwd: Path | str, *words: str, path: Path | None = None) -> tuple[int, list[str]]:
@@ -106,21 +119,78 @@ def test_a_gpu_that_torch_does_not_see_is_told(
     assert shown in finding.found
 
 
-@pytest.mark.parametrize(("current", "state"), [(4.0, OK), (7.5, WARNING)])
-def test_memory_is_that_of_the_container_without_its_file_cache(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, current: float, state: str
+@pytest.mark.parametrize(("free", "state"), [(4.0, OK), (1.5, WARNING)])
+def test_memory_is_that_of_the_container(
+    monkeypatch: pytest.MonkeyPatch, free: float, state: str
 ) -> None:
-    """Of a limit of 8 GiB and a cache of 1 GiB."""
-    files = {
-        "/proc/meminfo": "MemTotal: 99999999 kB\nMemAvailable: 99999999 kB\n",
-        "/sys/fs/cgroup/memory.max": str(8 * 2**30),
-        "/sys/fs/cgroup/memory.current": str(int(current * 2**30)),
-        "/sys/fs/cgroup/memory.stat": f"active_file {2**29}\ninactive_file {2**29}\n",
-    }
-    monkeypatch.setattr(Path, "read_text", lambda path: files[str(path)])
-    finding = doctor._memory()
+    monkeypatch.setattr(doctor_machine, "available_bytes", lambda: int(free * GIB))
+    monkeypatch.setattr(doctor_machine, "memory_limit", lambda: 8 * GIB)
+    finding = doctor_machine.memory()
     assert finding.state == state
-    assert finding.found.startswith(f"{9 - current:.1f} GiB free")
+    assert finding.found.startswith(f"{free:.1f} GiB free, with a limit of 8.0 GiB")
+
+
+@pytest.mark.parametrize(
+    ("quota", "threads", "state"), [(None, "", OK), (2.5, "", WARNING), (2.5, "2", OK)]
+)
+def test_a_quota_of_cpus_is_said_where_torch_would_start_a_thread_for_each(
+    monkeypatch: pytest.MonkeyPatch, quota: float | None, threads: str, state: str
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
+    monkeypatch.setattr(doctor_machine, "cpu_quota", lambda: quota)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if threads:
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    finding = doctor_machine.cpus()
+    assert finding.state == state
+    assert ("OMP_NUM_THREADS=2" in finding.advice) == (state == WARNING)
+
+
+def test_a_file_system_without_locks_is_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert doctor_machine.locks(str(tmp_path)).state == OK
+
+    def without(file: object, operation: int) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", without)
+    finding = doctor_machine.locks(str(tmp_path))
+    assert finding.state == WARNING and "Operation not supported" in finding.found
+
+
+def test_no_temporary_folder_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/nonexistent")
+    finding = doctor_machine.temporary_folder()
+    assert finding.state == FAULT and "TMPDIR" in finding.advice
+
+
+def test_what_ray_lacks_here_is_a_warning_with_the_variable(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / ("x" * 80)))
+    finding = doctor_checks.ray_here()
+    assert finding.state == WARNING
+    assert "RAY_TMPDIR=/tmp" in finding.advice
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_doctor_and_its_checks(tmp_path: Path, number: signal.Signals) -> None:
+    (tmp_path / "libraries").mkdir()
+    hanging = "import os, time\nopen(f'here-{os.getpid()}', 'w').close()\ntime.sleep(600)\n"
+    for name in ("torch", "ray"):
+        (tmp_path / "libraries" / f"{name}.py").write_text(hanging)
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path / 'libraries'}:{os.getcwd()}"}
+    command = [sys.executable, "-c", DOCTOR, "doctor"]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE) as other:
+        assert other.stderr is not None
+        while not (checks := list(tmp_path.glob("here-*"))) and other.poll() is None:
+            time.sleep(0.02)
+        other.send_signal(number)
+        assert other.wait(60) == 128 + number
+        assert other.stderr.read() == b"cnet-aihw: stopped before any work.\n"
+    for path in checks:
+        assert not Path("/proc", path.name.removeprefix("here-")).exists()
 
 
 def test_a_folder_that_cannot_be_written_to_is_a_fault(
@@ -136,6 +206,6 @@ def test_a_folder_that_cannot_be_written_to_is_a_fault(
 
 def test_a_probe_that_hangs_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "PROBE_SECONDS", 0.01)
-    (finding,) = doctor._probed("cpp_tile")
+    (finding,) = doctor._probed(["cpp_tile"])
     assert finding.state == WARNING
     assert "no answer" in finding.found

@@ -345,7 +345,7 @@ def test_costs(model: nn.Module) -> None:
     [
         (lambda: BatchNormReestimation(torch.zeros(1, 3)), "x", [(1, 3)]),
         (lambda: AffineCorrection(torch.tensor(0.0)), "x", [()]),
-        (lambda: AffineCorrection("images"), "x", "str"),
+        (lambda: AffineCorrection("images"), "x", "images"),
         (lambda: BatchNormReestimation(torch.zeros(4, 3), batch_size=1), "batch_size", 1),
         (lambda: make_calibration("batch_norm", PART), "calibration", "batch_norm"),
         (lambda: make_calibration("affine", PART, samples=1), "x", [(1, 3)]),

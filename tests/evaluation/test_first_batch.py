@@ -5,7 +5,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cnet_aihw.evaluation import error_growth, evaluate_chips, scan_layers
+from cnet_aihw.evaluation import (
+    Score,
+    ceiling,
+    error_growth,
+    evaluate_chips,
+    measured_chips,
+    scan_layers,
+)
 from cnet_aihw.evaluation.first_batch import check_first_batch
 from cnet_aihw.rram import convert_to_analog
 from cnet_aihw.runtime.errors import CnetError
@@ -48,26 +55,30 @@ def grown(model: nn.Module, data: object = (X, Y)) -> None:
     error_growth(model, as_part(data).first(8).x, chips=1, device="cpu")
 
 
-@pytest.mark.parametrize("verb", [measured, scanned, grown])
+def walked(model: nn.Module, data: object = (X, Y)) -> None:
+    measured_chips(model, data, Score(), 1)  # checked at the call
+
+
+@pytest.mark.parametrize("verb", [measured, scanned, grown, walked])
 def test_a_network_that_calls_none_of_its_analog_layers_is_refused(verb):
     with pytest.raises(CnetError, check=lambda e: e.value == ["a", "aux"]):
         verb(convert_to_analog(Net("none called")))
 
 
-@pytest.mark.parametrize("verb", [measured, scanned, grown])
+@pytest.mark.parametrize("verb", [measured, scanned, grown, walked])
 def test_analog_layers_that_are_not_called_are_named(verb):
     with pytest.warns(UserWarning, match=r"1 of 2 analog layers.*on no chip: aux\.$"):
         verb(convert_to_analog(Net()))
 
 
-@pytest.mark.parametrize("verb", [measured, scanned])
+@pytest.mark.parametrize("verb", [measured, scanned, walked])
 @pytest.mark.filterwarnings("ignore:the forward calls")
 def test_outputs_that_are_no_tensor_are_refused_with_the_fix(verb):
     with pytest.raises(CnetError, check=lambda e: e.key == "outputs" and e.value == "dict"):
         verb(convert_to_analog(Net("dict")))
 
 
-@pytest.mark.parametrize("verb", [measured, scanned, grown])
+@pytest.mark.parametrize("verb", [measured, scanned, grown, walked])
 @pytest.mark.parametrize("x", [X[:, :5], X.byte(), X.double()])
 def test_data_that_the_network_does_not_take_are_refused(verb, x):
     kind = str(x.dtype).removeprefix("torch.")
@@ -77,7 +88,7 @@ def test_data_that_the_network_does_not_take_are_refused(verb, x):
 
 @pytest.mark.parametrize("y", [Y.int(), Y.float(), Y[:, None], Y + 4])
 def test_labels_of_another_kind_are_refused(y):
-    for verb in (measured, scanned):
+    for verb in (measured, scanned, walked):
         with pytest.raises(CnetError, check=lambda e: e.key == "targets"):
             verb(convert_to_analog(nn.Sequential(nn.Linear(8, 4))), (X, y))
 
@@ -102,6 +113,19 @@ def test_numpy_arrays_are_taken_as_tensors():
     part = as_part(({"a": X.numpy(), "b": X}, Y.numpy()))
     assert isinstance(part, TensorPart) and torch.equal(part.x["a"], X)
     assert part.fingerprint == as_part(({"a": X, "b": X}, Y)).fingerprint
+
+
+def test_a_ceiling_checks_the_data_too():
+    model = convert_to_analog(nn.Sequential(nn.Linear(8, 4)))
+    with pytest.raises(CnetError, check=lambda e: e.key == "data"):
+        ceiling(model, (X[:, :5], Y), ["0"], device="cpu")
+
+
+@pytest.mark.parametrize("chips", [0, -1, [(-1, None)], [(0, -1.0)], [0], iter([(0, None, 1)])])
+def test_chips_that_cannot_be_are_refused_at_the_call(chips):
+    model = convert_to_analog(nn.Sequential(nn.Linear(8, 4)))
+    with pytest.raises(CnetError, check=lambda e: e.key == "chips"):
+        measured_chips(model, (X, Y), Score(), chips)
 
 
 def test_a_check_leaves_everything_as_it_was():

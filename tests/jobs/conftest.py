@@ -17,7 +17,8 @@ from hydra._internal.hydra import Hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from cnet_aihw.jobs.cli import CONFIG_DIR, main
+from cnet_aihw.jobs.application import CONFIG_DIR
+from cnet_aihw.jobs.cli import main
 from cnet_aihw.jobs.context import run_job
 from cnet_aihw.jobs.schema import register_schema
 from cnet_aihw.jobs.variants import variants_of

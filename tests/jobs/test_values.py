@@ -48,6 +48,17 @@ BASE = "rram=lognormal"
 COMPARE = "training.compare"  # composes again, which needs a command line
 
 
+def options() -> list[str]:
+    """All options of the groups that are not typed."""
+    groups = ("data", "task", "model", "rram", *NODES)
+    return [
+        f"{group}={path.stem}"
+        for group in groups
+        for path in sorted((CONF / group).glob("*.yaml"))
+        if f"{group}={path.stem}" != "search=none"
+    ]
+
+
 @functools.cache
 def composed(option: str) -> DictConfig:
     register_schema()
@@ -81,6 +92,12 @@ def keys(option: str) -> list[str]:
         assert isinstance(whole, dict)
         untyped = ("data.", "model.", "task.", *(f"{place}." for place in NODES.values()))
         found = [key for key in keys_of(whole, "") if not key.startswith((*untyped, COMPARE))]
+    elif group == "rram":  # what all crossbars have is tried with the base option
+        standard = OmegaConf.load(CONF / "crossbar" / "standard.yaml")
+        node = OmegaConf.to_container(standard, resolve=False)
+        assert isinstance(node, dict)
+        shared = set(keys_of(node, "rram."))
+        found = [key for key in found if key not in shared]
     return found
 
 
@@ -139,3 +156,9 @@ def check(option: str, some: list[tuple[str, Any]]) -> None:
 
 def test_values_that_cannot_be_are_one_sentence() -> None:
     check(BASE, cases(BASE)[::97])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("option", options())
+def test_all_values_that_cannot_be_are_one_sentence(option: str) -> None:
+    check(option, cases(option))

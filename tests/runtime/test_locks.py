@@ -1,8 +1,12 @@
 """One process at a time in a folder; a dead one is in nobody's way."""
 
+import errno
+import fcntl
+import json
 import multiprocessing
 import os
 import signal
+import socket
 import time
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -65,3 +69,52 @@ def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
     ):
         pass
     assert error.value.value == str(tmp_path / "file")
+
+
+@pytest.fixture(params=[None, errno.ENOSYS, errno.EOPNOTSUPP])
+def _file_system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With flock, and without it in the ways that kernels say so."""
+    number = request.param
+    if number is not None:
+
+        def without(file: object, operation: int) -> None:
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(fcntl, "flock", without)
+
+
+@pytest.mark.usefixtures("_file_system")
+def test_a_lock_is_held_until_its_block_or_its_process_ends(tmp_path: Path) -> None:
+    inside = FORK.Event()
+    other = FORK.Process(target=_hold, args=(tmp_path, inside))
+    other.start()
+    try:
+        assert inside.wait(60)
+        with pytest.raises(CnetError) as error, locked(tmp_path, "work", seconds=0.2):
+            pass
+        assert (error.value.key, error.value.value) == ("work", str(tmp_path))
+    finally:
+        os.kill(other.pid or 0, signal.SIGKILL)
+        other.join()
+    for _ in range(2):
+        with locked(tmp_path, "work", seconds=5.0):
+            pass
+
+
+def test_without_flock_the_lock_of_another_machine_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without(file: object, operation: int) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", without)
+    owner = tmp_path / ".locks" / "work.owner"
+    owner.parent.mkdir()
+    owner.write_text(json.dumps([f"not-{socket.gethostname()}", 1, None]))
+    with pytest.raises(CnetError) as error, alone(tmp_path, "work", "a work"):
+        pass
+    assert error.value.fix is not None and str(owner) in error.value.fix
+    owner.unlink()  # the advice
+    with alone(tmp_path, "work", "a work"):
+        assert json.loads(owner.read_text())[1] == os.getpid()
+    assert not owner.exists()

@@ -220,6 +220,16 @@ def test_a_claim_of_another_process_with_the_same_id_lapses(store, started):
     assert store.claim(PLACEMENTS[0]) is (started is not None)
 
 
+def test_who_takes_too_long_loses_its_claim(store, evaluator, monkeypatch):
+    """As a process that is stopped, or hangs: nobody waits for it for ever."""
+    monkeypatch.setattr("cnet_aihw.search.store.CLAIM_SECONDS", 0.1)
+    store.claim(PLACEMENTS[0])  # of this process, which is alive
+    value, known = reopened(store).measure(PLACEMENTS[0], evaluator)
+    assert not known
+    assert store.get(PLACEMENTS[0]) == value
+    assert claims(store) == []
+
+
 def test_values_of_another_evaluator_are_refused(tmp_path, evaluator):
     store = EvaluationStore(tmp_path, "f" * 64)
     with pytest.raises(CnetError) as error:

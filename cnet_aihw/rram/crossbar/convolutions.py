@@ -15,8 +15,16 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.utils import _pair, _single, _triple
 
 from cnet_aihw.rram.crossbar.configs import RRAMRPUConfig
-from cnet_aihw.rram.crossbar.layers import RRAMLayer, check_config
-from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.rram.crossbar.layers import (
+    RRAMLayer,
+    check_config,
+    check_sizes,
+    check_tile_class,
+    check_weights_fit,
+)
+from cnet_aihw.runtime.errors import CnetError, bad_value
+from cnet_aihw.runtime.typed import checked
+from cnet_aihw.runtime.values import bad_choice, check_count
 
 
 def _check_group_fits(config: RRAMRPUConfig, rows: int, columns: int, groups: int) -> None:
@@ -41,6 +49,27 @@ _CONVOLVE: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.co
 """torch's convolution by its dimensions."""
 
 
+_PADDINGS = ("valid", "same")
+_MODES = ("zeros", "reflect", "replicate", "circular")
+
+
+def check_convolution(rows: int, columns: int, groups: int, padding: Any, mode: str) -> None:
+    """Refuse arguments that torch's own convolution refuses.
+
+    Raises:
+        CnetError: names the argument.
+    """
+    if isinstance(padding, str) and padding not in _PADDINGS:
+        raise bad_choice("padding", padding, _PADDINGS)
+    if mode not in _MODES:
+        raise bad_choice("padding_mode", mode, _MODES)
+    for size in () if isinstance(padding, str) else padding:
+        check_count("padding", size, 0)
+    check_sizes(in_channels=rows, out_channels=columns, groups=groups)
+    if rows % groups or columns % groups:
+        raise bad_value("groups", groups, f"a divisor of {rows} and {columns} channels")
+
+
 class ConvolutionOnTile(RRAMLayer):
     """Base of all convolutions; all groups lie on one tile [out, in / groups * kernel]."""
 
@@ -54,6 +83,7 @@ class ConvolutionOnTile(RRAMLayer):
     ) -> None:
         """Make the tile, which holds weight and bias from then on."""
         check_config(rpu_config, type(self).__name__)
+        check_tile_class(tile_module_class)
         groups = self.groups
         self.in_features = self.in_channels // groups * math.prod(self.kernel_size)
         self.out_features = self.out_channels
@@ -89,6 +119,7 @@ class _RRAMConvNd(ConvolutionOnTile, _AnalogConvNd):
 
     _sizes: ClassVar[Callable[[Any], tuple[int, ...]]]
 
+    @checked
     def __init__(
         self,
         in_channels: int,
@@ -107,13 +138,17 @@ class _RRAMConvNd(ConvolutionOnTile, _AnalogConvNd):
         sizes = type(self)._sizes
         kernel = sizes(kernel_size)
         rpu_config = RRAMRPUConfig() if rpu_config is None else rpu_config
+        around = padding if isinstance(padding, str) else sizes(padding)
+        check_convolution(in_channels, out_channels, groups, around, padding_mode)
+        check_sizes(kernel_size=kernel, stride=sizes(stride), dilation=sizes(dilation))
+        check_weights_fit(in_channels // groups * math.prod(kernel), out_channels)
         _ConvNd.__init__(
             self,
             in_channels,
             out_channels,
             kernel,
             sizes(stride),
-            padding if isinstance(padding, str) else sizes(padding),
+            around,
             sizes(dilation),
             False,
             (0,) * len(kernel),

@@ -23,7 +23,13 @@ from torch.nn.modules.conv import _ConvNd
 from cnet_aihw.rram.crossbar.configs import RRAMRPUConfig
 from cnet_aihw.rram.crossbar.stand_in import WeightStandIn
 from cnet_aihw.rram.crossbar.tiles import RRAMInferenceTile
-from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.errors import CnetError, bad_value
+from cnet_aihw.runtime.memory import check_memory
+from cnet_aihw.runtime.typed import checked
+from cnet_aihw.runtime.values import check_count
+
+_LARGE = 2**30
+"""Bytes of weights from which on free memory is looked at."""
 
 
 class RRAMLayer(AnalogLayerBase):
@@ -32,6 +38,8 @@ class RRAMLayer(AnalogLayerBase):
     analog_module: RRAMInferenceTile | TileModuleArray
     in_features: int
     out_features: int
+    name_in_network: str = ""
+    """Name that it had where it was converted, for messages."""
 
     def tiles(self) -> list[RRAMInferenceTile]:
         """Return the layer's tiles, in the order of aihwkit's tile array."""
@@ -49,9 +57,10 @@ class RRAMLayer(AnalogLayerBase):
         """A stand-in with the shape, type and device of the weight; it refuses arithmetic."""
         if "analog_module" not in self._modules:
             raise AttributeError("weight")  # so that a parameter is found while the layer is made
-        return WeightStandIn.of(
-            type(self).__name__, self._weight_shape(), self.tiles()[0].tile.weight
-        )
+        layer = f"an {type(self).__name__}"
+        if self.name_in_network:
+            layer = f"{self.name_in_network!r}, {layer}"
+        return WeightStandIn.of(layer, self._weight_shape(), self.tiles()[0].tile.weight)
 
     @weight.setter
     def weight(self, value: Any) -> None:
@@ -153,6 +162,28 @@ class RRAMLayer(AnalogLayerBase):
         return torch.cat(columns, 1)
 
 
+def check_sizes(**sizes: Any) -> None:
+    """Refuse sizes of a layer, or lists of them, that are not whole numbers above 0.
+
+    Raises:
+        CnetError: names the first one.
+    """
+    for name, given in sizes.items():
+        for size in given if isinstance(given, list | tuple) else (given,):
+            check_count(name, size)
+
+
+def check_weights_fit(rows: int, columns: int) -> None:
+    """Refuse weights that the machine's memory cannot hold.
+
+    Raises:
+        CnetError: if it cannot.
+    """
+    need = 4 * rows * columns
+    if need > _LARGE:  # looking takes longer than making a small layer
+        check_memory(need, f"a layer of {rows} x {columns} weights")
+
+
 def check_config(rpu_config: Any, layer: str) -> None:
     """Refuse a configuration that is not an RRAMRPUConfig."""
     if not isinstance(rpu_config, RRAMRPUConfig):
@@ -163,6 +194,19 @@ def check_config(rpu_config: Any, layer: str) -> None:
         )
 
 
+def check_tile_class(tile_module_class: type | None) -> None:
+    """Refuse tiles that are not ours.
+
+    Raises:
+        CnetError: for another class.
+    """
+    if tile_module_class is not None and not issubclass(
+        tile_module_class, RRAMInferenceTile | TileModuleArray
+    ):
+        expected = "RRAMInferenceTile or TileModuleArray, or None for what fits"
+        raise bad_value("tile_module_class", tile_module_class.__name__, expected)
+
+
 class RRAMLinear(RRAMLayer, AnalogLinear):
     """Linear layer on RRAM; arguments, weights and bias as ``aihwkit.nn.AnalogLinear``.
 
@@ -170,6 +214,7 @@ class RRAMLinear(RRAMLayer, AnalogLinear):
         CnetError: if the configuration is not an :class:`~cnet_aihw.rram.RRAMRPUConfig`.
     """
 
+    @checked
     def __init__(
         self,
         in_features: int,
@@ -179,7 +224,9 @@ class RRAMLinear(RRAMLayer, AnalogLinear):
         tile_module_class: type | None = None,
     ) -> None:
         rpu_config = RRAMRPUConfig() if rpu_config is None else rpu_config
-        check_config(rpu_config, "RRAMLinear")
+        check_tile_class(tile_module_class)
+        check_sizes(in_features=in_features, out_features=out_features)
+        check_weights_fit(in_features, out_features)
         super().__init__(in_features, out_features, bias, rpu_config, tile_module_class)
 
     def forward(self, x_input: Tensor) -> Tensor:

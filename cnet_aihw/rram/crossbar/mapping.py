@@ -95,6 +95,7 @@ class ReferenceColumnConverter(BaseConductanceConverter):
             noise model programs as it does the others.
     """
 
+    @checked
     def __init__(self, g_max: float, g_min: float, exact: bool = False) -> None:
         _check_range(g_min, g_max)
         self.g_max = g_max

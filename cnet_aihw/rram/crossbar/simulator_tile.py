@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from aihwkit.exceptions import ConfigError
 from aihwkit.inference.noise.base import BaseNoiseModel
 from aihwkit.optim.context import AnalogContext
 from aihwkit.simulator.parameters.inference import WeightClipParameter
@@ -18,6 +17,7 @@ from cnet_aihw.rram.crossbar.chip_weights import ChipWeights
 from cnet_aihw.rram.crossbar.factor_table import read_factors
 from cnet_aihw.rram.crossbar.mvm import RRAMAnalogMVM
 from cnet_aihw.rram.crossbar.perturbation import Perturbation
+from cnet_aihw.rram.crossbar.refusals import refusals
 from cnet_aihw.rram.crossbar.variation import VariationParameter
 from cnet_aihw.runtime.errors import CnetError
 
@@ -49,14 +49,8 @@ class RRAMSimulatorTile(TorchSimulatorTile):
     """
 
     def __init__(self, x_size: int, d_size: int, rpu_config: Any, **kwargs: Any) -> None:
-        try:
+        with refusals():
             super().__init__(x_size, d_size, rpu_config, analog_mvm=RRAMAnalogMVM, **kwargs)
-        except ConfigError as error:
-            raise CnetError(
-                f"torch tiles do not compute this: {str(error).rstrip('.')}; take that setting "
-                "back, or measure with aihwkit's InferenceRPUConfig, whose C++ tile may have it.",
-                key="rpu_config",
-            ) from error
         self._variation: VariationParameter = rpu_config.variation
         self._noise_model: BaseNoiseModel = rpu_config.noise_model
         self.scales: Tensor | None = None

@@ -42,7 +42,7 @@ class WeightStandIn(Tensor):
         """Make the stand-in of a layer.
 
         Args:
-            layer: class of the layer, for the message.
+            layer: the layer in words, for the message.
             shape: shape of the weight in the digital layer.
             like: tensor whose type, device and need for a gradient it has.
         """
@@ -64,7 +64,7 @@ class WeightStandIn(Tensor):
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **(kwargs or {}))
         found = (a for a in (*args, *(kwargs or {}).values()) if isinstance(a, WeightStandIn))
-        layer = next((a._layer for a in found), "analog layer")
+        layer = next((a._layer for a in found), "an analog layer")
         name = getattr(func, "__name__", str(func))
         if name == "__get__":
             name = func.__self__.__name__
@@ -72,7 +72,7 @@ class WeightStandIn(Tensor):
             "call the layer itself, take layer.get_weights(), or leave the layer digital (exclude)"
         )
         raise CnetError(
-            f"{name} cannot compute with the weight of an {layer}, which lies on crossbars; {fix}.",
+            f"{name} cannot compute with the weight of {layer}, which lies on crossbars; {fix}.",
             key="weight",
             value=name,
             fix=fix,
@@ -87,7 +87,7 @@ class WeightStandIn(Tensor):
 
     def __repr__(self, **_: Any) -> str:  # type: ignore[override]
         """Return shape and type."""
-        return f"<weight of an {self._layer} on crossbars, {tuple(self.shape)} {self.dtype}>"
+        return f"<weight of {self._layer} on crossbars, {tuple(self.shape)} {self.dtype}>"
 
     def __format__(self, spec: str) -> str:
         """Return shape and type."""

@@ -22,6 +22,7 @@ from torch.autograd import no_grad
 
 from cnet_aihw.rram.crossbar.chip_weights import ChipWeights
 from cnet_aihw.rram.crossbar.mapping import mapping_scales
+from cnet_aihw.rram.crossbar.refusals import refusals
 from cnet_aihw.rram.crossbar.simulator_tile import LogicalContext, RRAMSimulatorTile
 from cnet_aihw.runtime.errors import CnetError
 
@@ -42,7 +43,8 @@ class RRAMInferenceTile(TorchInferenceTile):
     mapping_scales: Tensor | None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+        with refusals():
+            super().__init__(*args, **kwargs)
         self.load_rpu_config = False
         self.strict_rpu_config_check = False
         self._adopt()

@@ -16,6 +16,7 @@ from torch.autograd import no_grad
 from cnet_aihw.rram.devices.conductances import Stage, TileDevices, WeightScale, range_of
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.fingerprint import exact_text
+from cnet_aihw.runtime.typed import checked
 
 
 class DeviceNoiseModel(BaseNoiseModel):
@@ -327,6 +328,7 @@ def has_read_noise(noise_model: BaseNoiseModel) -> bool:
     return isinstance(noise_model, DeviceNoiseModel) and noise_model.has_read_noise
 
 
+@checked
 def check_times(noise_model: BaseNoiseModel, times: Iterable[float | None]) -> None:
     """Check that a noise model knows its device at these times, before any work.
 

@@ -8,15 +8,18 @@ from aihwkit.inference.noise.base import BaseNoiseModel
 
 from cnet_aihw.rram.devices.noise import DeviceNoiseModel
 from cnet_aihw.runtime.fingerprint import exact_text, holds_table
+from cnet_aihw.runtime.typed import checked
 
 _NOT_LAW = ("g_converter", "scale_ratio")  # the latter is what a converter mapped last
 
 
+@checked
 def noise_model_id(noise_model: BaseNoiseModel) -> str:
     """Return a text of all that tells a noise model apart, for keys and records."""
     return f"{type(noise_model).__name__} {noise_model}{unprinted_attributes(noise_model)}"
 
 
+@checked
 def unprinted_attributes(noise_model: BaseNoiseModel) -> str:
     """Return what the text of a noise model leaves out of its public attributes; often nothing.
 

@@ -20,8 +20,8 @@ from cnet_aihw.evaluation.chip_run import (
     MeasuredChip,
     check_times_known,
     measure_clean,
-    measured_chips,
     measuring,
+    walk_chips,
 )
 from cnet_aihw.evaluation.measurement import Measurement, Score
 from cnet_aihw.evaluation.settings import EvaluationSettings, validate_evaluation_settings
@@ -32,6 +32,7 @@ from cnet_aihw.runtime.inputs import map_tensors
 from cnet_aihw.runtime.parts import Part, TensorPart, as_part, gathered
 from cnet_aihw.runtime.provenance import provenance_key
 from cnet_aihw.runtime.torch_device import resolve_device
+from cnet_aihw.runtime.values import check_count
 from cnet_aihw.tasks import Task
 
 
@@ -77,8 +78,8 @@ class ChipMeasurement:
         self.settings = EvaluationSettings(chips, seed, batch_size, None, t_inference)
         validate_evaluation_settings(self.settings)
         for name, value in (("samples", samples), ("threads", threads)):
-            if value is not None and value < 1:
-                raise bad_value(name, value, "a whole number of at least 1")
+            if value is not None:
+                check_count(name, value)
         if t_inference is not None and not isinstance(t_inference, int | float):
             raise bad_value("t_inference", t_inference, "one time in seconds, or None")
         check_times_known(model, noise_model, [t_inference])
@@ -135,7 +136,7 @@ class ChipMeasurement:
                 )
                 return [MeasuredChip(chip, 0, values, t, None, None, 0.0) for chip, t in chips]
             return list(
-                measured_chips(
+                walk_chips(
                     model,
                     self._placed,
                     measurement,

@@ -22,6 +22,7 @@ from cnet_aihw.compensation import (
 )
 from cnet_aihw.runtime.inputs import Inputs, samples_in
 from cnet_aihw.runtime.parts import Part
+from cnet_aihw.runtime.typed import checked
 from cnet_aihw.search.evaluators.chips import ChipMeasurement, MeasuringEvaluator, ResidentModel
 from cnet_aihw.search.evaluators.reuse import ReusingFit
 from cnet_aihw.search.evaluators.short_fit import bare
@@ -57,6 +58,7 @@ class PerChipEvaluator(MeasuringEvaluator):
         CnetError: for an impossible value, or a model that is compensated.
     """
 
+    @checked
     def __init__(
         self,
         model: nn.Module,

@@ -17,6 +17,7 @@ from cnet_aihw.compensation import (
     compensation_parameters,
 )
 from cnet_aihw.evaluation.calibration import ChipCalibration
+from cnet_aihw.runtime.typed import checked
 from cnet_aihw.search.evaluators.chips import ChipMeasurement, MeasuringEvaluator, ResidentModel
 from cnet_aihw.search.evaluators.short_fit import ShortFit, bare
 from cnet_aihw.search.evaluators.supernet import CompensationSupernet
@@ -53,6 +54,7 @@ class FitEvaluator(MeasuringEvaluator):
         CnetError: for an impossible value, or a model that is compensated.
     """
 
+    @checked
     def __init__(
         self,
         model: nn.Module,

@@ -27,12 +27,13 @@ from cnet_aihw.rram import (
     unprinted_attributes,
 )
 from cnet_aihw.runtime.determinism import uses_tf32
-from cnet_aihw.runtime.errors import CnetError, bad_value
+from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.fingerprint import tensors_fingerprint, text_fingerprint
 from cnet_aihw.runtime.inputs import joined, map_tensors, named_tensors, select
 from cnet_aihw.runtime.parts import TensorPart, as_part, gathered
 from cnet_aihw.runtime.random_state import derive_seed
 from cnet_aihw.runtime.torch_device import resolve_device
+from cnet_aihw.runtime.values import check_count
 from cnet_aihw.search.evaluators.chips import torch_threads
 from cnet_aihw.tasks import Task, describe_task, smoothed
 from cnet_aihw.training import TrainingParts, TrainingResult
@@ -69,8 +70,7 @@ class ShortFit:
         device: str | torch.device,
         threads: int,
     ) -> None:
-        if steps < 1:
-            raise bad_value("steps", steps, "a whole number of at least 1")
+        check_count("steps", steps)
         validate_fit_settings(settings)
         part, size = as_part(data.train), settings.batch_size
         a_pass = max(1, len(part) // size)

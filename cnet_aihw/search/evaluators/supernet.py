@@ -27,11 +27,14 @@ from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.locks import locked
 from cnet_aihw.runtime.provenance import provenance_key
 from cnet_aihw.runtime.records import read_json, write_json_atomic
+from cnet_aihw.runtime.typed import checked
 from cnet_aihw.search.evaluators.short_fit import ShortFit, bare
 from cnet_aihw.search.evaluators.supernet_layers import build_supernet, choices_drawn
 from cnet_aihw.search.problem import PlacementProblem
 from cnet_aihw.tasks import Task
 from cnet_aihw.training.run_identity import TrainingData
+
+_FIT_SECONDS = 12 * 3600.0  # longest wait for another process that fits the same supernet
 
 
 class CompensationSupernet:
@@ -68,6 +71,7 @@ class CompensationSupernet:
         CnetError: for an impossible value, or a model that is compensated.
     """
 
+    @checked
     def __init__(
         self,
         model: nn.Module,
@@ -124,7 +128,7 @@ class CompensationSupernet:
                 self._fitted = self._load(self._make(Path(folder), progress))
         else:
             if not self._path.exists():
-                with locked(self._folder, self._path.stem):
+                with locked(self._folder, self._path.stem, _FIT_SECONDS):
                     if not self._path.exists():
                         self._make(self._folder, progress)
             self._fitted = self._load(self._path)

@@ -11,6 +11,7 @@ from torch import nn
 
 from cnet_aihw.compensation import PAPER, Corrector, FitSettings, Placement
 from cnet_aihw.evaluation.calibration import ChipCalibration
+from cnet_aihw.runtime.typed import checked
 from cnet_aihw.search.evaluators.chips import ChipMeasurement, MeasuringEvaluator, ResidentModel
 from cnet_aihw.search.evaluators.short_fit import bare
 from cnet_aihw.search.evaluators.supernet import CompensationSupernet
@@ -54,6 +55,7 @@ class SupernetEvaluator(MeasuringEvaluator):
         CnetError: for an impossible value, or a model that is compensated.
     """
 
+    @checked
     def __init__(
         self,
         model: nn.Module,

@@ -38,6 +38,7 @@ class PPOSearcher(PPOSettings):
     """
 
     name: ClassVar[str] = "ppo"
+    needs_ray: ClassVar[bool] = True
 
     def search(
         self,

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import socket
+import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cnet_aihw
-from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.errors import CnetError, bad_value
+from cnet_aihw.runtime.stopping import same_handlers
+from cnet_aihw.search.rllib.address import find_ray, not_attached
+from cnet_aihw.search.rllib.machine import (
+    check_installed,
+    check_start,
+    private_cpus,
+    too_few_cpus,
+)
 from cnet_aihw.search.settings import RaySettings, validate_ray_settings
 
 NAMESPACE = "cnet_aihw"
@@ -23,9 +35,9 @@ _ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # GPUs are not hidden from those who reserve none
 }
 _PORTS = 50  # ports after the wanted one that are tried for the dashboard
-_CONNECT_SECONDS = 5.0
 _STARTS = 3
-_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+_MARK = "CNET_AIHW_RAY"  # variable in the environment of all processes of a private Ray
+_pipes: list[int] = []  # kept open until the process ends
 
 log = logging.getLogger(__name__)
 
@@ -60,21 +72,16 @@ def start_ray(settings: RaySettings) -> RaySession:
         The session of this process.
 
     Raises:
-        CnetError: if Ray is not installed, nobody listens at the address, or this process uses
-            another Ray already.
+        CnetError: if Ray is not installed or cannot start here, nobody listens at the address, or
+            this process uses another Ray already.
     """
     global _session
     validate_ray_settings(settings)
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    try:
-        import ray
-    except ImportError as error:
-        raise CnetError(
-            f"Ray is not installed ({error}); install it with: pip install 'ray[default,rllib]'.",
-            key="ray",
-            fix="pip install 'ray[default,rllib]'",
-        ) from error
+    check_installed()
+    import ray
+
     if ray.is_initialized():
         if _session is None:
             return RaySession(settings.address, ray.get_runtime_context().gcs_address, None)
@@ -87,8 +94,13 @@ def start_ray(settings: RaySettings) -> RaySession:
                 expected=_session.wanted,
             )
         return _session
-    options = _private(settings) if settings.address is None else _cluster(settings)
-    context = _init(settings, options)
+    if settings.address is None:
+        check_start(settings.workers)
+        options = _private(settings)
+    else:
+        options = _cluster(settings)
+    with same_handlers(), _watched(settings.address is None):
+        context = _init(settings, options)
     info = context.address_info
     _log_to_file(Path(info["session_dir"]) / "logs")
     url = info["webui_url"] if settings.dashboard or settings.address is not None else None
@@ -111,14 +123,43 @@ def check_cpus(wanted: float, purpose: str) -> None:
 
     there = ray.cluster_resources().get("CPU", 0.0)
     if _session is not None and _session.wanted is None and wanted > there:
-        raise CnetError(
-            f"{purpose} need {wanted:g} CPUs and the private Ray has {there:g}; give "
-            f"ray.num_cpus={int(-(-wanted // 1))} to share those of this machine, or ask for "
-            "fewer processes.",
-            key="ray.num_cpus",
-            value=there,
-            expected=f"at least {wanted:g}",
-        )
+        raise too_few_cpus(purpose, wanted, there)
+
+
+def check_gpus(wanted: float) -> None:
+    """Check that the private Ray has the GPUs that workers will ask for, or wait forever.
+
+    Raises:
+        CnetError: if it has fewer. A cluster may grow, so it is not checked.
+    """
+    import ray
+
+    there = ray.cluster_resources().get("GPU", 0.0)
+    if _session is not None and _session.wanted is None and wanted > there:
+        expected = f"a share that all workers have on the {there:g} GPUs of the private Ray"
+        raise bad_value("ray.gpus_per_worker", wanted, expected)
+
+
+@contextmanager
+def _watched(private: bool) -> Iterator[None]:
+    """Mark the processes that Ray starts in the block, which then end with this one."""
+    if not private:
+        yield
+        return
+    mark = secrets.token_hex(16)
+    read, write = os.pipe()  # the end that stays open here closes with this process
+    script = str(Path(__file__).with_name("watchdog.py"))
+    files: list[Any] = [(os.POSIX_SPAWN_DUP2, read, 0)]
+    files += [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_WRONLY, 0) for number in (1, 2)]
+    arguments = [sys.executable, "-I", "-S", script, mark[::-1]]
+    os.posix_spawn(sys.executable, arguments, {}, file_actions=files, setsid=True)
+    os.close(read)
+    _pipes.append(write)
+    os.environ[_MARK] = mark
+    try:
+        yield
+    finally:
+        del os.environ[_MARK]
 
 
 def _init(settings: RaySettings, options: dict[str, Any]) -> Any:
@@ -137,10 +178,16 @@ def _init(settings: RaySettings, options: dict[str, Any]) -> Any:
             )
         except Exception as error:  # as Ray raises when its start takes too long
             reason = " ".join(str(error).split())
+            if not private:
+                first = error.__cause__ or error.__context__ or error
+                reason = f"{reason} ({first})" if first is not error else reason
+                raise not_attached(str(settings.address), reason) from error
             if not left:
-                where = "start here" if private else f"be reached at {settings.address}"
                 raise CnetError(
-                    f"Ray cannot {where}: {reason}", key="ray.address", value=settings.address
+                    f"Ray cannot start here: {reason[:300]}; 'cnet-aihw doctor --ray' looks for "
+                    "the reason, and ray.address=HOST:PORT attaches to a running one.",
+                    key="ray.address",
+                    fix="run cnet-aihw doctor --ray",
                 ) from error
             log.warning("Ray did not start; trying again (%s)", reason)
             _end_node(error)
@@ -165,9 +212,8 @@ def _private(settings: RaySettings) -> dict[str, Any]:
         "include_dashboard": settings.dashboard,
         # Not 15, with which workers, which the search waits for, starve on a busy machine.
         "_system_config": {"worker_niceness": 0},
+        "num_cpus": private_cpus(settings),
     }
-    if settings.num_cpus is not None:
-        options["num_cpus"] = settings.num_cpus
     if settings.dashboard:
         port = _free_port(settings.dashboard_port)
         options |= {"dashboard_host": "127.0.0.1", "dashboard_port": port}
@@ -196,54 +242,11 @@ def _free_port(wanted: int) -> int:
 
 
 def _cluster(settings: RaySettings) -> dict[str, Any]:
-    options: dict[str, Any] = {"address": _find(str(settings.address))}
+    options: dict[str, Any] = {"address": find_ray(str(settings.address))}
     if settings.ship_code:
         package = Path(cnet_aihw.__file__).parent
         options["runtime_env"] = {"py_modules": [str(package)]}
     return options
-
-
-def _find(address: str) -> str:
-    """Return the address as host:port, after something answered there as Ray does.
-
-    Ray itself would try for minutes, and end the process.
-    """
-    if address == "auto":
-        from ray._private.services import canonicalize_bootstrap_address_or_die
-
-        try:
-            address = canonicalize_bootstrap_address_or_die("auto")
-        except ConnectionError as error:
-            raise CnetError(
-                f"ray.address is 'auto', but {str(error).partition('.')[0]}; start one with "
-                "'ray start --head', give its host:port, or leave ray.address out.",
-                key="ray.address",
-                value="auto",
-            ) from error
-    host, colon, port = address.rpartition(":")
-    if not (colon and host and port.isdigit() and "/" not in host):
-        raise CnetError(
-            f"ray.address is {address!r}; expected 'auto' or host:port of the head node, such as "
-            "127.0.0.1:6379, or null for a private Ray.",
-            key="ray.address",
-            value=address,
-            expected="'auto', host:port or null",
-        )
-    try:
-        with socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS) as peer:
-            if os.environ.get("RAY_USE_TLS", "0") in ("0", ""):
-                peer.sendall(_HELLO)
-                if peer.recv(4)[3:] != b"\x04":  # the SETTINGS every gRPC server begins with
-                    raise OSError("what answers there is not Ray")
-    except (OSError, OverflowError) as error:
-        raise CnetError(
-            f"no Ray at ray.address={address} ({error}); start it there with 'ray start --head "
-            "--port=...', or leave ray.address out for a private one.",
-            key="ray.address",
-            value=address,
-            expected="a running Ray",
-        ) from error
-    return address
 
 
 def log_to_file(name: str) -> None:

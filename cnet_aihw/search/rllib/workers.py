@@ -12,9 +12,12 @@ from contextlib import suppress
 from typing import Any, Self
 
 from cnet_aihw.compensation import Placement
-from cnet_aihw.runtime.errors import CnetError, bad_value
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.memory import available_bytes
+from cnet_aihw.runtime.waiting import Patience
 from cnet_aihw.search.evaluators.protocol import PlacementEvaluator
-from cnet_aihw.search.rllib.session import NAMESPACE, check_cpus, start_ray
+from cnet_aihw.search.rllib.machine import check_share
+from cnet_aihw.search.rllib.session import NAMESPACE, check_cpus, check_gpus, start_ray
 from cnet_aihw.search.scores import Evaluation
 from cnet_aihw.search.settings import RaySettings
 from cnet_aihw.search.store import EvaluationStore
@@ -22,8 +25,10 @@ from cnet_aihw.search.store import EvaluationStore
 RETRIES = 3
 """Number of times that an evaluation is repeated when its worker dies."""
 
-_PATIENCE = 30.0  # seconds without the workers after which the log says what is waited for
 _POLL = 0.1  # seconds between looks at placements that another process evaluates
+_LOOK = 10.0  # seconds between looks at whether workers are alive
+_START_SECONDS = {True: 180.0, False: 900.0}  # for one more worker, by whether Ray is private
+_LOST_SECONDS = 120.0  # for a worker that died to come back
 
 log = logging.getLogger(__name__)
 
@@ -55,14 +60,8 @@ class EvaluationWorkers:
         settings: RaySettings,
         name: str,
     ) -> None:
-        on_cuda = str(getattr(evaluator, "device", "cpu")).startswith("cuda")
-        if on_cuda and settings.gpus_per_worker == 0:
-            raise bad_value(
-                "ray.gpus_per_worker",
-                settings.gpus_per_worker,
-                "a share above 0, as placements are evaluated on CUDA",
-                "give 1, or 0.5 for two workers on one GPU",
-            )
+        if str(getattr(evaluator, "device", "cpu")).startswith("cuda"):
+            check_share(settings)
         self._evaluator, self._store = evaluator, store
         self._settings, self._name = settings, f"{name}-{secrets.token_hex(2)}"
         self._actors: list[Any] = []
@@ -73,6 +72,7 @@ class EvaluationWorkers:
         self._store.check_evaluator(self._evaluator)
         start_ray(settings)
         check_cpus(settings.workers * settings.cpus_per_worker, f"{settings.workers} workers")
+        check_gpus(settings.workers * settings.gpus_per_worker)
         try:
             self._start()
         except BaseException:
@@ -100,7 +100,8 @@ class EvaluationWorkers:
             In their order, as soon as each is available: the value, and whether the store had it.
 
         Raises:
-            CnetError: if a worker dies again and again with a placement, and as the evaluator does.
+            CnetError: if a worker dies again and again with a placement, or does not come back,
+                and as the evaluator does.
         """
         batch = _Batch(self._store, placements, self._actors)
         try:
@@ -123,7 +124,7 @@ class EvaluationWorkers:
             found = self._store.get(placement)
             if found is not None:
                 batch.values[placement] = found, True
-            elif self._store.claim(placement):
+            elif self._store.claim(placement, take_over=batch.waits_for_others()):
                 actor = batch.free.pop()
                 task = actor.evaluate.remote(placement, self._evaluator_ref)
                 batch.running[task] = actor, placement
@@ -137,7 +138,7 @@ class EvaluationWorkers:
         if not batch.running:
             time.sleep(_POLL)
             return
-        others = _POLL if batch.waiting and batch.free else None
+        others = _POLL if batch.waiting and batch.free else _LOOK
         ready, _ = ray.wait(list(batch.running), num_returns=1, timeout=others)
         for task in ready:
             actor, placement = batch.running[task]
@@ -146,6 +147,13 @@ class EvaluationWorkers:
             batch.values[placement] = value, False
             del batch.running[task]
             batch.free.append(actor)
+            batch.patience = None
+        if ready or not batch.lost_all():
+            batch.lost = None
+        else:
+            batch.lost = batch.lost or Patience("workers that died to start again", _LOST_SECONDS)
+            if batch.lost.is_over():
+                raise _no_workers("workers died and did not start again")
 
     def _start(self) -> None:
         import ray
@@ -179,19 +187,28 @@ class EvaluationWorkers:
         import ray
 
         waiting = [actor.prepare.remote(self._evaluator_ref) for actor in self._actors]
+        seconds = _START_SECONDS[self._settings.address is None]
+        patience = Patience(f"{len(waiting)} workers to start", seconds)
         while waiting:
-            ready, waiting = ray.wait(waiting, timeout=_PATIENCE)
+            ready, waiting = ray.wait(waiting, timeout=_LOOK)
             try:
                 ray.get(ready)
             except ray.exceptions.RayError as error:
                 reason = str(error).strip().splitlines()[-1]
+                if isinstance(
+                    error, ray.exceptions.RayActorError | ray.exceptions.OutOfMemoryError
+                ):
+                    raise _no_workers(f"workers cannot start ({reason})") from error
                 raise CnetError(
                     f"a worker process cannot take the evaluator: {reason}",
                     key="evaluator",
                     value=type(self._evaluator).__name__,
                 ) from error
-            if not ready:
-                log.warning("Waiting for %d of %d workers.", len(waiting), len(self._actors))
+            if ready:
+                patience = Patience(f"{len(waiting)} workers to start", seconds)
+            elif patience.is_over():
+                here = len(self._actors) - len(waiting)
+                raise _no_workers(f"after {seconds:g} seconds {here} workers have started")
 
     def _kill(self) -> None:
         import ray
@@ -211,7 +228,25 @@ class _Batch:
         self.free = list(actors)
         self.running: dict[Any, tuple[Any, Placement]] = {}
         self.values: dict[Placement, tuple[Evaluation, bool]] = {}
+        self.patience: Patience | None = None
+        """With evaluations of other processes, where nothing else is left."""
+        self.lost: Patience | None = None
+        """With workers that died."""
         self._store = store
+
+    def waits_for_others(self) -> bool:
+        """Return whether other processes have taken too long for what is left."""
+        if self.running:
+            return False
+        self.patience = self.patience or self._store.patience()
+        return self.patience.is_over()
+
+    def lost_all(self) -> bool:
+        """Return whether none of the workers that should evaluate is alive."""
+        from ray._private.state import actors
+
+        states = [actors(actor._actor_id.hex()).get("State") for actor, _ in self.running.values()]
+        return "ALIVE" not in states
 
     def release(self) -> None:
         """Give up what is still running."""
@@ -255,6 +290,13 @@ class EvaluationWorker:
         return self._evaluator
 
 
+def _no_workers(what: str) -> CnetError:
+    free = available_bytes()
+    memory = "" if free is None else f", and {free / 2**30:.1f} GiB of memory are free here"
+    fix = "give fewer ray.workers, each with the memory, CPUs and GPUs that it asks for"
+    return CnetError(f"{what}{memory}; {fix}.", key="ray.workers", value=free, fix=fix)
+
+
 def _result(task: Any, placement: Placement) -> tuple[tuple[float | None, ...], float]:
     """The result of a worker's evaluation."""
     import ray
@@ -267,7 +309,7 @@ def _result(task: Any, placement: Placement) -> tuple[tuple[float | None, ...], 
             fields = {n: getattr(cause, n, None) for n in ("key", "value", "expected", "fix")}
             raise CnetError(str(cause), **fields) from error
         raise
-    except ray.exceptions.RayActorError as error:
+    except (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError) as error:
         raise CnetError(
             f"the worker that evaluates {placement} died {RETRIES + 1} times; it may need more "
             "memory than there is, so give fewer ray.workers.",

@@ -30,16 +30,23 @@ class ExhaustiveSearcher:
         """Ask for all encodings.
 
         Raises:
-            CnetError: if there are more of them than the budget covers.
+            CnetError: as `check`.
         """
-        encodings = list(islice(problem.encodings(), evaluations.budget + 1))
-        if len(encodings) > evaluations.budget:
+        self.check(problem, evaluations.budget)
+        evaluations.many(list(problem.encodings()))
+
+    def check(self, problem: PlacementProblem, budget: int) -> None:
+        """Check that the budget covers the search.
+
+        Raises:
+            CnetError: if there are more encodings than the budget covers.
+        """
+        if sum(1 for _ in islice(problem.encodings(), budget + 1)) > budget:
             raise CnetError(
                 f"an exhaustive search has more placements to evaluate than its budget of "
-                f"{evaluations.budget}; raise the budget, give fewer candidate layers or ratios, "
-                "or take another searcher.",
+                f"{budget}; raise the budget, give fewer candidate layers or ratios, or take "
+                "another searcher.",
                 key="budget",
-                value=evaluations.budget,
+                value=budget,
                 expected="at least the number of placements within the limit",
             )
-        evaluations.many(encodings)

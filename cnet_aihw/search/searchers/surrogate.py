@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from cnet_aihw.runtime.errors import bad_value
 from cnet_aihw.runtime.typed import check_fields
+from cnet_aihw.runtime.values import check_count
 from cnet_aihw.search.budgeted import Evaluations
 from cnet_aihw.search.problem import Encoding, PlacementProblem
 from cnet_aihw.search.searchers.moves import (
@@ -52,8 +53,7 @@ class SurrogateSearcher:
     def __post_init__(self) -> None:
         check_fields(self, "surrogate.")
         for field in ("initial", "batch", "starts"):
-            if getattr(self, field) < 1:
-                raise bad_value(f"surrogate.{field}", getattr(self, field), "at least 1")
+            check_count(f"surrogate.{field}", getattr(self, field))
         if not self.exploration >= 0:
             raise bad_value("surrogate.exploration", self.exploration, "a number of at least 0")
 

@@ -101,6 +101,42 @@ def test_what_the_evaluator_refuses_is_said_as_it_says_it(tmp_path: Path) -> Non
         list(workers.measure(PLACEMENTS))
 
 
+def test_workers_that_do_not_start_end_the_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cnet_aihw.search.rllib.workers._START_SECONDS", {True: 3.0})
+    monkeypatch.setattr("cnet_aihw.search.rllib.workers._LOOK", 1.0)
+    monkeypatch.setattr("cnet_aihw.search.rllib.workers.check_gpus", lambda wanted: None)
+    evaluator = Logged(tmp_path / "log")
+    store = EvaluationStore(tmp_path / "store", evaluator.key())
+    settings = replace(TWO, workers=1, gpus_per_worker=1.0)  # of which there is none
+    with (
+        pytest.raises(CnetError) as error,
+        EvaluationWorkers(evaluator, store, settings, "never"),
+    ):
+        pass
+    assert error.value.key == "ray.workers"
+    assert evaluator.lines() == []
+
+
+def test_workers_that_do_not_come_back_end_the_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where Ray's memory monitor ends each new one: the state of the actors is not ALIVE."""
+    monkeypatch.setattr("cnet_aihw.search.rllib.workers._LOST_SECONDS", 2.0)
+    monkeypatch.setattr("cnet_aihw.search.rllib.workers._LOOK", 0.5)
+    monkeypatch.setattr("ray._private.state.actors", lambda name: {"State": "RESTARTING"})
+    evaluator = Logged(tmp_path / "log", 60.0)
+    store = EvaluationStore(tmp_path / "store", evaluator.key())
+    with (
+        EvaluationWorkers(evaluator, store, replace(TWO, workers=1), "lost") as workers,
+        pytest.raises(CnetError) as error,
+    ):
+        list(workers.measure(PLACEMENTS[:1]))
+    assert error.value.key == "ray.workers"
+    assert "memory" in str(error.value)
+
+
 class Unpicklable(Logged):
     def __init__(self, log: Path) -> None:
         super().__init__(log)
@@ -117,6 +153,7 @@ class OnCuda(Logged):
         (Unpicklable, TWO, "evaluator"),
         (OnCuda, TWO, "ray.gpus_per_worker"),
         (Logged, replace(TWO, workers=3), "ray.num_cpus"),
+        (Logged, replace(TWO, gpus_per_worker=1.0), "ray.gpus_per_worker"),
         (Logged, replace(TWO, address="127.0.0.1:1", num_cpus=None), "ray.address"),
     ],
 )

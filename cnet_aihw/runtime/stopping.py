@@ -1,0 +1,79 @@
+"""Signals that end a command as Ctrl-C does, so that it says how to resume."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Stop:
+    """State of a command that can be stopped."""
+
+    message = "stopped before any work."
+    """What the user reads when it is stopped now."""
+
+    number = 0
+    """The signal that stopped it; 0 until there is one."""
+
+    @property
+    def exit_code(self) -> int:
+        """Exit code of the stopped command, as shells have it."""
+        return 128 + (self.number or signal.SIGINT)
+
+
+@contextmanager
+def stoppable() -> Iterator[Stop]:
+    """Let SIGTERM and SIGHUP raise KeyboardInterrupt inside the block, as Ctrl-C does.
+
+    Signals that are ignored when the block begins stay so (as under ``nohup``).
+    """
+    stop = Stop()
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        stop.number = number
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop  # Python takes signals in its main thread alone
+        return
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, interrupt)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            if handler is not None:  # None: it was not set from Python
+                signal.signal(number, handler)
+
+
+@contextmanager
+def same_handlers() -> Iterator[None]:
+    """Keep the handlers of signals over a block that sets its own ones, as Ray's start does.
+
+    Handlers that were the system's own are left as the block sets them.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if callable(handler) or handler is signal.SIG_IGN:
+                with suppress(ValueError):
+                    signal.signal(number, handler)
+
+
+def ignore_signals() -> None:
+    """Let a command end undisturbed once it is stopped."""
+    if threading.current_thread() is threading.main_thread():
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
