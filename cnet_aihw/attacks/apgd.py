@@ -32,7 +32,7 @@ class APGD(Attack):
     """Random starts."""
 
     loss: str = "cross_entropy"
-    """What is climbed: "cross_entropy", or "difference_logits_ratio" (at least 4 classes)."""
+    """Function that is climbed: "cross_entropy", or "difference_logits_ratio" (from 4 classes)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

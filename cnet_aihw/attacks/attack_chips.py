@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from cnet_aihw.attacks.statistics import AttackStatistics, matrix_of, success_of
 from cnet_aihw.evaluation import ChipCalibration, Score
 from cnet_aihw.evaluation.chip_identity import chip_provenance
 from cnet_aihw.evaluation.chip_run import check_times_known, measuring, writing
-from cnet_aihw.rram import analog_layers
+from cnet_aihw.rram import analog_layers, nominal_weight
 from cnet_aihw.runtime.progress import progress_bar
 from cnet_aihw.runtime.records import RecordsFile
 from cnet_aihw.runtime.torch_device import resolve_device
@@ -108,7 +109,8 @@ def attack_chips(
         ("samples", 1 if samples is None else samples, 1),
     ):
         check_count(key, value, least)
-    analog_layers(model)  # says to convert first, where there is none
+    for layer in analog_layers(model).values():  # says to convert first, where there is none
+        nominal_weight(layer)  # refuses aihwkit's own tiles, which hold one chip and no gradients
     check_times_known(model, noise_model, [t_inference])
     pixels = pixel_data(data, samples)
     for budget in budgets:
@@ -144,6 +146,8 @@ def attack_chips(
     with (
         writing(records, len(todo) + wants_checks),
         measuring(model, where),
+        # the toolbox computes on the current device
+        torch.cuda.device(where) if where.type == "cuda" else nullcontext(),
         progress_bar("attacks", len(pairs), len(pairs) - len(todo), progress) as advance,
     ):
         networks = Networks(model, pixels, seed, noise_model, t_inference, calibration)

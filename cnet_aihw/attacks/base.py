@@ -44,6 +44,9 @@ class Attack:
     effort: ClassVar[str] = "steps"
     """Field that makes it stronger and slower."""
 
+    one_run: ClassVar[bool] = False
+    """Whether one run serves all budgets, whose records have its whole cost each."""
+
     norm: str = "inf"
     """Norm of the budget: "inf" (largest change of a pixel), "2" (Euclidean length of the change)
     or "0" (number of pixels changed)."""

@@ -31,6 +31,7 @@ class HopSkipJump(Attack):
 
     name: ClassVar[str] = "hop_skip_jump"
     white_box: ClassVar[bool] = False
+    one_run: ClassVar[bool] = True
 
     norm: str = "2"
     """Norm of the budget: "inf" or "2"."""

@@ -1,4 +1,4 @@
-"""What attackers and judges hold: networks that take pixels, on chips or without."""
+"""Networks that attackers and judges hold: they take pixels, on chips or without."""
 
 from __future__ import annotations
 
@@ -34,6 +34,9 @@ class PixelNetwork(nn.Module):
     Attributes:
         passes: samples that went through a member so far, all readings counted.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, members: Sequence[nn.Module], data: PixelData, readings: int = 1) -> None:
         super().__init__()

@@ -165,7 +165,7 @@ def random_noise(x: Array, eps: float, norm: str, seed: int) -> Array:
     if norm == "inf":
         changed = x + eps * rng.choice([-1.0, 1.0], size=x.shape)
     elif norm == "2":
-        noise = rng.standard_normal(x.shape)
+        noise = np.asarray(rng.standard_normal(x.shape))
         axes = tuple(range(1, x.ndim))
         changed = x + eps * noise / np.sqrt((noise**2).sum(axes, keepdims=True))
     else:

@@ -101,10 +101,11 @@ class AttackRun:
             return
         network = self._network_of(source)
         seed = derive_seed(self.seed, self.attack.name, str(source))
-        start = time.perf_counter()
+        start, cost = time.perf_counter(), {}
         for eps, changed in self.attack.perturb(network, self.data.x, self.data.y, above, seed):
-            seconds = time.perf_counter() - start
-            cost = {"queries": network.passes / len(self.data), "seconds": seconds}
+            if not (self.attack.one_run and cost):
+                seconds = time.perf_counter() - start
+                cost = {"queries": network.passes / len(self.data), "seconds": seconds}
             yield eps, changed, cost
             network.passes, start = 0, time.perf_counter()
 

@@ -12,7 +12,7 @@ from cnet_aihw.runtime.typed import check_fields, check_type
 from cnet_aihw.runtime.values import bad_choice, check_count, is_number, is_seed
 
 THREATS = ("nominal", "other_chip", "other_chips_eot", "this_chip", "this_chip_eot")
-"""What the attacker has: the nominal weights, one other chip, the mean over several other chips,
+"""Knowledge of attackers: the nominal weights, one other chip, the mean over several other chips,
 the chip itself, the mean over several readings of the chip itself."""
 
 NORMS = ("inf", "2", "0")
@@ -27,8 +27,8 @@ class AttackSettings:
     """The attack, as a Hydra target."""
 
     threat: list[str] = field(default_factory=lambda: ["nominal", "other_chip", "this_chip"])
-    """What the attacker has: ``nominal`` (the trained weights), ``other_chip`` (one other chip),
-    ``other_chips_eot`` (the mean over several other chips), ``this_chip`` (the chip itself),
+    """Knowledge of the attackers: ``nominal`` (the trained weights), ``other_chip`` (one other
+    chip), ``other_chips_eot`` (the mean over several other chips), ``this_chip`` (the chip itself),
     ``this_chip_eot`` (the mean over several readings of it)."""
 
     eps: list[Any] = field(default_factory=lambda: ["1/255", "2/255", "4/255", "8/255"])

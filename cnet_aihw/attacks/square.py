@@ -24,7 +24,6 @@ class Square(Attack):
 
     name: ClassVar[str] = "square"
     white_box: ClassVar[bool] = False
-    effort: ClassVar[str] = "steps"
 
     steps: int = 300
     """Patches that are tried."""

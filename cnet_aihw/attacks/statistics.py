@@ -25,7 +25,7 @@ class Success:
     """
 
     threat: str
-    """What the attacker has."""
+    """The attacker's knowledge, such as "this_chip"."""
 
     eps: float
     """The budget, in pixel units."""
@@ -133,7 +133,7 @@ def statistics_of(record: Mapping[str, Any]) -> AttackStatistics:
     """
     values = {field.name: record[field.name] for field in fields(AttackStatistics)}
     tuples = ("rates", "ci95")
-    successes = [
+    successes: list[dict[str, Any]] = [
         {n: tuple(v) if n in tuples and v is not None else v for n, v in success.items()}
         for success in values["successes"]
     ]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from aihwkit.simulator.configs import InferenceRPUConfig
 from torch import nn
 
 from cnet_aihw.attacks import (
@@ -163,6 +164,7 @@ def test_linear_networks_have_their_closed_form(
 @pytest.mark.parametrize("attack", FIVE, ids=IDS)
 def test_without_variation_it_is_the_library_on_plain_torch(images: Images, attack: Attack) -> None:
     model, data = small(LogNormalNoiseModel(0.0)), pixel_data(images, 8)
+    data = data.first(2) if attack.name == "one_pixel" else data
     torch.manual_seed(2)
     plain = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(48, 4)).eval()
 
@@ -202,7 +204,7 @@ def test_pgd_is_the_library_called_by_hand(images: Images) -> None:
 @pytest.mark.parametrize("attack", FIVE, ids=IDS)
 def test_budgets_hold_and_seeds_repeat(images: Images, attack: Attack) -> None:
     """In pixels, also where an image lies at the bounds of the range."""
-    data = pixel_data(images, 6)
+    data = pixel_data(images, 2 if attack.name == "one_pixel" else 6)
     data = PixelData(np.where(data.x > 0.6, np.float32(1.0), data.x), data.y, MEAN, STD)
     noise = CompositeNoiseModel([LogNormalNoiseModel(0.3), ReadNoiseModel(0.05)])
     network = Networks(small(noise).eval(), data, 0).chip(0)
@@ -299,7 +301,7 @@ def test_a_killed_run_resumes_to_the_same_result(
 
 
 def test_a_chip_that_reads_with_noise_flips_by_itself(images: Images) -> None:
-    """One miss among several readings is no success, and an attacker sees other noise."""
+    """One miss among several readings does not count, and an attacker sees other noise."""
     noise = CompositeNoiseModel([LogNormalNoiseModel(0.1), ReadNoiseModel(0.2)])
     rates = {}
     for readings in (1, 15):
@@ -367,6 +369,18 @@ def test_a_calibrated_chip_is_attacked_as_it_is_used(images: Images, tmp_path: P
     assert shares == pytest.approx(found.scores)
 
 
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA is not available")
+@pytest.mark.parametrize("attack", [PGD(steps=3), APGD(steps=3), Square(steps=3, share=0.3)])
+def test_on_a_gpu_it_repeats_and_is_near_the_cpu(images: Images, attack: Attack) -> None:
+    def run(device: str) -> AttackStatistics:
+        return attack_chips(linear(), images, attack, "this_chip", 0.03, 2, device=device)
+
+    assert without_seconds(run("cuda")) == without_seconds(run("cuda"))
+    gpu, cpu = (run(device).of("this_chip", 0.03).mean for device in ("cuda", "cpu"))
+    assert gpu == pytest.approx(cpu, abs=0.05)
+
+
 def test_wilson_interval() -> None:
     low, high = wilson(0, 10)
     assert (low, high) == (0.0, pytest.approx(0.2775, abs=1e-4))
@@ -403,6 +417,14 @@ def test_impossible_arguments_are_refused(
     assert caught.value.key == key
 
 
+def test_tiles_that_hold_one_chip_are_refused(images: Images) -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(36, 2))
+    model = convert_to_analog(network, InferenceRPUConfig(noise_model=LogNormalNoiseModel(0.1)))
+    with pytest.raises(CnetError) as caught:
+        attack_chips(model, images, PGD(), "this_chip", 0.1, 1)
+    assert caught.value.expected == "an RRAM layer"
+
+
 def test_chips_that_do_not_differ_have_no_mean(images: Images) -> None:
     with pytest.raises(CnetError) as caught:
         attack_chips(linear(LogNormalNoiseModel(0.0)), images, PGD(), "other_chips_eot", 0.1, 1)
@@ -435,3 +457,13 @@ def test_budgets_are_read() -> None:
         with pytest.raises(CnetError) as caught:
             validate_attack_settings(AttackSettings(**{name: value}))
         assert caught.value.key == f"attack.{name}"
+
+
+def test_one_run_of_hop_skip_jump_costs_the_same_at_each_budget(images: Images) -> None:
+    attack = HopSkipJump(steps=1, evaluations=20, first_evaluations=10)
+    found = attack_chips(
+        linear(), images, attack, "nominal", [0.1, 5.0], 1, samples=3, checks=False
+    )
+    small, large = (found.of("nominal", eps) for eps in (0.1, 5.0))
+    assert small.queries == large.queries > 20
+    assert small.mean <= large.mean == 1.0
