@@ -101,7 +101,8 @@ class AttackRun:
             return
         network = self._network_of(source)
         seed = derive_seed(self.seed, self.attack.name, str(source))
-        start, cost = time.perf_counter(), {}
+        start = time.perf_counter()
+        cost: dict[str, float] = {}
         for eps, changed in self.attack.perturb(network, self.data.x, self.data.y, above, seed):
             if not (self.attack.one_run and cost):
                 seconds = time.perf_counter() - start

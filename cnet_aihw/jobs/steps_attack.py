@@ -51,7 +51,7 @@ def attack(job: JobContext) -> None:
     found = [
         read_json(path)
         for variant in job.variants
-        for path in sorted(job.folder_of(variant).glob("attack-*.json"))
+        for path in sorted(job.folder_of(variant).glob("attack-*.json"), key=lambda path: path.stem)
     ]
     title = f"attacks on chips: {found[0]['provenance']['noise_model']}"
     notes = [

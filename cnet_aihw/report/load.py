@@ -246,7 +246,10 @@ def _training(folder: Path, table: Record) -> Training:
         compensation=_json(folder / "compensation.json"),
         fit=_records(folder / "compensation" / "epochs.jsonl"),
         measurements=[m for m in measurements if not tabled or m.compensation in tabled],
-        attacks=[current(read_json(path)) for path in sorted(folder.glob("attack-*.json"))],
+        attacks=[
+            current(read_json(path))
+            for path in sorted(folder.glob("attack-*.json"), key=lambda path: path.stem)
+        ],
         not_searched=(_json(folder / "search.json") or {}).get("reason"),
         searches=[
             Search(path.parent.name, _json(path.with_name("search.json")) or {}, _records(path))

@@ -2,6 +2,7 @@
 
 import json
 import random
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -315,6 +316,24 @@ def test_a_chip_that_reads_with_noise_flips_by_itself(images: Images) -> None:
     assert rates[15] < rates[1]
 
 
+def test_the_mean_over_readings_has_the_gradient_of_the_chip(images: Images) -> None:
+    """Read noise is additive, so that the mean gradient of a linear layer is the chip's own."""
+    data, model = (
+        pixel_data(images, 1),
+        linear(CompositeNoiseModel([LogNormalNoiseModel(0.5), ReadNoiseModel(0.1)])),
+    )
+    with programmed(model, derive_seed(0, 2)):
+        (weight,) = effective_weights(model).values()
+    networks, errors = Networks(model.eval(), data, 0), []
+    for readings in (1, 400):
+        network = networks.chip(2, readings)
+        network.seed(1)
+        x = torch.from_numpy(data.x).requires_grad_()
+        (gradient,) = torch.autograd.grad(network(x)[0, 1], x)
+        errors.append(float((gradient.flatten() * STD[0] - weight[1]).pow(2).mean().sqrt()))
+    assert errors[1] == pytest.approx(errors[0] / 20, rel=0.5)
+
+
 def test_the_matrix_has_this_chip_on_its_diagonal(images: Images) -> None:
     threats = ["other_chip", "this_chip"]
     found = attack_chips(linear(), images, PGD(steps=5), threats, 0.01, 3, checks=False)
@@ -417,6 +436,17 @@ def test_impossible_arguments_are_refused(
     assert caught.value.key == key
 
 
+def test_without_the_toolbox_it_says_what_to_install(
+    images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "art.attacks.evasion", None)
+    with pytest.raises(CnetError) as caught:
+        attack_chips(linear(), images, PGD())
+    assert caught.value.key == "adversarial-robustness-toolbox"
+    assert "cnet_aihw[attacks]" in caught.value.fix
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_tiles_that_hold_one_chip_are_refused(images: Images) -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(36, 2))
     model = convert_to_analog(network, InferenceRPUConfig(noise_model=LogNormalNoiseModel(0.1)))

@@ -45,6 +45,24 @@ def test_attacks_of_several_commands_stand_in_one_table(
         assert Path(f"run/report/{table}.csv").exists()
 
 
+@pytest.mark.slow
+def test_a_network_is_attacked_without_and_with_correctors_of_each_chip(cli: Callable) -> None:
+    pytest.importorskip("art", reason="the extra `attacks` is not installed")
+    words = [
+        *("model=mlp", "data.size=8", "data.limit_train=100", "training=plain", "search=none"),
+        *("training.epochs=1", "training.validation_chips=2", "evaluation.chips=2"),
+        *("progress=false", "hydra.run.dir=run"),
+    ]
+    assert cli(*words).code == 0
+    assert cli(*words, *FEW).code == 0
+    rows = read_json(Path("run/attacks.json"))["rows"]
+    bare, fitted = rows[:6], rows[6:]
+    assert {row["compensation"] for row in bare} == {None}
+    assert len({row["compensation"] for row in fitted}) == 1
+    assert fitted[0]["compensation"] is not None
+    assert [r["clean"] for r in bare] != [r["clean"] for r in fitted]
+
+
 def test_impossible_attacks_are_refused(
     wrong: Callable[..., CnetError], error_of: Callable[..., CnetError], trained: list[str]
 ) -> None:
