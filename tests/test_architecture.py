@@ -17,17 +17,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     "rram": {"runtime"},
     "evaluation": {"runtime", "tasks", "rram"},
     "training": {"runtime", "tasks", "rram", "evaluation"},
+    "attacks": {"runtime", "tasks", "rram", "evaluation"},
     "compensation": {"runtime", "tasks", "rram", "evaluation", "training"},
     "search": {"runtime", "tasks", "rram", "evaluation", "training", "compensation"},
     "report": {"runtime"},
     "doctor": {"runtime", "rram", "search"},
     "jobs": {
         *("runtime", "zoo", "tasks", "rram", "evaluation", "training", "compensation"),
-        *("search", "report", "doctor", "conf"),
+        *("attacks", "search", "report", "doctor", "conf"),
     },
 }
 # import name -> name of the distribution, where they differ
 DISTRIBUTIONS = {
+    "art": "adversarial-robustness-toolbox",
     "hydra": "hydra-core",
     "sklearn": "scikit-learn",
     "PIL": "pillow",

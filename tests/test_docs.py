@@ -71,8 +71,12 @@ def test_every_comment_behind_a_value_is_in_the_reference(reference: str) -> Non
 
 def test_every_typed_key_stands_with_its_default(reference: str) -> None:
     config = default_config()
-    objects = ("search.searcher.", "compensation.corrector.")  # their keys are of their own files
-    for group in ("training", "compensation", "search", "select", "ray", "evaluation"):
+    objects = (
+        "search.searcher.",
+        "compensation.corrector.",
+        "attack.method.",
+    )  # their keys are of their own files
+    for group in ("training", "compensation", "search", "select", "ray", "evaluation", "attack"):
         for key, value in leaves(config[group], f"{group}."):
             if not key.startswith(objects):
                 (shown,) = re.findall(

@@ -66,6 +66,20 @@ def devices(lines: list[str]) -> None:
     assert [line.split(":")[0] for line in lines[-3:]] == ["after 1 s", "after 3.15e+07 s", "clean"]
 
 
+def attacks(lines: list[str]) -> None:
+    rows = [(line[:12].strip(), *numbers(line[12:])) for line in lines[1:7]]
+    assert [row[0] for row in rows] == [
+        *("nominal", "nominal", "other_chip", "other_chip", "this_chip", "this_chip")
+    ]
+    for _, _, clean, robust, success, noise in rows:
+        assert 0.0 <= robust <= clean <= 1.0
+        assert 0.0 <= noise <= 1.0
+        assert 0.0 <= success <= 1.0
+    assert [line.split(": ")[1].split(",")[0].split(" ")[0] for line in lines[7:]] == [
+        *("gradients", "4", "with")
+    ]
+
+
 SHOWN: dict[str, Callable[[list[str]], None]] = {
     "01_stock_aihwkit_model.py": stock_model,
     "02_train_against_variation.py": trainings,
@@ -73,6 +87,7 @@ SHOWN: dict[str, Callable[[list[str]], None]] = {
     "04_compensate.py": compensation,
     "05_own_searcher.py": searchers,
     "06_devices.py": devices,
+    "07_attacks.py": attacks,
 }
 
 
@@ -83,6 +98,8 @@ def test_an_example_shows_what_it_says(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    if name == "07_attacks.py":
+        pytest.importorskip("art", reason="the extra `attacks` is not installed")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [name, "--quick"])
     runpy.run_path(str(FOLDER / name), run_name="__main__")

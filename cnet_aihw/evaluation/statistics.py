@@ -146,7 +146,7 @@ def chip_statistics(
         q05=float(np.quantile(values, 0.05 if task.higher_is_better else 0.95)),
         min=float(values.min()),
         max=float(values.max()),
-        ci95=None if std is None else _confidence_interval(mean, std, len(values)),
+        ci95=None if std is None else confidence_interval(mean, std, len(values)),
         metric=task.metric,
         higher_is_better=task.higher_is_better,
         failed=len(scores) - len(found),
@@ -176,7 +176,14 @@ def check_threshold_and_reference(
         raise bad_value("reference", reference, expected, "or leave it out for no recovery")
 
 
-def _confidence_interval(mean: float, std: float, chips: int) -> tuple[float, float]:
+def confidence_interval(mean: float, std: float, chips: int) -> tuple[float, float]:
+    """Return the 95 % confidence interval of a mean over chips by Student's t.
+
+    Args:
+        mean: the mean.
+        std: standard deviation over chips.
+        chips: number of chips, at least 2.
+    """
     from scipy.special import stdtrit  # Student's t quantile; scipy.stats costs half a second
 
     half = float(stdtrit(chips - 1, 0.975)) * std / math.sqrt(chips)

@@ -33,6 +33,7 @@ MEASURED_COMPENSATED = "chips-compensated.json"
 MEASURED_SELECTED = "chips-selected.json"
 SELECTED = "select.json"
 TABLE, SEARCHES, DEVICE = "table.json", "searches.json", "device.json"
+ATTACKS = "attacks.json"
 
 _TRAINED = ("data", "task", "config.training", "config.seed", "config.pretrained")
 _SCAN = ("data", "config.model", "config.rram")

@@ -8,6 +8,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+from cnet_aihw.attacks.settings import AttackSettings
 from cnet_aihw.compensation.settings import CompensationSettings
 from cnet_aihw.evaluation.settings import EvaluationSettings, SelectionSettings
 from cnet_aihw.search.settings import RaySettings, SearchSettings
@@ -75,6 +76,9 @@ class Config:
 
     select: SelectionSettings = field(default_factory=SelectionSettings)
     """Choice of the best network and calibration."""
+
+    attack: AttackSettings = field(default_factory=AttackSettings)
+    """Attacks on chips."""
 
     ray: RaySettings = field(default_factory=RaySettings)
     """Where Ray runs."""

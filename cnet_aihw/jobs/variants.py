@@ -16,6 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from cnet_aihw.attacks.settings import AttackSettings, validate_attack_settings
 from cnet_aihw.compensation.settings import CompensationSettings
 from cnet_aihw.evaluation.settings import (
     EvaluationSettings,
@@ -48,7 +49,7 @@ _TYPED = (
     *("training", "training.lipschitz", "training.variation", "evaluation", "job", "select"),
     *("compensation", "compensation.scan", "compensation.per_chip", "compensation.shared"),
     *("compensation.shared.lipschitz", "compensation.shared.variation"),
-    *("search", "search.objective", "search.evaluator", "ray"),
+    *("search", "search.objective", "search.evaluator", "ray", "attack"),
 )
 _SIZES = (0, 1, 2, 4, 8)
 """Numbers of filters that a search chooses from with a fit per chip."""
@@ -85,6 +86,9 @@ class Variant:
 
     ray: RaySettings
     """Where Ray runs."""
+
+    attack: AttackSettings
+    """Attacks on its chips."""
 
     @property
     def searches(self) -> bool:
@@ -243,6 +247,7 @@ def _variant(config: DictConfig) -> Variant:
         cast(SearchSettings, OmegaConf.to_object(config.search)),
         cast(SelectionSettings, OmegaConf.to_object(config.select)),
         _ray_of(config),
+        cast(AttackSettings, OmegaConf.to_object(config.attack)),
     )
     _check(variant, training)
     return variant
@@ -269,6 +274,7 @@ def _check(variant: Variant, training: TrainingConfig) -> None:
     check_search_settings(search, compensation.fit if compensation.enabled else None)
     validate_selection_settings(variant.select)
     validate_ray_settings(variant.ray)
+    validate_attack_settings(variant.attack)
     _ = variant.placement
     if compensation.enabled:
         _check_fit(variant)

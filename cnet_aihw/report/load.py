@@ -147,6 +147,8 @@ class Training:
     """compensation/epochs.jsonl: the course of its fit."""
     measurements: list[Measurement]
     """Without compensation first."""
+    attacks: list[Record]
+    """attack-*.json: attacks on its chips."""
     not_searched: str | None
     """Why its placement was not searched, from search.json; None without a reason."""
     searches: list[Search]
@@ -244,6 +246,10 @@ def _training(folder: Path, table: Record) -> Training:
         compensation=_json(folder / "compensation.json"),
         fit=_records(folder / "compensation" / "epochs.jsonl"),
         measurements=[m for m in measurements if not tabled or m.compensation in tabled],
+        attacks=[
+            current(read_json(path))
+            for path in sorted(folder.glob("attack-*.json"), key=lambda path: path.stem)
+        ],
         not_searched=(_json(folder / "search.json") or {}).get("reason"),
         searches=[
             Search(path.parent.name, _json(path.with_name("search.json")) or {}, _records(path))

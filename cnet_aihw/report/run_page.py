@@ -9,12 +9,18 @@ from typing import Any
 import yaml
 
 from cnet_aihw.report import layer_tables, run_tables
+from cnet_aihw.report.attack_tables import (
+    ATTACKS_TEXT,
+    attacks_table,
+    failed_checks,
+    matrix_table,
+)
 from cnet_aihw.report.chip_tables import (
     RECOVERED_TEXT,
     recovered_chips_table,
     recovered_table,
 )
-from cnet_aihw.report.figures import chips, layers, search, training
+from cnet_aihw.report.figures import attacks, chips, layers, search, training
 from cnet_aihw.report.figures.plot import Colors, colors_of
 from cnet_aihw.report.load import RunRecords, read_run
 from cnet_aihw.report.page import Number, Page, Section, write_page
@@ -59,6 +65,7 @@ def _page(run: RunRecords) -> Page:
             ),
             *_figures(run, results, colors),
             _search_section(run),
+            _attack_section(run),
             Section("Configuration", details=list(_details(run))),
         ],
     )
@@ -114,6 +121,17 @@ def _search_section(run: RunRecords) -> Section:
             for of in run.trainings
             for plot in search.both(of.name, of.name, of.searches, run.metric)
         ],
+    )
+
+
+def _attack_section(run: RunRecords) -> Section:
+    found = attacks_table(run)
+    return Section(
+        "Attacks",
+        text=ATTACKS_TEXT,
+        table=found,
+        notes=failed_checks(run),
+        plots=[attacks.success(found), attacks.matrix(matrix_table(run))],
     )
 
 

@@ -23,11 +23,14 @@ from cnet_aihw.jobs.schema import Config, register_schema
 PAGE = "configuration"
 GROUPS = (
     *("data", "task", "model", "rram", "crossbar", "training"),
-    *("compensation", "compensation/corrector", "search"),
+    *("compensation", "compensation/corrector", "search", "attack"),
 )
 """These come first, in this order."""
 PACKAGES = {"crossbar": "rram", "compensation/corrector": "compensation.corrector"}
 """Groups whose keys belong to another one."""
+
+TARGETS = {"search": "searcher.", "attack": "method."}
+"""Groups whose target stands below a key."""
 
 
 def reference() -> str:
@@ -95,7 +98,7 @@ def _group(group: str) -> Iterator[str]:
         if taken:
             yield f"Takes in {', '.join(f'`{name}`' for name in taken)}; its own:\n"
         values = {key: value for key, value, _ in _leaves(path)}
-        said_of = _arguments(values, "searcher." if group == "search" else "")
+        said_of = _arguments(values, TARGETS.get(group, ""))
         rows = [
             [f"`{package}{key}`", _shown(key, value), said or said_of.get(key, "")]
             for key, value, said in _leaves(path)

@@ -39,7 +39,7 @@ finally:
         "--cfg job",
     ):
         assert said in done.stdout
-    assert len(done.stdout.splitlines()) < 30
+    assert len(done.stdout.splitlines()) < 32
     first = done.stdout.partition("Groups")[0]
     assert first.count("\n  cnet-aihw ") == 7
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,136 @@
+"""The step attack: each network is attacked on chips, without and with compensation."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from cnet_aihw.jobs.artifacts import ATTACKS, job_record, trained, write_artifact
+from cnet_aihw.jobs.measuring import calibration_of, calibration_with, prepare, put_compensation
+from cnet_aihw.jobs.nodes import make
+from cnet_aihw.report.attack_tables import attack_columns, attack_rows
+from cnet_aihw.report.rows import write_table
+from cnet_aihw.runtime.errors import bad_value
+from cnet_aihw.runtime.records import read_json
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from cnet_aihw.attacks import Attack
+    from cnet_aihw.evaluation import ChipCalibration
+    from cnet_aihw.jobs.context import JobContext
+    from cnet_aihw.jobs.variants import Variant
+
+log = logging.getLogger(__name__)
+
+
+def attack(job: JobContext) -> None:
+    """Attack each network on the first chips of the evaluation, without and with compensation.
+
+    Records are TRAINING/attack-NAME-NORM.jsonl, the statistics lie beside them; attacks.json is the
+    table of all attacks in the folder, also those of earlier commands.
+
+    Raises:
+        CnetError: without an attack, or for another task than classification.
+    """
+    from cnet_aihw.attacks import Attack, compare_attacks, statistics_of
+
+    method = make(job.config.attack.method, "attack.method")
+    if not isinstance(method, Attack):
+        raise bad_value("attack.method", method, "an attack, such as attack=pgd")
+    if job.task.name != "classification":
+        raise bad_value("task", job.task.name, "classification, as attacks change classes")
+    for variant in job.variants:
+        model = prepare(job, variant, trained(job, variant))
+        kind = variant.evaluation.calibration
+        _attack(job, variant, model, method, calibration_of(job, variant, kind), None)
+        described = put_compensation(job, variant, model)
+        if described is not None:
+            calibration = calibration_with(job, variant, described, kind)
+            _attack(job, variant, model, method, calibration, described)
+    found = [
+        read_json(path)
+        for variant in job.variants
+        for path in sorted(job.folder_of(variant).glob("attack-*.json"), key=lambda path: path.stem)
+    ]
+    title = f"attacks on chips: {found[0]['provenance']['noise_model']}"
+    notes = [
+        f"{result['training']}, {result['attack']['name']}: {check['sentence']}"
+        for result in found
+        for check in result["checks"]
+        if not check["passed"]
+    ]
+    for variant in job.variants:
+        for compensated in (False, True):
+            same = [
+                statistics_of(result)
+                for result in found
+                if result["training"] == variant.name
+                and (result["compensation"] is not None) == compensated
+            ]
+            notes += [
+                f"{variant.name}: {c.sentence}" for c in compare_attacks(same) if not c.passed
+            ]
+    record = {**job_record(job), "rows": attack_rows(found)}
+    write_table(
+        job.folder / ATTACKS,
+        record,
+        title,
+        attack_columns,
+        [f"check not passed: {note}" for note in notes],
+    )
+
+
+def _attack(
+    job: JobContext,
+    variant: Variant,
+    model: nn.Module,
+    method: Attack,
+    calibration: ChipCalibration | None,
+    described: dict[str, Any] | None,
+) -> None:
+    from cnet_aihw.attacks import attack_chips
+    from cnet_aihw.evaluation.settings import times_of
+
+    settings, evaluation = variant.attack, variant.evaluation
+    suffix = "" if described is None else "-compensated"
+    path = job.folder_of(variant) / f"attack-{method.name}-{method.norm}{suffix}.json"
+    found = attack_chips(
+        model,
+        job.data,
+        method,
+        settings.threat,
+        settings.eps,
+        settings.chips,
+        evaluation.seed,
+        path.with_suffix(".jsonl"),
+        samples=settings.samples,
+        sources=settings.sources,
+        readings=settings.readings,
+        eot_chips=settings.eot_chips,
+        eot_readings=settings.eot_readings,
+        attack_seed=settings.seed,
+        checks=settings.checks,
+        t_inference=times_of(evaluation.t_inference)[0],
+        calibration=calibration,
+        device=variant.config.device,
+        progress=variant.config.progress,
+    )
+    content = {
+        "records": path.with_suffix(".jsonl").name,
+        "compensation": None if described is None else described.get("label"),
+        "calibration": None if calibration is None else calibration.label(),
+        **found.as_record(),
+    }
+    write_artifact(job, variant, path, content)
+    passed = sum(check.passed for check in found.checks)
+    log.info(
+        "%s of %s%s: %s; %d of %d checks passed",
+        *(method.name, variant.name, "" if described is None else " with compensation"),
+        ", ".join(
+            f"{one.threat} {one.eps:.3g}: {one.mean:.1%}"
+            for one in found.successes
+            if one.mean is not None
+        ),
+        *(passed, len(found.checks)),
+    )

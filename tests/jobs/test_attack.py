@@ -1,0 +1,71 @@
+"""job=attack: records, statistics and table of attacks on trained networks; its page."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cnet_aihw.attacks import statistics_of
+from cnet_aihw.report import write_report
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.records import read_json, read_records
+
+FEW = [
+    *("job=attack", "attack.samples=20", "attack.chips=2", "attack.eps=[0,'8/255']"),
+    *("attack.method.steps=3", "attack.threat=[nominal,other_chip,this_chip]"),
+]
+
+
+def test_attacks_of_several_commands_stand_in_one_table(
+    cli: Callable, trained: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("art", reason="the extra `attacks` is not installed")
+    monkeypatch.setattr("cnet_aihw.report.page.save_figure", lambda *_: "<svg></svg>")
+    assert cli(*trained, *FEW).code == 0
+    assert cli(*trained, *FEW, "attack=apgd").code == 0
+    folder = Path("run/plain")
+    for name in ("pgd", "apgd"):
+        record = read_json(folder / f"attack-{name}-inf.json")
+        found = statistics_of(record)
+        assert [(one.threat, one.eps) for one in found.successes] == [
+            (threat, eps)
+            for threat in ("nominal", "other_chip", "this_chip")
+            for eps in (0.0, 8 / 255)
+        ]
+        assert {**record, **found.as_record()} == record
+        pairs = [r for r in read_records(folder / record["records"]) if "threat" in r]
+        assert len(pairs) == 2 * (2 + 2 + 2)
+    rows = read_json(Path("run/attacks.json"))["rows"]
+    assert [row["attack"] for row in rows] == ["apgd"] * 6 + ["pgd"] * 6
+    assert all(row["mean"] == 0.0 for row in rows if row["eps"] == 0.0)
+    page = write_report("run").read_text(encoding="utf-8")
+    assert "Success of attacks" in page
+    assert "From chip to chip" in page
+    for table in ("attacks", "attack-matrix"):
+        assert Path(f"run/report/{table}.csv").exists()
+
+
+@pytest.mark.slow
+def test_a_network_is_attacked_without_and_with_correctors_of_each_chip(cli: Callable) -> None:
+    pytest.importorskip("art", reason="the extra `attacks` is not installed")
+    words = [
+        *("model=mlp", "data.size=8", "data.limit_train=100", "training=plain", "search=none"),
+        *("training.epochs=1", "training.validation_chips=2", "evaluation.chips=2"),
+        *("progress=false", "hydra.run.dir=run"),
+    ]
+    assert cli(*words).code == 0
+    assert cli(*words, *FEW).code == 0
+    rows = read_json(Path("run/attacks.json"))["rows"]
+    bare, fitted = rows[:6], rows[6:]
+    assert {row["compensation"] for row in bare} == {None}
+    assert len({row["compensation"] for row in fitted}) == 1
+    assert fitted[0]["compensation"] is not None
+    assert [r["clean"] for r in bare] != [r["clean"] for r in fitted]
+
+
+def test_impossible_attacks_are_refused(
+    wrong: Callable[..., CnetError], error_of: Callable[..., CnetError], trained: list[str]
+) -> None:
+    assert wrong("attack.eps=[-1]").key == "attack.eps"
+    assert wrong("attack.threat=[mine]").key == "attack.threat"
+    assert error_of(*trained, "job=attack", "attack.method=null").key == "attack.method"
