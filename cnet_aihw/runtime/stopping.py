@@ -15,7 +15,7 @@ class Stop:
     """State of a command that can be stopped."""
 
     message = "stopped before any work."
-    """What the user reads when it is stopped now."""
+    """Sentence that the user reads when it is stopped now."""
 
     number = 0
     """The signal that stopped it; 0 until there is one."""
