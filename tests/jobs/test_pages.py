@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ GIVEN: dict[str, Callable[[], dict[str, Any]]] = {
     "compensation": lambda: trained(),
     "searching": lambda: trained(),
     "One chip, or several at once": lambda: trained(),
+    "attacks": lambda: pytest.importorskip("art") and trained(),
     "devices": lambda: {"network": LeNet5((1, 28, 28), 10)},
 }
 SMALLER = {
@@ -100,12 +102,20 @@ def run_blocks(text: str, names: dict[str, Any], cli: Cli | None = None) -> None
             run_python(block, names)
         elif kind == "sh" and cli is not None:
             for command in commands(f"```sh\n{block}```"):
+                if not _has_package_of(command):
+                    continue
                 folder = [] if " run=" in command else [f"run=job{next(numbers)}"]
                 images = not re.search("data=(table|text|digit_scenes)", command)
                 limit = ["data.limit_train=60"] if images else []
                 small = [*SMALL_JOB, *limit, *SMALL_SEARCH, *folder]
                 outcome = cli(*shlex.split(command)[1:], *small)
                 assert outcome.code == 0, outcome.err
+
+
+def _has_package_of(command: str) -> bool:
+    """Whether the package is there whose networks a command names."""
+    packages = {"model=timm": "timm", "model=huggingface": "transformers"}
+    return all(find_spec(name) for word, name in packages.items() if word in command)
 
 
 @pytest.fixture
