@@ -108,8 +108,8 @@ SECTIONS: list[tuple[str, str, str, Mapping[str, Callable[[Row], str]]]] = [
         "Transformers, recurrent networks and other tasks, test part",
         "A vision transformer on CIFAR-10, a causal language model of bytes, a GRU that reads "
         "MNIST by rows, a U-Net on scenes of digits and a regression, as their experiments train "
-        "them (`conf/experiment`): plainly, and under variation of sigma 0.3, as far as they have been "
-        "measured. Correctors have the "
+        "them (`conf/experiment`): plainly, and under variation of sigma 0.3, as far as they "
+        "have been measured. Correctors have the "
         "placement that did best on validation data at sigma 0.3, for all sigmas. `shared`: low "
         "rank, one for all chips, trained under the variation. Perplexity is better where it is "
         "lower, and its recovery is the plain network's clean one over it.",
