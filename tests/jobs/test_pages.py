@@ -35,6 +35,7 @@ ELSEWHERE = (
     "make demo",
     "make test",
     "pip install -c constraints.txt",
+    "pip install 'cnet_aihw[",
     "ray start ",
     "ray get-auth-token",
 )
