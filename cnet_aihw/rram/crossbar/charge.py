@@ -21,7 +21,7 @@ from cnet_aihw.runtime.values import bad_choice, check_count
 ReadOut = Literal["current", "charge"]
 _MOST_STEPS = 10_000
 _TOLERANCE = 1e-5  # rounding of values clipped to [0, 1]
-_ELEMENTS = 2**21  # inputs of intervals that are computed at once
+_ELEMENTS = 2**17  # inputs of intervals that are computed at once
 _NO_DECAY = 1e-12  # stands for none, since the share that is gained then is exactly 1
 
 
