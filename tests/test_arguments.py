@@ -500,7 +500,7 @@ CASES: dict[str, tuple[Callable[..., Any], Make]] = {
         )
     },
     "set_readout": (rram.set_readout, lambda: {"model": charged()}),
-    "check_clipped": (rram.check_clipped, lambda: {"model": charged(), "x": X}),
+    "check_clipped": (evaluation.check_clipped, lambda: {"model": charged(), "x": X}),
     "fit_charge_scales": (
         evaluation.fit_charge_scales,
         lambda: {"model": charged(), "data": (X, Y), "grid": [1.0]},

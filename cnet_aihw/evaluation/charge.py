@@ -1,21 +1,23 @@
-"""Networks with charge read-out: scales for those trained without the circuit, and voltages."""
+"""Networks with charge read-out: missing clips, scales for those mapped to it, and voltages."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from cnet_aihw.evaluation.first_batch import checked_call
 from cnet_aihw.evaluation.metrics import evaluation_mode, pass_over
-from cnet_aihw.rram import analog_layers, nominal_inside, set_readout
+from cnet_aihw.rram import RRAMLayer, analog_layers, nominal_inside, set_readout
+from cnet_aihw.rram.crossbar.refusals import check_one_crossbar_of_rows
 from cnet_aihw.runtime.device_parts import placed
-from cnet_aihw.runtime.errors import bad_value
-from cnet_aihw.runtime.inputs import Inputs, call, inputs_on
+from cnet_aihw.runtime.errors import CnetError, bad_value
+from cnet_aihw.runtime.inputs import Inputs, inputs_on
 from cnet_aihw.runtime.parts import as_part
 from cnet_aihw.runtime.random_state import derive_seed, forked_random_state, seed_random_state
 from cnet_aihw.runtime.torch_device import device_of
@@ -23,6 +25,7 @@ from cnet_aihw.runtime.typed import checked
 from cnet_aihw.runtime.values import check_count, is_number
 from cnet_aihw.tasks import Classification, Task
 
+_LARGE = 1e3
 GRID = (1.0, 1.5, 2.0, 3.0, 4.0)
 
 
@@ -41,6 +44,70 @@ class ScaleFit:
 
     unscaled: float
     """Clean score without."""
+
+
+@checked
+def check_clipped(model: nn.Module, x: Inputs) -> None:
+    """Refuse a network that would pass values outside [0, 1] to a layer with charge read-out.
+
+    All outputs of such layers are replaced by large ones of both signs, so that a missing clip
+    shows before any training; functions that are not modules are found too.
+
+    Args:
+        model: converted network; it is not changed.
+        x: one input or more.
+
+    Raises:
+        CnetError: names the layer that would read them.
+    """
+    layers: dict[str, Any] = {
+        name: layer
+        for name, layer in analog_layers(model).items()
+        if isinstance(layer, RRAMLayer) and layer.tiles()[0].rpu_config.readout is not None
+    }
+    if not layers:
+        return
+    for name, layer in layers.items():
+        check_one_crossbar_of_rows(name, layer.analog_module)
+    device = device_of(model)
+    with (
+        torch.no_grad(), forked_random_state(device), evaluation_mode(model),
+        nominal_inside(model), _large_outputs(layers),
+    ):  # fmt: skip
+        checked_call(model, inputs_on(device, x))
+
+
+@contextmanager
+def _large_outputs(layers: Mapping[str, Any]) -> Iterator[None]:
+    seen = set()
+
+    def look(name: str, x: Tensor) -> None:
+        low, high = (float(value) for value in torch.aminmax(x))
+        if low >= -1e-5 and high <= 1.0 + 1e-5:
+            seen.add(name)
+            return
+        fix = "clip its inputs, as torch.nn.Hardtanh(0.0, 1.0) does"
+        what = "the network's inputs are" if not seen else "what it reads is"
+        raise CnetError(
+            f"{name} has charge read-out, but {what} not clipped to [0, 1], the times that spikes "
+            f"can have; {fix}.",
+            key=name,
+            value=(low, high),
+            expected="inputs in [0, 1]",
+            fix=fix,
+        )
+
+    def large(x: Tensor, y: Tensor) -> Tensor:
+        signs = torch.arange(y.numel(), device=y.device).remainder(2).view_as(y)
+        return (signs.to(y.dtype) - 0.5) * (2.0 * _LARGE)
+
+    with ExitStack() as stack:
+        for name, layer in layers.items():
+            before = layer.register_forward_pre_hook(lambda _, x, name=name: look(name, x[0]))
+            after = layer.register_forward_hook(lambda _, x, y: large(x[0], y))
+            stack.callback(before.remove)
+            stack.callback(after.remove)
+        yield
 
 
 @checked
@@ -118,5 +185,5 @@ def column_voltages(model: nn.Module, x: Inputs) -> dict[str, Tensor]:
                 found[name] = y.detach().cpu().clone()
 
             stack.callback(layer.register_forward_hook(keep).remove)
-        call(model, inputs_on(device_of(model), x))
+        checked_call(model, inputs_on(device_of(model), x))
     return found

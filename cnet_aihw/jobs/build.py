@@ -16,7 +16,7 @@ from cnet_aihw.compensation import (
     network_cost,
     uniform_placement,
 )
-from cnet_aihw.evaluation import move_to_crossbars, perfect_periphery
+from cnet_aihw.evaluation import check_clipped, move_to_crossbars, perfect_periphery
 from cnet_aihw.evaluation.adc import lacks_adc_range
 from cnet_aihw.evaluation.calibration import running_batchnorms
 from cnet_aihw.evaluation.first_batch import check_first_batch
@@ -26,7 +26,6 @@ from cnet_aihw.jobs.per_layer import layer_config_of, layer_rpu_configs, network
 from cnet_aihw.rram import (
     RRAMRPUConfig,
     analog_layers,
-    check_clipped,
     check_times,
     convert_to_analog,
     plan_conversion,

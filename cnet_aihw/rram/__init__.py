@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 from cnet_aihw.runtime.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from cnet_aihw.rram.charge_networks import check_clipped as check_clipped
     from cnet_aihw.rram.charge_networks import set_readout as set_readout
     from cnet_aihw.rram.conversion import convert_to_analog as convert_to_analog
     from cnet_aihw.rram.conversion import convert_to_digital as convert_to_digital

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from cnet_aihw.rram.crossbar.charge import Charge
 from cnet_aihw.rram.crossbar.configs import RRAMRPUConfig
 from cnet_aihw.rram.crossbar.mapping import ReferenceColumnConverter
-from cnet_aihw.rram.crossbar.refusals import check_one_crossbar_of_rows
 from cnet_aihw.rram.devices.noise import DeviceNoiseModel, MultiplicativeNoiseModel, label_of
-from cnet_aihw.rram.layer_names import analog_layers
 from cnet_aihw.rram.training_variation import rram_tiles
 from cnet_aihw.runtime.errors import CnetError
-from cnet_aihw.runtime.inputs import Inputs, call
 from cnet_aihw.runtime.typed import checked
 
 _NORMALIZED = (
@@ -29,7 +24,6 @@ _UNCLIPPED = (
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.RReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU),
     *(nn.SiLU, nn.Mish, nn.Softplus, nn.Tanh, nn.Hardswish, nn.Softsign, nn.Tanhshrink),
 )
-_LARGE = 1e3
 
 
 def charge_layers(configs: Mapping[str, Any]) -> dict[str, Charge]:
@@ -81,71 +75,6 @@ def check_charge_network(model: nn.Module, configs: Mapping[str, Any]) -> None:
             expected="torch.nn.Hardtanh(0.0, 1.0) between layers",
             fix=fix,
         )
-
-
-@checked
-def check_clipped(model: nn.Module, x: Inputs) -> None:
-    """Refuse a network that would pass values outside [0, 1] to a layer with charge read-out.
-
-    All outputs of such layers are replaced by large ones of both signs, so that a missing clip
-    shows before any training; functions that are not modules are found too.
-
-    Args:
-        model: converted network; it is not changed.
-        x: one input or more.
-
-    Raises:
-        CnetError: names the layer that would read them.
-    """
-    layers = {
-        name: layer
-        for name, layer in analog_layers(model).items()
-        if getattr(layer.tiles()[0].rpu_config if hasattr(layer, "tiles") else None, "readout", 0)
-    }
-    if not layers:
-        return
-    for name, layer in layers.items():
-        check_one_crossbar_of_rows(name, layer.analog_module)
-    modes = {module: module.training for module in model.modules()}
-    try:
-        with torch.no_grad(), _large_outputs(layers):
-            call(model.eval(), x)
-    finally:
-        for module, training in modes.items():
-            module.training = training
-
-
-@contextmanager
-def _large_outputs(layers: Mapping[str, Any]) -> Iterator[None]:
-    seen = set()
-
-    def look(name: str, x: Tensor) -> None:
-        low, high = (float(value) for value in torch.aminmax(x))
-        if low >= -1e-5 and high <= 1.0 + 1e-5:
-            seen.add(name)
-            return
-        fix = "clip its inputs, as torch.nn.Hardtanh(0.0, 1.0) does"
-        what = "the network's inputs are" if not seen else "what it reads is"
-        raise CnetError(
-            f"{name} has charge read-out, but {what} not clipped to [0, 1], the times that spikes "
-            f"can have; {fix}.",
-            key=name,
-            value=(low, high),
-            expected="inputs in [0, 1]",
-            fix=fix,
-        )
-
-    def large(x: Tensor, y: Tensor) -> Tensor:
-        signs = torch.arange(y.numel(), device=y.device).remainder(2).view_as(y)
-        return (signs.to(y.dtype) - 0.5) * (2.0 * _LARGE)
-
-    with ExitStack() as stack:
-        for name, layer in layers.items():
-            before = layer.register_forward_pre_hook(lambda _, x, name=name: look(name, x[0]))
-            after = layer.register_forward_hook(lambda _, x, y: large(x[0], y))
-            stack.callback(before.remove)
-            stack.callback(after.remove)
-        yield
 
 
 @checked

@@ -38,7 +38,7 @@ class UnitInterval(nn.Module):
         self.register_buffer("std", torch.tensor(list(std) or [1.0]), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Inputs [B, C, ...] -> the same shape in [0, 1]; unchanged where nothing was subtracted."""
+        """Inputs [B, C, ...] -> the same shape in [0, 1]; as they are without a normalisation."""
         if not self.normalised:
             return x
         shape = (1, -1) + (1,) * (x.dim() - 2)

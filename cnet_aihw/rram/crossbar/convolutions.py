@@ -169,9 +169,7 @@ class _RRAMConvNd(ConvolutionOnTile, _AnalogConvNd):
     def _weight_shape(self) -> tuple[int, ...]:
         return self.out_channels, self.in_channels // self.groups, *self.kernel_size
 
-    def _compute(
-        self, x_input: Tensor, weight: Tensor, bias: Tensor | None, *sizes: Any
-    ) -> Tensor:
+    def _compute(self, x_input: Tensor, weight: Tensor, bias: Tensor | None, *sizes: Any) -> Tensor:
         padding = self.padding
         if self.padding_mode != "zeros":
             x_input = F.pad(x_input, self._reversed_padding_repeated_twice, mode=self.padding_mode)

@@ -147,9 +147,7 @@ class RRAMLayer(AnalogLayerBase):
             raise no_digital_equal(self.name_in_network or type(self).__name__)
         return self._compute(x_input, self.nominal_weight(), self.analog_module.bias)
 
-    def _compute(
-        self, x_input: Tensor, weight: Tensor, bias: Tensor | None, *sizes: Any
-    ) -> Tensor:
+    def _compute(self, x_input: Tensor, weight: Tensor, bias: Tensor | None, *sizes: Any) -> Tensor:
         """Compute with torch's kernel on a weight matrix, [out, in / groups * kernel]."""
         raise NotImplementedError
 
@@ -265,9 +263,7 @@ class RRAMLinear(RRAMLayer, AnalogLinear):
             return super().forward(x_input)
         return self._read_out(x_input, weight)
 
-    def _compute(
-        self, x_input: Tensor, weight: Tensor, bias: Tensor | None, *sizes: Any
-    ) -> Tensor:
+    def _compute(self, x_input: Tensor, weight: Tensor, bias: Tensor | None, *sizes: Any) -> Tensor:
         return F.linear(x_input, weight, bias)
 
 

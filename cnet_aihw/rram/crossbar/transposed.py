@@ -107,9 +107,7 @@ class _RRAMConvTransposeNd(ConvolutionOnTile, _ConvTransposeNd):
     def _weight_shape(self) -> tuple[int, ...]:
         return self.in_channels, self.out_channels // self.groups, *self.kernel_size
 
-    def _compute(
-        self, x_input: Tensor, weight: Tensor, bias: Tensor | None, *sizes: Any
-    ) -> Tensor:
+    def _compute(self, x_input: Tensor, weight: Tensor, bias: Tensor | None, *sizes: Any) -> Tensor:
         return _CONVOLVE[len(self.kernel_size)](
             x_input,
             self.as_digital(weight),
