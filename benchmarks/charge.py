@@ -256,7 +256,7 @@ def scales_of(plan: Plan, model: nn.Module, potential: float) -> tuple[float, fl
         part = dataset(plan.subject.data).val.first(SCALING)
         found = fit_charge_scales(model, part, GRID)
         write_json_atomic(path, [found.scale_plus, found.scale_minus])
-    plus, minus = read_json(path)
+    plus, minus = (float(scale) for scale in read_json(path))
     return plus, minus
 
 

@@ -170,7 +170,7 @@ class ClippedCNN(_Clipped):
                 raise bad_value(key, tuple(given), "sizes of 1 or more")
         if padding is not None and padding < 0:
             raise bad_value("padding", padding, "a border of 0 or more")
-        sizes = height, width
+        sizes: tuple[int, ...] = height, width
         for number, filters in enumerate(channels, start=1):
             border = padding if padding is not None else 2 * (number == 1 and height == 28)
             sizes = tuple((n + 2 * border - kernel_size) // stride + 1 for n in sizes)
