@@ -20,7 +20,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "attacks": {"runtime", "tasks", "rram", "evaluation"},
     "compensation": {"runtime", "tasks", "rram", "evaluation", "training"},
     "search": {"runtime", "tasks", "rram", "evaluation", "training", "compensation"},
-    "testing": {"tasks", "rram", "compensation", "search"},
+    "testing": {"runtime", "tasks", "rram", "compensation", "search"},
     "report": {"runtime"},
     "doctor": {"runtime", "rram", "search"},
     "jobs": {
