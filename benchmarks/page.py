@@ -283,7 +283,8 @@ SECTIONS: list[tuple[str, str, str, Mapping[str, Callable[[Row], str]]]] = [
         "on validation data, `trained` starts from it and is trained through the circuit for one "
         "short epoch; all without variation. Accuracy in percent, mean and deviation over chips, "
         "at reversal potentials of plus and minus the number on top. Correctors: low rank with "
-        "one filter and scale and offset at all layers, fitted to each chip. All have noise of spikes of 0.01. "
+        "one filter and scale and offset at all layers, fitted to each chip. All have noise of "
+        "spikes of 0.01. "
         "Beside it, as published (Sakemi et al., arXiv 2412.09010, table 3, best potential for "
         "noise of spikes 0 / 0.01 / 0.04, other data): Fashion-MNIST, 784-400-400-10: 90.46 / "
         "90.40 / 90.12; its larger convolutional network: 94.11 / 94.09 / 93.63.",
