@@ -32,6 +32,11 @@ def network() -> nn.Module:
     return rram.convert_to_analog(MLP((1, 8, 8), 3, hidden=(4,)), rram.RRAMRPUConfig())
 
 
+def charged() -> nn.Module:
+    config = rram.RRAMRPUConfig(readout=rram.Charge(test_steps=2))
+    return rram.convert_to_analog(zoo.ClippedMLP((1, 8, 8), 3, (4,)), config)
+
+
 def data() -> Any:
     return zoo.from_tensors("mine", (X, Y), (X, Y), val_size=6)
 
@@ -491,8 +496,18 @@ CASES: dict[str, tuple[Callable[..., Any], Make]] = {
             *("GaussianProportionalNoiseModel", "StuckAtNoiseModel", "PowerLawDriftNoiseModel"),
             *("ReadNoiseModel", "CMONoiseModel", "PCMNoiseModel", "Wan2022NoiseModel"),
             *("periphery", "conductance_converter", "CrossbarMapping", "VariationParameter"),
+            *("Charge", "readout"),
         )
     },
+    "set_readout": (rram.set_readout, lambda: {"model": charged()}),
+    "check_clipped": (evaluation.check_clipped, lambda: {"model": charged(), "x": X}),
+    "fit_charge_scales": (
+        evaluation.fit_charge_scales,
+        lambda: {"model": charged(), "data": (X, Y), "grid": [1.0]},
+    ),
+    "column_voltages": (evaluation.column_voltages, lambda: {"model": charged(), "x": X}),
+    "ClippedMLP": (zoo.ClippedMLP, lambda: {}),
+    "ClippedCNN": (zoo.ClippedCNN, lambda: {}),
     "MeasuredNoiseModel": (rram.MeasuredNoiseModel, csv),
     "CompositeNoiseModel": (
         rram.CompositeNoiseModel,

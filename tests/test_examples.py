@@ -80,6 +80,14 @@ def attacks(lines: list[str]) -> None:
     ]
 
 
+def charge(lines: list[str]) -> None:
+    rows = {line[:10].strip(): numbers(line[10:]) for line in lines[1:6]}
+    assert list(rows) == ["no limit", "mapped", "scaled", "trained", "corrected"]
+    assert all(0.0 <= value <= 1.0 for row in rows.values() for value in row[:2])
+    assert lines[6].startswith("voltages of layers.fc1: ")
+    assert -1.0 <= numbers(lines[6])[0] <= numbers(lines[6])[-1] <= 1.0
+
+
 SHOWN: dict[str, Callable[[list[str]], None]] = {
     "01_stock_aihwkit_model.py": stock_model,
     "02_train_against_variation.py": trainings,
@@ -88,6 +96,7 @@ SHOWN: dict[str, Callable[[list[str]], None]] = {
     "05_own_searcher.py": searchers,
     "06_devices.py": devices,
     "07_attacks.py": attacks,
+    "08_charge_read_out.py": charge,
 }
 
 

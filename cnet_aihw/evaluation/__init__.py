@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from cnet_aihw.evaluation.calibration import make_calibration as make_calibration
     from cnet_aihw.evaluation.ceilings import Ceiling as Ceiling
     from cnet_aihw.evaluation.ceilings import ceiling as ceiling
+    from cnet_aihw.evaluation.charge import ScaleFit as ScaleFit
+    from cnet_aihw.evaluation.charge import check_clipped as check_clipped
+    from cnet_aihw.evaluation.charge import column_voltages as column_voltages
+    from cnet_aihw.evaluation.charge import fit_charge_scales as fit_charge_scales
     from cnet_aihw.evaluation.chip_run import MeasuredChip as MeasuredChip
     from cnet_aihw.evaluation.chip_run import measured_chips as measured_chips
     from cnet_aihw.evaluation.crossbars import adc_summary as adc_summary

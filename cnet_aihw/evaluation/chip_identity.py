@@ -36,6 +36,7 @@ def chip_provenance(
     """
     perfect = all(
         tile.rpu_config.forward.is_perfect
+        and not getattr(_charge(tile.rpu_config), "spike_noise", 0.0)
         and not has_read_noise(noise_model or tile.rpu_config.noise_model)
         for layer in analog_layers(model).values()
         for tile in layer.analog_tiles()
@@ -110,9 +111,19 @@ def describe_noise_models(model: nn.Module, noise_model: BaseNoiseModel | None) 
 
 
 def describe_periphery(model: nn.Module) -> list[str]:
-    """Return a line for each tile: periphery, mapping and drift compensation."""
+    """Return a line for each tile: periphery, mapping, drift compensation and charge read-out."""
     return [
-        f"{name} {config.forward} {config.mapping} {config.drift_compensation}"
+        f"{name} {config.forward} {config.mapping} {config.drift_compensation}{_readout(config)}"
         for name, layer in analog_layers(model).items()
         for config in (tile.rpu_config for tile in layer.analog_tiles())
     ]
+
+
+def _charge(config: Any) -> Any:
+    """Return the charge read-out of a configuration, also aihwkit's own, or None."""
+    return getattr(config, "readout", None)
+
+
+def _readout(config: Any) -> str:
+    charge = _charge(config)
+    return "" if charge is None else f" {charge}"

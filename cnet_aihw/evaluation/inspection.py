@@ -36,8 +36,8 @@ def inspect_device(
 ) -> DeviceReport:
     """Program a linear layer onto chips, and compare weights and outputs with what was meant.
 
-    Inputs are normal with the negative ones set to 0, as behind a ReLU. An ADC without a range is
-    calibrated on them.
+    Inputs are normal with the negative ones set to 0, as behind a ReLU, and clipped at 1 for charge
+    read-out. An ADC without a range is calibrated on them.
 
     Args:
         rpu_config: device and crossbar: ours, or one of aihwkit's inference configurations.
@@ -57,6 +57,8 @@ def inspect_device(
     validate_evaluation_settings(settings)
     nominal = _default_weight() if weight is None else _checked(weight)
     x = _default_inputs(nominal.shape[1])
+    if getattr(rpu_config, "readout", None) is not None:
+        x = x.clamp(max=1.0)  # times of spikes
     ideal = x @ nominal.T
     cpu = torch.device("cpu")
     with forked_random_state(cpu), torch.no_grad():

@@ -16,7 +16,7 @@ from cnet_aihw.compensation import (
     network_cost,
     uniform_placement,
 )
-from cnet_aihw.evaluation import move_to_crossbars, perfect_periphery
+from cnet_aihw.evaluation import check_clipped, move_to_crossbars, perfect_periphery
 from cnet_aihw.evaluation.adc import lacks_adc_range
 from cnet_aihw.evaluation.calibration import running_batchnorms
 from cnet_aihw.evaluation.first_batch import check_first_batch
@@ -32,6 +32,7 @@ from cnet_aihw.rram import (
 )
 from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.inputs import Inputs
+from cnet_aihw.runtime.parts import gathered
 from cnet_aihw.tasks import Task
 from cnet_aihw.zoo import Dataset, load_pretrained
 
@@ -74,11 +75,14 @@ def fill_inputs(config: DictConfig, data: Dataset) -> None:
     for key, given, found in (
         ("inputs.shape", config.inputs.shape, list(data.input_shape)),
         ("inputs.classes", config.inputs.classes, data.classes),
+        ("inputs.mean", config.inputs.mean, list(data.mean)),
+        ("inputs.std", config.inputs.std, list(data.std)),
     ):
         if given is not None and given != found:
             raise bad_value(key, given, f"{found}, as the data have it", "leave it out")
     config.inputs.shape = list(data.input_shape)
     config.inputs.classes = data.classes
+    config.inputs.mean, config.inputs.std = list(data.mean), list(data.std)
 
 
 def build_network(config: DictConfig, data: Dataset, task: Task) -> nn.Module:
@@ -135,6 +139,7 @@ def build_analog(config: DictConfig, data: Dataset, task: Task) -> nn.Module:
         layer_config=layer_config_of(own, names),
         **conversion,
     )
+    check_clipped(model, gathered(data.val, 2).x)
     if lacks_adc_range(model):
         fix = "or set rram.in_training=false, which calibrates it on the trained network"
         raise bad_value("rram.adc_range", None, "a number", fix)
@@ -230,7 +235,7 @@ def check_variant(variant: Variant, model: nn.Module, example: Inputs, task: Tas
             expected = "an RRAMRPUConfig, which compensation needs"
             name = type(kind).__name__
             raise bad_value("rram.rpu_config", name, expected, "or choose compensation=none")
-        on_crossbars(config, model)
+        check_clipped(on_crossbars(config, model), example)
     if settings.enabled:
         _check_compensation(variant, model, example, task)
 

@@ -31,13 +31,19 @@ class TrainingConfig(TrainingSettings):
 
 @dataclass
 class InputsConfig:
-    """Shape of the data, for the network; filled once the data set is loaded."""
+    """Shape and normalisation of the data, for the network; filled once they are loaded."""
 
     shape: list[int] | None = None
     """Shape of one input, such as (C, H, W)."""
 
     classes: int | None = None
     """Number of classes."""
+
+    mean: list[float] | None = None
+    """Mean of each channel, which was subtracted from the pixels; empty where nothing was."""
+
+    std: list[float] | None = None
+    """Standard deviation of each channel, by which pixels were divided."""
 
 
 @dataclass
@@ -108,7 +114,7 @@ class Config:
     """Whether to show progress bars."""
 
     inputs: InputsConfig = field(default_factory=InputsConfig)
-    """Shape of the data, for the network."""
+    """Shape and normalisation of the data, for the network."""
 
 
 def register_schema() -> None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from cnet_aihw.runtime.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from cnet_aihw.rram.charge_networks import set_readout as set_readout
     from cnet_aihw.rram.conversion import convert_to_analog as convert_to_analog
     from cnet_aihw.rram.conversion import convert_to_digital as convert_to_digital
     from cnet_aihw.rram.conversion_plan import match_names as match_names
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from cnet_aihw.rram.crossbar.attention import (
         CrossbarMultiheadAttention as CrossbarMultiheadAttention,
     )
+    from cnet_aihw.rram.crossbar.charge import Charge as Charge
+    from cnet_aihw.rram.crossbar.charge import readout as readout
     from cnet_aihw.rram.crossbar.configs import RRAMRPUConfig as RRAMRPUConfig
     from cnet_aihw.rram.crossbar.configs import periphery as periphery
     from cnet_aihw.rram.crossbar.convolutions import RRAMConv1d as RRAMConv1d

@@ -16,6 +16,7 @@ from aihwkit.nn.modules.base import AnalogLayerBase
 from aihwkit.simulator.parameters.base import RPUConfigBase
 from torch import nn
 
+from cnet_aihw.rram.charge_networks import check_charge_network
 from cnet_aihw.rram.conversion_checks import (
     check_convertible,
     check_copyable,
@@ -97,7 +98,8 @@ def convert_to_analog(
         CnetError: if nothing would become analog, a layer has no shape or values yet (lazy, or on
             the meta device) or a weight that a hook computes (old ``weight_norm``, ``prune``), an
             excluded name matches no layer, ``tied`` or a converter is none, a layer's own
-            configuration is of another kind, tiles do not take the configuration or the weights'
+            configuration is of another kind, layers with charge read-out have something between
+            them that does not clip to [0, 1], tiles do not take the configuration or the weights'
             number type, or a copy is asked for and the network keeps functions that compute with
             its layers.
 
@@ -126,6 +128,7 @@ def convert_to_analog(
     layers = [name for name in todo if not _inside(name, report.unfolded)]
     check_weights(model, layers)
     configs = configs_of(present, todo, rpu_config, layer_config)
+    check_charge_network(model, configs)
     for trap in dict.fromkeys(t for config in configs.values() for t in find_traps(config)):
         warnings.warn(trap.message, stacklevel=3)
     check_number_types(model, report.unfolded, rpu_config)

@@ -7,6 +7,8 @@ from cnet_aihw.runtime.lazy import lazy_names
 if TYPE_CHECKING:
     from cnet_aihw.zoo.augment import CropFlip as CropFlip
     from cnet_aihw.zoo.build import from_tensors as from_tensors
+    from cnet_aihw.zoo.clipped import ClippedCNN as ClippedCNN
+    from cnet_aihw.zoo.clipped import ClippedMLP as ClippedMLP
     from cnet_aihw.zoo.dataset import Dataset as Dataset
     from cnet_aihw.zoo.dataset import ImagePart as ImagePart
     from cnet_aihw.zoo.dataset import batches as batches

@@ -67,6 +67,7 @@ def composed(option: str) -> DictConfig:
         config = hydra.compose("config", words)
     side = 32 if option == "model=vgg16" else 28
     config.inputs.shape, config.inputs.classes = [1, side, side], 10
+    config.inputs.mean, config.inputs.std = [0.0], [1.0]
     return config
 
 

@@ -8,14 +8,19 @@ from typing import Any
 from aihwkit.inference.noise.base import BaseNoiseModel
 from aihwkit.simulator.configs import TorchInferenceRPUConfig
 from aihwkit.simulator.parameters import IOParameters, MappingParameter
-from aihwkit.simulator.parameters.enums import BoundManagementType, NoiseManagementType
+from aihwkit.simulator.parameters.enums import (
+    BoundManagementType,
+    NoiseManagementType,
+    WeightModifierType,
+)
 
+from cnet_aihw.rram.crossbar.charge import Charge
 from cnet_aihw.rram.crossbar.mapping import CrossbarMapping
 from cnet_aihw.rram.crossbar.simulator_tile import RRAMSimulatorTile
 from cnet_aihw.rram.crossbar.tiles import RRAMInferenceTile
 from cnet_aihw.rram.crossbar.variation import VariationParameter
 from cnet_aihw.rram.devices.lognormal import LogNormalNoiseModel
-from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.typed import check_type, checked
 
 
@@ -55,6 +60,9 @@ class RRAMRPUConfig(TorchInferenceRPUConfig):
     variation: VariationParameter = field(default_factory=VariationParameter)
     """Variation injected in training."""
 
+    readout: Charge | None = None
+    """Charge read-out of the columns; None: their currents. See :class:`Charge`."""
+
     def __post_init__(self) -> None:
         """Turn our description of the mapping into aihwkit's."""
         check_type("noise_model", self.noise_model, BaseNoiseModel)
@@ -65,6 +73,22 @@ class RRAMRPUConfig(TorchInferenceRPUConfig):
             mapping = CrossbarMapping()
         if isinstance(mapping, CrossbarMapping):
             self.mapping = mapping.as_parameter(self.forward.is_perfect)
+        check_type("readout", self.readout, Charge | None)
+        if self.readout is not None:
+            self._check_charge()
+
+    def _check_charge(self) -> None:
+        """Refuse what charge read-out does not go with."""
+        for key, value, expected in (
+            ("forward", not self.forward.is_perfect, "a perfect periphery: no DAC, ADC or wires"),
+            ("weight_scaling", self.mapping.weight_scaling_omega, "none: outputs are not scaled"),
+            ("drift_compensation", self.drift_compensation, "None: outputs are not scaled"),
+            ("modifier", self.modifier.type not in _NO_MODIFIER, "none: variation acts instead"),
+            ("input_range", self.pre_post.input_range.enable, "off: inputs are times"),
+        ):
+            if value:
+                fix = "or read currents (readout=current)"
+                raise bad_value(key, value, f"{expected}, with charge read-out", fix)
 
     def get_default_tile_module_class(self, out_size: int = 0, in_size: int = 0) -> type:
         """Return the class for a layer of that size: one tile, or an array of several."""
@@ -77,6 +101,9 @@ class RRAMRPUConfig(TorchInferenceRPUConfig):
     def compatible_with(self, tile_class_name: str) -> bool:
         """Return whether a state saved from a tile of that class can be loaded."""
         return tile_class_name in ("TorchInferenceTile", "InferenceTile", "RRAMInferenceTile")
+
+
+_NO_MODIFIER = (WeightModifierType.NONE, WeightModifierType.COPY)
 
 
 def _perfect() -> IOParameters:

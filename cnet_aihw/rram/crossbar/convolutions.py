@@ -164,12 +164,12 @@ class _RRAMConvNd(ConvolutionOnTile, _AnalogConvNd):
         weight = self._torch_weight()
         if weight is None:
             return self._periphery_forward(x_input)
-        return self._compute(x_input, weight)
+        return self._read_out(x_input, weight)
 
     def _weight_shape(self) -> tuple[int, ...]:
         return self.out_channels, self.in_channels // self.groups, *self.kernel_size
 
-    def _compute(self, x_input: Tensor, weight: Tensor) -> Tensor:
+    def _compute(self, x_input: Tensor, weight: Tensor, bias: Tensor | None, *sizes: Any) -> Tensor:
         padding = self.padding
         if self.padding_mode != "zeros":
             x_input = F.pad(x_input, self._reversed_padding_repeated_twice, mode=self.padding_mode)
@@ -177,7 +177,7 @@ class _RRAMConvNd(ConvolutionOnTile, _AnalogConvNd):
         return _CONVOLVE[len(self.kernel_size)](
             x_input,
             weight.view(self.out_channels, -1, *self.kernel_size),
-            self.analog_module.bias,
+            bias,
             self.stride,
             padding,
             self.dilation,

@@ -20,7 +20,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.conv import _ConvNd
 
+from cnet_aihw.rram.crossbar.charge import Charge, charge_voltage
 from cnet_aihw.rram.crossbar.configs import RRAMRPUConfig
+from cnet_aihw.rram.crossbar.refusals import check_one_crossbar_of_rows, no_digital_equal
 from cnet_aihw.rram.crossbar.stand_in import WeightStandIn
 from cnet_aihw.rram.crossbar.tiles import RRAMInferenceTile
 from cnet_aihw.runtime.errors import CnetError, bad_value
@@ -141,11 +143,36 @@ class RRAMLayer(AnalogLayerBase):
 
     def digital_forward(self, x_input: Tensor) -> Tensor:
         """Compute as a digital layer: with the nominal weights and perfect periphery."""
-        return self._compute(x_input, self.nominal_weight())
+        if self._charge() is not None:
+            raise no_digital_equal(self.name_in_network or type(self).__name__)
+        return self._compute(x_input, self.nominal_weight(), self.analog_module.bias)
 
-    def _compute(self, x_input: Tensor, weight: Tensor) -> Tensor:
+    def _compute(self, x_input: Tensor, weight: Tensor, bias: Tensor | None, *sizes: Any) -> Tensor:
         """Compute with torch's kernel on a weight matrix, [out, in / groups * kernel]."""
         raise NotImplementedError
+
+    def _charge(self) -> Charge | None:
+        """Return the charge read-out of the columns, or None where currents are read."""
+        charge: Charge | None = self.tiles()[0].rpu_config.readout
+        return charge
+
+    def _read_out(self, x_input: Tensor, weight: Tensor, *sizes: Any) -> Tensor:
+        """Compute with a weight matrix as the columns are read; the periphery is perfect."""
+        charge, bias = self._charge(), self.analog_module.bias
+        if charge is None:
+            return self._compute(x_input, weight, bias, *sizes)
+        name = self.name_in_network or f"an {type(self).__name__}"
+        check_one_crossbar_of_rows(name, self.analog_module)
+        dims = len(getattr(self, "kernel_size", ()))
+        batched = dims > 0 and x_input.dim() == dims + 2
+
+        def product(x: Tensor, w: Tensor) -> Tensor:
+            y = self._compute(x.flatten(0, 1) if batched else x, w, None, *sizes)
+            return y.unflatten(0, (len(x), -1)) if batched else y
+
+        training = self.training
+        voltage = charge_voltage(x_input, weight, product, charge, training=training, layer=name)
+        return voltage if bias is None else voltage + bias.view(-1, *(1,) * dims)
 
     def _torch_weight(self) -> Tensor | None:
         """Return the weights of this forward, or None where the periphery is not perfect."""
@@ -234,10 +261,10 @@ class RRAMLinear(RRAMLayer, AnalogLinear):
         weight = self._torch_weight()
         if weight is None:
             return super().forward(x_input)
-        return self._compute(x_input, weight)
+        return self._read_out(x_input, weight)
 
-    def _compute(self, x_input: Tensor, weight: Tensor) -> Tensor:
-        return F.linear(x_input, weight, self.analog_module.bias)
+    def _compute(self, x_input: Tensor, weight: Tensor, bias: Tensor | None, *sizes: Any) -> Tensor:
+        return F.linear(x_input, weight, bias)
 
 
 class RRAMTransposedLinear(RRAMLinear):

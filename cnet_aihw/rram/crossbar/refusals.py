@@ -1,11 +1,13 @@
-"""Settings that torch tiles refuse: errors of ours that aihwkit's callers catch as theirs."""
+"""Refusals of torch tiles, which aihwkit's callers catch as theirs, and of charge read-out."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from aihwkit.exceptions import AnalogBiasConfigError, ConfigError, TorchTileConfigError
+from aihwkit.simulator.tiles.array import TileModuleArray
 
 from cnet_aihw.runtime.errors import CnetError
 
@@ -45,3 +47,33 @@ def refusals() -> Iterator[None]:
             "or measure with aihwkit's InferenceRPUConfig, whose C++ tile may have it.",
             key="rpu_config",
         ) from error
+
+
+def no_digital_equal(layer: str) -> CnetError:
+    """Return the error for a digital layer that is to stand for one with charge read-out."""
+    fix = "leave that layer digital when the network is trained (exclude), or choose a corrector"
+    return CnetError(
+        f"{layer} has charge read-out, whose output is not the matrix product that a digital "
+        f"layer would give in its place; {fix}.",
+        key=layer,
+        value="digital",
+        fix=fix,
+    )
+
+
+def check_one_crossbar_of_rows(layer: str, module: Any) -> None:
+    """Refuse a layer with charge read-out whose inputs lie on several crossbars.
+
+    Raises:
+        CnetError: if they do.
+    """
+    if isinstance(module, TileModuleArray) and len(module.in_sizes) > 1:
+        raise CnetError(
+            f"max_rows splits the inputs of {layer} over {len(module.in_sizes)} crossbars, but "
+            "with charge read-out all of them charge one capacitor; raise max_rows, or leave it "
+            "null.",
+            key="max_rows",
+            value=module.in_sizes[0],
+            expected=f">= {sum(module.in_sizes)}",
+            fix="raise max_rows, or leave it null",
+        )

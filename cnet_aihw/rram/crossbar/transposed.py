@@ -91,7 +91,7 @@ class _RRAMConvTransposeNd(ConvolutionOnTile, _ConvTransposeNd):
         weight = self._torch_weight()
         if weight is None:
             return self._periphery_forward(x_input, added)
-        return self._compute(x_input, weight, added)
+        return self._read_out(x_input, weight, added)
 
     def as_matrix(self, weight: Tensor) -> Tensor:
         """Return the matrix of a weight [in, out / groups, *kernel]."""
@@ -107,16 +107,14 @@ class _RRAMConvTransposeNd(ConvolutionOnTile, _ConvTransposeNd):
     def _weight_shape(self) -> tuple[int, ...]:
         return self.in_channels, self.out_channels // self.groups, *self.kernel_size
 
-    def _compute(
-        self, x_input: Tensor, weight: Tensor, output_padding: Sequence[int] | None = None
-    ) -> Tensor:
+    def _compute(self, x_input: Tensor, weight: Tensor, bias: Tensor | None, *sizes: Any) -> Tensor:
         return _CONVOLVE[len(self.kernel_size)](
             x_input,
             self.as_digital(weight),
-            self.analog_module.bias,
+            bias,
             self.stride,
             self.padding,
-            tuple(self.output_padding) if output_padding is None else tuple(output_padding),
+            tuple(sizes[0] if sizes else self.output_padding),
             self.groups,
             self.dilation,
         )
