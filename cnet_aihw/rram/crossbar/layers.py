@@ -139,9 +139,14 @@ class RRAMLayer(AnalogLayerBase):
             return
         self.set_weights(holder.weight.reshape(weight.shape), bias)
 
-    def digital_forward(self, x_input: Tensor) -> Tensor:
-        """Compute as a digital layer: with the nominal weights and perfect periphery."""
-        return self._compute(x_input, self.nominal_weight())
+    def digital_forward(self, x_input: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Compute as a digital layer: with perfect periphery.
+
+        Args:
+            x_input: the inputs.
+            weight: weights, [out, in / groups * kernel]; None: the nominal ones.
+        """
+        return self._compute(x_input, self.nominal_weight() if weight is None else weight)
 
     def _compute(self, x_input: Tensor, weight: Tensor) -> Tensor:
         """Compute with torch's kernel on a weight matrix, [out, in / groups * kernel]."""
