@@ -85,7 +85,7 @@ class GradientRule:
         if divergence is None:
             return (outputs - wanted).square().mean()
         found: Tensor = divergence(outputs, wanted, 1.0)
-        return found
+        return found * (found.detach() != 0.0)  # rounding is not a direction, which Adam would take
 
     def angle(
         self, inputs: Inputs, targets: Tensor, tuned: list[nn.Parameter], step: int
