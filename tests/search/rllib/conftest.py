@@ -18,7 +18,8 @@ from cnet_aihw.search import RaySettings
 from cnet_aihw.search.rllib import PPOSearcher, RaySession, start_ray
 
 ROOT = Path(__file__).parents[3]
-SETTINGS = RaySettings(num_cpus=2, dashboard_port=18265)
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+SETTINGS = RaySettings(num_cpus=2, dashboard_port=18265 + WORKER)
 SEARCHER = PPOSearcher(model_iterations=1, checkpoint_every=2)
 SEED, BUDGET = 5, 60
 
