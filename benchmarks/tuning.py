@@ -37,9 +37,9 @@ from cnet_aihw.tuning import TuningSettings, tune_chips
 COMMAND = "python -m benchmarks.tuning"
 NETWORKS = ("lenet5_mnist", "lenet5_cifar10")
 SIGMAS, REWRITES = (0.3, 0.5, 1.0), (0.0, 0.1, 0.3)
-CHIPS, OTHERS, TEST, FITTED = 10, 2, 1000, 1000
+CHIPS, OTHERS, TEST, FITTED = 10, 1, 1000, 500
 STEPS = TuningSettings(
-    epochs=3, samples=1280, validation_samples=200, batch_size=64, lr=1e-3, angles=True
+    epochs=3, samples=1024, validation_samples=200, batch_size=64, lr=1e-3, angles=True
 )
 
 
@@ -55,8 +55,8 @@ class Way:
 
 WAYS = (
     Way("progressive", replace(STEPS, tune="progressive", epochs=1), True),
-    Way("physics-aware", replace(STEPS, tune="all"), True),
-    Way("physics-aware, 6 writes", replace(STEPS, tune="all", write_every=10)),
+    Way("physics-aware", replace(STEPS, tune="all")),
+    Way("physics-aware, few writes", replace(STEPS, tune="all", write_every=12)),
     Way("exact", replace(STEPS, tune="all", backward="exact")),
     Way("feedback", replace(STEPS, tune="all", backward="feedback")),
     Way("random target", replace(STEPS, tune="all", backward="random_target")),
