@@ -80,6 +80,13 @@ def attacks(lines: list[str]) -> None:
     ]
 
 
+def tuning(lines: list[str]) -> None:
+    rows = [(line[:14].strip(), *numbers(line[14:])) for line in lines[1:]]
+    assert [row[0] for row in rows] == ["not tuned", "progressive", "physics-aware", "biases"]
+    assert [row[1] for row in rows] == [1.0, 1.0, 3.0, 1.0]
+    assert all(0.0 <= score <= 1.0 for row in rows for score in row[2:])
+
+
 SHOWN: dict[str, Callable[[list[str]], None]] = {
     "01_stock_aihwkit_model.py": stock_model,
     "02_train_against_variation.py": trainings,
@@ -88,6 +95,7 @@ SHOWN: dict[str, Callable[[list[str]], None]] = {
     "05_own_searcher.py": searchers,
     "06_devices.py": devices,
     "07_attacks.py": attacks,
+    "08_tuning.py": tuning,
 }
 
 
