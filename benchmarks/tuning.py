@@ -37,9 +37,9 @@ from cnet_aihw.tuning import TuningSettings, tune_chips
 COMMAND = "python -m benchmarks.tuning"
 NETWORKS = ("lenet5_mnist", "lenet5_cifar10")
 SIGMAS, REWRITES = (0.3, 0.5, 1.0), (0.0, 0.1, 0.3)
-CHIPS, OTHERS, TEST, FITTED = 10, 1, 1000, 500
+CHIPS, OTHERS, TEST, FITTED = 10, 1, 1000, 300
 STEPS = TuningSettings(
-    epochs=3, samples=1024, validation_samples=200, batch_size=64, lr=1e-3, angles=True
+    epochs=3, samples=1024, validation_samples=100, batch_size=64, lr=1e-3, angles=True
 )
 
 

@@ -10,12 +10,10 @@ if TYPE_CHECKING:
     from cnet_aihw.tuning.chip import SimulatedChip as SimulatedChip
     from cnet_aihw.tuning.gradients import perturbation_gradient as perturbation_gradient
     from cnet_aihw.tuning.result import TuningResult as TuningResult
-    from cnet_aihw.tuning.result import result_of as result_of
     from cnet_aihw.tuning.settings import TuningConfig as TuningConfig
     from cnet_aihw.tuning.settings import TuningSettings as TuningSettings
     from cnet_aihw.tuning.settings import validate_tuning_settings as validate_tuning_settings
     from cnet_aihw.tuning.statistics import TuningStatistics as TuningStatistics
-    from cnet_aihw.tuning.statistics import tuning_statistics_of as tuning_statistics_of
     from cnet_aihw.tuning.tune import score_on_chip as score_on_chip
     from cnet_aihw.tuning.tune import tune_on_chip as tune_on_chip
     from cnet_aihw.tuning.tune import write_all as write_all

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.typed import checked
+from cnet_aihw.runtime.values import check_count
 
 
 class CellWrites:
@@ -19,9 +21,15 @@ class CellWrites:
     Attributes:
         counts: layer -> writes of each cell, [out, in / groups * kernel].
         weights: layer -> weights that were asked for last, of the same shape.
+
+    Raises:
+        CnetError: for a limit below 1.
     """
 
+    @checked
     def __init__(self, limit: int | None = None) -> None:
+        if limit is not None:
+            check_count("limit", limit)
         self.limit = limit
         self.counts: dict[str, Tensor] = {}
         self.weights: dict[str, Tensor] = {}

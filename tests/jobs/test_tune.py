@@ -8,7 +8,7 @@ import pytest
 from cnet_aihw.report import write_report
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.records import read_json, read_records
-from cnet_aihw.tuning import tuning_statistics_of
+from cnet_aihw.tuning.statistics import tuning_statistics_of
 
 FEW = [
     *("job=tune", "tuning.samples=64", "tuning.chips=2", "tuning.others=1", "tuning.epochs=1"),

@@ -29,7 +29,6 @@ from cnet_aihw.tuning import (
     SimulatedChip,
     TuningSettings,
     perturbation_gradient,
-    result_of,
     score_on_chip,
     tune_on_chip,
     validate_tuning_settings,
@@ -41,6 +40,7 @@ from cnet_aihw.tuning.gradients import (
     through_network,
 )
 from cnet_aihw.tuning.on_chip import NetworkOnChip
+from cnet_aihw.tuning.result import result_of
 
 X = torch.rand(48, 1, 6, 6, generator=torch.Generator().manual_seed(1))
 Y = torch.arange(48) % 3
