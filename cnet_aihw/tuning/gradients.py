@@ -158,7 +158,7 @@ def perturbation_gradient(
         CnetError: for a size that is not above 0, or other shapes.
     """
     check_number("size", size, 1e-30)
-    parameters, directions = list(parameters), list(directions)
+    parameters, directions, size = list(parameters), list(directions), float(size)
     if [p.shape for p in parameters] != [d.shape for d in directions]:
         shapes = [tuple(p.shape) for p in parameters]
         raise bad_value("directions", [tuple(d.shape) for d in directions], f"shapes {shapes}")
