@@ -21,6 +21,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "compensation": {"runtime", "tasks", "rram", "evaluation", "training"},
     "tuning": {"runtime", "tasks", "rram", "evaluation", "training", "compensation"},
     "search": {"runtime", "tasks", "rram", "evaluation", "training", "compensation"},
+    "testing": {"runtime", "tasks", "rram", "compensation", "search"},
     "report": {"runtime"},
     "doctor": {"runtime", "rram", "search"},
     "jobs": {
