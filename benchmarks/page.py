@@ -117,6 +117,37 @@ SECTIONS: list[tuple[str, str, str, Mapping[str, Callable[[Row], str]]]] = [
         },
     ),
     (
+        "tuning",
+        "Tuning on one chip, LeNet-5, test part",
+        "Networks trained with noise injection at sigma 0.5, tuned on each chip by itself "
+        "([tuning](tuning.md)). Sigma lasts from device to device, `fresh` is drawn again at each "
+        "write. 1,024 training images: three passes in batches of 64, `progressive` one pass after "
+        "each layer that is written. `few writes` writes at every twelfth step. Writes are "
+        "those of the cell that was written most often. `correctors instead`: low rank at all "
+        "layers within 5 % of the weights and MACs, fitted to each chip in closed form with 300 "
+        "images, without tuning; `on top`: the same on the tuned chip. The angle is that to the "
+        "exact gradient. The first 1,000 test images; all ways see the same chips.",
+        {
+            "network": text("network"),
+            "training": text("training"),
+            "sigma": text("sigma"),
+            "fresh": text("rewrite_sigma"),
+            "way": text("way"),
+            "writes": text("writes_most"),
+            "images": lambda row: f"{row['forwards']:.0f}",
+            "weights +%": percent("overhead"),
+            "clean %": percent("clean", 1),
+            "before %": percent("before", 1),
+            "tuned %": percent("score", 1),
+            "std": percent("std", 1),
+            "on other chips %": percent("others", 1),
+            "correctors instead %": percent("per_chip", 1),
+            "on top %": percent("tuned_per_chip", 1),
+            "angle": lambda row: "-" if row["angle"] is None else f"{row['angle']:.0f}",
+            "chips": text("chips"),
+        },
+    ),
+    (
         "transformers",
         "Transformers, recurrent networks and other tasks, test part",
         "A vision transformer on CIFAR-10, a causal language model of bytes, a GRU that reads "

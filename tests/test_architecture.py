@@ -19,13 +19,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training": {"runtime", "tasks", "rram", "evaluation"},
     "attacks": {"runtime", "tasks", "rram", "evaluation"},
     "compensation": {"runtime", "tasks", "rram", "evaluation", "training"},
+    "tuning": {"runtime", "tasks", "rram", "evaluation", "training", "compensation"},
     "search": {"runtime", "tasks", "rram", "evaluation", "training", "compensation"},
     "testing": {"runtime", "tasks", "rram", "compensation", "search"},
     "report": {"runtime"},
     "doctor": {"runtime", "rram", "search"},
     "jobs": {
         *("runtime", "zoo", "tasks", "rram", "evaluation", "training", "compensation"),
-        *("attacks", "search", "report", "doctor", "conf"),
+        *("attacks", "tuning", "search", "report", "doctor", "conf"),
     },
 }
 # import name -> name of the distribution, where they differ

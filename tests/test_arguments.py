@@ -13,7 +13,7 @@ import torch
 from aihwkit.inference import PCMLikeNoiseModel
 from torch import nn
 
-from cnet_aihw import compensation, evaluation, report, rram, search, tasks, training, zoo
+from cnet_aihw import compensation, evaluation, report, rram, search, tasks, training, tuning, zoo
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.parts import as_part
 from cnet_aihw.search import searchers
@@ -87,6 +87,26 @@ def checkpoint() -> Any:
 def loadable() -> dict[str, Any]:
     training.save_checkpoint("checkpoint", checkpoint())
     return {"path": "checkpoint"}
+
+
+def on_own_chip(**more: Any) -> dict[str, Any]:
+    """Arguments of what tunes a network, or measures it, on a simulated chip."""
+    model = network()
+    chip = tuning.SimulatedChip(model, 1)
+    tuning.write_all(model, chip)
+    return {"model": model, "chip": chip, **more}
+
+
+def tuned() -> dict[str, Any]:
+    settings = tuning.TuningSettings(epochs=1, samples=8, validation_samples=4)
+    return {"model": network(), "data": data(), "settings": settings, "folder": "tuned"}
+
+
+def perturbed() -> dict[str, Any]:
+    parameter = nn.Parameter(torch.ones(2))
+    loss = lambda: parameter.square().sum()  # noqa: E731
+    ones = [torch.ones(2)]
+    return {"loss_of": loss, "parameters": [parameter], "directions": ones, "size": 0.1}
 
 
 def problem() -> Any:
@@ -300,6 +320,16 @@ OF_MODEL: dict[str, tuple[Callable[..., Any], Make]] = {
     ),
 }
 OTHERS: dict[str, tuple[Callable[..., Any], Make]] = {
+    "SimulatedChip": (tuning.SimulatedChip, lambda: {"model": network(), "seed": 1}),
+    "CellWrites": (tuning.CellWrites, lambda: {"limit": 1}),
+    "score_on_chip": (tuning.score_on_chip, lambda: on_own_chip(data=(X, Y))),
+    "write_all": (tuning.write_all, on_own_chip),
+    "tune_on_chip": (
+        tuning.tune_on_chip,
+        lambda: {**tuned(), "chip": tuning.SimulatedChip(network(), 1)},
+    ),
+    "tune_chips": (tuning.tune_chips, lambda: {**tuned(), "chips": 1, "device": "cpu"}),
+    "perturbation_gradient": (tuning.perturbation_gradient, perturbed),
     **{
         name: (getattr(rram, name), lambda: {"noise_model": rram.LogNormalNoiseModel()})
         for name in ("has_read_noise", "label_of")
@@ -589,7 +619,16 @@ REFUSED = (
 """Functions whose files are not here."""
 LEFT_OUT = {"find_analog_layers", "is_programmed", "named_tiles", "without_wrappers"}
 """Walks over networks that every other function takes many times."""
-SLOW = ("train", "digits", "evaluate_chips", "scan_layers", "VGG16", "torchvision_model")
+SLOW = (
+    "train",
+    "tune_on_chip",
+    "tune_chips",
+    "digits",
+    "evaluate_chips",
+    "scan_layers",
+    "VGG16",
+    "torchvision_model",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -632,7 +671,10 @@ def test_all_arguments_that_cannot_be_are_one_sentence(name: str) -> None:
 
 
 def test_every_public_function_with_arguments_is_among_the_cases() -> None:
-    rooms = (compensation, evaluation, report, rram, search, searchers, tasks, training, zoo)
+    rooms = (
+        *(compensation, evaluation, report, rram, search, searchers, tasks, training, tuning),
+        zoo,
+    )
     functions = {
         name
         for room in rooms

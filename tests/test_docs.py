@@ -76,7 +76,16 @@ def test_every_typed_key_stands_with_its_default(reference: str) -> None:
         "compensation.corrector.",
         "attack.method.",
     )  # their keys are of their own files
-    for group in ("training", "compensation", "search", "select", "ray", "evaluation", "attack"):
+    for group in (
+        "training",
+        "compensation",
+        "search",
+        "select",
+        "ray",
+        "evaluation",
+        "attack",
+        "tuning",
+    ):
         for key, value in leaves(config[group], f"{group}."):
             if not key.startswith(objects):
                 (shown,) = re.findall(

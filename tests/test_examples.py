@@ -88,6 +88,13 @@ def charge(lines: list[str]) -> None:
     assert -1.0 <= numbers(lines[6])[0] <= numbers(lines[6])[-1] <= 1.0
 
 
+def tuning(lines: list[str]) -> None:
+    rows = [(line[:14].strip(), *line[14:].split()) for line in lines[1:]]
+    assert [row[0] for row in rows] == ["not tuned", "progressive", "physics-aware", "biases"]
+    assert [row[1] for row in rows] == ["1", "1", "3", "1"]  # of three, two after steps
+    assert all(0.0 <= float(score) <= 1.0 for row in rows for score in row[2:])
+
+
 SHOWN: dict[str, Callable[[list[str]], None]] = {
     "01_stock_aihwkit_model.py": stock_model,
     "02_train_against_variation.py": trainings,
@@ -97,6 +104,7 @@ SHOWN: dict[str, Callable[[list[str]], None]] = {
     "06_devices.py": devices,
     "07_attacks.py": attacks,
     "08_charge_read_out.py": charge,
+    "09_tuning.py": tuning,
 }
 
 

@@ -34,6 +34,7 @@ MEASURED_SELECTED = "chips-selected.json"
 SELECTED = "select.json"
 TABLE, SEARCHES, DEVICE = "table.json", "searches.json", "device.json"
 ATTACKS = "attacks.json"
+TUNINGS = "tunings.json"
 
 _TRAINED = ("data", "task", "config.training", "config.seed", "config.pretrained")
 _SCAN = ("data", "config.model", "config.rram")

@@ -18,7 +18,7 @@ _FOLDERS = ("hydra.run.dir", "hydra.sweep.dir")
 _LEAST = 16384  # bytes that Hydra writes at the start
 _WRITTEN = (
     *("table.json", "table.txt", "report.html", "searches.json", "searches.txt", "device.json"),
-    *("attacks.json", "attacks.txt"),
+    *("attacks.json", "attacks.txt", "tunings.json", "tunings.txt"),
     *("select.json", "sweep.json", "sweep.txt", "sweep-searches.json", "sweep-searches.txt"),
 )
 

@@ -13,6 +13,7 @@ from cnet_aihw.compensation.settings import CompensationSettings
 from cnet_aihw.evaluation.settings import EvaluationSettings, SelectionSettings
 from cnet_aihw.search.settings import RaySettings, SearchSettings
 from cnet_aihw.training.settings import TrainingSettings
+from cnet_aihw.tuning.settings import TuningConfig
 
 
 @dataclass
@@ -85,6 +86,9 @@ class Config:
 
     attack: AttackSettings = field(default_factory=AttackSettings)
     """Attacks on chips."""
+
+    tuning: TuningConfig = field(default_factory=TuningConfig)
+    """Tuning on chips."""
 
     ray: RaySettings = field(default_factory=RaySettings)
     """Where Ray runs."""

@@ -41,6 +41,7 @@ from cnet_aihw.search.settings import (
     validate_ray_settings,
 )
 from cnet_aihw.training.settings import TrainingSettings, validate_training_settings
+from cnet_aihw.tuning.settings import TuningConfig, validate_tuning_settings
 
 if TYPE_CHECKING:
     from cnet_aihw.compensation import Corrector, Placement
@@ -49,7 +50,7 @@ _TYPED = (
     *("training", "training.lipschitz", "training.variation", "evaluation", "job", "select"),
     *("compensation", "compensation.scan", "compensation.per_chip", "compensation.shared"),
     *("compensation.shared.lipschitz", "compensation.shared.variation"),
-    *("search", "search.objective", "search.evaluator", "ray", "attack"),
+    *("search", "search.objective", "search.evaluator", "ray", "attack", "tuning"),
 )
 _SIZES = (0, 1, 2, 4, 8)
 """Numbers of filters that a search chooses from with a fit per chip."""
@@ -89,6 +90,9 @@ class Variant:
 
     attack: AttackSettings
     """Attacks on its chips."""
+
+    tuning: TuningConfig
+    """Tuning on its chips."""
 
     @property
     def searches(self) -> bool:
@@ -248,6 +252,7 @@ def _variant(config: DictConfig) -> Variant:
         cast(SelectionSettings, OmegaConf.to_object(config.select)),
         _ray_of(config),
         cast(AttackSettings, OmegaConf.to_object(config.attack)),
+        cast(TuningConfig, OmegaConf.to_object(config.tuning)),
     )
     _check(variant, training)
     return variant
@@ -275,6 +280,7 @@ def _check(variant: Variant, training: TrainingConfig) -> None:
     validate_selection_settings(variant.select)
     validate_ray_settings(variant.ray)
     validate_attack_settings(variant.attack)
+    validate_tuning_settings(variant.tuning)
     _ = variant.placement
     if compensation.enabled:
         _check_fit(variant)

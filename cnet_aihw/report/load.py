@@ -149,6 +149,8 @@ class Training:
     """Without compensation first."""
     attacks: list[Record]
     """attack-*.json: attacks on its chips."""
+    tunings: list[Record]
+    """tuning-*.json: tuning on its chips."""
     not_searched: str | None
     """Why its placement was not searched, from search.json; None without a reason."""
     searches: list[Search]
@@ -246,6 +248,10 @@ def _training(folder: Path, table: Record) -> Training:
         compensation=_json(folder / "compensation.json"),
         fit=_records(folder / "compensation" / "epochs.jsonl"),
         measurements=[m for m in measurements if not tabled or m.compensation in tabled],
+        tunings=[
+            current(read_json(path))
+            for path in sorted(folder.glob("tuning-*.json"), key=lambda path: path.stem)
+        ],
         attacks=[
             current(read_json(path))
             for path in sorted(folder.glob("attack-*.json"), key=lambda path: path.stem)

@@ -20,13 +20,14 @@ from cnet_aihw.report.chip_tables import (
     recovered_chips_table,
     recovered_table,
 )
-from cnet_aihw.report.figures import attacks, chips, layers, search, training
+from cnet_aihw.report.figures import attacks, chips, layers, search, training, tunings
 from cnet_aihw.report.figures.plot import Colors, colors_of
 from cnet_aihw.report.load import RunRecords, read_run
 from cnet_aihw.report.page import Number, Page, Section, write_page
 from cnet_aihw.report.search_tables import SEARCH_TEXT, searches_table
 from cnet_aihw.report.style import figure_style
 from cnet_aihw.report.tables import Table, percent_text
+from cnet_aihw.report.tuning_tables import TUNINGS_TEXT, course_table, tunings_table
 
 
 def write_run_report(folder: str | Path) -> Path:
@@ -66,6 +67,7 @@ def _page(run: RunRecords) -> Page:
             *_figures(run, results, colors),
             _search_section(run),
             _attack_section(run),
+            _tuning_section(run),
             Section("Configuration", details=list(_details(run))),
         ],
     )
@@ -132,6 +134,16 @@ def _attack_section(run: RunRecords) -> Section:
         table=found,
         notes=failed_checks(run),
         plots=[attacks.success(found), attacks.matrix(matrix_table(run))],
+    )
+
+
+def _tuning_section(run: RunRecords) -> Section:
+    found = tunings_table(run)
+    return Section(
+        "Tuning on chips",
+        text=TUNINGS_TEXT,
+        table=found,
+        plots=[tunings.front(found, run.metric), tunings.course(course_table(run), run.metric)],
     )
 
 

@@ -23,7 +23,7 @@ from cnet_aihw.jobs.schema import Config, register_schema
 PAGE = "configuration"
 GROUPS = (
     *("data", "task", "model", "rram", "crossbar", "training"),
-    *("compensation", "compensation/corrector", "search", "attack"),
+    *("compensation", "compensation/corrector", "search", "attack", "tuning"),
 )
 """These come first, in this order."""
 PACKAGES = {"crossbar": "rram", "compensation/corrector": "compensation.corrector"}

@@ -1,0 +1,84 @@
+"""The step tune: each network is tuned on single chips, beside its compensation there."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from cnet_aihw.jobs.artifacts import TUNINGS, job_record, trained, write_artifact
+from cnet_aihw.jobs.measuring import calibration_of, calibration_with, prepare, put_compensation
+from cnet_aihw.report.rows import write_table
+from cnet_aihw.report.tuning_tables import tuning_columns, tuning_rows
+from cnet_aihw.runtime.records import read_json
+
+if TYPE_CHECKING:
+    from cnet_aihw.jobs.context import JobContext
+    from cnet_aihw.jobs.variants import Variant
+
+log = logging.getLogger(__name__)
+
+
+def tune(job: JobContext) -> None:
+    """Tune each network on the first chips of the evaluation.
+
+    Records are TRAINING/tuning-WAY/chips.jsonl, the statistics TRAINING/tuning-WAY.json;
+    tunings.json is the table of all ways in the folder, also those of earlier commands.
+    """
+    for variant in job.variants:
+        _tune(job, variant)
+    found = [
+        read_json(path)
+        for variant in job.variants
+        for path in sorted(job.folder_of(variant).glob("tuning-*.json"), key=lambda path: path.stem)
+    ]
+    title = f"tuning on single chips: {found[0]['provenance']['noise_model']}"
+    record = {**job_record(job), "rows": tuning_rows(found)}
+    write_table(job.folder / TUNINGS, record, title, tuning_columns)
+
+
+def _tune(job: JobContext, variant: Variant) -> None:
+    from cnet_aihw.evaluation.settings import times_of
+    from cnet_aihw.tuning import tune_chips
+
+    settings, evaluation = variant.tuning, variant.evaluation
+    model = prepare(job, variant, trained(job, variant))
+    described: dict[str, Any] | None = put_compensation(job, variant, model)
+    kind = evaluation.calibration
+    calibration = (
+        calibration_of(job, variant, kind)
+        if described is None
+        else calibration_with(job, variant, described, kind)
+    )
+    name = f"tuning-{settings.tune}-{settings.backward}"
+    if settings.rewrite_sigma:
+        name += f"-rewrite{settings.rewrite_sigma:g}"
+    folder = job.folder_of(variant) / name
+    found = tune_chips(
+        model,
+        job.data,
+        settings,
+        folder,
+        test=job.data.test,
+        chips=settings.chips,
+        seed=evaluation.seed,
+        rewrite_sigma=settings.rewrite_sigma,
+        others=settings.others,
+        t_inference=times_of(evaluation.t_inference)[0],
+        calibration=calibration,
+        task=job.task,
+        batch_size=evaluation.batch_size,
+        device=variant.config.device,
+        progress=variant.config.progress,
+    )
+    content = {
+        "records": f"{name}/chips.jsonl",
+        "compensation": None if described is None else described.get("label"),
+        "calibration": None if calibration is None else calibration.label(),
+        **found.as_record(),
+    }
+    write_artifact(job, variant, job.folder_of(variant) / f"{name}.json", content)
+    log.info(
+        "%s of %s: mean %s %s before, %s after, %d writes of a cell",
+        *(name, variant.name, job.task.metric, job.task.format(found.before)),
+        *(job.task.format(found.score), found.writes_most),
+    )

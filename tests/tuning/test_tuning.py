@@ -1,0 +1,460 @@
+"""Tuning on a chip: rules of gradients against closed forms, writes, resuming, refusals."""
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from cnet_aihw.compensation import LowRank, Placement, compensate, compensation_parameters
+from cnet_aihw.rram import (
+    LogNormalNoiseModel,
+    RRAMRPUConfig,
+    convert_to_analog,
+    load_snapshot,
+    nominal_weight,
+    snapshot,
+)
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.random_state import derive_seed
+from cnet_aihw.runtime.records import read_records
+from cnet_aihw.tasks import Classification, Regression
+from cnet_aihw.training import TrainingParts
+from cnet_aihw.tuning import (
+    SimulatedChip,
+    TuningSettings,
+    perturbation_gradient,
+    score_on_chip,
+    tune_on_chip,
+    validate_tuning_settings,
+)
+from cnet_aihw.tuning.gradients import (
+    angle_between,
+    by_feedback,
+    feedback_matrices,
+    through_network,
+)
+from cnet_aihw.tuning.on_chip import NetworkOnChip
+from cnet_aihw.tuning.result import result_of
+
+X = torch.rand(48, 1, 6, 6, generator=torch.Generator().manual_seed(1))
+Y = torch.arange(48) % 3
+DATA = TrainingParts((X, Y), (X[:20], Y[:20]))
+FEW = TuningSettings(tune="all", epochs=2, batch_size=16, lr=0.01)
+
+
+def plain() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        *(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()),
+        *(nn.Linear(16, 8), nn.Tanh(), nn.Linear(8, 3)),
+    )
+
+
+def analog(net: nn.Module | None = None, sigma: float = 0.5) -> nn.Module:
+    config = RRAMRPUConfig(noise_model=LogNormalNoiseModel(sigma))
+    return convert_to_analog(plain() if net is None else net, config).eval()
+
+
+class OpaqueChip:
+    """A chip as a driver offers it: to be written and used, not read; nothing of it is saved."""
+
+    def __init__(self, model: nn.Module, seed: int) -> None:
+        self._chip = SimulatedChip(model, seed, rewrite_sigma=0.1)
+        self.writes = 0
+
+    def write(self, layer: str, weight: Tensor) -> None:
+        self.writes += 1
+        self._chip.write(layer, weight)
+
+    def forward(self, layer: str, x: Tensor, bias: Tensor | None) -> Tensor:
+        return self._chip.forward(layer, x, bias)
+
+
+class ReadingRaises(OpaqueChip):
+    def weight(self, layer: str) -> Tensor:
+        raise AssertionError(f"weights of {layer} were read")
+
+
+def backpropagation(net: nn.Module, settings: TuningSettings) -> None:
+    """Train a plain network of torch by a loop of its own."""
+    optimizer = torch.optim.Adam(net.parameters(), lr=settings.lr)
+    for epoch in range(settings.epochs):
+        order = torch.randperm(
+            len(X),
+            generator=torch.Generator().manual_seed(derive_seed(settings.seed, "order", 0, epoch)),
+        )
+        for step, chosen in enumerate(order.split(settings.batch_size)):
+            at = (epoch * 3 + step) / (3 * settings.epochs)
+            optimizer.param_groups[0]["lr"] = settings.lr * (1 + math.cos(math.pi * at)) / 2
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(net(X[chosen]), Y[chosen])
+            loss.backward()
+            optimizer.step()
+
+
+@pytest.mark.parametrize("backward", ["model", "exact"])
+def test_on_a_perfect_chip_it_is_backpropagation_bit_for_bit(backward: str, tmp_path: Path) -> None:
+    model, net = analog(sigma=0.0), plain()
+    tune_on_chip(model, SimulatedChip(model, 3), DATA, replace(FEW, backward=backward), tmp_path)
+    backpropagation(net, FEW)
+    for ours, theirs in ((model[0], net[0]), (model[4], net[4]), (model[6], net[6])):
+        assert torch.equal(nominal_weight(ours), theirs.weight.reshape(len(theirs.weight), -1))
+        assert torch.equal(ours.bias, theirs.bias)
+
+
+def test_physics_aware_gradients_are_nominal_jacobians_at_measured_activations() -> None:
+    torch.manual_seed(0)
+    model = analog(nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3)))
+    chip, x = SimulatedChip(model, 3), torch.rand(7, 5)
+    network = NetworkOnChip(model, chip)
+    first, second = (nominal_weight(model[n]).detach() for n in (0, 2))
+    chip.write("0", first)
+    chip.write("2", second)
+    network.written = {"0", "2"}
+    y = torch.arange(7) % 3
+    with network.computing():
+        through_network(network, x, y, cross_entropy)
+    hidden = torch.tanh(x @ chip.weight("0").T + model[0].bias.detach())
+    logits = hidden @ chip.weight("2").T + model[2].bias.detach()
+    delta = (logits.softmax(1) - nn.functional.one_hot(y, 3)) / 7
+    back = (delta @ second) * (1 - hidden**2)
+    for layer, wanted in ((model[2], delta.T @ hidden), (model[0], back.T @ x)):
+        torch.testing.assert_close(layer.tiles()[0].tile.weight.grad, wanted)
+    torch.testing.assert_close(model[0].bias.grad, back.sum(0))
+
+
+def gradients(model: nn.Module, use: Callable[[NetworkOnChip], Any]) -> list[Tensor]:
+    network = NetworkOnChip(model, SimulatedChip(model, 3))
+    for parameter in model.parameters():
+        parameter.grad = None
+    with network.computing():
+        use(network)
+    return [p.grad for n, p in model.named_parameters() if not n.endswith("analog_ctx")]
+
+
+def cross_entropy(outputs: Tensor, targets: Tensor, _: Any) -> Tensor:
+    return nn.functional.cross_entropy(outputs, targets)
+
+
+def test_feedback_through_the_product_of_weights_is_backpropagation_where_all_is_linear() -> None:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(1, 2, 3, bias=False), nn.AvgPool2d(2), nn.Flatten()]
+    layers += [nn.Linear(8, 6), nn.Linear(6, 5), nn.Linear(5, 3)]
+    model = analog(nn.Sequential(*layers))
+    network = NetworkOnChip(model, SimulatedChip(model, 3))
+    with network.computing():
+        matrices = feedback_matrices(network, X[:5], "jacobian", 0)
+    third, second, first = (nominal_weight(model[n]).detach() for n in (5, 4, 3))
+    torch.testing.assert_close(matrices["5"], third)
+    torch.testing.assert_close(matrices["4"], third @ second)
+    torch.testing.assert_close(matrices["3"], third @ second @ first)
+    found = gradients(model, lambda n: by_feedback(n, X, Y, cross_entropy, matrices))
+    wanted = gradients(model, lambda _: cross_entropy(model(X), Y, None).backward())
+    for ours, theirs in zip(found, wanted, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_feedback_to_a_single_layer_is_backpropagation_bit_for_bit() -> None:
+    torch.manual_seed(0)
+    model = analog(nn.Sequential(nn.Flatten(), nn.Linear(36, 3)))
+    found = gradients(model, lambda n: by_feedback(n, X, Y, cross_entropy, {}))
+    wanted = gradients(model, lambda _: cross_entropy(model(X), Y, None).backward())
+    for ours, theirs in zip(found, wanted, strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("random_target", [False, True])
+def test_feedback_sends_the_error_or_the_labels_through_its_matrix(random_target: bool) -> None:
+    torch.manual_seed(0)
+    model = analog(nn.Sequential(nn.Flatten(), nn.Linear(36, 4), nn.Tanh(), nn.Linear(4, 3)))
+    network = NetworkOnChip(model, SimulatedChip(model, 3))
+    with network.computing():
+        matrices = feedback_matrices(network, X[:5], "random", 7)
+    hidden = torch.tanh(model[1](X.flatten(1))).detach()
+    labels = nn.functional.one_hot(Y, 3) / 48
+    error = (model[3](hidden).detach().softmax(1) / 48) - labels
+    signal = -labels if random_target else error
+    back = (signal @ matrices["3"]) * (1 - hidden**2)
+    found = gradients(model, lambda n: by_feedback(n, X, Y, cross_entropy, matrices, random_target))
+    wanted = [back.sum(0), back.T @ X.flatten(1), error.sum(0), error.T @ hidden]
+    for ours, theirs in zip(found, wanted, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_the_mean_over_all_perturbations_of_a_quadratic_is_its_gradient() -> None:
+    torch.manual_seed(0)
+    a, b, theta = torch.randn(4, 4), torch.randn(4), nn.Parameter(torch.randn(4))
+    a = a @ a.T
+
+    def loss() -> Tensor:
+        return 0.5 * theta @ a @ theta + b @ theta
+
+    exact = a @ theta.detach() + b
+    before, found = theta.detach().clone(), []
+    for signs in itertools.product((-1.0, 1.0), repeat=4):
+        theta.grad = None
+        delta = torch.tensor(signs)
+        perturbation_gradient(loss, [theta], [delta], 0.1)
+        torch.testing.assert_close(theta.grad, (exact @ delta) * delta, rtol=1e-4, atol=1e-4)
+        found.append(theta.grad)
+    torch.testing.assert_close(torch.stack(found).mean(0), exact, rtol=1e-4, atol=1e-4)
+    squares = torch.stack(found).square().mean(0)  # of each entry the squared length of all
+    torch.testing.assert_close(squares, (exact @ exact).expand(4), rtol=1e-4, atol=1e-3)
+    assert torch.equal(theta.detach(), before)
+
+
+def test_angles() -> None:
+    one = [torch.tensor([1.0, 0.0]), None]
+    assert angle_between(one, [torch.tensor([1.0, 1.0]), None]) == pytest.approx(45.0)
+    assert angle_between(one, [torch.tensor([-2.0, 0.0]), None]) == pytest.approx(180.0)
+    assert angle_between(one, [torch.zeros(2), None]) is None
+
+
+def test_writes_are_counted_exactly(tmp_path: Path) -> None:
+    model = analog()
+    chip = SimulatedChip(model, 3)
+    settings = replace(FEW, write_every=4, angles=True)
+    found = tune_on_chip(model, chip, DATA, settings, tmp_path / "all")
+    assert found.writes_most == 1 + 2  # 6 steps: after the 4th and the last
+    assert int(chip.cells.counts["6"].min()) == 3
+    assert chip.cells.total == found.writes_total
+    assert (found.steps, found.forwards) == (6, 2 * 48)
+    for name in ("0", "4", "6"):
+        assert torch.equal(chip.cells.weights[name], nominal_weight(model[int(name)]).detach())
+    records = read_records(tmp_path / "all" / "epochs.jsonl")
+    assert [r["writes_most"] for r in records] == [1, 3]
+    assert all(0.0 < r["angle"] < 90.0 for r in records)
+    assert records[-1]["score"] == found.score == score_on_chip(model, chip, (X[:20], Y[:20]))
+    assert result_of(found.as_record()) == found
+    digital = tune_on_chip(
+        *(model, SimulatedChip(model, 3), DATA),
+        *(replace(FEW, tune="digital", backward="perturbation"), tmp_path / "digital"),
+    )
+    assert (digital.writes_most, digital.writes_mean, digital.forwards) == (1, 1.0, 4 * 48)
+
+
+def test_progressive_writes_each_cell_once_and_tunes_what_is_not_written(tmp_path: Path) -> None:
+    model = analog()
+    before = snapshot(model)
+    chip = SimulatedChip(model, 3)
+    found = tune_on_chip(model, chip, DATA, replace(FEW, tune="progressive"), tmp_path)
+    assert (found.writes_most, found.writes_mean, found.before) == (1, 1.0, None)
+    after = snapshot(model)
+    assert torch.equal(after["0.weight"], before["0.weight"])
+    assert not torch.equal(after["0.bias"], before["0.bias"])
+    assert not torch.equal(after["4.weight"], before["4.weight"])
+    assert torch.equal(chip.cells.weights["6"], nominal_weight(model[6]).detach())
+    records = read_records(tmp_path / "epochs.jsonl")
+    assert [(r["layer"], r["written"]) for r in records] == [
+        *(("0", 1), ("0", 1), ("4", 2), ("4", 2), ("6", 3), ("6", 3))
+    ]
+
+
+def test_progressive_tuning_changes_nothing_on_a_perfect_chip(tmp_path: Path) -> None:
+    model = analog(sigma=0.0)
+    before = snapshot(model)
+    settings = replace(FEW, tune="progressive", target="clean")
+    tune_on_chip(model, SimulatedChip(model, 3), DATA, settings, tmp_path)
+    for name, tensor in snapshot(model).items():
+        assert torch.equal(tensor, before[name])
+
+
+@pytest.mark.parametrize("backward", ["model", "feedback", "random_target"])
+@pytest.mark.parametrize("tune", ["progressive", "all"])
+def test_no_weight_of_the_chip_is_read(backward: str, tune: str, tmp_path: Path) -> None:
+    model = analog()
+    chip = ReadingRaises(model, 3)
+    settings = replace(FEW, tune=tune, backward=backward, epochs=1)
+    found = tune_on_chip(model, chip, DATA, settings, tmp_path)
+    assert chip.writes == 3 * (4 if tune == "all" else 1)
+    assert 0.0 <= found.score <= 1.0
+
+
+def test_correctors_are_tuned_alone(tmp_path: Path) -> None:
+    model = analog()
+    compensate(model, Placement({"0": "size 2", "4": "size 2"}), LowRank(), 0)
+    before = snapshot(model)
+    chip = SimulatedChip(model, 3)
+    found = tune_on_chip(model, chip, DATA, replace(FEW, tune="correctors"), tmp_path)
+    changed = {n for n, t in snapshot(model).items() if not torch.equal(t, before[n])}
+    assert len(changed) == len(compensation_parameters(model))
+    assert all(".corrector" in name for name in changed)
+    assert found.writes_most == 1
+
+
+class Killed(Exception):
+    pass
+
+
+class Dying:
+    """A simulated chip whose process is killed in its n-th call."""
+
+    def __init__(self, chip: SimulatedChip, calls: int) -> None:
+        self._chip, self._left = chip, calls
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._chip, name)
+
+    def _call(self, name: str, *args: Any) -> Any:
+        self._left -= 1
+        if self._left < 0:
+            raise Killed
+        return getattr(self._chip, name)(*args)
+
+    def write(self, layer: str, weight: Tensor) -> None:
+        self._call("write", layer, weight)
+
+    def forward(self, layer: str, x: Tensor, bias: Tensor | None) -> Tensor:
+        return self._call("forward", layer, x, bias)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"tune": "all", "write_every": 2},
+        {"tune": "progressive"},
+        {"tune": "all", "backward": "feedback", "target": "clean"},
+        {"tune": "digital", "backward": "perturbation"},
+    ],
+    ids=str,
+)
+def test_a_killed_run_ends_the_same_bit_for_bit(changes: dict[str, Any], tmp_path: Path) -> None:
+    settings = replace(FEW, **changes)
+    model = analog()
+    start = snapshot(model)
+
+    def chip() -> SimulatedChip:
+        return SimulatedChip(model, 3, rewrite_sigma=0.2)
+
+    whole = chip()
+    found = tune_on_chip(model, whole, DATA, settings, tmp_path / "whole")
+    wanted = snapshot(model)
+    kills = 0
+    for calls in (2, 17, 26, 31, 40, 100_000):
+        load_snapshot(model, start)
+        dying = Dying(chip(), calls)
+        try:
+            again = tune_on_chip(model, dying, DATA, settings, tmp_path / "killed")
+            break
+        except Killed:
+            kills += 1
+    assert kills > 1
+    assert replace(again, seconds=0.0) == replace(found, seconds=0.0)
+    for name, tensor in snapshot(model).items():
+        assert torch.equal(tensor, wanted[name])
+    for name in ("0", "4", "6"):
+        assert torch.equal(dying.weight(name), whole.weight(name))
+        assert torch.equal(dying.cells.counts[name], whole.cells.counts[name])
+    load_snapshot(model, start)
+    loaded = chip()
+    assert tune_on_chip(model, loaded, DATA, settings, tmp_path / "killed") == again
+    assert torch.equal(loaded.weight("4"), whole.weight("4"))
+
+
+def test_a_real_chip_is_written_again_and_its_cells_count_at_least_their_writes(
+    tmp_path: Path,
+) -> None:
+    model = analog()
+    start = snapshot(model)
+
+    class Driver(OpaqueChip):
+        left = 45
+
+        def forward(self, layer: str, x: Tensor, bias: Tensor | None) -> Tensor:
+            self.left -= 1
+            if self.left == 0:
+                raise Killed
+            return super().forward(layer, x, bias)
+
+    chip = Driver(model, 3)
+    settings = replace(FEW, epochs=4)
+    with pytest.raises(Killed):
+        tune_on_chip(model, chip, DATA, settings, tmp_path)
+    load_snapshot(model, start)
+    found = tune_on_chip(model, chip, DATA, settings, tmp_path)
+    counted = chip._chip.cells.counts["6"]
+    assert found.writes_most >= int(counted.max())
+    assert found.writes_most <= int(counted.max()) + 3
+
+
+def test_endurance_is_checked_before_any_work(tmp_path: Path) -> None:
+    model = analog()
+    chip = SimulatedChip(model, 3)
+    with pytest.raises(CnetError) as caught:
+        tune_on_chip(model, chip, DATA, replace(FEW, max_writes=6), tmp_path / "a")
+    assert (caught.value.key, caught.value.value, caught.value.expected) == ("max_writes", 7, 6)
+    assert chip.cells.most == 0
+    assert not (tmp_path / "a").exists()
+    tune_on_chip(model, chip, DATA, replace(FEW, max_writes=7), tmp_path / "b")
+    assert chip.cells.most == 7
+    with pytest.raises(CnetError):  # the chip's life so far counts
+        tune_on_chip(model, chip, DATA, replace(FEW, max_writes=13), tmp_path / "c")
+
+
+class Branched(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.last = nn.Linear(36, 8), nn.Linear(8, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x.flatten(1))
+        return self.last(torch.relu(x + self.second(torch.relu(x))))
+
+
+class Twice(Branched):
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.second(torch.relu(self.first(x.flatten(1))))
+        return self.last(torch.relu(self.second(torch.relu(x))))
+
+
+@pytest.mark.parametrize("kind", [Branched, Twice])
+def test_feedback_needs_a_chain_and_other_rules_do_not(kind: type, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = analog(kind())
+    with pytest.raises(CnetError) as caught:
+        tune_on_chip(
+            model, SimulatedChip(model, 3), DATA, replace(FEW, backward="feedback"), tmp_path / "a"
+        )
+    assert caught.value.key == "backward=feedback"
+    settings = replace(FEW, tune="progressive", epochs=1)
+    found = tune_on_chip(model, SimulatedChip(model, 3), DATA, settings, tmp_path / "b")
+    assert found.writes_most == 1
+
+
+def test_impossible_settings_are_refused(tmp_path: Path) -> None:
+    for changes, key in (
+        ({"tune": "some"}, "tuning.tune"),
+        ({"backward": "magic"}, "tuning.backward"),
+        ({"epochs": 0}, "tuning.epochs"),
+        ({"lr": 0.0}, "tuning.lr"),
+        ({"max_writes": 0}, "tuning.max_writes"),
+        ({"backward": "perturbation"}, "tuning.tune"),
+        ({"backward": "random_target", "target": "clean"}, "tuning.target"),
+    ):
+        with pytest.raises(CnetError) as caught:
+            validate_tuning_settings(replace(FEW, **changes))
+        assert caught.value.key == key
+    model = analog()
+
+    def refused(model: nn.Module, chip: Any, task: Any = None, **changes: Any) -> str | None:
+        with pytest.raises(CnetError) as caught:
+            tune_on_chip(model, chip, DATA, replace(FEW, **changes), tmp_path / "a", task=task)
+        return caught.value.key
+
+    opaque = OpaqueChip(model, 3)
+    assert refused(model, opaque, backward="exact") == "backward"
+    assert refused(model, opaque, angles=True) == "angles"
+    assert refused(model, opaque, tune="correctors") == "tune"
+    regression = Regression()
+    assert refused(model, opaque, regression, backward="random_target") == "backward"
+    tune_on_chip(model, SimulatedChip(model, 3), DATA, FEW, tmp_path / "a", task=Classification())
+    model = analog()
+    other = SimulatedChip(model, 4)
+    assert refused(model, other) == "chip"
+    assert refused(model, SimulatedChip(model, 3), lr=0.5) == "settings.lr"
