@@ -12,18 +12,19 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "cnet_aihw"
 MAY_IMPORT: dict[str, set[str]] = {
     "runtime": set(),
+    "cluster": {"runtime"},
     "zoo": {"runtime"},
     "tasks": {"runtime"},
     "rram": {"runtime"},
-    "evaluation": {"runtime", "tasks", "rram"},
-    "training": {"runtime", "tasks", "rram", "evaluation"},
-    "attacks": {"runtime", "tasks", "rram", "evaluation"},
-    "compensation": {"runtime", "tasks", "rram", "evaluation", "training"},
-    "search": {"runtime", "tasks", "rram", "evaluation", "training", "compensation"},
+    "evaluation": {"runtime", "cluster", "tasks", "rram"},
+    "training": {"runtime", "cluster", "tasks", "rram", "evaluation"},
+    "attacks": {"runtime", "cluster", "tasks", "rram", "evaluation"},
+    "compensation": {"runtime", "cluster", "tasks", "rram", "evaluation", "training"},
+    "search": {"runtime", "cluster", "tasks", "rram", "evaluation", "training", "compensation"},
     "report": {"runtime"},
-    "doctor": {"runtime", "rram", "search"},
+    "doctor": {"runtime", "cluster", "rram"},
     "jobs": {
-        *("runtime", "zoo", "tasks", "rram", "evaluation", "training", "compensation"),
+        *("runtime", "cluster", "zoo", "tasks", "rram", "evaluation", "training", "compensation"),
         *("attacks", "search", "report", "doctor", "conf"),
     },
 }

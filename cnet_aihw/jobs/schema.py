@@ -9,9 +9,10 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
 from cnet_aihw.attacks.settings import AttackSettings
+from cnet_aihw.cluster.settings import RaySettings
 from cnet_aihw.compensation.settings import CompensationSettings
 from cnet_aihw.evaluation.settings import EvaluationSettings, SelectionSettings
-from cnet_aihw.search.settings import RaySettings, SearchSettings
+from cnet_aihw.search.settings import SearchSettings
 from cnet_aihw.training.settings import TrainingSettings
 
 

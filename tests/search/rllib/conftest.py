@@ -13,9 +13,9 @@ from uuid import uuid4
 
 import pytest
 
+from cnet_aihw.cluster import RaySession, RaySettings, start_ray
 from cnet_aihw.runtime.records import read_records
-from cnet_aihw.search import RaySettings
-from cnet_aihw.search.rllib import PPOSearcher, RaySession, start_ray
+from cnet_aihw.search.rllib import PPOSearcher
 
 ROOT = Path(__file__).parents[3]
 SETTINGS = RaySettings(num_cpus=2, dashboard_port=18265)
@@ -51,7 +51,8 @@ class Killed:
 
 DRIVER = """
 import sys, time
-from cnet_aihw.search import RaySettings, run_search
+from cnet_aihw.cluster import RaySettings
+from cnet_aihw.search import run_search
 from tests.search.rllib.conftest import BUDGET, SEARCHER, SEED
 from tests.search.synthetic import FIVE, Synthetic
 
