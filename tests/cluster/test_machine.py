@@ -10,10 +10,9 @@ from tempfile import TemporaryDirectory
 import pytest
 import torch
 
-from cnet_aihw.cluster import RaySettings
+from cnet_aihw.cluster import RaySettings, machine
 from cnet_aihw.cluster.machine import check_ray, check_start, private_cpus
 from cnet_aihw.runtime.errors import CnetError
-from cnet_aihw.cluster import machine
 
 GIB = 2**30
 

@@ -17,8 +17,8 @@ from uuid import uuid4
 import pytest
 
 from cnet_aihw.cluster import RaySession, RaySettings, start_ray
-from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.cluster import session as module
+from cnet_aihw.runtime.errors import CnetError
 
 from .conftest import ROOT, SETTINGS, Killed
 
