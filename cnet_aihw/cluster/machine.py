@@ -38,7 +38,7 @@ def check_ray(settings: RaySettings, env_runners: int = 0, on_cuda: bool = False
     check_installed()
     if settings.workers and on_cuda:
         check_share(settings)
-    if "ray" in sys.modules and sys.modules["ray"].is_initialized():  # what starts then looks again
+    if _in_worker():
         return
     if settings.address is not None:
         try_to_attach(settings.address)
@@ -95,6 +95,14 @@ def check_start(processes: int) -> None:
 def private_cpus(settings: RaySettings) -> int:
     """Return the CPUs of a private Ray: those asked for, or all that this process may use."""
     return settings.num_cpus or max(1, math.floor(usable_cpus()))
+
+
+def _in_worker() -> bool:
+    """Say whether this process is one of Ray's, as the job of a sweep is."""
+    ray = sys.modules.get("ray")
+    if ray is None or not ray.is_initialized():
+        return False
+    return bool(ray.get_runtime_context().worker.mode == ray.WORKER_MODE)
 
 
 def _check_size(settings: RaySettings, env_runners: int) -> None:

@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 import cnet_aihw.conf
+import cnet_aihw.jobs.ray_launcher  # registers the launcher
 import cnet_aihw.jobs.sweep  # registers the names of a sweep's folders
 from cnet_aihw.jobs.folders import quoted_path, quoted_value, refuse_foreign_folder
 from cnet_aihw.jobs.messages import help_text, one_sentence
