@@ -1,4 +1,4 @@
-"""Sweeps on Ray give the table of a plain sweep, also where a node of the cluster dies."""
+"""Jobs on Ray give the records and tables of plain ones, also where a node of the cluster dies."""
 
 import inspect
 import os
@@ -20,6 +20,7 @@ from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.progress import progress_bar, reported_to
 from cnet_aihw.runtime.records import read_json
 
+from ..cluster.pretended import Shuffled
 from .conftest import MLP8, command
 
 LAUNCHER = "hydra/launcher=ray_jobs"
@@ -28,6 +29,21 @@ SWEEP = [
     *("-m", *MLP8, "training=plain", "rram.sigma=0.1,0.2,0.3,0.4", "seed=0,1"),
     f"job.steps=[{STEPS}]",
 ]
+
+
+def test_workers_extend_the_chips_of_a_run(
+    cli: Callable[..., Any], trained: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cnet_aihw.cluster.workers.Workers", Shuffled)
+    monkeypatch.setattr(Shuffled, "started", [])
+    words = [*trained, "job=evaluate", "evaluation.chips=6"]
+    assert cli(*words, "ray.workers=2", "ray.num_cpus=2").code == 0
+    (pool,) = Shuffled.started
+    assert (pool.settings.workers, pool.name) == (2, "chips")
+    spread = read_json(Path("run/plain/chips.json"))["statistics"]
+    Path("run/plain/chips.jsonl").unlink()
+    assert cli(*words).code == 0
+    assert read_json(Path("run/plain/chips.json"))["statistics"] == spread
 
 
 def test_the_file_has_the_launcher_s_arguments() -> None:
