@@ -10,7 +10,7 @@ they were not measured on. Writes benchmarks/results/scaling.json.
 from __future__ import annotations
 
 import argparse
-import statistics
+import os
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -21,14 +21,20 @@ from torch import nn
 from benchmarks.training import RESULTS
 from cnet_aihw.cluster import RaySettings, start_ray
 from cnet_aihw.compensation import network_cost
-from cnet_aihw.evaluation import evaluate_chips
-from cnet_aihw.rram import RRAMRPUConfig, analog_layers, clear_chip, convert_to_analog, program
+from cnet_aihw.evaluation import Score, evaluate_chips, measured_chips
+from cnet_aihw.rram import RRAMRPUConfig, clear_chip, convert_to_analog, program
 from cnet_aihw.runtime.progress import reported_to
 from cnet_aihw.runtime.records import write_json_atomic
-from cnet_aihw.zoo import VGG16, LeNet5, ViT
+from cnet_aihw.zoo import LeNet5, ViT
 
 CHIPS, IMAGES, BATCH = 100, 10_000, 250
-ROUNDS = 5
+ROUNDS = 9
+SHAPE = (3, 32, 32)
+FAMILIES = {
+    "transformer": [(512, 2), (768, 3), (256, 6)],
+    "convolutional": [(64, 3), (128, 4), (64, 8)],
+}
+"""Width and blocks: the first ones give the rates, which are checked with the others."""
 BILLION = {"weights": 1.0e9, "layers": 170, "macs_per_input": 1.0e9 * 128, "chips": 1000}
 """A causal transformer of a billion weights on crossbars, read at 128 positions an input."""
 BILLION_INPUTS = 1000
@@ -65,92 +71,98 @@ def efficiency() -> list[dict[str, Any]]:
 
 
 def rates() -> dict[str, float]:
-    """Measure what the model of cost adds up: seconds for each weight, product, output and call.
+    """Measure what the model of cost adds up: seconds for each weight, product and call.
 
-    Those of a convolution are from two of them, of many channels and of few, with a ReLU behind.
+    A product of a family of networks has its share of all that they compute beside crossbars.
     """
-    wide, x = analog(nn.Linear(1024, 1024, bias=False)), torch.rand(1024, 1024)
+    wide = analog(nn.Linear(1024, 1024, bias=False))
     tiny, one = analog(nn.Linear(4, 4, bias=False)), torch.rand(1, 4)
 
     def programming() -> None:
         program(wide, 0)
         clear_chip(wide)
 
-    many, few = (_convolution(channels) for channels in (64, 8))
-    # seconds = macs * a + outputs * b, for both
-    products = (many[0] / many[2] - few[0] / few[2]) / (many[1] / many[2] - few[1] / few[2])
-    return {
-        "weight": seconds(programming) / 1024**2,
-        "linear_mac": seconds(lambda: wide(x)) / (1024 * 1024**2),
-        "convolution_mac": products,
-        "convolution_output": max(0.0, (few[0] - few[1] * products) / few[2]),
-        "layer_call": seconds(lambda: tiny(one), 200) / 200,
-    }
-
-
-def _convolution(channels: int) -> tuple[float, float, float]:
-    """Seconds, products and outputs of a convolution."""
-    layer = analog(nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU()))
-    x = torch.rand(32, channels, 32, 32)
-    outputs = float(x.numel())
-    return seconds(lambda: layer(x)), outputs * channels * 9, outputs
+    call = seconds(lambda: tiny(one), 200) / 200
+    found = {"weight": seconds(programming) / 1024**2, "layer_call": call}
+    for family, sizes in FAMILIES.items():
+        model, batch = analog(network(family, *sizes[0])), images(SHAPE, 16)[0]
+        layers = on_crossbars(model, batch)
+        products = len(batch) * sum(layer.macs for layer in layers)
+        spent = seconds(lambda model=model, batch=batch: model(batch))
+        found[family] = max(0.0, spent - len(layers) * call) / products
+    return found
 
 
 def predicted(
-    rate: Mapping[str, float], model: nn.Module, example: torch.Tensor, inputs: int, batch: int
+    rate: Mapping[str, float], family: str, model: nn.Module, inputs: torch.Tensor, batch: int
 ) -> float:
     """Return the seconds of a chip by the model of cost."""
-    total = 0.0
-    for layer in network_cost(model, example).layers.values():
-        if not layer.analog:
-            continue
-        total += layer.weights * rate["weight"] + -(-inputs // batch) * rate["layer_call"]
-        if layer.shape.dims == 0:
-            total += inputs * layer.macs * rate["linear_mac"]
-        else:
-            outputs = layer.positions * layer.shape.out_channels
-            total += inputs * layer.macs * rate["convolution_mac"]
-            total += inputs * outputs * rate["convolution_output"]
-    return total
+    layers = on_crossbars(model, inputs[:1])
+    calls = len(layers) * -(-len(inputs) // batch)
+    return (
+        sum(layer.weights for layer in layers) * rate["weight"]
+        + len(inputs) * sum(layer.macs for layer in layers) * rate[family]
+        + calls * rate["layer_call"]
+    )
 
 
 def check(rate: Mapping[str, float]) -> list[dict[str, Any]]:
-    """Compare the model of cost with chips that are measured."""
-    cases: list[tuple[str, nn.Module, tuple[int, ...], int]] = [
-        ("LeNet-5", LeNet5((3, 32, 32), 10), (3, 32, 32), 2000),
-        ("VGG16, an eighth of the width", VGG16((3, 32, 32), 10, width=0.125), (3, 32, 32), 500),
-        ("vision transformer", ViT((3, 32, 32), 10), (3, 32, 32), 500),
-    ]
+    """Compare the model of cost with chips of networks of other sizes."""
     rows = []
-    for name, network, shape, inputs in cases:
-        model, (x, y) = analog(network), images(shape, inputs)
-
-        def chips(count: int, model: nn.Module = model, data: Any = (x, y)) -> float:
-            start = time.perf_counter()
-            evaluate_chips(model, data, chips=count, batch_size=BATCH, device="cpu")
-            return time.perf_counter() - start
-
-        measured = (chips(4) - chips(1)) / 3
-        by_model = predicted(rate, model, x[:1], inputs, BATCH)
-        rows.append(
-            {
-                "network": name,
-                "inputs": inputs,
-                "weights": sum(w.numel() for w in weights_of(model)),
-                "seconds": measured,
-                "predicted": by_model,
-                "predicted_over_measured": by_model / measured,
-            }
-        )
-        print(rows[-1], flush=True)
+    for family, sizes in FAMILIES.items():
+        for size in sizes[1:]:
+            model, data = analog(network(family, *size)), images(SHAPE, 64)
+            alone = ChipSeconds(model, data)
+            measured = min(alone(seed) for seed in range(3))
+            by_model = predicted(rate, family, model, data[0], 32)
+            layers = on_crossbars(model, data[0][:1])
+            rows.append(
+                {
+                    "network": f"{family}, width {size[0]}, {size[1]} blocks",
+                    "weights": sum(layer.weights for layer in layers),
+                    "macs": sum(layer.macs for layer in layers),
+                    "inputs": len(data[0]),
+                    "seconds": measured,
+                    "predicted": by_model,
+                    "predicted_over_measured": by_model / measured,
+                }
+            )
+            print(rows[-1], flush=True)
     return rows
+
+
+class ChipSeconds:
+    """Seconds of one chip, by its own record."""
+
+    def __init__(self, model: nn.Module, data: tuple[torch.Tensor, torch.Tensor]) -> None:
+        self._model, self._data = model, data
+
+    def __call__(self, seed: int) -> float:
+        (chip,) = measured_chips(self._model, self._data, Score(), 1, seed=seed, batch_size=32)
+        return chip.seconds
+
+
+def network(family: str, width: int, blocks: int) -> nn.Module:
+    """Return a network of a family."""
+    if family == "transformer":
+        return ViT(SHAPE, 10, width=width, depth=blocks, heads=width // 64)
+    layers: list[nn.Module] = [nn.Conv2d(3, width, 3, padding=1), nn.ReLU()]
+    for _ in range(blocks - 1):
+        layers += [nn.Conv2d(width, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 10))
+
+
+def on_crossbars(model: nn.Module, example: torch.Tensor) -> list[Any]:
+    """Return the cost of each layer on crossbars."""
+    layers = network_cost(model, example).layers.values()
+    return [layer for layer in layers if layer.analog]
 
 
 def plan(rate: Mapping[str, float], efficiency_of_two: float) -> list[dict[str, Any]]:
     """Return what chips of a network of a billion weights take by the model of cost."""
     b = BILLION
     programming = b["weights"] * rate["weight"]
-    reading = BILLION_INPUTS * b["macs_per_input"] * rate["linear_mac"]
+    reading = BILLION_INPUTS * b["macs_per_input"] * rate["transformer"]
     calls = -(-BILLION_INPUTS // BATCH) * b["layers"] * rate["layer_call"]
     chip = programming + reading + calls
     return [
@@ -181,13 +193,9 @@ def images(shape: tuple[int, ...], count: int) -> tuple[torch.Tensor, torch.Tens
     return x, torch.randint(10, (count,), generator=generator)
 
 
-def weights_of(model: nn.Module) -> list[torch.Tensor]:
-    return [layer.get_weights()[0] for layer in analog_layers(model).values()]
-
-
 @torch.no_grad()
 def seconds(work: Callable[[], object], times: int = 1) -> float:
-    """Median seconds of doing something a number of times."""
+    """Seconds of doing something a number of times, the least of some rounds."""
     work()
     found = []
     for _ in range(ROUNDS):
@@ -195,7 +203,7 @@ def seconds(work: Callable[[], object], times: int = 1) -> float:
         for _ in range(times):
             work()
         found.append(time.perf_counter() - start)
-    return statistics.median(found)
+    return min(found)
 
 
 def main() -> None:
@@ -205,6 +213,7 @@ def main() -> None:
         global CHIPS, IMAGES
         CHIPS, IMAGES = 10, 500
     torch.set_num_threads(1)
+    load = os.getloadavg()[0]  # of others
     rate = rates()
     print(rate, flush=True)
     checked, rows = check(rate), efficiency()
@@ -216,10 +225,13 @@ def main() -> None:
     print(found, flush=True)
     record = {
         "command": "python -m benchmarks.scaling",
+        "cores": os.cpu_count(),
+        "load": load,
         "rows": rows,
         **found,
         "seconds_for_each": rate,
         "model": checked,
+        "billion_network": BILLION,
         "billion": plan(rate, found["speedup_without_start"] / 2),
     }
     if CHIPS == 100:

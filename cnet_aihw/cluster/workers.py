@@ -217,6 +217,9 @@ class Workers:
     def _kill(self) -> None:
         import ray
 
+        for ref in self._starting:  # else Ray says that it will try again
+            with suppress(ray.exceptions.RayError, ValueError):
+                ray.cancel(ref)
         for actor in self._actors:
             with suppress(ray.exceptions.RayError, ValueError):
                 ray.kill(actor)

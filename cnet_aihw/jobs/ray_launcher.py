@@ -9,6 +9,7 @@ import types
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -215,7 +216,7 @@ def _register() -> None:
     would be loaded by every application of the installation, so it is there in this process only.
     """
     try:
-        import hydra_plugins as package  # of launchers that are installed
+        package: Any = import_module("hydra_plugins")  # of launchers that are installed
     except ImportError:
         package = types.ModuleType("hydra_plugins")
         package.__path__ = []

@@ -99,6 +99,9 @@ class Config:
     device: str = "auto"
     """Device for computations."""
 
+    processes: int = 1
+    """Processes that train one network; on CUDA one for each GPU."""
+
     source: str | None = None
     """Folder of an earlier run whose trained networks and scans are used; None: this run's."""
 

@@ -81,6 +81,7 @@ def train(job: JobContext) -> None:
                 calibration=calibration_in_use(job, variant, model),
                 device=variant.config.device,
                 progress=variant.config.progress,
+                processes=variant.config.processes,
             )
         except CnetError as error:
             if str(error.key).startswith("model.") and (folder / NETWORK).exists():
