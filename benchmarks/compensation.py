@@ -3,7 +3,7 @@
     python -m benchmarks.compensation select   # which variant wins, on validation data
     python -m benchmarks.compensation run      # the table, on test data, 100 chips
 
-Both take up the networks that `python -m benchmarks.training` left in benchmarks/records, continue
+Both take up the networks that `python -m benchmarks.training` left in outputs/benchmarks, continue
 where they were stopped, and write benchmarks/results/variants.json and compensation.json from the
 records alone. `--data mnist` and `--training noise` restrict what is run, not what is written;
 what was done before is repeated with `--again` alone.

@@ -2,10 +2,10 @@
 
     python -m benchmarks.evaluators
 
-takes up the networks that `python -m benchmarks.training` left in benchmarks/records, draws
+takes up the networks that `python -m benchmarks.training` left in outputs/benchmarks, draws
 placements within the limit, values each by a fit of its own and by the shared compensation, and
 writes benchmarks/results/evaluators.json. All is on validation data. It resumes where it was
-stopped; what was evaluated is in benchmarks/records/evaluators. For their cost some placements are
+stopped; what was evaluated is in outputs/benchmarks/evaluators. For their cost some placements are
 evaluated again, by both one after the other, so that a machine busy with other things slows both.
 """
 

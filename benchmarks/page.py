@@ -18,9 +18,9 @@ PAGE = HERE.parent / "docs" / "results.md"
 
 INTRO = (
     "Made by `python -m benchmarks.page` from benchmarks/results. Each command resumes with the "
-    "records in benchmarks/records; with `BENCHMARK_RECORDS=FOLDER` in the environment it makes "
-    "all of them from scratch in that folder, except evaluations of placements that are in "
-    "outputs/evaluations. "
+    "records in outputs/benchmarks, which `python -m benchmarks.archive` packs and unpacks; with "
+    "`BENCHMARK_RECORDS=FOLDER` in the environment it makes all of them from scratch in that "
+    "folder, except evaluations of placements that are in outputs/evaluations. "
     "MNIST is expected in data/ as torchvision lays it out, CIFAR-10 as data/cifar10.npz."
 )
 SECTIONS: list[tuple[str, str, str, Mapping[str, Callable[[Row], str]]]] = [

@@ -41,9 +41,9 @@ BILLION_INPUTS = 1000
 WORKERS = (1, 8, 64)
 
 
-def efficiency() -> list[dict[str, Any]]:
+def efficiency(chips: int, images_: int) -> list[dict[str, Any]]:
     """Time the chips of LeNet-5 with none, one and two workers."""
-    model, data = analog(LeNet5((3, 32, 32), 10)), images((3, 32, 32), IMAGES)
+    model, data = analog(LeNet5(SHAPE, 10)), images(SHAPE, images_)
     start_ray(RaySettings(num_cpus=2, dashboard=False))
     rows = []
     for workers in (0, 1, 2):
@@ -52,15 +52,15 @@ def efficiency() -> list[dict[str, Any]]:
         start = time.perf_counter()
         with reported_to(lambda *news, seen=moments: seen.append(time.perf_counter())):
             evaluate_chips(
-                model, data, chips=CHIPS, batch_size=BATCH, device="cpu", progress=True, ray=ray
+                model, data, chips=chips, batch_size=BATCH, device="cpu", progress=True, ray=ray
             )
         done = moments[1:]  # the first one says that the bar is there
         steady = (len(done) - workers) / (done[-1] - done[max(0, workers - 1)])
         rows.append(
             {
                 "workers": workers,
-                "chips": CHIPS,
-                "images": IMAGES,
+                "chips": chips,
+                "images": images_,
                 "seconds": time.perf_counter() - start,
                 "first_chip_seconds": done[0] - start,
                 "chips_per_second": steady,
@@ -165,6 +165,7 @@ def plan(rate: Mapping[str, float], efficiency_of_two: float) -> list[dict[str, 
     reading = BILLION_INPUTS * b["macs_per_input"] * rate["transformer"]
     calls = -(-BILLION_INPUTS // BATCH) * b["layers"] * rate["layer_call"]
     chip = programming + reading + calls
+    share = min(1.0, efficiency_of_two)
     return [
         {
             "workers": workers,
@@ -172,11 +173,7 @@ def plan(rate: Mapping[str, float], efficiency_of_two: float) -> list[dict[str, 
             "inputs": BILLION_INPUTS,
             "programming_seconds": programming,
             "seconds_per_chip": chip,
-            "days": b["chips"]
-            * chip
-            / workers
-            / (1.0 if workers == 1 else efficiency_of_two)
-            / 86400,
+            "days": b["chips"] * chip / workers / (1.0 if workers == 1 else share) / 86400,
         }
         for workers in WORKERS
     ]
@@ -208,15 +205,14 @@ def seconds(work: Callable[[], object], times: int = 1) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="ten chips of 500 images")
-    if parser.parse_args().quick:
-        global CHIPS, IMAGES
-        CHIPS, IMAGES = 10, 500
+    parser.add_argument("--chips", type=int, default=CHIPS)
+    parser.add_argument("--images", type=int, default=IMAGES)
+    given = parser.parse_args()
     torch.set_num_threads(1)
     load = os.getloadavg()[0]  # of others
     rate = rates()
     print(rate, flush=True)
-    checked, rows = check(rate), efficiency()
+    checked, rows = check(rate), efficiency(given.chips, given.images)
     one, two = rows[1], rows[2]
     found = {
         "speedup": one["seconds"] / two["seconds"],
@@ -234,8 +230,7 @@ def main() -> None:
         "billion_network": BILLION,
         "billion": plan(rate, found["speedup_without_start"] / 2),
     }
-    if CHIPS == 100:
-        write_json_atomic(RESULTS / "scaling.json", record)
+    write_json_atomic(RESULTS / "scaling.json", record)
 
 
 if __name__ == "__main__":

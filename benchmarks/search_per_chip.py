@@ -90,7 +90,7 @@ class Subject:
     data: Dataset
     model: nn.Module
     name: str
-    """Folder of its training in benchmarks/records."""
+    """Folder of its training in outputs/benchmarks."""
     overhead: str
     """Overhead that the reward subtracts."""
     sizes: list[int] = field(default_factory=lambda: list(SIZES))

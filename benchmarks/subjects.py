@@ -199,6 +199,8 @@ class Way:
     refine_steps: int = 0
     target: str = "clean"
     beta: float | None = None
+    lrs: tuple[float, ...] = (FitSettings.lr,)
+    """Learning rates of a shared fit to choose among, on validation chips."""
 
 
 def sizes(cost: NetworkCost, size: int) -> Placement:
@@ -232,19 +234,29 @@ def calibration(way: Way, subject: Subject) -> ChipCalibration | None:
 
 def prepared(way: Way, subject: Subject, seed: int, sigma: float = SIGMA) -> nn.Module:
     """Return the network of a way, with its shared correctors fitted if it has any."""
+    if way.fit != "shared":
+        return network(subject, seed, way.training, way.beta, sigma)
+    fits = [fitted(way, subject, seed, sigma, lr) for lr in way.lrs]
+    sign = 1 if subject.task.higher_is_better else -1
+    return max(fits, key=lambda fit: sign * fit[0])[1]
+
+
+def fitted(
+    way: Way, subject: Subject, seed: int, sigma: float, lr: float
+) -> tuple[float, nn.Module]:
+    """Fit the shared correctors of a way; return their score on validation chips, and the model."""
+    assert way.corrector is not None and way.placement is not None
     model = network(subject, seed, way.training, way.beta, sigma)
-    if way.fit == "shared":
-        assert way.corrector is not None and way.placement is not None
-        compensate(model, way.placement, way.corrector, 0)
-        folder = folder_of(subject, seed) / "shared" / way.name
-        fit_compensation(
-            model,
-            dataset(subject.data),
-            FitSettings(epochs=2, validation_chips=2),
-            folder,
-            task=subject.task,
-        )
-    return model
+    compensate(model, way.placement, way.corrector, 0)
+    name = way.name if lr == way.lrs[0] else f"{way.name}, lr {lr:g}"
+    settings = FitSettings(epochs=2, lr=lr, validation_chips=2)
+    folder = folder_of(subject, seed) / "shared" / name
+    result = fit_compensation(
+        model, dataset(subject.data), settings, folder, task=subject.task, progress=False
+    )
+    print(f"{subject.name} seed {seed}: {name}: lr {lr:g}, validation {result.chip_score}")
+    assert result.chip_score is not None
+    return result.chip_score, model
 
 
 def measure(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from benchmarks.tables import percent, table, text
@@ -13,8 +14,10 @@ from cnet_aihw.report.style import (
     GREEN,
     ORANGE,
     PURPLE,
+    QUIET,
     SKY,
     VERMILLION,
+    YELLOW,
     figure_style,
     new_figure,
 )
@@ -24,67 +27,89 @@ HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
 IMAGE = HERE.parent / "docs" / "images" / "results.png"
 BEGIN, END = "<!-- results: made by python -m benchmarks.page -->", "<!-- end of results -->"
-SIGMA, SEED = 0.5, 0
-METHODS = {  # of the paper's rows -> what it is called, colour
-    "plain": ("plain training", VERMILLION),
-    "correctnet": ("CorrectNet", BLUE),
-    "noise": ("noise injection", ORANGE),
-    "noise_from_plain": ("noise, from plain weights", SKY),
-    "digital": ("penalty, digital layers", GREEN),
-    "recipe": ("best recipe", PURPLE),
-    "recipe_macs": ("best recipe, at most 5 % MACs", BLACK),
+SIGMA = 0.5
+METHODS = {  # ways of per_chip.json -> how they are called, colour
+    "plain, none": ("plain training", VERMILLION),
+    "noise, none": ("noise injection", ORANGE),
+    "lipschitz, none": ("Lipschitz penalty", SKY),
+    "paper, shared": ("CorrectNet: penalty, one fit for all chips", BLUE),
+    "ahwa-lora-like": ("low rank, one fit for all chips (AHWA-LoRA-like)", YELLOW),
+    "dora-like": ("low rank, few images a chip (DoRA-like)", BLACK),
+    "lipschitz, affine": ("penalty, scale and offset per chip", QUIET),
+    "lipschitz, per chip": ("penalty, low rank per chip, closed form", GREEN),
+    "lipschitz, per chip, refined": ("the same, refined on the chip", PURPLE),
 }
-RECIPES = ("recipe", "recipe_macs")
+TITLES = {
+    "lenet5_mnist": "LeNet-5 on MNIST",
+    "lenet5_cifar10": "LeNet-5 on CIFAR-10",
+    "vgg16_narrow_cifar10": "VGG16, an eighth of the width, on CIFAR-10",
+}
+AVERAGED = ("overhead_weights", "overhead_macs", "clean", "mean", "std", "q05", "recovery")
 
 Row = Mapping[str, Any]
 
 
 def rows_by_network() -> dict[str, list[Row]]:
-    """The row of each method for each network, without calibration but for the recipes'."""
-    found: dict[str, dict[str, Row]] = {}
-    for row in read_json(HERE / "results" / "paper.json")["rows"]:
-        if (
-            (row.get("sigma"), row.get("seed")) == (SIGMA, SEED)
-            and row["method"] in METHODS
-            and (row["calibration"] == "none" or row["method"] in RECIPES)
-        ):
-            found.setdefault(row["title"], {})[row["method"]] = row
-    return {title: [rows[m] for m in METHODS if m in rows] for title, rows in found.items()}
+    """Return each method's row for each network: means over its trainings."""
+    found: dict[tuple[str, str], list[Row]] = {}
+    for row in read_json(HERE / "results" / "per_chip.json")["rows"]:
+        found.setdefault((row["network"], row["way"]), []).append(row)
+    return {
+        title: [
+            {
+                "title": title,
+                "way": way,
+                "trainings": len(rows),
+                "chips": min(row["chips"] for row in rows),
+                **{key: fmean(row[key] for row in rows) for key in AVERAGED},
+            }
+            for way in METHODS
+            if (rows := found.get((network, way)))
+        ]
+        for network, title in TITLES.items()
+        if any(known == network for known, _ in found)
+    }
 
 
 def write_figure() -> None:
-    """Accuracy over chips of each method, with one standard deviation, and the clean accuracy."""
+    """Draw the recovery of each method, with the standard deviation over chips."""
     networks = rows_by_network()
     with figure_style():
-        figure, axes = new_figure(0.6 + 1.8 * len(networks), rows=len(networks))
-        figure.set_size_inches(7.2, 0.6 + 1.8 * len(networks))
+        figure, axes = new_figure(0.6 + 2.2 * len(networks), rows=len(networks))
+        figure.set_size_inches(7.2, 0.6 + 2.2 * len(networks))
         for ax, (title, rows) in zip(axes, networks.items(), strict=True):
             places = range(len(rows), 0, -1)
             for place, row in zip(places, rows, strict=True):
-                _, color = METHODS[row["method"]]
-                mean, std = 100 * row["mean"], 100 * row["std"]
-                ax.errorbar(mean, place, xerr=std, fmt="o", color=color, capsize=4, markersize=7)
-                ax.plot(100 * row["clean"], place, "|", color=color, ms=14, mew=2)
-            ax.set_yticks(places, [METHODS[row["method"]][0] for row in rows])
-            ax.set_ylim(0.4, len(rows) + 0.6)
+                _, color = METHODS[row["way"]]
+                share = 100 * row["recovery"]
+                ax.barh(place, share, color=color, height=0.6)
+                ax.errorbar(
+                    share, place, xerr=share * row["std"] / row["mean"], color="black", capsize=3
+                )
+            ax.axvline(95, color="black", linestyle=":", linewidth=1)
+            ax.set_yticks(places, [METHODS[row["way"]][0] for row in rows])
+            ax.set_xlim(0, 105)
             ax.set_title(f"{title}, sigma {SIGMA:g}")
-        figure.supxlabel("accuracy in %: on chips, mean and std (dots); clean (strokes)")
+        figure.supxlabel(
+            "recovery in %: accuracy on chips / clean accuracy after plain training", fontsize=10
+        )
         IMAGE.parent.mkdir(exist_ok=True)
         figure.savefig(IMAGE, dpi=160, metadata={"Software": None})
 
 
 def readme_table() -> str:
-    """The same as a Markdown table."""
+    """Return the same as a Markdown table."""
     columns = {
         "network": text("title"),
-        "method": lambda row: METHODS[row["method"]][0],
-        "added weights %": percent("overhead_weights"),
-        "added MACs %": percent("overhead_macs"),
+        "method": lambda row: METHODS[row["way"]][0],
+        "weights +%": percent("overhead_weights"),
+        "MACs +%": percent("overhead_macs"),
         "clean %": percent("clean"),
         "on chips %": percent("mean"),
         "std": percent("std"),
         "5 % quantile": percent("q05"),
         "chips": text("chips"),
+        "trainings": text("trainings"),
         "recovery %": percent("recovery", 1),
     }
     return table([row for rows in rows_by_network().values() for row in rows], columns)

@@ -4,7 +4,7 @@
     python -m benchmarks.training run      # the table, on test data, 100 chips
 
 Each runs the commands of `cnet-aihw` that it prints, resumes where it was stopped, and writes
-benchmarks/results/selection.json and training.json from what those left in benchmarks/records, or
+benchmarks/results/selection.json and training.json from what those left in outputs/benchmarks, or
 in the folder that the environment names as BENCHMARK_RECORDS: in an empty one all is made from
 scratch.
 It needs MNIST in data/ as torchvision lays it out, and CIFAR-10 as data/cifar10.npz.
@@ -32,7 +32,7 @@ from cnet_aihw.training import load_checkpoint
 from cnet_aihw.zoo import Dataset, LeNet5, arrays, mnist
 
 HERE = Path(__file__).parent
-RECORDS = Path(os.environ.get("BENCHMARK_RECORDS", HERE / "records"))
+RECORDS = Path(os.environ.get("BENCHMARK_RECORDS", "outputs/benchmarks"))
 """Where all benchmarks put what they leave, and take up what is there."""
 
 RESULTS = HERE / "results"

@@ -21,6 +21,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "attacks": {"runtime", "cluster", "tasks", "rram", "evaluation"},
     "compensation": {"runtime", "cluster", "tasks", "rram", "evaluation", "training"},
     "search": {"runtime", "cluster", "tasks", "rram", "evaluation", "training", "compensation"},
+    "testing": {"runtime", "tasks", "rram", "compensation", "search"},
     "report": {"runtime"},
     "doctor": {"runtime", "cluster", "rram"},
     "jobs": {

@@ -1,5 +1,8 @@
 """The benchmarks' commands are ones that exist, and their pages are made from records alone."""
 
+import hashlib
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,8 +10,8 @@ from typing import Any
 import pytest
 from torch import nn
 
+from benchmarks import archive, scaling_page, speed_page, summary
 from benchmarks import page as results_page
-from benchmarks import scaling_page, speed_page, summary
 from benchmarks.ablations import SWEEPS
 from benchmarks.devices import POINTS, words_of
 from benchmarks.paper import cells, page, rows
@@ -16,7 +19,10 @@ from benchmarks.paper.cells import AFFINE, NONE, Subject
 from benchmarks.paper.rows import ROWS, SIGMAS, composed
 from cnet_aihw.compensation import Placement
 from cnet_aihw.evaluation import ChipStatistics, chip_statistics
-from cnet_aihw.runtime.records import write_json_atomic
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.records import read_json, write_json_atomic
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize("row", ROWS.values(), ids=list(ROWS))
@@ -161,3 +167,52 @@ def test_the_page_shows_each_cell_and_whether_repetitions_agree(
     assert "overlap: LeNet-5 on MNIST, sigma 0.5: 1 of 16. As the others" in text  # 1 + 3 + 6 + 6
     assert "As the others predict: 7 of 8 (88 %)." in text
     assert (tmp_path / "rows.png").stat().st_size > 10_000
+
+
+# -- the archive of records
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> Path:
+    folder = tmp_path / "records"
+    for name in ("paper/row/" + "long-" * 40 + "/chips.jsonl", "a.json", "training/tensorboard/e"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    return folder
+
+
+def test_an_archive_gives_the_records_back(records: Path, tmp_path: Path) -> None:
+    about = tmp_path / "archive.json"
+    archive.pack(records, about)
+    known = read_json(about)
+    (records / "a.json").touch()  # times are not in it
+    archive.pack(records, about)
+    assert read_json(about) == known
+    assert known["files"] == 2  # without the curves of trainings
+    assert known["sha256"] == hashlib.sha256((tmp_path / known["archive"]).read_bytes()).hexdigest()
+    wanted = {p: (records / p).read_text() for p in archive.packed_files(records)}
+    shutil.rmtree(records)
+    archive.unpack(records, about)
+    assert {p: (records / p).read_text() for p in archive.packed_files(records)} == wanted
+
+
+def test_another_archive_is_refused(records: Path, tmp_path: Path) -> None:
+    about = tmp_path / "archive.json"
+    archive.pack(records, about)
+    (tmp_path / "records.tar.xz").write_bytes(b"other")
+    with pytest.raises(CnetError, match="SHA-256"):
+        archive.unpack(records, about)
+    with pytest.raises(CnetError, match="holds no records"):
+        archive.pack(tmp_path / "empty", about)
+
+
+def test_tracked_files_are_few_and_small() -> None:
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if listed.returncode:
+        pytest.skip("not a clone")
+    names = [name for name in listed.stdout.split("\0") if name]
+    assert max(len(name.encode()) for name in names) <= 140
+    results = [ROOT / name for name in names if name.startswith("benchmarks/results/")]
+    assert sum(path.stat().st_size for path in results if path.exists()) < 5e6

@@ -3,7 +3,7 @@
     python -m benchmarks.paper run     # makes, or continues, all rows whose data are there
     python -m benchmarks.paper table   # benchmarks/results/paper.json and the pages, from records
 
-A run trains with commands of `cnet-aihw`, each done once, in folders of benchmarks/records; what
+A run trains with commands of `cnet-aihw`, each done once, in folders of outputs/benchmarks; what
 is measured is recorded chip by chip. `--row`, `--sigma` and `--seed` restrict it. Data: MNIST and
 CIFAR-100 in data/ as torchvision lays them out, CIFAR-10 so too and, for LeNet-5 and the narrow
 VGG16, as data/cifar10.npz. The wide VGG16 is for a GPU. BENCHMARK_RECORDS=FOLDER in the environment

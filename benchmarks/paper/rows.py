@@ -1,6 +1,6 @@
 """The rows: which network on which data, and the commands that train, scan, search and compensate.
 
-Every step is a command of `cnet-aihw` in a folder of benchmarks/records, done once.
+Every step is a command of `cnet-aihw` in a folder of outputs/benchmarks, done once.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Row:
     scan: tuple[str, ...] = ("compensation.scan.chips=10",)
     search: tuple[str, ...] = ("search.budget=40", "search.evaluator.shared_steps=1500")
     trained: Mapping[tuple[int, float], str] = field(default_factory=dict)
-    """Folders in benchmarks/records in which other benchmarks trained: seed and sigma -> folder."""
+    """Folders in outputs/benchmarks in which other benchmarks trained: seed and sigma -> folder."""
 
     def folder(self, sigma: float, seed: int, *more: str) -> Path:
         """Where the networks of one sigma and seed are."""

@@ -73,15 +73,19 @@ def run(words: list[str], stop: Stop) -> None:
 
 @hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name="config")
 def _app(config: DictConfig) -> float | None:
-    from cnet_aihw.jobs.context import run_job
-
     node = HydraConfig.get()
     in_sweep = node.mode == RunMode.MULTIRUN
     place = f"sweep.dir={node.sweep.dir}" if in_sweep else f"run.dir={node.run.dir}"
     _stop.message = f"stopped; the same command with hydra.{place} resumes it."
     try:
+        from cnet_aihw.jobs.context import run_job
+
         return run_job(config)
-    except CnetError as error:
+    except Exception as error:
+        if _stop.number:  # a library may have turned the interrupt into an error of its own
+            raise KeyboardInterrupt from error
+        if not isinstance(error, CnetError):
+            raise
         if in_sweep:  # Hydra runs the other jobs, and reports failures at the end
             more = f"table and report of the finished jobs: job=report run={node.sweep.dir}"
             raise CnetError(f"{error} ({more})", key=error.key) from error

@@ -8,7 +8,8 @@ import pytest
 
 from cnet_aihw.cluster import RaySession, RaySettings, start_ray
 
-SETTINGS = RaySettings(num_cpus=2, dashboard_port=18265)
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+SETTINGS = RaySettings(num_cpus=2, dashboard_port=18265 + WORKER)
 
 
 @pytest.fixture(scope="session")

@@ -248,6 +248,22 @@ main()
 """
 
 
+@pytest.mark.parametrize("error", [RuntimeError, CnetError, OSError])
+@pytest.mark.parametrize("sweep", [(), ("-m", "seed=1,2")], ids=["job", "sweep"])
+def test_an_interrupt_that_a_library_made_an_error_is_one_line(
+    cli: Cli, only: Only, error: type[Exception], sweep: tuple[str, ...]
+) -> None:
+    def step(run: Any) -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise error("of a library") from None
+
+    outcome = cli(*MLP8, *sweep, only(step))
+    assert outcome.code == 128 + signal.SIGTERM
+    assert outcome.err.startswith("cnet-aihw: stopped") and outcome.err.count("\n") == 1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signals_in_the_first_moments_are_one_line(tmp_path: Path, number: signal.Signals) -> None:
