@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 check_evaluate = check_measuring
-"""What is checked before the first step."""
+"""Checks before the first step."""
 
 
 def train(job: JobContext) -> None:

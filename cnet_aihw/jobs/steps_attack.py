@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 check_attack = check_measuring
-"""What is checked before the first step."""
+"""Checks before the first step."""
 
 
 def attack(job: JobContext) -> None:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 check_scan = check_measuring
-"""What is checked before the first step."""
+"""Checks before the first step."""
 
 OFF = "no compensation is asked for (compensation.enabled is false)"
 """The reason where compensation is switched off."""

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 check_select = check_measuring
-"""What is checked before the first step."""
+"""Checks before the first step."""
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from cnet_aihw.training.trainer import Trainer
 from cnet_aihw.training.variation import hold_again
 
 _WAIT = timedelta(days=7)  # the others wait while the first one validates
+_MOST = 256
 _HELP = "from cnet_aihw.training.processes import help_training; help_training()"
 
 
@@ -34,9 +35,9 @@ def check_processes(processes: int, device: torch.device) -> None:
     """Check that a training can have so many processes.
 
     Raises:
-        CnetError: for less than one, or more than there are GPUs where it runs on CUDA.
+        CnetError: for less than one, too many, or on CUDA more than there are GPUs.
     """
-    check_count("processes", processes)
+    check_count("processes", processes, most=_MOST)
     if processes > 1 and device.type == "cuda" and torch.cuda.device_count() < processes:
         there = torch.cuda.device_count()
         raise bad_value("processes", processes, f"at most {there}, one for each GPU")

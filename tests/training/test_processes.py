@@ -64,7 +64,7 @@ def test_two_processes_train_as_one_to_rounding(tmp_path: Path) -> None:
         torch.testing.assert_close(weights[1][name], weight, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("processes", [0, -1, 1.5])
+@pytest.mark.parametrize("processes", [0, -1, 1.5, 10**6])
 def test_impossible_numbers_are_refused(tmp_path: Path, processes: Any) -> None:
     with pytest.raises(CnetError) as error:
         train(network(), data(), settings(), tmp_path / "run", device="cpu", processes=processes)
