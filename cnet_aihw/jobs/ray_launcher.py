@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from hydra.core.plugins import Plugins
 from hydra.core.singleton import Singleton
@@ -29,6 +29,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from cnet_aihw.jobs.ray_job import Job, JobStates, run_in_worker
 from cnet_aihw.jobs.sweep_screen import DONE, FAILED, sweep_screen
 from cnet_aihw.runtime.errors import CnetError, bad_value
+from cnet_aihw.runtime.stopping import Stop
 from cnet_aihw.runtime.values import check_count, is_number
 
 _LOOK = 1.0  # seconds between looks at the jobs
@@ -50,6 +51,9 @@ class RayJobs(Launcher):
     """
 
     __module__ = "hydra_plugins.cnet_aihw"
+
+    stop: ClassVar[Stop] = Stop()
+    """State of the command, whose message says how to resume."""
 
     def __init__(
         self, cpus_per_job: float = 1.0, gpus_per_job: float = 0.0, retries: int = 3
@@ -82,7 +86,9 @@ class RayJobs(Launcher):
         self._check()
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
-        Path(str(self.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
+        folder = str(self.config.hydra.sweep.dir)
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        self.stop.message = f"stopped; the same command with hydra.sweep.dir={folder} resumes it."
         jobs = [
             self._job(initial_job_idx + number, overrides, name)
             for number, (overrides, name) in enumerate(
