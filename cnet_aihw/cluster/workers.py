@@ -169,7 +169,7 @@ class Workers:
         }
         for number in range(settings.workers):
             actor_options = {**options, "name": f"{self._name}-worker-{number}"}
-            actor = ray.remote(WorkerProcess).options(**actor_options).remote()
+            actor: Any = ray.remote(WorkerProcess).options(**actor_options).remote()
             self._actors.append(actor)
             self._starting[actor.prepare.remote(self._work_ref)] = actor
 

@@ -23,7 +23,7 @@ class Work(Protocol):
 
     model: nn.Module
 
-    def __call__(self, task: Any) -> Any:
+    def __call__(self, task: Any, /) -> Any:
         """Return the result of a task."""
 
 

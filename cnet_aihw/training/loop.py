@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -143,7 +144,7 @@ def train(
         load_snapshot(model, load_checkpoint(folder / BEST).model)
         model.eval()
         return TrainingResult.from_record(read_json(folder / _RESULT), folder)
-    others = {
+    others: dict[str, Any] = {
         **{"parts": parts, "settings": settings, "folder": folder, "task": task},
         **{"augment": data.augment, "calibration": calibration, "objective": objective},
         **{"device": where, "analog": analog, "lambda_": lambda_},
