@@ -3,14 +3,15 @@
     python -m benchmarks.scaling        (on a machine that does nothing else, with two cores)
 
 One thread a process. Chips of LeNet-5 on 10,000 images: in this process, with one worker of Ray and
-with two, one after the other. Then the rates of the model of cost, and its error for networks that
-they were not measured on. Writes benchmarks/results/scaling.json.
+with two, in turns, of which the faster counts. Then the rates of the model of cost, and its error
+for networks that they were not measured on. Writes benchmarks/results/scaling.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -29,6 +30,7 @@ from cnet_aihw.zoo import LeNet5, ViT
 
 CHIPS, IMAGES, BATCH = 100, 10_000, 250
 ROUNDS = 9
+TURNS = 2
 SHAPE = (3, 32, 32)
 FAMILIES = {
     "transformer": [(512, 2), (768, 3), (256, 6)],
@@ -42,32 +44,36 @@ WORKERS = (1, 8, 64)
 
 
 def efficiency(chips: int, images_: int) -> list[dict[str, Any]]:
-    """Time the chips of LeNet-5 with none, one and two workers."""
+    """Time the chips of LeNet-5 with none, one and two workers; the faster of two turns each."""
     model, data = analog(LeNet5(SHAPE, 10)), images(SHAPE, images_)
     start_ray(RaySettings(num_cpus=2, dashboard=False))
-    rows = []
-    for workers in (0, 1, 2):
-        ray = RaySettings(workers=workers, num_cpus=2, dashboard=False)
-        moments: list[float] = []
-        start = time.perf_counter()
-        with reported_to(lambda *news, seen=moments: seen.append(time.perf_counter())):
-            evaluate_chips(
-                model, data, chips=chips, batch_size=BATCH, device="cpu", progress=True, ray=ray
-            )
-        done = moments[1:]  # the first one says that the bar is there
-        steady = (len(done) - workers) / (done[-1] - done[max(0, workers - 1)])
-        rows.append(
-            {
-                "workers": workers,
-                "chips": chips,
-                "images": images_,
-                "seconds": time.perf_counter() - start,
-                "first_chip_seconds": done[0] - start,
-                "chips_per_second": steady,
-            }
+    turns = [turn(model, data, workers, chips) for _ in range(TURNS) for workers in (0, 1, 2)]
+    return [
+        min((row for row in turns if row["workers"] == workers), key=lambda row: row["seconds"])
+        for workers in (0, 1, 2)
+    ]
+
+
+def turn(model: nn.Module, data: Any, workers: int, chips: int) -> dict[str, Any]:
+    """Time chips once."""
+    ray = RaySettings(workers=workers, num_cpus=2, dashboard=False)
+    moments: list[float] = []
+    start = time.perf_counter()
+    with reported_to(lambda *news: moments.append(time.perf_counter())):
+        evaluate_chips(
+            model, data, chips=chips, batch_size=BATCH, device="cpu", progress=True, ray=ray
         )
-        print(rows[-1], flush=True)
-    return rows
+    done = moments[1:]  # the first one says that the bar is there
+    row = {
+        "workers": workers,
+        "chips": chips,
+        "images": len(data[0]),
+        "seconds": time.perf_counter() - start,
+        "first_chip_seconds": done[0] - start,
+        "chips_per_second": (len(done) - max(1, workers)) / (done[-1] - done[max(0, workers - 1)]),
+    }
+    print(row, flush=True)
+    return row
 
 
 def rates() -> dict[str, float]:
@@ -220,7 +226,7 @@ def main() -> None:
     }
     print(found, flush=True)
     record = {
-        "command": "python -m benchmarks.scaling",
+        "command": " ".join(["python -m benchmarks.scaling", *sys.argv[1:]]),
         "cores": os.cpu_count(),
         "load": load,
         "rows": rows,

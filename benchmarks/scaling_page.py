@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,9 @@ cost for what is larger. How to run on Ray: [running on Ray](ray.md). Written by
 WORKERS = """\
 ## Workers
 
-Chips of LeNet-5, one thread a process, after one another in one run; Ray runs already. 0 workers
-are this process alone. The start of workers (a process, torch, the network, the data) is in the
-seconds, not in chips per second."""
+Chips of LeNet-5, one thread a process, in turns in one run, the faster of two each; Ray runs
+already. 0 workers are this process alone. The start of workers (a process, torch, the network, the
+data) is in the seconds, not in chips per second."""
 MODEL = """\
 ## A model of cost
 
@@ -42,13 +43,14 @@ BILLION = """\
 
 By that model, a transformer of a billion weights on crossbars in {layers} layers, read at 128
 positions an input: {macs:.3g} products an input, {inputs:,} inputs a chip, on threads as fast as
-this one. Programming a chip takes {programming:.1f} s, reading it {reading:,.0f} s: the products
-are all that counts, so that fewer inputs save as much as more workers, and a device that computes
-products faster saves in proportion. On a GPU that gives this network R products a second, divide
-{total:.3g} products by R: at 1e14, {gpu:.1f} hours for all chips on one device, if drawing the
-weights does not become the longer part ({programmed:.1f} hours at one thread's rate; it is done on
-the CPU, chip by chip, while the device reads). This is arithmetic, not a measurement: nothing of
-this size has been run.
+this one. Programming a chip takes {programming:.1f} s, reading it {reading:,.0f} s: products are
+nearly all that counts, so that half the inputs save as much as twice the workers.
+
+A device that computes R products a second takes {total:.3g} / R seconds for all chips: {gpu:.1f}
+hours at 1e14. Programming, which is done on the CPU, then is the longer part: {programmed:.1f}
+hours at one thread's rate, so that each such device needs {threads} threads that program, or noise
+models that draw on the device. This is arithmetic, not a measurement: nothing of this size has been
+run.
 
 Each worker holds the network and a chip: {memory:.0f} GB in float32, beside activations. A network
 of this size is sent to each worker once, as one object of Ray."""
@@ -65,8 +67,12 @@ def write_page() -> None:
 
 def _machine(found: dict[str, Any]) -> str:
     busy = found["load"] > 0.5
-    others = "the machine was shared: its load before the run was" if busy else "load before it"
-    return f"{found['cores']} cores; {others} {found['load']:.1f}."
+    if not busy:
+        return f"{found['cores']} cores, load before the run {found['load']:.1f}."
+    return (
+        f"The machine was shared: {found['cores']} cores, load before the run {found['load']:.1f}. "
+        "Ratios of so few processes are then rough, and may exceed the number of workers."
+    )
 
 
 def _workers(found: dict[str, Any]) -> str:
@@ -82,8 +88,10 @@ def _workers(found: dict[str, Any]) -> str:
 
 
 def _speedup(found: dict[str, Any]) -> str:
+    alone = found["rows"][0]["seconds"] / found["rows"][2]["seconds"]
     return (
-        f"Two workers are {found['speedup']:.2f} times as fast as one, starts included, and "
+        f"Two workers are {alone:.2f} times as fast as this process alone, "
+        f"{found['speedup']:.2f} times as fast as one worker, starts included, and "
         f"{found['speedup_without_start']:.2f} times without."
     )
 
@@ -122,6 +130,7 @@ def _billion(found: dict[str, Any]) -> str:
         reading=row["seconds_per_chip"] - row["programming_seconds"],
         total=products,
         gpu=products / 1e14 / 3600,
+        threads=math.ceil(sizes["chips"] * row["programming_seconds"] / (products / 1e14)),
         programmed=sizes["chips"] * row["programming_seconds"] / 3600,
         memory=2 * 4 * sizes["weights"] / 1e9,
     )

@@ -12,7 +12,7 @@ from typing import Any, Self
 from cnet_aihw.cluster.session import NAMESPACE, check_cpus, check_gpus, start_ray
 from cnet_aihw.cluster.settings import RaySettings
 from cnet_aihw.runtime.errors import CnetError
-from cnet_aihw.runtime.memory import available_bytes
+from cnet_aihw.runtime.memory import available_bytes, keep_freed_memory
 from cnet_aihw.runtime.waiting import Patience
 
 RETRIES = 3
@@ -239,6 +239,7 @@ class WorkerProcess:
     """
 
     def __init__(self) -> None:
+        keep_freed_memory()
         self._work: Callable[[Any], Any] | None = None
 
     def prepare(self, work_ref: list[Any]) -> None:
