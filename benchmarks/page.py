@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from benchmarks import speed_page
+from benchmarks import scaling_page, speed_page
 from benchmarks.summary import write_figure, write_readme
 from benchmarks.tables import CHIPS, Row, number, percent, table, text
 
@@ -343,6 +343,7 @@ def main() -> None:
             parts.append(table(result["rows"], columns))
     PAGE.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     speed_page.write_page()
+    scaling_page.write_page()
     write_figure()
     write_readme()
 

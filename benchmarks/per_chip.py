@@ -41,6 +41,7 @@ from benchmarks.subjects import (
     network,
     sizes,
 )
+from cnet_aihw.cluster import RaySettings
 from cnet_aihw.compensation import (
     Affine,
     GeneratorCompensator,
@@ -59,7 +60,6 @@ from cnet_aihw.runtime.records import read_json, write_json_atomic
 from cnet_aihw.search import (
     ObjectiveSettings,
     PerChipEvaluator,
-    RaySettings,
     SpaceSettings,
     placement_problem,
     run_search,

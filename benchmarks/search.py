@@ -23,13 +23,13 @@ from typing import Any
 import torch
 
 from benchmarks.training import RECORDS, RESULTS, WHERE, cnet_aihw, dataset, trained_network
+from cnet_aihw.cluster import RaySettings
 from cnet_aihw.compensation import GeneratorCompensator, network_cost
 from cnet_aihw.evaluation import scan_layers
 from cnet_aihw.rram import LogNormalNoiseModel, RRAMRPUConfig, convert_to_analog, load_snapshot
 from cnet_aihw.runtime.records import read_json, read_records, write_json_atomic
 from cnet_aihw.search import (
     PlacementProblem,
-    RaySettings,
     SpaceSettings,
     SupernetEvaluator,
     placement_problem,

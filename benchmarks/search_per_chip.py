@@ -31,6 +31,7 @@ from torch import nn
 
 from benchmarks import subjects
 from benchmarks.subjects import RESULTS
+from cnet_aihw.cluster import RaySettings
 from cnet_aihw.compensation import LowRank, network_cost
 from cnet_aihw.evaluation import ceiling, scan_layers
 from cnet_aihw.runtime.records import read_json, read_records, write_json_atomic
@@ -39,7 +40,6 @@ from cnet_aihw.search import (
     ObjectiveSettings,
     PerChipEvaluator,
     PlacementProblem,
-    RaySettings,
     SpaceSettings,
     placement_problem,
     run_search,

@@ -12,20 +12,21 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "cnet_aihw"
 MAY_IMPORT: dict[str, set[str]] = {
     "runtime": set(),
+    "cluster": {"runtime"},
     "zoo": {"runtime"},
     "tasks": {"runtime"},
     "rram": {"runtime"},
-    "evaluation": {"runtime", "tasks", "rram"},
-    "training": {"runtime", "tasks", "rram", "evaluation"},
-    "attacks": {"runtime", "tasks", "rram", "evaluation"},
-    "compensation": {"runtime", "tasks", "rram", "evaluation", "training"},
+    "evaluation": {"runtime", "cluster", "tasks", "rram"},
+    "training": {"runtime", "cluster", "tasks", "rram", "evaluation"},
+    "attacks": {"runtime", "cluster", "tasks", "rram", "evaluation"},
+    "compensation": {"runtime", "cluster", "tasks", "rram", "evaluation", "training"},
     "tuning": {"runtime", "tasks", "rram", "evaluation", "training", "compensation"},
-    "search": {"runtime", "tasks", "rram", "evaluation", "training", "compensation"},
+    "search": {"runtime", "cluster", "tasks", "rram", "evaluation", "training", "compensation"},
     "testing": {"runtime", "tasks", "rram", "compensation", "search"},
     "report": {"runtime"},
-    "doctor": {"runtime", "rram", "search"},
+    "doctor": {"runtime", "cluster", "rram"},
     "jobs": {
-        *("runtime", "zoo", "tasks", "rram", "evaluation", "training", "compensation"),
+        *("runtime", "cluster", "zoo", "tasks", "rram", "evaluation", "training", "compensation"),
         *("attacks", "tuning", "search", "report", "doctor", "conf"),
     },
 }

@@ -13,7 +13,18 @@ import torch
 from aihwkit.inference import PCMLikeNoiseModel
 from torch import nn
 
-from cnet_aihw import compensation, evaluation, report, rram, search, tasks, training, tuning, zoo
+from cnet_aihw import (
+    cluster,
+    compensation,
+    evaluation,
+    report,
+    rram,
+    search,
+    tasks,
+    training,
+    tuning,
+    zoo,
+)
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.parts import as_part
 from cnet_aihw.search import searchers
@@ -582,7 +593,7 @@ CASES: dict[str, tuple[Callable[..., Any], Make]] = {
         lambda: {},
     ),
     "SpaceSettings": (settings(search.SpaceSettings, search.validate_space_settings), lambda: {}),
-    "RaySettings": (settings(search.RaySettings, search.validate_ray_settings), lambda: {}),
+    "RaySettings": (settings(cluster.RaySettings, cluster.validate_ray_settings), lambda: {}),
     "Classification": (tasks.Classification, lambda: {}),
     "Regression": (tasks.Regression, lambda: {}),
     **{

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from torch import nn
 
-from benchmarks import archive, speed_page, summary
+from benchmarks import archive, scaling_page, speed_page, summary
 from benchmarks import page as results_page
 from benchmarks.ablations import SWEEPS
 from benchmarks.devices import POINTS, words_of
@@ -69,16 +69,17 @@ def test_the_devices_points_compose(device: str) -> None:
     [
         (results_page, results_page.main),
         (speed_page, speed_page.write_page),
+        (scaling_page, scaling_page.write_page),
         (page, page.write_page),
     ],
-    ids=["results", "speed", "rows"],
+    ids=["results", "speed", "scaling", "rows"],
 )
 def test_the_pages_are_those_of_the_results(
     module: Any, write: Callable[[], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = module.PAGE.read_text()
     readme = summary.README.read_text()
-    for other in (results_page, speed_page, page):
+    for other in (results_page, speed_page, scaling_page, page):
         monkeypatch.setattr(other, "PAGE", tmp_path / f"{other.__name__}.md")
     for other in (speed_page, page, summary):
         monkeypatch.setattr(other, "IMAGE", tmp_path / f"{other.__name__}.png")

@@ -14,14 +14,15 @@ from torch import nn
 from cnet_aihw.attacks.base import Attack, evasion
 from cnet_aihw.attacks.checks import Check
 from cnet_aihw.attacks.comparisons import noise_checks
-from cnet_aihw.attacks.networks import Networks
 from cnet_aihw.attacks.pixels import check_budget, pixel_data
-from cnet_aihw.attacks.run import AttackRun, Pair, Source
+from cnet_aihw.attacks.run import AttackWork, Pair, Source, shared_attacks
 from cnet_aihw.attacks.settings import eps_of, threats_of
 from cnet_aihw.attacks.statistics import AttackStatistics, matrix_of, success_of
+from cnet_aihw.cluster.settings import RaySettings
 from cnet_aihw.evaluation import ChipCalibration, Score
 from cnet_aihw.evaluation.chip_identity import chip_provenance
 from cnet_aihw.evaluation.chip_run import check_times_known, measuring, writing
+from cnet_aihw.evaluation.spread import check_workers, spread
 from cnet_aihw.rram import analog_layers, nominal_weight
 from cnet_aihw.runtime.progress import progress_bar
 from cnet_aihw.runtime.records import RecordsFile
@@ -53,6 +54,7 @@ def attack_chips(
     calibration: ChipCalibration | None = None,
     device: str | torch.device = "auto",
     progress: bool = False,
+    ray: RaySettings | None = None,
 ) -> AttackStatistics:
     """Attack a network on a number of chips.
 
@@ -91,6 +93,7 @@ def attack_chips(
             are without it.
         device: "auto" (CUDA where available), "cpu" or a CUDA device.
         progress: whether to show a progress bar, where stderr is a terminal.
+        ray: where Ray runs, and how many workers attack and judge; None: this process alone.
 
     Returns:
         The statistics over chips.
@@ -116,6 +119,7 @@ def attack_chips(
     for budget in budgets:
         check_budget(pixels, budget, attack.norm)
     where = resolve_device(device)
+    check_workers(ray, where)
     file = None
     if records is not None:
         provenance = {
@@ -143,26 +147,32 @@ def attack_chips(
     todo = [pair for pair in pairs if pair not in known]
     found = [Check(**record["check"]) for record in kept if "check" in record]
     wants_checks = checks and not found
+    work = AttackWork(
+        *(model, where, attack, pixels),
+        (seed, noise_model, t_inference, calibration),
+        (readings, eot_chips, eot_readings, attack_seed),
+    )
+    groups = shared_attacks(todo, attack.one_run)
     with (
         writing(records, len(todo) + wants_checks),
         measuring(model, where),
-        # the toolbox computes on the current device
         torch.cuda.device(where) if where.type == "cuda" else nullcontext(),
         progress_bar("attacks", len(pairs), len(pairs) - len(todo), progress) as advance,
     ):
-        networks = Networks(model, pixels, seed, noise_model, t_inference, calibration)
-        run = AttackRun(attack, pixels, networks, readings, eot_chips, eot_readings, attack_seed)
+        run = work.run()
         run.check_threats(threats)
-        for record in run.records(todo):
-            known[_pair_of(record)] = record
-            if file is not None:
-                file.append(record)
-            advance(1, f"{record['threat']} {record['fooled']}/{record['clean_correct']}")
-        if wants_checks:
-            found = run.checks(max(budgets))
-            for check in found if file is not None else ():
-                assert file is not None
-                file.append({"check": check.as_record()})
+        with spread(work, groups, ray, f"attack-{attack.name}") as attacked:
+            if wants_checks:  # while workers attack
+                found = run.checks(max(budgets))
+                for check in found if file is not None else ():
+                    assert file is not None
+                    file.append({"check": check.as_record()})
+            for _, made in attacked:
+                for record in made:
+                    known[_pair_of(record)] = record
+                    if file is not None:
+                        file.append(record)
+                    advance(1, f"{record['threat']} {record['fooled']}/{record['clean_correct']}")
     asked = [known[pair] for pair in pairs]
     successes = [success_of(asked, name, budget, chips) for name in threats for budget in budgets]
     matrices = {budget: matrix_of(asked, budget, chips) for budget in budgets}

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
+
+import torch
+from torch import nn
 
 from cnet_aihw.attacks.base import Attack
 from cnet_aihw.attacks.checks import Check, first_inputs, gradient_check, strength_checks
 from cnet_aihw.attacks.judging import Judge
 from cnet_aihw.attacks.networks import Networks, PixelNetwork, are_equal, is_random
 from cnet_aihw.attacks.pixels import PixelData, random_noise
+from cnet_aihw.evaluation.chip_run import measuring
 from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.random_state import derive_seed
+from cnet_aihw.runtime.torch_device import resolve_device
 
 _CHECKED = 50
 """Inputs on which an attack checks itself."""
@@ -22,6 +28,19 @@ Record = dict[str, Any]
 Source = int | str
 Pair = tuple[str, Source, int, float]
 """Threat, source, target chip and budget: what a record is of."""
+
+
+def shared_attacks(todo: Sequence[Pair], one_run: bool) -> list[list[Pair]]:
+    """Return pairs in groups that the same changed inputs, or the same run, serve.
+
+    Args:
+        todo: the pairs.
+        one_run: whether one run serves all budgets.
+    """
+    groups: dict[tuple[Source, float], list[Pair]] = {}
+    for pair in todo:
+        groups.setdefault((pair[1], 0.0 if one_run else pair[3]), []).append(pair)
+    return list(groups.values())
 
 
 @dataclass
@@ -62,6 +81,7 @@ class AttackRun:
         self.random = is_random(networks.chip(0), data)
         self.readings = readings if self.random else 1
         self._judged: dict[int, _Judged] = {}
+        self._attacker: tuple[Source, PixelNetwork] | None = None  # the last one
 
     def check_threats(self, threats: Sequence[str]) -> None:
         """Refuse a mean over what does not differ."""
@@ -70,16 +90,12 @@ class AttackRun:
         if "other_chips_eot" in threats and are_equal(self.networks.others(2), self.data):
             raise _nothing_random("other_chips_eot", "chips", "nominal")
 
-    def records(self, todo: Sequence[Pair]) -> Iterator[Record]:
-        """Attack with each source that something is left for, and judge; one record a pair."""
-        by_source: dict[Source, list[Pair]] = {}
-        for pair in todo:
-            by_source.setdefault(pair[1], []).append(pair)
-        for source, pairs in by_source.items():
-            for eps, changed, cost in self._attacked(source, pairs):
-                for pair in pairs:
-                    if pair[3] == eps:
-                        yield self._record(pair, changed, cost)
+    def records(self, pairs: Sequence[Pair]) -> Iterator[Record]:
+        """Attack with the one source of some pairs, and judge; one record a pair."""
+        for eps, changed, cost in self._attacked(pairs[0][1], pairs):
+            for pair in pairs:
+                if pair[3] == eps:
+                    yield self._record(pair, changed, cost)
 
     def checks(self, eps: float) -> list[Check]:
         """Check the attack on chip 0, on few inputs."""
@@ -99,7 +115,9 @@ class AttackRun:
         above = [eps for eps in budgets if eps > 0]
         if not above:
             return
-        network = self._network_of(source)
+        if self._attacker is None or self._attacker[0] != source:
+            self._attacker = source, self._network_of(source)
+        network = self._attacker[1]
         seed = derive_seed(self.seed, self.attack.name, str(source))
         start = time.perf_counter()
         cost: dict[str, float] = {}
@@ -160,3 +178,49 @@ class AttackRun:
 def _nothing_random(threat: str, what: str, instead: str) -> CnetError:
     fix = f"choose {instead}, which is the same"
     return bad_value("threat", threat, f"another threat, as all {what} give the same outputs", fix)
+
+
+class AttackWork:
+    """Attacks and judges for pairs that share an attack, here or in a worker.
+
+    Args:
+        model: the analog network, on the device.
+        device: the device; in another process it is the first one of its kind there.
+        attack: the attack.
+        data: the inputs.
+        networks: arguments of :class:`Networks` after the data.
+        others: arguments of :class:`AttackRun` after the networks.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        device: torch.device,
+        attack: Attack,
+        data: PixelData,
+        networks: Sequence[Any],
+        others: Sequence[int],
+    ) -> None:
+        self.model, self.device = model, device
+        self._attack, self._data = attack, data
+        self._networks, self._others = networks, others
+        self._run: AttackRun | None = None
+
+    def run(self) -> AttackRun:
+        """Return the attacks of this process; inside ``measuring``."""
+        if self._run is None:
+            networks = Networks(self.model, self._data, *self._networks)
+            self._run = AttackRun(self._attack, self._data, networks, *self._others)
+        return self._run
+
+    def __call__(self, pairs: Sequence[Pair]) -> list[Record]:
+        """Return the records of some pairs."""
+        self.device = resolve_device(self.device)
+        # the toolbox computes on the current device
+        current = torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
+        with measuring(self.model, self.device), current:
+            return list(self.run().records(pairs))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the networks of this process."""
+        return {**self.__dict__, "_run": None, "device": torch.device(self.device.type)}

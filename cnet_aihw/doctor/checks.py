@@ -102,9 +102,9 @@ def ray_import() -> list[Finding]:
 
 def ray_here() -> Finding:
     """Check what Ray needs of this machine and this user, without starting it."""
+    from cnet_aihw.cluster.machine import check_start, private_cpus
+    from cnet_aihw.cluster.settings import RaySettings
     from cnet_aihw.runtime.errors import CnetError
-    from cnet_aihw.search.rllib.machine import check_start, private_cpus
-    from cnet_aihw.search.settings import RaySettings
 
     try:
         check_start(processes=1)
@@ -116,8 +116,8 @@ def ray_here() -> Finding:
 
 def ray_start() -> list[Finding]:
     """Start a private Ray and have it answer."""
-    from cnet_aihw.search.rllib.session import start_ray
-    from cnet_aihw.search.settings import RaySettings
+    from cnet_aihw.cluster.session import start_ray
+    from cnet_aihw.cluster.settings import RaySettings
 
     session = start_ray(RaySettings(num_cpus=1, dashboard=False))
     import ray

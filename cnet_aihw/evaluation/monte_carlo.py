@@ -10,13 +10,13 @@ import torch
 from aihwkit.inference.noise.base import BaseNoiseModel
 from torch import nn
 
+from cnet_aihw.cluster.settings import RaySettings
 from cnet_aihw.evaluation.calibration import ChipCalibration
 from cnet_aihw.evaluation.chip_identity import chip_provenance
 from cnet_aihw.evaluation.chip_run import (
     check_times_known,
     measure_clean,
     measuring,
-    walk_chips,
     writing,
 )
 from cnet_aihw.evaluation.first_batch import check_first_batch
@@ -26,13 +26,13 @@ from cnet_aihw.evaluation.settings import (
     times_of,
     validate_evaluation_settings,
 )
+from cnet_aihw.evaluation.spread import ChipWork, check_workers, spread
 from cnet_aihw.evaluation.statistics import (
     ChipStatistics,
     check_threshold_and_reference,
     chip_statistics,
 )
 from cnet_aihw.rram import analog_layers
-from cnet_aihw.runtime.device_parts import placed
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.parts import as_part
 from cnet_aihw.runtime.progress import progress_bar
@@ -60,6 +60,7 @@ def evaluate_chips(
     records: str | Path | None = None,
     device: str | torch.device = "auto",
     progress: bool = False,
+    ray: RaySettings | None = None,
 ) -> ChipStatistics: ...
 
 
@@ -81,6 +82,7 @@ def evaluate_chips(
     records: str | Path | None = None,
     device: str | torch.device = "auto",
     progress: bool = False,
+    ray: RaySettings | None = None,
 ) -> dict[float, ChipStatistics]: ...
 
 
@@ -102,6 +104,7 @@ def evaluate_chips(
     records: str | Path | None = None,
     device: str | torch.device = "auto",
     progress: bool = False,
+    ray: RaySettings | None = None,
 ) -> ChipStatistics | dict[float, ChipStatistics]:
     """Measure a network on a number of chips.
 
@@ -132,6 +135,8 @@ def evaluate_chips(
             there already is not measured again.
         device: "auto" (CUDA where available), "cpu" or a CUDA device.
         progress: whether to show a progress bar, where stderr is a terminal.
+        ray: where Ray runs, and how many workers measure; None: this process alone. Results are the
+            same with as many threads; records come in the order in which chips are done.
 
     Returns:
         The statistics over chips; for a sequence of times one for each time.
@@ -151,6 +156,7 @@ def evaluate_chips(
     times = times_of(t_inference)
     check_times_known(model, noise_model, times)
     where, data_part = resolve_device(device), as_part(data)
+    check_workers(ray, where)
     known: dict[tuple[int, float | None], float | None] = {}
     file = None
     if records is not None:
@@ -168,37 +174,28 @@ def evaluate_chips(
         known = {(r["chip"], r.get("t_inference")): r["score"] for r in file.records()}
     asked = [(chip, t) for chip in range(chips) for t in times]
     todo = [one for one in asked if one not in known]
+    work = ChipWork(
+        *(model, data_part, where, measurement),
+        seed=seed,
+        batch_size=batch_size,
+        noise_model=noise_model,
+        calibration=calibration,
+    )
     with (
         writing(records, len(todo)),
         measuring(model, where),
         progress_bar("chips", len(asked), len(asked) - len(todo), progress) as advance,
     ):
-        part = placed(data_part, where)
-        check_first_batch(model, part, task if isinstance(measurement, Score) else None)
-        values = measure_clean(model, part, measurement, seed, batch_size)
-        if not {"score", "loss"} <= set(values):
-            raise CnetError(
-                f"the measurement {measurement.name!r} gives {', '.join(values) or 'nothing'}; "
-                "expected score and loss among its results; walk over measured_chips() for others.",
-                key="measurement",
-                value=list(values),
-                expected=["score", "loss"],
-            )
-        for measured in walk_chips(
-            model,
-            part,
-            measurement,
-            todo,
-            seed=seed,
-            batch_size=batch_size,
-            noise_model=noise_model,
-            calibration=calibration,
-        ):
-            record = measured.as_record()
-            score = known[measured.chip, measured.t_inference] = record["score"]
-            if file is not None:
-                file.append(record)
-            advance(1, "failed" if score is None else f"{task.metric} {task.format(score)}")
+        check_first_batch(model, work.part(), task if isinstance(measurement, Score) else None)
+        with spread(work, todo, ray, "chips") as found:  # workers start meanwhile
+            values = measure_clean(model, work.part(), measurement, seed, batch_size)
+            _check_measured(measurement, values)
+            for _, measured in found:
+                record = measured.as_record()
+                score = known[measured.chip, measured.t_inference] = record["score"]
+                if file is not None:
+                    file.append(record)
+                advance(1, "failed" if score is None else f"{task.metric} {task.format(score)}")
     statistics = {
         t: chip_statistics(
             [known[chip, t] for chip in range(chips)],
@@ -214,3 +211,15 @@ def evaluate_chips(
     if t_inference is None or isinstance(t_inference, int | float):
         return statistics[times[0]]
     return {t: result for t, result in statistics.items() if t is not None}
+
+
+def _check_measured(measurement: Measurement, values: dict[str, float]) -> None:
+    """Check that there is what statistics need."""
+    if not {"score", "loss"} <= set(values):
+        raise CnetError(
+            f"the measurement {measurement.name!r} gives {', '.join(values) or 'nothing'}; "
+            "expected score and loss among its results; walk over measured_chips() for others.",
+            key="measurement",
+            value=list(values),
+            expected=["score", "loss"],
+        )

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from cnet_aihw.cluster.settings import RaySettings
 from cnet_aihw.evaluation.calibration import ChipCalibration
 from cnet_aihw.evaluation.chip_run import mean_calibration_cost
 from cnet_aihw.evaluation.crossbars import adc_summary
@@ -38,6 +39,7 @@ def network_record(
     records: str | Path,
     device: str | torch.device = "auto",
     progress: bool = False,
+    ray: RaySettings | None = None,
 ) -> dict[str, Any]:
     """Measure one network on chips.
 
@@ -52,6 +54,7 @@ def network_record(
         records: JSON lines file of the chips.
         device: "auto", "cpu" or a CUDA device.
         progress: whether to show a progress bar.
+        ray: where Ray runs, and how many workers measure chips; None: this process alone.
 
     Returns:
         ``records`` (the file's name), ``calibration_cost`` (mean over chips; None where it is not
@@ -71,6 +74,7 @@ def network_record(
         records=records,
         device=device,
         progress=progress,
+        ray=ray,
     )
     by_time = list(found.values()) if isinstance(found, dict) else [found]
     growth = error_growth(

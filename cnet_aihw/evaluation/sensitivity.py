@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -11,20 +10,15 @@ import torch
 from aihwkit.inference.noise.base import BaseNoiseModel
 from torch import nn
 
-from cnet_aihw.evaluation.activation_cache import ActivationCache, trace_calls
+from cnet_aihw.cluster.settings import RaySettings
 from cnet_aihw.evaluation.chip_identity import chip_provenance
-from cnet_aihw.evaluation.chip_run import (
-    check_times_known,
-    measure_clean,
-    measuring,
-    walk_chips,
-    writing,
-)
+from cnet_aihw.evaluation.chip_run import check_times_known, measuring, writing
+from cnet_aihw.evaluation.layer_work import LayerWork
 from cnet_aihw.evaluation.measurement import Score
 from cnet_aihw.evaluation.settings import EvaluationSettings, validate_evaluation_settings
+from cnet_aihw.evaluation.spread import check_workers, on_workers, spread
 from cnet_aihw.evaluation.statistics import chip_statistics
 from cnet_aihw.rram import analog_layers
-from cnet_aihw.runtime.device_parts import placed
 from cnet_aihw.runtime.errors import bad_value
 from cnet_aihw.runtime.parts import as_part
 from cnet_aihw.runtime.progress import progress_bar
@@ -139,6 +133,7 @@ def scan_layers(
     device: str | torch.device = "auto",
     progress: bool = False,
     cache_bytes: int = 2**30,
+    ray: RaySettings | None = None,
 ) -> LayerScan:
     """Measure a network with variation in some of its layers only, for each layer.
 
@@ -166,7 +161,9 @@ def scan_layers(
             there already is not measured again.
         device: "auto" (CUDA where available), "cpu" or a CUDA device.
         progress: whether to show a progress bar, where stderr is a terminal.
-        cache_bytes: memory on the device for outputs to take again; 0: none.
+        cache_bytes: memory on the device for outputs to take again, of each process; 0: none.
+        ray: where Ray runs, and how many workers measure; None: this process alone. Results are the
+            same with as many threads.
 
     Returns:
         The scan.
@@ -189,13 +186,20 @@ def scan_layers(
     analog_layers(model)  # says to convert first, where there is none
     check_times_known(model, noise_model, [t_inference])
     where, data_part = resolve_device(device), as_part(data)
+    check_workers(ray, where)
     time = None if t_inference is None else float(t_inference)
+    work = LayerWork(
+        *(model, data_part, where, measurement),
+        suffix=mode == "suffix",
+        seed=seed,
+        batch_size=batch_size,
+        t_inference=time,
+        cache_bytes=cache_bytes,
+        noise_model=noise_model,
+    )
     with measuring(model, where):
-        part = placed(data_part, where)
-        calls = trace_calls(model, next(iter(part.batches(batch_size)))[0])
-        first_calls = _first_calls([call.layer for call in calls])
-        order = list(first_calls)
-        file, known = None, {}
+        work.trace()
+        order, file, known = work.order, None, {}
         if records is not None:
             provenance = chip_provenance(
                 model,
@@ -218,37 +222,19 @@ def scan_layers(
             for chip in range(chips)
             if (name, chip, time) not in known
         ]
-        begins = Counter(first_calls[name] for name, _ in todo)  # first call that varies -> passes
-        uses = {
-            call: sum(count for begin, count in begins.items() if begin > call)
-            for call in range(len(calls))
-        }
-        cache = ActivationCache(calls, uses, -(-len(part) // batch_size), cache_bytes)
-        with cache.recorded(model):
-            clean = measure_clean(model, part, measurement, seed, batch_size)["score"]
         total = chips * len(order)
+        work.todo = todo
         with (
             writing(records, len(todo)),
             progress_bar("layers", total, total - len(todo), progress) as advance,
+            spread(work, todo, ray, f"scan-{mode}") as found,  # workers start meanwhile
         ):
-            for name, chip in todo:
-                index = order.index(name)
-                varied = order[index:] if mode == "suffix" else [name]
-                with cache.replayed(model, varied):
-                    (measured,) = walk_chips(
-                        model,
-                        part,
-                        measurement,
-                        [(chip, time)],
-                        seed=seed,
-                        batch_size=batch_size,
-                        noise_model=noise_model,
-                        layers=varied,
-                    )
+            clean = work.prepare(keep=not on_workers(ray, todo))
+            for (name, chip), measured in found:
                 record = measured.as_record()
                 score = known[name, chip, time] = record["score"]
                 if file is not None:
-                    file.append({"layer": name, "index": index, **record})
+                    file.append({"layer": name, "index": order.index(name), **record})
                 text = "failed" if score is None else f"{task.metric} {task.format(score)}"
                 advance(1, f"{name} {text}")
     rows = [
@@ -285,14 +271,6 @@ def candidate_layers(scan: LayerScan, threshold: float = 0.95) -> tuple[str, ...
     if scan.mode == "suffix":
         low = list(range(max(low) + 1)) if low else []
     return tuple(scan.rows[index].name for index in low)
-
-
-def _first_calls(names: list[str]) -> dict[str, int]:
-    """Return the first call of each layer, in the order of execution."""
-    first_calls: dict[str, int] = {}
-    for call, name in enumerate(names):
-        first_calls.setdefault(name, call)
-    return first_calls
 
 
 def _row(name: str, index: int, scores: list[float | None], clean: float, task: Task) -> LayerRow:

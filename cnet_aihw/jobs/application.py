@@ -20,6 +20,7 @@ import cnet_aihw.conf
 import cnet_aihw.jobs.sweep  # registers the names of a sweep's folders
 from cnet_aihw.jobs.folders import quoted_path, quoted_value, refuse_foreign_folder
 from cnet_aihw.jobs.messages import help_text, one_sentence
+from cnet_aihw.jobs.ray_launcher import RayJobs  # registers it too
 from cnet_aihw.jobs.schema import register_schema
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.stopping import Stop
@@ -43,7 +44,7 @@ def run(words: list[str], stop: Stop) -> None:
         SystemExit: with 2 after an error of the user, which was printed as one line.
     """
     global _stop
-    _stop = stop
+    _stop = RayJobs.stop = stop
     register_schema()
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # for the user's own networks

@@ -51,6 +51,9 @@ class JobContext:
     """Of each training, on the validation part: its mean score on chips, or the reward of the best
     placement where a search was the last step."""
 
+    checked: list[Any] = field(default_factory=list)
+    """Demands on Ray that were found to be met."""
+
     @cached_property
     def task(self) -> Task:
         """Return the task, built when first used."""

@@ -205,6 +205,7 @@ def measure(
         records=path.with_name(records or path.with_suffix(".jsonl").name),
         device=config.device,
         progress=config.progress,
+        ray=variant.ray,
     )
     mean = job.task.format(found["statistics"][0]["mean"])
     log.info("%s of %s: mean %s %s", Path(name).stem, variant.name, job.task.metric, mean)

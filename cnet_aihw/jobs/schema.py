@@ -9,9 +9,10 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
 from cnet_aihw.attacks.settings import AttackSettings
+from cnet_aihw.cluster.settings import RaySettings
 from cnet_aihw.compensation.settings import CompensationSettings
 from cnet_aihw.evaluation.settings import EvaluationSettings, SelectionSettings
-from cnet_aihw.search.settings import RaySettings, SearchSettings
+from cnet_aihw.search.settings import SearchSettings
 from cnet_aihw.training.settings import TrainingSettings
 from cnet_aihw.tuning.settings import TuningConfig
 
@@ -107,6 +108,9 @@ class Config:
 
     device: str = "auto"
     """Device for computations."""
+
+    processes: int = 1
+    """Processes that train one network; on CUDA one for each GPU."""
 
     source: str | None = None
     """Folder of an earlier run whose trained networks and scans are used; None: this run's."""

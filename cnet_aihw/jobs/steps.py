@@ -33,6 +33,7 @@ from cnet_aihw.jobs.measuring import (
     prepare,
     put_compensation,
 )
+from cnet_aihw.jobs.ray_checks import check_measuring
 from cnet_aihw.report.rows import device_table, results_rows, write_table
 from cnet_aihw.report.run_tables import results_columns
 from cnet_aihw.runtime.errors import CnetError, bad_value
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
     from cnet_aihw.jobs.context import JobContext
 
 log = logging.getLogger(__name__)
+
+check_evaluate = check_measuring
+"""Checks before the first step."""
 
 
 def train(job: JobContext) -> None:
@@ -77,6 +81,7 @@ def train(job: JobContext) -> None:
                 calibration=calibration_in_use(job, variant, model),
                 device=variant.config.device,
                 progress=variant.config.progress,
+                processes=variant.config.processes,
             )
         except CnetError as error:
             if str(error.key).startswith("model.") and (folder / NETWORK).exists():

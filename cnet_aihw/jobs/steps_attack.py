@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from cnet_aihw.jobs.artifacts import ATTACKS, job_record, trained, write_artifact
 from cnet_aihw.jobs.measuring import calibration_of, calibration_with, prepare, put_compensation
 from cnet_aihw.jobs.nodes import make
+from cnet_aihw.jobs.ray_checks import check_measuring
 from cnet_aihw.report.attack_tables import attack_columns, attack_rows
 from cnet_aihw.report.rows import write_table
 from cnet_aihw.runtime.errors import bad_value
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from cnet_aihw.jobs.variants import Variant
 
 log = logging.getLogger(__name__)
+
+check_attack = check_measuring
+"""Checks before the first step."""
 
 
 def attack(job: JobContext) -> None:
@@ -115,6 +119,7 @@ def _attack(
         calibration=calibration,
         device=variant.config.device,
         progress=variant.config.progress,
+        ray=variant.ray,
     )
     content = {
         "records": path.with_suffix(".jsonl").name,

@@ -18,7 +18,8 @@ from cnet_aihw.jobs.artifacts import (
     trained,
     write_artifact,
 )
-from cnet_aihw.jobs.search_checks import check_search as check_search
+from cnet_aihw.jobs.ray_checks import check_measuring
+from cnet_aihw.jobs.ray_checks import check_search as check_search
 from cnet_aihw.report.rows import searches_rows, write_table
 from cnet_aihw.report.search_tables import searches_columns
 from cnet_aihw.runtime.errors import CnetError
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from cnet_aihw.jobs.variants import Variant
 
 log = logging.getLogger(__name__)
+
+check_scan = check_measuring
+"""Checks before the first step."""
 
 OFF = "no compensation is asked for (compensation.enabled is false)"
 """The reason where compensation is switched off."""
@@ -62,6 +66,7 @@ def scan(job: JobContext) -> None:
                 records=folder / f"scan-{mode}.jsonl",
                 device=config.device,
                 progress=config.progress,
+                ray=variant.ray,
             )
             for mode in ("suffix", "single")
         }

@@ -25,6 +25,7 @@ from cnet_aihw.jobs.measuring import (
     prepare,
     put_compensation,
 )
+from cnet_aihw.jobs.ray_checks import check_measuring
 from cnet_aihw.report.rows import selection_columns, write_table
 from cnet_aihw.runtime.records import read_json
 
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from cnet_aihw.jobs.variants import Variant
 
 log = logging.getLogger(__name__)
+
+check_select = check_measuring
+"""Checks before the first step."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,7 @@ def select(job: JobContext) -> None:
                 records=job.folder_of(variant) / f"select-{candidate.label}.jsonl",
                 device=variant.config.device,
                 progress=variant.config.progress,
+                ray=variant.ray,
             )
             row |= {name: getattr(found, name) for name in ("mean", "std", "q05", "chips")}
             if chosen is None or is_better(job.task, found.mean, chosen["mean"]):

@@ -17,6 +17,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from cnet_aihw.attacks.settings import AttackSettings, validate_attack_settings
+from cnet_aihw.cluster.settings import RaySettings, validate_ray_settings
 from cnet_aihw.compensation.settings import CompensationSettings
 from cnet_aihw.evaluation.settings import (
     EvaluationSettings,
@@ -34,12 +35,7 @@ from cnet_aihw.jobs.config_checks import (
 from cnet_aihw.jobs.messages import one_sentence
 from cnet_aihw.jobs.schema import Config, TrainingConfig
 from cnet_aihw.runtime.errors import CnetError, bad_value
-from cnet_aihw.search.settings import (
-    RaySettings,
-    SearchSettings,
-    SpaceSettings,
-    validate_ray_settings,
-)
+from cnet_aihw.search.settings import SearchSettings, SpaceSettings
 from cnet_aihw.training.settings import TrainingSettings, validate_training_settings
 from cnet_aihw.tuning.settings import TuningConfig, validate_tuning_settings
 

@@ -4,6 +4,21 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+Listener = Callable[[str, float, float, str], None]
+"""Takes the description of a bar, units done, all units, and a text."""
+_listener: Listener | None = None
+
+
+@contextmanager
+def reported_to(listener: Listener) -> Iterator[None]:
+    """Report the progress of all bars inside the block in place of showing them."""
+    global _listener
+    before, _listener = _listener, listener
+    try:
+        yield
+    finally:
+        _listener = before
+
 
 @contextmanager
 def progress_bar(
@@ -21,6 +36,9 @@ def progress_bar(
         ``advance(units, text)``: call it when so many more units are done; ``text`` is shown
         behind the bar.
     """
+    if show and _listener is not None:
+        yield _counted(_listener, description, total, done)
+        return
     if not show or not sys.stderr.isatty():
         yield lambda units, text: None
         return
@@ -39,3 +57,17 @@ def progress_bar(
     with Progress(*columns, console=console, speed_estimate_period=hour) as progress:
         task = progress.add_task(description, total=total, completed=done, text="")
         yield lambda units, text: progress.update(task, advance=units, text=text)
+
+
+def _counted(
+    listener: Listener, description: str, total: float, done: float
+) -> Callable[[int, str], None]:
+    """Return the ``advance`` of a bar that is reported."""
+
+    def advance(units: int, text: str) -> None:
+        nonlocal done
+        done += units
+        listener(description, done, total, text)
+
+    listener(description, done, total, "")
+    return advance

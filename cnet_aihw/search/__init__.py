@@ -26,10 +26,8 @@ if TYPE_CHECKING:
     from cnet_aihw.search.searchers import SearchContext as SearchContext
     from cnet_aihw.search.searchers import Searcher as Searcher
     from cnet_aihw.search.settings import ObjectiveSettings as ObjectiveSettings
-    from cnet_aihw.search.settings import RaySettings as RaySettings
     from cnet_aihw.search.settings import SpaceSettings as SpaceSettings
     from cnet_aihw.search.settings import validate_objective_settings as validate_objective_settings
-    from cnet_aihw.search.settings import validate_ray_settings as validate_ray_settings
     from cnet_aihw.search.settings import validate_space_settings as validate_space_settings
     from cnet_aihw.search.store import EvaluationStore as EvaluationStore
 

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from cnet_aihw.cluster.settings import RaySettings, validate_ray_settings
 from cnet_aihw.compensation import Placement
 from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.locks import alone
@@ -29,7 +30,7 @@ from cnet_aihw.search.scores import Evaluation
 from cnet_aihw.search.searchers.exhaustive import ExhaustiveSearcher
 from cnet_aihw.search.searchers.protocol import SearchContext, Searcher
 from cnet_aihw.search.searchers.spectrum import SpectrumSearcher, placed_by_gains
-from cnet_aihw.search.settings import FIRST, RaySettings, validate_ray_settings
+from cnet_aihw.search.settings import FIRST
 from cnet_aihw.search.store import EvaluationStore
 
 SEARCH = "search.json"

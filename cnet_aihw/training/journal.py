@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from cnet_aihw.runtime.records import append_record, read_records, write_records
+from cnet_aihw.training.settings import TrainingSettings
+from cnet_aihw.training.state import RunState
 
 EPOCHS = "epochs.jsonl"
 
@@ -55,3 +57,35 @@ class Journal:
     def close(self) -> None:
         """Close the TensorBoard file."""
         self._writer.close()
+
+
+def epoch_record(
+    settings: TrainingSettings, state: RunState, metric: str, loss_name: str, lr: float
+) -> dict[str, Any]:
+    """Return the record of the epoch that has been validated last.
+
+    Args:
+        settings: how it was trained.
+        state: the sums over its steps, and its validation.
+        metric: name of the score.
+        loss_name: name of the loss.
+        lr: learning rate of its last step.
+    """
+    sums, validation = state.sums, state.last
+    assert validation is not None
+    fit = sums.fit / sums.samples
+    penalty = sums.penalty / sums.samples if settings.lipschitz.enabled else None
+    return {
+        "epoch": state.epoch,
+        "loss": fit + settings.lipschitz.beta * (penalty or 0.0),
+        "fit": fit,
+        "loss_name": loss_name,
+        "penalty": penalty,
+        "metric": metric,
+        "train_score": sums.score / sums.samples,
+        "clean_score": validation.clean_score,
+        "chip_score": validation.chip_score,
+        "chip_std": validation.chip_std,
+        "lr": lr,
+        "seconds": sums.seconds,
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -34,6 +35,7 @@ from cnet_aihw.tasks import Task, smoothed
 from cnet_aihw.training.checkpoint import all_finite, load_checkpoint
 from cnet_aihw.training.journal import EPOCHS
 from cnet_aihw.training.lambda_of_noise import lipschitz_lambda
+from cnet_aihw.training.processes import check_processes, training_group
 from cnet_aihw.training.run_identity import Objective, TrainingData, run_provenance
 from cnet_aihw.training.settings import TrainingSettings, validate_training_settings
 from cnet_aihw.training.state import TrainingResult
@@ -66,6 +68,7 @@ def train(
     objective: Objective | None = None,
     device: str | torch.device = "auto",
     progress: bool = True,
+    processes: int = 1,
 ) -> TrainingResult:
     """Train a network; the selected epoch's weights are in it afterwards, in evaluation mode.
 
@@ -94,6 +97,9 @@ def train(
         objective: a loss in place of the task's.
         device: "auto" (CUDA where available), "cpu" or a CUDA device.
         progress: whether to show a progress bar, where stderr is a terminal.
+        processes: how many processes compute the gradient of each step, on CUDA one for each GPU.
+            The result is that of one to rounding, without BatchNorm in training mode, which sees
+            the samples of its own process alone, and without dropout.
 
     Returns:
         The result.
@@ -107,6 +113,7 @@ def train(
     validate_training_settings(settings)
     task = smoothed(task, settings.label_smoothing)
     folder, where = Path(folder), resolve_device(device)
+    check_processes(processes, where)
     analog = has_analog_layers(model)
     parts = {"train": as_part(data.train), "val": as_part(data.val)}
     _check(model, parts, settings, analog)
@@ -137,20 +144,18 @@ def train(
         load_snapshot(model, load_checkpoint(folder / BEST).model)
         model.eval()
         return TrainingResult.from_record(read_json(folder / _RESULT), folder)
-    with moved_to(model, where), forked_random_state(where), deterministic(where):
-        trainer = Trainer(
-            model,
-            parts,
-            settings,
-            folder,
-            task=task,
-            augment=data.augment,
-            calibration=calibration,
-            objective=objective,
-            device=where,
-            analog=analog,
-            lambda_=lambda_,
-        )
+    others: dict[str, Any] = {
+        **{"parts": parts, "settings": settings, "folder": folder, "task": task},
+        **{"augment": data.augment, "calibration": calibration, "objective": objective},
+        **{"device": where, "analog": analog, "lambda_": lambda_},
+    }
+    with (
+        moved_to(model, where),
+        forked_random_state(where),
+        deterministic(where),
+        training_group(processes, where, model, others) as group,
+    ):
+        trainer = Trainer(model, **others, group=group)
         with alone(folder, "training", "a training"):
             if not begun:
                 described = {

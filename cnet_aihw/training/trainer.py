@@ -30,7 +30,8 @@ from cnet_aihw.training.checkpoint import (
     optimizer_tensors,
     save_checkpoint,
 )
-from cnet_aihw.training.journal import Journal
+from cnet_aihw.training.group import Group
+from cnet_aihw.training.journal import Journal, epoch_record
 from cnet_aihw.training.lipschitz import LipschitzPenalty, following_batchnorms, spectral_norms
 from cnet_aihw.training.optim import learning_rate, make_optimizer
 from cnet_aihw.training.run_identity import Augment, Objective
@@ -40,9 +41,8 @@ from cnet_aihw.training.step import backward, enter_training_mode
 from cnet_aihw.training.validation import Validation, counts, is_better, validate
 from cnet_aihw.training.variation import (
     held_offsets,
-    hold_chip,
+    hold_again,
     let_chip_go,
-    put_held_offsets,
     ramp_variation,
     training_variation,
 )
@@ -67,6 +67,7 @@ class Trainer:
         device: where the model is.
         analog: whether the model has analog layers.
         lambda_: singular value of the Lipschitz penalty, or None without it.
+        group: the processes that train together, or None for this one alone.
     """
 
     def __init__(
@@ -83,7 +84,9 @@ class Trainer:
         device: torch.device,
         analog: bool,
         lambda_: float | None,
+        group: Group | None = None,
     ) -> None:
+        self.group = group
         self.model, self.settings, self.folder, self.device = model, settings, folder, device
         self.analog, self.lambda_ = analog, lambda_
         self.task, self.objective, self.augment = task, objective, augment
@@ -116,11 +119,7 @@ class Trainer:
         if self.device.type == "cuda":
             torch.cuda.set_rng_state(checkpoint.rng["cuda"], self.device)
         self.state = RunState.from_record(checkpoint.meta["state"])
-        per_chip = self.settings.variation.steps_per_chip
-        if self.settings.variation.enabled and per_chip and self._global_step() % per_chip:
-            with training_variation(self.model, self.settings):
-                hold_chip(self.model, self.settings, self._global_step())
-            put_held_offsets(self.model, checkpoint.held)
+        hold_again(self.model, self.settings, self.global_step(), checkpoint.held)
 
     def finish(self, progress: bool) -> TrainingResult:
         """Run all epochs that are left; the selected weights are in the model afterwards."""
@@ -128,7 +127,7 @@ class Trainer:
         if settings.epochs == 0:
             state.best = state.last = self._validated(-1)
         journal = Journal(self.folder, state.epoch)
-        total, done = settings.epochs * self.steps, self._global_step()
+        total, done = settings.epochs * self.steps, self.global_step()
         try:
             with progress_bar(settings.name, total, done, progress) as advance:
                 while state.epoch < settings.epochs and not state.stopped_early:
@@ -147,6 +146,22 @@ class Trainer:
     def _run_epoch(self, journal: Journal, advance: Callable[[int, str], None]) -> None:
         settings, state = self.settings, self.state
         begin = time.perf_counter() - state.sums.seconds
+        if self.group is not None:
+            self.group.begin_epoch(state.epoch, state.step, self.model, self.optimizer)
+
+        def after() -> None:
+            state.sums.seconds = time.perf_counter() - begin
+            if time.monotonic() - self.saved_at >= settings.checkpoint_seconds:
+                self._save()
+            advance(1, self._standing())
+
+        self.take_steps(after)
+        self._read_sums()
+        self._end_epoch(journal, begin)
+
+    def take_steps(self, after: Callable[[], None]) -> None:
+        """Take the steps that are left in the epoch; ``after`` is called after each."""
+        settings, state = self.settings, self.state
         seed = derive_seed(settings.seed, "order", state.epoch)
         batches = self.part.shuffled(settings.batch_size, seed, state.step)
         enter_training_mode(self.model, settings)
@@ -154,22 +169,20 @@ class Trainer:
             for inputs, targets in islice(batches, self.steps - state.step):
                 self._step(inputs, targets)
                 state.step += 1
-                state.sums.seconds = time.perf_counter() - begin
-                if time.monotonic() - self.saved_at >= settings.checkpoint_seconds:
-                    self._save()
-                advance(1, self._standing())
-        self._read_sums()
-        self._end_epoch(journal, begin)
+                after()
 
     def _step(self, inputs: Inputs, targets: Tensor) -> None:
         """Take one optimizer step on a batch."""
-        settings, state, number = self.settings, self.state, self._global_step()
+        settings, state, number = self.settings, self.state, self.global_step()
         if self.augment is not None:
             seed = derive_seed(settings.seed, "augment", state.epoch, state.step)
             inputs = self.augment(inputs, torch.Generator().manual_seed(seed))
         if settings.channels_last:
             inputs = map_tensors(inputs, channels_last)
         ramp_variation(self.model, settings, number, self.steps)
+        samples, weight = len(targets), 1.0
+        if self.group is not None:
+            inputs, targets, weight = self.group.share(inputs, targets)
         metric = new_metric(self.task, self.device)
         self.optimizer.zero_grad(set_to_none=True)
         fit, penalty = backward(
@@ -177,7 +190,10 @@ class Trainer:
         )
         score = torch.as_tensor(metric.compute(), device=self.device)
         sums = [fit, score] if penalty is None else [fit, score, penalty]
-        self._unread.append((state.step, len(targets), torch.stack([s.double() for s in sums])))
+        row = torch.stack([s.double() for s in sums])
+        if self.group is not None:
+            row = self.group.add_up(self.parameters, row, weight)
+        self._unread.append((state.step, samples, row))
         if self.device.type != "cuda" or len(self._unread) >= _CUDA_LOOK:
             self._read_sums()
         for group in self.optimizer.param_groups:
@@ -220,7 +236,9 @@ class Trainer:
         state.sums.seconds = time.perf_counter() - begin
         folded = {} if self.penalty is None else self.penalty.batchnorms
         norms = spectral_norms(self.model, folded) if self.analog else {}
-        journal.write(self._epoch_record(), norms, self.lambda_)
+        lr = learning_rate(settings, self.global_step() - 1, self.steps)
+        record = epoch_record(settings, state, self.task.metric, self.loss_name, lr)
+        journal.write(record, norms, self.lambda_)
         if settings.patience is not None and counted and state.best is not None:
             waited = state.epoch - state.best.epoch
             state.stopped_early = waited >= settings.patience and state.epoch + 1 < settings.epochs
@@ -248,27 +266,6 @@ class Trainer:
             if self.state.last.chip_score is not None:
                 text += f", chips {self.task.format(self.state.last.chip_score)}"
         return text
-
-    def _epoch_record(self) -> dict[str, Any]:
-        settings, state = self.settings, self.state
-        sums, validation = state.sums, state.last
-        assert validation is not None
-        fit = sums.fit / sums.samples
-        penalty = None if self.penalty is None else sums.penalty / sums.samples
-        return {
-            "epoch": state.epoch,
-            "loss": fit + settings.lipschitz.beta * (penalty or 0.0),
-            "fit": fit,
-            "loss_name": self.loss_name,
-            "penalty": penalty,
-            "metric": self.task.metric,
-            "train_score": sums.score / sums.samples,
-            "clean_score": validation.clean_score,
-            "chip_score": validation.chip_score,
-            "chip_std": validation.chip_std,
-            "lr": learning_rate(settings, self._global_step() - 1, self.steps),
-            "seconds": sums.seconds,
-        }
 
     def _select(self) -> TrainingResult:
         """Put the selected epoch's weights into the model."""
@@ -334,7 +331,8 @@ class Trainer:
             lipschitz.probes,
         )  # fmt: skip
 
-    def _global_step(self) -> int:
+    def global_step(self) -> int:
+        """Return the number of the next step in the run."""
         return self.state.epoch * self.steps + self.state.step
 
     def _diverged(self, step: int, what: str, value: float) -> TrainingDiverged:

@@ -121,6 +121,24 @@ def put_held_offsets(model: nn.Module, offsets: dict[str, Tensor]) -> None:
             tiles[name].tile.held = held.to(tiles[name].tile.weight.device)
 
 
+def hold_again(
+    model: nn.Module, settings: TrainingSettings, step: int, held: dict[str, Tensor]
+) -> None:
+    """Hold a chip whose weights have moved since it was drawn, where a step is in its middle.
+
+    Args:
+        model: the network.
+        settings: of these the variation.
+        step: number of the step in the run.
+        held: its :func:`held_offsets`.
+    """
+    per_chip = settings.variation.steps_per_chip
+    if settings.variation.enabled and per_chip and step % per_chip:
+        with training_variation(model, settings):
+            hold_chip(model, settings, step)
+        put_held_offsets(model, held)
+
+
 def let_chip_go(model: nn.Module) -> None:
     """Forget the chip that training held."""
     for tile in _tiles(model).values():

@@ -32,6 +32,7 @@ from cnet_aihw.attacks import (
     within_budget,
 )
 from cnet_aihw.attacks.networks import Networks
+from cnet_aihw.cluster import RaySettings
 from cnet_aihw.evaluation import BatchNormReestimation, evaluate_chips
 from cnet_aihw.rram import (
     CompositeNoiseModel,
@@ -47,6 +48,8 @@ from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.parts import TensorPart
 from cnet_aihw.runtime.random_state import derive_seed
 from cnet_aihw.runtime.records import read_records
+
+from ..cluster.pretended import Shuffled
 
 pytest.importorskip("art", reason="the extra `attacks` is not installed")
 
@@ -269,6 +272,25 @@ def without_seconds(found: AttackStatistics) -> str:
     for success in record["successes"]:
         success.pop("seconds")
     return json.dumps(record)
+
+
+@pytest.mark.parametrize("attack", [PGD(steps=2), FIVE[-1]], ids=["PGD", "one run for all budgets"])
+def test_workers_attack_the_same_bit_for_bit(
+    images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attack: Attack
+) -> None:
+    monkeypatch.setattr("cnet_aihw.cluster.workers.Workers", Shuffled)
+    noise = CompositeNoiseModel([LogNormalNoiseModel(0.3), ReadNoiseModel(0.05)])
+    one, two = tmp_path / "one.jsonl", tmp_path / "two.jsonl"
+    alone, spread = (
+        attack_chips(
+            *(small(noise), images, attack, ["nominal", "this_chip"], [0, 0.1], 2, 1, path),
+            samples=3, readings=3, checks=attack.name == "pgd", ray=ray,
+        )
+        for path, ray in ((one, None), (two, RaySettings(workers=2)))
+    )  # fmt: skip
+    assert without_seconds(spread) == without_seconds(alone)
+    order = [[list(record.items())[:4] for record in read_records(path)] for path in (one, two)]
+    assert order[0] != order[1] and sorted(map(str, order[0])) == sorted(map(str, order[1]))
 
 
 def test_a_killed_run_resumes_to_the_same_result(

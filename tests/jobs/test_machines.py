@@ -37,12 +37,13 @@ SEARCH = [
         (["search=random", "ray.workers=3", "ray.num_cpus=2"], "ray.num_cpus"),
         (["search=ppo", "ray.num_cpus=1", "search.searcher.num_env_runners=2"], "ray.num_cpus"),
         (["search=ppo", "ray.num_cpus=2", "ray.address=127.0.0.1:1"], "ray.num_cpus"),
+        (["search=none", "ray.workers=3", "ray.num_cpus=2"], "ray.num_cpus"),
         (["search=random", "search.store=mine.txt/store"], "search.store"),
         (["search=exhaustive", "search.budget=5"], "budget"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else value,
 )
-def test_what_a_search_needs_is_checked_before_the_training(
+def test_what_is_needed_later_is_checked_before_the_training(
     error_of: Callable[..., CnetError], words: list[str], key: str
 ) -> None:
     Path("mine.txt").touch()

@@ -15,13 +15,14 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 import cnet_aihw.conf
+from cnet_aihw.cluster import RaySettings
 from cnet_aihw.compensation import PAPER, FitSettings, Placement, network_cost
 from cnet_aihw.evaluation import evaluate_chips
 from cnet_aihw.rram import LogNormalNoiseModel, RRAMRPUConfig, convert_to_analog, load_snapshot
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.records import read_records
 from cnet_aihw.search import SupernetEvaluator, placement_problem
-from cnet_aihw.search.settings import RaySettings, SearchSettings
+from cnet_aihw.search.settings import SearchSettings
 from cnet_aihw.training import VariationSettings, load_checkpoint
 from cnet_aihw.zoo import LeNet5, digits
 

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from cnet_aihw.cluster import RaySettings, validate_ray_settings
 from cnet_aihw.compensation import (
     PAPER,
     Affine,
@@ -34,11 +35,9 @@ from cnet_aihw.search import (
     Evaluation,
     ObjectiveSettings,
     PlacementProblem,
-    RaySettings,
     SpaceSettings,
     counting,
     placement_problem,
-    validate_ray_settings,
 )
 from cnet_aihw.search.counting import count_within
 from cnet_aihw.zoo import VGG16, LeNet5

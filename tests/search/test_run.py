@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
+from cnet_aihw.cluster import RaySettings
 from cnet_aihw.compensation import Placement
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.locks import alone
@@ -23,7 +24,6 @@ from cnet_aihw.search import (
     EvaluationStore,
     ObjectiveSettings,
     PlacementProblem,
-    RaySettings,
     SearchResult,
     run_search,
 )

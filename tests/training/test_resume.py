@@ -182,7 +182,7 @@ def kill(*_: object, **__: object) -> None:
     "moment",
     [
         "trainer.Trainer.start",  # run.json is there, no checkpoint yet
-        "trainer.Trainer._epoch_record",  # after the best weights, before the record
+        "trainer.epoch_record",  # after the best weights, before the record
         "trainer.Trainer._standing",  # between two steps
         "journal.append_record",  # after the curves, before the record
         "trainer.EpochSums",  # after the record, before the checkpoint

@@ -20,6 +20,7 @@ from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
+from cnet_aihw.cluster.session import log_to_file
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.random_state import derive_seed
 from cnet_aihw.runtime.records import read_json, write_json_atomic
@@ -29,7 +30,6 @@ from cnet_aihw.search.problem import Encoding, PlacementProblem
 from cnet_aihw.search.rllib.model_rollouts import EpisodeRewards
 from cnet_aihw.search.rllib.modules import GRUPolicy, MLPPolicy
 from cnet_aihw.search.rllib.ppo_settings import PPOSettings
-from cnet_aihw.search.rllib.session import log_to_file
 
 _POLICIES = {"mlp": MLPPolicy, "gru": GRUPolicy}
 _STATE, _ALGORITHM = "state.json", "algorithm"

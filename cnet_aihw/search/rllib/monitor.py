@@ -6,8 +6,8 @@ import secrets
 from functools import cache
 from typing import Any
 
+from cnet_aihw.cluster.session import NAMESPACE
 from cnet_aihw.search.budgeted import Evaluations, TraceRow
-from cnet_aihw.search.rllib.session import NAMESPACE
 from cnet_aihw.search.rllib.status import SearchStatus
 
 METRICS = {

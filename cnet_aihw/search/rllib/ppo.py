@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from cnet_aihw.cluster.session import check_cpus, start_ray
 from cnet_aihw.runtime.random_state import derive_seed
 from cnet_aihw.search.budgeted import BudgetSpent, Evaluations
 from cnet_aihw.search.problem import Encoding, PlacementProblem
 from cnet_aihw.search.rllib.ppo_settings import PPOSettings
-from cnet_aihw.search.rllib.session import check_cpus, start_ray
 from cnet_aihw.search.searchers.protocol import SearchContext
 
 if TYPE_CHECKING:

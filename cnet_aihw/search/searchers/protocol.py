@@ -9,9 +9,9 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 
+from cnet_aihw.cluster.settings import RaySettings
 from cnet_aihw.search.budgeted import Evaluations
 from cnet_aihw.search.problem import PlacementProblem
-from cnet_aihw.search.settings import RaySettings
 
 
 @dataclass(frozen=True)

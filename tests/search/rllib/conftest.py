@@ -1,4 +1,4 @@
-"""One private Ray for all tests here, as it takes long to start, and one killed search."""
+"""One killed search."""
 
 import os
 import signal
@@ -8,35 +8,31 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from unittest import mock
 from uuid import uuid4
 
 import pytest
 
 from cnet_aihw.runtime.records import read_records
-from cnet_aihw.search import RaySettings
-from cnet_aihw.search.rllib import PPOSearcher, RaySession, start_ray
+from cnet_aihw.search.rllib import PPOSearcher
+
+from ...cluster.conftest import SETTINGS as SETTINGS
+from ...cluster.conftest import session as session
 
 ROOT = Path(__file__).parents[3]
-WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-SETTINGS = RaySettings(num_cpus=2, dashboard_port=18265 + WORKER)
 SEARCHER = PPOSearcher(model_iterations=1, checkpoint_every=2)
 SEED, BUDGET = 5, 60
 
 
-@pytest.fixture(scope="session")
-def session() -> Iterator[RaySession]:
-    import ray
+@pytest.fixture(scope="session", autouse=True)
+def sent_by_value() -> None:
+    """Worker processes cannot import tests."""
     from ray import cloudpickle
 
     from .. import synthetic
     from . import evaluators
 
-    for module in (synthetic, evaluators):  # worker processes cannot import tests
+    for module in (synthetic, evaluators):
         cloudpickle.register_pickle_by_value(module)
-    with mock.patch.dict(os.environ, RAY_AUTH_MODE="disabled"):
-        yield start_ray(SETTINGS)
-        ray.shutdown()
 
 
 @dataclass(frozen=True)
@@ -52,7 +48,8 @@ class Killed:
 
 DRIVER = """
 import sys, time
-from cnet_aihw.search import RaySettings, run_search
+from cnet_aihw.cluster import RaySettings
+from cnet_aihw.search import run_search
 from tests.search.rllib.conftest import BUDGET, SEARCHER, SEED
 from tests.search.synthetic import FIVE, Synthetic
 

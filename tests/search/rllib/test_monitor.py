@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from cnet_aihw.cluster import RaySession
+from cnet_aihw.cluster.session import NAMESPACE
 from cnet_aihw.compensation import Placement
 from cnet_aihw.search import Evaluation, Evaluations, PlacementProblem
-from cnet_aihw.search.rllib import RaySession, SearchMonitor
-from cnet_aihw.search.rllib.session import NAMESPACE
+from cnet_aihw.search.rllib import SearchMonitor
 
 from ..synthetic import SMALL, placement_problem
 

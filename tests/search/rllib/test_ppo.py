@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from cnet_aihw.cluster import RaySession
 from cnet_aihw.compensation import Placement
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.records import read_json, read_records
@@ -26,7 +27,7 @@ from cnet_aihw.search import (
     run_search,
 )
 from cnet_aihw.search.budgeted import BudgetSpent
-from cnet_aihw.search.rllib import PPOSearcher, RaySession
+from cnet_aihw.search.rllib import PPOSearcher
 
 from ..synthetic import FIVE, SMALL, Synthetic, placement_problem
 from .conftest import BUDGET, SEARCHER, SEED, SETTINGS, Killed

@@ -16,10 +16,9 @@ from uuid import uuid4
 
 import pytest
 
+from cnet_aihw.cluster import RaySession, RaySettings, start_ray
+from cnet_aihw.cluster import session as module
 from cnet_aihw.runtime.errors import CnetError
-from cnet_aihw.search import RaySettings
-from cnet_aihw.search.rllib import RaySession, start_ray
-from cnet_aihw.search.rllib import session as module
 
 from .conftest import ROOT, SETTINGS, Killed
 
@@ -65,7 +64,8 @@ ATTACH = """
 import sys
 from pathlib import Path
 
-from cnet_aihw.search import EvaluationStore, RaySettings
+from cnet_aihw.cluster import RaySettings
+from cnet_aihw.search import EvaluationStore
 from cnet_aihw.search.rllib import EvaluationWorkers
 from cnet_aihw.compensation import Placement
 
@@ -146,8 +146,8 @@ def test_a_dashboard_port_that_is_taken_gives_the_next_free_one(
 
 INTERRUPTED = """
 import ray, signal, time
-from cnet_aihw.search import RaySettings
-from cnet_aihw.search.rllib import start_ray
+from cnet_aihw.cluster import RaySettings
+from cnet_aihw.cluster import start_ray
 
 # What starts the tests in the background lets them ignore Ctrl-C, and their children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)

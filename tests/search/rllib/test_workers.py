@@ -79,14 +79,14 @@ def test_a_worker_killed_in_the_middle_costs_only_that_evaluation(tmp_path: Path
 def test_a_placement_that_kills_every_worker_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cnet_aihw.search.rllib.workers.RETRIES", 1)
+    monkeypatch.setattr("cnet_aihw.cluster.workers.RETRIES", 1)
     evaluator = Logged(tmp_path / "log", deadly="layer2")
     store = EvaluationStore(tmp_path / "store", evaluator.key())
     settings = replace(TWO, workers=1)
     with EvaluationWorkers(evaluator, store, settings, "deadly") as workers:
         with pytest.raises(CnetError) as error:
             list(workers.measure(PLACEMENTS[:3]))
-        assert (error.value.key, error.value.value) == ("ray.workers", dict(PLACEMENTS[2]))
+        assert (error.value.key, error.value.value) == ("ray.workers", PLACEMENTS[2])
         assert len(list(workers.measure(PLACEMENTS[:2]))) == 2
 
 
@@ -104,9 +104,9 @@ def test_what_the_evaluator_refuses_is_said_as_it_says_it(tmp_path: Path) -> Non
 def test_workers_that_do_not_start_end_the_wait(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cnet_aihw.search.rllib.workers._START_SECONDS", {True: 3.0})
-    monkeypatch.setattr("cnet_aihw.search.rllib.workers._LOOK", 1.0)
-    monkeypatch.setattr("cnet_aihw.search.rllib.workers.check_gpus", lambda wanted: None)
+    monkeypatch.setattr("cnet_aihw.cluster.workers._START_SECONDS", {True: 3.0})
+    monkeypatch.setattr("cnet_aihw.cluster.workers._LOOK", 1.0)
+    monkeypatch.setattr("cnet_aihw.cluster.workers.check_gpus", lambda wanted: None)
     evaluator = Logged(tmp_path / "log")
     store = EvaluationStore(tmp_path / "store", evaluator.key())
     settings = replace(TWO, workers=1, gpus_per_worker=1.0)  # of which there is none
@@ -123,8 +123,8 @@ def test_workers_that_do_not_come_back_end_the_wait(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As where Ray's memory monitor ends each new one: the state of the actors is not ALIVE."""
-    monkeypatch.setattr("cnet_aihw.search.rllib.workers._LOST_SECONDS", 2.0)
-    monkeypatch.setattr("cnet_aihw.search.rllib.workers._LOOK", 0.5)
+    monkeypatch.setattr("cnet_aihw.cluster.workers._LOST_SECONDS", 2.0)
+    monkeypatch.setattr("cnet_aihw.cluster.workers._LOOK", 0.5)
     monkeypatch.setattr("ray._private.state.actors", lambda name: {"State": "RESTARTING"})
     evaluator = Logged(tmp_path / "log", 60.0)
     store = EvaluationStore(tmp_path / "store", evaluator.key())

@@ -15,16 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import cnet_aihw
-from cnet_aihw.runtime.errors import CnetError, bad_value
-from cnet_aihw.runtime.stopping import same_handlers
-from cnet_aihw.search.rllib.address import find_ray, not_attached
-from cnet_aihw.search.rllib.machine import (
+from cnet_aihw.cluster.address import find_ray, not_attached
+from cnet_aihw.cluster.machine import (
     check_installed,
     check_start,
     private_cpus,
     too_few_cpus,
 )
-from cnet_aihw.search.settings import RaySettings, validate_ray_settings
+from cnet_aihw.cluster.settings import RaySettings, validate_ray_settings
+from cnet_aihw.runtime.errors import CnetError, bad_value
+from cnet_aihw.runtime.stopping import same_handlers
 
 NAMESPACE = "cnet_aihw"
 """Ray namespace of all named actors of this package."""

@@ -6,13 +6,14 @@ import importlib.util
 import math
 import os
 import resource
+import sys
 from pathlib import Path
 
+from cnet_aihw.cluster.address import try_to_attach
+from cnet_aihw.cluster.settings import RaySettings, validate_ray_settings
 from cnet_aihw.runtime.control_groups import usable_cpus
 from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.memory import available_bytes, total_bytes
-from cnet_aihw.search.rllib.address import try_to_attach
-from cnet_aihw.search.settings import RaySettings, validate_ray_settings
 
 _LONGEST_SOCKET = 107  # bytes of a Unix socket's path
 _SOCKET = "ray/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store"
@@ -27,7 +28,7 @@ def check_ray(settings: RaySettings, env_runners: int = 0, on_cuda: bool = False
     Args:
         settings: where Ray runs, and how many workers.
         env_runners: processes beside the workers.
-        on_cuda: whether workers evaluate placements on CUDA.
+        on_cuda: whether workers compute on CUDA.
 
     Raises:
         CnetError: if Ray is not installed, this machine cannot start it, a cluster does not take
@@ -37,6 +38,8 @@ def check_ray(settings: RaySettings, env_runners: int = 0, on_cuda: bool = False
     check_installed()
     if settings.workers and on_cuda:
         check_share(settings)
+    if _in_worker():
+        return
     if settings.address is not None:
         try_to_attach(settings.address)
         return
@@ -68,7 +71,7 @@ def check_share(settings: RaySettings) -> None:
         raise bad_value(
             "ray.gpus_per_worker",
             settings.gpus_per_worker,
-            "a share above 0, as placements are evaluated on CUDA",
+            "a share above 0, as workers compute on CUDA",
             "give 1, or 0.5 for two workers on one GPU",
         )
 
@@ -77,7 +80,7 @@ def check_start(processes: int) -> None:
     """Check that Ray can start here: its folders, its token, processes and memory.
 
     Args:
-        processes: processes that it will start for the search.
+        processes: processes that it will start for the work.
 
     Raises:
         CnetError: names the environment variable or the limit to change.
@@ -92,6 +95,14 @@ def check_start(processes: int) -> None:
 def private_cpus(settings: RaySettings) -> int:
     """Return the CPUs of a private Ray: those asked for, or all that this process may use."""
     return settings.num_cpus or max(1, math.floor(usable_cpus()))
+
+
+def _in_worker() -> bool:
+    """Say whether this process is one of Ray's, as the job of a sweep is."""
+    ray = sys.modules.get("ray")
+    if ray is None or not ray.is_initialized():
+        return False
+    return bool(ray.get_runtime_context().worker.mode == ray.WORKER_MODE)
 
 
 def _check_size(settings: RaySettings, env_runners: int) -> None:
@@ -112,7 +123,7 @@ def _check_size(settings: RaySettings, env_runners: int) -> None:
                 "ray.gpus_per_worker",
                 share,
                 f"a share that {settings.workers} workers have on the {gpus} GPUs that torch finds",
-                "give 0 where placements are evaluated on CPUs, or fewer ray.workers",
+                "give 0 where workers compute on CPUs, or fewer ray.workers",
             )
 
 

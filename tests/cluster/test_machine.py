@@ -10,10 +10,9 @@ from tempfile import TemporaryDirectory
 import pytest
 import torch
 
+from cnet_aihw.cluster import RaySettings, machine
+from cnet_aihw.cluster.machine import check_ray, check_start, private_cpus
 from cnet_aihw.runtime.errors import CnetError
-from cnet_aihw.search import RaySettings
-from cnet_aihw.search.rllib import machine
-from cnet_aihw.search.rllib.machine import check_ray, check_start, private_cpus
 
 GIB = 2**30
 

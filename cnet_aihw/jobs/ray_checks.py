@@ -1,4 +1,4 @@
-"""Checks before the first training of what a search will need at its end: Ray, and its store."""
+"""Checks before the first training of what later steps will need: Ray, and a search's store."""
 
 from __future__ import annotations
 
@@ -11,6 +11,18 @@ from cnet_aihw.runtime.errors import CnetError
 
 if TYPE_CHECKING:
     from cnet_aihw.jobs.context import JobContext
+    from cnet_aihw.jobs.variants import Variant
+
+
+def check_measuring(job: JobContext) -> None:
+    """Check that the workers that a job measures chips with will be able to start.
+
+    Raises:
+        CnetError: where Ray cannot do what is asked of it.
+    """
+    for variant in job.variants:
+        if variant.ray.workers:
+            _check_ray(job, variant, 0)
 
 
 def check_search(job: JobContext) -> None:
@@ -22,7 +34,6 @@ def check_search(job: JobContext) -> None:
         CnetError: where Ray cannot do what is asked of it, or the store cannot be written to.
     """
     from cnet_aihw.jobs.build import build_searcher
-    from cnet_aihw.runtime.torch_device import resolve_device
 
     for variant in job.variants:
         if not variant.searches or (job.folder_of(variant) / SEARCHED).exists():
@@ -30,11 +41,17 @@ def check_search(job: JobContext) -> None:
         _check_store(Path(variant.search.store))
         searcher = build_searcher(variant.config)
         if variant.ray.workers or getattr(searcher, "needs_ray", False):
-            from cnet_aihw.search.rllib.machine import check_ray
+            _check_ray(job, variant, int(getattr(searcher, "num_env_runners", 0)))
 
-            runners = int(getattr(searcher, "num_env_runners", 0))
-            on_cuda = resolve_device(variant.config.device).type == "cuda"
-            check_ray(variant.ray, runners, on_cuda)
+
+def _check_ray(job: JobContext, variant: Variant, runners: int) -> None:
+    from cnet_aihw.cluster.machine import check_ray
+    from cnet_aihw.runtime.torch_device import resolve_device
+
+    asked = variant.ray, runners, resolve_device(variant.config.device).type == "cuda"
+    if asked not in job.checked:
+        check_ray(*asked)
+        job.checked.append(asked)
 
 
 def _check_store(folder: Path) -> None:

@@ -1,0 +1,72 @@
+"""Several processes train as one does, to rounding."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from cnet_aihw.rram import LogNormalNoiseModel, RRAMRPUConfig, convert_to_analog, snapshot
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.records import read_records
+from cnet_aihw.training import (
+    LipschitzSettings,
+    TrainingParts,
+    TrainingSettings,
+    VariationSettings,
+    train,
+)
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)]
+    return convert_to_analog(
+        nn.Sequential(*layers), RRAMRPUConfig(noise_model=LogNormalNoiseModel(0.3))
+    )
+
+
+def data() -> Any:
+    generator = torch.Generator().manual_seed(1)
+    x, y = torch.randn(69, 1, 6, 6, generator=generator), torch.arange(69) % 3
+    x += 0.5 * y[:, None, None, None]
+    return TrainingParts(train=(x, y), val=(x[:20], y[:20]))
+
+
+def settings(**changed: Any) -> TrainingSettings:
+    """Two epochs of batches of 16, 16, 16, 16 and 5 samples."""
+    return TrainingSettings(
+        epochs=2,
+        batch_size=16,
+        validation_chips=2,
+        grad_clip=1.0,
+        lipschitz=LipschitzSettings(enabled=True, beta=0.01),
+        **changed,
+    )
+
+
+def losses(folder: Path) -> list[float]:
+    return [record["loss"] for record in read_records(folder / "epochs.jsonl")]
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_to_rounding(tmp_path: Path) -> None:
+    variation = VariationSettings(enabled=True)
+    weights = []
+    for processes in (1, 2):
+        model, folder = network(), tmp_path / str(processes)
+        given = {"settings": settings(variation=variation), "device": "cpu", "progress": False}
+        train(model, data(), folder=folder, processes=processes, **given)
+        weights.append(snapshot(model))
+    assert losses(tmp_path / "2") == pytest.approx(losses(tmp_path / "1"), rel=1e-5)
+    for name, weight in weights[0].items():
+        torch.testing.assert_close(weights[1][name], weight, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("processes", [0, -1, 1.5, 10**6])
+def test_impossible_numbers_are_refused(tmp_path: Path, processes: Any) -> None:
+    with pytest.raises(CnetError) as error:
+        train(network(), data(), settings(), tmp_path / "run", device="cpu", processes=processes)
+    assert error.value.key == "processes"
+    assert not (tmp_path / "run").exists()
