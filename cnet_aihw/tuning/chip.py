@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -153,9 +154,9 @@ class SimulatedChip:
                     chip, scales = written.chip, written.tile.scales
                     assert chip is not None
                     if scales is not None:  # in the units of the other tile
-                        ratio = scales / tile.tile.scales
+                        assert tile.tile.scales is not None
                         factor = chip.drift_factor
-                        chip = chip.apply(lambda t, r=ratio: t * r if t.dim() == 2 else t)
+                        chip = chip.apply(partial(_times, scales / tile.tile.scales))
                         chip = replace(chip, drift_factor=factor)
                     tile.chip = chip
             yield model
@@ -263,3 +264,8 @@ def _by_tile(layer: RRAMLayer, matrix: Tensor) -> list[Tensor]:
         return [matrix]
     columns = matrix.split(list(array.in_sizes), 1)
     return [part for column in columns for part in column.split(list(array.out_sizes), 0)]
+
+
+def _times(ratio: Tensor, tensor: Tensor) -> Tensor:
+    """Return a matrix in other units; other tensors as they are."""
+    return tensor * ratio if tensor.dim() == 2 else tensor

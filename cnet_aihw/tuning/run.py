@@ -82,7 +82,8 @@ class TuningRun:
         self.rule = GradientRule(self.network, settings, task, train)
         self.records: list[dict[str, Any]] = []
         self.steps = self.forwards = 0
-        self.seconds, self.before = 0.0, None
+        self.seconds = 0.0
+        self.before: float | None = None
         self.at = (0, 0)  # phase and epoch that come next
 
     @property
