@@ -48,13 +48,13 @@ def check_corrector(corrector: Corrector) -> None:
             torch.manual_seed(0)
             layer, x = build(), torch.randn(shape)
         for size in (corrector.smallest, 2, 4) if corrector.sized else (None,):
-            _check_beside(corrector, nn.Sequential(layer), x, name, size)
+            _check_beside(corrector, layer, x, name, size)
 
 
 def _check_beside(
-    corrector: Corrector, network: nn.Module, x: torch.Tensor, name: str, size: int | None
+    corrector: Corrector, beside: nn.Module, x: torch.Tensor, name: str, size: int | None
 ) -> None:
-    model = convert_to_analog(network, RRAMRPUConfig()).eval()
+    model = convert_to_analog(nn.Sequential(beside), RRAMRPUConfig()).eval()
     cost = network_cost(model, x[:1])
     (layer,) = cost.layers
     placement = Placement({layer: 1.0 if size is None else f"size {size}"})
@@ -84,7 +84,7 @@ def _check_beside(
     promise(torch.equal(model(x), before), corrector, f"can be taken out, {where}")
     promise(all(torch.equal(state[n], after[n]) for n in state), corrector, f"keeps W, {where}")
     if corrector.sized and corrector.on_crossbar and size is not None and size > 1:
-        shape = layer_shape(network[0])
+        shape = layer_shape(beside)
         module = corrector.build(shape, size)
         smaller = corrector.build(shape, max(corrector.smallest, 1))
         views = corrector.shrink(module, max(corrector.smallest, 1))
