@@ -15,7 +15,7 @@ from cnet_aihw.runtime.typed import checked
 from cnet_aihw.zoo.shapes import check_classes, image_shape
 
 TEMPERATURE = 0.07
-"""That of the softmax over times in Sakemi et al., arXiv 2412.09010."""
+"""Temperature of the softmax over times in Sakemi et al., arXiv 2412.09010."""
 
 
 class UnitInterval(nn.Module):
