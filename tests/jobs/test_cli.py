@@ -41,7 +41,7 @@ finally:
         assert said in done.stdout
     assert len(done.stdout.splitlines()) < 34
     first = done.stdout.partition("Groups")[0]
-    assert first.count("\n  cnet-aihw ") == 7
+    assert first.count("\n  cnet-aihw ") == 8
     assert list(tmp_path.iterdir()) == []
 
 
