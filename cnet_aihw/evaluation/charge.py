@@ -143,7 +143,7 @@ def fit_charge_scales(
     """
     task = task or Classification()
     check_count("batch_size", batch_size)
-    if not grid or not all(is_number(scale) and scale > 0.0 for scale in grid):
+    if not len(grid) or not all(is_number(scale) and scale > 0.0 for scale in grid):
         raise bad_value("grid", grid, "numbers above 0")
     device = device_of(model)
     part = placed(as_part(data), device)

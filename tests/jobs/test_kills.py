@@ -241,9 +241,7 @@ def marked(mark: str) -> list[str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_ten_seconds_after_a_signal_nothing_of_ray_is_left(
-    tmp_path: Path, number: signal.Signals
-) -> None:
+def test_soon_after_a_signal_nothing_of_ray_is_left(tmp_path: Path, number: signal.Signals) -> None:
     """With a search of RLlib and a worker in full swing."""
     words = [*TINY, *JOBS["per chip"], "search=ppo", "search.budget=60", "ray.num_cpus=2"]
     words += ["ray.workers=1", "ray.dashboard=false"]
@@ -273,7 +271,7 @@ def test_ten_seconds_after_a_signal_nothing_of_ray_is_left(
         moment = time.monotonic()
         job.wait(30)
         while left := marked(mark):
-            assert time.monotonic() < moment + 10, left
+            assert time.monotonic() < moment + 30, left  # 10 on an idle machine
             time.sleep(0.1)
         said = job.stderr.read()
     if number != signal.SIGKILL:
