@@ -173,7 +173,7 @@ class Count:
 
 
 @pytest.mark.parametrize("name", JOBS)
-def test_thirty_kills_leave_no_trace(server: Server, tmp_path: Path, name: str) -> None:
+def test_kills_leave_no_trace(server: Server, tmp_path: Path, name: str) -> None:
     words, rng, count = [*TINY, *JOBS[name]], np.random.default_rng(len(name)), Count()
     whole = tmp_path / "whole"
     whole.mkdir()
@@ -212,7 +212,7 @@ def test_thirty_kills_leave_no_trace(server: Server, tmp_path: Path, name: str) 
         assert set(found) == set(wanted)
         for path, value in wanted.items():
             assert found[path] == value, (path, run, count)
-    assert min(count.kills.values()) > 2
+    assert min(count.kills.values()) >= KILLS // 5
 
 
 def test_two_jobs_in_one_folder(tmp_path: Path) -> None:
@@ -240,7 +240,7 @@ def marked(mark: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_soon_after_a_signal_nothing_of_ray_is_left(tmp_path: Path, number: signal.Signals) -> None:
     """With a search of RLlib and a worker in full swing."""
     words = [*TINY, *JOBS["per chip"], "search=ppo", "search.budget=60", "ray.num_cpus=2"]
