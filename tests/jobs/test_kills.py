@@ -19,7 +19,8 @@ import pytest
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-KILLS = 15
+KILLS = int(os.environ.get("CNET_KILLS", "8"))
+"""Kills of each job."""
 """Of each kind of job."""
 TINY = [
     *("model=mlp", "data.size=8", "data.limit_train=100", "training=plain", "training.lr=0.1"),
@@ -212,7 +213,7 @@ def test_kills_leave_no_trace(server: Server, tmp_path: Path, name: str) -> None
         assert set(found) == set(wanted)
         for path, value in wanted.items():
             assert found[path] == value, (path, run, count)
-    assert min(count.kills.values()) >= KILLS // 5
+    assert min(count.kills.values()) >= 1
 
 
 def test_two_jobs_in_one_folder(tmp_path: Path) -> None:
