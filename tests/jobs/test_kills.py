@@ -20,8 +20,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 KILLS = int(os.environ.get("CNET_KILLS", "8"))
-"""Kills of each job."""
-"""Of each kind of job."""
+"""Kills of each job; each adds some ten seconds."""
 TINY = [
     *("model=mlp", "data.size=8", "data.limit_train=100", "training=plain", "training.lr=0.1"),
     *("training.epochs=3", "training.validation_chips=2", "training.batch_size=32"),
