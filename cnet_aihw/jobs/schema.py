@@ -12,6 +12,7 @@ from cnet_aihw.attacks.settings import AttackSettings
 from cnet_aihw.cluster.settings import RaySettings
 from cnet_aihw.compensation.settings import CompensationSettings
 from cnet_aihw.evaluation.settings import EvaluationSettings, SelectionSettings
+from cnet_aihw.kernels.settings import KernelSettings
 from cnet_aihw.search.settings import SearchSettings
 from cnet_aihw.training.settings import TrainingSettings
 from cnet_aihw.tuning.settings import TuningConfig
@@ -90,6 +91,9 @@ class Config:
 
     tuning: TuningConfig = field(default_factory=TuningConfig)
     """Tuning on chips."""
+
+    kernel: KernelSettings = field(default_factory=KernelSettings)
+    """Kernel features on chips."""
 
     ray: RaySettings = field(default_factory=RaySettings)
     """Where Ray runs."""

@@ -34,6 +34,7 @@ from cnet_aihw.jobs.config_checks import (
 )
 from cnet_aihw.jobs.messages import one_sentence
 from cnet_aihw.jobs.schema import Config, TrainingConfig
+from cnet_aihw.kernels.settings import KernelSettings, validate_kernel_settings
 from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.search.settings import SearchSettings, SpaceSettings
 from cnet_aihw.training.settings import TrainingSettings, validate_training_settings
@@ -47,6 +48,7 @@ _TYPED = (
     *("compensation", "compensation.scan", "compensation.per_chip", "compensation.shared"),
     *("compensation.shared.lipschitz", "compensation.shared.variation"),
     *("search", "search.objective", "search.evaluator", "ray", "attack", "tuning"),
+    "kernel",
 )
 _SIZES = (0, 1, 2, 4, 8)
 """Numbers of filters that a search chooses from with a fit per chip."""
@@ -89,6 +91,9 @@ class Variant:
 
     tuning: TuningConfig
     """Tuning on its chips."""
+
+    kernel: KernelSettings
+    """Kernel features on chips."""
 
     @property
     def searches(self) -> bool:
@@ -249,6 +254,7 @@ def _variant(config: DictConfig) -> Variant:
         _ray_of(config),
         cast(AttackSettings, OmegaConf.to_object(config.attack)),
         cast(TuningConfig, OmegaConf.to_object(config.tuning)),
+        cast(KernelSettings, OmegaConf.to_object(config.kernel)),
     )
     _check(variant, training)
     return variant
@@ -277,6 +283,7 @@ def _check(variant: Variant, training: TrainingConfig) -> None:
     validate_ray_settings(variant.ray)
     validate_attack_settings(variant.attack)
     validate_tuning_settings(variant.tuning)
+    validate_kernel_settings(variant.kernel)
     _ = variant.placement
     if compensation.enabled:
         _check_fit(variant)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from cnet_aihw.runtime.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from cnet_aihw.kernels.baselines import kernel_ridge_accuracy as kernel_ridge_accuracy
     from cnet_aihw.kernels.classifier import KernelClassifier as KernelClassifier
     from cnet_aihw.kernels.classifier import RandomFeatures as RandomFeatures
     from cnet_aihw.kernels.classifier import kernel_classifier as kernel_classifier
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from cnet_aihw.kernels.ridge import fit_ridge as fit_ridge
     from cnet_aihw.kernels.settings import KernelSettings as KernelSettings
     from cnet_aihw.kernels.settings import validate_kernel_settings as validate_kernel_settings
+    from cnet_aihw.kernels.study import measure_kernels as measure_kernels
     from cnet_aihw.kernels.transformer import AnalogFeatures as AnalogFeatures
 
 __getattr__, __dir__, __all__ = lazy_names(__name__, __file__)

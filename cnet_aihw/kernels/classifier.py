@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from typing import Any
 
@@ -25,9 +24,7 @@ from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.torch_device import device_of
 from cnet_aihw.runtime.typed import checked
 from cnet_aihw.runtime.values import check_count, check_number, is_number
-from cnet_aihw.zoo.random_features import random_projection
-
-log = logging.getLogger(__name__)
+from cnet_aihw.zoo import random_projection
 
 
 class RandomFeatures(nn.Module):
@@ -118,10 +115,6 @@ class RandomFeatures(nn.Module):
         check_inputs(self.kernel, x, projected.abs() - half)
         return feature_map(self.kernel, projected, x, self.gamma)
 
-    def rows(self, x: Tensor) -> Tensor:
-        """Return inputs [N, ...] as the projection gets them, [N, d]."""
-        return self._inputs(x)
-
     def _inputs(self, x: Tensor) -> Tensor:
         x = x.flatten(1)
         return x if self.columns is None else x[:, self.columns]
@@ -169,6 +162,7 @@ class KernelClassifier(nn.Module):
             CnetError: for impossible inputs or targets, and where the read-out lies on a crossbar,
                 which is written once: fit it before.
         """
+        check_readout(self)
         x, y = x.to(device_of(self)), y.to(device_of(self))
         with evaluation_mode(self):
             if find_analog_layers(self):
@@ -257,22 +251,26 @@ def classifier_of(model: nn.Module) -> KernelClassifier:
     return model
 
 
-def set_readout(model: KernelClassifier, weight: Tensor, bias: Tensor) -> None:
-    """Give the read-out its weights.
+def check_readout(model: KernelClassifier) -> None:
+    """Refuse a read-out on a crossbar, whose cells are written once.
 
     Raises:
-        CnetError: where it lies on a crossbar.
+        CnetError: says what to do.
     """
-    readout = model.readout
-    if type(readout) is not nn.Linear:
+    name = type(model.readout).__name__
+    if type(model.readout) is not nn.Linear:
         fix = 'fit before conversion, or convert with exclude=["readout"]'
         raise CnetError(
-            f"the read-out is {type(readout).__name__}, whose cells are written once; {fix}.",
+            f"the read-out is {name}, whose cells are written once; {fix}.",
             key="readout",
-            value=type(readout).__name__,
+            value=name,
             expected="a digital read-out",
             fix=fix,
         )
-    with torch.no_grad():
-        readout.weight.copy_(weight)
-        readout.bias.copy_(bias)
+
+
+@torch.no_grad()
+def set_readout(model: KernelClassifier, weight: Tensor, bias: Tensor) -> None:
+    """Give the read-out its weights, which is digital."""
+    model.readout.weight.copy_(weight)
+    model.readout.bias.copy_(bias)

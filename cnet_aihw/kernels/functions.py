@@ -98,7 +98,7 @@ def kernel_error(exact: Tensor, features: Tensor) -> float:
 
 @checked
 def scale_bandwidth(kernel: str, x: Tensor) -> float:
-    """Return the default bandwidth: 1 / (d * variance), half of it for softmax.
+    """Return the default bandwidth, 1 / (d * variance); for softmax 1 / (2 d * mean square).
 
     Args:
         kernel: its name.
@@ -108,8 +108,9 @@ def scale_bandwidth(kernel: str, x: Tensor) -> float:
         CnetError: for another kernel.
     """
     check_kernel(kernel, 1.0)
-    variance = float(x.double().var(correction=0)) if x.numel() else 0.0
-    found = 1.0 / (x.shape[-1] * variance) if variance > 0 else 1.0
+    x = x.double()
+    spread = float(x.square().mean() if kernel == "softmax" else x.var(correction=0))
+    found = 1.0 / (x.shape[-1] * spread) if spread > 0 else 1.0
     return found / 2.0 if kernel == "softmax" else found
 
 
@@ -130,8 +131,8 @@ def check_inputs(kernel: str, x: Tensor, exponents: Tensor | None = None) -> Non
         exponents: exponents of the softmax kernel's features.
 
     Raises:
-        CnetError: for rows of zeros with arc_cosine, and inputs whose exponentials overflow with
-            softmax.
+        CnetError: for rows of zeros with arc_cosine, and with softmax for inputs whose exponentials
+            overflow, or vanish in all features.
     """
     if kernel == "arc_cosine":
         empty = (x == 0).all(-1)
@@ -142,12 +143,14 @@ def check_inputs(kernel: str, x: Tensor, exponents: Tensor | None = None) -> Non
                 "rows with a direction, as the arc-cosine kernel is of their angles",
                 "leave such rows out, or add a constant column",
             )
-    if kernel == "softmax" and exponents is not None:
-        largest = float(exponents.max()) if exponents.numel() else 0.0
-        if not largest < _LARGEST.get(exponents.dtype, 10.0):
+    if kernel == "softmax" and exponents is not None and exponents.numel():
+        largest = exponents.amax(-1)
+        limit = _LARGEST.get(exponents.dtype, 10.0)
+        if not bool((largest.abs() < limit).all()):
+            found = float(largest[largest.abs().argmax()])
             raise bad_value(
                 "x",
-                f"inputs with exponents up to {largest:.3g}",
-                "smaller ones, as their exponentials are not finite",
+                f"an input whose largest exponent is {found:.3g}",
+                f"exponents between -{limit:g} and {limit:g}, as features vanish or overflow else",
                 "scale the inputs, or give a smaller gamma",
             )

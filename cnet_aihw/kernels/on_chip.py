@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cnet_aihw.evaluation import ChipCalibration, Score
-from cnet_aihw.kernels.classifier import classifier_of, set_readout
+from cnet_aihw.kernels.classifier import check_readout, classifier_of, set_readout
 from cnet_aihw.kernels.functions import exact_kernel, kernel_error
 from cnet_aihw.kernels.ridge import fit_ridge
 from cnet_aihw.runtime.errors import bad_value
@@ -68,6 +68,7 @@ class ReadoutFit:
     @contextmanager
     def _fitted(self, model: nn.Module) -> Iterator[None]:
         classifier = classifier_of(model)
+        check_readout(classifier)
         old = {n: t.detach().clone() for n, t in classifier.readout.state_dict().items()}
         device = device_of(model)
         with nullcontext() if self.after is None else self.after(model), torch.no_grad():

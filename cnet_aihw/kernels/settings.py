@@ -33,7 +33,8 @@ class KernelSettings:
     """Logarithms to base 2 of rows of the projection / columns of the data."""
 
     gamma: float | None = None
-    """Bandwidth g; null: 1 / (columns * variance of the training data), half of it for softmax."""
+    """Bandwidth g; null: 1 / (columns * variance of the training data), for softmax
+    1 / (2 * columns * mean square)."""
 
     match: bool = False
     """Whether the projection is scaled before it is programmed, so that the variation does not

@@ -68,7 +68,7 @@ class AnalogFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         self.match = match
         self.seed = seed
 
-    def fit(self, X: Any, y: Any = None) -> Self:  # noqa: N803
+    def fit(self, X: Any, y: Any = None) -> Self:
         """Draw the projection for the columns of the data, and program it.
 
         Args:
@@ -78,8 +78,8 @@ class AnalogFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         Raises:
             CnetError: for parameters that cannot be, and inputs that the kernel does not take.
         """
-        X = validate_data(self, X, dtype=[np.float64, np.float32])  # noqa: N806
-        rows = torch.from_numpy(np.ascontiguousarray(X)).double()
+        X = validate_data(self, X, dtype=[np.float64, np.float32])
+        rows = torch.from_numpy(np.array(X, dtype=np.float64))
         check_kernel(self.kernel, 1.0)
         if self.gamma != "scale" and not (is_number(self.gamma) and self.gamma > 0.0):
             raise bad_value("gamma", self.gamma, 'a number above 0, or "scale"')
@@ -108,7 +108,7 @@ class AnalogFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         self._n_features_out = made.width
         return self
 
-    def transform(self, X: Any) -> np.ndarray:  # noqa: N803
+    def transform(self, X: Any) -> np.ndarray:
         """Return the features [N, F] that the chip gives.
 
         Args:
@@ -118,8 +118,8 @@ class AnalogFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             CnetError: for inputs that the kernel does not take.
         """
         check_is_fitted(self)
-        X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])  # noqa: N806
-        rows = torch.from_numpy(np.ascontiguousarray(X)).double()
+        X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
+        rows = torch.from_numpy(np.array(X, dtype=np.float64))
         with torch.inference_mode():
             found = self.features_.checked_features(rows).numpy()
         return found.astype(X.dtype, copy=False)

@@ -84,11 +84,11 @@ def test_it_is_an_estimator(estimator: Any, check: Any) -> None:
 
 @pytest.mark.parametrize("features", FEATURES)
 def test_rows_are_as_normal_vectors(features: str) -> None:
-    w = random_projection(features, 6, 20000, 1, torch.float64)
-    assert w.shape == (20000, 6)
-    assert torch.allclose(w.T @ w / 20000, torch.eye(6, dtype=torch.float64), atol=0.05)
-    assert torch.equal(w, random_projection(features, 6, 20000, 1, torch.float64))
-    assert not torch.equal(w, random_projection(features, 6, 20000, 2, torch.float64))
+    w = random_projection(features, 6, 4000, 1, torch.float64)
+    assert w.shape == (4000, 6)
+    assert torch.allclose(w.T @ w / 4000, torch.eye(6, dtype=torch.float64), atol=0.1)
+    assert torch.equal(w, random_projection(features, 6, 4000, 1, torch.float64))
+    assert not torch.equal(w, random_projection(features, 6, 4000, 2, torch.float64))
 
 
 def test_blocks_are_orthogonal() -> None:
@@ -120,11 +120,11 @@ def test_kernels_have_their_definitions() -> None:
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("features", FEATURES)
 def test_features_approximate_their_kernel(kernel: str, features: str) -> None:
-    x = 0.7 * points(10, 8)
-    made = RandomFeatures(8, 40000, kernel, features, gamma=0.2, dtype=torch.float64)
+    x, gamma = points(10, 32), 0.004
+    made = RandomFeatures(32, 40000, kernel, features, gamma=gamma, dtype=torch.float64)
     z = made(x)
     assert z.shape == (10, made.width)
-    assert kernel_error(exact_kernel(kernel, x, x, 0.2), z) < 0.03
+    assert kernel_error(exact_kernel(kernel, x, x, gamma), z) < 0.02
 
 
 def laws() -> list[Any]:
@@ -199,7 +199,7 @@ def classifier(
     y = (x[:, 0] * x[:, 1] > 0).long()
     made = kernel_classifier(x, 2, kernel, **given).fit(x, y)
     config = RRAMRPUConfig(noise_model=noise or LogNormalNoiseModel(0.3))
-    return convert_to_analog(made, config, exclude=exclude), x, y
+    return convert_to_analog(made, config, exclude=exclude).eval(), x, y
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -264,8 +264,8 @@ def test_the_match_keeps_the_mean_square_of_weights(law: Any, wanted: float) -> 
 )
 def test_the_error_on_chips_is_the_predicted_one(kernel: str, law: Any) -> None:
     """With and without the match, which lowers it where the kernel depends on scale."""
-    x, s, found = 0.8 * points(40, 6), 600, {}
-    gamma = scale_bandwidth(kernel, x)
+    x, s, found = points(20, 30), 600, {}
+    gamma = scale_bandwidth(kernel, x) * (0.1 if kernel == "softmax" else 1.0)
     exact = exact_kernel(kernel, x, x, gamma)
     for match in (False, True):
         squares, predicted = [], []
@@ -274,10 +274,12 @@ def test_the_error_on_chips_is_the_predicted_one(kernel: str, law: Any) -> None:
                 x, 2, kernel, s=s, gamma=gamma, seed=seed, match=law if match else None,
                 dtype=torch.float64,
             )  # fmt: skip
-            model = convert_to_analog(made, RRAMRPUConfig(noise_model=law), exclude=["readout"])
+            config = RRAMRPUConfig(noise_model=law)
+            model = convert_to_analog(made, config, exclude=["readout"]).eval()
             largest = float(made.features.projection.weight.abs().max())
             scale = made.features.scale
-            predicted.append(predicted_error(kernel, x, s, law, gamma, scale, largest))
+            if seed < 2:
+                predicted.append(predicted_error(kernel, x, s, law, gamma, scale, largest))
             for _ in chips(model, 3, seed):
                 squares.append(kernel_error(exact, model.features(x)) ** 2)
         found[match] = math.sqrt(np.mean(squares))
@@ -290,7 +292,7 @@ def test_the_error_on_chips_is_the_predicted_one(kernel: str, law: Any) -> None:
 
 def test_a_matched_network_has_the_same_chips_and_read_out() -> None:
     law = LogNormalNoiseModel(0.5)
-    bare, x, y = classifier(noise=law)
+    bare = classifier(noise=law)[0]
     matched = classifier(noise=law, match=law)[0]
     assert torch.allclose(bare.readout.weight, matched.readout.weight, atol=1e-5)
     for _ in zip(chips(bare, 2, 3), chips(matched, 2, 3), strict=True):
@@ -330,7 +332,7 @@ def test_a_read_out_is_fitted_to_each_chip(tmp_path: Path) -> None:
 
 
 def test_correctors_of_the_projection_come_before_the_read_out() -> None:
-    model, x, y = classifier(noise=LogNormalNoiseModel(0.8), log2_ratio=2.0)
+    model, x, y = classifier(noise=LogNormalNoiseModel(0.8), log2_ratio=5.0)
     placed = Placement({"features.projection": "size 4"})  # as many as there are columns
     correct = WithCompensation(placed, LowRank(), PerChipFit(x))
     score = KernelScore(x, "rbf", model.features.gamma)
@@ -342,7 +344,8 @@ def test_correctors_of_the_projection_come_before_the_read_out() -> None:
     floor = kernel_error(score.exact, model.features(x))
     before, after = kernel_errors(None), kernel_errors(correct)
     both = ReadoutFit(x, y, after=correct)
-    assert max(after) < floor + 0.05 < min(before)
+    assert after == pytest.approx([floor] * 3, rel=0.02)
+    assert min(before) > 1.1 * floor
     assert kernel_errors(both) == after
     assert both.cost(model) == correct.cost(model) > 0
     assert both.fingerprint() != ReadoutFit(x, y).fingerprint()
@@ -360,7 +363,7 @@ def test_both_layers_can_lie_on_crossbars() -> None:
 
 
 def test_drift_acts_on_the_projection() -> None:
-    model, x, y = classifier(noise=PowerLawDriftNoiseModel())
+    model, x, y = classifier(noise=PowerLawDriftNoiseModel(nu=0.3))
     by_time = evaluate_chips(model, (x, y), chips=2, t_inference=[1.0, 1e7], device="cpu")
     assert by_time[1.0].mean > by_time[1e7].mean
 
@@ -389,7 +392,7 @@ def test_impossible_values_are_refused() -> None:
         ("x", lambda: kernel_classifier(torch.ones(5, 3), 2)),
         ("x", lambda: exact_kernel("arc_cosine", zero, x)),
         ("x", lambda: kernel_classifier(x, 2, "arc_cosine").fit(zero, torch.arange(7) % 2)),
-        ("x", lambda: kernel_classifier(x, 2, "softmax", gamma=1e4).fit(x, y)),
+        ("x", lambda: kernel_classifier(x, 2, "softmax", gamma=1e3).fit(x, y)),
         ("x", lambda: AnalogFeatures("softmax", gamma=1e5).fit(x.numpy())),
         ("x", lambda: AnalogFeatures("arc_cosine").fit(zero.numpy())),
         ("chip", lambda: AnalogFeatures(chip=2.5).fit(x.numpy())),
@@ -429,5 +432,5 @@ def test_the_classifier_is_a_plain_network() -> None:
         *("readout.weight", "readout.bias")
     ]
     probe = x.clone().requires_grad_()
-    made.fit(x, torch.arange(40) % 2)(probe).sum().backward()
+    made.fit(x, torch.arange(40) % 2)(probe)[:, 0].sum().backward()
     assert bool((probe.grad != 0).any())
