@@ -14,6 +14,9 @@ from cnet_aihw.runtime.values import check_count
 from cnet_aihw.zoo.random_features import random_projection
 from cnet_aihw.zoo.transformer import Attention
 
+_LEAST = 1e-6
+"""Least feature, so that a query whose features all vanish sees the mean of what it may see."""
+
 
 class PerformerAttention(Attention):
     """Self-attention by positive features of the softmax kernel, FAVOR+.
@@ -103,4 +106,4 @@ class PerformerAttention(Attention):
         projected = self.projection(x)
         half = x.square().sum(-1, keepdim=True) / 2.0
         exponents = torch.cat([projected - half, -projected - half], -1)
-        return torch.exp(exponents - exponents.amax(largest_over, keepdim=True).detach())
+        return torch.exp(exponents - exponents.amax(largest_over, keepdim=True).detach()) + _LEAST
