@@ -741,7 +741,18 @@ def test_all_arguments_that_cannot_be_are_one_sentence(name: str) -> None:
 
 def test_every_public_function_with_arguments_is_among_the_cases() -> None:
     rooms = (
-        *(compensation, evaluation, report, rram, search, searchers, tasks, training, tuning),
+        *(
+            compensation,
+            evaluation,
+            kernels,
+            report,
+            rram,
+            search,
+            searchers,
+            tasks,
+            training,
+            tuning,
+        ),
         zoo,
     )
     functions = {

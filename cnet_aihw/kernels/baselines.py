@@ -13,7 +13,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cnet_aihw.kernels.functions import check_kernel, exact_kernel
+from cnet_aihw.runtime.errors import bad_value
 from cnet_aihw.runtime.typed import checked
+from cnet_aihw.runtime.values import check_count, is_number
 
 
 @checked
@@ -37,12 +39,29 @@ def kernel_ridge_accuracy(
         CnetError: as :func:`~cnet_aihw.kernels.exact_kernel`.
     """
     check_kernel(kernel, gamma)
+    check_parts(train, test, classes)
+    if not (is_number(alpha) and alpha > 0.0):
+        raise bad_value("alpha", alpha, "a number above 0")
     targets = F.one_hot(train[1].long(), classes).double()
     mean = targets.mean(0)
-    model = KernelRidge(alpha=alpha, kernel="precomputed")
+    model = KernelRidge(alpha=float(alpha), kernel="precomputed")
     model.fit(exact_kernel(kernel, train[0], train[0], gamma).numpy(), (targets - mean).numpy())
     found = model.predict(exact_kernel(kernel, test[0], train[0], gamma).numpy())
     return _accuracy(found + mean.numpy(), test[1])
+
+
+def check_parts(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], classes: int) -> None:
+    """Check that rows and class numbers fit."""
+    check_count("classes", classes, most=10**6)
+    for key, part in (("train", train), ("test", test)):
+        fits = len(part) == 2 and part[0].ndim == 2 and part[1].shape == (len(part[0]),)
+        if (
+            not fits
+            or not len(part[0])
+            or not 0 <= int(part[1].min()) <= int(part[1].max()) < classes
+        ):
+            expected = f"rows [N, d] and class numbers [N] below {classes}"
+            raise bad_value(key, [tuple(of.shape) for of in part], expected)
 
 
 def ridge_accuracy(

@@ -63,7 +63,10 @@ class RandomFeatures(nn.Module):
     ) -> None:
         super().__init__()
         check_kernel(kernel, gamma)
+        check_count("inputs", inputs)
         check_count("s", s)
+        if columns is not None and (columns.ndim != 1 or columns.dtype != torch.int64):
+            raise bad_value("columns", str(columns.dtype), "numbers of columns, int64 [d]")
         if not (is_number(scale) and scale > 0.0):
             raise bad_value("scale", scale, "a number above 0")
         self.kernel, self.kind, self.s, self.seed = kernel, features, s, seed
@@ -219,8 +222,9 @@ def kernel_classifier(
             :func:`~cnet_aihw.kernels.matched_scale`.
     """
     check_number("log2_ratio", log2_ratio, -20.0, 20.0)
-    if x.ndim < 2 or len(x) < 2:
-        raise bad_value("x", tuple(x.shape), "inputs [N, ...], at least two")
+    check_count("classes", classes, most=10**6)
+    if x.ndim < 2 or len(x) < 2 or 0 in x.shape or not x.is_floating_point():
+        raise bad_value("x", tuple(x.shape), "real inputs [N, ...], at least two")
     rows = x.flatten(1)
     varied = (rows.amax(0) > rows.amin(0)).nonzero()[:, 0]
     if len(varied) == 0:

@@ -11,7 +11,7 @@ import torch
 from aihwkit.inference.noise.base import BaseNoiseModel
 from torch import Tensor
 
-from cnet_aihw.kernels.functions import check_kernel, exact_kernel
+from cnet_aihw.kernels.functions import check_kernel, check_rows, exact_kernel
 from cnet_aihw.rram import (
     GaussianAdditiveNoiseModel,
     GaussianProportionalNoiseModel,
@@ -52,6 +52,9 @@ def matched_scale(noise_model: BaseNoiseModel, weights: Tensor) -> float:
             weights themselves.
     """
     model: Any = noise_model
+    check_rows(weights)
+    if not bool((weights != 0).any()):
+        raise bad_value("weights", "zeros alone", "a projection")
     mean_square = float(weights.double().square().mean())
     if isinstance(model, GaussianAdditiveNoiseModel):
         if model.largest_weight is None:
@@ -100,6 +103,9 @@ def expected_kernel(
             variation; for softmax with lognormal variation, of which there is no mean.
     """
     check_kernel(kernel, gamma)
+    check_rows(x, y)
+    _check_scale(scale)
+    gamma, scale = float(gamma), float(scale)
     law = _law(noise_model, largest)
     if kernel == "arc_cosine":
         if law.kind not in ("off", "additive"):  # a factor on each weight turns rows
@@ -139,6 +145,8 @@ def predicted_error(
         CnetError: as :func:`expected_kernel`, and for fewer than one row.
     """
     check_count("s", s)
+    _check_scale(scale)
+    gamma, scale = float(gamma), float(scale)
     exact = exact_kernel(kernel, x, x, gamma)
     mean = expected_kernel(kernel, x, x, noise_model, gamma, scale, largest)
     x, law = x.double(), _law(noise_model, largest)
@@ -152,6 +160,11 @@ def predicted_error(
             square = square * (-2.0 * _halves(x, x, gamma)).exp()
     variance = (square - mean.square()).clamp_min(0.0) / s
     return float(((exact - mean).square() + variance).sum().sqrt() / exact.norm())
+
+
+def _check_scale(scale: float) -> None:
+    if not (is_number(scale) and 0.0 < scale < 1e100):
+        raise bad_value("scale", scale, "a number above 0")
 
 
 def _halves(x: Tensor, y: Tensor, gamma: float) -> Tensor:

@@ -37,7 +37,8 @@ def exact_kernel(kernel: str, x: Tensor, y: Tensor, gamma: float = 1.0) -> Tenso
             have no angle.
     """
     check_kernel(kernel, gamma)
-    x, y = x.double(), y.double()
+    check_rows(x, y)
+    x, y, gamma = x.double(), y.double(), float(gamma)
     products = x @ y.T
     squares = x.square().sum(1), y.square().sum(1)
     if kernel == "rbf":
@@ -89,8 +90,8 @@ def kernel_error(exact: Tensor, features: Tensor) -> float:
     Raises:
         CnetError: where their numbers of rows differ.
     """
-    if exact.shape != (len(features),) * 2:
-        expected = f"[{len(features)}, {len(features)}], as there are so many rows of features"
+    if features.ndim != 2 or exact.shape != (len(features),) * 2:
+        expected = f"[N, N] for features [N, F], which are {tuple(features.shape)}"
         raise bad_value("exact", tuple(exact.shape), expected)
     z = features.double()
     return float((exact - z @ z.T).norm() / exact.norm())
@@ -108,6 +109,7 @@ def scale_bandwidth(kernel: str, x: Tensor) -> float:
         CnetError: for another kernel.
     """
     check_kernel(kernel, 1.0)
+    check_rows(x)
     x = x.double()
     spread = float(x.square().mean() if kernel == "softmax" else x.var(correction=0))
     found = 1.0 / (x.shape[-1] * spread) if spread > 0 else 1.0
@@ -120,6 +122,14 @@ def check_kernel(kernel: str, gamma: float) -> None:
         raise bad_choice("kernel", kernel, KERNELS)
     if not (is_number(gamma) and gamma > 0.0):
         raise bad_value("gamma", gamma, "a number above 0")
+
+
+def check_rows(x: Tensor, y: Tensor | None = None) -> None:
+    """Check the shapes of rows, and that two of them have as many columns."""
+    for key, rows in (("x", x), ("y", x if y is None else y)):
+        if rows.ndim != 2 or rows.shape[1] != x.shape[-1] or 0 in rows.shape or rows.is_complex():
+            expected = "real rows [N, d]" if key == "x" else f"real rows [M, {x.shape[-1]}]"
+            raise bad_value(key, tuple(rows.shape), expected)
 
 
 def check_inputs(kernel: str, x: Tensor, exponents: Tensor | None = None) -> None:

@@ -98,7 +98,11 @@ class KernelScore:
     def __init__(
         self, x: Tensor, kernel: str, gamma: float = 1.0, columns: Tensor | None = None
     ) -> None:
-        self.x, self.kernel, self.gamma = x, kernel, gamma
+        if x.ndim < 2 or 0 in x.shape or x.is_complex():
+            raise bad_value("x", tuple(x.shape), "inputs [N, ...]")
+        if columns is not None and (columns.ndim != 1 or columns.dtype != torch.int64):
+            raise bad_value("columns", str(columns.dtype), "numbers of columns, int64 [d]")
+        self.x, self.kernel, self.gamma = x, kernel, float(gamma)
         rows = x.flatten(1) if columns is None else x.flatten(1)[:, columns]
         self.exact = exact_kernel(kernel, rows, rows, gamma)
         self._score = Score(Classification())

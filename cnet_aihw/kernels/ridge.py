@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from cnet_aihw.runtime.errors import bad_value
 from cnet_aihw.runtime.typed import checked
-from cnet_aihw.runtime.values import is_number
+from cnet_aihw.runtime.values import check_count, is_number
 
 
 @checked
@@ -32,6 +32,9 @@ def fit_ridge(z: Tensor, y: Tensor, classes: int, alpha: float = 0.5) -> tuple[T
     """
     if not (is_number(alpha) and alpha > 0.0):
         raise bad_value("alpha", alpha, "a number above 0")
+    if z.ndim != 2 or 0 in z.shape or z.is_complex():
+        raise bad_value("z", tuple(z.shape), "real features [N, F]")
+    check_count("classes", classes, most=10**6)
     if y.ndim != 1 or len(y) != len(z) or y.is_floating_point() or len(y) < 2:
         raise bad_value("y", tuple(y.shape), f"class numbers of {len(z)} samples, at least 2")
     if int(y.min()) < 0 or int(y.max()) >= classes:
@@ -44,10 +47,10 @@ def fit_ridge(z: Tensor, y: Tensor, classes: int, alpha: float = 0.5) -> tuple[T
     z, targets = z - means[0], targets - means[1]
     if z.shape[1] <= len(z):
         square = z.T @ z
-        square.diagonal().add_(alpha)
+        square.diagonal().add_(float(alpha))
         weight = torch.linalg.solve(square, z.T @ targets).T
     else:
         square = z @ z.T
-        square.diagonal().add_(alpha)
+        square.diagonal().add_(float(alpha))
         weight = (z.T @ torch.linalg.solve(square, targets)).T
     return weight, means[1] - weight @ means[0]

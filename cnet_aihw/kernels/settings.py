@@ -89,7 +89,7 @@ def validate_kernel_settings(settings: KernelSettings, prefix: str = "kernel.") 
         if not values or len(set(values)) < len(values):
             expected = f"one or more of {', '.join(allowed)}, each once"
             raise bad_value(f"{prefix}{name}", list(values), expected)
-    ratios = settings.log2_ratio
+    ratios = list(settings.log2_ratio)
     if not ratios or len(set(ratios)) < len(ratios) or not all(-20 <= r <= 20 for r in ratios):
         expected = "one or more different numbers from -20 to 20"
         raise bad_value(f"{prefix}log2_ratio", list(ratios), expected)

@@ -14,8 +14,8 @@ from cnet_aihw.runtime.values import check_count
 from cnet_aihw.zoo.random_features import random_projection
 from cnet_aihw.zoo.transformer import Attention
 
-_LEAST = 1e-6
-"""Least feature, so that a query whose features all vanish sees the mean of what it may see."""
+_LEAST = 1e-30
+"""Least sum of weights; a query whose weights all vanish gets zeros."""
 
 
 class PerformerAttention(Attention):
@@ -88,10 +88,10 @@ class PerformerAttention(Attention):
         left, right = self._features(q, (-1,)), self._features(k, (-2, -1))
         if self.causal:
             weights = torch.tril(left @ right.transpose(-2, -1))
-            mixed = (weights @ v) / weights.sum(-1, keepdim=True)
+            mixed = (weights @ v) / weights.sum(-1, keepdim=True).clamp_min(_LEAST)
         else:
             sums = right.sum(-2).unsqueeze(-1)  # [B, heads, features, 1]
-            mixed = (left @ (right.transpose(-2, -1) @ v)) / (left @ sums)
+            mixed = (left @ (right.transpose(-2, -1) @ v)) / (left @ sums).clamp_min(_LEAST)
         out: Tensor = self.o(mixed.transpose(1, 2).flatten(2))
         return out
 
@@ -106,4 +106,4 @@ class PerformerAttention(Attention):
         projected = self.projection(x)
         half = x.square().sum(-1, keepdim=True) / 2.0
         exponents = torch.cat([projected - half, -projected - half], -1)
-        return torch.exp(exponents - exponents.amax(largest_over, keepdim=True).detach()) + _LEAST
+        return torch.exp(exponents - exponents.amax(largest_over, keepdim=True).detach())
