@@ -74,7 +74,7 @@ class RandomFeatures(nn.Module):
         size = inputs if columns is None else len(columns)
         weight = random_projection(features, size, s, seed, torch.float64)
         weight = (scale * math.sqrt(2.0 * gamma) * weight).to(dtype)
-        self.projection = nn.Linear(size, s, bias=False, device="meta")
+        self.projection: Any = nn.Linear(size, s, bias=False, device="meta")
         self.projection.weight = nn.Parameter(weight, requires_grad=False)
         self.register_buffer("columns", columns)
 
@@ -236,7 +236,7 @@ def kernel_classifier(
         gamma = scale_bandwidth(kernel, kept)
     if s is None:
         s = max(1, round(2.0**log2_ratio * kept.shape[1]))
-    random = {"gamma": gamma, "seed": seed, "columns": columns, "dtype": dtype}
+    random: dict[str, Any] = {"gamma": gamma, "seed": seed, "columns": columns, "dtype": dtype}
     made = RandomFeatures(rows.shape[1], s, kernel, features, **random)
     if match is not None and kernel != "arc_cosine":
         scale = matched_scale(match, made.projection.weight)

@@ -27,7 +27,7 @@ from cnet_aihw.kernels.settings import KernelSettings, validate_kernel_settings
 from cnet_aihw.rram import chips as walk
 from cnet_aihw.rram import convert_to_analog, label_of
 from cnet_aihw.runtime.errors import CnetError, bad_value
-from cnet_aihw.runtime.parts import TensorPart, as_part, gathered
+from cnet_aihw.runtime.parts import as_part, gathered
 from cnet_aihw.runtime.records import RecordsFile, read_records
 from cnet_aihw.runtime.torch_device import device_of, resolve_device
 from cnet_aihw.runtime.typed import checked
@@ -92,6 +92,8 @@ def measure_kernels(
         gathered(as_part(train), settings.samples),
         gathered(as_part(test), settings.test_samples),
     )
+    if not all(isinstance(part.x, Tensor) for part in parts):
+        raise bad_value("data", type(parts[0].x).__name__, "inputs as one tensor [N, ...]")
     if any(part.y.ndim != 1 or part.y.is_floating_point() for part in parts):
         raise bad_value("data", str(parts[0].y.dtype), "class numbers [N] as targets")
     study = _Study(
@@ -125,8 +127,8 @@ class _Study:
 
     def __init__(
         self,
-        train: TensorPart,
-        test: TensorPart,
+        train: Any,
+        test: Any,
         classes: int,
         settings: KernelSettings,
         rpu_config: RPUConfigBase,
@@ -211,9 +213,15 @@ class _Study:
         known = {record["key"]: record for record in file.records()}
         wanted = []
         todo = baselines(
-            *(list(gammas), list(gammas.values()), sorted({row["s"] for row in rows})),
-            *(*rows_of, self.classes, settings.alpha, settings.exact_samples),
-            [settings.seed + seed for seed in range(settings.seeds)],
+            list(gammas),
+            list(gammas.values()),
+            sorted({row["s"] for row in rows}),
+            train=rows_of[0],
+            test=rows_of[1],
+            classes=self.classes,
+            alpha=settings.alpha,
+            exact_samples=settings.exact_samples,
+            seeds=[settings.seed + seed for seed in range(settings.seeds)],
         )
         for key, given in todo:
             full = f"{key} {given.get('gamma')!r}"
