@@ -10,7 +10,8 @@ from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.records import read_json, read_records
 
 FEW = [
-    *("job=kernel", "data=table", "data.path=wine", "evaluation.chips=2", "kernel.seeds=2"),
+    *("job=kernel", "training=plain", "data=table", "data.path=wine"),
+    *("evaluation.chips=2", "kernel.seeds=2"),
     *("kernel.log2_ratio=[1,2]", "kernel.kernel=[rbf,arc_cosine]", "progress=false"),
     *("kernel.kernel_samples=20", "rram.sigma=0.5", "run=run"),
 ]
