@@ -129,7 +129,8 @@ def attention(results: Results) -> str:
 
 WORDS = {
     accuracy: "Accuracy in percent at the largest size, orthogonal rows, read-out fitted in "
-    "software. `exact` is kernel ridge regression of scikit-learn, on at most 4000 training samples.",
+    "software. `exact` is kernel ridge regression of scikit-learn, on at most 4000 training "
+    "samples.",
     errors: "Relative error of the RBF kernel, independent rows, on 200 test samples: measured / "
     "predicted.",
     readouts: "Accuracy in percent of the RBF kernel, independent rows, s = 4 d; methods of "
