@@ -175,8 +175,10 @@ def ways(subject: Subject, seed: int) -> Iterator[Way]:
         yield Way(f"{training}, none", training, beta=b)
         if subject.name.startswith("vgg"):
             yield Way(f"{training}, batchnorm", training, fit="batchnorm", beta=b)
-        yield Way(f"{training}, affine", training, Affine(), full, "per_chip", beta=b)
         target = "mean_over_chips" if training == "noise" else "clean"
+        yield Way(
+            f"{training}, affine", training, Affine(), full, "per_chip", target=target, beta=b
+        )
         yield Way(
             f"{training}, per chip", training, LowRank(), placement, "per_chip",
             target=target, beta=b,
