@@ -22,6 +22,7 @@ from cnet_aihw.kernels.baselines import baselines, run_baseline
 from cnet_aihw.kernels.classifier import KernelClassifier, kernel_classifier
 from cnet_aihw.kernels.expected import expected_kernel, predicted_error
 from cnet_aihw.kernels.functions import exact_kernel, kernel_error
+from cnet_aihw.kernels.numbers import over_seeds, spread_of
 from cnet_aihw.kernels.on_chip import KernelScore, ReadoutFit
 from cnet_aihw.kernels.settings import KernelSettings, validate_kernel_settings
 from cnet_aihw.rram import chips as walk
@@ -177,10 +178,10 @@ class _Study:
             "columns": random.projection.in_features,
             "gamma": random.gamma,
             "scale": float(np.mean([one.features.scale for one, _ in cells])),
-            **_statistics("clean", [score for score, _ in clean]),
-            **_statistics("clean_error", [error for _, error in clean]),
-            **_statistics("score", [r["score"] for r in records]),
-            **_statistics("kernel_error", [r.get("kernel_error") for r in records]),
+            **spread_of("clean", [score for score, _ in clean]),
+            **spread_of("clean_error", [error for _, error in clean]),
+            **spread_of("score", [r["score"] for r in records]),
+            **spread_of("kernel_error", [r.get("kernel_error") for r in records]),
             "predicted_error": self._predicted(made),
             "failed": sum(r["score"] is None for r in records),
         }
@@ -229,7 +230,7 @@ class _Study:
                 known[full] = {"key": full, **run_baseline(given)}
                 file.append(known[full])
             wanted.append(known[full])
-        return _over_seeds(wanted)
+        return over_seeds(wanted)
 
     def pairs(self, kernel: str) -> list[dict[str, Any]]:
         """Return values of the kernel between samples: exact, expected, and means over chips."""
@@ -320,29 +321,6 @@ class _Study:
     def _columns(self, made: KernelClassifier, x: Tensor) -> Tensor:
         columns = made.features.columns
         return x.flatten(1) if columns is None else x.flatten(1)[:, columns]
-
-
-def _statistics(name: str, values: Sequence[float | None]) -> dict[str, float | None]:
-    found = [value for value in values if value is not None]
-    if not found:
-        return dict.fromkeys((f"{name}_mean", f"{name}_std", f"{name}_q05"))
-    return {
-        f"{name}_mean": math.fsum(found) / len(found),
-        f"{name}_std": float(np.std(found, ddof=1)) if len(found) > 1 else None,
-        f"{name}_q05": float(np.quantile(found, 0.05)),
-    }
-
-
-def _over_seeds(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return one row for each baseline, over scikit-learn's seeds."""
-    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
-    for record in records:
-        groups.setdefault((record["method"], record["kernel"], record["s"]), []).append(record)
-    names = ("method", "kernel", "gamma", "s", "features", "samples")
-    return [
-        {**{n: same[0][n] for n in names}, **_statistics("clean", [r["accuracy"] for r in same])}
-        for same in groups.values()
-    ]
 
 
 def _finite(value: float) -> float | None:

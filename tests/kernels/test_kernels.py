@@ -269,7 +269,7 @@ def test_the_error_on_chips_is_the_predicted_one(kernel: str, law: Any) -> None:
     exact = exact_kernel(kernel, x, x, gamma)
     for match in (False, True):
         squares, predicted = [], []
-        for seed in range(8):
+        for seed in range(20):
             made = kernel_classifier(
                 x, 2, kernel, s=s, gamma=gamma, seed=seed, match=law if match else None,
                 dtype=torch.float64,
@@ -280,7 +280,7 @@ def test_the_error_on_chips_is_the_predicted_one(kernel: str, law: Any) -> None:
             scale = made.features.scale
             if seed < 2:
                 predicted.append(predicted_error(kernel, x, s, law, gamma, scale, largest))
-            for _ in chips(model, 3, seed):
+            for _ in chips(model, 2, seed):
                 squares.append(kernel_error(exact, model.features(x)) ** 2)
         found[match] = math.sqrt(np.mean(squares))
         assert found[match] == pytest.approx(np.mean(predicted), rel=0.12)
