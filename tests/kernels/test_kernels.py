@@ -278,12 +278,12 @@ def test_the_error_on_chips_is_the_predicted_one(kernel: str, law: Any) -> None:
             model = convert_to_analog(made, config, exclude=["readout"]).eval()
             largest = float(made.features.projection.weight.abs().max())
             scale = made.features.scale
-            if seed < 2:
+            if seed == 0 or kernel != "rbf" or isinstance(law, GaussianAdditiveNoiseModel):
                 predicted.append(predicted_error(kernel, x, s, law, gamma, scale, largest))
             for _ in chips(model, 2, seed):
                 squares.append(kernel_error(exact, model.features(x)) ** 2)
         found[match] = math.sqrt(np.mean(squares))
-        assert found[match] == pytest.approx(np.mean(predicted), rel=0.12)
+        assert found[match] == pytest.approx(math.sqrt(np.mean(np.square(predicted))), rel=0.1)
     if kernel == "arc_cosine":
         assert found[True] == found[False]
     elif kernel == "rbf":
