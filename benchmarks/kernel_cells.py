@@ -1,4 +1,4 @@
-"""What benchmarks.kernels measures: sets, one projection on its chips, closed forms, attention."""
+"""Cells of benchmarks.kernels: sets, a projection on its chips, closed forms, attention."""
 
 from __future__ import annotations
 

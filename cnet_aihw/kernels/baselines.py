@@ -1,4 +1,4 @@
-"""What scikit-learn's own methods reach on the same data, without any chip."""
+"""Accuracy of scikit-learn's own methods on the same data, without any chip."""
 
 from __future__ import annotations
 

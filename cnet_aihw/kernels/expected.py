@@ -100,7 +100,7 @@ def expected_kernel(
 
     Raises:
         CnetError: for a device without a closed form; for arc_cosine with other than additive
-            variation; for softmax with lognormal variation, of which there is no mean.
+            variation; for softmax with lognormal variation, whose mean is infinite.
     """
     check_kernel(kernel, gamma)
     check_rows(x, y)

@@ -1,4 +1,4 @@
-"""What is done on chips with kernel features: a read-out fitted to one, and their measurement."""
+"""Calibration and measurement of chips with kernel features: a read-out of each, its error."""
 
 from __future__ import annotations
 

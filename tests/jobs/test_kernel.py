@@ -17,6 +17,7 @@ FEW = [
 ]
 
 
+@pytest.mark.slow
 def test_kernels_are_measured_on_chips(cli: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cnet_aihw.report.page.save_figure", lambda *_: "<svg></svg>")
     assert cli(*FEW).code == 0
@@ -59,6 +60,7 @@ def test_kernels_are_measured_on_chips(cli: Callable, monkeypatch: pytest.Monkey
     assert [r["chip"] for r in read_records(f"run/kernel/{name}")] == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_the_match_and_read_outs_of_chips_have_records_of_their_own(cli: Callable) -> None:
     few = [*FEW, "kernel.kernel=[rbf]", "kernel.log2_ratio=[1]", "kernel.baselines=false"]
     assert cli(*few).code == 0

@@ -27,9 +27,9 @@ def both(causal: bool, rows: int, features: str = "orf") -> tuple[Attention, Per
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("features", ["rff", "orf"])
 def test_many_rows_are_the_softmax(causal: bool, features: str) -> None:
-    exact, made = both(causal, 10000, features)
+    exact, made = both(causal, 5000, features)
     x = torch.randn(2, 6, 8)
-    torch.testing.assert_close(made(x / 2), exact(x / 2), atol=0.01, rtol=0.0)
+    torch.testing.assert_close(made(x / 2), exact(x / 2), atol=0.02, rtol=0.0)
     assert torch.isfinite(made(30.0 * x)).all()  # where exponentials alone would overflow
 
 
