@@ -108,7 +108,7 @@ class StochasticCellNoiseModel(DeviceNoiseModel):
         sigma_assumed: float | None = None,
         drift_exponent: float = 0.0,
         t_0: float = 1.0,
-        temperature: float = 1.0,
+        temperature: float = 0.5,
         g_max: float | None = None,
         g_min: float | None = None,
     ) -> None:
