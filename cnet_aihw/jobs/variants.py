@@ -17,6 +17,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from cnet_aihw.attacks.settings import AttackSettings, validate_attack_settings
+from cnet_aihw.bayes.settings import UncertaintySettings, validate_uncertainty_settings
 from cnet_aihw.cluster.settings import RaySettings, validate_ray_settings
 from cnet_aihw.compensation.settings import CompensationSettings
 from cnet_aihw.evaluation.settings import (
@@ -43,7 +44,8 @@ if TYPE_CHECKING:
     from cnet_aihw.compensation import Corrector, Placement
 
 _TYPED = (
-    *("training", "training.lipschitz", "training.variation", "evaluation", "job", "select"),
+    *("training", "training.lipschitz", "training.variation", "training.bayes", "evaluation"),
+    *("job", "select", "bayes"),
     *("compensation", "compensation.scan", "compensation.per_chip", "compensation.shared"),
     *("compensation.shared.lipschitz", "compensation.shared.variation"),
     *("search", "search.objective", "search.evaluator", "ray", "attack", "tuning"),
@@ -89,6 +91,9 @@ class Variant:
 
     tuning: TuningConfig
     """Tuning on its chips."""
+
+    bayes: UncertaintySettings
+    """Uncertainty of its predictions."""
 
     @property
     def searches(self) -> bool:
@@ -249,6 +254,7 @@ def _variant(config: DictConfig) -> Variant:
         _ray_of(config),
         cast(AttackSettings, OmegaConf.to_object(config.attack)),
         cast(TuningConfig, OmegaConf.to_object(config.tuning)),
+        cast(UncertaintySettings, OmegaConf.to_object(config.bayes)),
     )
     _check(variant, training)
     return variant
@@ -277,6 +283,7 @@ def _check(variant: Variant, training: TrainingConfig) -> None:
     validate_ray_settings(variant.ray)
     validate_attack_settings(variant.attack)
     validate_tuning_settings(variant.tuning)
+    validate_uncertainty_settings(variant.bayes)
     _ = variant.placement
     if compensation.enabled:
         _check_fit(variant)
