@@ -151,8 +151,7 @@ class LogitCorrection:
         # the state of this moment belongs to the chip
         seed = int(torch.randint(2**62, (), device="cpu"))
         noisy = has_cells(model) or any(
-            getattr(tile.chip, "read_noise", None) is not None
-            for _, tile in _tiles(model)
+            getattr(tile.chip, "read_noise", None) is not None for _, tile in _tiles(model)
         )
         with forked_random_state(device), evaluation_mode(model):
             count = self.samples if noisy or not _is_perfect(model) else 1

@@ -40,7 +40,8 @@ class UncertaintySettings:
     or "logit_affine" (a scale and an offset for each class)."""
 
     fit_samples: int = 16
-    """Samples of the predictions that a correction is fitted to, where one chip gives several."""
+    """Samples whose mean prediction a correction is fitted to, where one chip gives several; with
+    fewer samples corrected predictions are not measured."""
 
     fit_inputs: int = 1000
     """Inputs of the validation part, the first ones, that a correction is fitted to."""

@@ -66,15 +66,18 @@ def _measure(
     settings, evaluation = variant.bayes, variant.evaluation
     name = f"uncertainty-{settings.source}-{kind}"
     path = job.folder_of(variant) / f"{name}.json"
-    correction = None
+    correction, counts = None, settings.samples
     if kind != "none":
         held = gathered(job.data.val.first(settings.fit_inputs))
-        correction = LogitCorrection(held.x, held.y, kind, settings.fit_samples)
+        fitted = min(settings.fit_samples, max(counts))
+        correction = LogitCorrection(held.x, held.y, kind, fitted)
+        if settings.source != "chips":  # it is fitted to means of so many samples
+            counts = [count for count in counts if count >= fitted]
     found = evaluate_uncertainty(
         model,
         job.data.test,
         source=settings.source,
-        samples=settings.samples,
+        samples=counts,
         chips=settings.chips,
         seed=evaluation.seed,
         ood=ood,
@@ -100,9 +103,7 @@ def _measure(
     )
 
 
-def _baselines(
-    job: JobContext, variant: Variant, model: nn.Module, ood: TensorPart | None
-) -> None:
+def _baselines(job: JobContext, variant: Variant, model: nn.Module, ood: TensorPart | None) -> None:
     from cnet_aihw.bayes import fit_logits, reliability, uncertainty_scores
     from cnet_aihw.runtime.parts import gathered
 

@@ -1,4 +1,4 @@
-"""Posterior over binary weights: the Bayesian learning rule on their log-odds, Adam for the rest."""
+"""Posterior over binary weights: the Bayesian learning rule, with Adam for all else."""
 
 from __future__ import annotations
 
@@ -71,11 +71,10 @@ class BayesBinary(torch.optim.Adam):
 
     def _move(self, parameter: nn.Parameter, scale: float, alpha: float) -> None:
         settings, state = self.settings, self.state[parameter]
-        log_odds: Tensor = (
-            state[_LOG_ODDS] if _LOG_ODDS in state else self._first(parameter, scale)
-        )
+        log_odds: Tensor = state[_LOG_ODDS] if _LOG_ODDS in state else self._first(parameter, scale)
         gradient = self.samples * settings.data_weight * scale * parameter.grad
         moved = (1.0 - alpha) * log_odds + alpha * (settings.prior - gradient)
+        state.setdefault("step", torch.zeros(()))  # which loading a state looks for
         state[_LOG_ODDS] = moved.clamp_(-settings.largest, settings.largest)
         parameter.copy_(scale * torch.tanh(moved))
 

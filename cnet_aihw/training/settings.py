@@ -107,7 +107,7 @@ class TrainingSettings:
     """Samples a step. A single sample left over at the end of an epoch is skipped."""
 
     optimizer: str = "sgd"
-    """"sgd", "adam", "adamw", or "bayes_binary" (a posterior over the binary weights of a network on
+    """"sgd", "adam", "adamw", or "bayes_binary" (a posterior over binary weights of a network on
     stochastic cells; all else with adam)."""
 
     lr: float = 0.05

@@ -65,8 +65,7 @@ def over_time(found: Table) -> Plot | None:
     rows = [
         r
         for r in found.rows
-        if r["t_inference"]
-        and r["samples"] == most[r["training"], r["method"], r["correction"]]
+        if r["t_inference"] and r["samples"] == most[r["training"], r["method"], r["correction"]]
     ]
     if len({r["t_inference"] for r in rows}) < 2:
         return None

@@ -170,9 +170,7 @@ def cell_means(score: Tensor, stds: list[Tensor]) -> Tensor:
     return torch.erf(score / (math.sqrt(2.0) * std))
 
 
-def relaxed_sample(
-    mean: Tensor, noise: Tensor, temperature: float, gradient: str
-) -> Tensor:
+def relaxed_sample(mean: Tensor, noise: Tensor, temperature: float, gradient: str) -> Tensor:
     r"""Return a sample of binary weights that is differentiable in their means, [out, in].
 
     .. math:: \tanh\big((\lambda + \delta) / \tau\big),\quad \lambda = \operatorname{artanh} w,\quad
