@@ -26,7 +26,6 @@ from benchmarks.bayes_subjects import (
     HELD,
     LR,
     PLANS,
-    POSTERIOR,
     READ,
     dataset,
     parts,
@@ -142,7 +141,7 @@ def table() -> dict[str, Any]:
             found += [{**head, **_over(same)} for same in zip(*chips, strict=True)]
     settings = {
         "plans": {name: asdict(plan) for name, plan in PLANS.items()},
-        "posterior": {**asdict(POSTERIOR), "temperature": 0.5, "lr": LR},
+        "posterior": {"temperature": 0.5, "lr": LR},
         "read_noise": {"cells": READ, "readings": PLAIN_READ},
         "drift": {"nu": NU, "nu_std": NU_STD},
         "correction": {"readings": FIT, "inputs": HELD},

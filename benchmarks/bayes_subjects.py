@@ -18,7 +18,7 @@ from cnet_aihw.training import BayesSettings, TrainingSettings, VariationSetting
 FOLDER = OUTPUTS / "bayes"
 HELD = 500  # validation inputs that corrections are fitted to
 READ = 0.2  # read noise of cells / g_max
-POSTERIOR, LR = BayesSettings(data_weight=20.0), 5e-3
+LR = 5e-3  # of log-odds
 RELAXED = VariationSettings(enabled=True, gradient="reparametrized")
 
 
@@ -32,13 +32,14 @@ class Plan:
     members: int  # of the deep ensemble
     hidden: int  # 0: a VGG of five convolutions
     test: int
+    data_weight: float = 20.0  # of the posterior: about 20 000 / training samples
 
 
 PLANS = {
     "breast_cancer": Plan(None, 30, 60, 5, 32, 200),
     "digits": Plan(None, 20, 40, 5, 100, 360),
-    "mnist": Plan(10000, 5, 12, 5, 100, 500),
-    "cifar10": Plan(10000, 6, 12, 3, 0, 200),
+    "mnist": Plan(10000, 5, 12, 5, 100, 500, 2.0),
+    "cifar10": Plan(10000, 6, 12, 3, 0, 200, 2.0),
 }
 
 
@@ -94,7 +95,7 @@ def trained(name: str, kind: str, seed: int = 0) -> nn.Module:
     settings = TrainingSettings(
         name=kind, epochs=plan.bayes_epochs if cells else plan.epochs, batch_size=64, seed=seed,
         optimizer="bayes_binary" if cells else "adam", lr=LR if cells else 2e-3, weight_decay=0.0,
-        select="last", validation_chips=0, bayes=POSTERIOR,
+        select="last", validation_chips=0, bayes=BayesSettings(data_weight=plan.data_weight),
         variation=RELAXED if cells else VariationSettings(),
     )  # fmt: skip
     if cells:

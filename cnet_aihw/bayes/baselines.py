@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
+from cnet_aihw.bayes.sampling import check_inputs
 from cnet_aihw.evaluation.chip_run import measuring
 from cnet_aihw.rram import find_analog_layers
 from cnet_aihw.runtime.errors import bad_value
@@ -89,6 +90,7 @@ def _logits(
 ) -> Tensor:
     """Return logits of the nominal weights, [N, C], with some modules in training mode."""
     check_count("batch_size", batch_size)
+    check_inputs(x)
     device = device_of(model)
     inputs = inputs_on(device, x)
 

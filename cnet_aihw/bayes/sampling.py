@@ -17,7 +17,15 @@ from cnet_aihw.rram import analog_layers, has_read_noise, programmed
 from cnet_aihw.rram.devices.stochastic_cell import cell_of
 from cnet_aihw.rram.training_variation import rram_tiles
 from cnet_aihw.runtime.errors import bad_value
-from cnet_aihw.runtime.inputs import Inputs, call, inputs_on, main_output, samples_in, select
+from cnet_aihw.runtime.inputs import (
+    Inputs,
+    call,
+    inputs_on,
+    main_output,
+    named_tensors,
+    samples_in,
+    select,
+)
 from cnet_aihw.runtime.random_state import derive_seed, seed_random_state
 from cnet_aihw.runtime.torch_device import device_of
 from cnet_aihw.runtime.typed import checked
@@ -68,6 +76,7 @@ def predict(
     check_count("batch_size", batch_size)
     check_source(model, source, noise_model)
     check_times_known(model, noise_model, [t_inference])
+    check_inputs(x)
     device = device_of(model)
     with measuring(model, device):
         logits = sampled_logits(
@@ -76,6 +85,18 @@ def predict(
             batch_size=batch_size,
         )
     return logits.softmax(-1)
+
+
+def check_inputs(x: object) -> None:
+    """Check that there are inputs at all.
+
+    Raises:
+        CnetError: if they are not tensors [N, ...] of at least one sample.
+    """
+    tensors = named_tensors(x).values()
+    if not tensors or any(tensor.dim() < 2 or len(tensor) == 0 for tensor in tensors):
+        found = [tuple(tensor.shape) for tensor in tensors] or type(x).__name__
+        raise bad_value("x", found, "inputs [N, ...], at least one")
 
 
 def check_source(model: nn.Module, source: str, noise_model: BaseNoiseModel | None) -> None:

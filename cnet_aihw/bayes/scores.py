@@ -88,6 +88,8 @@ def reliability(probabilities: Tensor, targets: Tensor, bins: int = BINS) -> lis
         CnetError: as :func:`uncertainty_scores`.
     """
     mean = _checked(probabilities, "probabilities").mean(0)
+    if targets.shape != mean.shape[:1]:
+        raise bad_value("targets", tuple(targets.shape), f"classes [N], N = {len(mean)}")
     check_count("bins", bins)
     confidence, chosen = mean.max(1)
     correct = (chosen == targets.to(mean.device)).double()

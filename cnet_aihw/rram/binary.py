@@ -44,7 +44,7 @@ def make_binary(model: nn.Module, gain: float = math.sqrt(2.0), largest: float =
     Raises:
         CnetError: for values out of range, or layers other than RRAM layers.
     """
-    for key, value, high in (("gain", gain, math.inf), ("largest", largest, 1.0)):
+    for key, value, high in (("gain", gain, 1e3), ("largest", largest, 1.0)):
         check_number(key, value, 0.0, high)
         if value in (0.0, 1.0) and not (key == "gain" and value == 1.0):
             raise bad_value(key, value, "a number above 0 (and below 1 for means)")
