@@ -1,6 +1,6 @@
 # make demo | test | test-unit | test-slow | docs | bench | lint | clean. Each target makes .venv itself when it is missing or out of date.
 # PYTHON=/path/to/python chooses the interpreter; else the first of python3.12, python3.13, python3 that fits.
-.PHONY: demo test test-unit test-slow docs bench lint clean
+.PHONY: demo test test-unit test-slow docs bench gpu lint clean
 .DELETE_ON_ERROR:
 
 VENV := .venv
@@ -36,6 +36,9 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.growth
 	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.page
+
+gpu: $(READY)
+	$(BIN)/python -m benchmarks.gpu
 
 lint: $(READY)
 	$(BIN)/ruff check .

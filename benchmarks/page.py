@@ -329,6 +329,51 @@ SECTIONS: list[tuple[str, str, str, Mapping[str, Callable[[Row], str]]]] = [
             "test images": text("samples"),
         },
     ),
+    (
+        "attacks",
+        "Attacks on chips, test part",
+        "Devices have lognormal variation of sigma 0.5 and read noise of 1 % of the largest "
+        "conductance ([attacks](attacks.md)). Success: of the images that a chip classifies "
+        "correctly, the share that it misclassifies after the attack, over chips, with the half "
+        "width of its interval of 95 %; `robust`: of all images, the share classified correctly "
+        "after the attack; `flips`: misclassified in another reading without an attack; `noise`: "
+        "after random noise of the same size. Budgets are parts of the pixels' range, for "
+        "`one_pixel` numbers of pixels.",
+        {
+            "network": text("network"),
+            "recipe": text("recipe"),
+            "attack": text("attack"),
+            "threat": text("threat"),
+            "budget": lambda row: f"{row['eps']:.3g}",
+            "clean %": percent("clean", 1),
+            "success %": percent("success", 1),
+            "± %": percent("ci95", 1),
+            "robust %": percent("robust", 1),
+            "flips %": percent("flips", 1),
+            "noise %": percent("noise", 1),
+            "queries": lambda row: f"{row['queries']:.0f}",
+            "images": text("inputs"),
+            "chips": text("chips"),
+        },
+    ),
+    (
+        "attacks_by_stage",
+        "Attacks on chips by where the noise comes from, PGD, test part",
+        "Plainly trained networks; the strength of each kind of noise is set, on validation "
+        "chips, to keep 90 % of the clean accuracy: levels (bits), programming (sigma), read noise "
+        "and noise on the outputs (parts of the largest conductance and output).",
+        {
+            "network": text("network"),
+            "noise": text("stage"),
+            "strength": lambda row: f"{row['strength']:.3g}",
+            "kept %": percent("kept", 1),
+            "threat": text("threat"),
+            "budget": lambda row: f"{row['eps']:.3g}",
+            "success %": percent("success", 1),
+            "± %": percent("ci95", 1),
+            "chips": text("chips"),
+        },
+    ),
 ]
 
 

@@ -19,6 +19,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from fnmatch import fnmatch
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -175,8 +176,10 @@ def ways(subject: Subject, seed: int) -> Iterator[Way]:
         yield Way(f"{training}, none", training, beta=b)
         if subject.name.startswith("vgg"):
             yield Way(f"{training}, batchnorm", training, fit="batchnorm", beta=b)
-        yield Way(f"{training}, affine", training, Affine(), full, "per_chip", beta=b)
         target = "mean_over_chips" if training == "noise" else "clean"
+        yield Way(
+            f"{training}, affine", training, Affine(), full, "per_chip", target=target, beta=b
+        )
         yield Way(
             f"{training}, per chip", training, LowRank(), placement, "per_chip",
             target=target, beta=b,
@@ -198,9 +201,11 @@ def ways(subject: Subject, seed: int) -> Iterator[Way]:
         yield Way(name, training, corrector, within, "shared", beta=b, lrs=lrs)
 
 
-def run(subject: Subject, seed: int, chips: int) -> None:
-    """Measure all ways of one seed on test data."""
+def run(subject: Subject, seed: int, chips: int, only: Sequence[str] = ("*",)) -> None:
+    """Measure the ways of one seed whose names match a pattern, on test data."""
     for way in ways(subject, seed):
+        if not any(fnmatch(way.name, pattern) for pattern in only):
+            continue
         path = folder_of(subject, seed) / "test" / f"{way.name.replace(' ', '-')}.json"
         if path.exists() and read_json(path)["chips"] >= chips:
             continue
@@ -315,13 +320,14 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--network", choices=list(SUBJECTS), action="append")
     parser.add_argument("--seed", type=int, action="append")
     parser.add_argument("--chips", type=int, default=50)
+    parser.add_argument("--way", action="append", help="pattern of ways to run, as 'plain*'")
     asked = parser.parse_args(words)
     for name in asked.network or SUBJECTS:
         for seed in asked.seed or SEEDS:
             if asked.step == "train":
                 train(SUBJECTS[name], seed)
             elif asked.step == "run":
-                run(SUBJECTS[name], seed, asked.chips)
+                run(SUBJECTS[name], seed, asked.chips, asked.way or ["*"])
         if asked.step == "choose":
             choose(SUBJECTS[name])
         elif asked.step == "curves":

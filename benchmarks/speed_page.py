@@ -46,6 +46,13 @@ PLACEMENTS = """\
 A placement with the shared evaluator (500 images on 10 chips) beside as many plain forward passes;
 how many times longer the fit of a placement takes than measuring it with the shared compensation;
 and the steps of a whole run on one machine, beside the training."""
+GPU = """\
+## On a GPU
+
+`make gpu` runs the tests that need one, measures steps, chips and fits as above, counts the times
+that a step makes the host wait, and trains VGG16 at full width on CIFAR-10 for as long as eight
+minutes allow; it fetches nothing, and goes on with the training the next time. It has not been run
+on a GPU yet: what runs on CUDA has been tried with pretended devices alone."""
 START = """\
 ## Starting
 
@@ -64,7 +71,7 @@ def write_page() -> None:
     parts += [MEMORY, memory(growth["rows"]), PLACEMENTS, placements(growth["rows"])]
     parts += [_command(evaluators), fits(evaluators["rows"])]
     parts += [_command(pipeline), whole_run(pipeline["rows"]), START, _command(startup)]
-    parts.append(starting(startup))
+    parts += [starting(startup), GPU]
     PAGE.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 

@@ -3,6 +3,7 @@
 import functools
 import inspect
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -720,8 +721,10 @@ def test_arguments_that_cannot_be_are_one_sentence(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", list(CASES))
-def test_all_arguments_that_cannot_be_are_one_sentence(name: str) -> None:
-    check(name, VALUES)
+def test_more_arguments_that_cannot_be_are_one_sentence(name: str) -> None:
+    """Every other value, or all of them with CNET_ALL=1 in the environment."""
+    step = 1 if os.environ.get("CNET_ALL") else 2
+    check(name, VALUES[len(name) % step :: step])
 
 
 def test_every_public_function_with_arguments_is_among_the_cases() -> None:

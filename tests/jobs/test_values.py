@@ -4,6 +4,7 @@ import copy
 import functools
 import itertools
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -161,5 +162,7 @@ def test_values_that_cannot_be_are_one_sentence() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("option", options())
-def test_all_values_that_cannot_be_are_one_sentence(option: str) -> None:
-    check(option, cases(option))
+def test_values_of_an_option_that_cannot_be_are_one_sentence(option: str) -> None:
+    """Every third pair of key and value, or all of them with CNET_ALL=1 in the environment."""
+    step = 1 if os.environ.get("CNET_ALL") else 3
+    check(option, cases(option)[len(option) % step :: step])

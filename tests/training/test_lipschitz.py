@@ -32,7 +32,7 @@ from cnet_aihw.training import (
     lipschitz_lambda,
     spectral_norms,
 )
-from cnet_aihw.training.lipschitz import _GramDistance, _ProbedDistance
+from cnet_aihw.training.lipschitz import _GramDistance, _ProbedDistances
 
 LAYERS = {
     "tall": lambda: nn.Linear(5, 9),
@@ -149,12 +149,17 @@ def test_probes_of_all_signs_give_value_and_gradient(shape: tuple[int, ...]) -> 
     weight = torch.randn(*shape, dtype=torch.float64, requires_grad=True)
     signs = every_sign(min(shape[-2:])).expand(*shape[:-2], -1, -1)
     values, gradients = [], []
-    for distance in (_GramDistance.apply(weight, 0.7), _ProbedDistance.apply(weight, 0.7, signs)):
+    for distance in (
+        _GramDistance.apply(weight, 0.7),
+        _ProbedDistances.apply(0.7, [signs], weight),
+    ):
         values.append(distance.item())
         gradients.append(torch.autograd.grad(3 * distance, weight)[0])
     assert values[0] == pytest.approx(values[1], rel=1e-12)
     torch.testing.assert_close(gradients[0], gradients[1])
-    assert torch.autograd.gradcheck(lambda w: _ProbedDistance.apply(w, 0.7, signs[..., :2]), weight)
+    assert torch.autograd.gradcheck(
+        lambda w: _ProbedDistances.apply(0.7, [signs[..., :2]], w), weight
+    )
 
 
 def test_probes_estimate_without_bias_and_with_the_known_variance() -> None:

@@ -85,14 +85,39 @@ class RRAMSimulatorTile(TorchSimulatorTile):
             return self.chip.read()
         if self._varied is not None:
             return self._varied
-        weight, variation = self.crossbar_weight(), self._variation
-        if is_test or not variation.enabled:
+        weight = self.crossbar_weight()
+        if is_test or not self._variation.enabled:
             return weight
+        return self._vary(weight, self._perturbation(weight))
+
+    def logical_weight(self, is_test: bool) -> Tensor:
+        """Return the weights that a forward uses, [out, in], in the network's units.
+
+        A factor on each weight is the same in both units: then the scales are left out.
+
+        Args:
+            is_test: as for :meth:`mvm_weight`.
+        """
+        varies = self.chip is None and self._variation.enabled and not is_test
+        if varies and self.scales is not None and not self._sharing:
+            known = self._variation.table or self.held is not None
+            weight = self.weight.detach() if known else self.crossbar_weight().detach()
+            perturbation = self._perturbation(weight)
+            if perturbation.factor is not None:
+                return self._vary(self.weight, perturbation)
+            return self._vary(self.crossbar_weight(), perturbation) * self.scales
+        weight = self.mvm_weight(is_test)
+        return weight if self.scales is None else weight * self.scales
+
+    def _perturbation(self, weight: Tensor) -> Perturbation:
+        """Return the variation of a training forward; weights [out, in] in the crossbar's units."""
+        variation = self._variation
         if not variation.hold:
             perturbation = self._shared or self._draw(weight)
             if self._sharing:
                 self._shared = perturbation
-        elif self.held is None:
+            return perturbation
+        if self.held is None:
             raise CnetError(
                 "variation.hold is on but no chip was drawn; call "
                 "cnet_aihw.resample_variation(model, seed) first.",
@@ -100,8 +125,11 @@ class RRAMSimulatorTile(TorchSimulatorTile):
                 value=True,
                 fix="call cnet_aihw.resample_variation(model, seed)",
             )
-        else:
-            perturbation = self.held.to(weight.device)
+        return self.held.to(weight.device)
+
+    def _vary(self, weight: Tensor, perturbation: Perturbation) -> Tensor:
+        """Return weights, [out, in], with a variation."""
+        variation = self._variation
         varied = perturbation.apply(weight, variation.gradient)
         if variation.strength != 1.0:
             varied = weight.lerp(varied, variation.strength)

@@ -88,8 +88,7 @@ class RRAMInferenceTile(TorchInferenceTile):
         tile = self.tile
         if tile.chip is None and not (self.training and self.rpu_config.variation.enabled):
             return self.nominal_weight()  # exact, where scales would round
-        weight = tile.mvm_weight(is_test=not self.training)
-        return self._with_learned_scale(weight if tile.scales is None else weight * tile.scales)
+        return self._with_learned_scale(tile.logical_weight(is_test=not self.training))
 
     def nominal_weight(self) -> Tensor:
         """Return the nominal logical weights, [out, in]; differentiable."""

@@ -314,7 +314,7 @@ class MultiplicativeNoiseModel(DeviceNoiseModel):
         """Program one tile, [out, in] -> [out, in]; there are no drift parameters."""
         if self.is_off:
             return weights.clone(), [None]
-        return weights * self.sample_factor(weights), [None]
+        return self.sample_factor(weights).mul_(weights), [None]
 
 
 def label_of(noise_model: BaseNoiseModel) -> str:
