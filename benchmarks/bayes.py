@@ -21,16 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.bayes_subjects import (
-    FOLDER,
-    HELD,
-    LR,
-    PLANS,
-    READ,
-    dataset,
-    parts,
-    trained,
-)
+from benchmarks.bayes_subjects import FOLDER, LR, PLANS, READ, dataset, parts, trained
 from benchmarks.subjects import CHIPS_SEED, RESULTS
 from cnet_aihw import bayes, rram
 from cnet_aihw.bayes.sampling import chip_logits
@@ -47,7 +38,10 @@ _LEFT_OUT = ("ece_mass", "ood_entropy", "auroc_mutual_information")
 
 def measured(name: str, logits: dict[str, Tensor], several: bool) -> list[dict[str, Any]]:
     """Return scores of each number of samples and correction; of several chips each has its own."""
-    y, val = dataset(name).test.first(PLANS[name].test).y, dataset(name).val.first(HELD).y
+    y, val = (
+        dataset(name).test.first(PLANS[name].test).y,
+        dataset(name).val.first(PLANS[name].held).y,
+    )
     fit, found = logits["val"], []
     for kind in ("none", "temperature", "logit_affine"):
         own = (
@@ -144,7 +138,7 @@ def table() -> dict[str, Any]:
         "posterior": {"temperature": 0.5, "lr": LR},
         "read_noise": {"cells": READ, "readings": PLAIN_READ},
         "drift": {"nu": NU, "nu_std": NU_STD},
-        "correction": {"readings": FIT, "inputs": HELD},
+        "correction": {"readings": FIT},
     }
     return {"command": f"{COMMAND} run; {COMMAND} table", "settings": settings, "rows": found}
 

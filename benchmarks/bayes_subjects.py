@@ -16,7 +16,6 @@ from cnet_aihw import rram, zoo
 from cnet_aihw.training import BayesSettings, TrainingSettings, VariationSettings, train
 
 FOLDER = OUTPUTS / "bayes"
-HELD = 500  # validation inputs that corrections are fitted to
 READ = 0.2  # read noise of cells / g_max
 LR = 5e-3  # of log-odds
 RELAXED = VariationSettings(enabled=True, gradient="reparametrized")
@@ -33,13 +32,14 @@ class Plan:
     hidden: int  # 0: a VGG of five convolutions
     test: int
     data_weight: float = 20.0  # of the posterior: about 20 000 / training samples
+    held: int = 500  # validation inputs that corrections are fitted to
 
 
 PLANS = {
     "breast_cancer": Plan(None, 30, 60, 5, 32, 200),
     "digits": Plan(None, 20, 40, 5, 100, 360),
     "mnist": Plan(10000, 5, 12, 5, 100, 500, 2.0),
-    "cifar10": Plan(10000, 6, 12, 3, 0, 200, 2.0),
+    "cifar10": Plan(5000, 4, 8, 3, 0, 100, 4.0, 200),
 }
 
 
@@ -58,7 +58,7 @@ def dataset(name: str) -> zoo.Dataset:
 def parts(name: str) -> dict[str, Tensor]:
     """Return the inputs: test, validation, and another kind (grey CIFAR-10, or CIFAR-100)."""
     data, count = dataset(name), PLANS[name].test
-    found = {"test": data.test.first(count).x, "val": data.val.first(HELD).x}
+    found = {"test": data.test.first(count).x, "val": data.val.first(PLANS[name].held).x}
     if name != "breast_cancer":
         raw = np.load(DATA / f"cifar{100 if name == 'cifar10' else 10}.npz")["x_test"][:count]
         x = torch.from_numpy(raw).float().permute(0, 3, 1, 2) / 255
@@ -100,6 +100,6 @@ def trained(name: str, kind: str, seed: int = 0) -> nn.Module:
     )  # fmt: skip
     if cells:
         rram.make_binary(model)
-    small = replace(data, val=data.val.first(HELD))
+    small = replace(data, val=data.val.first(plan.held))
     train(model, small, settings, FOLDER / name / f"{kind}-{seed}", device="cpu", progress=False)
     return model.eval()
