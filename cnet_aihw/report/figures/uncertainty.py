@@ -90,6 +90,10 @@ def _curves(rows: list[Row], along: str, found: Table) -> tuple[Any, str] | None
             shown[_name(method, correction)] = look
             field.plot([r[along] for r in line], [r[score] for r in line], **look)
         field.set_xscale("log")
+        if along == "samples":
+            counts = sorted({r[along] for r in of})
+            field.set_xticks(counts, [str(count) for count in counts])
+            field.minorticks_off()
         field.set_title(_of(training))
         field.set_ylabel(label)
     fields[-1].set_xlabel("samples" if along == "samples" else "seconds since programming")
@@ -106,8 +110,12 @@ def _methods(rows: list[Row]) -> list[str]:
 
 
 def _look(methods: list[str], method: str, correction: str) -> dict[str, Any]:
-    marker = _MARKERS.get(correction, "o")
-    return {"color": color_of(methods.index(method)), "marker": marker, "markersize": 3}
+    return {
+        "color": color_of(methods.index(method)),
+        "marker": _MARKERS.get(correction, "o"),
+        "markersize": 3,
+        "linestyle": "-" if correction == "none" else "--",
+    }
 
 
 def _of(training: Any) -> str:
