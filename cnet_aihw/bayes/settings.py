@@ -82,19 +82,19 @@ def validate_uncertainty_settings(settings: UncertaintySettings) -> None:
         raise bad_value("bayes.correction", [], f"one or more of {', '.join(CORRECTIONS)}")
 
 
-def samples_of(samples: int | Iterable[int], key: str = "samples") -> list[int]:
+def samples_of(samples: Any, key: str = "samples") -> list[int]:
     """Return numbers of samples, each once, in ascending order.
 
     Raises:
         CnetError: for a number below 1, or none.
     """
-    given = [samples] if is_whole(samples) else list(samples) if _several(samples) else []
+    given: list[int] = []
+    if isinstance(samples, Iterable) and not isinstance(samples, str):
+        given = list(samples)
+    elif is_whole(samples):
+        given = [samples]
     for count in given:
         check_count(key, count)
     if not given:
         raise bad_value(key, samples, "one or more whole numbers of at least 1")
     return sorted(set(given))
-
-
-def _several(samples: object) -> bool:
-    return isinstance(samples, Iterable) and not isinstance(samples, str)
