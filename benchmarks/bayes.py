@@ -1,4 +1,4 @@
-"""What predictions on chips know of their errors: binary posteriors on cells, beside baselines.
+"""Uncertainty of predictions on chips: binary posteriors on cells, and baselines beside them.
 
     python -m benchmarks.bayes run     # networks and all rows, test parts
     python -m benchmarks.bayes table   # benchmarks/results/bayes.json

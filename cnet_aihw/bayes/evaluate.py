@@ -71,7 +71,7 @@ def evaluate_uncertainty(
             ones.
         chips: how many chips.
         seed: seed of the chips' seeds.
-        ood: inputs of another kind, of the same shape, which should be told apart; None: none.
+        ood: inputs of another kind, of the same shape, to be distinguished from them; None: none.
         noise_model: noise model of the chips; None: the model's own.
         t_inference: seconds between programming and reading, one time or several; None: just
             programmed.

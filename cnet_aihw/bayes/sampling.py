@@ -113,7 +113,9 @@ def check_source(model: nn.Module, source: str, noise_model: BaseNoiseModel | No
     cells = [cell_of(found) is not None for found in models]
     if source == "cells" and not all(cells):
         fix = "choose rram=stochastic_cell and training=bayes_binary"
-        raise bad_value("source", source, "chips or readings: devices are no stochastic cells", fix)
+        raise bad_value(
+            "source", source, "chips or readings: devices are not stochastic cells", fix
+        )
     if source == "readings":
         if any(cells):
             raise bad_value("source", source, "cells, as devices are stochastic cells")

@@ -82,7 +82,7 @@ def reliability(probabilities: Tensor, targets: Tensor, bins: int = BINS) -> lis
 
     Returns:
         For each bin its number of inputs, their mean largest probability and their accuracy; 0 of
-        all where there is no input.
+        all in an empty bin.
 
     Raises:
         CnetError: as :func:`uncertainty_scores`.

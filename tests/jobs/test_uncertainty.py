@@ -30,7 +30,7 @@ def test_sources_of_several_commands_stand_in_one_table(
         row = record["rows"][-1]
         expected = sum(r["nll"] for r in records if r["samples"] == 3) / 2
         assert row["mean"]["nll"] == pytest.approx(expected)
-        # nearly the same data are not told apart
+        # nearly the same data: by chance
         assert row["mean"]["auroc_entropy"] == pytest.approx(0.5, abs=0.05)
     rows = read_json(Path("run/uncertainties.json"))["rows"]
     assert [(row["method"], row["correction"], row["samples"]) for row in rows] == [
