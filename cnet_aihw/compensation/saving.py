@@ -28,6 +28,7 @@ from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.fingerprint import tensors_fingerprint
 from cnet_aihw.runtime.records import replace_file
 from cnet_aihw.runtime.typed import checked
+from cnet_aihw.runtime.values import check_file
 
 _SHARED = "cnet_aihw_compensation"
 _OF_A_CHIP = "cnet_aihw_chip_correctors"
@@ -168,6 +169,7 @@ def _write(
 
 
 def _read(path: str | Path, header: str, by: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    check_file(Path(path), f"a file of {by}")
     try:
         with safe_open(path, framework="pt") as file:
             meta = json.loads((file.metadata() or {})[header])

@@ -77,6 +77,8 @@ class Page:
     numbers: Sequence[Number] = ()
     missing: Sequence[str] = ()
     sections: Sequence[Section] = field(default_factory=list)
+    sortable: bool = False
+    """Whether long tables can be sorted and filtered, by a script in the page."""
 
 
 def write_page(page: Page, folder: Path) -> Path:

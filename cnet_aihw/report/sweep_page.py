@@ -83,7 +83,8 @@ def _page(measured: _Sweep, searched: _Sweep, folder: Path) -> Page:
     varied = list(dict.fromkeys([*measured.varied, *searched.varied]))
     return Page(
         title=f"Sweep over {', '.join(varied) or 'trainings'}",
-        subtitle=f"{len(jobs)} jobs",
+        subtitle=f"{len(jobs)} job{'' if len(jobs) == 1 else 's'}",
+        sortable=True,
         numbers=_numbers(measured, "mean", f"mean {measured.metric.name} on chips")
         or _numbers(searched, "reward", "reward of a search"),
         sections=[

@@ -3,6 +3,7 @@
 import difflib
 import math
 from numbers import Integral, Real
+from pathlib import Path
 from typing import TypeGuard
 
 from cnet_aihw.runtime.errors import CnetError, bad_value
@@ -71,6 +72,18 @@ def check_count(key: str, value: int, least: int = 1, most: int = 10**9) -> None
         raise bad_value(key, value, f"a whole number of at least {least}")
     if value > most:
         raise bad_value(key, value, f"a whole number of at most {most:,}")
+
+
+def check_file(path: Path, what: str) -> None:
+    """Check that a file is there.
+
+    Raises:
+        CnetError: if it is not; ``what`` says which file is wanted.
+    """
+    if not path.is_file():
+        raise CnetError(
+            f"{path} does not exist; give {what}.", key=str(path), value=str(path), expected=what
+        )
 
 
 def check_limit(key: str, value: float, fix: str | None = None) -> None:

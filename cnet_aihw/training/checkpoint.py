@@ -15,6 +15,7 @@ from torch import Tensor
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.records import replace_file
 from cnet_aihw.runtime.typed import checked
+from cnet_aihw.runtime.values import check_file
 
 FORMAT = 1
 _HEADER = "cnet_aihw"
@@ -66,9 +67,10 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     """Read a checkpoint, tensors on the CPU.
 
     Raises:
-        CnetError: when the file is damaged, of another kind or of a later format.
+        CnetError: when the file is absent, damaged, of another kind or of a later format.
     """
     path = Path(path)
+    check_file(path, "the checkpoint of a training")
     groups: dict[str, dict[str, Tensor]] = {group: {} for group in _GROUPS}
     try:
         with safe_open(path, framework="pt") as file:

@@ -54,6 +54,12 @@ GIVEN: dict[str, Callable[[], dict[str, Any]]] = {
 SMALLER = {
     "compensation": {"FitSettings()": "FitSettings(epochs=1, validation_chips=1)"},
     "searching": {"[:500]": "[:20]", "chips=5": "chips=1", "=60": "=3"},
+    "tutorial": {
+        "range(5)": "range(1)",
+        "chips=20": "chips=2",
+        "epochs=5": "epochs=1",
+        "budget=20": "budget=3",
+    },
     "ray": {"chips=1000": "chips=2", "workers=4": "workers=1"},
     "tuning": {'TuningSettings(tune="progressive")': "TuningSettings(epochs=1)"},
 }

@@ -19,6 +19,7 @@ from aihwkit.simulator.parameters.enums import WeightModifierType
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from cnet_aihw.compensation import load_compensation
 from cnet_aihw.evaluation import AffineCorrection
 from cnet_aihw.rram import (
     CompositeNoiseModel,
@@ -409,6 +410,14 @@ def test_files_of_unknown_origin_are_not_overwritten(tmp_path: Path) -> None:
         train(analog_network(), Data(), SETTINGS, tmp_path)
     assert (error.value.key, error.value.value) == ("folder", "epochs.jsonl")
     assert (tmp_path / "epochs.jsonl").read_text() == '{"epoch": 0}\n'
+
+
+def test_a_file_that_is_not_there_is_said_so(tmp_path: Path) -> None:
+    path = tmp_path / "best.safetensors"
+    for read in (load_checkpoint, lambda path: load_compensation(analog_network(), path)):
+        with pytest.raises(CnetError, match="does not exist") as error:
+            read(path)
+        assert error.value.key == str(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", b"torn"])

@@ -1,0 +1,40 @@
+// Long tables: a click on a heading sorts the rows, the field above keeps those with all words.
+for (const table of document.querySelectorAll("table")) {
+  const rows = [...table.tBodies[0].rows];
+  if (rows.length < 8) continue;
+  const field = document.createElement("input");
+  const count = document.createElement("span");
+  field.type = "search";
+  field.placeholder = "rows with these words";
+  field.setAttribute("aria-label", field.placeholder);
+  field.addEventListener("input", () => {
+    const words = field.value.toLowerCase().split(/\s+/);
+    for (const row of rows) {
+      const text = row.textContent.toLowerCase();
+      row.hidden = !words.every(word => text.includes(word));
+    }
+    count.textContent = ` ${rows.filter(row => !row.hidden).length} of ${rows.length}`;
+  });
+  const line = document.createElement("p");
+  line.className = "filter";
+  line.append(field, count);
+  table.parentElement.before(line);
+  [...table.tHead.rows[0].cells].forEach((heading, column) => {
+    const text = row => row.cells[column].textContent;
+    const isNumber = rows.every(row => !isNaN(parseFloat(text(row))) || text(row).length < 2);
+    const compare = (a, b) => isNumber
+      ? (parseFloat(text(a)) || 0) - (parseFloat(text(b)) || 0)
+      : text(a).localeCompare(text(b), "en", { numeric: true });
+    const sort = () => {
+      const falling = heading.getAttribute("aria-sort") === "ascending";
+      for (const other of heading.parentElement.cells) other.removeAttribute("aria-sort");
+      heading.setAttribute("aria-sort", falling ? "descending" : "ascending");
+      const sorted = [...rows].sort(falling ? (a, b) => compare(b, a) : compare);
+      table.tBodies[0].append(...sorted);
+    };
+    heading.tabIndex = 0;
+    heading.classList.add("sorts");
+    heading.addEventListener("click", sort);
+    heading.addEventListener("keydown", event => { if (event.key === "Enter") sort(); });
+  });
+}
