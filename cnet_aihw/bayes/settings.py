@@ -47,7 +47,7 @@ class UncertaintySettings:
     """Inputs of the validation part, the first ones, that a correction is fitted to."""
 
     ood: Any = None
-    """Data of another kind, to be distinguished by their test part, as a Hydra target; null: none."""
+    """Data of another kind, whose test part is to be distinguished, a Hydra target; null: none."""
 
     ood_inputs: int = 1000
     """Inputs of it, the first ones."""

@@ -11,7 +11,8 @@ from torch import nn
 from cnet_aihw import rram
 from cnet_aihw.rram import CompositeNoiseModel, PowerLawDriftNoiseModel, StochasticCellNoiseModel
 from cnet_aihw.runtime.errors import CnetError
-from tests.bayes.conftest import on_cells
+
+from .binary_networks import on_cells
 
 
 def means(model: nn.Module) -> torch.Tensor:

@@ -20,7 +20,8 @@ from cnet_aihw.bayes import (
 )
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.records import read_records
-from tests.bayes.conftest import on_cells
+
+from .binary_networks import on_cells
 
 
 def varied(noise_model: object) -> nn.Module:

@@ -19,7 +19,8 @@ from cnet_aihw.training import (
     train,
     validate_training_settings,
 )
-from tests.bayes.conftest import settings
+
+from .binary_networks import settings
 
 
 def test_steps_are_those_of_the_formula_beside_adams() -> None:
