@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,6 @@ from cnet_aihw.training import BayesSettings, TrainingSettings, VariationSetting
 FOLDER = OUTPUTS / "bayes"
 READ = 0.2  # read noise of cells / g_max
 LR = 5e-3  # of log-odds
-RELAXED = VariationSettings(enabled=True, gradient="reparametrized")
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,14 @@ class Plan:
     test: int
     data_weight: float = 20.0  # of the posterior: about 20 000 / training samples
     held: int = 500  # validation inputs that corrections are fitted to
+    gradient: str = "reparametrized"  # auto: BatchNorm sees binary weights, as it will on cells
 
 
 PLANS = {
     "breast_cancer": Plan(None, 30, 60, 5, 32, 200),
     "digits": Plan(None, 20, 40, 5, 100, 360),
     "mnist": Plan(10000, 5, 12, 5, 100, 500, 2.0),
-    "cifar10": Plan(5000, 4, 8, 3, 0, 100, 4.0, 200),
+    "cifar10": Plan(5000, 4, 12, 3, 0, 100, 4.0, 200, "auto"),
 }
 
 
@@ -58,7 +59,8 @@ def dataset(name: str) -> zoo.Dataset:
 def parts(name: str) -> dict[str, Tensor]:
     """Return the inputs: test, validation, and another kind (grey CIFAR-10, or CIFAR-100)."""
     data, count = dataset(name), PLANS[name].test
-    found = {"test": data.test.first(count).x, "val": data.val.first(PLANS[name].held).x}
+    held = data.val.first(PLANS[name].held)
+    found: dict[str, Any] = {"test": data.test.first(count).x, "val": held.x}
     if name != "breast_cancer":
         raw = np.load(DATA / f"cifar{100 if name == 'cifar10' else 10}.npz")["x_test"][:count]
         x = torch.from_numpy(raw).float().permute(0, 3, 1, 2) / 255
@@ -96,7 +98,7 @@ def trained(name: str, kind: str, seed: int = 0) -> nn.Module:
         name=kind, epochs=plan.bayes_epochs if cells else plan.epochs, batch_size=64, seed=seed,
         optimizer="bayes_binary" if cells else "adam", lr=LR if cells else 2e-3, weight_decay=0.0,
         select="last", validation_chips=0, bayes=BayesSettings(data_weight=plan.data_weight),
-        variation=RELAXED if cells else VariationSettings(),
+        variation=VariationSettings(enabled=True, gradient=plan.gradient) if cells else VariationSettings(),
     )  # fmt: skip
     if cells:
         rram.make_binary(model)

@@ -87,7 +87,7 @@ def fit_logits(logits: Tensor, targets: Tensor, kind: str = "temperature") -> Lo
         return nll
 
     with torch.enable_grad():
-        optimizer.step(loss)  # type: ignore[arg-type]
+        optimizer.step(loss)
     return LogitScales(log_scale.detach().exp(), offset.detach())
 
 

@@ -65,14 +65,14 @@ class BayesBinary(torch.optim.Adam):
             for parameter in group["params"]:
                 scale = self._scales.get(id(parameter))
                 if scale is not None and parameter.grad is not None:
-                    self._move(parameter, scale, group["lr"] * self.settings.rate)
+                    natural = self.samples * self.settings.data_weight * scale * parameter.grad
+                    self._move(parameter, scale, group["lr"] * self.settings.rate, natural)
                     parameter.grad = None
         return super().step()
 
-    def _move(self, parameter: nn.Parameter, scale: float, alpha: float) -> None:
+    def _move(self, parameter: nn.Parameter, scale: float, alpha: float, gradient: Tensor) -> None:
         settings, state = self.settings, self.state[parameter]
         log_odds: Tensor = state[_LOG_ODDS] if _LOG_ODDS in state else self._first(parameter, scale)
-        gradient = self.samples * settings.data_weight * scale * parameter.grad
         moved = (1.0 - alpha) * log_odds + alpha * (settings.prior - gradient)
         state.setdefault("step", torch.zeros(()))  # which loading a state looks for
         state[_LOG_ODDS] = moved.clamp_(-settings.largest, settings.largest)
