@@ -98,7 +98,7 @@ def trained(name: str, kind: str, seed: int = 0) -> nn.Module:
         name=kind, epochs=plan.bayes_epochs if cells else plan.epochs, batch_size=64, seed=seed,
         optimizer="bayes_binary" if cells else "adam", lr=LR if cells else 2e-3, weight_decay=0.0,
         select="last", validation_chips=0, bayes=BayesSettings(data_weight=plan.data_weight),
-        variation=VariationSettings(enabled=True, gradient=plan.gradient) if cells else VariationSettings(),
+        variation=VariationSettings(enabled=cells, gradient=plan.gradient if cells else "auto"),
     )  # fmt: skip
     if cells:
         rram.make_binary(model)

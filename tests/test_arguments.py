@@ -19,6 +19,7 @@ from cnet_aihw import (
     cluster,
     compensation,
     evaluation,
+    kernels,
     report,
     rram,
     search,
@@ -38,6 +39,8 @@ VALUES = [
 ]  # fmt: skip
 PLACEMENT = compensation.Placement({"layers.fc1": "size 1"})
 X, Y = torch.rand(24, 1, 8, 8), torch.arange(24) % 3
+ROWS = torch.rand(24, 5, generator=torch.Generator().manual_seed(0))
+OF_DEVICE = {"noise_model": rram.LogNormalNoiseModel()}
 Make = Callable[[], dict[str, Any]]
 
 
@@ -375,6 +378,61 @@ OTHERS: dict[str, tuple[Callable[..., Any], Make]] = {
         name: (getattr(rram, name), lambda: {"model": on_cells()})
         for name in ("binary_weights", "has_cells")
     },
+    "RandomFeatures": (kernels.RandomFeatures, lambda: {"inputs": 3, "s": 4}),
+    "kernel_classifier": (kernels.kernel_classifier, lambda: {"x": X, "classes": 3}),
+    "exact_kernel": (kernels.exact_kernel, lambda: {"kernel": "rbf", "x": ROWS, "y": ROWS}),
+    "kernel_error": (
+        kernels.kernel_error,
+        lambda: {"exact": torch.eye(24), "features": ROWS},
+    ),
+    "scale_bandwidth": (kernels.scale_bandwidth, lambda: {"kernel": "rbf", "x": ROWS}),
+    "matched_scale": (kernels.matched_scale, lambda: {**OF_DEVICE, "weights": ROWS}),
+    "expected_kernel": (
+        kernels.expected_kernel,
+        lambda: {"kernel": "rbf", "x": ROWS, "y": ROWS, **OF_DEVICE},
+    ),
+    "predicted_error": (
+        kernels.predicted_error,
+        lambda: {"kernel": "rbf", "x": ROWS, "s": 4, **OF_DEVICE},
+    ),
+    "fit_ridge": (kernels.fit_ridge, lambda: {"z": ROWS, "y": Y, "classes": 3}),
+    "ReadoutFit": (kernels.ReadoutFit, lambda: {"x": X, "y": Y}),
+    "KernelScore": (kernels.KernelScore, lambda: {"x": X, "kernel": "rbf"}),
+    "kernel_ridge_accuracy": (
+        kernels.kernel_ridge_accuracy,
+        lambda: {
+            "kernel": "rbf",
+            "gamma": 1.0,
+            "train": (ROWS, Y),
+            "test": (ROWS, Y),
+            "classes": 3,
+        },
+    ),
+    "measure_kernels": (
+        kernels.measure_kernels,
+        lambda: {
+            "train": (X, Y),
+            "test": (X, Y),
+            "classes": 3,
+            "settings": kernels.KernelSettings(log2_ratio=[-3.0], seeds=1, baselines=False),
+            "rpu_config": rram.RRAMRPUConfig(),
+            "folder": "kernel",
+            **ON_CPU,
+        },
+    ),
+    "AnalogFeatures": (
+        lambda **given: kernels.AnalogFeatures(**given).fit(ROWS.numpy()),
+        lambda: {"log2_ratio": 1.0},
+    ),
+    "random_projection": (
+        zoo.random_projection,
+        lambda: {"features": "rff", "inputs": 2, "outputs": 3, "seed": 0},
+    ),
+    "PerformerAttention": (zoo.PerformerAttention, lambda: {"width": 8, "heads": 2}),
+    "KernelSettings": (
+        settings(kernels.KernelSettings, kernels.validate_kernel_settings),
+        lambda: {},
+    ),
     "SimulatedChip": (tuning.SimulatedChip, lambda: {"model": network(), "seed": 1}),
     "CellWrites": (tuning.CellWrites, lambda: {"limit": 1}),
     "score_on_chip": (tuning.score_on_chip, lambda: on_own_chip(data=(X, Y))),
@@ -733,6 +791,7 @@ def test_every_public_function_with_arguments_is_among_the_cases() -> None:
             bayes,
             compensation,
             evaluation,
+            kernels,
             report,
             rram,
             search,

@@ -104,6 +104,18 @@ def uncertainty(lines: list[str]) -> None:
     assert all(0.0 <= float(row[2]) <= 1.0 and float(row[3]) > 0 for row in rows)
 
 
+def kernels(lines: list[str]) -> None:
+    rows = {line[:22].strip(): numbers(line[22:]) for line in lines[1:]}
+    assert list(rows) == [
+        *("exact kernel", "in software", "not matched", "matched"),
+        *("matched, own read-out", "scikit-learn"),
+    ]
+    assert all(0.5 < row[0] <= 1.0 for row in rows.values())
+    assert rows["matched"][1] < rows["not matched"][1]
+    for name in ("not matched", "matched", "matched, own read-out"):
+        assert rows[name][1] == pytest.approx(rows[name][2], rel=0.2)
+
+
 SHOWN: dict[str, Callable[[list[str]], None]] = {
     "01_stock_aihwkit_model.py": stock_model,
     "02_train_against_variation.py": trainings,
@@ -114,6 +126,7 @@ SHOWN: dict[str, Callable[[list[str]], None]] = {
     "07_attacks.py": attacks,
     "08_charge_read_out.py": charge,
     "09_tuning.py": tuning,
+    "10_kernels.py": kernels,
     "11_uncertainty.py": uncertainty,
 }
 

@@ -36,6 +36,7 @@ TABLE, SEARCHES, DEVICE = "table.json", "searches.json", "device.json"
 ATTACKS = "attacks.json"
 TUNINGS = "tunings.json"
 UNCERTAINTIES = "uncertainties.json"
+KERNELS = "kernels.json"
 
 _TRAINED = ("data", "task", "config.training", "config.seed", "config.pretrained")
 _SCAN = ("data", "config.model", "config.rram")

@@ -30,7 +30,7 @@ _RRAM: dict[str, tuple[Any, Any]] = {
 """Type and default of what lies in ``rram`` beside the target."""
 _SEEDS = (
     *("seed", "training.seed", "evaluation.seed", "select.seed", "search.seed"),
-    *("attack.seed", "tuning.seed"),
+    *("attack.seed", "tuning.seed", "kernel.seed"),
     *("search.chips_seed", "search.evaluator.seed", "compensation.scan.seed"),
     *("compensation.per_chip.seed", "compensation.shared.seed"),
 )

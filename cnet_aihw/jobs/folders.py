@@ -20,6 +20,7 @@ _WRITTEN = (
     *("table.json", "table.txt", "report.html", "searches.json", "searches.txt", "device.json"),
     *("attacks.json", "attacks.txt", "tunings.json", "tunings.txt"),
     *("uncertainties.json", "uncertainties.txt"),
+    *("kernels.json", "kernels.txt"),
     *("select.json", "sweep.json", "sweep.txt", "sweep-searches.json", "sweep-searches.txt"),
 )
 

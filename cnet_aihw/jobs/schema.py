@@ -13,6 +13,7 @@ from cnet_aihw.bayes.settings import UncertaintySettings
 from cnet_aihw.cluster.settings import RaySettings
 from cnet_aihw.compensation.settings import CompensationSettings
 from cnet_aihw.evaluation.settings import EvaluationSettings, SelectionSettings
+from cnet_aihw.kernels.settings import KernelSettings
 from cnet_aihw.search.settings import SearchSettings
 from cnet_aihw.training.settings import TrainingSettings
 from cnet_aihw.tuning.settings import TuningConfig
@@ -94,6 +95,9 @@ class Config:
 
     bayes: UncertaintySettings = field(default_factory=UncertaintySettings)
     """Uncertainty of predictions on chips."""
+
+    kernel: KernelSettings = field(default_factory=KernelSettings)
+    """Kernel features on chips."""
 
     ray: RaySettings = field(default_factory=RaySettings)
     """Where Ray runs."""

@@ -35,6 +35,7 @@ from cnet_aihw.jobs.config_checks import (
 )
 from cnet_aihw.jobs.messages import one_sentence
 from cnet_aihw.jobs.schema import Config, TrainingConfig
+from cnet_aihw.kernels.settings import KernelSettings, validate_kernel_settings
 from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.search.settings import SearchSettings, SpaceSettings
 from cnet_aihw.training.settings import TrainingSettings, validate_training_settings
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
 _TYPED = (
     *("training", "training.lipschitz", "training.variation", "training.bayes", "evaluation"),
-    *("job", "select", "bayes"),
+    *("job", "select", "bayes", "kernel"),
     *("compensation", "compensation.scan", "compensation.per_chip", "compensation.shared"),
     *("compensation.shared.lipschitz", "compensation.shared.variation"),
     *("search", "search.objective", "search.evaluator", "ray", "attack", "tuning"),
@@ -94,6 +95,9 @@ class Variant:
 
     bayes: UncertaintySettings
     """Uncertainty of its predictions."""
+
+    kernel: KernelSettings
+    """Kernel features on chips."""
 
     @property
     def searches(self) -> bool:
@@ -255,6 +259,7 @@ def _variant(config: DictConfig) -> Variant:
         cast(AttackSettings, OmegaConf.to_object(config.attack)),
         cast(TuningConfig, OmegaConf.to_object(config.tuning)),
         cast(UncertaintySettings, OmegaConf.to_object(config.bayes)),
+        cast(KernelSettings, OmegaConf.to_object(config.kernel)),
     )
     _check(variant, training)
     return variant
@@ -284,6 +289,7 @@ def _check(variant: Variant, training: TrainingConfig) -> None:
     validate_attack_settings(variant.attack)
     validate_tuning_settings(variant.tuning)
     validate_uncertainty_settings(variant.bayes)
+    validate_kernel_settings(variant.kernel)
     _ = variant.placement
     if compensation.enabled:
         _check_fit(variant)

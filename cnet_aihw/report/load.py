@@ -183,6 +183,9 @@ class RunRecords:
     trainings: list[Training]
     """In the order of the table, then of their names, with ``plain`` first."""
 
+    kernels: Record | None = None
+    """kernels.json: kernel features on chips, if any were measured."""
+
     @property
     def measurements(self) -> list[Measurement]:
         """Return those of all trainings."""
@@ -194,7 +197,7 @@ class RunRecords:
         statistics = [s for m in self.measurements for s in m.record["statistics"]]
         epochs = [epoch for t in self.trainings for epoch in t.epochs[:1]]
         others = [r for t in self.trainings for r in (t.result, t.scan)]
-        return Metric.of(*statistics, self.table, *others, *epochs)
+        return Metric.of(*statistics, self.table, *others, *epochs, self.kernels)
 
 
 def read_run(folder: str | Path) -> RunRecords:
@@ -212,7 +215,8 @@ def read_run(folder: str | Path) -> RunRecords:
         for path in sorted(folder.iterdir() if folder.is_dir() else ())
         if any((path / name).is_file() for name in _OF_A_TRAINING)
     }
-    if not found:
+    kernels = _json(folder / "kernels.json")
+    if not found and kernels is None:
         raise CnetError(
             f"{folder} is not the folder of a run: it holds no training; give the folder of a run "
             "or of a sweep, such as run=outputs/mine.",
@@ -225,7 +229,8 @@ def read_run(folder: str | Path) -> RunRecords:
     order = [*in_table, *sorted(found, key=lambda name: (name != "plain", name))]
     names = [name for name in dict.fromkeys(order) if name in found]
     selected = _json(folder / "select.json")
-    return RunRecords(table, selected, [_training(found[name], table) for name in names])
+    trainings = [_training(found[name], table) for name in names]
+    return RunRecords(table, selected, trainings, kernels)
 
 
 def read_table(path: Path) -> Record:

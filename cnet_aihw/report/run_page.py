@@ -20,8 +20,18 @@ from cnet_aihw.report.chip_tables import (
     recovered_chips_table,
     recovered_table,
 )
-from cnet_aihw.report.figures import attacks, chips, layers, search, training, tunings, uncertainty
+from cnet_aihw.report.figures import (
+    attacks,
+    chips,
+    kernels,
+    layers,
+    search,
+    training,
+    tunings,
+    uncertainty,
+)
 from cnet_aihw.report.figures.plot import Colors, colors_of
+from cnet_aihw.report.kernel_tables import KERNELS_TEXT, kernels_table, pairs_table
 from cnet_aihw.report.load import RunRecords, read_run
 from cnet_aihw.report.page import Number, Page, Section, write_page
 from cnet_aihw.report.search_tables import SEARCH_TEXT, searches_table
@@ -74,6 +84,7 @@ def _page(run: RunRecords) -> Page:
             _attack_section(run),
             _tuning_section(run),
             _uncertainty_section(run),
+            _kernel_section(run),
             Section("Configuration", details=list(_details(run))),
         ],
     )
@@ -167,6 +178,16 @@ def _uncertainty_section(run: RunRecords) -> Section:
     )
 
 
+def _kernel_section(run: RunRecords) -> Section:
+    found = kernels_table(run)
+    return Section(
+        "Kernel features",
+        text=KERNELS_TEXT,
+        table=found,
+        plots=[kernels.over_size(found, run.metric), kernels.expected(pairs_table(run))],
+    )
+
+
 def _origin(run: RunRecords) -> Mapping[str, Any]:
     """Return the provenance of the first result that has one; empty without results."""
     for of in run.trainings:
@@ -174,17 +195,20 @@ def _origin(run: RunRecords) -> Mapping[str, Any]:
             if record is not None and "provenance" in record:
                 provenance: Mapping[str, Any] = record["provenance"]
                 return provenance
-    return {}
+    return {} if run.kernels is None else run.kernels["provenance"]
 
 
 def _command(run: RunRecords) -> str | None:
     commands = (m.record.get("command") for m in run.measurements)
     others = (of.scan.get("command") for of in run.trainings if of.scan is not None)
-    return next((command for command in (*commands, *others) if command is not None), None)
+    last = (run.kernels or {}).get("command")
+    return next((c for c in (*commands, *others) if c is not None), last)
 
 
 def _title(origin: Mapping[str, Any], run: RunRecords) -> str:
     choices = origin.get("choices", {})
+    if not run.trainings:
+        return f"kernel features on {choices['data']}"
     if "model" in choices:
         return f"{choices['model']} on {choices['data']}"
     return f"Training of {', '.join(training.name for training in run.trainings)}"
@@ -199,7 +223,7 @@ def _subtitle(origin: Mapping[str, Any], run: RunRecords) -> str:
     counts = sorted({s["chips"] for m in run.measurements for s in m.record["statistics"]})
     words += [f"{' and '.join(map(str, counts))} chips measured"] if counts else []
     names = [training.name for training in run.trainings]
-    words.append(f"training{'s' if len(names) > 1 else ''}: {', '.join(names)}")
+    words += [f"training{'s' if len(names) > 1 else ''}: {', '.join(names)}"] if names else []
     return " · ".join(words)
 
 

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from cnet_aihw.zoo.named import timm_model as timm_model
     from cnet_aihw.zoo.named import torchvision_model as torchvision_model
     from cnet_aihw.zoo.own import arrays as arrays
+    from cnet_aihw.zoo.performer import PerformerAttention as PerformerAttention
     from cnet_aihw.zoo.pretrained import load_pretrained as load_pretrained
+    from cnet_aihw.zoo.random_features import random_projection as random_projection
     from cnet_aihw.zoo.recurrent import Recurrent as Recurrent
     from cnet_aihw.zoo.resnet import ResNet20 as ResNet20
     from cnet_aihw.zoo.scenes import digit_scenes as digit_scenes

@@ -24,6 +24,7 @@ PAGE = "configuration"
 GROUPS = (
     *("data", "task", "model", "rram", "crossbar", "training"),
     *("compensation", "compensation/corrector", "search", "attack", "tuning"),
+    "kernel",
 )
 """These come first, in this order."""
 PACKAGES = {"crossbar": "rram", "compensation/corrector": "compensation.corrector"}

@@ -1,0 +1,101 @@
+"""The study of kernels: killed and resumed, its baselines, its refusals."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from sklearn.kernel_ridge import KernelRidge
+
+from cnet_aihw.kernels import KernelSettings, kernel_ridge_accuracy, measure_kernels
+from cnet_aihw.rram import LogNormalNoiseModel, ReadNoiseModel, RRAMRPUConfig, periphery
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.records import read_records
+
+
+def part(n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    x = torch.randn(n, 4, generator=torch.Generator().manual_seed(seed))
+    return x, (x[:, 0] * x[:, 1] > 0).long()
+
+
+TRAIN, TEST = part(80, 0), part(40, 1)
+
+
+def study(folder: Path, config: Any = None, **given: Any) -> dict[str, Any]:
+    settings = KernelSettings(**{"log2_ratio": [2.0], "seeds": 2, "kernel_samples": 20, **given})
+    config = config or RRAMRPUConfig(noise_model=LogNormalNoiseModel(0.5))
+    return measure_kernels(TRAIN, TEST, 2, settings, config, folder, chips=2, device="cpu")
+
+
+def records(folder: Path) -> dict[str, Any]:
+    return {
+        path.name: [{k: v for k, v in r.items() if k != "seconds"} for r in read_records(path)]
+        for path in folder.glob("*.jsonl")
+    }
+
+
+def test_a_killed_study_ends_as_an_undisturbed_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = study(tmp_path / "whole")
+    fsync, runs = os.fsync, 0
+    while runs < 40:
+        runs, left = runs + 1, [2]  # each run is stopped at its third write
+
+        def stopped(descriptor: int, left: list[int] = left) -> None:
+            left[0] -= 1
+            if left[0] < 0:
+                raise KeyboardInterrupt
+            fsync(descriptor)
+
+        monkeypatch.setattr(os, "fsync", stopped)
+        try:
+            found = study(tmp_path / "killed")
+            break
+        except KeyboardInterrupt:
+            monkeypatch.setattr(os, "fsync", fsync)
+            path = max((tmp_path / "killed").glob("*.jsonl"), key=lambda p: p.stat().st_mtime_ns)
+            with path.open("ab") as file:  # a line that was being written
+                file.write(b'{"chip": 1, "sco')
+    assert runs > 3
+    assert found == wanted
+    assert records(tmp_path / "killed") == records(tmp_path / "whole")
+
+
+def test_records_of_other_settings_are_refused(tmp_path: Path) -> None:
+    study(tmp_path, baselines=False)
+    with pytest.raises(CnetError) as caught:
+        study(tmp_path, baselines=False, alpha=2.0)
+    assert caught.value.key == "weights"
+
+
+def test_kernel_ridge_is_scikit_learns() -> None:
+    model = KernelRidge(alpha=0.5, kernel="rbf", gamma=0.3)
+    labels = 2.0 * TRAIN[1] - 1.0  # of two classes, centred as the one-hot targets are
+    mean = float(labels.mean())
+    model.fit(TRAIN[0].double().numpy(), labels.double().numpy() - mean)
+    right = (model.predict(TEST[0].double().numpy()) + mean > 0) == TEST[1].numpy()
+    assert kernel_ridge_accuracy("rbf", 0.3, TRAIN, TEST, 2) == pytest.approx(right.mean())
+
+
+def test_adc_ranges_are_found_and_read_outs_can_lie_on_crossbars(tmp_path: Path) -> None:
+    forward = periphery(adc_bits=8, dac_bits=8, adc_range=None)
+    config = RRAMRPUConfig(noise_model=LogNormalNoiseModel(0.0), forward=forward)
+    (row,) = study(tmp_path, config, baselines=False, readout_on_crossbar=True)["rows"]
+    assert 0.0 < abs(row["kernel_error_mean"] - row["clean_error_mean"]) < 0.05
+
+
+def test_what_has_no_closed_form_is_left_empty_or_refused(tmp_path: Path) -> None:
+    config = RRAMRPUConfig(noise_model=ReadNoiseModel(0.02))
+    found = study(tmp_path, config, baselines=False)
+    assert found["rows"][0]["predicted_error"] is None
+    assert {pair["expected"] for pair in found["pairs"]} == {None}
+    with pytest.raises(CnetError) as caught:
+        study(tmp_path / "matched", config, match=True)
+    assert caught.value.key == "match"
+    with pytest.raises(CnetError) as caught:
+        measure_kernels(
+            (TRAIN[0], TRAIN[0][:, :1]), TEST, 2, KernelSettings(), config, tmp_path / "numbers"
+        )
+    assert caught.value.key == "data"
