@@ -19,6 +19,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": {"runtime", "cluster", "tasks", "rram"},
     "training": {"runtime", "cluster", "tasks", "rram", "evaluation"},
     "attacks": {"runtime", "cluster", "tasks", "rram", "evaluation"},
+    "bayes": {"runtime", "cluster", "tasks", "rram", "evaluation", "training"},
     "kernels": {"runtime", "cluster", "zoo", "tasks", "rram", "evaluation"},
     "compensation": {"runtime", "cluster", "tasks", "rram", "evaluation", "training"},
     "tuning": {"runtime", "tasks", "rram", "evaluation", "training", "compensation"},
@@ -28,7 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "doctor": {"runtime", "cluster", "rram"},
     "jobs": {
         *("runtime", "cluster", "zoo", "tasks", "rram", "evaluation", "training", "compensation"),
-        *("attacks", "kernels", "tuning", "search", "report", "doctor", "conf"),
+        *("attacks", "bayes", "kernels", "tuning", "search", "report", "doctor", "conf"),
     },
 }
 # import name -> name of the distribution, where they differ

@@ -15,6 +15,7 @@ from aihwkit.inference import PCMLikeNoiseModel
 from torch import nn
 
 from cnet_aihw import (
+    bayes,
     cluster,
     compensation,
     evaluation,
@@ -115,6 +116,17 @@ def on_own_chip(**more: Any) -> dict[str, Any]:
 def tuned() -> dict[str, Any]:
     settings = tuning.TuningSettings(epochs=1, samples=8, validation_samples=4)
     return {"model": network(), "data": data(), "settings": settings, "folder": "tuned"}
+
+
+def on_cells() -> nn.Module:
+    config = rram.RRAMRPUConfig(noise_model=rram.StochasticCellNoiseModel())
+    model = rram.convert_to_analog(MLP((1, 8, 8), 3, hidden=(4,)), config)
+    rram.make_binary(model)
+    return model
+
+
+def sampled() -> dict[str, Any]:
+    return {"probabilities": torch.full((2, 3, 2), 0.5), "targets": torch.zeros(3).long()}
 
 
 def perturbed() -> dict[str, Any]:
@@ -335,6 +347,37 @@ OF_MODEL: dict[str, tuple[Callable[..., Any], Make]] = {
     ),
 }
 OTHERS: dict[str, tuple[Callable[..., Any], Make]] = {
+    "predict": (bayes.predict, lambda: {"model": on_cells(), "x": X, "source": "cells"}),
+    "evaluate_uncertainty": (
+        bayes.evaluate_uncertainty,
+        lambda: {
+            **{"model": on_cells(), "data": (X, Y), "source": "cells", "samples": 1, "chips": 1},
+            **{"device": "cpu", "ood": None},
+        },
+    ),
+    "uncertainty_scores": (bayes.uncertainty_scores, sampled),
+    "reliability": (bayes.reliability, sampled),
+    "fit_logits": (
+        bayes.fit_logits,
+        lambda: {"logits": torch.randn(2, 3, 2), "targets": torch.zeros(3).long()},
+    ),
+    "LogitCorrection": (bayes.LogitCorrection, lambda: {"x": X, "y": Y, "samples": 1}),
+    "deterministic": (bayes.deterministic, lambda: {"model": network(), "x": X}),
+    "mc_dropout": (
+        bayes.mc_dropout,
+        lambda: {"model": nn.Sequential(nn.Flatten(), nn.Dropout()), "x": X, "samples": 1},
+    ),
+    "deep_ensemble": (bayes.deep_ensemble, lambda: {"models": [network()], "x": X}),
+    "LastLayerLaplace": (
+        bayes.LastLayerLaplace,
+        lambda: {"model": network(), "train": (X, Y), "validation": (X, Y)},
+    ),
+    "StochasticCellNoiseModel": (rram.StochasticCellNoiseModel, lambda: {"sigma_read": 0.2}),
+    "make_binary": (rram.make_binary, lambda: {"model": on_cells(), "gain": 1.0, "largest": 0.5}),
+    **{
+        name: (getattr(rram, name), lambda: {"model": on_cells()})
+        for name in ("binary_weights", "has_cells")
+    },
     "RandomFeatures": (kernels.RandomFeatures, lambda: {"inputs": 3, "s": 4}),
     "kernel_classifier": (kernels.kernel_classifier, lambda: {"x": X, "classes": 3}),
     "exact_kernel": (kernels.exact_kernel, lambda: {"kernel": "rbf", "x": ROWS, "y": ROWS}),
@@ -745,6 +788,7 @@ def test_more_arguments_that_cannot_be_are_one_sentence(name: str) -> None:
 def test_every_public_function_with_arguments_is_among_the_cases() -> None:
     rooms = (
         *(
+            bayes,
             compensation,
             evaluation,
             kernels,

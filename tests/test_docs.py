@@ -85,6 +85,7 @@ def test_every_typed_key_stands_with_its_default(reference: str) -> None:
         "evaluation",
         "attack",
         "tuning",
+        "bayes",
         "kernel",
     ):
         for key, value in leaves(config[group], f"{group}."):

@@ -95,6 +95,15 @@ def tuning(lines: list[str]) -> None:
     assert all(0.0 <= float(score) <= 1.0 for row in rows for score in row[2:])
 
 
+def uncertainty(lines: list[str]) -> None:
+    rows = [(line[:14].strip(), *line[14:].split()) for line in lines[1:]]
+    names = ["programmed"] * 2 + ["after a day", "amplified", "temperature"]
+    assert [row[0] for row in rows] == names
+    assert [row[1] for row in rows] == ["1", "4", "4", "4", "4"]
+    assert rows[0][5] == "0.000"  # one sample disagrees with none
+    assert all(0.0 <= float(row[2]) <= 1.0 and float(row[3]) > 0 for row in rows)
+
+
 def kernels(lines: list[str]) -> None:
     rows = {line[:22].strip(): numbers(line[22:]) for line in lines[1:]}
     assert list(rows) == [
@@ -118,6 +127,7 @@ SHOWN: dict[str, Callable[[list[str]], None]] = {
     "08_charge_read_out.py": charge,
     "09_tuning.py": tuning,
     "10_kernels.py": kernels,
+    "11_uncertainty.py": uncertainty,
 }
 
 

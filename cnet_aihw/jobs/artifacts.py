@@ -35,6 +35,7 @@ SELECTED = "select.json"
 TABLE, SEARCHES, DEVICE = "table.json", "searches.json", "device.json"
 ATTACKS = "attacks.json"
 TUNINGS = "tunings.json"
+UNCERTAINTIES = "uncertainties.json"
 KERNELS = "kernels.json"
 
 _TRAINED = ("data", "task", "config.training", "config.seed", "config.pretrained")

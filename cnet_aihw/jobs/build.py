@@ -28,6 +28,7 @@ from cnet_aihw.rram import (
     analog_layers,
     check_times,
     convert_to_analog,
+    make_binary,
     plan_conversion,
 )
 from cnet_aihw.runtime.errors import CnetError, bad_value
@@ -139,6 +140,8 @@ def build_analog(config: DictConfig, data: Dataset, task: Task) -> nn.Module:
         layer_config=layer_config_of(own, names),
         **conversion,
     )
+    if config.training.optimizer == "bayes_binary":
+        make_binary(model)
     check_clipped(model, gathered(data.val, 2).x)
     if lacks_adc_range(model):
         fix = "or set rram.in_training=false, which calibrates it on the trained network"
@@ -154,12 +157,15 @@ def on_crossbars(config: DictConfig, model: nn.Module) -> nn.Module:
     """
     if _in_training(config):
         return model
-    return move_to_crossbars(
+    moved = move_to_crossbars(
         model,
         network_rpu_config(config),
         layer_config=layer_config_of(layer_rpu_configs(config), list(analog_layers(model))),
         **_conversion(config),
     )
+    if config.training.optimizer == "bayes_binary":
+        make_binary(moved, largest=1.0 - 1e-6)  # which no trained mean reaches
+    return moved
 
 
 def needs_adc_calibration(config: DictConfig) -> bool:

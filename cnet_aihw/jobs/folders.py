@@ -19,6 +19,7 @@ _LEAST = 16384  # bytes that Hydra writes at the start
 _WRITTEN = (
     *("table.json", "table.txt", "report.html", "searches.json", "searches.txt", "device.json"),
     *("attacks.json", "attacks.txt", "tunings.json", "tunings.txt"),
+    *("uncertainties.json", "uncertainties.txt"),
     *("kernels.json", "kernels.txt"),
     *("select.json", "sweep.json", "sweep.txt", "sweep-searches.json", "sweep-searches.txt"),
 )

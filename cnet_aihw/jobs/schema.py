@@ -9,6 +9,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
 from cnet_aihw.attacks.settings import AttackSettings
+from cnet_aihw.bayes.settings import UncertaintySettings
 from cnet_aihw.cluster.settings import RaySettings
 from cnet_aihw.compensation.settings import CompensationSettings
 from cnet_aihw.evaluation.settings import EvaluationSettings, SelectionSettings
@@ -91,6 +92,9 @@ class Config:
 
     tuning: TuningConfig = field(default_factory=TuningConfig)
     """Tuning on chips."""
+
+    bayes: UncertaintySettings = field(default_factory=UncertaintySettings)
+    """Uncertainty of predictions on chips."""
 
     kernel: KernelSettings = field(default_factory=KernelSettings)
     """Kernel features on chips."""

@@ -17,6 +17,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from cnet_aihw.attacks.settings import AttackSettings, validate_attack_settings
+from cnet_aihw.bayes.settings import UncertaintySettings, validate_uncertainty_settings
 from cnet_aihw.cluster.settings import RaySettings, validate_ray_settings
 from cnet_aihw.compensation.settings import CompensationSettings
 from cnet_aihw.evaluation.settings import (
@@ -44,11 +45,11 @@ if TYPE_CHECKING:
     from cnet_aihw.compensation import Corrector, Placement
 
 _TYPED = (
-    *("training", "training.lipschitz", "training.variation", "evaluation", "job", "select"),
+    *("training", "training.lipschitz", "training.variation", "training.bayes", "evaluation"),
+    *("job", "select", "bayes", "kernel"),
     *("compensation", "compensation.scan", "compensation.per_chip", "compensation.shared"),
     *("compensation.shared.lipschitz", "compensation.shared.variation"),
     *("search", "search.objective", "search.evaluator", "ray", "attack", "tuning"),
-    "kernel",
 )
 _SIZES = (0, 1, 2, 4, 8)
 """Numbers of filters that a search chooses from with a fit per chip."""
@@ -91,6 +92,9 @@ class Variant:
 
     tuning: TuningConfig
     """Tuning on its chips."""
+
+    bayes: UncertaintySettings
+    """Uncertainty of its predictions."""
 
     kernel: KernelSettings
     """Kernel features on chips."""
@@ -254,6 +258,7 @@ def _variant(config: DictConfig) -> Variant:
         _ray_of(config),
         cast(AttackSettings, OmegaConf.to_object(config.attack)),
         cast(TuningConfig, OmegaConf.to_object(config.tuning)),
+        cast(UncertaintySettings, OmegaConf.to_object(config.bayes)),
         cast(KernelSettings, OmegaConf.to_object(config.kernel)),
     )
     _check(variant, training)
@@ -283,6 +288,7 @@ def _check(variant: Variant, training: TrainingConfig) -> None:
     validate_ray_settings(variant.ray)
     validate_attack_settings(variant.attack)
     validate_tuning_settings(variant.tuning)
+    validate_uncertainty_settings(variant.bayes)
     validate_kernel_settings(variant.kernel)
     _ = variant.placement
     if compensation.enabled:

@@ -151,6 +151,8 @@ class Training:
     """attack-*.json: attacks on its chips."""
     tunings: list[Record]
     """tuning-*.json: tuning on its chips."""
+    uncertainties: list[Record]
+    """uncertainty-*.json: uncertainty of its predictions."""
     not_searched: str | None
     """Why its placement was not searched, from search.json; None without a reason."""
     searches: list[Search]
@@ -256,6 +258,10 @@ def _training(folder: Path, table: Record) -> Training:
         tunings=[
             current(read_json(path))
             for path in sorted(folder.glob("tuning-*.json"), key=lambda path: path.stem)
+        ],
+        uncertainties=[
+            current(read_json(path))
+            for path in sorted(folder.glob("uncertainty-*.json"), key=lambda path: path.stem)
         ],
         attacks=[
             current(read_json(path))

@@ -20,7 +20,16 @@ from cnet_aihw.report.chip_tables import (
     recovered_chips_table,
     recovered_table,
 )
-from cnet_aihw.report.figures import attacks, chips, kernels, layers, search, training, tunings
+from cnet_aihw.report.figures import (
+    attacks,
+    chips,
+    kernels,
+    layers,
+    search,
+    training,
+    tunings,
+    uncertainty,
+)
 from cnet_aihw.report.figures.plot import Colors, colors_of
 from cnet_aihw.report.kernel_tables import KERNELS_TEXT, kernels_table, pairs_table
 from cnet_aihw.report.load import RunRecords, read_run
@@ -29,6 +38,11 @@ from cnet_aihw.report.search_tables import SEARCH_TEXT, searches_table
 from cnet_aihw.report.style import figure_style
 from cnet_aihw.report.tables import Table, percent_text
 from cnet_aihw.report.tuning_tables import TUNINGS_TEXT, course_table, tunings_table
+from cnet_aihw.report.uncertainty_tables import (
+    UNCERTAINTY_TEXT,
+    reliability_table,
+    uncertainties_table,
+)
 
 
 def write_run_report(folder: str | Path) -> Path:
@@ -69,6 +83,7 @@ def _page(run: RunRecords) -> Page:
             _search_section(run),
             _attack_section(run),
             _tuning_section(run),
+            _uncertainty_section(run),
             _kernel_section(run),
             Section("Configuration", details=list(_details(run))),
         ],
@@ -146,6 +161,20 @@ def _tuning_section(run: RunRecords) -> Section:
         text=TUNINGS_TEXT,
         table=found,
         plots=[tunings.front(found, run.metric), tunings.course(course_table(run), run.metric)],
+    )
+
+
+def _uncertainty_section(run: RunRecords) -> Section:
+    found = uncertainties_table(run)
+    return Section(
+        "Uncertainty",
+        text=UNCERTAINTY_TEXT,
+        table=found,
+        plots=[
+            uncertainty.reliability(reliability_table(run)),
+            uncertainty.over_samples(found),
+            uncertainty.over_time(found),
+        ],
     )
 
 

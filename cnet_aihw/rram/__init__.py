@@ -5,6 +5,10 @@ from typing import TYPE_CHECKING
 from cnet_aihw.runtime.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from cnet_aihw.rram.binary import BinaryWeights as BinaryWeights
+    from cnet_aihw.rram.binary import binary_weights as binary_weights
+    from cnet_aihw.rram.binary import has_cells as has_cells
+    from cnet_aihw.rram.binary import make_binary as make_binary
     from cnet_aihw.rram.charge_networks import set_readout as set_readout
     from cnet_aihw.rram.conversion import convert_to_analog as convert_to_analog
     from cnet_aihw.rram.conversion import convert_to_digital as convert_to_digital
@@ -52,6 +56,7 @@ if TYPE_CHECKING:
     from cnet_aihw.rram.devices import PCMNoiseModel as PCMNoiseModel
     from cnet_aihw.rram.devices import PowerLawDriftNoiseModel as PowerLawDriftNoiseModel
     from cnet_aihw.rram.devices import ReadNoiseModel as ReadNoiseModel
+    from cnet_aihw.rram.devices import StochasticCellNoiseModel as StochasticCellNoiseModel
     from cnet_aihw.rram.devices import StuckAtNoiseModel as StuckAtNoiseModel
     from cnet_aihw.rram.devices import Wan2022NoiseModel as Wan2022NoiseModel
     from cnet_aihw.rram.devices.noise import DeviceNoiseModel as DeviceNoiseModel

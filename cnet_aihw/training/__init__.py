@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from cnet_aihw.runtime.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from cnet_aihw.training.bayes_binary import BayesBinary as BayesBinary
     from cnet_aihw.training.checkpoint import Checkpoint as Checkpoint
     from cnet_aihw.training.checkpoint import load_checkpoint as load_checkpoint
     from cnet_aihw.training.checkpoint import save_checkpoint as save_checkpoint
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from cnet_aihw.training.optim import make_optimizer as make_optimizer
     from cnet_aihw.training.run_identity import TrainingData as TrainingData
     from cnet_aihw.training.run_identity import TrainingParts as TrainingParts
+    from cnet_aihw.training.settings import BayesSettings as BayesSettings
     from cnet_aihw.training.settings import LipschitzSettings as LipschitzSettings
     from cnet_aihw.training.settings import TrainingSettings as TrainingSettings
     from cnet_aihw.training.settings import VariationSettings as VariationSettings

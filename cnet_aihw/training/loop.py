@@ -13,7 +13,9 @@ from cnet_aihw.evaluation.calibration import ChipCalibration
 from cnet_aihw.evaluation.first_batch import check_first_batch
 from cnet_aihw.rram import (
     analog_layers,
+    binary_weights,
     clear_chip,
+    has_cells,
     load_snapshot,
     noise_model_id,
     nominal_weight,
@@ -201,6 +203,15 @@ def _check(
                 expected="a model with analog layers",
                 fix="convert it with convert_to_analog first, or switch that off",
             )
+    if settings.optimizer == "bayes_binary":
+        if not analog:
+            expected = "a network on stochastic cells, with the optimizer bayes_binary"
+            raise bad_value("model", type(model).__name__, expected)
+        binary_weights(model)
+    elif analog and has_cells(model):
+        fix = "choose training=bayes_binary"
+        expected = "bayes_binary, as the network is on stochastic cells"
+        raise bad_value("training.optimizer", settings.optimizer, expected, fix)
     for layer in analog_layers(model).values() if analog else ():
         nominal_weight(layer)  # says to convert with an RRAMRPUConfig, where it is another's layer
 

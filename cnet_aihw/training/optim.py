@@ -1,14 +1,16 @@
 """Optimizers, and learning rates as a closed function of the step."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import nn
 
+from cnet_aihw.rram import BinaryWeights
 from cnet_aihw.runtime.errors import bad_value
 from cnet_aihw.runtime.typed import checked
 from cnet_aihw.runtime.values import check_count
+from cnet_aihw.training.bayes_binary import BayesBinary
 from cnet_aihw.training.settings import TrainingSettings
 
 _ONECYCLE_RISE = 0.3  # share of the steps; the three numbers are the defaults of torch's OneCycleLR
@@ -18,9 +20,19 @@ _ONECYCLE_END = 1 / 25e4
 
 @checked
 def make_optimizer(
-    settings: TrainingSettings, parameters: Iterable[nn.Parameter]
+    settings: TrainingSettings,
+    parameters: Iterable[nn.Parameter],
+    binary: Sequence[BinaryWeights] = (),
+    samples: int = 1,
 ) -> torch.optim.Optimizer:
-    """Return the optimizer of the settings; its learning rate is set at each step."""
+    """Return the optimizer of the settings; its learning rate is set at each step.
+
+    Args:
+        settings: kind and numbers.
+        parameters: what is trained.
+        binary: binary weights among them, for "bayes_binary".
+        samples: training samples, for "bayes_binary".
+    """
     parameters = list(parameters)
     if not parameters:
         raise bad_value("parameters", [], "at least one")
@@ -29,6 +41,8 @@ def make_optimizer(
         return torch.optim.SGD(
             parameters, lr=lr, momentum=settings.momentum, weight_decay=decay, fused=True
         )
+    if settings.optimizer == "bayes_binary":
+        return BayesBinary(parameters, binary, samples, settings.bayes, lr)
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer]
     return kind(parameters, lr=lr, weight_decay=decay, fused=True)
 

@@ -88,6 +88,8 @@ def describe_settings(settings: TrainingSettings) -> dict[str, Any]:
     """Return all settings that determine the course of a run or a fit, as plain values."""
     described = asdict(settings)
     del described["checkpoint_seconds"]
+    if described.get("optimizer") != "bayes_binary":
+        described.pop("bayes", None)  # it decides nothing
     noise = settings.variation.noise_model
     described["variation"]["noise_model"] = None if noise is None else noise_model_id(noise)
     return described

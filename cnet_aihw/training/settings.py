@@ -7,7 +7,7 @@ from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.typed import check_fields, check_type
 from cnet_aihw.runtime.values import GRADIENTS, bad_choice, check_count, is_number, is_seed
 
-OPTIMIZERS = ("sgd", "adam", "adamw")
+OPTIMIZERS = ("sgd", "adam", "adamw", "bayes_binary")
 SCHEDULES = ("cosine", "onecycle", "constant")
 SELECTIONS = ("chips", "clean", "last")
 GRAMS = ("matrix", "slices")
@@ -77,6 +77,23 @@ class VariationSettings:
 
 
 @dataclass
+class BayesSettings:
+    """The posterior that the optimizer bayes_binary fits to binary weights."""
+
+    rate: float = 1.0
+    """Learning rate of log-odds / that of all else, which is trained with Adam."""
+
+    data_weight: float = 1.0
+    """Times that each training sample counts: 1 gives Bayes' rule, more a colder posterior."""
+
+    prior: float = 0.0
+    """Log-odds / 2 of +1 before training, of every weight."""
+
+    largest: float = 5.0
+    """Largest log-odds / 2, either way; 5 leaves the rarer sign a probability of 4.5e-5."""
+
+
+@dataclass
 class TrainingSettings:
     """One training run."""
 
@@ -90,7 +107,8 @@ class TrainingSettings:
     """Samples a step. A single sample left over at the end of an epoch is skipped."""
 
     optimizer: str = "sgd"
-    """"sgd", "adam" or "adamw"."""
+    """"sgd", "adam", "adamw", or "bayes_binary" (a posterior over binary weights of a network on
+    stochastic cells; all else with adam)."""
 
     lr: float = 0.05
     """Largest learning rate."""
@@ -149,6 +167,9 @@ class TrainingSettings:
     variation: VariationSettings = field(default_factory=VariationSettings)
     """Variation in training."""
 
+    bayes: BayesSettings = field(default_factory=BayesSettings)
+    """The posterior, with the optimizer bayes_binary."""
+
 
 def validate_training_settings(settings: TrainingSettings) -> None:
     """Check all values and that they fit together.
@@ -186,6 +207,9 @@ def validate_training_settings(settings: TrainingSettings) -> None:
         ("lipschitz.beta", lipschitz.beta, False),
         ("lipschitz.k", lipschitz.k, True),
         ("lipschitz.lambda_", lipschitz.lambda_, True),
+        ("bayes.rate", s.bayes.rate, True),
+        ("bayes.data_weight", s.bayes.data_weight, True),
+        ("bayes.largest", s.bayes.largest, True),
     ):
         if number is None and name in ("grad_clip", "lipschitz.lambda_"):
             continue
@@ -217,6 +241,8 @@ def validate_training_settings(settings: TrainingSettings) -> None:
     if variation.chips_per_step > 1 and variation.steps_per_chip > 1:
         expected = "1 where a chip is held for several steps"
         raise bad_value("training.variation.chips_per_step", variation.chips_per_step, expected)
+    if s.optimizer == "bayes_binary":
+        _check_bayes(s)
     if s.schedule == "onecycle" and s.warmup_epochs > 0:
         raise bad_value("training.warmup_epochs", s.warmup_epochs, "0 with the schedule onecycle")
     if s.select == "chips" and s.validation_chips == 0:
@@ -228,3 +254,20 @@ def validate_training_settings(settings: TrainingSettings) -> None:
             expected="at least one chip",
             fix="measure at least one chip, or select 'clean' or 'last'",
         )
+
+
+def _check_bayes(s: TrainingSettings) -> None:
+    """Check what a posterior over binary weights needs."""
+    if not is_number(s.bayes.prior) or abs(s.bayes.prior) > s.bayes.largest:
+        expected = f"a number within +-training.bayes.largest, {s.bayes.largest:g}"
+        raise bad_value("training.bayes.prior", s.bayes.prior, expected)
+    for name, value, expected in (
+        ("bayes.largest", None if s.bayes.largest <= 7 else s.bayes.largest, "at most 7"),
+        ("variation.enabled", None if s.variation.enabled else False, "true: weights are sampled"),
+        ("variation.steps_per_chip", s.variation.steps_per_chip or None, "0: fresh samples"),
+        ("lipschitz.enabled", s.lipschitz.enabled or None, "false"),
+        ("weight_decay", s.weight_decay or None, "0: the prior takes its place"),
+    ):
+        if value is not None:
+            expected = f"{expected}, with the optimizer bayes_binary"
+            raise bad_value(f"training.{name}", value, expected, "see training=bayes_binary")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from cnet_aihw.evaluation.calibration import ChipCalibration
 from cnet_aihw.evaluation.metrics import new_metric
-from cnet_aihw.rram import load_snapshot, snapshot, trainable_parameters
+from cnet_aihw.rram import binary_weights, load_snapshot, snapshot, trainable_parameters
 from cnet_aihw.runtime.device_parts import placed
 from cnet_aihw.runtime.inputs import Inputs, channels_last, map_tensors
 from cnet_aihw.runtime.parts import Part, gathered
@@ -96,7 +96,9 @@ class Trainer:
         full, rest = divmod(len(self.part), settings.batch_size)
         self.steps = full + (rest > 1 or full == 0)  # BatchNorm has no use for a single sample
         self.parameters = trainable_parameters(model)
-        self.optimizer = make_optimizer(settings, self.parameters)
+        binary = binary_weights(model) if settings.optimizer == "bayes_binary" else []
+        samples = len(self.part)
+        self.optimizer = make_optimizer(settings, self.parameters, binary, samples)
         self.penalty = self._make_penalty()
         self.state = RunState.start()
         # such as causal masks and observers; parameters are finite here

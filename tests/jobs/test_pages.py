@@ -48,6 +48,7 @@ GIVEN: dict[str, Callable[[], dict[str, Any]]] = {
     "attacks": lambda: pytest.importorskip("art") and trained(),
     "ray": lambda: trained(),
     "tuning": lambda: trained(),
+    "uncertainty": lambda: trained(),
     "devices": lambda: {"network": LeNet5((1, 28, 28), 10)},
 }
 SMALLER = {

@@ -10,8 +10,9 @@ from aihwkit.inference.noise.base import BaseNoiseModel
 from torch import Tensor
 from torch.autograd import no_grad
 
-from cnet_aihw.rram.crossbar.read_noise import ReadNoise
+from cnet_aihw.rram.crossbar.read_noise import CellReads, ReadNoise
 from cnet_aihw.rram.devices.noise import DeviceNoiseModel
+from cnet_aihw.rram.devices.stochastic_cell import cell_means
 
 
 @dataclass
@@ -52,6 +53,7 @@ class ChipWeights:
         given = weight if isinstance(noise_model, DeviceNoiseModel) else weight.clone()
         programmed, memory = noise_model.apply_programming_noise(given)
         read_noise = ReadNoise.of(noise_model, memory)
+        programmed = _as_weights(programmed, read_noise)
         ours = isinstance(noise_model, DeviceNoiseModel)
         drifts = not ours or any(model.drifts for model in noise_model.chain())
         return cls(programmed, programmed, noise_model, memory if drifts else [], read_noise)
@@ -70,6 +72,7 @@ class ChipWeights:
             return replace(self, weight=self.programmed, read_noise=read_noise)
         weight = self.noise_model.apply_drift_noise(self.programmed, self.memory, t_inference)
         read_noise = ReadNoise.of(self.noise_model, self.memory)
+        weight = _as_weights(weight, read_noise)
         if read_noise is not None:
             read_noise.seed = seed
         return replace(self, weight=weight, read_noise=read_noise)
@@ -102,3 +105,8 @@ class ChipWeights:
             read_noise=read_noise,
             drift_factor=factor,
         )
+
+
+def _as_weights(given: Tensor, read_noise: ReadNoise | None) -> Tensor:
+    """Return what a noise model gives as weights: of stochastic cells, their means."""
+    return cell_means(given, read_noise.stds) if isinstance(read_noise, CellReads) else given

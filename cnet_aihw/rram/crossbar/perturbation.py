@@ -12,7 +12,10 @@ from torch.autograd import Function, no_grad
 
 from cnet_aihw.rram.crossbar.read_noise import ReadNoise
 from cnet_aihw.rram.devices.noise import MultiplicativeNoiseModel
+from cnet_aihw.rram.devices.stochastic_cell import cell_of, relaxed_sample
 from cnet_aihw.runtime.errors import CnetError
+
+_SMALLEST = 1e-6  # of a uniform draw, whose log-odds must be finite
 
 
 class _StraightThrough(Function):
@@ -31,12 +34,14 @@ class _StraightThrough(Function):
 class Perturbation:
     """Effect of one chip on one tile: a factor on each weight or an offset to it, [out, in].
 
-    Read noise comes on top of an offset, new each time that the weights are used.
+    Read noise comes on top of an offset, new each time that the weights are used. For stochastic
+    cells the offset is that of their log-odds / 2, and ``temperature`` relaxes the sample.
     """
 
     factor: Tensor | None
     offset: Tensor | None
     read_noise: ReadNoise | None = None
+    temperature: float | None = None
 
     @classmethod
     @no_grad()
@@ -50,6 +55,10 @@ class Perturbation:
             weight: nominal weights of the tile, [out, in], in the tile's units.
             t_inference: seconds after programming, or None for just programmed.
         """
+        cell = cell_of(noise_model)
+        if cell is not None:
+            draw = torch.rand_like(weight).clamp(_SMALLEST, 1.0 - _SMALLEST)
+            return cls(None, 0.5 * torch.logit(draw), None, cell.temperature)
         if isinstance(noise_model, MultiplicativeNoiseModel) and noise_model.multiplicative:
             return cls(noise_model.sample_factor(weight), None)
         noisy, drift = noise_model.apply_programming_noise(weight)
@@ -63,6 +72,7 @@ class Perturbation:
             None if self.factor is None else self.factor.to(device),
             None if self.offset is None else self.offset.to(device),
             None if self.read_noise is None else self.read_noise.to(device),
+            self.temperature,
         )
 
     def apply(self, weight: Tensor, gradient: str) -> Tensor:
@@ -71,6 +81,9 @@ class Perturbation:
         Raises:
             CnetError: if the gradient should pass through a factor but there is none.
         """
+        if self.temperature is not None:
+            assert self.offset is not None
+            return relaxed_sample(weight, self.offset, self.temperature, gradient)
         if self.factor is None:
             if gradient == "reparametrized":
                 raise CnetError(

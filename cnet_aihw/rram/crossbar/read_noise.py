@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.checkpoint import CheckpointFunction
 
 from cnet_aihw.rram.devices.noise import DeviceNoiseModel
+from cnet_aihw.rram.devices.stochastic_cell import cell_of
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.random_state import derive_seed
 
@@ -69,23 +70,28 @@ class ReadNoise:
         if not isinstance(noise_model, DeviceNoiseModel):
             return None
         stds = noise_model.read_stds(drift_noise_parameters)
-        return cls(stds) if stds else None
+        kind = cls if cell_of(noise_model) is None else CellReads
+        return kind(stds) if stds else None
 
     def to(self, device: torch.device) -> ReadNoise:
         """Move to a device."""
-        return ReadNoise([std.to(device) for std in self.stds], self.seed, self.reads)
+        return type(self)([std.to(device) for std in self.stds], self.seed, self.reads)
 
     def add_to(self, weight: Tensor) -> Tensor:
         """Return weights as the next reading sees them, [out, in]; differentiable in them."""
-        generator = None
-        if self.seed is not None:
-            generator = _generator(weight.device, derive_seed(self.seed, self._number()))
+        generator = self._next_generator(weight.device)
         for std in self.stds:
             draw = torch.randn(
                 std.shape, generator=generator, device=weight.device, dtype=weight.dtype
             )
             weight = weight + std.to(weight.device) * draw
         return weight
+
+    def _next_generator(self, device: torch.device) -> torch.Generator | None:
+        """Return the generator of the next reading; None: torch's global one."""
+        if self.seed is None:
+            return None
+        return _generator(device, derive_seed(self.seed, self._number()))
 
     def _number(self) -> int:
         """Return the number of this reading; a forward that is computed again is the same one.
@@ -114,3 +120,21 @@ class ReadNoise:
             del self.marks[next(iter(self.marks))]
         self.reads += 1
         return self.reads - 1
+
+
+class CellReads(ReadNoise):
+    """Readings of stochastic cells: each one a draw of binary weights by their means."""
+
+    def add_to(self, weight: Tensor) -> Tensor:
+        """Return -1 or +1 for each cell, [out, in].
+
+        Args:
+            weight: means of the cells, within -1 and 1.
+        """
+        draw = torch.rand(
+            weight.shape,
+            generator=self._next_generator(weight.device),
+            device=weight.device,
+            dtype=weight.dtype,
+        )
+        return torch.where(2.0 * draw - 1.0 < weight, 1.0, -1.0).to(weight.dtype)

@@ -24,6 +24,7 @@ from cnet_aihw.rram.crossbar.chip_weights import ChipWeights
 from cnet_aihw.rram.crossbar.mapping import mapping_scales
 from cnet_aihw.rram.crossbar.refusals import refusals
 from cnet_aihw.rram.crossbar.simulator_tile import LogicalContext, RRAMSimulatorTile
+from cnet_aihw.rram.devices.stochastic_cell import check_binary
 from cnet_aihw.runtime.errors import CnetError
 
 _LOGICAL = "nominal_logical_weight"  # in a saved state: the exact weights, where scales would round
@@ -256,6 +257,7 @@ class RRAMInferenceTile(TorchInferenceTile):
                 raise ConfigError("Given noise model has to be of type 'BaseNoiseModel'")
             self.rpu_config.noise_model = noise_model
         tile = self.tile
+        check_binary(self.rpu_config.noise_model, tile.scales)
         present = tile.chip.weight if tile.chip is not None and not from_reference else None
         weight = tile.crossbar_weight() if present is None else present
         chip = ChipWeights.program(self.rpu_config.noise_model, weight.detach().cpu())

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
         PowerLawDriftNoiseModel as PowerLawDriftNoiseModel,
     )
     from cnet_aihw.rram.devices.read_noise import ReadNoiseModel as ReadNoiseModel
+    from cnet_aihw.rram.devices.stochastic_cell import (
+        StochasticCellNoiseModel as StochasticCellNoiseModel,
+    )
     from cnet_aihw.rram.devices.stuck_at import StuckAtNoiseModel as StuckAtNoiseModel
     from cnet_aihw.rram.devices.wan2022 import Wan2022NoiseModel as Wan2022NoiseModel
 

@@ -36,7 +36,8 @@ class WeightScale:
     """Largest one."""
 
     largest_weight: Tensor
-    """Largest absolute nominal weight of the tile, in the tile's units, a scalar."""
+    """Largest absolute nominal weight of the tile, in the tile's units, a scalar; the full scale of
+    a converter that has one."""
 
     converter: BaseConductanceConverter
     """Converter from conductances to weights."""
@@ -122,7 +123,9 @@ class TileDevices:
             )
         devices = 0 if bare else len(targets)
         low, high = range_of(converter)
-        scale = WeightScale(low, high, weights.abs().max(), converter, params, devices)
+        full = getattr(converter, "full_scale", None)
+        largest = weights.abs().max() if full is None else weights.new_tensor(full)
+        scale = WeightScale(low, high, largest, converter, params, devices)
         return cls(targets, [], targets, scale, converter, params, bare)
 
     def program(self, chain: Sequence[ActingModel]) -> None:

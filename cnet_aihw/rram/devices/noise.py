@@ -198,8 +198,9 @@ class DeviceNoiseModel(BaseNoiseModel):
             return weights.clone(), [None]
         devices = TileDevices.of(weights, self.g_converter)
         devices.program(chain)
-        if all(model.stage in ("drift", "read noise") for model in chain):
-            return weights.clone(), [devices]  # programming is exact; conductances would round
+        exact = not hasattr(self.g_converter, "full_scale")  # conductances would round
+        if exact and all(model.stage in ("drift", "read noise") for model in chain):
+            return weights.clone(), [devices]
         return devices.weights(), [devices]
 
     @no_grad()

@@ -1,0 +1,97 @@
+"""job=uncertainty: records, statistics and table of predictions on chips; its page."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cnet_aihw.report import write_report
+from cnet_aihw.runtime.records import read_json, read_records
+
+FEW = ["job=uncertainty", "bayes.samples=[1,3]", "bayes.chips=2", "bayes.fit_samples=3"]
+CELLS = [
+    *("model=mlp", "data.size=8", "data.limit_train=100", "rram=stochastic_cell", "rram.nu=0.05"),
+    *("training=bayes_binary", "training.epochs=1", "compensation=none", "progress=false"),
+    "hydra.run.dir=run",
+]
+
+
+def test_sources_of_several_commands_stand_in_one_table(
+    cli: Callable, trained: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cnet_aihw.report.page.save_figure", lambda *_: "<svg></svg>")
+    ood = "bayes.ood={_target_: cnet_aihw.zoo.digits, size: 8}"
+    assert cli(*trained, *FEW, ood, "bayes.baselines=[deterministic,laplace]").code == 0
+    folder = Path("run/plain")
+    for kind in ("none", "temperature"):
+        record = read_json(folder / f"uncertainty-chips-{kind}.json")
+        records = read_records(folder / record["records"])
+        assert [(r["chip"], r["samples"]) for r in records] == [(0, 1), (0, 3), (1, 1), (1, 3)]
+        row = record["rows"][-1]
+        expected = sum(r["nll"] for r in records if r["samples"] == 3) / 2
+        assert row["mean"]["nll"] == pytest.approx(expected)
+        # nearly the same data: by chance
+        assert row["mean"]["auroc_entropy"] == pytest.approx(0.5, abs=0.05)
+    rows = read_json(Path("run/uncertainties.json"))["rows"]
+    assert [(row["method"], row["correction"], row["samples"]) for row in rows] == [
+        *(("chips", "none", 1), ("chips", "none", 3)),
+        *(("chips", "temperature", 1), ("chips", "temperature", 3)),
+        ("deterministic", "none", 1),
+        *(("laplace", "none", 1), ("laplace", "none", 3)),
+    ]
+    page = write_report("run").read_text(encoding="utf-8")
+    for title in ("Uncertainty", "Reliability", "Scores over samples"):
+        assert title in page
+    for table in ("uncertainties", "reliability"):
+        assert Path(f"run/report/{table}.csv").exists()
+
+
+@pytest.mark.slow
+def test_a_posterior_is_trained_and_sampled_by_its_cells_over_time(cli: Callable) -> None:
+    assert cli(*CELLS, "job=train").code == 0
+    words = ["bayes.source=cells", "evaluation.t_inference=[1,86400]", "bayes.baselines=[]"]
+    assert cli(*CELLS, *FEW, *words).code == 0
+    rows = read_json(Path("run/uncertainties.json"))["rows"]
+    assert [(r["correction"], r["t_inference"], r["samples"]) for r in rows] == [
+        *(("none", 1.0, 1), ("none", 1.0, 3), ("none", 86400.0, 1), ("none", 86400.0, 3)),
+        *(("temperature", 1.0, 3), ("temperature", 86400.0, 3)),
+    ]
+    assert all(row["mutual_information"] > 0 for row in rows if row["samples"] > 1)
+    assert "Scores over time" in Path("run/report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("words", "key"),
+    [
+        (["bayes.source=dice"], "bayes.source"),
+        (["bayes.samples=[0]"], "bayes.samples"),
+        (["bayes.correction=[bias]"], "bayes.correction"),
+        (["bayes.baselines=[oracle]"], "bayes.baselines"),
+        (["bayes.source=readings"], "source"),
+        (["bayes.source=cells"], "source"),
+        (["bayes.ood={_target_: cnet_aihw.zoo.digits}"], "bayes.ood"),
+    ],
+)
+def test_values_that_cannot_be_are_refused(
+    words: list[str], key: str, cli: Callable, trained: list[str]
+) -> None:
+    outcome = cli(*trained, *FEW, *words)
+    assert outcome.code != 0
+    assert key in outcome.err
+    assert not list(Path("run/plain").glob("uncertainty-*"))
+
+
+@pytest.mark.parametrize(
+    ("words", "key"),
+    [
+        (["training=plain", "rram=stochastic_cell"], "training.optimizer"),
+        (["training=bayes_binary"], "model"),
+    ],
+)
+def test_cells_and_binary_training_belong_together(
+    words: list[str], key: str, cli: Callable
+) -> None:
+    few = ["model=mlp", "data.size=8", "compensation=none", "job=train", "progress=false"]
+    outcome = cli(*few, *words, "training.epochs=1", "hydra.run.dir=run")
+    assert outcome.code != 0
+    assert key in outcome.err
