@@ -105,7 +105,7 @@ def _name(method: str, correction: str) -> str:
     return method if correction in ("none", method) else f"{method}, {correction}"
 
 
-def _methods(rows: list[Row]) -> list[str]:
+def _methods(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(row["method"] for row in rows))
 
 
