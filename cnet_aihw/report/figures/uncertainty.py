@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from cnet_aihw.report.figures.plot import Look, Plot, Row, grouped, legend_below
