@@ -18,10 +18,10 @@ _LARGEST = {torch.float64: 700.0, torch.float32: 85.0}
 
 @checked
 def exact_kernel(kernel: str, x: Tensor, y: Tensor, gamma: float = 1.0) -> Tensor:
-    """Compute a kernel between all pairs of rows.
+    r"""Compute a kernel between all pairs of rows.
 
-    "rbf" is exp(-g |x - y|^2); "arc_cosine", of order 0, is 1 - angle(x, y) / pi; "softmax" is
-    exp(2 g x.y), that of attention for g = 1 / (2 sqrt(d)).
+    "rbf" is :math:`e^{-g \lVert x - y \rVert^2}`; "arc_cosine", of order 0, is 1 - angle(x, y) /
+    pi; "softmax" is exp(2 g x.y), that of attention for g = 1 / (2 sqrt(d)).
 
     Args:
         kernel: its name.

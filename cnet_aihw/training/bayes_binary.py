@@ -22,7 +22,7 @@ class BayesBinary(torch.optim.Adam):
     :math:`\mu = \tanh\lambda`, which is what the layer's nominal weights are:
 
     .. math:: \lambda \leftarrow (1 - \alpha)\lambda
-        + \alpha\Big(\lambda_0 - N \frac{\partial L}{\partial \mu}\Big)
+        + \alpha\left(\lambda_0 - N \frac{\partial L}{\partial \mu}\right)
 
     with the mean loss L at relaxed samples. The gradient through the relaxation is the one of the
     source, :math:`N (1 - w^2) / (\tau (1 - \mu^2))\, \partial L / \partial w`. Source: Meng,

@@ -76,7 +76,7 @@ class CellConverter(BaseConductanceConverter):
 class StochasticCellNoiseModel(DeviceNoiseModel):
     r"""Each forward reads each cell as -1 or +1, by a pair of devices against read noise.
 
-    .. math:: P(+1) = \Phi\Big(\frac{G_+ - G_-}{\sqrt 2\, \sigma_\text{read}}\Big)
+    .. math:: P(+1) = \Phi\left(\frac{G_+ - G_-}{\sqrt 2\, \sigma_\text{read}}\right)
 
     Nominal weights are means :math:`w = 2 P(+1) - 1` of binary weights, in the tile's units; so are
     a chip's, where the range clips, variation moves and drift weakens them. In a
