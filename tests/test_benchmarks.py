@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from torch import nn
 
-from benchmarks import archive, scaling_page, speed_page, summary
+from benchmarks import archive, bayes_page, kernels_page, scaling_page, speed_page, summary
 from benchmarks import page as results_page
 from benchmarks.ablations import SWEEPS
 from benchmarks.devices import POINTS, words_of
@@ -88,6 +88,17 @@ def test_the_pages_are_those_of_the_results(
     write()
     assert module.PAGE.read_text() == before
     assert summary.README.read_text() == readme
+
+
+@pytest.mark.parametrize("module", [kernels_page, bayes_page])
+def test_the_tables_of_a_page_are_those_of_the_results(
+    module: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = module.PAGE.read_text()
+    monkeypatch.setattr(module, "PAGE", tmp_path / "page.md")
+    module.PAGE.write_text(written)
+    module.main()
+    assert module.PAGE.read_text() == written
 
 
 @pytest.mark.parametrize(

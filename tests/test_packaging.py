@@ -73,7 +73,7 @@ def test_the_wheel_holds_everything(tmp_path: Path) -> None:
     expected = {
         str(path.relative_to(source))
         for path in (source / "cnet_aihw").rglob("*")
-        if path.suffix in (".py", ".j2", ".css") or path.name == "py.typed"
+        if path.suffix in (".py", ".j2", ".css", ".js") or path.name == "py.typed"
     }
     for path in (source / "conf").rglob("*"):
         if path.suffix in (".py", ".yaml"):

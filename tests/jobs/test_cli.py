@@ -33,7 +33,7 @@ finally:
     assert done.returncode == 0
     assert "heavy: []" in done.stdout
     for said in (
-        "training: all, best, grid, lipschitz",
+        "training: all, bayes_binary, best, grid, lipschitz",
         "compensation: default, digital, none",
         "data: arrays",
         "--cfg job",

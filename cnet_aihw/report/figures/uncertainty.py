@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from cnet_aihw.report.figures.plot import Look, Plot, Row, grouped, legend_below
@@ -105,7 +106,7 @@ def _name(method: str, correction: str) -> str:
     return method if correction in ("none", method) else f"{method}, {correction}"
 
 
-def _methods(rows: list[Row]) -> list[str]:
+def _methods(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(row["method"] for row in rows))
 
 
