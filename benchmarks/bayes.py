@@ -5,7 +5,7 @@
 
 `--data NAME` takes one data set. Networks and rows are in outputs/per_chip/bayes, or in the folder
 that the environment names as BENCHMARK_PER_CHIP; each row resumes where it was stopped. Data are
-expected as for benchmarks.per_chip, with cifar100.npz beside. About 30 minutes of one core in all.
+expected as for benchmarks.per_chip, with cifar100.npz beside. About 35 minutes of one core in all.
 """
 
 from __future__ import annotations
