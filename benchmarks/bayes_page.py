@@ -35,7 +35,6 @@ DIGITAL = [
     asked("digital, plain", "deterministic", 1, "temperature"),
     asked("MC dropout, T 64", "MC dropout", 64),
     asked("deep ensemble of 4", "deep ensemble", 4),
-    asked("deep ensemble of 3", "deep ensemble", 3),
     asked("Laplace, T 64", "laplace", 64),
     asked("means of binary weights, digital", "mean binary weights", 1),
 ]
@@ -75,7 +74,7 @@ def unknown() -> list[Asked]:
     """Return the lines that tell unknown inputs apart."""
     cells = [asked(f"cells, sigma {s:g}, T 64", "cells", 64, sigma=s) for s in SIGMAS]
     chips = [asked(f"plain, 64 chips, sigma {s:g}", "chips", 64, sigma=s) for s in SIGMAS[1:]]
-    return [DIGITAL[0], *DIGITAL[2:6], *cells, *chips]
+    return [DIGITAL[0], *DIGITAL[2:5], *cells, *chips]
 
 
 def scores(row: Row) -> str:
