@@ -723,7 +723,7 @@ CASES: dict[str, tuple[Callable[..., Any], Make]] = {
     **OTHERS,
 }
 SAMPLE = [name for name in CASES if name not in OTHERS and name not in OF_MODEL]
-FUNCTIONS = ("reference", "augment", "layer_config")
+FUNCTIONS = ("reference", "augment", "layer_config", "objective")
 """Arguments that take any function; errors of a function are its own."""
 REFUSED = (
     *("timm_model", "huggingface_model", "image_folder", "write_report"),

@@ -271,7 +271,7 @@ def test_soon_after_a_signal_nothing_of_ray_is_left(tmp_path: Path, number: sign
         moment = time.monotonic()
         job.wait(30)
         while left := marked(mark):
-            assert time.monotonic() < moment + 30, left  # 10 on an idle machine
+            assert time.monotonic() < moment + 60, left  # 10 on an idle machine
             time.sleep(0.1)
         said = job.stderr.read()
     if number != signal.SIGKILL:
