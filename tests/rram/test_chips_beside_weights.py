@@ -27,6 +27,7 @@ from cnet_aihw.rram import (
     nominal_weight,
     program,
     programmed,
+    resample_variation,
     set_variation,
     snapshot,
     trainable_parameters,
@@ -321,3 +322,16 @@ def test_setting_scales_keeps_what_lies_on_the_crossbar_on_both_tiles():
         tile.set_scales(tile.get_scales() * 2.0)
         model.eval()
     torch.testing.assert_close(ours(X), stock(X), rtol=1e-5, atol=1e-6)
+
+
+def test_a_chip_that_was_held_before_changes_no_fresh_draw():
+    layer = nn.Linear(6, 5)
+    with torch.no_grad():
+        layer.weight.mul_(30.0)  # far from the crossbar's units
+    model = convert_to_analog(nn.Sequential(layer), config("tile", noise_model=PCMLikeNoiseModel()))
+    set_variation(model.train(), enabled=True)
+    torch.manual_seed(3)
+    wanted = model(torch.eye(6))
+    resample_variation(model, 1)
+    torch.manual_seed(3)
+    assert torch.equal(model(torch.eye(6)), wanted)

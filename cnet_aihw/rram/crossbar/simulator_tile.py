@@ -100,9 +100,9 @@ class RRAMSimulatorTile(TorchSimulatorTile):
         """
         varies = self.chip is None and self._variation.enabled and not is_test
         if varies and self.scales is not None and not self._sharing:
-            known = self._variation.table or self.held is not None
-            weight = self.weight.detach() if known else self.crossbar_weight().detach()
-            perturbation = self._perturbation(weight)
+            drawn = self._variation.table or self._variation.hold  # whatever the weights are
+            weight = self.weight if drawn else self.crossbar_weight()
+            perturbation = self._perturbation(weight.detach())
             if perturbation.factor is not None:
                 return self._vary(self.weight, perturbation)
             return self._vary(self.crossbar_weight(), perturbation) * self.scales
