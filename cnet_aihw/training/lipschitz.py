@@ -225,7 +225,8 @@ def draw_signs(matrices: list[Tensor], probes: int) -> list[Tensor]:
     """
     shapes = [(*m.shape[:-2], min(m.shape[-2:]), probes) for m in matrices]
     counts = [math.prod(shape) for shape in shapes]
-    dtype = torch.promote_types(matrices[0].dtype, torch.float32)
+    wide = any(m.dtype == torch.float64 for m in matrices)
+    dtype = torch.float64 if wide else torch.float32
     drawn = torch.randint(2, (sum(counts),), device=matrices[0].device, dtype=dtype)
     parts = drawn.mul_(2).sub_(1).split(counts)
     return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
