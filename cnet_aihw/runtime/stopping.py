@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_AGAIN = 1.0
+"""Seconds after which an interrupt that a library has swallowed is raised again."""
 
 
 class Stop:
@@ -30,12 +33,16 @@ class Stop:
 def stoppable() -> Iterator[Stop]:
     """Let SIGTERM and SIGHUP raise KeyboardInterrupt inside the block, as Ctrl-C does.
 
-    Signals that are ignored when the block begins stay so (as under ``nohup``).
+    Signals that are ignored when the block begins stay so (as under ``nohup``). An interrupt that
+    a library swallows (``except: pass``) is raised again until it leaves the block.
     """
     stop = Stop()
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         stop.number = number
+        if signal.getsignal(signal.SIGALRM) in (signal.SIG_DFL, _again):
+            signal.signal(signal.SIGALRM, _again)
+            signal.setitimer(signal.ITIMER_REAL, _AGAIN, _AGAIN)
         raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():
@@ -48,9 +55,25 @@ def stoppable() -> Iterator[Stop]:
     try:
         yield stop
     finally:
+        _end_timer()
         for number, handler in before.items():
             if handler is not None:  # None: it was not set from Python
                 signal.signal(number, handler)
+
+
+def _again(number: int, frame: FrameType | None) -> None:
+    """Raise an interrupt again unless an ``except`` or ``finally`` that it began is at work."""
+    error = sys.exception()
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    if error is None:
+        raise KeyboardInterrupt
+
+
+def _end_timer() -> None:
+    if signal.getsignal(signal.SIGALRM) is _again:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
 
 @contextmanager
@@ -77,3 +100,4 @@ def ignore_signals() -> None:
     if threading.current_thread() is threading.main_thread():
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_IGN)
+        _end_timer()

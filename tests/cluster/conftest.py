@@ -16,6 +16,7 @@ SETTINGS = RaySettings(num_cpus=2, dashboard_port=18265 + WORKER)
 def session() -> Iterator[RaySession]:
     import ray
 
+    ray.shutdown()  # what a job in this process left, which has a token and another dashboard
     with mock.patch.dict(os.environ, RAY_AUTH_MODE="disabled"):
         yield start_ray(SETTINGS)
         ray.shutdown()

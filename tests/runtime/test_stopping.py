@@ -2,6 +2,8 @@
 
 import os
 import signal
+import time
+from contextlib import suppress
 
 import pytest
 
@@ -41,3 +43,29 @@ def test_a_library_that_sets_handlers_does_not_keep_them() -> None:
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGTERM)
         assert stop.number == signal.SIGTERM
+
+
+def test_an_interrupt_that_a_library_swallows_is_raised_again() -> None:
+    with stoppable() as stop:
+        with pytest.raises(KeyboardInterrupt):
+            with suppress(BaseException):
+                os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+        assert stop.number == signal.SIGTERM
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
+
+
+def test_an_interrupt_on_its_way_out_may_take_its_time() -> None:
+    ended = []
+    with stoppable(), pytest.raises(KeyboardInterrupt):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            try:
+                time.sleep(1.5)
+                raise OSError
+            except OSError:
+                time.sleep(1.0)
+                ended.append("the state is written")
+    assert ended == ["the state is written"]
