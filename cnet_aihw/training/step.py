@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from cnet_aihw.runtime.inputs import Inputs, call, map_tensors, select
+from cnet_aihw.training.lipschitz import LipschitzPenalty
 from cnet_aihw.training.settings import TrainingSettings
 from cnet_aihw.training.variation import hold_chip
 
@@ -44,7 +45,7 @@ def backward(
     number: int,
     loss_of: Callable[[Any, Tensor, Inputs], Tensor],
     see: Callable[[Any, Tensor], None],
-    penalty: Callable[[], Tensor] | None = None,
+    penalty: LipschitzPenalty | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Add the gradient of a batch's mean loss, and of the penalty, to the parameters' gradients.
 
@@ -69,7 +70,7 @@ def backward(
     size, longer = divmod(len(targets), parts)  # the first ones take one sample more
     bounds = [part * size + min(part, longer) for part in range(parts + 1)]
     device = targets.device.type
-    total, penalized = torch.zeros((), device=targets.device), None
+    total = torch.zeros((), device=targets.device)
     for chip, (start, end) in enumerate(pairwise(bounds)):
         some, wanted = inputs, targets
         if parts > 1:
@@ -79,17 +80,18 @@ def backward(
         with torch.autocast(device, torch.bfloat16, enabled=settings.bf16):
             outputs = call(model, some)
         outputs = map_tensors(outputs, _at_least_float32)
-        loss = fit = loss_of(outputs, wanted, some)
+        loss = loss_of(outputs, wanted, some)
         if parts > 1:
-            loss = fit = fit * (len(wanted) / len(targets))
-        if penalty is not None and end == len(targets):
-            every = settings.lipschitz.every
-            penalized = every * penalty() if number % every == 0 else torch.zeros_like(fit)
-            loss = fit + settings.lipschitz.beta * penalized
+            loss = loss * (len(wanted) / len(targets))
         loss.backward()
-        total = fit.detach() if parts == 1 else total + fit.detach()
+        total = loss.detach() if parts == 1 else total + loss.detach()
         see(map_tensors(outputs, Tensor.detach), wanted)
-    return total, None if penalized is None else penalized.detach()
+    if penalty is None:
+        return total, None
+    every, beta = settings.lipschitz.every, settings.lipschitz.beta
+    if number % every:
+        return total, torch.zeros_like(total)
+    return total, every * penalty.backward(every * beta)
 
 
 def _at_least_float32(tensor: Tensor) -> Tensor:
