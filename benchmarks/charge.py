@@ -56,7 +56,7 @@ COMMAND = "python -m benchmarks.charge"
 POTENTIALS = (0.5, 1.0, 4.0, 16.0)
 SIGMAS = (0.0, 0.3, 0.5)
 WAYS = ("mapped", "scaled", "trained")
-CHIPS, TEST, FIT, SCALING = 10, 500, 200, 300  # chips; images of test, corrector fits and scales
+CHIPS, TEST, FIT, SCALING = 10, 1000, 200, 300  # chips; images of test, corrector fits and scales
 STEPS, TEST_STEPS = 4, 8  # intervals of the grid
 GRID = (0.25, 0.5, 1.0, 1.5, 2.0)
 
@@ -255,9 +255,10 @@ def scales_of(plan: Plan, model: nn.Module, potential: float) -> tuple[float, fl
     if not path.exists():
         part = dataset(plan.subject.data).val.first(SCALING)
         found = fit_charge_scales(model, part, GRID)
-        write_json_atomic(path, [found.scale_plus, found.scale_minus])
-    plus, minus = (float(scale) for scale in read_json(path))
-    return plus, minus
+        scales = {"plus": found.scale_plus, "minus": found.scale_minus}
+        write_json_atomic(path, scales)
+    scales = read_json(path)
+    return scales["plus"], scales["minus"]
 
 
 def measured() -> list[dict[str, Any]]:
