@@ -103,7 +103,8 @@ class LipschitzPenalty:
         values, rest = [], []
         with torch.no_grad(), torch.autocast(matrices[0].device.type, enabled=False):
             for number, matrix in enumerate(matrices):
-                grad = matrix.grad if matrix.is_leaf else None
+                trained = matrix.is_leaf and matrix.requires_grad
+                grad = matrix.grad if trained else None
                 if grad is None or grad.dim() != 2 or grad.dtype in _NARROW:
                     rest.append(number)
                     continue

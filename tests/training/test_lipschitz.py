@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from aihwkit.inference import ReRamWan2022NoiseModel
+from aihwkit.simulator.parameters import MappingParameter
 from torch import Tensor, nn
 
 from cnet_aihw.rram import (
@@ -441,3 +442,146 @@ def test_batchnorm_folded_in_counts_with_its_gain() -> None:
     norms = spectral_norms(model, {"direct": batchnorm})
     largest = torch.linalg.svdvals((torch.diag(gain) @ weight).detach())[0].item()
     assert norms["direct"] == pytest.approx(largest, rel=1e-5)
+
+
+def layers_of_all_kinds(dtype: torch.dtype = torch.float32) -> nn.Module:
+    """Linear, grouped and plain convolutions, one layer on several tiles, one with a BatchNorm."""
+    config = RRAMRPUConfig(mapping=MappingParameter(max_input_size=18, max_output_size=8))
+    modules = [make() for kind, make in LAYERS.items() if kind != "large"]
+    modules += [nn.Linear(20, 12), nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3)]
+    model = convert_to_analog(nn.Sequential(*modules).to(dtype), config)
+    with torch.no_grad():
+        model[-1].weight.uniform_(0.5, 2)
+        model[-1].running_var.uniform_(0.1, 3)
+    return model
+
+
+def gradients_of_a_loss(model: nn.Module, none: bool) -> None:
+    """Leave gradients behind as a loss does; or none."""
+    generator = torch.Generator().manual_seed(3)
+    for parameter in model.parameters():
+        drawn = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+        parameter.grad = None if none else drawn.to(parameter.dtype)
+
+
+def both_ways(model: nn.Module, penalty: LipschitzPenalty, weight: float, none: bool) -> list:
+    """Value and gradients of autograd and of the method in place, at the same probes."""
+    found = []
+    for in_place in (False, True):
+        gradients_of_a_loss(model, none)
+        torch.manual_seed(11)
+        if in_place:
+            value = penalty.backward(weight)
+            assert not value.requires_grad
+        else:
+            value = penalty()
+            (weight * value).backward()
+        grads = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+        found.append((value.detach(), {name: grad.clone() for name, grad in grads.items()}))
+    return found
+
+
+def assert_same_both_ways(
+    model: nn.Module, penalty: LipschitzPenalty, weight: float = 0.7, none: bool = False
+) -> dict[str, Tensor]:
+    """Compare them; return the gradients in place."""
+    (value, expected), (in_place, found) = both_ways(model, penalty, weight, none)
+    torch.testing.assert_close(in_place, value)
+    assert in_place > 0
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    return found
+
+
+@pytest.mark.parametrize("none", [False, True], ids=["added to", "none before"])
+@pytest.mark.parametrize("probes", [None, 3])
+@pytest.mark.parametrize("gram", ["matrix", "slices"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_gradients_in_place_are_those_of_autograd(
+    dtype: torch.dtype, gram: str, probes: int | None, none: bool
+) -> None:
+    torch.manual_seed(0)
+    model = layers_of_all_kinds(dtype)
+    penalty = LipschitzPenalty(model, 0.34, batchnorms={"9": model[10]}, gram=gram, probes=probes)
+    assert sum(len(layer.tiles()) > 1 for layer in penalty.layers.values()) >= 3
+    found = assert_same_both_ways(model, penalty, none=none)
+    gradients_of_a_loss(model, none=False)
+    for name, parameter in model.named_parameters():
+        if name.endswith("tile.weight") or name == "10.weight":
+            assert found[name].dtype == dtype and not torch.equal(found[name], parameter.grad)
+        else:
+            assert (name in found) != none
+
+
+@pytest.mark.parametrize("probes", [None, 2])
+def test_a_gradient_in_place_twice_is_that_of_twice_the_weight(probes: int | None) -> None:
+    model = analog(nn.Linear(6, 4))
+    penalty = LipschitzPenalty(model, 0.34, probes=probes)
+    weight = analog_layers(model)["0"].tiles()[0].tile.weight
+    found = []
+    for weights in ((0.5, 1.5), (2.0,), (0.0, 2.0)):
+        weight.grad = torch.ones_like(weight)
+        for each in weights:
+            torch.manual_seed(0)
+            penalty.backward(each)
+        found.append(weight.grad)
+    torch.testing.assert_close(found[0], found[1])
+    torch.testing.assert_close(found[2], found[1])
+
+
+@pytest.mark.parametrize("probes", [None, 2])
+def test_frozen_layers_keep_the_gradient_that_they_have(probes: int | None) -> None:
+    torch.manual_seed(0)
+    model = analog(nn.Linear(6, 4), nn.Linear(4, 5))
+    penalty = LipschitzPenalty(model, 0.34, probes=probes)
+    frozen = analog_layers(model)["0"].tiles()[0].tile.weight
+    assert_same_both_ways(model, penalty)
+    frozen.requires_grad_(False)
+    found = assert_same_both_ways(model, penalty)
+    gradients_of_a_loss(model, none=False)
+    (name,) = [name for name, p in model.named_parameters() if p is frozen]
+    assert torch.equal(found[name], frozen.grad)
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    torch.manual_seed(11)
+    value = penalty()
+    torch.manual_seed(11)
+    torch.testing.assert_close(penalty.backward(0.5), value)
+
+
+@pytest.mark.parametrize("none", [False, True], ids=["added to", "none before"])
+@pytest.mark.parametrize("probes", [None, 2])
+def test_layers_that_share_a_weight_add_to_it_twice(probes: int | None, none: bool) -> None:
+    torch.manual_seed(0)
+    model = analog(nn.Linear(6, 4), nn.Linear(6, 4))
+    shared = analog_layers(model)["0"].tiles()[0].tile.weight
+    analog_layers(model)["1"].tiles()[0].tile.weight = shared
+    penalty = LipschitzPenalty(model, 0.34, probes=probes)
+    found = assert_same_both_ways(model, penalty, none=none)
+    if probes is None:
+        gradients_of_a_loss(model, none)
+        before = torch.zeros_like(shared) if none else shared.grad
+        shared.grad = None
+        LipschitzPenalty(model, 0.34, exclude=["1"]).backward(2 * 0.7)
+        torch.testing.assert_close(found["0.analog_module.tile.weight"], before + shared.grad)
+
+
+@pytest.mark.parametrize("probes", [None, 2])
+def test_autocast_around_it_changes_no_bit(probes: int | None) -> None:
+    torch.manual_seed(0)
+    model = layers_of_all_kinds()
+    penalty = LipschitzPenalty(model, 0.34, batchnorms={"9": model[10]}, probes=probes)
+    _, (value, plain) = both_ways(model, penalty, 0.7, none=False)
+    with torch.autocast("cpu", torch.bfloat16):
+        (_, by_autograd), (inside, found) = both_ways(model, penalty, 0.7, none=False)
+    assert torch.equal(inside, value)
+    for name, grad in plain.items():
+        assert torch.equal(found[name], grad), name
+        torch.testing.assert_close(by_autograd[name], grad)
+
+
+def test_gradients_of_half_precision_are_not_added_to_in_place_but_by_autograd() -> None:
+    torch.manual_seed(0)
+    model = analog(nn.Linear(6, 4), nn.Linear(4, 5)).bfloat16()
+    (_, expected), (_, found) = both_ways(model, LipschitzPenalty(model, 0.34), 0.7, none=False)
+    for name, grad in expected.items():
+        assert torch.equal(found[name], grad)
