@@ -222,6 +222,7 @@ class TuningRun:
         self.network.written.add(name)
 
     def _score(self) -> float:
+        seed_random_state(derive_seed(self.settings.seed, "validation"), self.device)
         return pass_over(self.model, self.val, _MEASURED_BATCH, self.task)[1]
 
     def _optimizer(self, tuned: list[nn.Parameter]) -> torch.optim.Optimizer:

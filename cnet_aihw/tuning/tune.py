@@ -19,10 +19,16 @@ from cnet_aihw.runtime.fingerprint import tensors_fingerprint, text_fingerprint
 from cnet_aihw.runtime.locks import alone
 from cnet_aihw.runtime.parts import Part, as_part
 from cnet_aihw.runtime.provenance import check_provenance
-from cnet_aihw.runtime.random_state import forked_random_state
+from cnet_aihw.runtime.random_state import (
+    checked_seed,
+    derive_seed,
+    forked_random_state,
+    seed_random_state,
+)
 from cnet_aihw.runtime.records import read_json, write_json_atomic
 from cnet_aihw.runtime.torch_device import device_of
 from cnet_aihw.runtime.typed import checked
+from cnet_aihw.runtime.values import check_count
 from cnet_aihw.tasks import Classification, Task, describe_task
 from cnet_aihw.training.checkpoint import load_checkpoint
 from cnet_aihw.training.run_identity import TrainingData
@@ -105,6 +111,7 @@ def tune_on_chip(
         forked_random_state(device),
         deterministic(device),
     ):
+        seed_random_state(derive_seed(settings.seed, "feedback"), device)
         run = TuningRun(model, chip, train, val, settings, task, folder)
         known = _known(folder, provenance)
         if known is not None:
@@ -131,6 +138,7 @@ def score_on_chip(
     data: Any,
     batch_size: int = 250,
     task: Task | None = None,
+    seed: int = 0,
 ) -> float:
     """Measure a network all of whose layers were written to a chip.
 
@@ -140,14 +148,18 @@ def score_on_chip(
         data: inputs and targets, as :func:`~cnet_aihw.runtime.parts.as_part` takes them.
         batch_size: samples a forward pass takes at once.
         task: the score; None: classification.
+        seed: seed of the noise of the periphery; torch's random state is as before afterwards.
 
     Returns:
         The score.
     """
-    part = placed(as_part(data), device_of(model))
+    check_count("batch_size", batch_size)
+    device = device_of(model)
+    part = placed(as_part(data), device)
     network = NetworkOnChip(model, chip)
     network.written = set(network.layers)
-    with evaluation_mode(model), network.computing():
+    with forked_random_state(device), evaluation_mode(model), network.computing():
+        seed_random_state(checked_seed(seed), device)
         return pass_over(model, part, batch_size, task or Classification())[1]
 
 

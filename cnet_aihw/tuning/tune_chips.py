@@ -24,9 +24,9 @@ from cnet_aihw.runtime.device_parts import placed
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.parts import Part, as_part
 from cnet_aihw.runtime.progress import progress_bar
-from cnet_aihw.runtime.random_state import derive_seed
+from cnet_aihw.runtime.random_state import derive_seed, seed_random_state
 from cnet_aihw.runtime.records import RecordsFile, read_records
-from cnet_aihw.runtime.torch_device import resolve_device
+from cnet_aihw.runtime.torch_device import device_of, resolve_device
 from cnet_aihw.runtime.typed import checked
 from cnet_aihw.runtime.values import check_count
 from cnet_aihw.tasks import Classification, Task
@@ -118,6 +118,7 @@ def tune_chips(
         ),
         "settings": {n: v for n, v in asdict(settings).items() if n in _FIELDS},
         "train": as_part(data.train).first(settings.samples).fingerprint,
+        "val": as_part(data.val).first(settings.validation_samples).fingerprint,
         "rewrite_sigma": rewrite_sigma,
         "others": others,
         "t_inference": t_inference,
@@ -210,15 +211,19 @@ class _OneChip:
         return SimulatedChip(self.model, seed, self.rewrite_sigma, t_inference=self.t_inference)
 
     def _score(self, model: nn.Module, chip: SimulatedChip) -> float:
-        return score_on_chip(model, chip, self.test, self.batch_size, self.task)
+        seed = derive_seed(chip.seed, "read noise")
+        return score_on_chip(model, chip, self.test, self.batch_size, self.task, seed)
 
     def _calibrated(self, chip: SimulatedChip) -> float | None:
         """Return the score of the network as it was, calibrated on a chip."""
         if self.calibration is None:
             return None
-        measurement = Score(self.task)
-        with chip.put_on(self.model), self.calibration(self.model):
-            return measurement(self.model, self.test, self.batch_size)["score"]
+        measurement, device = Score(self.task), device_of(self.model)
+        with chip.put_on(self.model):
+            seed_random_state(derive_seed(chip.seed, "calibration"), device)
+            with self.calibration(self.model):
+                seed_random_state(derive_seed(chip.seed, "read noise"), device)
+                return measurement(self.model, self.test, self.batch_size)["score"]
 
     def _tuned(self, chip: SimulatedChip) -> nn.Module:
         """Return a copy to tune; with correctors that are fitted to the chip, if they are tuned."""
@@ -230,6 +235,7 @@ class _OneChip:
         parameters = compensation_parameters(model)
         fitted: dict[str, Tensor] = {}
         if parameters:
+            seed_random_state(derive_seed(chip.seed, "calibration"), device_of(model))
             with chip.put_on(model), fit.fit(model):
                 fitted = {name: p.detach().clone() for name, p in parameters.items()}
         with torch.no_grad():

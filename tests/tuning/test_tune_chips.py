@@ -1,5 +1,7 @@
 """Tuning on several chips: the same chips as evaluations, correctors beside, resuming."""
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +14,15 @@ from cnet_aihw.evaluation import evaluate_chips
 from cnet_aihw.rram import LogNormalNoiseModel, RRAMRPUConfig, convert_to_analog, snapshot
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.records import read_records
+from cnet_aihw.tasks import Regression
 from cnet_aihw.training import TrainingParts
-from cnet_aihw.tuning import TuningSettings, tune_chips
+from cnet_aihw.tuning import (
+    SimulatedChip,
+    TuningSettings,
+    score_on_chip,
+    tune_chips,
+    write_all,
+)
 from cnet_aihw.tuning.statistics import tuning_statistics_of
 
 X = torch.rand(60, 8, generator=torch.Generator().manual_seed(1))
@@ -67,3 +76,83 @@ def test_correctors_begin_where_the_fit_to_the_chip_ends(tmp_path: Path) -> None
     with pytest.raises(CnetError) as caught:
         tune_chips(model, DATA, still, tmp_path / "b", **{**given, "calibration": None})
     assert caught.value.key == "tune"
+
+
+class Shifted:
+    """A calibration that draws: it moves biases at random."""
+
+    def __call__(self, model: nn.Module) -> AbstractContextManager[None]:
+        return self._shifted(model[2].bias)
+
+    @contextmanager
+    def _shifted(self, bias: torch.Tensor) -> Iterator[None]:
+        before = bias.detach().clone()
+        bias.data += torch.randn(len(bias))
+        try:
+            yield
+        finally:
+            bias.data.copy_(before)
+
+    def label(self) -> str:
+        return "shifted"
+
+    def fingerprint(self) -> str:
+        return "shifted"
+
+    def cost(self, model: nn.Module) -> int:
+        return 0
+
+
+def noisy_network() -> nn.Module:
+    torch.manual_seed(0)
+    config = RRAMRPUConfig(noise_model=LogNormalNoiseModel(0.5))
+    config.forward.is_perfect, config.forward.out_noise = False, 0.3
+    return convert_to_analog(nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 3)), config)
+
+
+@pytest.mark.parametrize("backward", ["model", "feedback"])
+def test_noise_belongs_to_the_chip_whatever_was_drawn_and_done_before(
+    backward: str, tmp_path: Path
+) -> None:
+    found = []
+    settings = replace(SETTINGS, backward=backward)
+    given = {"seed": 4, "others": 1, "calibration": Shifted(), "device": "cpu"}
+    for name, all_chips in (("a", [2]), ("b", [2]), ("c", [1, 2])):
+        model = noisy_network()
+        torch.manual_seed(len(found))
+        state = torch.random.get_rng_state()
+        for chips in all_chips:
+            tune_chips(model, DATA, settings, tmp_path / name, chips=chips, **given)
+        assert torch.equal(torch.random.get_rng_state(), state)
+        records = read_records(tmp_path / name / "chips.jsonl")
+        timed = [[{**e, "seconds": 0} for e in record.pop("epochs")] for record in records]
+        found.append(([{**record, "seconds": 0} for record in records], timed))
+    assert found[0] == found[1] == found[2]
+    for calibration, name in ((None, "before"), (Shifted(), "per_chip")):
+        wanted = evaluate_chips(
+            noisy_network(), DATA.val, chips=2, seed=4, calibration=calibration, device="cpu"
+        )
+        assert [r[name] for r in found[0][0]] == pytest.approx([*wanted.scores])
+
+
+def test_a_score_on_a_chip_belongs_to_its_seed_and_leaves_the_random_state(tmp_path: Path) -> None:
+    model = noisy_network()
+    chip = SimulatedChip(model, 1)
+    write_all(model, chip)
+    state = torch.random.get_rng_state()
+    given = {"batch_size": 7, "task": Regression()}
+    scores = [score_on_chip(model, chip, (X, X[:, :3]), seed=s, **given) for s in (0, 0, 1)]
+    assert scores[0] == scores[1] != scores[2]
+    assert torch.equal(torch.random.get_rng_state(), state)
+    with pytest.raises(CnetError) as caught:
+        score_on_chip(model, chip, DATA.val, batch_size=0)
+    assert caught.value.key == "batch_size"
+
+
+def test_other_validation_data_are_another_measurement(tmp_path: Path) -> None:
+    given = {"chips": 1, "device": "cpu", "test": DATA.val}
+    tune_chips(network(), DATA, SETTINGS, tmp_path, **given)
+    other = TrainingParts((X[:40], Y[:40]), (X[30:50], Y[30:50]))
+    with pytest.raises(CnetError) as caught:
+        tune_chips(network(), other, SETTINGS, tmp_path, **given)
+    assert caught.value.key == "val"
