@@ -22,6 +22,7 @@ from cnet_aihw.cluster.settings import RaySettings
 from cnet_aihw.evaluation import ChipCalibration, Score
 from cnet_aihw.evaluation.chip_identity import chip_provenance
 from cnet_aihw.evaluation.chip_run import check_times_known, measuring, writing
+from cnet_aihw.evaluation.first_batch import check_first_batch
 from cnet_aihw.evaluation.spread import check_workers, spread
 from cnet_aihw.rram import analog_layers, nominal_weight
 from cnet_aihw.runtime.progress import progress_bar
@@ -29,6 +30,7 @@ from cnet_aihw.runtime.records import RecordsFile
 from cnet_aihw.runtime.torch_device import resolve_device
 from cnet_aihw.runtime.typed import checked
 from cnet_aihw.runtime.values import check_count
+from cnet_aihw.tasks import Classification
 
 
 @checked
@@ -145,8 +147,12 @@ def attack_chips(
     known = {_pair_of(record): record for record in kept if "threat" in record}
     pairs = list(_pairs(threats, budgets, chips, sources or max(chips, 2)))
     todo = [pair for pair in pairs if pair not in known]
-    found = [Check(**record["check"]) for record in kept if "check" in record]
-    wants_checks = checks and not found
+    found: list[Check] = []
+    wants_checks = checks
+    for record in kept:
+        if "checks" in record and record["eps"] == max(budgets):
+            found = [Check(**check) for check in record["checks"]] if checks else []
+            wants_checks = False
     work = AttackWork(
         *(model, where, attack, pixels),
         (seed, noise_model, t_inference, calibration),
@@ -159,16 +165,17 @@ def attack_chips(
         torch.cuda.device(where) if where.type == "cuda" else nullcontext(),
         progress_bar("attacks", len(pairs), len(pairs) - len(todo), progress) as advance,
     ):
+        check_first_batch(model, pixels.part, Classification())
         run = work.run()
         run.check_threats(threats)
         with spread(work, groups, ray, f"attack-{attack.name}") as attacked:
             if wants_checks:  # while workers attack
                 found = run.checks(max(budgets))
-                for check in found if file is not None else ():
-                    assert file is not None
-                    file.append({"check": check.as_record()})
-            for _, made in attacked:
-                for record in made:
+                if file is not None:  # one line, which a kill leaves whole or not at all
+                    made = [check.as_record() for check in found]
+                    file.append({"eps": max(budgets), "checks": made})
+            for _, records_of in attacked:
+                for record in records_of:
                     known[_pair_of(record)] = record
                     if file is not None:
                         file.append(record)

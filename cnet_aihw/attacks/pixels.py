@@ -21,7 +21,12 @@ _OUTSIDE = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class PixelData:
-    """Inputs in pixel units with their labels, and the normalisation that the network expects."""
+    """Inputs in pixel units with their labels, and the normalisation that the network expects.
+
+    Raises:
+        CnetError: for pixels outside of 0 to 1, labels that are not one class number each, and a
+            normalisation that does not fit them.
+    """
 
     x: Array
     """Pixels, [N, C, H, W] or [N, C], float32, from 0 to 1."""
@@ -34,6 +39,23 @@ class PixelData:
 
     std: tuple[float, ...]
     """Standard deviation of each channel, by which is divided before the network."""
+
+    def __post_init__(self) -> None:
+        """Check that all fits together."""
+        expected = "pixels [N, C, ...], float32, from 0 to 1, at least one image"
+        if self.x.dtype != np.float32 or self.x.ndim < 2 or not self.x.size:
+            raise _no_pixels(f"{self.x.dtype} {self.x.shape}", expected)
+        low, high = float(self.x.min()), float(self.x.max())
+        if not (low >= 0.0 and high <= 1.0):  # also where one is not a number
+            raise _no_pixels(f"from {low:.4g} to {high:.4g}", expected)
+        if self.y.shape != (len(self.x),) or self.y.dtype != np.int64 or self.y.min() < 0:
+            found = f"labels {self.y.dtype} {self.y.shape}"
+            raise bad_value("data", found, f"one class number for each of {len(self.x)} images")
+        count, finite = len(self.mean), all(map(math.isfinite, (*self.mean, *self.std)))
+        fits = count == len(self.std) and count in (1, self.x.shape[1])
+        if not (fits and finite and min(self.std) > 0.0):
+            expected = f"a mean and a std above 0, for each of {self.x.shape[1]} channels or all"
+            raise _no_pixels(f"mean {list(self.mean)}, std {list(self.std)}", expected)
 
     def __len__(self) -> int:
         return len(self.y)
@@ -95,7 +117,7 @@ def pixel_data(data: Any, samples: int | None = None) -> PixelData:
     scale, shift = (torch.tensor(of, dtype=torch.float64).view(shape) for of in (std, mean))
     pixels = x.cpu().double() * scale + shift
     low, high = float(pixels.min()), float(pixels.max())
-    if low < -_OUTSIDE or high > 1.0 + _OUTSIDE:
+    if not (low >= -_OUTSIDE and high <= 1.0 + _OUTSIDE):  # also where one is not a number
         raise _no_pixels(f"from {low:.4g} to {high:.4g}", "values from 0 to 1 before normalisation")
     return PixelData(pixels.clamp(0.0, 1.0).float().numpy(), y.cpu().long().numpy(), mean, std)
 
@@ -141,7 +163,10 @@ def within_budget(x: Array, changed: Array, eps: float, norm: str) -> Array:
         over = length > eps * (1.0 - 1e-6)
         factor = np.where(over, eps * (1.0 - 1e-6) / np.maximum(length, 1e-30), 1.0)
         moved = (flat * factor).reshape(x.shape)
-        return np.asarray(np.clip(x + moved, 0.0, 1.0), dtype=np.float32)
+        found = (x + moved).astype(np.float32)
+        further = np.abs(found.astype(np.float64) - x) > np.abs(moved)  # rounded away from x
+        found = np.where(further, np.nextafter(found, x), found)
+        return np.asarray(np.clip(found, 0.0, 1.0), dtype=np.float32)
     size = np.abs(flat).max(1)  # [N, pixels]
     order = np.argsort(-size, axis=1, kind="stable")[:, : int(eps)]
     kept = np.zeros(size.shape, dtype=bool)

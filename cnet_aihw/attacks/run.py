@@ -45,9 +45,8 @@ def shared_attacks(todo: Sequence[Pair], one_run: bool) -> list[list[Pair]]:
 
 @dataclass
 class _Judged:
-    """A chip that judges, and what it says of the inputs without an attack."""
+    """What a chip says of the inputs without an attack; the chip itself may be made again."""
 
-    judge: Judge
     correct: Any
     flips: int
     noise: dict[float, int]
@@ -100,7 +99,7 @@ class AttackRun:
     def checks(self, eps: float) -> list[Check]:
         """Check the attack on chip 0, on few inputs."""
         network = self.networks.chip(0)
-        judge, few = first_inputs(self._judge(0).judge, self.data, _CHECKED)
+        judge, few = first_inputs(self._judge(0), self.data, _CHECKED)
         seed = derive_seed(self.seed, "checks")
         found = [gradient_check(network, few, seed)] if self.attack.white_box else []
         return found + (strength_checks(self.attack, network, judge, few, eps, seed) if eps else [])
@@ -139,13 +138,14 @@ class AttackRun:
 
     def _record(self, pair: Pair, changed: Any, cost: dict[str, float]) -> Record:
         threat, source, target, eps = pair
-        judged = self._judge(target)
+        judge = self._judge(target)
+        judged = self._judged_by(target, judge)
         if eps not in judged.noise:
             seed = derive_seed(self.seed, "random noise", repr(eps))
             noise = random_noise(self.data.x, eps, self.attack.norm, seed)
-            wrong = judged.judge.wrong(noise, f"random noise {eps!r}")
+            wrong = judge.wrong(noise, f"random noise {eps!r}")
             judged.noise[eps] = int((wrong & judged.correct).sum())
-        wrong = judged.judge.wrong(changed, f"{threat} {source} {eps!r}")
+        wrong = judge.wrong(changed, f"{threat} {source} {eps!r}")
         return {
             "threat": threat,
             "source": source,
@@ -160,18 +160,20 @@ class AttackRun:
             **cost,
         }
 
-    def _judge(self, chip: int) -> _Judged:
+    def _judge(self, chip: int) -> Judge:
+        return Judge(
+            self.networks.chip(chip),
+            self.data.y,
+            derive_seed(self.networks.seed_of(chip), "attacked"),
+            self.readings,
+            self.attack.batch_size,
+        )
+
+    def _judged_by(self, chip: int, judge: Judge) -> _Judged:
         if chip not in self._judged:
-            judge = Judge(
-                self.networks.chip(chip),
-                self.data.y,
-                derive_seed(self.networks.seed_of(chip), "attacked"),
-                self.readings,
-                self.attack.batch_size,
-            )
             correct = ~judge.wrong(self.data.x, "clean")
             flips = int((judge.wrong(self.data.x, "flips") & correct).sum())
-            self._judged[chip] = _Judged(judge, correct, flips, {})
+            self._judged[chip] = _Judged(correct, flips, {})
         return self._judged[chip]
 
 

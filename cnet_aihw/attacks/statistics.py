@@ -147,8 +147,13 @@ def statistics_of(record: Mapping[str, Any]) -> AttackStatistics:
     )
 
 
-def wilson(fooled: int, correct: int) -> tuple[float, float] | None:
-    """Return Wilson's 95 % interval of a success rate; None without inputs."""
+def wilson(fooled: float, correct: float) -> tuple[float, float] | None:
+    """Return Wilson's 95 % interval of a success rate; None without inputs.
+
+    Args:
+        fooled: successes; a mean over several attackers of the same inputs need not be whole.
+        correct: inputs.
+    """
     if correct == 0:
         return None
     z, p = 1.959963984540054, fooled / correct
@@ -179,7 +184,8 @@ def success_of(records: Records, threat: str, eps: float, chips: int) -> Success
         low, high = confidence_interval(mean, std, len(values))
         interval = max(0.0, low), min(1.0, high)
     elif values:
-        interval = wilson(*(sum(r[n] for r in chosen) for n in ("fooled", "clean_correct")))
+        counts = [_mean(r[n] for r in chosen) or 0.0 for n in ("fooled", "clean_correct")]
+        interval = wilson(*counts)  # all sources fool the same inputs
     return Success(
         threat=threat,
         eps=eps,

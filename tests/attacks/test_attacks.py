@@ -1,8 +1,10 @@
 """Attacks: closed forms of linear networks, the toolbox on torch, budgets, seeds, resuming."""
 
+import gc
 import json
 import random
 import sys
+import weakref
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,7 @@ from cnet_aihw.attacks import (
     within_budget,
 )
 from cnet_aihw.attacks.networks import Networks
+from cnet_aihw.attacks.statistics import success_of
 from cnet_aihw.cluster import RaySettings
 from cnet_aihw.evaluation import BatchNormReestimation, evaluate_chips
 from cnet_aihw.rram import (
@@ -519,3 +522,119 @@ def test_one_run_of_hop_skip_jump_costs_the_same_at_each_budget(images: Images) 
     small, large = (found.of("nominal", eps) for eps in (0.1, 5.0))
     assert small.queries == large.queries > 20
     assert small.mean <= large.mean == 1.0
+
+
+@pytest.mark.parametrize("eps", [0.003, 0.01, 0.3])
+def test_small_euclidean_budgets_hold_in_exact_arithmetic(eps: float) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.uniform(0.3, 1.0, (300, 1, 12, 12)).astype(np.float32)
+    changed = (x + 0.2 * rng.standard_normal(x.shape)).astype(np.float32)
+    delta = within_budget(x, changed, eps, "2").astype(np.float64) - x
+    lengths = np.sqrt((delta**2).sum((1, 2, 3)))
+    assert lengths.max() <= eps
+    assert np.median(lengths) > 0.9 * eps
+
+
+PIXELS = PixelData(np.zeros((3, 1, 2, 2), np.float32), np.zeros(3, np.int64), (0.0,), (1.0,))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"x": PIXELS.x + np.float32(255)},
+        {"x": PIXELS.x - np.float32(0.5)},
+        {"x": np.full_like(PIXELS.x, np.nan)},
+        {"x": PIXELS.x.astype(np.float64)},
+        {"x": PIXELS.x[:2]},
+        {"x": PIXELS.x[:0], "y": PIXELS.y[:0]},
+        {"y": PIXELS.y.astype(np.float32)},
+        {"y": PIXELS.y - 1},
+        {"mean": (0.0, 0.0)},
+        {"mean": (float("nan"),)},
+        {"std": (0.0,)},
+        {"std": (-1.0,)},
+        {"mean": (0.0, 0.0), "std": (1.0, 1.0)},
+    ],
+)
+def test_pixels_that_cannot_be_are_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(CnetError) as caught:
+        replace(PIXELS, **changes)
+    assert caught.value.key == "data"
+
+
+def test_data_with_a_pixel_that_is_not_a_number_have_no_range() -> None:
+    x = torch.zeros(2, 1, 2, 2)
+    x[0, 0, 0, 0] = float("nan")
+    with pytest.raises(CnetError) as caught:
+        pixel_data(Images(TensorPart(x, torch.zeros(2).long())))
+    assert caught.value.key == "data"
+
+
+def test_labels_that_the_network_does_not_know_are_refused(images: Images) -> None:
+    some = images.test.first(4)
+    with pytest.raises(CnetError) as caught:
+        attack_chips(
+            linear(), Images(TensorPart(some.x, some.y + 1)), PGD(steps=1), "nominal", 0.1, 1
+        )
+    assert caught.value.key == "targets"
+
+
+def test_checks_belong_to_the_largest_budget_and_survive_a_kill(
+    images: Images, tmp_path: Path
+) -> None:
+    path = tmp_path / "records.jsonl"
+
+    def run(eps: Any, checks: bool = True) -> list[str]:
+        found = attack_chips(
+            linear(), images, PGD(steps=2), "this_chip", eps, 1, records=path, checks=checks
+        )
+        return [check.name for check in found.checks if check.name != "random_noise"]
+
+    assert run(0.0) == ["gradient"]  # nothing to attack with
+    assert run([0.0, 0.02]) == ["gradient", "more_steps", "whole_range"]
+    kept = path.read_text()
+    assert run([0.0, 0.02]) == ["gradient", "more_steps", "whole_range"]
+    assert path.read_text() == kept  # nothing is checked again
+    assert run([0.0, 0.02], checks=False) == []
+    lines = kept.splitlines()
+    (last,) = [n for n, line in enumerate(lines) if '"whole_range"' in line]
+    path.write_text("\n".join(lines[:last]) + "\n" + lines[last][:40])
+    assert run([0.0, 0.02]) == ["gradient", "more_steps", "whole_range"]
+
+
+def test_several_attackers_of_the_same_inputs_do_not_narrow_the_interval() -> None:
+    def record(source: int, fooled: int) -> dict[str, Any]:
+        counts = {"inputs": 50, "clean_correct": 40, "fooled": fooled, "flips": 0}
+        pair = {"threat": "other_chip", "source": source, "target": 0, "eps": 0.1}
+        return {**pair, **counts, "noise_fooled": 0, "queries": 1.0, "seconds": 1.0}
+
+    one = success_of([record(1, 10)], "other_chip", 0.1, 1)
+    four = success_of([record(n, 10) for n in range(1, 5)], "other_chip", 0.1, 1)
+    mixed = success_of([record(1, 8), record(2, 13)], "other_chip", 0.1, 1)
+    assert one.ci95 == four.ci95 == wilson(10, 40)
+    assert mixed.mean == pytest.approx(10.5 / 40)
+    assert mixed.ci95[0] < 10.5 / 40 < mixed.ci95[1]
+
+
+def test_chips_that_judged_need_not_stay_in_memory(
+    images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"eps": [0.0, 0.05], "checks": False, "seed": 2}
+    args = (linear(), images, PGD(steps=1), ["this_chip", "other_chip"])
+    whole = attack_chips(*args, chips=4, **given)
+    monkeypatch.setattr("cnet_aihw.attacks.networks._HELD_BYTES", 1)  # two at a time
+    living: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+    most = []
+    made = Networks._made
+
+    def counted(self: Networks, seed: int) -> nn.Module:
+        gc.collect()
+        most.append(len(living))
+        network = made(self, seed)
+        living.add(network)
+        return network
+
+    monkeypatch.setattr(Networks, "_made", counted)
+    few = attack_chips(*args, chips=4, **given)
+    assert without_seconds(few) == without_seconds(whole)
+    assert max(most) <= 3  # of the attacker, of the judge, and one to be let go
