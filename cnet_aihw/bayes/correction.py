@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cnet_aihw.bayes.sampling import chip_logits
+from cnet_aihw.bayes.sampling import chip_logits, periphery_is_noisy
 from cnet_aihw.bayes.settings import CORRECTIONS
 from cnet_aihw.evaluation.metrics import evaluation_mode
 from cnet_aihw.rram import has_cells
+from cnet_aihw.rram.training_variation import rram_tiles
 from cnet_aihw.runtime.errors import bad_value
 from cnet_aihw.runtime.fingerprint import tensors_fingerprint
 from cnet_aihw.runtime.inputs import Inputs, inputs_on, named_tensors, samples_in
@@ -58,14 +59,18 @@ def fit_logits(logits: Tensor, targets: Tensor, kind: str = "temperature") -> Lo
         kind: "temperature", or "logit_affine": a scale and an offset for each class.
 
     Raises:
-        CnetError: for another kind, or shapes that do not fit.
+        CnetError: for another kind, shapes that do not fit, logits that are not finite, and targets
+            that are not among the classes.
     """
     if kind not in _KINDS:
         raise bad_choice("kind", kind, _KINDS)
     fixed = logits.detach().double()
     fixed = fixed[None] if fixed.dim() == 2 else fixed
-    if fixed.dim() != 3 or targets.shape != fixed.shape[1:2] or len(targets) == 0:
+    if fixed.dim() != 3 or targets.shape != fixed.shape[1:2] or 0 in fixed.shape:
         raise bad_value("logits", tuple(logits.shape), "[T, N, C], with targets [N]")
+    if not bool(torch.isfinite(fixed).all()):
+        raise bad_value("logits", "not finite", "finite numbers")
+    _check_classes("targets", targets, fixed.shape[2])
     classes = fixed.shape[2] if kind == "logit_affine" else 1
     log_scale = fixed.new_zeros(classes).requires_grad_()
     offset = fixed.new_zeros(classes)
@@ -91,6 +96,14 @@ def fit_logits(logits: Tensor, targets: Tensor, kind: str = "temperature") -> Lo
     return LogitScales(log_scale.detach().exp(), offset.detach())
 
 
+def _check_classes(key: str, targets: Tensor, classes: int | None) -> None:
+    """Check that targets are class numbers, below a number of classes where it is known."""
+    least, most = int(targets.min()), int(targets.max())
+    if targets.dtype != torch.int64 or least < 0 or (classes is not None and most >= classes):
+        expected = "class numbers, int64" if classes is None else f"0 to {classes - 1}, int64"
+        raise bad_value(key, f"{targets.dtype} from {least} to {most}", expected)
+
+
 class LogitCorrection:
     """Correct each chip's logits by what is fitted on it: a calibration with labels.
 
@@ -106,7 +119,9 @@ class LogitCorrection:
         batch_size: inputs a forward pass takes at once.
 
     Raises:
-        CnetError: for another kind, fewer than one sample, or inputs and targets that do not fit.
+        CnetError: for another kind, fewer than one sample, or inputs and targets that do not fit;
+            when calibrating, for targets that the network has no output for. A chip whose outputs
+            are not finite stays one.
     """
 
     @checked
@@ -124,6 +139,7 @@ class LogitCorrection:
         check_count("batch_size", batch_size)
         if y.dim() != 1 or len(y) == 0 or samples_in(x) != len(y):
             raise bad_value("y", tuple(y.shape), "classes [N] of the inputs, at least one")
+        _check_classes("y", y, None)
         self.x, self.y, self.kind = x, y, kind
         self.samples, self.batch_size = samples, batch_size
 
@@ -150,13 +166,19 @@ class LogitCorrection:
         x, y = inputs_on(device, self.x), self.y.to(device)
         # the state of this moment belongs to the chip
         seed = int(torch.randint(2**62, (), device="cpu"))
+        tiles = [tile for _, tile in rram_tiles(model)]
         noisy = has_cells(model) or any(
-            getattr(tile.chip, "read_noise", None) is not None for _, tile in _tiles(model)
+            periphery_is_noisy(tile.rpu_config)
+            or getattr(tile.chip, "read_noise", None) is not None
+            for tile in tiles
         )
         with forked_random_state(device), evaluation_mode(model):
-            count = self.samples if noisy or not _is_perfect(model) else 1
+            count = self.samples if noisy else 1
             logits = chip_logits(model, x, count, seed, self.batch_size, "fit")
-        scales = fit_logits(logits, y, self.kind)
+        if bool(torch.isfinite(logits).all()):
+            scales = fit_logits(logits, y, self.kind)
+        else:  # a chip that fails
+            scales = LogitScales(torch.tensor([torch.nan]), torch.tensor([torch.nan]))
 
         def correct(_: nn.Module, __: Any, output: Tensor) -> Tensor:
             return scales(output)
@@ -171,13 +193,3 @@ class LogitCorrection:
         one = inputs_on(device_of(model), self.x)
         with evaluation_mode(model), forked_random_state(device_of(model)):
             return chip_logits(model, one, 1, 0, self.batch_size).shape[2]
-
-
-def _tiles(model: nn.Module) -> list[tuple[str, Any]]:
-    from cnet_aihw.rram.training_variation import rram_tiles
-
-    return list(rram_tiles(model))
-
-
-def _is_perfect(model: nn.Module) -> bool:
-    return all(tile.rpu_config.forward.is_perfect for _, tile in _tiles(model))

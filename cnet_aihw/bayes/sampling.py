@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from cnet_aihw.bayes.settings import SOURCES
 from cnet_aihw.evaluation.calibration import ChipCalibration
 from cnet_aihw.evaluation.chip_run import check_times_known, measuring
+from cnet_aihw.evaluation.first_batch import checked_call
 from cnet_aihw.rram import analog_layers, has_read_noise, programmed
 from cnet_aihw.rram.devices.stochastic_cell import cell_of
 from cnet_aihw.rram.training_variation import rram_tiles
 from cnet_aihw.runtime.errors import bad_value
 from cnet_aihw.runtime.inputs import (
     Inputs,
-    call,
     inputs_on,
     main_output,
     named_tensors,
@@ -47,8 +47,9 @@ def predict(
 ) -> Tensor:
     """Return class probabilities of samples of the network that devices give.
 
-    Sample t is one network for all inputs: its noise belongs to ``seed`` and t, so that neither the
-    batch size nor further samples change it. Afterwards the model and torch's random state are as
+    Sample t is one network for all inputs: the noise of its devices belongs to ``seed`` and t, so
+    that neither the batch size nor further samples change it. Noise of the periphery is another for
+    each input, and belongs to the batch too. Afterwards the model and torch's random state are as
     before.
 
     Args:
@@ -119,11 +120,19 @@ def check_source(model: nn.Module, source: str, noise_model: BaseNoiseModel | No
     if source == "readings":
         if any(cells):
             raise bad_value("source", source, "cells, as devices are stochastic cells")
-        quiet = all(config.forward.is_perfect for config in configs)
-        spikes = any(getattr(config.readout, "spike_noise", 0.0) for config in configs)
-        if quiet and not spikes and not any(has_read_noise(found) for found in models):
+        noisy = any(map(periphery_is_noisy, configs))
+        if not noisy and not any(has_read_noise(found) for found in models):
             fix = "choose a device that is read with noise, such as rram=read_noise"
             raise bad_value("source", source, "chips: all readings would be the same", fix)
+
+
+def periphery_is_noisy(config: Any) -> bool:
+    """Say whether two readings of the same weights may differ: by the periphery, or by spikes.
+
+    Args:
+        config: configuration of a tile.
+    """
+    return not config.forward.is_perfect or bool(getattr(config.readout, "spike_noise", 0.0))
 
 
 @torch.no_grad()
@@ -190,7 +199,7 @@ def chip_logits(
             seed_random_state(derive_seed(drawn, start), device)  # of the periphery's noise
             for name, chip in tiles:
                 chip.seed_reads(derive_seed(drawn, name))
-            readings.append(main_output(call(model, batch)))
+            readings.append(main_output(checked_call(model, batch)))
         batches.append(torch.stack(readings))
     return torch.cat(batches, dim=1)
 

@@ -43,12 +43,8 @@ def uncertainty_scores(
         CnetError: for shapes that do not fit, and probabilities that are none.
     """
     p = _checked(probabilities, "probabilities")
-    if targets.shape != p.shape[1:2]:
-        raise bad_value("targets", tuple(targets.shape), f"classes [N], N = {p.shape[1]}")
-    if bool((targets < 0).any()) or bool((targets >= p.shape[2]).any()):
-        raise bad_value("targets", int(targets.max()), f"classes 0 to {p.shape[2] - 1}")
     check_count("bins", bins)
-    mean, y = p.mean(0), targets.to(p.device).long()
+    mean, y = p.mean(0), _classes(targets, p)
     confidence, chosen = mean.max(1)
     correct = (chosen == y).double()
     one_hot = torch.nn.functional.one_hot(y, p.shape[2]).double()
@@ -64,7 +60,11 @@ def uncertainty_scores(
     }
     found = {name: float(value) for name, value in scores.items()}
     if ood is not None:
-        others = _entropies(_checked(ood, "ood"))
+        unknown = _checked(ood, "ood")
+        if unknown.shape[::2] != p.shape[::2]:
+            expected = f"[{p.shape[0]}, M, {p.shape[2]}], as the probabilities"
+            raise bad_value("ood", tuple(ood.shape), expected)
+        others = _entropies(unknown)
         found["auroc_entropy"] = _auroc(entropy, others[0])
         found["auroc_mutual_information"] = _auroc(information, others[1])
         found["ood_entropy"] = float(others[0].mean())
@@ -87,12 +87,10 @@ def reliability(probabilities: Tensor, targets: Tensor, bins: int = BINS) -> lis
     Raises:
         CnetError: as :func:`uncertainty_scores`.
     """
-    mean = _checked(probabilities, "probabilities").mean(0)
-    if targets.shape != mean.shape[:1]:
-        raise bad_value("targets", tuple(targets.shape), f"classes [N], N = {len(mean)}")
+    p = _checked(probabilities, "probabilities")
     check_count("bins", bins)
-    confidence, chosen = mean.max(1)
-    correct = (chosen == targets.to(mean.device)).double()
+    confidence, chosen = p.mean(0).max(1)
+    correct = (chosen == _classes(targets, p)).double()
     index = (confidence * bins).ceil().long().clamp(1, bins) - 1
     rows = []
     for number in range(bins):
@@ -125,6 +123,16 @@ def _equal_mass(confidence: Tensor, correct: Tensor, bins: int) -> Tensor:
 def _auroc(known: Tensor, other: Tensor) -> float:
     truth = torch.cat([torch.zeros(len(known)), torch.ones(len(other))])
     return float(roc_auc_score(truth.numpy(), torch.cat([known, other]).cpu().numpy()))
+
+
+def _classes(targets: Tensor, p: Tensor) -> Tensor:
+    """Return targets as class numbers on the device of the probabilities, [N]."""
+    if targets.shape != p.shape[1:2]:
+        raise bad_value("targets", tuple(targets.shape), f"classes [N], N = {p.shape[1]}")
+    wrong = (targets < 0) | (targets >= p.shape[2]) | (targets != targets.trunc())
+    if bool(wrong.any()):
+        raise bad_value("targets", targets[wrong][0].item(), f"classes 0 to {p.shape[2] - 1}")
+    return targets.to(p.device).long()
 
 
 def _checked(probabilities: Tensor, key: str) -> Tensor:

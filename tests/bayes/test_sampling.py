@@ -185,3 +185,54 @@ def test_a_copy_on_cells_keeps_its_scales(cells: nn.Module, data: tuple) -> None
     torch.testing.assert_close(
         predict(fresh, data[0], "cells", 2), predict(cells, data[0], "cells", 2)
     )
+
+
+def charge_network(spike_noise: float) -> nn.Module:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(6, 5), nn.Hardtanh(0.0, 1.0), nn.Linear(5, 3))
+    readout = rram.Charge(2.0, -2.0, test_steps=4, spike_noise=spike_noise)
+    config = rram.RRAMRPUConfig(noise_model=rram.LogNormalNoiseModel(0.3), readout=readout)
+    return rram.convert_to_analog(network, config).eval()
+
+
+@pytest.mark.parametrize(("spike_noise", "same"), [(0.0, True), (0.3, False)])
+def test_a_correction_is_fitted_to_all_readings_where_spikes_are_noisy(
+    spike_noise: float, same: bool, data: tuple
+) -> None:
+    model, x = charge_network(spike_noise), data[0].sigmoid()
+    found = [
+        predict(
+            *(model, x, "chips", 1), seed=2, batch_size=100,
+            calibration=LogitCorrection(x, data[1], samples=samples),
+        )
+        for samples in (1, 16)
+    ]  # fmt: skip
+    assert torch.equal(*found) == same
+
+
+def test_a_correction_wants_classes_of_the_network(cells: nn.Module, data: tuple) -> None:
+    for y in (data[1].float(), data[1] - 1):
+        with pytest.raises(CnetError) as error:
+            LogitCorrection(data[0], y)
+        assert error.value.key == "y"
+    with pytest.raises(CnetError) as error:
+        predict(cells, data[0], "cells", 2, calibration=LogitCorrection(data[0], data[1] + 1))
+    assert error.value.key == "targets"
+
+
+def test_a_corrected_chip_without_finite_outputs_fails(cells: nn.Module, data: tuple) -> None:
+    rram.analog_layers(cells)["2"].bias.data[0] = float("inf")
+    correction = LogitCorrection(*data, samples=2)
+    assert predict(cells, data[0], "cells", 2, calibration=correction).isnan().all()
+
+
+def test_inputs_that_the_network_does_not_take_are_refused(cells: nn.Module, data: tuple) -> None:
+    for x in (data[0][:, :4], {"pixels": data[0]}):
+        for predicted in (
+            lambda x=x: predict(cells, x, "cells", 2),
+            lambda x=x: deterministic(cells, x),
+        ):
+            with pytest.raises(CnetError) as error:
+                predicted()
+            assert error.value.key == "data"
+    assert not cells.training and all(tile.chip is None for _, tile in rram.named_tiles(cells))

@@ -1,6 +1,7 @@
 """Scores of predictions against closed forms, other libraries and brute force."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -111,3 +112,38 @@ def test_a_correction_wants_logits_that_fit() -> None:
     with pytest.raises(CnetError) as error:
         fit_logits(torch.zeros(3, 2), torch.zeros(3, dtype=torch.long), "none")
     assert error.value.key == "kind"
+
+
+CERTAIN = torch.full((1, 3, 2), 0.5)
+
+
+@pytest.mark.parametrize("score", [uncertainty_scores, reliability])
+@pytest.mark.parametrize("y", [[0, 1, 2], [0, -1, 1], [0.0, 0.5, 1.0]])
+def test_targets_are_classes_for_scores_and_diagrams(score: Any, y: list) -> None:
+    with pytest.raises(CnetError) as error:
+        score(CERTAIN, torch.tensor(y))
+    assert (error.value.key, error.value.value) == ("targets", min(set(y) - {0, 1}))
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 2), (1, 5, 3)])
+def test_unknown_inputs_have_as_many_samples_and_classes(shape: tuple[int, ...]) -> None:
+    """Entropies of other numbers of samples and classes would differ by these alone."""
+    with pytest.raises(CnetError) as error:
+        uncertainty_scores(CERTAIN, torch.zeros(3), torch.ones(shape) / shape[2])
+    assert error.value.key == "ood"
+
+
+@pytest.mark.parametrize(
+    ("logits", "y", "key"),
+    [
+        (torch.full((3, 2), math.nan), [0, 1, 0], "logits"),
+        (torch.zeros(0, 3, 2), [0, 1, 0], "logits"),
+        (torch.zeros(3, 2), [0, 1, 2], "targets"),
+        (torch.zeros(3, 2), [0, -1, 1], "targets"),
+        (torch.zeros(3, 2), [0.0, 1.0, 0.0], "targets"),
+    ],
+)
+def test_a_fit_wants_finite_logits_and_classes(logits: torch.Tensor, y: list, key: str) -> None:
+    with pytest.raises(CnetError) as error:
+        fit_logits(logits, torch.tensor(y))
+    assert error.value.key == key
