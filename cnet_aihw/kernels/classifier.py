@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from cnet_aihw.evaluation.metrics import evaluation_mode
 from cnet_aihw.kernels.expected import matched_scale
 from cnet_aihw.kernels.functions import (
+    check_columns,
     check_inputs,
     check_kernel,
+    check_rows,
     feature_map,
     features_of,
     scale_bandwidth,
@@ -21,6 +23,7 @@ from cnet_aihw.kernels.functions import (
 from cnet_aihw.kernels.ridge import fit_ridge
 from cnet_aihw.rram import find_analog_layers, nominal_inside
 from cnet_aihw.runtime.errors import CnetError, bad_value
+from cnet_aihw.runtime.random_state import derive_seed, forked_random_state, seed_random_state
 from cnet_aihw.runtime.torch_device import device_of
 from cnet_aihw.runtime.typed import checked
 from cnet_aihw.runtime.values import check_count, check_number, is_number
@@ -65,12 +68,11 @@ class RandomFeatures(nn.Module):
         check_kernel(kernel, gamma)
         check_count("inputs", inputs)
         check_count("s", s)
-        if columns is not None and (columns.ndim != 1 or columns.dtype != torch.int64):
-            raise bad_value("columns", str(columns.dtype), "numbers of columns, int64 [d]")
+        check_columns(columns, inputs)
         if not (is_number(scale) and scale > 0.0):
             raise bad_value("scale", scale, "a number above 0")
         self.kernel, self.kind, self.s, self.seed = kernel, features, s, seed
-        self.gamma, self.scale = float(gamma), float(scale)
+        self.inputs, self.gamma, self.scale = inputs, float(gamma), float(scale)
         size = inputs if columns is None else len(columns)
         weight = random_projection(features, size, s, seed, torch.float64)
         weight = (scale * math.sqrt(2.0 * gamma) * weight).to(dtype)
@@ -120,6 +122,8 @@ class RandomFeatures(nn.Module):
 
     def _inputs(self, x: Tensor) -> Tensor:
         x = x.flatten(1)
+        if x.shape[1] != self.inputs:
+            raise bad_value("x", tuple(x.shape), f"inputs of {self.inputs} numbers")
         return x if self.columns is None else x[:, self.columns]
 
 
@@ -153,6 +157,8 @@ class KernelClassifier(nn.Module):
     def fit(self, x: Tensor, y: Tensor, alpha: float = 0.5) -> KernelClassifier:
         """Fit the read-out to features without variation, on the model's device.
 
+        Noise of the periphery, if any, belongs to the seed of the projection.
+
         Args:
             x: training inputs [N, ...].
             y: class numbers [N].
@@ -166,8 +172,10 @@ class KernelClassifier(nn.Module):
                 which is written once: fit it before.
         """
         check_readout(self)
-        x, y = x.to(device_of(self)), y.to(device_of(self))
-        with evaluation_mode(self):
+        device = device_of(self)
+        x, y = x.to(device), y.to(device)
+        with evaluation_mode(self), forked_random_state(device):
+            seed_random_state(derive_seed(self.features.seed, "fit"), device)
             if find_analog_layers(self):
                 with nominal_inside(self):
                     z = self.features.intended(x)
@@ -226,6 +234,7 @@ def kernel_classifier(
     if x.ndim < 2 or len(x) < 2 or 0 in x.shape or not x.is_floating_point():
         raise bad_value("x", tuple(x.shape), "real inputs [N, ...], at least two")
     rows = x.flatten(1)
+    check_rows(rows)  # a column with NaN would count as constant
     varied = (rows.amax(0) > rows.amin(0)).nonzero()[:, 0]
     if len(varied) == 0:
         raise bad_value("x", "constant in every column", "inputs that differ")

@@ -88,13 +88,16 @@ def kernel_error(exact: Tensor, features: Tensor) -> float:
         features: features [N, F].
 
     Raises:
-        CnetError: where their numbers of rows differ.
+        CnetError: where their numbers of rows differ, and for a kernel of zeros.
     """
     if features.ndim != 2 or exact.shape != (len(features),) * 2:
         expected = f"[N, N] for features [N, F], which are {tuple(features.shape)}"
         raise bad_value("exact", tuple(exact.shape), expected)
+    norm = exact.norm()
+    if not bool(norm > 0.0):
+        raise bad_value("exact", float(norm), "a kernel that is not 0 everywhere")
     z = features.double()
-    return float((exact - z @ z.T).norm() / exact.norm())
+    return float((exact - z @ z.T).norm() / norm)
 
 
 @checked
@@ -125,11 +128,26 @@ def check_kernel(kernel: str, gamma: float) -> None:
 
 
 def check_rows(x: Tensor, y: Tensor | None = None) -> None:
-    """Check the shapes of rows, and that two of them have as many columns."""
+    """Check rows: their shapes, that two of them have as many columns, and that all is finite."""
     for key, rows in (("x", x), ("y", x if y is None else y)):
         if rows.ndim != 2 or rows.shape[1] != x.shape[-1] or 0 in rows.shape or rows.is_complex():
             expected = "real rows [N, d]" if key == "x" else f"real rows [M, {x.shape[-1]}]"
             raise bad_value(key, tuple(rows.shape), expected)
+        if not bool(torch.isfinite(rows).all()):
+            raise bad_value(key, "not finite", "finite numbers")
+
+
+def check_columns(columns: Tensor | None, inputs: int) -> None:
+    """Check numbers of columns; None are all."""
+    fits = columns is None or (
+        columns.ndim == 1
+        and columns.dtype == torch.int64
+        and len(columns) > 0
+        and 0 <= int(columns.min()) <= int(columns.max()) < inputs
+    )
+    if columns is not None and not fits:
+        found = f"{columns.dtype} {tuple(columns.shape)}"
+        raise bad_value("columns", found, f"numbers of columns below {inputs}, int64 [d]")
 
 
 def check_inputs(kernel: str, x: Tensor, exponents: Tensor | None = None) -> None:

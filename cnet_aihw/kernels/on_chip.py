@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from cnet_aihw.evaluation import ChipCalibration, Score
 from cnet_aihw.kernels.classifier import check_readout, classifier_of, set_readout
-from cnet_aihw.kernels.functions import exact_kernel, kernel_error
+from cnet_aihw.kernels.functions import check_columns, exact_kernel, kernel_error
 from cnet_aihw.kernels.ridge import fit_ridge
 from cnet_aihw.runtime.errors import bad_value
 from cnet_aihw.runtime.fingerprint import tensors_fingerprint, text_fingerprint
 from cnet_aihw.runtime.parts import Part
 from cnet_aihw.runtime.torch_device import device_of
 from cnet_aihw.runtime.typed import checked
+from cnet_aihw.runtime.values import is_number
 from cnet_aihw.tasks import Classification
 
 
@@ -34,8 +35,9 @@ class ReadoutFit:
         after: another calibration that comes first, such as correctors of the projection.
 
     Raises:
-        CnetError: for fewer than two inputs or targets that do not fit; when calibrating, for a
-            network that is not a kernel classifier, or whose read-out lies on a crossbar.
+        CnetError: for fewer than two inputs, targets that do not fit, and a penalty that is not
+            above 0; when calibrating, for a network that is not a kernel classifier, or whose
+            read-out lies on a crossbar. A chip whose features are not finite fails.
     """
 
     @checked
@@ -44,6 +46,10 @@ class ReadoutFit:
     ) -> None:
         if x.ndim < 2 or len(x) < 2 or y.shape != (len(x),):
             raise bad_value("x", tuple(x.shape), "inputs [N, ...] and targets [N], at least two")
+        if y.is_floating_point() or int(y.min()) < 0:
+            raise bad_value("y", str(y.dtype), "class numbers of at least 0")
+        if not (is_number(alpha) and alpha > 0.0):
+            raise bad_value("alpha", alpha, "a number above 0")
         self.x, self.y, self.alpha, self.after = x, y, alpha, after
 
     def __call__(self, model: nn.Module) -> AbstractContextManager[None]:
@@ -73,7 +79,11 @@ class ReadoutFit:
         device = device_of(model)
         with nullcontext() if self.after is None else self.after(model), torch.no_grad():
             z = classifier.features(self.x.to(device))
-            fitted = fit_ridge(z, self.y.to(device), classifier.classes, self.alpha)
+            if bool(torch.isfinite(z).all()):
+                fitted = fit_ridge(z, self.y.to(device), classifier.classes, self.alpha)
+            else:  # a chip that fails
+                nothing = z.new_full((classifier.classes, z.shape[1]), torch.nan)
+                fitted = nothing, nothing[:, 0]
             set_readout(classifier, *fitted)
             try:
                 with torch.enable_grad():
@@ -100,9 +110,9 @@ class KernelScore:
     ) -> None:
         if x.ndim < 2 or 0 in x.shape or x.is_complex():
             raise bad_value("x", tuple(x.shape), "inputs [N, ...]")
-        if columns is not None and (columns.ndim != 1 or columns.dtype != torch.int64):
-            raise bad_value("columns", str(columns.dtype), "numbers of columns, int64 [d]")
+        check_columns(columns, x[0].numel())
         self.x, self.kernel, self.gamma = x, kernel, float(gamma)
+        self.columns = columns
         rows = x.flatten(1) if columns is None else x.flatten(1)[:, columns]
         self.exact = exact_kernel(kernel, rows, rows, gamma)
         self._score = Score(Classification())
@@ -116,9 +126,11 @@ class KernelScore:
 
     def describe(self) -> dict[str, Any]:
         """Return what tells the measurement apart."""
+        columns = None if self.columns is None else self.columns.tolist()
         return {
             **self._score.describe(),
             "kernel": self.kernel,
             "gamma": self.gamma,
             "inputs": tensors_fingerprint({"x": self.x}),
+            "columns": columns,
         }

@@ -10,6 +10,8 @@ from cnet_aihw.runtime.errors import bad_value
 from cnet_aihw.runtime.typed import checked
 from cnet_aihw.runtime.values import check_count, is_number
 
+_ROWS = 4096  # samples that are there in double precision at once
+
 
 @checked
 def fit_ridge(z: Tensor, y: Tensor, classes: int, alpha: float = 0.5) -> tuple[Tensor, Tensor]:
@@ -39,18 +41,22 @@ def fit_ridge(z: Tensor, y: Tensor, classes: int, alpha: float = 0.5) -> tuple[T
         raise bad_value("y", tuple(y.shape), f"class numbers of {len(z)} samples, at least 2")
     if int(y.min()) < 0 or int(y.max()) >= classes:
         raise bad_value("y", int(y.max()), f"class numbers from 0 to {classes - 1}")
-    z = z.double()
-    if not bool(torch.isfinite(z).all()):
-        raise bad_value("z", "not finite", "finite features", "scale the inputs")
     targets = F.one_hot(y.long(), classes).double()
-    means = z.mean(0), targets.mean(0)
-    z, targets = z - means[0], targets - means[1]
+    mean, wanted = z.mean(0, dtype=torch.float64), targets.mean(0)
+    if not bool(torch.isfinite(mean).all()):
+        raise bad_value("z", "not finite", "finite features", "scale the inputs")
+    targets = targets - wanted
     if z.shape[1] <= len(z):
-        square = z.T @ z
-        square.diagonal().add_(float(alpha))
-        weight = torch.linalg.solve(square, z.T @ targets).T
+        square = torch.diag_embed(torch.full_like(mean, float(alpha)))
+        products = mean.new_zeros(z.shape[1], classes)
+        for some, of in zip(z.split(_ROWS), targets.split(_ROWS), strict=True):
+            centred = some.double() - mean
+            square.addmm_(centred.T, centred)
+            products.addmm_(centred.T, of)
+        weight = torch.linalg.solve(square, products).T
     else:
-        square = z @ z.T
+        centred = z.double() - mean
+        square = centred @ centred.T
         square.diagonal().add_(float(alpha))
-        weight = (z.T @ torch.linalg.solve(square, targets)).T
-    return weight, means[1] - weight @ means[0]
+        weight = (centred.T @ torch.linalg.solve(square, targets)).T
+    return weight, wanted - weight @ mean

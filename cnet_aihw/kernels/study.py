@@ -29,6 +29,7 @@ from cnet_aihw.rram import chips as walk
 from cnet_aihw.rram import convert_to_analog, label_of
 from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.parts import as_part, gathered
+from cnet_aihw.runtime.random_state import derive_seed, seed_random_state
 from cnet_aihw.runtime.records import RecordsFile, read_records
 from cnet_aihw.runtime.torch_device import device_of, resolve_device
 from cnet_aihw.runtime.typed import checked
@@ -240,9 +241,10 @@ class _Study:
         half = len(x) // 2
         with torch.no_grad(), measuring(model, resolve_device(self.evaluation["device"])):
             device, total = device_of(model), torch.zeros(half, dtype=torch.float64)
-            for _ in walk(
+            for _, seed in walk(
                 model, _PAIR_CHIPS, self.evaluation["seed"], None, self.evaluation["t_inference"]
             ):
+                seed_random_state(derive_seed(seed, "read noise"), device)
                 z = model.features(x.to(device)).double().cpu()
                 total += (z[:half] * z[half : 2 * half]).sum(1) / _PAIR_CHIPS
         rows = self._columns(made, x)

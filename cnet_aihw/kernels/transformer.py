@@ -17,6 +17,7 @@ from cnet_aihw.kernels.expected import matched_scale
 from cnet_aihw.kernels.functions import check_kernel, scale_bandwidth
 from cnet_aihw.rram import RRAMRPUConfig, convert_to_analog, program
 from cnet_aihw.runtime.errors import bad_value
+from cnet_aihw.runtime.random_state import derive_seed, forked_random_state, seed_random_state
 from cnet_aihw.runtime.values import check_count, is_number, is_seed
 
 
@@ -94,22 +95,27 @@ class AnalogFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         config = RRAMRPUConfig() if self.rpu_config is None else self.rpu_config
         given = (rows.shape[1], int(s), self.kernel, self.features)
         more: dict[str, Any] = {"gamma": gamma, "seed": self.seed, "dtype": torch.float64}
-        made = RandomFeatures(*given, **more)
+        made: Any = RandomFeatures(*given, **more)
         if self.match and self.kernel != "arc_cosine":
             scale = matched_scale(config.noise_model, made.projection.weight)
             made = RandomFeatures(*given, scale=scale, **more)
         with torch.inference_mode():
             made.intended(rows)  # refuses what the kernel does not take
         layer = nn.Sequential(OrderedDict(projection=made.projection))
-        made.projection = convert_to_analog(layer, config).eval()
+        with forked_random_state(torch.device("cpu")):
+            made.projection = convert_to_analog(layer, config).eval()
         if self.chip is not None:
             program(made, self.chip)
+        made.readings = 0
         self.features_, self.gamma_ = made.eval(), gamma
         self._n_features_out = made.width
         return self
 
     def transform(self, X: Any) -> np.ndarray:
         """Return the features [N, F] that the chip gives.
+
+        Each call reads the chip again, so that noise of reading is new; the first calls after
+        :meth:`fit` are the same for the same seeds, whatever was drawn elsewhere.
 
         Args:
             X: data [N, d].
@@ -120,6 +126,10 @@ class AnalogFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         check_is_fitted(self)
         X = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
         rows = torch.from_numpy(np.array(X, dtype=np.float64))
-        with torch.inference_mode():
-            found = self.features_.checked_features(rows).numpy()
+        made, device = self.features_, torch.device("cpu")
+        with torch.inference_mode(), forked_random_state(device):
+            reading = derive_seed(0 if self.chip is None else self.chip, "reading", made.readings)
+            seed_random_state(reading, device)
+            made.readings += 1
+            found = made.checked_features(rows).numpy()
         return found.astype(X.dtype, copy=False)

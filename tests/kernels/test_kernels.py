@@ -14,7 +14,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import nn
 
 from cnet_aihw.compensation import LowRank, PerChipFit, Placement, WithCompensation
-from cnet_aihw.evaluation import evaluate_chips, measured_chips
+from cnet_aihw.evaluation import Score, evaluate_chips, measured_chips
 from cnet_aihw.kernels import (
     AnalogFeatures,
     KernelClassifier,
@@ -435,3 +435,89 @@ def test_the_classifier_is_a_plain_network() -> None:
     probe = x.clone().requires_grad_()
     made.fit(x, torch.arange(40) % 2)(probe)[:, 0].sum().backward()
     assert bool((probe.grad != 0).any())
+
+
+# -- what a reading belongs to
+
+
+def noisy(noise: Any = None) -> RRAMRPUConfig:
+    config = RRAMRPUConfig(noise_model=noise or LogNormalNoiseModel(0.3))
+    config.forward.is_perfect, config.forward.out_noise = False, 0.3
+    return config
+
+
+def test_a_fit_with_a_noisy_periphery_belongs_to_the_seed_of_the_projection() -> None:
+    x, y = points(30), torch.arange(30) % 2
+    model = kernel_classifier(x, 2, log2_ratio=1.0, seed=5)
+    model = convert_to_analog(model.float(), noisy(), exclude=["readout"]).train()
+    found = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        state = torch.random.get_rng_state()
+        found.append(model.fit(x.float(), y).readout.weight.clone())
+        assert torch.equal(torch.random.get_rng_state(), state)
+    assert torch.equal(*found)
+    assert model.training and model.features.projection.training
+
+
+def test_each_transform_is_a_new_reading_of_the_same_seeds() -> None:
+    x, found = points(10).numpy(), []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        state = torch.random.get_rng_state()
+        made = AnalogFeatures(chip=3, rpu_config=noisy()).fit(x)
+        found.append([made.transform(x) for _ in range(2)])
+        assert torch.equal(torch.random.get_rng_state(), state)
+    assert not np.array_equal(*found[0])
+    assert np.array_equal(found[0], found[1])
+
+
+def test_the_ridge_is_the_same_in_blocks_of_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    z, y = points(60, 20).float(), torch.arange(60) % 3
+    whole = fit_ridge(z, y, 3)
+    monkeypatch.setattr("cnet_aihw.kernels.ridge._ROWS", 7)
+    for one, other in zip(whole, fit_ridge(z, y, 3), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_other_columns_are_another_measurement() -> None:
+    x = points(10)
+    described = [
+        KernelScore(x, "rbf", columns=columns).describe()
+        for columns in (None, torch.tensor([0, 1]), torch.tensor([0, 2]))
+    ]
+    assert described[0] != described[1] != described[2] != described[0]
+
+
+def test_a_chip_whose_features_are_not_finite_fails() -> None:
+    model, x, y = classifier("softmax", LogNormalNoiseModel(6.0))
+    with programmed(model, 0):
+        assert not model.features(x).isfinite().all()
+    fit = ReadoutFit(x, y)
+    found = [one.failed for one in measured_chips(model, (x, y), Score(), 2, calibration=fit)]
+    assert found == [True, True]
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("call", "key"),
+    [
+        (lambda x, y: exact_kernel("rbf", x * NAN, x), "x"),
+        (lambda x, y: exact_kernel("rbf", x, x * NAN), "y"),
+        (lambda x, y: scale_bandwidth("rbf", x * NAN), "x"),
+        (lambda x, y: kernel_classifier(torch.cat([x, x[:, :1] * NAN], 1), 2), "x"),
+        (lambda x, y: kernel_error(torch.zeros(10, 10), x), "exact"),
+        (lambda x, y: KernelScore(x * NAN, "rbf"), "x"),
+        (lambda x, y: KernelScore(x, "rbf", columns=torch.tensor([0, 3])), "columns"),
+        (lambda x, y: RandomFeatures(3, 4, columns=torch.tensor([0, 3])), "columns"),
+        (lambda x, y: RandomFeatures(3, 4, columns=torch.tensor([-1])), "columns"),
+        (lambda x, y: RandomFeatures(4, 4, columns=torch.tensor([0, 1]))(x.float()), "x"),
+        (lambda x, y: ReadoutFit(x, y.float()), "y"),
+        (lambda x, y: ReadoutFit(x, y - 1), "y"),
+        (lambda x, y: ReadoutFit(x, y, -1.0), "alpha"),
+    ],
+)
+def test_rows_columns_and_targets_that_cannot_be_are_refused(call: Any, key: str) -> None:
+    assert error(lambda: call(points(10), torch.arange(10) % 2)).key == key

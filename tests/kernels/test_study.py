@@ -99,3 +99,13 @@ def test_what_has_no_closed_form_is_left_empty_or_refused(tmp_path: Path) -> Non
             (TRAIN[0], TRAIN[0][:, :1]), TEST, 2, KernelSettings(), config, tmp_path / "numbers"
         )
     assert caught.value.key == "data"
+
+
+def test_values_of_the_kernel_on_noisy_chips_do_not_hang_on_what_was_drawn(tmp_path: Path) -> None:
+    config = RRAMRPUConfig(noise_model=LogNormalNoiseModel(0.5))
+    config.forward.is_perfect, config.forward.out_noise = False, 0.3
+    found = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        found.append(study(tmp_path / str(seed), config, seeds=1, baselines=False))
+    assert found[0] == found[1]
