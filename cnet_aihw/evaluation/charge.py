@@ -15,6 +15,7 @@ from cnet_aihw.evaluation.first_batch import checked_call
 from cnet_aihw.evaluation.metrics import evaluation_mode, pass_over
 from cnet_aihw.rram import RRAMLayer, analog_layers, nominal_inside, set_readout
 from cnet_aihw.rram.crossbar.refusals import check_one_crossbar_of_rows
+from cnet_aihw.rram.training_variation import rram_tiles
 from cnet_aihw.runtime.device_parts import placed
 from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.inputs import Inputs, inputs_on
@@ -154,13 +155,27 @@ def fit_charge_scales(
         loss, score = pass_over(model, part, batch_size, task, check=True)
         return (score if task.higher_is_better else -score), -loss
 
-    with forked_random_state(device), evaluation_mode(model), nominal_inside(model):
+    with (
+        _readouts_kept(model), forked_random_state(device), evaluation_mode(model),
+        nominal_inside(model),
+    ):  # fmt: skip
         unscaled = measured(1.0, 1.0)
         found = {pair: measured(*pair) for pair in itertools.product(grid, repeat=2)}
     best = max(found, key=lambda pair: found[pair])
     set_readout(model, scale_plus=float(best[0]), scale_minus=float(best[1]))
     sign = 1.0 if task.higher_is_better else -1.0
     return ScaleFit(float(best[0]), float(best[1]), sign * found[best][0], sign * unscaled[0])
+
+
+@contextmanager
+def _readouts_kept(model: nn.Module) -> Iterator[None]:
+    """Put the circuits back after the block."""
+    before = [(tile.rpu_config, tile.rpu_config.readout) for _, tile in rram_tiles(model)]
+    try:
+        yield
+    finally:
+        for config, readout in before:
+            config.readout = readout
 
 
 @checked
@@ -175,15 +190,19 @@ def column_voltages(model: nn.Module, x: Inputs) -> dict[str, Tensor]:
         x: inputs.
 
     Returns:
-        Layer -> outputs of its last call, on the CPU.
+        Layer -> outputs of its last call, on the CPU. The noise of spikes is the same at each call.
     """
     found: dict[str, Tensor] = {}
-    with ExitStack() as stack, torch.no_grad(), evaluation_mode(model):
+    device = device_of(model)
+    with (
+        ExitStack() as stack, torch.no_grad(), evaluation_mode(model), forked_random_state(device)
+    ):  # fmt: skip
+        seed_random_state(derive_seed("voltages"), device)
         for name, layer in analog_layers(model).items():
 
             def keep(_: nn.Module, __: Any, y: Tensor, name: str = name) -> None:
                 found[name] = y.detach().cpu().clone()
 
             stack.callback(layer.register_forward_hook(keep).remove)
-        checked_call(model, inputs_on(device_of(model), x))
+        checked_call(model, inputs_on(device, x))
     return found

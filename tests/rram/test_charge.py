@@ -30,6 +30,7 @@ from cnet_aihw.rram import (
     chip_model,
     convert_to_analog,
     effective_weights,
+    named_tiles,
     periphery,
     program,
     readout,
@@ -414,3 +415,72 @@ def test_a_change_of_the_circuit_needs_one(data: Any) -> None:
     with pytest.raises(CnetError) as error:
         set_readout(network(data, Charge()), e_top=1.0)
     assert error.value.key == "readout.e_top"
+
+
+@pytest.mark.parametrize("spike_noise", [0.0, 1e-9])
+def test_pixels_at_the_bounds_and_on_the_grid_have_gradients(
+    matrices: tuple[Tensor, Tensor], spike_noise: float
+) -> None:
+    """Between both sides' differences; an attacker would be blind to pixels of 0 otherwise."""
+    weight = matrices[1][:, :6]
+    x = torch.tensor([[0.0, 0.25, 0.5, 0.37, 0.999, 1.0]], dtype=torch.float64)
+    charge = Charge(2.0, -1.5, test_steps=4, spike_noise=spike_noise)
+
+    def voltage(at: Tensor) -> Tensor:
+        torch.manual_seed(0)
+        return charge_voltage(at, weight, product, charge, training=False).sum()
+
+    def slopes(sign: float) -> Tensor:
+        """Differences to one side; 0 where it is outside."""
+        quiet = exact(2.0, -1.5, test_steps=4)
+        found = torch.zeros(6, dtype=torch.float64)
+        for j in range(6):
+            moved = x.clone()
+            moved[0, j] += sign * 1e-6
+            if 0.0 <= moved[0, j] <= 1.0:
+                ends = (
+                    charge_voltage(at, weight, product, quiet, training=False).sum()
+                    for at in (moved, x)
+                )
+                found[j] = sign * (next(ends) - next(ends)) / 1e-6
+        return found
+
+    (gradient,) = torch.autograd.grad(voltage(at := x.clone().requires_grad_()), at)
+    wanted = (slopes(1.0) + slopes(-1.0)) / 2.0
+    if spike_noise:  # clipped once more at 0, and no spike lies on the grid
+        wanted[0] = wanted[0] / 2.0
+        gradient, wanted = gradient[:, [0, 3]], wanted[[0, 3]]
+    assert torch.allclose(gradient[0], wanted, atol=1e-4)
+    assert (gradient[0].abs() > 1e-3).all()
+
+
+def test_a_search_for_scales_that_fails_leaves_the_circuit(
+    data: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = network(data, Charge(0.5, -0.5, test_steps=2, scale_plus=1.5), 0.0)
+    left = iter(range(3))
+
+    def fails(*args: Any, **given: Any) -> tuple[float, float]:
+        return 1.0, 1.0 / (2 - next(left))
+
+    monkeypatch.setattr("cnet_aihw.evaluation.charge.pass_over", fails)
+    with pytest.raises(ZeroDivisionError):
+        fit_charge_scales(model, data.val, (1.0, 2.0))
+    readouts = {str(tile.rpu_config.readout) for _, tile in named_tiles(model)}
+    assert readouts == {str(Charge(0.5, -0.5, test_steps=2, scale_plus=1.5))}
+
+
+def test_voltages_repeat_and_leave_the_random_state(data: Any) -> None:
+    model = network(data, Charge(0.5, -0.5, test_steps=2, spike_noise=0.1), 0.0)
+    found = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        state = torch.random.get_rng_state()
+        found.append(column_voltages(model, data.val.x[:3]))
+        assert torch.equal(torch.random.get_rng_state(), state)
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+
+
+def test_a_layer_without_inputs_gives_none() -> None:
+    model = model_of(Charge(1.0, -1.0), nn.Linear(4, 3))
+    assert model(torch.zeros(0, 4)).shape == (0, 3)

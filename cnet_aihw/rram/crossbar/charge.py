@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from aihwkit.simulator.parameters.helpers import _PrintableMixin
@@ -174,7 +174,7 @@ def charge_voltage(
     check_unit_interval(x, layer)
     if charge.spike_noise > 0.0:
         noise = torch.randn_like(x).mul_(charge.spike_noise * (x > 0.0))
-        x = (x + noise).clamp(0.0, 1.0)
+        x = _Clipped.apply(x + noise)
     into_g = _by_sign(weight, charge.scale_plus, charge.scale_minus)
     if charge.is_linear:
         return product(x.unsqueeze(0), into_g)[0]
@@ -186,7 +186,7 @@ def charge_voltage(
     at_once = max(1, _ELEMENTS // max(1, x.numel()))  # intervals
     for stop, width in zip(stops.split(at_once), widths.split(at_once), strict=True):
         stop, width = (one.view(-1, *(1,) * x.dim()) for one in (stop, width))
-        on = ((x + stop) / width).clamp(0.0, 1.0)  # [intervals, *x.shape]: shares after the spike
+        on = _Clipped.apply((x + stop) / width)  # [intervals, *x.shape]: shares after the spike
         currents, leaks = product(on, into_g), product(on, into_f)
         width = width.view(-1, *(1,) * (currents.dim() - 1))
         lost, gained = _relaxed(leaks * width)
@@ -210,6 +210,8 @@ def check_unit_interval(x: Tensor, layer: str) -> None:
     Raises:
         CnetError: for values outside [0, 1].
     """
+    if not x.numel():
+        return
     low, high = (float(value) for value in torch.aminmax(x.detach()))
     if low < -_TOLERANCE or high > 1.0 + _TOLERANCE:
         fix = "clip them first, as torch.nn.Hardtanh(0.0, 1.0) does, and give pixels from 0 to 1"
@@ -221,6 +223,24 @@ def check_unit_interval(x: Tensor, layer: str) -> None:
             expected="inputs in [0, 1]",
             fix=fix,
         )
+
+
+class _Clipped(torch.autograd.Function):
+    """Values clipped to [0, 1]; at both bounds the gradient is the mean of those beside it.
+
+    That of torch.clamp is 0 there: pixels that are 0, or spikes on an edge of the grid, would seem
+    to change nothing.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        ctx.save_for_backward(values)
+        return values.clamp(0.0, 1.0)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (values,) = ctx.saved_tensors
+        return (values.sign() - (values - 1.0).sign()).mul_(0.5).mul_(grad)
 
 
 def _by_sign(weight: Tensor, plus: float, minus: float) -> Tensor:
