@@ -13,10 +13,15 @@ import torch
 from aihwkit.inference.noise.base import BaseNoiseModel
 from torch import Tensor, nn
 
-from cnet_aihw.evaluation.chip_identity import describe_network, describe_noise_models
+from cnet_aihw.evaluation.chip_identity import (
+    describe_network,
+    describe_noise_models,
+    describe_periphery,
+)
+from cnet_aihw.evaluation.chip_run import check_times_known
 from cnet_aihw.rram import RRAMLayer, analog_layers, clear_chip, nominal_inside
 from cnet_aihw.rram.devices.chip_scope import chip_scope
-from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.fingerprint import text_fingerprint
 from cnet_aihw.runtime.random_state import checked_seed, derive_seed, seeded_rng
 from cnet_aihw.runtime.torch_device import device_of
@@ -90,6 +95,9 @@ class SimulatedChip:
         self.seed, self.rewrite_sigma = checked_seed(seed), float(rewrite_sigma)
         self.t_inference = t_inference
         self.cells = CellWrites(max_writes)
+        if t_inference is not None:
+            check_number("t_inference", t_inference, 0.0, unit="(seconds)")
+        check_times_known(model, noise_model, [t_inference])
         with nominal_inside(model):
             self._model = deepcopy(model).eval().requires_grad_(False)
         clear_chip(self._model)
@@ -105,8 +113,16 @@ class SimulatedChip:
         """Write the weights of a layer; see :class:`Chip`.
 
         Raises:
-            CnetError: where a cell would be written more often than it endures.
+            CnetError: where a cell would be written more often than it endures, and for a layer or
+                weights that do not fit; then nothing is written.
         """
+        if layer not in self._layers:
+            raise bad_value("layer", layer, f"one of {', '.join(self._layers)}")
+        shape = self._layers[layer].nominal_weight().shape
+        if weight.shape != shape or not bool(torch.isfinite(weight).all()):
+            found = f"{tuple(weight.shape)}, some not finite"
+            found = found if weight.shape == shape else str(tuple(weight.shape))
+            raise bad_value("weight", found, f"finite weights {tuple(shape)}")
         changed = self.cells.note(layer, weight)
         times = self._times.get(layer, 0)
         if self.rewrite_sigma:
@@ -165,7 +181,11 @@ class SimulatedChip:
 
     def fingerprint(self) -> str:
         """Return the SHA-256 (hex) of what the chip is, before any write."""
-        described = [*describe_network(self._model), *describe_noise_models(self._model, None)]
+        described = [
+            *describe_network(self._model),
+            *describe_noise_models(self._model, None),
+            *describe_periphery(self._model),
+        ]
         settings = f"{self.seed} {self.rewrite_sigma!r} {self.t_inference!r}"
         return text_fingerprint([*described, settings])
 

@@ -13,6 +13,12 @@ from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.tuning.chip import rram_layers
 
 
+def trained_names(model: nn.Module) -> list[str]:
+    """Return the names of the parameters that may be tuned; those that are frozen stay so."""
+    chosen = {id(parameter) for parameter in trainable_parameters(model)}
+    return [name for name, parameter in model.named_parameters() if id(parameter) in chosen]
+
+
 class TunedParts:
     """The parameters of a network by kind; those that are frozen stay so.
 

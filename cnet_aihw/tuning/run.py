@@ -188,14 +188,9 @@ class TuningRun:
                 if settings.tune == "all" and due:
                     for name in self.order:
                         self._write(name)
-        if not all_finite({str(n): p.detach() for n, p in enumerate(tuned)}):
-            fix = "give a smaller tuning.lr"
-            raise CnetError(
-                f"tuning diverged in epoch {epoch}: parameters are not finite; {fix}.",
-                key="tuning.lr",
-                value=settings.lr,
-                fix=fix,
-            )
+        found = {str(n): p.detach() for n, p in enumerate(tuned)}
+        if not all_finite({"loss": total, **found}):
+            raise self._diverged(f"in epoch {epoch}")
         return float(total) / len(self.train), angle
 
     @contextmanager
@@ -217,9 +212,20 @@ class TuningRun:
 
     def _write(self, name: str) -> None:
         weight = nominal_weight(self.network.layers[name]).detach().clone()
+        if not all_finite({name: weight}):  # before a cell is asked for it
+            raise self._diverged(f"before layer {name!r} was written again")
         self.cells.note(name, weight)
         self.chip.write(name, weight)
         self.network.written.add(name)
+
+    def _diverged(self, when: str) -> CnetError:
+        fix = "give a smaller tuning.lr"
+        return CnetError(
+            f"tuning diverged {when}: loss or parameters are not finite; {fix}.",
+            key="tuning.lr",
+            value=self.settings.lr,
+            fix=fix,
+        )
 
     def _score(self) -> float:
         seed_random_state(derive_seed(self.settings.seed, "validation"), self.device)

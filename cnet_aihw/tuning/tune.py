@@ -8,7 +8,11 @@ from typing import Any
 
 from torch import nn
 
-from cnet_aihw.evaluation.chip_identity import describe_network
+from cnet_aihw.evaluation.chip_identity import (
+    describe_network,
+    describe_noise_models,
+    describe_periphery,
+)
 from cnet_aihw.evaluation.first_batch import check_first_batch
 from cnet_aihw.evaluation.metrics import evaluation_mode, pass_over
 from cnet_aihw.rram import clear_chip, load_snapshot, snapshot
@@ -34,6 +38,7 @@ from cnet_aihw.training.checkpoint import load_checkpoint
 from cnet_aihw.training.run_identity import TrainingData
 from cnet_aihw.tuning.chip import Chip, rram_layers
 from cnet_aihw.tuning.on_chip import NetworkOnChip
+from cnet_aihw.tuning.parameters import trained_names
 from cnet_aihw.tuning.result import TuningResult, result_of
 from cnet_aihw.tuning.run import CHECKPOINT, TuningRun
 from cnet_aihw.tuning.settings import TuningSettings, validate_tuning_settings
@@ -178,6 +183,10 @@ def _provenance(
     return {
         "settings": {n: v for n, v in asdict(settings).items() if n in names},
         "network": text_fingerprint(describe_network(model)),
+        "software": text_fingerprint(  # of layers that are not written yet
+            [*describe_noise_models(model, None), *describe_periphery(model)]
+        ),
+        "trained": trained_names(model),
         "weights": tensors_fingerprint(snapshot(model)),
         "chip": described() if callable(described) else type(chip).__name__,
         "data": {"train": train.fingerprint, "val": val.fingerprint},

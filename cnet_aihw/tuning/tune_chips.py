@@ -32,6 +32,7 @@ from cnet_aihw.runtime.values import check_count
 from cnet_aihw.tasks import Classification, Task
 from cnet_aihw.training.run_identity import TrainingData
 from cnet_aihw.tuning.chip import SimulatedChip, rram_layers
+from cnet_aihw.tuning.parameters import trained_names
 from cnet_aihw.tuning.run import EPOCHS
 from cnet_aihw.tuning.settings import TuningSettings, validate_tuning_settings
 from cnet_aihw.tuning.statistics import TuningStatistics, statistics_over_chips
@@ -119,6 +120,7 @@ def tune_chips(
         "settings": {n: v for n, v in asdict(settings).items() if n in _FIELDS},
         "train": as_part(data.train).first(settings.samples).fingerprint,
         "val": as_part(data.val).first(settings.validation_samples).fingerprint,
+        "trained": trained_names(model),
         "rewrite_sigma": rewrite_sigma,
         "others": others,
         "t_inference": t_inference,

@@ -15,6 +15,7 @@ from cnet_aihw.rram import (
     RRAMRPUConfig,
     convert_to_analog,
     effective_weights,
+    named_tiles,
     program,
 )
 from cnet_aihw.runtime.errors import CnetError
@@ -153,3 +154,31 @@ def test_impossible_chips_are_refused() -> None:
     with pytest.raises(CnetError) as caught:
         SimulatedChip(stock, 5)
     assert caught.value.expected == "an RRAM layer"
+
+
+def test_weights_that_do_not_fit_are_refused_and_nothing_is_written() -> None:
+    chip = SimulatedChip(network(), 5, rewrite_sigma=0.1)
+    for layer, weight, key in (
+        ("9", torch.zeros(3, 9), "layer"),
+        ("0", torch.zeros(9, 3), "weight"),
+        ("0", torch.full((3, 9), math.nan), "weight"),
+    ):
+        with pytest.raises(CnetError) as caught:
+            chip.write(layer, weight)
+        assert caught.value.key == key
+    assert (chip.cells.total, chip.state()) == (0, {})
+    with pytest.raises(CnetError) as caught:
+        SimulatedChip(network(), 5, t_inference=-1.0)
+    assert caught.value.key == "t_inference"
+
+
+def test_a_chip_with_another_periphery_is_another_chip() -> None:
+    model = network()
+    found = {SimulatedChip(model, 5).fingerprint()}
+    for _, tile in named_tiles(model):
+        tile.rpu_config.forward.is_perfect = False
+    found.add(SimulatedChip(model, 5).fingerprint())
+    for _, tile in named_tiles(model):
+        tile.rpu_config.forward.out_noise = 0.25
+    found.add(SimulatedChip(model, 5).fingerprint())
+    assert len(found) == 3

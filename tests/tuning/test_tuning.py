@@ -458,3 +458,29 @@ def test_impossible_settings_are_refused(tmp_path: Path) -> None:
     other = SimulatedChip(model, 4)
     assert refused(model, other) == "chip"
     assert refused(model, SimulatedChip(model, 3), lr=0.5) == "settings.lr"
+
+
+def test_what_is_tuned_and_the_noise_of_software_belong_to_a_run(tmp_path: Path) -> None:
+    """A driver of a real chip says nothing of itself, and the network's layers wait in software."""
+    settings = replace(FEW, tune="progressive", epochs=1)
+
+    def run(model: nn.Module) -> None:
+        tune_on_chip(model, OpaqueChip(analog(), 3), DATA, settings, tmp_path)
+
+    run(analog())
+    run(analog())
+    frozen = analog()
+    frozen[0].bias.requires_grad_(False)
+    for model, key in ((frozen, "trained"), (analog(sigma=0.6), "software")):
+        with pytest.raises(CnetError) as caught:
+            run(model)
+        assert caught.value.key.partition(".")[0] == key
+
+
+def test_weights_that_diverged_are_not_written(tmp_path: Path) -> None:
+    model = analog()
+    chip = SimulatedChip(model, 3)
+    with pytest.raises(CnetError) as caught:
+        tune_on_chip(model, chip, DATA, replace(FEW, lr=1e38, optimizer="sgd"), tmp_path)
+    assert caught.value.key == "tuning.lr"
+    assert all(chip.weight(name).isfinite().all() for name in ("0", "4", "6"))
