@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -166,6 +167,24 @@ class NetworkOnChip:
         self.calls: list[str] = []
         self.arrived: dict[str, Tensor] = {}
         self.gone: dict[str, Tensor] = {}
+
+
+def finite_score(loss: float, score: float) -> float:
+    """Return a score on a chip.
+
+    Raises:
+        CnetError: where the loss is not finite, since the score of such outputs means nothing.
+    """
+    if math.isfinite(loss):
+        return score
+    fix = "check the device's units, or choose a smaller variation"
+    raise CnetError(
+        f"the chip gives outputs with a loss of {loss}; {fix}.",
+        key="chip",
+        value=loss,
+        expected="finite outputs",
+        fix=fix,
+    )
 
 
 def leaf_of(tensor: Tensor) -> Tensor:

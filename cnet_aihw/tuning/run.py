@@ -31,7 +31,7 @@ from cnet_aihw.training.checkpoint import (
 )
 from cnet_aihw.tuning.cells import CellWrites
 from cnet_aihw.tuning.chip import Chip
-from cnet_aihw.tuning.on_chip import NetworkOnChip
+from cnet_aihw.tuning.on_chip import NetworkOnChip, finite_score
 from cnet_aihw.tuning.parameters import TunedParts
 from cnet_aihw.tuning.result import TuningResult
 from cnet_aihw.tuning.rule import GradientRule
@@ -229,7 +229,7 @@ class TuningRun:
 
     def _score(self) -> float:
         seed_random_state(derive_seed(self.settings.seed, "validation"), self.device)
-        return pass_over(self.model, self.val, _MEASURED_BATCH, self.task)[1]
+        return finite_score(*pass_over(self.model, self.val, _MEASURED_BATCH, self.task))
 
     def _optimizer(self, tuned: list[nn.Parameter]) -> torch.optim.Optimizer:
         if self.settings.optimizer == "sgd":

@@ -32,12 +32,11 @@ from cnet_aihw.runtime.random_state import (
 from cnet_aihw.runtime.records import read_json, write_json_atomic
 from cnet_aihw.runtime.torch_device import device_of
 from cnet_aihw.runtime.typed import checked
-from cnet_aihw.runtime.values import check_count
 from cnet_aihw.tasks import Classification, Task, describe_task
 from cnet_aihw.training.checkpoint import load_checkpoint
 from cnet_aihw.training.run_identity import TrainingData
 from cnet_aihw.tuning.chip import Chip, rram_layers
-from cnet_aihw.tuning.on_chip import NetworkOnChip
+from cnet_aihw.tuning.on_chip import NetworkOnChip, finite_score
 from cnet_aihw.tuning.parameters import trained_names
 from cnet_aihw.tuning.result import TuningResult, result_of
 from cnet_aihw.tuning.run import CHECKPOINT, TuningRun
@@ -157,15 +156,17 @@ def score_on_chip(
 
     Returns:
         The score.
+
+    Raises:
+        CnetError: where outputs are not finite.
     """
-    check_count("batch_size", batch_size)
     device = device_of(model)
     part = placed(as_part(data), device)
     network = NetworkOnChip(model, chip)
     network.written = set(network.layers)
     with forked_random_state(device), evaluation_mode(model), network.computing():
         seed_random_state(checked_seed(seed), device)
-        return pass_over(model, part, batch_size, task or Classification())[1]
+        return finite_score(*pass_over(model, part, batch_size, task or Classification()))
 
 
 @checked

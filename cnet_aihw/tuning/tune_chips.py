@@ -32,6 +32,7 @@ from cnet_aihw.runtime.values import check_count
 from cnet_aihw.tasks import Classification, Task
 from cnet_aihw.training.run_identity import TrainingData
 from cnet_aihw.tuning.chip import SimulatedChip, rram_layers
+from cnet_aihw.tuning.on_chip import finite_score
 from cnet_aihw.tuning.parameters import trained_names
 from cnet_aihw.tuning.run import EPOCHS
 from cnet_aihw.tuning.settings import TuningSettings, validate_tuning_settings
@@ -87,7 +88,8 @@ def tune_chips(
         The statistics over chips.
 
     Raises:
-        CnetError: for impossible arguments, and as :func:`tune_on_chip`.
+        CnetError: for impossible arguments, for a chip whose outputs are not finite, and as
+            :func:`tune_on_chip`.
     """
     validate_tuning_settings(settings, "")
     for key, value, least in (("chips", chips, 1), ("others", others, 0)):
@@ -225,7 +227,8 @@ class _OneChip:
             seed_random_state(derive_seed(chip.seed, "calibration"), device)
             with self.calibration(self.model):
                 seed_random_state(derive_seed(chip.seed, "read noise"), device)
-                return measurement(self.model, self.test, self.batch_size)["score"]
+                found = measurement(self.model, self.test, self.batch_size)
+                return finite_score(found["loss"], found["score"])
 
     def _tuned(self, chip: SimulatedChip) -> nn.Module:
         """Return a copy to tune; with correctors that are fitted to the chip, if they are tuned."""

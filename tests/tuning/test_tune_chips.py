@@ -156,3 +156,17 @@ def test_other_validation_data_are_another_measurement(tmp_path: Path) -> None:
     with pytest.raises(CnetError) as caught:
         tune_chips(network(), other, SETTINGS, tmp_path, **given)
     assert caught.value.key == "val"
+
+
+def test_outputs_that_are_not_finite_have_no_score(tmp_path: Path) -> None:
+    model = network()
+    chip = SimulatedChip(model, 1)
+    write_all(model, chip)
+    model[2].bias.data[0] = float("nan")
+    with pytest.raises(CnetError) as caught:
+        score_on_chip(model, chip, DATA.val)
+    assert caught.value.key == "chip"
+    with pytest.raises(CnetError) as caught:
+        tune_chips(model, DATA, SETTINGS, tmp_path, chips=1, device="cpu")
+    assert caught.value.key == "chip"
+    assert not read_records(tmp_path / "chips.jsonl")
