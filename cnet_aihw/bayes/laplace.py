@@ -33,14 +33,17 @@ class LastLayerLaplace:
         model: a trained network whose last layer is linear; of an analog one the nominal weights.
         train: training data, of which at most 10 000 inputs are used for the factors.
         validation: data on which the prior precision with the best likelihood is chosen.
+        batch_size: inputs a forward pass takes at once.
 
     Raises:
         CnetError: for a network whose output is not that of a linear layer.
     """
 
     @checked
-    def __init__(self, model: nn.Module, train: Any, validation: Any) -> None:
-        self.model = model
+    def __init__(
+        self, model: nn.Module, train: Any, validation: Any, batch_size: int = 1000
+    ) -> None:
+        self.model, self.batch_size = model, batch_size
         part = as_part(train)
         self.inputs_in_training = len(part)
         some = gathered(part, min(len(part), _MOST_INPUTS))
@@ -100,7 +103,7 @@ class LastLayerLaplace:
             raise bad_value("model", type(self.model).__name__, "a network with a linear layer")
         hook = last.register_forward_hook(see)
         try:
-            logits = deterministic(self.model, x)[0]
+            logits = deterministic(self.model, x, self.batch_size)[0]
         finally:
             hook.remove()
         outputs = torch.cat([output for _, output in seen]) if seen else logits[:0]

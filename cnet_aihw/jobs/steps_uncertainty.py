@@ -70,7 +70,7 @@ def _measure(
     if kind != "none":
         held = gathered(job.data.val.first(settings.fit_inputs))
         fitted = min(settings.fit_samples, max(counts))
-        correction = LogitCorrection(held.x, held.y, kind, fitted)
+        correction = LogitCorrection(held.x, held.y, kind, fitted, evaluation.batch_size)
         if settings.source != "chips":  # it is fitted to means of so many samples
             counts = [count for count in counts if count >= fitted]
     found = evaluate_uncertainty(
@@ -83,6 +83,7 @@ def _measure(
         ood=ood,
         t_inference=evaluation.t_inference,
         calibration=correction,
+        batch_size=evaluation.batch_size,
         records=path.with_suffix(".jsonl"),
         device=variant.config.device,
         progress=variant.config.progress,
@@ -150,12 +151,13 @@ def _logits(
     from cnet_aihw.bayes import LastLayerLaplace, deterministic, mc_dropout
 
     most, seed = max(variant.bayes.samples), variant.evaluation.seed
+    size = variant.evaluation.batch_size
     if method == "mc_dropout":
-        return [mc_dropout(model, x, most, seed) for x in parts]
+        return [mc_dropout(model, x, most, seed, size) for x in parts]
     if method == "laplace":
-        laplace = LastLayerLaplace(model, job.data.train, job.data.val)
+        laplace = LastLayerLaplace(model, job.data.train, job.data.val, size)
         return [laplace.sample(x, most, seed) for x in parts]
-    return [deterministic(model, x) for x in parts]
+    return [deterministic(model, x, size) for x in parts]
 
 
 def _ood(job: JobContext) -> TensorPart | None:

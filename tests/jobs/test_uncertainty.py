@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,6 +45,22 @@ def test_sources_of_several_commands_stand_in_one_table(
         assert title in page
     for table in ("uncertainties", "reliability"):
         assert Path(f"run/report/{table}.csv").exists()
+
+
+def test_no_forward_takes_more_inputs_than_the_batch_size(
+    cli: Callable, trained: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+
+    def seen(model: Any, inputs: Any) -> Any:
+        sizes.append(len(inputs))
+        return model(inputs)
+
+    for module in ("sampling", "baselines"):
+        monkeypatch.setattr(f"cnet_aihw.bayes.{module}.checked_call", seen)
+    words = ["bayes.baselines=[deterministic,laplace]", "bayes.correction=[none,temperature]"]
+    assert cli(*trained, *FEW, *words, "evaluation.batch_size=17", "bayes.chips=1").code == 0
+    assert max(sizes) == 17
 
 
 @pytest.mark.slow
