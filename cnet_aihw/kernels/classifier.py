@@ -71,6 +71,8 @@ class RandomFeatures(nn.Module):
         check_columns(columns, inputs)
         if not (is_number(scale) and scale > 0.0):
             raise bad_value("scale", scale, "a number above 0")
+        if not dtype.is_floating_point:
+            raise bad_value("dtype", str(dtype), "a real number type, such as torch.float32")
         self.kernel, self.kind, self.s, self.seed = kernel, features, s, seed
         self.inputs, self.gamma, self.scale = inputs, float(gamma), float(scale)
         size = inputs if columns is None else len(columns)
@@ -115,6 +117,7 @@ class RandomFeatures(nn.Module):
 
     def _checked(self, x: Tensor, scale: float) -> Tensor:
         x = self._inputs(x)
+        check_rows(x)
         projected = self.projection(x) / scale
         half = self.gamma * x.square().sum(-1, keepdim=True)
         check_inputs(self.kernel, x, projected.abs() - half)
@@ -173,6 +176,9 @@ class KernelClassifier(nn.Module):
         """
         check_readout(self)
         device = device_of(self)
+        if x.dtype != self.readout.weight.dtype:
+            expected = f"{self.readout.weight.dtype}, as the network"
+            raise bad_value("x", str(x.dtype), expected, "give kernel_classifier a dtype")
         x, y = x.to(device), y.to(device)
         with evaluation_mode(self), forked_random_state(device):
             seed_random_state(derive_seed(self.features.seed, "fit"), device)

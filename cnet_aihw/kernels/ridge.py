@@ -40,7 +40,8 @@ def fit_ridge(z: Tensor, y: Tensor, classes: int, alpha: float = 0.5) -> tuple[T
     if y.ndim != 1 or len(y) != len(z) or y.is_floating_point() or len(y) < 2:
         raise bad_value("y", tuple(y.shape), f"class numbers of {len(z)} samples, at least 2")
     if int(y.min()) < 0 or int(y.max()) >= classes:
-        raise bad_value("y", int(y.max()), f"class numbers from 0 to {classes - 1}")
+        wrong = int(y.min()) if int(y.min()) < 0 else int(y.max())
+        raise bad_value("y", wrong, f"class numbers from 0 to {classes - 1}")
     targets = F.one_hot(y.long(), classes).double()
     mean, wanted = z.mean(0, dtype=torch.float64), targets.mean(0)
     if not bool(torch.isfinite(mean).all()):

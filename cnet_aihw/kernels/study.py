@@ -96,6 +96,9 @@ def measure_kernels(
     )
     if not all(isinstance(part.x, Tensor) for part in parts):
         raise bad_value("data", type(parts[0].x).__name__, "inputs as one tensor [N, ...]")
+    kinds = [part.x.dtype for part in parts]
+    if kinds[0] not in (torch.float32, torch.float64) or kinds[0] != kinds[1]:
+        raise bad_value("data", str(kinds), "float32 or float64 inputs, the same in both parts")
     if any(part.y.ndim != 1 or part.y.is_floating_point() for part in parts):
         raise bad_value("data", str(parts[0].y.dtype), "class numbers [N] as targets")
     study = _Study(
@@ -150,7 +153,7 @@ class _Study:
         match = self.rpu_config.noise_model if settings.match else None
         return kernel_classifier(
             self.train.x, self.classes, kernel, features, log2_ratio=ratio, gamma=settings.gamma,
-            seed=settings.seed + seed, match=match,
+            seed=settings.seed + seed, match=match, dtype=self.train.x.dtype,
         )  # fmt: skip
 
     def on_crossbars(self, made: KernelClassifier) -> Any:

@@ -24,7 +24,6 @@ from cnet_aihw.runtime.locks import alone
 from cnet_aihw.runtime.parts import Part, as_part
 from cnet_aihw.runtime.provenance import check_provenance
 from cnet_aihw.runtime.random_state import (
-    checked_seed,
     derive_seed,
     forked_random_state,
     seed_random_state,
@@ -32,6 +31,7 @@ from cnet_aihw.runtime.random_state import (
 from cnet_aihw.runtime.records import read_json, write_json_atomic
 from cnet_aihw.runtime.torch_device import device_of
 from cnet_aihw.runtime.typed import checked
+from cnet_aihw.runtime.values import is_seed
 from cnet_aihw.tasks import Classification, Task, describe_task
 from cnet_aihw.training.checkpoint import load_checkpoint
 from cnet_aihw.training.run_identity import TrainingData
@@ -160,12 +160,14 @@ def score_on_chip(
     Raises:
         CnetError: where outputs are not finite.
     """
+    if not is_seed(seed):
+        raise bad_value("seed", seed, "a whole number of 64 bits")
     device = device_of(model)
     part = placed(as_part(data), device)
     network = NetworkOnChip(model, chip)
     network.written = set(network.layers)
     with forked_random_state(device), evaluation_mode(model), network.computing():
-        seed_random_state(checked_seed(seed), device)
+        seed_random_state(seed, device)
         return finite_score(*pass_over(model, part, batch_size, task or Classification()))
 
 

@@ -109,3 +109,19 @@ def test_values_of_the_kernel_on_noisy_chips_do_not_hang_on_what_was_drawn(tmp_p
         torch.manual_seed(seed)
         found.append(study(tmp_path / str(seed), config, seeds=1, baselines=False))
     assert found[0] == found[1]
+
+
+def test_data_in_double_precision_are_measured_in_it(tmp_path: Path) -> None:
+    double = [(x.double(), y) for x, y in (TRAIN, TEST)]
+    settings = KernelSettings(log2_ratio=[2.0], seeds=1, kernel_samples=20, baselines=False)
+    config = RRAMRPUConfig(noise_model=LogNormalNoiseModel(0.5))
+    given = {"chips": 1, "device": "cpu"}
+    found = measure_kernels(*double, 2, settings, config, tmp_path / "a", **given)
+    single = measure_kernels(TRAIN, TEST, 2, settings, config, tmp_path / "b", **given)
+    assert found["rows"][0]["clean_error_mean"] == pytest.approx(
+        single["rows"][0]["clean_error_mean"], rel=1e-4
+    )
+    for data in ((TRAIN, double[1]), ((TRAIN[0].half(), TRAIN[1]), TEST)):
+        with pytest.raises(CnetError) as error:
+            measure_kernels(*data, 2, settings, config, tmp_path / "c", **given)
+        assert error.value.key == "data"
