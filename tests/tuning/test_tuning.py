@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from cnet_aihw.compensation import LowRank, Placement, compensate, compensation_parameters
 from cnet_aihw.rram import (
+    CompositeNoiseModel,
     LogNormalNoiseModel,
+    ReadNoiseModel,
     RRAMRPUConfig,
     convert_to_analog,
     load_snapshot,
@@ -484,3 +486,27 @@ def test_weights_that_diverged_are_not_written(tmp_path: Path) -> None:
         tune_on_chip(model, chip, DATA, replace(FEW, lr=1e38, optimizer="sgd"), tmp_path)
     assert caught.value.key == "tuning.lr"
     assert all(chip.weight(name).isfinite().all() for name in ("0", "4", "6"))
+
+
+@pytest.mark.parametrize("backward", ["model", "feedback"])
+def test_a_killed_run_with_noisy_readings_ends_the_same(backward: str, tmp_path: Path) -> None:
+    """Whatever was drawn before the run, and before it was begun again."""
+    noise = CompositeNoiseModel([LogNormalNoiseModel(0.4), ReadNoiseModel(0.05)])
+    config = RRAMRPUConfig(noise_model=noise)
+    config.forward.is_perfect, config.forward.out_noise = False, 0.1
+    settings = replace(FEW, backward=backward, angles=True)
+
+    def run(folder: str, seed: int, calls: int = 100_000) -> Any:
+        model = convert_to_analog(plain(), config).eval()
+        torch.manual_seed(seed)
+        chip = Dying(SimulatedChip(model, 3, rewrite_sigma=0.2), calls)
+        found = tune_on_chip(model, chip, DATA, settings, tmp_path / folder)
+        return replace(found, seconds=0.0), snapshot(model)
+
+    whole, weights = run("whole", 0)
+    with pytest.raises(Killed):
+        run("killed", 1, 45)
+    assert (tmp_path / "killed" / "checkpoint.safetensors").exists()
+    again, found = run("killed", 2)
+    assert again == whole
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in found.items())
