@@ -60,7 +60,7 @@ THREATS = ("nominal", "other_chip", "other_chips_eot", "this_chip", "this_chip_e
 BUDGETS: dict[str, tuple[Any, ...]] = {"mnist": (0.05, 0.1, 0.2), "cifar10": (1 / 255, 4 / 255)}
 PIXELS = (1, 3)
 CHIPS, SOURCES, EOT = 5, 2, 4
-SAMPLES = {"pgd": 100, "apgd": 100, "square": 50, "one_pixel": 50}
+SAMPLES, PGD_ON_MNIST = 40, 100
 READ_SIGMA = 0.01
 KEPT = 0.9
 """Share of the clean accuracy that each stage of the noise leaves."""
@@ -118,7 +118,10 @@ def run(subject: Subject, attacks: Sequence[str]) -> None:
     """Attack all recipes."""
     device = CompositeNoiseModel([LogNormalNoiseModel(SIGMA), ReadNoiseModel(READ_SIGMA)])
     for name in attacks:
+        samples = PGD_ON_MNIST if (name, subject.data) == ("pgd", "mnist") else SAMPLES
         for recipe, way in recipes(subject).items():
+            if name != "pgd" and recipe == "plain, per chip":
+                continue
             path = folder_of(subject, 0) / "attacks" / f"{recipe.replace(' ', '-')}-{name}.json"
             if path.exists():
                 continue
@@ -132,7 +135,7 @@ def run(subject: Subject, attacks: Sequence[str]) -> None:
                 CHIPS,
                 CHIPS_SEED,
                 path.with_suffix(".jsonl"),
-                samples=SAMPLES[name],
+                samples=samples,
                 sources=SOURCES,
                 eot_chips=EOT,
                 eot_readings=EOT,
@@ -198,7 +201,7 @@ def stages(subject: Subject) -> None:
         strength, kept, model = matched(subject, stage, "plain")
         found = attack_chips(
             model, dataset(subject.data), PGD(), ("nominal", "this_chip"), BUDGETS[subject.data],
-            CHIPS, CHIPS_SEED, path.with_suffix(".jsonl"), samples=200, device="cpu", checks=False,
+            CHIPS, CHIPS_SEED, path.with_suffix(".jsonl"), samples=100, device="cpu", checks=False,
         )  # fmt: skip
         rows = [
             {
