@@ -58,9 +58,13 @@ ATTACKS: dict[str, Attack] = {
 }
 THREATS = ("nominal", "other_chip", "other_chips_eot", "this_chip", "this_chip_eot")
 BUDGETS: dict[str, tuple[Any, ...]] = {"mnist": (0.05, 0.1, 0.2), "cifar10": (1 / 255, 4 / 255)}
-PIXELS = (1, 3)
+OTHERS = {"mnist": (0.1,), "cifar10": (4 / 255,)}
+"""Budgets of other attacks than PGD."""
+
+PIXELS = (1,)
 CHIPS, SOURCES, EOT = 5, 2, 4
-SAMPLES, PGD_ON_MNIST = 40, 100
+SAMPLES = {"apgd": 40, "square": 25, "one_pixel": 20}
+PGD_SAMPLES = {"mnist": 100, "cifar10": 40}
 READ_SIGMA = 0.01
 KEPT = 0.9
 """Share of the clean accuracy that each stage of the noise leaves."""
@@ -118,7 +122,8 @@ def run(subject: Subject, attacks: Sequence[str]) -> None:
     """Attack all recipes."""
     device = CompositeNoiseModel([LogNormalNoiseModel(SIGMA), ReadNoiseModel(READ_SIGMA)])
     for name in attacks:
-        samples = PGD_ON_MNIST if (name, subject.data) == ("pgd", "mnist") else SAMPLES
+        samples = PGD_SAMPLES[subject.data] if name == "pgd" else SAMPLES[name]
+        budgets = BUDGETS[subject.data] if name == "pgd" else OTHERS[subject.data]
         for recipe, way in recipes(subject).items():
             if name != "pgd" and recipe == "plain, per chip":
                 continue
@@ -131,7 +136,7 @@ def run(subject: Subject, attacks: Sequence[str]) -> None:
                 dataset(subject.data),
                 ATTACKS[name],
                 THREATS,
-                PIXELS if name == "one_pixel" else BUDGETS[subject.data],
+                PIXELS if name == "one_pixel" else budgets,
                 CHIPS,
                 CHIPS_SEED,
                 path.with_suffix(".jsonl"),
