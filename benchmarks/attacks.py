@@ -62,8 +62,11 @@ OTHERS = {"mnist": (0.1,), "cifar10": (4 / 255,)}
 """Budgets of other attacks than PGD."""
 
 PIXELS = (1,)
-CHIPS, SOURCES, EOT = 5, 2, 4
-SAMPLES = {"apgd": 40, "square": 25, "one_pixel": 20}
+CHIPS, SOURCES = 5, 2
+EOT = {"pgd": 4, "apgd": 4, "square": 2, "one_pixel": 2}
+"""Chips, or readings, of a mean."""
+
+SAMPLES = {"apgd": 40, "square": 25, "one_pixel": 10}
 PGD_SAMPLES = {"mnist": 100, "cifar10": 40}
 READ_SIGMA = 0.01
 KEPT = 0.9
@@ -137,13 +140,13 @@ def run(subject: Subject, attacks: Sequence[str]) -> None:
                 ATTACKS[name],
                 THREATS,
                 PIXELS if name == "one_pixel" else budgets,
-                CHIPS,
+                3 if name == "one_pixel" else CHIPS,
                 CHIPS_SEED,
                 path.with_suffix(".jsonl"),
                 samples=samples,
                 sources=SOURCES,
-                eot_chips=EOT,
-                eot_readings=EOT,
+                eot_chips=EOT[name],
+                eot_readings=EOT[name],
                 calibration=calibration(way, subject),
                 device="cpu",
             )
