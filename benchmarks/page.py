@@ -342,8 +342,8 @@ SECTIONS: list[tuple[str, str, str, Mapping[str, Callable[[Row], str]]]] = [
         "correctly, the share that it misclassifies after the attack, over chips, with the "
         "interval of 95 % of its mean; `robust`: of all images, the share classified correctly "
         "after the attack; `flips`: misclassified in another reading without an attack; `noise`: "
-        "after random noise of the same size. Means (`eot`) are over 4 chips or readings, 2 for the "
-        "attacks without gradients. Budgets are parts of the pixels' range, for "
+        "after random noise of the same size. Means (`eot`) are over 4 chips or readings, without "
+        "gradients over 2. Budgets are parts of the pixels' range, for "
         "`one_pixel` numbers of pixels.",
         {
             "network": text("network"),
