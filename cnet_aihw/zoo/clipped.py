@@ -17,6 +17,8 @@ from cnet_aihw.zoo.shapes import check_classes, image_shape
 TEMPERATURE = 0.07
 """Temperature of the softmax over times in Sakemi et al., arXiv 2412.09010."""
 
+_ROUNDING = 1e-5  # of pixels that were normalised
+
 
 class UnitInterval(nn.Module):
     """Pixels in [0, 1] of normalised ones, rounding clipped.
@@ -42,7 +44,7 @@ class UnitInterval(nn.Module):
         if not self.normalised:
             return x
         shape = (1, -1) + (1,) * (x.dim() - 2)
-        return (x * self.std.view(shape) + self.mean.view(shape)).clamp(0.0, 1.0)
+        return _clipped(x * self.std.view(shape) + self.mean.view(shape))
 
     def extra_repr(self) -> str:
         """Name the numbers, which a saved state does not hold."""
@@ -194,3 +196,13 @@ class ClippedCNN(_Clipped):
                 self.layers.add_module(f"clip{len(channels) + number - 1}", clip)
             self.layers.add_module(f"fc{number}", nn.Linear(rows, columns, bias=False))
         self._start()
+
+
+def _clipped(pixels: Tensor) -> Tensor:
+    """Clip to [0, 1]; at the bounds the gradient is half, the mean of that beside and of none."""
+    found = pixels.clamp(0.0, 1.0)
+    if not pixels.requires_grad:
+        return found
+    inside = (pixels > -_ROUNDING).to(pixels.dtype) + (pixels > _ROUNDING)
+    inside -= (pixels > 1.0 + _ROUNDING).to(pixels.dtype) + (pixels > 1.0 - _ROUNDING)
+    return found.detach() + 0.5 * inside * (pixels - pixels.detach())

@@ -39,6 +39,7 @@ from cnet_aihw.rram import (
 from cnet_aihw.rram.crossbar.charge import charge_voltage
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.zoo import ClippedCNN, ClippedMLP, digits
+from cnet_aihw.zoo.clipped import UnitInterval
 
 
 def product(x: Tensor, w: Tensor) -> Tensor:
@@ -421,7 +422,7 @@ def test_a_change_of_the_circuit_needs_one(data: Any) -> None:
 def test_pixels_at_the_bounds_and_on_the_grid_have_gradients(
     matrices: tuple[Tensor, Tensor], spike_noise: float
 ) -> None:
-    """Between both sides' differences; an attacker would be blind to pixels of 0 otherwise."""
+    """An attacker would be blind to pixels of 0 otherwise. On the grid both sides share."""
     weight = matrices[1][:, :6]
     x = torch.tensor([[0.0, 0.25, 0.5, 0.37, 0.999, 1.0]], dtype=torch.float64)
     charge = Charge(2.0, -1.5, test_steps=4, spike_noise=spike_noise)
@@ -447,8 +448,8 @@ def test_pixels_at_the_bounds_and_on_the_grid_have_gradients(
 
     (gradient,) = torch.autograd.grad(voltage(at := x.clone().requires_grad_()), at)
     wanted = (slopes(1.0) + slopes(-1.0)) / 2.0
-    if spike_noise:  # clipped once more at 0, and no spike lies on the grid
-        wanted[0] = wanted[0] / 2.0
+    wanted[[0, 5]] *= 2.0  # there is one side alone
+    if spike_noise:  # no other spike lies on the grid
         gradient, wanted = gradient[:, [0, 3]], wanted[[0, 3]]
     assert torch.allclose(gradient[0], wanted, atol=1e-4)
     assert (gradient[0].abs() > 1e-3).all()
@@ -484,3 +485,26 @@ def test_voltages_repeat_and_leave_the_random_state(data: Any) -> None:
 def test_a_layer_without_inputs_gives_none() -> None:
     model = model_of(Charge(1.0, -1.0), nn.Linear(4, 3))
     assert model(torch.zeros(0, 4)).shape == (0, 3)
+
+
+@pytest.mark.parametrize("charge", [None, exact(2.0, -1.5, test_steps=4)])
+def test_an_attacker_of_normalised_images_sees_black_and_white_pixels(charge: Any) -> None:
+    """Beyond the range the network is flat, so that its gradient is half of that inside."""
+    torch.manual_seed(0)
+    mean, std = torch.tensor([0.1307]), torch.tensor([0.3081])
+    layers = [UnitInterval(mean.tolist(), std.tolist()), nn.Flatten(), nn.Linear(4, 3)]
+    model = model_of(charge, *layers).double().requires_grad_(False)
+    pixels = torch.tensor([[[[0.0, 0.37], [0.61, 1.0]]]], dtype=torch.float64)
+
+    def output(at: Tensor) -> Tensor:
+        return model((at - mean) / std)[0, 1]
+
+    (gradient,) = torch.autograd.grad(output(at := pixels.clone().requires_grad_()), at)
+    wanted = []
+    for place in range(4):
+        step = torch.zeros(4, dtype=torch.float64)
+        step[place] = 1e-4
+        sides = (output(pixels + sign * step.view_as(pixels)) for sign in (1.0, -1.0))
+        wanted.append(float((next(sides) - next(sides)) / 2e-4))
+    assert gradient.flatten().tolist() == pytest.approx(wanted, rel=1e-2)
+    assert min(map(abs, wanted)) > 1e-3

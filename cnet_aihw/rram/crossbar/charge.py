@@ -174,10 +174,11 @@ def charge_voltage(
     check_unit_interval(x, layer)
     if charge.spike_noise > 0.0:
         noise = torch.randn_like(x).mul_(charge.spike_noise * (x > 0.0))
-        x = _Clipped.apply(x + noise)
+        x = _Clipped.apply(x + noise, True)
     into_g = _by_sign(weight, charge.scale_plus, charge.scale_minus)
     if charge.is_linear:
         return product(x.unsqueeze(0), into_g)[0]
+    x = _Ends.apply(_Clipped.apply(x, True))
     into_f = _by_sign(into_g, 1.0 / charge.e_plus, 1.0 / charge.e_minus)
     edges = x.new_tensor(time_grid(charge, training=training), dtype=torch.float64)
     stops = (edges[1:] - 1.0).to(x.dtype)
@@ -186,7 +187,9 @@ def charge_voltage(
     at_once = max(1, _ELEMENTS // max(1, x.numel()))  # intervals
     for stop, width in zip(stops.split(at_once), widths.split(at_once), strict=True):
         stop, width = (one.view(-1, *(1,) * x.dim()) for one in (stop, width))
-        on = _Clipped.apply((x + stop) / width)  # [intervals, *x.shape]: shares after the spike
+        on = _Clipped.apply(
+            (x + stop) / width, False
+        )  # [intervals, *x.shape]: shares after the spike
         currents, leaks = product(on, into_g), product(on, into_f)
         width = width.view(-1, *(1,) * (currents.dim() - 1))
         lost, gained = _relaxed(leaks * width)
@@ -226,21 +229,39 @@ def check_unit_interval(x: Tensor, layer: str) -> None:
 
 
 class _Clipped(torch.autograd.Function):
-    """Values clipped to [0, 1]; at both bounds the gradient is the mean of those beside it.
+    """Values clipped to [0, 1]; at both bounds the gradient passes wholly, or by half.
 
     That of torch.clamp is 0 there: pixels that are 0, or spikes on an edge of the grid, would seem
-    to change nothing.
+    to change nothing. By half, two intervals that meet in a spike share it.
     """
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor) -> Tensor:
+    def forward(ctx: Any, values: Tensor, wholly: bool) -> Tensor:
         ctx.save_for_backward(values)
+        ctx.wholly = wholly
         return values.clamp(0.0, 1.0)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (values,) = ctx.saved_tensors
-        return (values.sign() - (values - 1.0).sign()).mul_(0.5).mul_(grad)
+        if ctx.wholly:
+            inside = (values >= -_TOLERANCE) & (values <= 1.0 + _TOLERANCE)
+            return grad * inside, None
+        return (values.sign() - (values - 1.0).sign()).mul_(0.5).mul_(grad), None
+
+
+class _Ends(torch.autograd.Function):
+    """Inputs as they are; at 0 and 1 only one interval has its half of the gradient: twice it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return grad * (1.0 + ((x == 0.0) | (x == 1.0)).to(grad.dtype))
 
 
 def _by_sign(weight: Tensor, plus: float, minus: float) -> Tensor:
