@@ -88,7 +88,7 @@ STAGES = {
     "levels": Stage(lambda bits: LevelsNoiseModel(max(2, round(2**bits))), 6.0, 1.0),
     "programming": Stage(LogNormalNoiseModel, 0.02, 1.0),
     "read": Stage(ReadNoiseModel, 0.002, 0.5),
-    "output": Stage(lambda _: LogNormalNoiseModel(0.0), 0.002, 1.0, output=True),
+    "output": Stage(lambda _: LogNormalNoiseModel(0.0), 0.002, 16.0, output=True),
 }
 
 
