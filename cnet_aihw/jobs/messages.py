@@ -89,6 +89,10 @@ def _unknown_key(error: ConfigKeyError | ConfigAttributeError) -> str:
     prefix = f"{key.rpartition('.')[0]}." if "." in key else ""
     if near:
         return f"{key} does not exist; did you mean {prefix}{near[0]}?"
+    if "_target_" in known:
+        return (
+            f"{key} does not exist; an argument of {parent['_target_']} is added with +{key}=VALUE."
+        )
     return f"{key} does not exist" + (f"; there are {', '.join(sorted(known))}." if known else ".")
 
 

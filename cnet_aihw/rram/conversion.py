@@ -43,6 +43,7 @@ from cnet_aihw.rram.references import rebind_methods
 from cnet_aihw.rram.root_class import root_class
 from cnet_aihw.rram.traps import find_traps
 from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.origin import fault
 from cnet_aihw.runtime.typed import checked
 
 _FEW = 0.5
@@ -152,7 +153,7 @@ def _copy(model: nn.Module) -> nn.Module:
     except Exception as error:
         fix = "pass inplace=True to convert the network itself"
         raise CnetError(
-            f"{type(model).__name__} cannot be copied ({str(error).splitlines()[0]}); {fix}.",
+            f"{type(model).__name__} cannot be copied ({fault(error)}); {fix}.",
             key="inplace",
             value=False,
             expected=True,
