@@ -14,7 +14,7 @@ from torch import nn
 
 from cnet_aihw.rram.conversion_checks import reader, reason_to_stay_digital, weight_holders
 from cnet_aihw.rram.conversion_report import ConversionReport, LayerReport
-from cnet_aihw.rram.converters import Kind, converters_of, unfolded, unfolding
+from cnet_aihw.rram.converters import Kind, converters_of, names_of, unfolded, unfolding
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.typed import checked
 from cnet_aihw.runtime.values import bad_choice
@@ -133,11 +133,11 @@ def _check_kinds(
 ) -> None:
     """Refuse a name that no layer's class has; classes may stand for layers of other networks."""
     present = dict(model.named_modules())
-    known = set(_kind_names(present.values()))
+    known = _kind_names(present.values())
     names = {kind for kind in converters if isinstance(kind, str)} - known
     for name in apart if names else ():
         made = unfolded(present[name], unfolding(present[name], table), rpu_config)
-        known |= set(_kind_names(made.modules()))
+        known |= _kind_names(made.modules())
     for name in sorted(names - known):
         near = get_close_matches(name, known, n=3, cutoff=0.0)
         raise CnetError(
@@ -149,9 +149,8 @@ def _check_kinds(
         )
 
 
-def _kind_names(modules: Iterable[nn.Module]) -> Iterator[str]:
-    for kind in map(type, modules):
-        yield from (kind.__name__, f"{kind.__module__}.{kind.__qualname__}")
+def _kind_names(modules: Iterable[nn.Module]) -> set[str]:
+    return {name for module in modules for name in names_of(type(module))}
 
 
 def shared_parameters(model: nn.Module) -> dict[str, tuple[str, str]]:
