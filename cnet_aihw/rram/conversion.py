@@ -115,6 +115,15 @@ def convert_to_analog(
     present = dict(model.named_modules())
     todo = [name for name in report.analog if not _is_analog(present.get(name))]
     if not todo:
+        if report.analog:
+            raise CnetError(
+                f"{type(model).__name__} is on crossbars already; take it as it is, or convert "
+                "the digital network (convert_to_digital) with another configuration.",
+                key="model",
+                value=type(model).__name__,
+                expected="a digital network",
+                fix="take it as it is",
+            )
         raise CnetError(
             f"no layer of {type(model).__name__} would become analog: "
             + (

@@ -80,7 +80,7 @@ def check_provenance(
     if found is not None:
         change = f"{found.key} = {_short(found.made)} and now it is {_short(found.asked)}"
         if _is_digest(found.made) and _is_digest(found.asked):
-            change = f"another {found.key.replace('.', ' ')}"
+            change = f"a different {found.key}"
         raise CnetError(
             f"{artifact} was made with {change}; {fix}.",
             key=found.key,
