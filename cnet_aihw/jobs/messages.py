@@ -85,7 +85,7 @@ def _unknown_key(error: ConfigKeyError | ConfigAttributeError) -> str:
     key = str(error.full_key or error.key)
     parent = error.parent_node
     known = [str(name) for name in parent] if isinstance(parent, DictConfig) else []
-    near = difflib.get_close_matches(key.rpartition(".")[2], known, n=1)
+    near = difflib.get_close_matches(key.rpartition(".")[2], known, n=1, cutoff=0.7)
     prefix = f"{key.rpartition('.')[0]}." if "." in key else ""
     if near:
         return f"{key} does not exist; did you mean {prefix}{near[0]}?"

@@ -98,6 +98,7 @@ MISTAKES = [
     (["evaluation.chips=1,2"], "add --multirun"),
     (["model=lenet6"], "model/lenet6 does not exist; there are clipped_cnn,"),
     (["model=custom", "model._target_=x.Y", "model.width=4"], "is added with +model.width=VALUE"),
+    (["rram=pcm", "rram.sigma=0.3"], "rram.sigma does not exist; there are "),
     (["no equal sign"], "'no equal sign' cannot be read; write KEY=VALUE"),
 ]
 
