@@ -166,7 +166,7 @@ def _not_found(key: str, path: str, known: str, found: Any, name: str) -> CnetEr
         reason = f"{known} has no {name!r}"
         fix = f"did you mean {known}.{near[0]}?" if near else "give a name that is in it"
     return CnetError(
-        f"{key} is {path!r}, but {reason}; {fix.removesuffix('?')}{'?' if '?' in fix else '.'}",
+        f"{key} is {path!r}, but {reason}; {fix}{'' if fix.endswith('?') else '.'}",
         key=key,
         value=path,
         expected="the dotted name of a class or function",

@@ -95,10 +95,13 @@ MISTAKES = [
     (["training.epoch=3"], "training.epoch does not exist; did you mean training.epochs?"),
     (["modle=mlp"], "modle does not exist; did you mean model?"),
     (["training.epochs=many"], "'many' of type 'str' could not be converted to Integer"),
-    (["evaluation.chips=1,2"], "add --multirun"),
+    (["evaluation.chips=1,2"], "evaluation.chips=1,2 has several values; add --multirun (-m)"),
+    (["training=plain,noise"], "or write training=[plain,noise] for a list."),
+    (["attack.eps=3"], "int is not a list; write KEY=[VALUE,...]"),
     (["model=lenet6"], "model/lenet6 does not exist; there are clipped_cnn,"),
     (["model=custom", "model._target_=x.Y", "model.width=4"], "is added with +model.width=VALUE"),
     (["rram=pcm", "rram.sigma=0.3"], "rram.sigma does not exist; there are "),
+    (["task.metric=R2"], "task.metric does not exist."),
     (["no equal sign"], "'no equal sign' cannot be read; write KEY=VALUE"),
 ]
 
