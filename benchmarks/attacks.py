@@ -58,9 +58,16 @@ ATTACKS: dict[str, Attack] = {
 }
 THREATS = ("nominal", "other_chip", "other_chips_eot", "this_chip", "this_chip_eot")
 BUDGETS: dict[str, tuple[Any, ...]] = {"mnist": (0.05, 0.1, 0.2), "cifar10": (1 / 255, 4 / 255)}
-PIXELS = (1, 3)
-CHIPS, SOURCES, EOT = 5, 2, 4
-SAMPLES = {"pgd": 100, "apgd": 100, "square": 50, "one_pixel": 50}
+OTHERS = {"mnist": (0.1,), "cifar10": (4 / 255,)}
+"""Budgets of other attacks than PGD."""
+
+PIXELS = (1,)
+CHIPS, SOURCES = 5, 2
+EOT = {"pgd": 4, "apgd": 4, "square": 2, "one_pixel": 2}
+"""Chips, or readings, of a mean."""
+
+SAMPLES = {"apgd": 40, "square": 25, "one_pixel": 10}
+PGD_SAMPLES = {"mnist": 100, "cifar10": 40}
 READ_SIGMA = 0.01
 KEPT = 0.9
 """Share of the clean accuracy that each stage of the noise leaves."""
@@ -81,7 +88,7 @@ STAGES = {
     "levels": Stage(lambda bits: LevelsNoiseModel(max(2, round(2**bits))), 6.0, 1.0),
     "programming": Stage(LogNormalNoiseModel, 0.02, 1.0),
     "read": Stage(ReadNoiseModel, 0.002, 0.5),
-    "output": Stage(lambda _: LogNormalNoiseModel(0.0), 0.002, 1.0, output=True),
+    "output": Stage(lambda _: LogNormalNoiseModel(0.0), 0.002, 16.0, output=True),
 }
 
 
@@ -118,7 +125,11 @@ def run(subject: Subject, attacks: Sequence[str]) -> None:
     """Attack all recipes."""
     device = CompositeNoiseModel([LogNormalNoiseModel(SIGMA), ReadNoiseModel(READ_SIGMA)])
     for name in attacks:
+        samples = PGD_SAMPLES[subject.data] if name == "pgd" else SAMPLES[name]
+        budgets = BUDGETS[subject.data] if name == "pgd" else OTHERS[subject.data]
         for recipe, way in recipes(subject).items():
+            if name != "pgd" and recipe == "plain, per chip":
+                continue
             path = folder_of(subject, 0) / "attacks" / f"{recipe.replace(' ', '-')}-{name}.json"
             if path.exists():
                 continue
@@ -128,14 +139,14 @@ def run(subject: Subject, attacks: Sequence[str]) -> None:
                 dataset(subject.data),
                 ATTACKS[name],
                 THREATS,
-                PIXELS if name == "one_pixel" else BUDGETS[subject.data],
-                CHIPS,
+                PIXELS if name == "one_pixel" else budgets,
+                3 if name == "one_pixel" else CHIPS,
                 CHIPS_SEED,
                 path.with_suffix(".jsonl"),
-                samples=SAMPLES[name],
+                samples=samples,
                 sources=SOURCES,
-                eot_chips=EOT,
-                eot_readings=EOT,
+                eot_chips=EOT[name],
+                eot_readings=EOT[name],
                 calibration=calibration(way, subject),
                 device="cpu",
             )
@@ -198,7 +209,7 @@ def stages(subject: Subject) -> None:
         strength, kept, model = matched(subject, stage, "plain")
         found = attack_chips(
             model, dataset(subject.data), PGD(), ("nominal", "this_chip"), BUDGETS[subject.data],
-            CHIPS, CHIPS_SEED, path.with_suffix(".jsonl"), samples=200, device="cpu", checks=False,
+            CHIPS, CHIPS_SEED, path.with_suffix(".jsonl"), samples=100, device="cpu", checks=False,
         )  # fmt: skip
         rows = [
             {

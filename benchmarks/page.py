@@ -17,6 +17,11 @@ HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "results.md"
 
 
+def _interval(row: Row) -> str:
+    low, high = row["ci95"]
+    return f"{100 * low:.1f} to {100 * high:.1f}"
+
+
 def _at(potential: str) -> Callable[[Row], str]:
     """Write mean and deviation over chips at one reversal potential; a dash where there is none."""
 
@@ -334,10 +339,11 @@ SECTIONS: list[tuple[str, str, str, Mapping[str, Callable[[Row], str]]]] = [
         "Attacks on chips, test part",
         "Devices have lognormal variation of sigma 0.5 and read noise of 1 % of the largest "
         "conductance ([attacks](attacks.md)). Success: of the images that a chip classifies "
-        "correctly, the share that it misclassifies after the attack, over chips, with the half "
-        "width of its interval of 95 %; `robust`: of all images, the share classified correctly "
+        "correctly, the share that it misclassifies after the attack, over chips, with the "
+        "interval of 95 % of its mean; `robust`: of all images, the share classified correctly "
         "after the attack; `flips`: misclassified in another reading without an attack; `noise`: "
-        "after random noise of the same size. Budgets are parts of the pixels' range, for "
+        "after random noise of the same size. Means (`eot`) are over 4 chips or readings, without "
+        "gradients over 2. Budgets are parts of the pixels' range, for "
         "`one_pixel` numbers of pixels.",
         {
             "network": text("network"),
@@ -347,7 +353,7 @@ SECTIONS: list[tuple[str, str, str, Mapping[str, Callable[[Row], str]]]] = [
             "budget": lambda row: f"{row['eps']:.3g}",
             "clean %": percent("clean", 1),
             "success %": percent("success", 1),
-            "± %": percent("ci95", 1),
+            "interval %": _interval,
             "robust %": percent("robust", 1),
             "flips %": percent("flips", 1),
             "noise %": percent("noise", 1),
@@ -370,7 +376,7 @@ SECTIONS: list[tuple[str, str, str, Mapping[str, Callable[[Row], str]]]] = [
             "threat": text("threat"),
             "budget": lambda row: f"{row['eps']:.3g}",
             "success %": percent("success", 1),
-            "± %": percent("ci95", 1),
+            "interval %": _interval,
             "chips": text("chips"),
         },
     ),

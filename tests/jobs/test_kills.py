@@ -240,7 +240,9 @@ def marked(mark: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, *([signal.SIGKILL] if os.environ.get("CNET_ALL") else [])]
+)
 def test_soon_after_a_signal_nothing_of_ray_is_left(tmp_path: Path, number: signal.Signals) -> None:
     """With a search of RLlib and a worker in full swing."""
     words = [*TINY, *JOBS["per chip"], "search=ppo", "search.budget=60", "ray.num_cpus=2"]

@@ -267,9 +267,9 @@ def test_an_interrupt_that_a_library_made_an_error_is_one_line(
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signals_in_the_first_moments_are_one_line(tmp_path: Path, number: signal.Signals) -> None:
-    """From the first import on: a signal each at 8 moments of the first second and a half."""
-    stopped = 0
-    for moment in (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.5):
+    """From the first import on: a signal each at moments of the first second and a half."""
+    stopped, moments = 0, (0.02, 0.1, 0.3, 0.8, 1.5)
+    for moment in moments:
         with subprocess.Popen(
             [sys.executable, "-c", SIGNALLED, *MLP8, "training=plain", "training.epochs=500"],
             env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=tmp_path, text=True,
@@ -284,4 +284,4 @@ def test_signals_in_the_first_moments_are_one_line(tmp_path: Path, number: signa
         assert code == 128 + number, (moment, code, said)
         assert said.startswith("cnet-aihw: stopped") and said.count("\n") == 1, (moment, said)
         stopped += 1
-    assert stopped == 8
+    assert stopped == len(moments)
