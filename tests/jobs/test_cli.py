@@ -323,7 +323,7 @@ def test_limits_that_allow_no_compensation_are_named_by_their_keys(
     small = ["data.size=8", "model=mlp", "model.hidden=[2]", "training=plain", "job=pipeline"]
     error = error_of(*small, "compensation.limit_macs=1e-4", "compensation.limit=1e-6", *words)
     assert error.key == key
-    assert f"set {key}" in error.fix
+    assert error.fix is not None and f"set {key}" in error.fix
 
 
 @pytest.mark.slow
