@@ -159,7 +159,7 @@ def _not_imported(key: str, path: str, module: str, error: Exception) -> CnetErr
 
 def _not_found(key: str, path: str, known: str, found: Any, name: str) -> CnetError:
     if found is None:
-        reason = f"there is no module {name!r} in the current folder and none is installed"
+        reason = f"no module {name!r} lies in the current folder or is installed"
         fix = "give MODULE.NAME, and call from the folder that holds the module"
     else:
         near = get_close_matches(name, dir(found), n=1)
