@@ -204,7 +204,8 @@ class PerChipFit:
         if not layers and not (self.settings.refine_steps and compensation_parameters(model)):
             raise CnetError(
                 "the model has no corrector that can be fitted to a chip in closed form; call "
-                "compensate(model, placement, LowRank()) first, or set refine_steps.",
+                "compensate(model, placement, LowRank()) first, with a placement that is not "
+                "empty, or set refine_steps.",
                 key="model",
                 expected="correctors with a closed form",
                 fix="call compensate(model, placement, LowRank()) first, or set refine_steps",

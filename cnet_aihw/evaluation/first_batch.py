@@ -17,6 +17,7 @@ from cnet_aihw.rram import find_analog_layers
 from cnet_aihw.rram.called import called_layers
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.inputs import Inputs, call, inputs_on, named_tensors, samples_in
+from cnet_aihw.runtime.origin import fault
 from cnet_aihw.runtime.parts import Part, TensorPart
 from cnet_aihw.runtime.random_state import forked_random_state
 from cnet_aihw.runtime.torch_device import device_of
@@ -150,7 +151,7 @@ def _does_not_take(model: nn.Module, inputs: Inputs, error: Exception, training:
         f"{name} {tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
         for name, tensor in named_tensors(inputs).items()
     )
-    reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+    reason = fault(error, model)
     if training and samples_in(inputs) == 1 and "more than 1 value per channel" in reason:
         fix = "choose a larger batch_size"
         return CnetError(

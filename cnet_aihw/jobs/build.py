@@ -19,8 +19,8 @@ from cnet_aihw.compensation import (
 from cnet_aihw.evaluation import check_clipped, move_to_crossbars, perfect_periphery
 from cnet_aihw.evaluation.adc import lacks_adc_range
 from cnet_aihw.evaluation.calibration import running_batchnorms
-from cnet_aihw.evaluation.first_batch import check_first_batch
 from cnet_aihw.evaluation.settings import times_of
+from cnet_aihw.jobs.fits import check_fit, limits_of_job
 from cnet_aihw.jobs.nodes import make, plain_values
 from cnet_aihw.jobs.per_layer import layer_config_of, layer_rpu_configs, network_rpu_config
 from cnet_aihw.rram import (
@@ -31,7 +31,7 @@ from cnet_aihw.rram import (
     make_binary,
     plan_conversion,
 )
-from cnet_aihw.runtime.errors import CnetError, bad_value
+from cnet_aihw.runtime.errors import bad_value
 from cnet_aihw.runtime.inputs import Inputs
 from cnet_aihw.runtime.parts import gathered
 from cnet_aihw.tasks import Task
@@ -108,7 +108,7 @@ def build_network(config: DictConfig, data: Dataset, task: Task) -> nn.Module:
         network = _expect(make(config.model, "model"), nn.Module, "model")
     if config.pretrained is not None:
         load_pretrained(network, config.pretrained)
-    _check_fit(network, data, task)
+    check_fit(network, data, task)
     return network
 
 
@@ -270,17 +270,18 @@ def _check_search(variant: Variant, network: NetworkCost, task: Task) -> None:
     searcher = build_searcher(variant.config)
 
     def problem(layers: Sequence[str]) -> PlacementProblem:
-        return placement_problem(
-            network,
-            layers,
-            variant.corrector,
-            settings.limit,
-            variant.space,
-            search.objective,
-            limit_macs=settings.limit_macs,
-            reference=1.0 if needs_reference(variant, task) else None,  # for the score to come
-            higher_is_better=task.higher_is_better,
-        )
+        with limits_of_job():
+            return placement_problem(
+                network,
+                layers,
+                variant.corrector,
+                settings.limit,
+                variant.space,
+                search.objective,
+                limit_macs=settings.limit_macs,
+                reference=1.0 if needs_reference(variant, task) else None,  # for the score to come
+                higher_is_better=task.higher_is_better,
+            )
 
     whole = problem(network.correctable)
     if not isinstance(searcher, ExhaustiveSearcher):
@@ -307,9 +308,10 @@ def uniform(variant: Variant, network: NetworkCost, layers: Sequence[str]) -> Pl
         CnetError: if they allow none.
     """
     settings = variant.compensation
-    return uniform_placement(
-        *(network, layers, settings.limit, variant.corrector), limit_macs=settings.limit_macs
-    )
+    with limits_of_job():
+        return uniform_placement(
+            *(network, layers, settings.limit, variant.corrector), limit_macs=settings.limit_macs
+        )
 
 
 def _conversion(config: DictConfig) -> dict[str, Any]:
@@ -331,19 +333,3 @@ def _expect[Kind](made: object, kind: type[Kind], group: str) -> Kind:
         name = f"{kind.__module__.removesuffix('.dataset')}.{kind.__name__}"
         raise bad_value(f"{group}._target_", type(made).__name__, f"a target that gives a {name}")
     return made
-
-
-def _check_fit(network: nn.Module, data: Dataset, task: Task) -> None:
-    """Pass two samples through the network, so that a misfit shows before any work."""
-    try:
-        check_first_batch(network, data.val, task)
-    except CnetError as error:
-        if error.key != "data":
-            raise
-        raise CnetError(
-            f"{type(network).__name__} does not take inputs of shape {tuple(data.input_shape)} "
-            f"({str(error.__cause__ or error).splitlines()[0]}); choose another model or data set.",
-            key="model",
-            value=type(network).__name__,
-            expected=f"a network for inputs of shape {tuple(data.input_shape)}",
-        ) from error

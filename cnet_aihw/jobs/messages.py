@@ -12,6 +12,8 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from cnet_aihw.runtime.errors import CnetError
 
+_SEVERAL = "Ambiguous value for argument "
+_NOT_A_LIST = "is not a ListConfig, list or tuple", "is not a list; write KEY=[VALUE,...]"
 _DETAILS = ("full_key:", "reference_type", "object_type", "See https://")
 
 
@@ -67,6 +69,13 @@ def one_sentence(error: BaseException) -> str:
     telling = (OmegaConfBaseException, ImportError)
     for link in chain[:1] + [e for e in chain[1:] if isinstance(e, telling)]:
         text = _flat(str(link))
+        if text.startswith(_SEVERAL):
+            word = text.removeprefix(_SEVERAL).partition(" ")[0].strip("'")
+            return (
+                f"{word} has several values; add --multirun (-m) for a sweep over them, or write "
+                f"{word.replace('=', '=[', 1)}] for a list."
+            )
+        text = text.replace(*_NOT_A_LIST)
         if text and "$VALUE" not in text and not any(text in other for other in parts):
             parts.append(text)
     return ": ".join(parts) or type(error).__name__
@@ -85,10 +94,14 @@ def _unknown_key(error: ConfigKeyError | ConfigAttributeError) -> str:
     key = str(error.full_key or error.key)
     parent = error.parent_node
     known = [str(name) for name in parent] if isinstance(parent, DictConfig) else []
-    near = difflib.get_close_matches(key.rpartition(".")[2], known, n=1)
+    near = difflib.get_close_matches(key.rpartition(".")[2], known, n=1, cutoff=0.7)
     prefix = f"{key.rpartition('.')[0]}." if "." in key else ""
     if near:
         return f"{key} does not exist; did you mean {prefix}{near[0]}?"
+    target = str(parent["_target_"]) if "_target_" in known else ""
+    if target and not target.startswith("cnet_aihw."):  # whose arguments all stand there
+        return f"{key} does not exist; an argument of {target} is added with +{key}=VALUE."
+    known = [name for name in known if name != "_target_"]
     return f"{key} does not exist" + (f"; there are {', '.join(sorted(known))}." if known else ".")
 
 

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from cnet_aihw.jobs.messages import one_sentence
 from cnet_aihw.jobs.targets import typed_values
 from cnet_aihw.runtime.errors import CnetError, bad_value
+from cnet_aihw.runtime.origin import own_line
 
 
 def make(node: DictConfig, key: str) -> Any:
@@ -35,9 +36,27 @@ def make(node: DictConfig, key: str) -> Any:
     except InstantiationException as error:
         said = error.__cause__
         if not isinstance(said, CnetError):
-            raise CnetError(one_sentence(error), key=key) from error
+            raise _not_built(key, typed, error, said) from error
         fields = {name: getattr(said, name) for name in ("key", "value", "expected", "fix")}
         raise CnetError(one_sentence(error), **fields) from error
+
+
+def _not_built(
+    key: str, node: Any, error: InstantiationException, said: BaseException | None
+) -> CnetError:
+    """Return the error of a target that failed, with the line of the user's code, if any."""
+    target = str(node["_target_"])
+    line = own_line(said) if said is not None else ""
+    if not line or f"'{target}'" not in str(error):  # a library's, or that of an inner target
+        return CnetError(one_sentence(error), key=key, value=target)
+    fix = f"mend it, or change {key}"
+    return CnetError(
+        f"{target} cannot be built ({type(said).__name__}: {said}, at {line}); {fix}.",
+        key=key,
+        value=target,
+        expected="a target that can be built",
+        fix=fix,
+    )
 
 
 def plain_values(node: Any) -> Any:

@@ -6,13 +6,13 @@ import functools
 import inspect
 from collections.abc import Mapping
 from difflib import get_close_matches
+from importlib import import_module
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import get_object
-
 from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.origin import own_line
 from cnet_aihw.runtime.typed import accepts, check_type, hints_of, one_word
 
 _TARGET = "_target_"
@@ -93,10 +93,10 @@ def _hints(node: Mapping[str, Any], key: str) -> dict[str, Any]:
     path = node.get(_TARGET)
     if not isinstance(path, str):
         return {}
+    target = _located(path, f"{key}.{_TARGET}")
     try:
-        target = get_object(path)
         parameters = inspect.signature(target).parameters
-    except Exception:  # the target is of the user, who learns of it when it is built
+    except (TypeError, ValueError):  # without a signature, as some functions of C
         return {}
     names = [name for name in node if not name.startswith("_")]
     open_end = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
@@ -115,6 +115,63 @@ def _hints(node: Mapping[str, Any], key: str) -> dict[str, Any]:
         if name in parameters and isinstance(parameters[name].default, bool):
             hints.setdefault(name, bool)
     return hints
+
+
+def _located(path: str, key: str) -> Any:
+    """Return the object that a dotted name stands for.
+
+    Raises:
+        CnetError: where its module is not found or fails, or lacks the name.
+    """
+    parts = path.split(".")
+    place, known, found = 0, "", None
+    while place < len(parts):
+        name = ".".join(parts[: place + 1])
+        if found is not None and hasattr(found, parts[place]):
+            found = getattr(found, parts[place])
+        elif found is None or inspect.ismodule(found):
+            try:
+                found = import_module(name)
+            except ModuleNotFoundError as error:
+                if error.name != name:  # a module that this one imports
+                    raise _not_imported(key, path, name, error) from error
+                raise _not_found(key, path, known, found, parts[place]) from error
+            except Exception as error:
+                raise _not_imported(key, path, name, error) from error
+        else:
+            raise _not_found(key, path, known, found, parts[place])
+        place, known = place + 1, name
+    return found
+
+
+def _not_imported(key: str, path: str, module: str, error: Exception) -> CnetError:
+    line = own_line(error)
+    reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    return CnetError(
+        f"{key} is {path!r}, but {module} cannot be imported ({reason}"
+        f"{f', at {line}' if line else ''}); mend that module, or name another.",
+        key=key,
+        value=path,
+        expected="the dotted name of a class or function",
+        fix="mend that module, or name another",
+    )
+
+
+def _not_found(key: str, path: str, known: str, found: Any, name: str) -> CnetError:
+    if found is None:
+        reason = f"no module {name!r} lies in the current folder or is installed"
+        fix = "give MODULE.NAME, and call from the folder that holds the module"
+    else:
+        near = get_close_matches(name, dir(found), n=1)
+        reason = f"{known} has no {name!r}"
+        fix = f"did you mean {known}.{near[0]}?" if near else "give a name that is in it"
+    return CnetError(
+        f"{key} is {path!r}, but {reason}; {fix}{'' if fix.endswith('?') else '.'}",
+        key=key,
+        value=path,
+        expected="the dotted name of a class or function",
+        fix=fix,
+    )
 
 
 def _listed(names: Mapping[str, Any]) -> str:

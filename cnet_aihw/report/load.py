@@ -256,15 +256,15 @@ def _training(folder: Path, table: Record) -> Training:
         fit=_records(folder / "compensation" / "epochs.jsonl"),
         measurements=[m for m in measurements if not tabled or m.compensation in tabled],
         tunings=[
-            current(read_json(path))
+            read_json(path)
             for path in sorted(folder.glob("tuning-*.json"), key=lambda path: path.stem)
         ],
         uncertainties=[
-            current(read_json(path))
+            read_json(path)
             for path in sorted(folder.glob("uncertainty-*.json"), key=lambda path: path.stem)
         ],
         attacks=[
-            current(read_json(path))
+            read_json(path)
             for path in sorted(folder.glob("attack-*.json"), key=lambda path: path.stem)
         ],
         not_searched=(_json(folder / "search.json") or {}).get("reason"),

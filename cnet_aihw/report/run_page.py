@@ -36,7 +36,7 @@ from cnet_aihw.report.load import RunRecords, read_run
 from cnet_aihw.report.page import Number, Page, Section, write_page
 from cnet_aihw.report.search_tables import SEARCH_TEXT, searches_table
 from cnet_aihw.report.style import figure_style
-from cnet_aihw.report.tables import Table, percent_text
+from cnet_aihw.report.tables import Table, counted, percent_text
 from cnet_aihw.report.tuning_tables import TUNINGS_TEXT, course_table, tunings_table
 from cnet_aihw.report.uncertainty_tables import (
     UNCERTAINTY_TEXT,
@@ -221,7 +221,10 @@ def _subtitle(origin: Mapping[str, Any], run: RunRecords) -> str:
         devices = dict.fromkeys(str(of["noise_model"] or of["choices"]["rram"]) for of in found)
         words.append(f"chips: {' and '.join(devices)}")
     counts = sorted({s["chips"] for m in run.measurements for s in m.record["statistics"]})
-    words += [f"{' and '.join(map(str, counts))} chips measured"] if counts else []
+    if counts:
+        words.append(
+            " and ".join([*map(str, counts[:-1]), counted(counts[-1], "chip")]) + " measured"
+        )
     names = [training.name for training in run.trainings]
     words += [f"training{'s' if len(names) > 1 else ''}: {', '.join(names)}"] if names else []
     return " · ".join(words)
@@ -244,7 +247,7 @@ def _numbers(results: Table, run: RunRecords) -> list[Number]:
     numbers = [
         Number(
             metric.text(best["mean"]),
-            f"mean {metric.name} on {best['chips']} chips",
+            f"mean {metric.name} on {counted(best['chips'], 'chip')}",
             f"{what}, the best of the table{spread}",
         ),
         Number(metric.text(best["q05"]), "worst 5 % quantile over chips"),

@@ -68,6 +68,11 @@ def percent_text(share: float) -> str:
     return f"{100.0 * share:.2f}\N{NO-BREAK SPACE}%"
 
 
+def counted(count: int, word: str) -> str:
+    """Write a number of things: "1 chip", "2 chips"."""
+    return f"{count} {word}{'' if count == 1 else 's'}"
+
+
 @dataclass(frozen=True)
 class Column:
     """One column of a table."""

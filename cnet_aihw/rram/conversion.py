@@ -43,6 +43,7 @@ from cnet_aihw.rram.references import rebind_methods
 from cnet_aihw.rram.root_class import root_class
 from cnet_aihw.rram.traps import find_traps
 from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.origin import fault
 from cnet_aihw.runtime.typed import checked
 
 _FEW = 0.5
@@ -114,6 +115,15 @@ def convert_to_analog(
     present = dict(model.named_modules())
     todo = [name for name in report.analog if not _is_analog(present.get(name))]
     if not todo:
+        if report.analog:
+            raise CnetError(
+                f"{type(model).__name__} is on crossbars already; take it as it is, or convert "
+                "the digital network (convert_to_digital) with another configuration.",
+                key="model",
+                value=type(model).__name__,
+                expected="a digital network",
+                fix="take it as it is",
+            )
         raise CnetError(
             f"no layer of {type(model).__name__} would become analog: "
             + (
@@ -152,7 +162,7 @@ def _copy(model: nn.Module) -> nn.Module:
     except Exception as error:
         fix = "pass inplace=True to convert the network itself"
         raise CnetError(
-            f"{type(model).__name__} cannot be copied ({str(error).splitlines()[0]}); {fix}.",
+            f"{type(model).__name__} cannot be copied ({fault(error)}); {fix}.",
             key="inplace",
             value=False,
             expected=True,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -14,7 +14,7 @@ from torch import nn
 
 from cnet_aihw.rram.conversion_checks import reader, reason_to_stay_digital, weight_holders
 from cnet_aihw.rram.conversion_report import ConversionReport, LayerReport
-from cnet_aihw.rram.converters import Kind, converters_of, unfolded, unfolding
+from cnet_aihw.rram.converters import Kind, converters_of, names_of, unfolded, unfolding
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.typed import checked
 from cnet_aihw.runtime.values import bad_choice
@@ -69,7 +69,8 @@ def plan_conversion(
         tied: as for :func:`convert_to_analog`.
 
     Raises:
-        CnetError: if an excluded name matches no layer, or ``tied`` is unknown.
+        CnetError: if an excluded name matches no layer, a name in ``converters`` no class of a
+            layer, or ``tied`` is unknown.
     """
     if tied not in TIED:
         raise bad_choice("tied", tied, TIED)
@@ -80,6 +81,7 @@ def plan_conversion(
         for name, module in model.named_modules()
         if (parts := _parts(name, module, table, rpu_config, sharing)) is not None
     }
+    _check_kinds(model, apart, table, rpu_config, converters or {})
     names = [n for n, _ in model.named_modules() if n]
     names += [part.name for parts in apart.values() for part in parts]
     excluded = match_names(names, exclude, "exclude") if exclude else set()
@@ -120,6 +122,35 @@ def plan_conversion(
     owners = {row.name: _owner(row.name, taken) for row in rows}
     rows.sort(key=lambda row: order[owners[row.name]])  # parts stay in their own order
     return ConversionReport(tuple(rows), tuple(taken))
+
+
+def _check_kinds(
+    model: nn.Module,
+    apart: Iterable[str],
+    table: Mapping[Kind, Any],
+    rpu_config: RPUConfigBase,
+    converters: Mapping[Any, Any],
+) -> None:
+    """Refuse a name that no layer's class has; classes may stand for layers of other networks."""
+    present = dict(model.named_modules())
+    known = _kind_names(present.values())
+    names = {kind for kind in converters if isinstance(kind, str)} - known
+    for name in apart if names else ():
+        made = unfolded(present[name], unfolding(present[name], table), rpu_config)
+        known |= _kind_names(made.modules())
+    for name in sorted(names - known):
+        near = get_close_matches(name, known, n=3, cutoff=0.0)
+        raise CnetError(
+            f"converters has {name!r}, the class of no layer; nearest: "
+            f"{', '.join(map(repr, near))}.",
+            key=f"converters.{name}",
+            value=name,
+            expected=tuple(near),
+        )
+
+
+def _kind_names(modules: Iterable[nn.Module]) -> set[str]:
+    return {name for module in modules for name in names_of(type(module))}
 
 
 def shared_parameters(model: nn.Module) -> dict[str, tuple[str, str]]:

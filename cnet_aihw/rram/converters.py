@@ -71,9 +71,15 @@ def converters_of(
     table: dict[Kind, Any] = dict(
         CONVERTERS if isinstance(rpu_config, RRAMRPUConfig) else _DEFAULT_CONVERSION_MAP
     )
-    for kind, converter in (further or {}).items():
+    given = further or {}
+    for kind, converter in given.items():
         if not isinstance(kind, type | str):
             raise bad_value("converters", kind, "classes of modules, or their names")
+        if isinstance(kind, str):  # a class would count before its name
+            named = [one for one in table if isinstance(one, type) and kind in names_of(one)]
+            for one in named:
+                if one not in given:
+                    del table[one]
         made = _imported(kind, converter) if isinstance(converter, str) else converter
         if made is not None and not hasattr(made, "from_digital") and not _is_function(made):
             raise bad_value(
@@ -85,13 +91,18 @@ def converters_of(
     return table
 
 
+def names_of(kind: type) -> tuple[str, str]:
+    """Return the dotted name of a class and its bare name, in the order in which they count."""
+    return f"{kind.__module__}.{kind.__qualname__}", kind.__name__
+
+
 def entry_of(module: nn.Module, table: Mapping[Kind, Any]) -> tuple[bool, Any]:
     """Return whether a module's class stands in a table, and its converter there.
 
     A class counts before its dotted name, and that before its bare name.
     """
     kind = type(module)
-    for key in (kind, f"{kind.__module__}.{kind.__qualname__}", kind.__name__):
+    for key in (kind, *names_of(kind)):
         if key in table:
             converter = table[key]
             takes = getattr(converter, "takes", None)

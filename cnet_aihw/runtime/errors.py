@@ -38,5 +38,6 @@ def bad_value(key: str, value: object, expected: str, fix: str | None = None) ->
         expected: what is allowed, such as "a whole number of at least 1".
         fix: what else to do about it, as a clause such as "or leave it out".
     """
-    message = f"{key} is {value!r}; expected {expected}{'; ' + fix if fix else ''}."
+    message = f"{key} is {value!r}; expected {expected}{'; ' + fix if fix else ''}"
+    message += "" if message.endswith("?") else "."
     return CnetError(message, key=key, value=value, expected=expected, fix=fix)

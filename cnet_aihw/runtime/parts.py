@@ -253,12 +253,16 @@ def as_part(data: Any) -> Part:
         return LoaderPart(DataLoader(data))
     if hasattr(data, "x") and hasattr(data, "y"):
         return TensorPart(data.x, data.y)
+    kind, fix = type(data).__name__, None
+    if all(hasattr(data, name) for name in ("train", "val", "test")):
+        fix = "give one part of it, such as its test"
     raise CnetError(
-        f"the data is {type(data).__name__}; expected a tuple (inputs, targets), an object with x "
-        "and y, a torch DataLoader or a part.",
+        f"the data is {kind}; expected a tuple (inputs, targets), an object with x and y, a torch "
+        f"DataLoader or a part{'; ' + fix if fix else ''}.",
         key="data",
-        value=type(data).__name__,
+        value=kind,
         expected="(inputs, targets), .x and .y, a DataLoader or a part",
+        fix=fix,
     )
 
 

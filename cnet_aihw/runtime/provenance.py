@@ -32,7 +32,8 @@ def diff(
 ) -> Difference | None:
     """Return the first difference between two nested records, or None.
 
-    Plain values are compared before groups, because a group may repeat a value where it is used.
+    Plain values are compared before groups, because a group may repeat a value where it is used;
+    a digest counts only where nothing that can be read differs.
 
     Args:
         made: provenance of the artifact.
@@ -42,17 +43,22 @@ def diff(
     """
     names = dict.fromkeys((*asked, *made))  # in their order, so that the first is always the same
     keys = sorted(names, key=lambda k: isinstance(made.get(k, asked.get(k)), Mapping))
+    digest: Difference | None = None
     for key in keys:
         if common_only and (key not in made or key not in asked):
             continue
         old, new = made.get(key), asked.get(key)
+        found: Difference | None = None
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             inner = diff(old, new, common_only=common_only)
             if inner is not None:
-                return Difference(f"{key}.{inner.key}", inner.made, inner.asked)
+                found = Difference(f"{key}.{inner.key}", inner.made, inner.asked)
         elif old != new or (key in made) != (key in asked):
-            return Difference(key, old, new)
-    return None
+            found = Difference(key, old, new)
+        if found is not None and not (_is_digest(found.made) and _is_digest(found.asked)):
+            return found
+        digest = digest or found
+    return digest
 
 
 def check_provenance(
@@ -80,7 +86,7 @@ def check_provenance(
     if found is not None:
         change = f"{found.key} = {_short(found.made)} and now it is {_short(found.asked)}"
         if _is_digest(found.made) and _is_digest(found.asked):
-            change = f"another {found.key.replace('.', ' ')}"
+            change = f"a different {found.key}"
         raise CnetError(
             f"{artifact} was made with {change}; {fix}.",
             key=found.key,

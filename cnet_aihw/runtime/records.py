@@ -73,7 +73,7 @@ class RecordsFile:
                 value=header["format"],
                 expected=FORMAT,
             )
-        fix = "give another records file, or delete this one"
+        fix = "give another file or folder, or delete this file"
         check_provenance(header["provenance"], self.provenance, self.path, fix)
         self._has_header = True
         return lines[1:]

@@ -15,6 +15,7 @@ from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.typed import checked
 
 _EXTRA = "pip install 'cnet_aihw[zoo]'"
+_ANY_CONFIG = ("attn_implementation", "dtype", "torch_dtype")
 
 
 @checked
@@ -137,8 +138,8 @@ def huggingface_model(
     """
     if (config is None) == (path is None):
         raise CnetError(
-            "give either config (a network with random weights) or path (one with weights) of a "
-            "Hugging Face model.",
+            "give either model.config (a network with random weights) or model.path (one with "
+            "weights) of a Hugging Face model.",
             key="model.config",
             value=config,
             expected="either config or path",
@@ -163,12 +164,15 @@ def huggingface_model(
             raise _not_built(f"the Hugging Face model {path}", error) from error
         return _without_cache(made)
     described = _described(transformers, config)
+    if not isinstance(config, str):  # files hold keys of other versions, too
+        _check_entries(transformers, described, "model.config")
+    _check_entries(transformers, {"model_type": described["model_type"], **further})
     try:
         kind = described.pop("model_type")
         settings = transformers.AutoConfig.for_model(kind, **{**described, **further})
         built: nn.Module = automatic.from_config(settings)
     except Exception as error:
-        raise _not_built(f"the Hugging Face model {config}", error) from error
+        raise _not_built(f"the Hugging Face model {config}", error, "model.config") from error
     return _without_cache(built)
 
 
@@ -197,6 +201,23 @@ def _described(transformers: Any, config: Any) -> dict[str, Any]:
     return found
 
 
+def _check_entries(
+    transformers: Any, entries: Mapping[str, Any], key: str = "model.options"
+) -> None:
+    """Refuse what a configuration would only keep as an attribute that nothing reads."""
+    kind = entries["model_type"]
+    described = transformers.CONFIG_MAPPING[kind]
+    try:
+        defaults = described()
+    except Exception:  # one that cannot stand alone
+        return
+    known = {name for name in dir(defaults) if not name.startswith("_")}
+    known |= {*signature(described.__init__).parameters, *_ANY_CONFIG}
+    for name in entries:
+        if name not in known and not hasattr(defaults, name):  # it has names of older versions
+            raise _unknown(f"the configuration of {kind}", name, sorted(known), f"{key}.{name}")
+
+
 def _library(module: str, name: str) -> Any:
     try:
         return import_module(module)
@@ -219,11 +240,10 @@ def _unknown(library: str, name: str, known: Sequence[str], key: str = "model.na
     )
 
 
-def _not_built(name: str, error: Exception) -> CnetError:
+def _not_built(name: str, error: Exception, key: str = "model.options") -> CnetError:
     reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
     return CnetError(
-        f"{name} cannot be built ({type(error).__name__}: {reason}); change model.options or the "
-        "data.",
+        f"{name} cannot be built ({type(error).__name__}: {reason}); change {key} or the data.",
         key="model",
         value=name,
     )

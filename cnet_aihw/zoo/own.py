@@ -96,6 +96,15 @@ def _read_members(path: Path) -> dict[str, NDArray[np.generic]]:
             f"The file {path} does not exist: give an .npz file with {', '.join(_MEMBERS)}.",
             key=str(path),
         )
+    try:
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise CnetError(
+            f"{path} cannot be read ({error.strerror}): give a file that you may read.",
+            key=str(path),
+            fix="give a file that you may read",
+        ) from error
     if not zipfile.is_zipfile(path):
         raise CnetError(
             f"{path} is not an .npz file: write it with numpy.savez.",

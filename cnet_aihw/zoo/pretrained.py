@@ -94,6 +94,15 @@ def _unwrapped(model: nn.Module) -> nn.Module:
 def _read(path: Path) -> list[_Tensors]:
     """Return the state dicts in a file."""
     try:
+        with path.open("rb"):  # the readers take one that cannot be opened for a broken one
+            pass
+    except OSError as error:
+        raise CnetError(
+            f"{path} cannot be read ({error.strerror}): give a file that you may read.",
+            key=str(path),
+            fix="give a file that you may read",
+        ) from error
+    try:
         if path.suffix == ".safetensors":
             return [load_file(path)]
         with torch.serialization.safe_globals([argparse.Namespace]):  # plain values beside them

@@ -277,8 +277,8 @@ def _unreadable(name: str, folder: Path, download: bool, error: Exception) -> Cn
             key=name,
         )
     return CnetError(
-        f"{name} was not found complete and undamaged in {folder}: set download=true to fetch it, "
-        "or give your own copy as an .npz file through arrays.",
+        f"{name} was not found complete and undamaged in {folder}: set data.download=true (in "
+        "Python download=True) to fetch it, or give your own copy as .npz with data=arrays.",
         key=name,
-        expected="download=true to fetch it, or give your own copy as an .npz file through arrays",
+        expected="download=true, or an .npz file with data=arrays",
     )

@@ -60,11 +60,11 @@ def table(
             raise CnetError(
                 f"the last column of {name} has {len(names)} different values in {len(labels)} "
                 "rows: expected classes, at least 2 and several rows each; for numbers to be found "
-                "choose target=number.",
+                "choose data.target=number (in Python target='number').",
                 key="target",
                 value=target,
                 expected="classes in the last column",
-                fix="choose target=number",
+                fix="choose data.target=number",
             )
         number = {label: n for n, label in enumerate(names)}
         y = torch.tensor([number[label] for label in labels])

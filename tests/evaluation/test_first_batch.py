@@ -86,6 +86,12 @@ def test_data_that_the_network_does_not_take_are_refused(verb, x):
         verb(convert_to_analog(nn.Sequential(nn.Linear(8, 4))), (x, Y))
 
 
+def test_the_layer_that_does_not_take_its_inputs_is_named():
+    model = convert_to_analog(nn.Sequential(nn.Linear(8, 4), nn.Sequential(nn.Linear(5, 4))))
+    with pytest.raises(CnetError, match=r"at layer '1\.0' \(RRAMLinear\)"):
+        measured(model, (X, Y))
+
+
 @pytest.mark.parametrize("y", [Y.int(), Y.float(), Y[:, None], Y + 4])
 def test_labels_of_another_kind_are_refused(y):
     for verb in (measured, scanned, walked):

@@ -95,8 +95,13 @@ MISTAKES = [
     (["training.epoch=3"], "training.epoch does not exist; did you mean training.epochs?"),
     (["modle=mlp"], "modle does not exist; did you mean model?"),
     (["training.epochs=many"], "'many' of type 'str' could not be converted to Integer"),
-    (["evaluation.chips=1,2"], "add --multirun"),
+    (["evaluation.chips=1,2"], "evaluation.chips=1,2 has several values; add --multirun (-m)"),
+    (["training=plain,noise"], "or write training=[plain,noise] for a list."),
+    (["attack.eps=3"], "int is not a list; write KEY=[VALUE,...]"),
     (["model=lenet6"], "model/lenet6 does not exist; there are clipped_cnn,"),
+    (["model=custom", "model._target_=x.Y", "model.width=4"], "is added with +model.width=VALUE"),
+    (["rram=pcm", "rram.sigma=0.3"], "rram.sigma does not exist; there are "),
+    (["task.metric=R2"], "task.metric does not exist."),
     (["no equal sign"], "'no equal sign' cannot be read; write KEY=VALUE"),
 ]
 
@@ -257,6 +262,68 @@ def test_a_network_of_the_users_own_lies_in_the_folder(cli: Cli, tiny: list[str]
     )
     assert outcome.code == 0, outcome.err
     assert "analog   Linear (512 weights)" in outcome.out
+
+
+OWN = """
+import torch
+from torch import nn
+
+class Wrong(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(9, 10)
+
+    def forward(self, x):
+        return self.head(x.flatten(1))
+
+class Undefined(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(size, 10)
+"""
+
+
+@pytest.mark.parametrize(
+    ("target", "key", "said"),
+    [
+        ("mistakes.Wrong", "model", "at layer 'head' (Linear), mistakes.py line 11"),
+        ("mistakes.Undefined", "model", "mistakes.py line 16"),
+        ("mistakes.Wrongs", "model._target_", "did you mean mistakes.Wrong?"),
+        ("mistaken.Wrong", "model._target_", "no module 'mistaken'"),
+        ("faulty.Net", "model._target_", "No module named 'absent_library', at faulty.py line 2"),
+        ("unreadable.Net", "model._target_", "unreadable.py line 1"),
+        ("mistakes.Wrong.missing", "model._target_", "mistakes.Wrong has no 'missing'"),
+    ],
+)
+def test_a_mistake_in_code_of_the_users_own_has_its_place(
+    error_of: Callable[..., CnetError], target: str, key: str, said: str
+) -> None:
+    Path("mistakes.py").write_text(OWN)
+    Path("faulty.py").write_text("\nimport absent_library\n")
+    Path("unreadable.py").write_text("class Net(:\n")
+    words = ["model=custom", f"model._target_={target}", "training=plain", "hydra.run.dir=run"]
+    for name in ("mistakes", "faulty", "unreadable"):
+        sys.modules.pop(name, None)
+    error = error_of(*words)
+    assert error.key == key
+    assert said in str(error)
+
+
+@pytest.mark.parametrize(
+    ("words", "key"),
+    [
+        (["search=none"], "compensation.limit"),
+        (["search=none", "compensation.limit=null"], "compensation.limit_macs"),
+        (["search=random"], "compensation.limit"),
+    ],
+)
+def test_limits_that_allow_no_compensation_are_named_by_their_keys(
+    error_of: Callable[..., CnetError], words: list[str], key: str
+) -> None:
+    small = ["data.size=8", "model=mlp", "model.hidden=[2]", "training=plain", "job=pipeline"]
+    error = error_of(*small, "compensation.limit_macs=1e-4", "compensation.limit=1e-6", *words)
+    assert error.key == key
+    assert error.fix is not None and f"set {key}" in error.fix
 
 
 @pytest.mark.slow

@@ -241,3 +241,16 @@ def test_further_filters_stand_at_the_error_that_they_leave() -> None:
     assert list(line.get_ydata()) == pytest.approx([40.0, 10.0, 5.0])
     assert (dot.get_xdata()[0], dot.get_ydata()[0]) == (1, pytest.approx(10.0))
     assert layers.filters(Table("filters", (), []), COLORS_OF) is None
+
+
+def test_intervals_of_shares_end_where_shares_end() -> None:
+    rows = [
+        {"mode": "single", "training": "plain", "layer": layer, "chips": 2, "mean": 0.9}
+        | {"ci95_low": low, "ci95_high": high}
+        for layer, low, high in (("a", -0.4, 2.2), ("b", 0.5, 1.3))
+    ]
+    (axes,) = layers.sensitivity(table(rows), COLORS_OF, {}).figure.axes
+    segments = [segment.tolist() for lines in axes.collections for segment in lines.get_segments()]
+    assert [[y for _, y in ends] for ends in segments] == [[0.0, 100.0], [50.0, 100.0]]
+    skill = layers.sensitivity(table(rows), COLORS_OF, {}, Metric("R2")).figure.axes[0]
+    assert skill.collections[0].get_segments()[0][:, 1].tolist() == [-0.4, 2.2]

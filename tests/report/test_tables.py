@@ -1,6 +1,11 @@
 """One list of rows as text, Markdown, HTML and CSV."""
 
-from cnet_aihw.report.tables import Column, Metric, Table
+import json
+from pathlib import Path
+
+from cnet_aihw.report.load import read_run
+from cnet_aihw.report.tables import Column, Metric, Table, counted
+from cnet_aihw.report.uncertainty_tables import uncertainties_table
 
 TABLE = Table(
     "some",
@@ -60,3 +65,19 @@ def test_a_metric_has_unit_and_direction() -> None:
     assert (accuracy.text(0.5), rmse.text(0.5)) == ("50.00\N{NO-BREAK SPACE}%", "0.5")
     assert (accuracy.label, rmse.label) == ("accuracy, %", "RMSE")
     assert Metric.of(None, {}, {"metric": "RMSE", "higher_is_better": False}) == rmse
+
+
+def test_the_accuracy_of_uncertain_predictions_is_in_the_table(tmp_path: Path) -> None:
+    scores = {"nll": 0.5, "brier": 0.2, "ece": 0.1, "ece_mass": 0.1, "entropy": 1.0}
+    row = {"samples": 4, "t_inference": None, "std": None, "mean": {"accuracy": 0.75, **scores}}
+    found = {"training": "plain", "method": "chips", "correction": "none", "chips": 2}
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "plain" / "run.json").write_text("{}")
+    record = {**found, "rows": [row], "reliability": []}
+    (tmp_path / "plain" / "uncertainty-chips.json").write_text(json.dumps(record))
+    (shown,) = uncertainties_table(read_run(tmp_path)).rows
+    assert shown["accuracy"] == 0.75
+
+
+def test_a_number_of_things_has_its_plural() -> None:
+    assert [counted(count, "chip") for count in (0, 1, 2)] == ["0 chips", "1 chip", "2 chips"]

@@ -427,3 +427,9 @@ def test_model_methods_of_aihwkit_are_there(conv_net, images):
     analog.program_analog_weights()
     assert not torch.allclose(analog(images), before)
     assert copy.deepcopy(analog)(images).shape == before.shape
+
+
+def test_a_network_on_crossbars_is_not_converted_twice():
+    analog = convert_to_analog(nn.Sequential(nn.Linear(2, 2)), RRAMRPUConfig())
+    with pytest.raises(CnetError, check=lambda e: e.expected == "a digital network"):
+        convert_to_analog(analog, RRAMRPUConfig())

@@ -401,6 +401,29 @@ def test_a_users_own_kind_takes_one_line(kind):
     assert "kernel" not in dict(analog[0].named_parameters())
 
 
+@pytest.mark.parametrize("kind", ["LSTM", "torch.nn.modules.rnn.LSTM", nn.LSTM])
+def test_a_users_own_entry_counts_before_the_table_by_its_name_too(kind):
+    net = nn.Sequential(nn.Linear(8, 64), nn.LSTM(64, 2))
+    report = convert_to_analog(net, perfect(), converters={kind: None}).conversion_report
+    assert report.digital == {"1": "converters leave LSTM digital"}
+
+
+def test_names_of_converters_may_stand_for_layers_of_what_is_taken_apart():
+    net = nn.Sequential(Doubled(), nn.Conv1d(4, 4, 1))
+    table = {Doubled: as_linear, "Linear": None, nn.LSTM: None}  # a class may wait for its layers
+    report = convert_to_analog(net, perfect(), converters=table).conversion_report
+    assert report.analog == ("1",)
+
+
+def test_a_network_whose_copy_fails_without_a_word_is_refused():
+    class Single(nn.Linear):
+        def __deepcopy__(self, memo):
+            raise ValueError
+
+    with pytest.raises(CnetError, check=lambda e: e.key == "inplace"):
+        convert_to_analog(nn.Sequential(Single(2, 2), nn.Linear(2, 2)), perfect())
+
+
 def test_converters_can_be_names_and_none():
     net = nn.Sequential(nn.Conv1d(2, 2, 1), nn.Linear(4, 64))
     table = {"torch.nn.modules.linear.Linear": "cnet_aihw.rram.RRAMLinear", "Conv1d": None}
@@ -416,7 +439,9 @@ def test_converters_can_be_names_and_none():
     [
         ({nn.Linear: "nowhere.Layer"}, "converters.Linear"),
         ({"Linear": 3}, "converters.Linear"),
+        ({"Linear": None}, "model"),
         ({3: as_linear}, "converters"),
+        ({"Linaer": as_linear}, "converters.Linaer"),
         ({nn.Linear: lambda layer: layer}, "converters.Linear"),
         ({nn.Linear: lambda layer: 3}, "converters.Linear"),
     ],

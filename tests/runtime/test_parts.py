@@ -200,6 +200,13 @@ def test_mistakes(make: Callable[[], object], key: str) -> None:
     assert error.value.key == key
 
 
+def test_a_whole_data_set_in_place_of_a_part_has_its_fix() -> None:
+    whole = SimpleNamespace(train=(X, Y), val=(X, Y), test=(X, Y))
+    with pytest.raises(CnetError) as error:
+        as_part(whole)
+    assert error.value.fix is not None and "test" in error.value.fix
+
+
 def test_networks_are_called_in_the_structure_of_the_inputs() -> None:
     def model(a: Tensor, b: Tensor | None = None) -> Tensor:
         return a if b is None else a + b

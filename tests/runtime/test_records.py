@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.provenance import check_provenance
 from cnet_aihw.runtime.records import (
     RecordsFile,
     append_record,
@@ -235,3 +236,14 @@ for write in (append_record, write_json_atomic):
     lines = done.stdout.splitlines()
     assert len(lines) == 2
     assert all("x.jsonl cannot be written (Permission denied)" in line for line in lines)
+
+
+def test_a_digest_is_named_only_where_nothing_else_differs() -> None:
+    made = {"evaluator": {"key": "a" * 64, "chips": 2}, "metric": "accuracy"}
+    asked = {"evaluator": {"key": "b" * 64, "chips": 3}, "metric": "accuracy"}
+    with pytest.raises(CnetError) as error:
+        check_provenance(made, asked, "folder", "give another folder")
+    assert (error.value.key, error.value.expected, error.value.value) == ("evaluator.chips", 2, 3)
+    asked["evaluator"] = {**asked["evaluator"], "chips": 2}
+    with pytest.raises(CnetError, match=r"different evaluator\.key"):
+        check_provenance(made, asked, "folder", "give another folder")

@@ -10,6 +10,7 @@ import pytest
 
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.typed import check_fields, check_type, checked, describe, one_word
+from cnet_aihw.runtime.values import bad_choice
 
 
 @pytest.mark.parametrize(
@@ -79,3 +80,8 @@ def test_words_of_yaml(word: str, truth: bool) -> None:
     assert one_word("x", word) is truth
     with pytest.raises(CnetError):
         one_word("x", "maybe")
+
+
+def test_a_question_ends_a_sentence() -> None:
+    assert str(bad_choice("way", "batch", ("batchnorm", "none"))).endswith("'batchnorm'?")
+    assert str(bad_choice("way", "x", ("batchnorm", "none"))).endswith("batchnorm, none.")

@@ -90,6 +90,8 @@ def test_a_language_model_takes_masks_and_its_head_is_a_choice(tied):
         ({"config": "gpt2", "path": "here"}, "model.config"),
         ({"config": {"n_layer": 2}}, "model.config"),
         ({"config": "gtp2"}, "model.config"),
+        ({"config": {**GPT2, "n_layr": 1}}, "model.config.n_layr"),
+        ({"config": "gpt2", "options": {"n_layr": 1}}, "model.options.n_layr"),
         ({"config": "gpt2", "head": "AutoModelForCausalML"}, "model.head"),
         ({"path": "gpt2"}, "model.path"),
     ],

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from cnet_aihw.runtime.errors import CnetError
-from cnet_aihw.zoo import arrays, image_folder
+from cnet_aihw.zoo import MLP, arrays, image_folder, load_pretrained
 
 
 def nhwc(n: int, height: int = 6, width: int = 5, channels: int = 3) -> np.ndarray:
@@ -354,3 +354,17 @@ def test_a_file_that_pillow_refuses_is_named(kind: str, tmp_path: Path) -> None:
     (root / "train" / "a" / "bad.png").write_bytes(content)
     with pytest.raises(CnetError, check=lambda e: e.key.endswith("bad.png")):
         image_folder(root, 8)
+
+
+def test_a_file_without_permission_is_not_called_broken(tmp_path, monkeypatch):
+    path = write(tmp_path / "mine.npz")
+    weights = tmp_path / "net.safetensors"
+    weights.write_bytes(b"")
+
+    def denied(self, *arguments, **others):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "open", denied)
+    for read in (lambda: arrays(path), lambda: load_pretrained(MLP((1, 8, 8)), str(weights))):
+        with pytest.raises(CnetError, match=r"cannot be read \(Permission denied\)"):
+            read()

@@ -20,7 +20,7 @@ from cnet_aihw.report.figures.plot import (
     with_colors,
 )
 from cnet_aihw.report.style import FAINT, QUIET, color_of, new_figure
-from cnet_aihw.report.tables import ACCURACY, Metric, Table
+from cnet_aihw.report.tables import ACCURACY, Metric, Table, counted
 
 _MODES = {
     "suffix": "variation in this layer and all behind it",
@@ -52,8 +52,9 @@ def error_growth(growth: Table, colors: Colors) -> Plot | None:
     caption = (
         "How far each layer's output on a chip is from that of the clean network: norm of the "
         "difference / norm of the clean output, after compensation where a layer has it. Lines are "
-        f"means over {rows[0]['chips']} chips and {rows[0]['samples']} "
-        "validation samples; upright lines reach from the smallest to the largest of these chips."
+        f"means over {counted(rows[0]['chips'], 'chip')} and "
+        f"{counted(rows[0]['samples'], 'validation sample')}; upright lines reach from the "
+        "smallest to the largest of these chips."
     )
     return Plot("error-growth", "Growth of the error", caption, figure, growth)
 
@@ -95,10 +96,10 @@ def sensitivity(
     legend_below(figure, entries)
     chips = scan.rows[0]["chips"]
     caption = (
-        f"Mean {metric.name} on the validation part over {chips} chips whose variation is in some "
-        "layers only, with its 95 % confidence interval. Layers up to the last one that misses "
-        "the threshold (upper field), or those that miss it (lower field), are candidates for "
-        "compensation."
+        f"Mean {metric.name} on the validation part over {counted(chips, 'chip')} whose variation "
+        "is in some layers only, with its 95 % confidence interval. Layers up to the last one that "
+        "misses the threshold (upper field), or those that miss it (lower field), are candidates "
+        "for compensation."
     )
     return Plot("sensitivity", "Sensitivity of the layers", caption, figure, scan)
 
@@ -110,6 +111,8 @@ def _with_interval(
     field.plot(x, mean, color=color, marker="o")
     if all(row["ci95_low"] is not None for row in rows):
         low, high = (metric.shown(row[n] for row in rows) for n in ("ci95_low", "ci95_high"))
+        if metric.unit == "%":  # of few chips the interval passes what can be
+            low, high = [max(value, 0.0) for value in low], [min(value, 100.0) for value in high]
         field.vlines(x, low, high, color=color, linewidth=1.0)
 
 

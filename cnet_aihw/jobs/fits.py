@@ -1,0 +1,48 @@
+"""Checks that network, data and limits fit each other, in the words of a job."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import nn
+
+from cnet_aihw.evaluation.first_batch import check_first_batch
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.origin import fault, own_line
+from cnet_aihw.tasks import Task
+from cnet_aihw.zoo import Dataset
+
+
+def check_fit(network: nn.Module, data: Dataset, task: Task) -> None:
+    """Pass two samples through the network, so that a misfit shows before any work."""
+    try:
+        check_first_batch(network, data.val, task)
+    except CnetError as error:
+        if error.key != "data":
+            raise
+        said = error.__cause__ or error
+        fix = "mend that line, or choose" if own_line(said) else "choose"
+        raise CnetError(
+            f"{type(network).__name__} does not take inputs of shape {tuple(data.input_shape)} "
+            f"({fault(said, network)}); {fix} another model or data set.",
+            key="model",
+            value=type(network).__name__,
+            expected=f"a network for inputs of shape {tuple(data.input_shape)}",
+        ) from error
+
+
+@contextmanager
+def limits_of_job() -> Iterator[None]:
+    """Name the keys of the job in the error of limits that allow no compensation."""
+    try:
+        yield
+    except CnetError as error:
+        if error.key not in ("limit", "limit_macs"):
+            raise
+        key = f"compensation.{error.key}"
+        fix = f"set {key} ({error.expected}), or compensation=none to measure without"
+        message = f"{str(error).partition(';')[0]}; {fix}."
+        raise CnetError(
+            message, key=key, value=error.value, expected=error.expected, fix=fix
+        ) from error
