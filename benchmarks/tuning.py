@@ -84,7 +84,7 @@ def run(name: str, training: str, sigma: float, rewrite: float, way: Way) -> Non
         seed=CHIPS_SEED,
         rewrite_sigma=rewrite,
         others=OTHERS,
-        calibration=_correctors(subject, model) if way.calibrated else None,
+        calibration=_correctors(subject, model, training) if way.calibrated else None,
         batch_size=500,
         device="cpu",
     )
@@ -128,12 +128,13 @@ def table() -> None:
     print(f"{len(rows)} rows")
 
 
-def _correctors(subject: Subject, model: Any) -> WithCompensation:
+def _correctors(subject: Subject, model: Any, training: str) -> WithCompensation:
     """Return low-rank correctors at all layers, within the limit, fitted to each chip."""
+    target = "mean_over_chips" if training == "noise" else "clean"
     cost = cost_of(model, subject)
     layers = [name for name, row in cost.layers.items() if row.analog]
     placement = uniform_placement(cost, layers, LIMIT, LowRank(), limit_macs=LIMIT)
-    fit = PerChipFit(dataset(subject.data).train.x[:FITTED], batch_size=2000)
+    fit = PerChipFit(dataset(subject.data).train.x[:FITTED], batch_size=2000, target=target)
     return WithCompensation(placement, LowRank(), fit)
 
 
