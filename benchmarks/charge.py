@@ -56,7 +56,7 @@ COMMAND = "python -m benchmarks.charge"
 POTENTIALS = (0.5, 1.0, 4.0, 16.0)
 SIGMAS = (0.0, 0.3, 0.5)
 WAYS = ("mapped", "scaled", "trained")
-CHIPS, TEST, FIT, SCALING = 10, 1000, 200, 300  # chips; images of test, corrector fits and scales
+CHIPS, TEST, FIT, SCALING = 10, 500, 200, 300  # chips; images of test, corrector fits and scales
 STEPS, TEST_STEPS = 4, 8  # intervals of the grid
 GRID = (0.25, 0.5, 1.0, 1.5, 2.0)
 
