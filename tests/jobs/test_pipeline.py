@@ -102,7 +102,7 @@ def test_the_way_from_training_to_table(
     # a table is of what its command says
     alone = [w for w in words if "compare" not in w] + ["training=noise"]
     for option, key in (
-        ("data.split_seed=5", "data.fingerprint"),
+        ("data.split_seed=5", "config.data.split_seed"),
         ("training.epochs=9", "config.training.epochs"),
         ("evaluation.seed=5", "config.evaluation.seed"),
     ):

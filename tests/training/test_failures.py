@@ -61,12 +61,12 @@ def test_divergence_names_step_and_part_and_keeps_the_checkpoint(
         return x * math.nan if part == "cross_entropy" and len(calls) == 8 else x
 
     if part == "penalty":
-        original = LipschitzPenalty.__call__
+        original = LipschitzPenalty.backward
 
-        def broken(self: LipschitzPenalty) -> Tensor:
-            return original(self) * (math.inf if len(calls) == 8 else 1.0)
+        def broken(self: LipschitzPenalty, weight: float = 1.0) -> Tensor:
+            return original(self, weight) * (math.inf if len(calls) == 8 else 1.0)
 
-        monkeypatch.setattr(LipschitzPenalty, "__call__", broken)
+        monkeypatch.setattr(LipschitzPenalty, "backward", broken)
     model = analog_network()
     settings = replace(BOTH, checkpoint_seconds=0.0)
     with pytest.raises(TrainingDiverged) as error:
