@@ -130,7 +130,8 @@ SECTIONS: list[tuple[str, str, str, Mapping[str, Callable[[Row], str]]]] = [
         "each layer that is written. `few writes` writes at every twelfth step. Writes are "
         "those of the cell that was written most often. `correctors instead`: low rank at all "
         "layers within 5 % of the weights and MACs, fitted to each chip in closed form with 300 "
-        "images, to the mean outputs over chips, without tuning; `on top`: the same on the tuned "
+        "images, to the outputs (clean, or their mean over chips) that are better on validation "
+        "chips, without tuning; `on top`: the same on the tuned "
         "chip. The angle is that to the exact gradient. The first 1,000 test images; all ways see "
         "the same chips.",
         {
