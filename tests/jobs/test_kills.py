@@ -19,7 +19,7 @@ import pytest
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-KILLS = int(os.environ.get("CNET_KILLS", "5"))
+KILLS = int(os.environ.get("CNET_KILLS", "4"))
 """Kills of each job; each adds some ten seconds."""
 TINY = [
     *("model=mlp", "data.size=8", "data.limit_train=100", "training=plain", "training.lr=0.1"),
