@@ -231,7 +231,9 @@ def main(words: Sequence[str] | None = None) -> None:
     until = time.monotonic() + 60 * asked.minutes
     device = torch.device(asked.device)
     if device.type == "cuda" and not torch.cuda.is_available():
-        parser.error("there is no CUDA device; --device cpu --quick tries the script without one")
+        parser.error(
+            "a CUDA device is missing here; --device cpu --quick tries the script without one"
+        )
     is_cuda = device.type == "cuda"
     record: dict[str, Any] = {
         "command": "python -m benchmarks.gpu",

@@ -45,7 +45,7 @@ def shared_attacks(todo: Sequence[Pair], one_run: bool) -> list[list[Pair]]:
 
 @dataclass
 class _Judged:
-    """What a chip says of the inputs without an attack; the chip itself may be made again."""
+    """Answers of a chip for the inputs without an attack; the chip itself may be made again."""
 
     correct: Any
     flips: int

@@ -86,6 +86,21 @@ def check_file(path: Path, what: str) -> None:
         )
 
 
+def check_readable(path: Path) -> None:
+    """Check that a file can be opened, which readers take for a broken one otherwise.
+
+    Raises:
+        CnetError: if it cannot.
+    """
+    try:
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        fix = "give a file that you may read"
+        message = f"{path} cannot be read ({error.strerror}): {fix}."
+        raise CnetError(message, key=str(path), fix=fix) from error
+
+
 def check_limit(key: str, value: float, fix: str | None = None) -> None:
     """Check a limit of an overhead.
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.memory import check_memory
 from cnet_aihw.runtime.typed import checked
-from cnet_aihw.runtime.values import bad_choice
+from cnet_aihw.runtime.values import bad_choice, check_readable
 from cnet_aihw.zoo.build import from_tensors
 from cnet_aihw.zoo.dataset import Dataset
 
@@ -96,15 +96,7 @@ def _read_members(path: Path) -> dict[str, NDArray[np.generic]]:
             f"The file {path} does not exist: give an .npz file with {', '.join(_MEMBERS)}.",
             key=str(path),
         )
-    try:
-        with path.open("rb"):
-            pass
-    except OSError as error:
-        raise CnetError(
-            f"{path} cannot be read ({error.strerror}): give a file that you may read.",
-            key=str(path),
-            fix="give a file that you may read",
-        ) from error
+    check_readable(path)
     if not zipfile.is_zipfile(path):
         raise CnetError(
             f"{path} is not an .npz file: write it with numpy.savez.",

@@ -13,6 +13,7 @@ from torch.nn.modules.conv import _ConvTransposeNd
 
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.typed import checked
+from cnet_aihw.runtime.values import check_readable
 
 _Tensors = Mapping[str, Tensor]
 _WRAPPERS = ("_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module")
@@ -93,15 +94,7 @@ def _unwrapped(model: nn.Module) -> nn.Module:
 
 def _read(path: Path) -> list[_Tensors]:
     """Return the state dicts in a file."""
-    try:
-        with path.open("rb"):  # the readers take one that cannot be opened for a broken one
-            pass
-    except OSError as error:
-        raise CnetError(
-            f"{path} cannot be read ({error.strerror}): give a file that you may read.",
-            key=str(path),
-            fix="give a file that you may read",
-        ) from error
+    check_readable(path)
     try:
         if path.suffix == ".safetensors":
             return [load_file(path)]
