@@ -234,14 +234,15 @@ def table() -> None:
     """Write all rows."""
     rows: list[Any] = []
     by_stage: list[Any] = []
-    failed: dict[str, list[str]] = {}
     for name in NETWORKS:
         for path in sorted((folder_of(SUBJECTS[name], 0) / "attacks").glob("*.json")):
             record = read_json(path)
-            (by_stage if path.name.startswith("stage-") else rows).extend(record["rows"])
-            if record.get("failed_checks"):
-                failed[f"{name}/{path.stem}"] = record["failed_checks"]
-    record = {"command": f"{COMMAND} run", "rows": rows, "failed_checks": failed}
+            if path.name.startswith("stage-"):
+                by_stage += record["rows"]
+            else:
+                failed = record["failed_checks"]
+                rows += [{**row, "failed_checks": failed} for row in record["rows"]]
+    record = {"command": f"{COMMAND} run", "rows": rows}
     write_json_atomic(RESULTS / "attacks.json", record)
     write_json_atomic(
         RESULTS / "attacks_by_stage.json", {"command": f"{COMMAND} stages", "rows": by_stage}

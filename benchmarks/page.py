@@ -362,6 +362,7 @@ SECTIONS: list[tuple[str, str, str, Mapping[str, Callable[[Row], str]]]] = [
             "queries": lambda row: f"{row['queries']:.0f}",
             "images": text("inputs"),
             "chips": text("chips"),
+            "failed checks": lambda row: ", ".join(row["failed_checks"]) or "none",
         },
     ),
     (
