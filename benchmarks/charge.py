@@ -58,6 +58,7 @@ SIGMAS = (0.0, 0.3, 0.5)
 WAYS = ("mapped", "scaled", "trained")
 CHIPS, TEST, FIT, SCALING = 10, 500, 200, 300  # chips; images of test, corrector fits and scales
 STEPS, TEST_STEPS = 4, 8  # intervals of the grid
+VALIDATION = 1000  # images; of no consequence for the weights
 GRID = (0.25, 0.5, 1.0, 1.5, 2.0)
 
 PUBLISHED = {
@@ -171,7 +172,7 @@ def train(plan: Plan) -> None:
             validation_chips=0,
             validate_every=plan.epochs,
         )
-        part = replace(data, train=images, val=data.val.first(TEST))
+        part = replace(data, train=images, val=data.val.first(VALIDATION))
         train_network(model, part, settings, folder, device="cpu")
         print(f"{folder}: {process_time() - start:.0f} s", flush=True)
 
