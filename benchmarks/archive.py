@@ -17,7 +17,7 @@ import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.training import HERE, RECORDS
+from benchmarks.common import HERE, RECORDS
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.records import read_json, write_json_atomic
 

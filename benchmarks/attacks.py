@@ -1,28 +1,28 @@
 """Attacks on chips: networks and recipes x knowledge of the attacker, and stages of the noise.
 
-    python -m benchmarks.attacks run      # trainings and recipes x threats x attacks
+    python -m benchmarks.attacks run      # trainings and recipes x threats x attacks, some hours
     python -m benchmarks.attacks stages   # levels, programming, read and output noise, matched
     python -m benchmarks.attacks table    # benchmarks/results/attacks.json
 
 It needs the extra `attacks`, and the networks that `python -m benchmarks.per_chip train` trains;
 where they and the data are: see benchmarks/subjects.py. Devices have a variation of sigma 0.5 and
-read noise of 1 % of the largest conductance. Each step resumes where it was stopped.
+read noise of 1 % of the largest conductance. Each step resumes where it was stopped; `--network`
+and `--attack` restrict it.
 """
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import torch
 from aihwkit.inference.noise.base import BaseNoiseModel
 from torch import nn
 
+from benchmarks.common import command_line, once, write_result
 from benchmarks.subjects import (
     CHIPS_SEED,
-    RESULTS,
     SIGMA,
     SUBJECTS,
     VALIDATION_SEED,
@@ -46,16 +46,13 @@ from cnet_aihw.rram import (
     convert_to_digital,
     periphery,
 )
-from cnet_aihw.runtime.records import read_json, write_json_atomic
+from cnet_aihw.runtime.records import read_json
 
 COMMAND = "python -m benchmarks.attacks"
-NETWORKS = ("lenet5_mnist", "lenet5_cifar10")
+NETWORKS = ["lenet5_mnist", "lenet5_cifar10"]
 ATTACKS: dict[str, Attack] = {
-    "pgd": PGD(),
-    "apgd": APGD(),
-    "square": Square(),
-    "one_pixel": OnePixel(),
-}
+    "pgd": PGD(), "apgd": APGD(), "square": Square(), "one_pixel": OnePixel(),
+}  # fmt: skip
 THREATS = ("nominal", "other_chip", "other_chips_eot", "this_chip", "this_chip_eot")
 BUDGETS: dict[str, tuple[Any, ...]] = {"mnist": (0.05, 0.1, 0.2), "cifar10": (1 / 255, 4 / 255)}
 OTHERS = {"mnist": (0.1,), "cifar10": (4 / 255,)}
@@ -105,79 +102,74 @@ def on_device(
 def recipes(subject: Subject) -> dict[str, Way]:
     """Return the ways that are attacked, the last of them the best one on validation data."""
     path = folder_of(subject, 0) / "choose.json"
-    beta, found = None, {}
-    if path.exists():
-        chosen = read_json(path)["chosen"]
-        beta, placement = chosen["beta"], Placement(chosen["placement"])
-        for training in ("plain", "lipschitz"):
-            found[f"{training}, per chip"] = Way(
-                f"{training}, per chip", training, LowRank(), placement, "per_chip",
-                beta=beta if training == "lipschitz" else None,
-            )  # fmt: skip
-    alone = {
-        training: Way(training, training, beta=beta if training == "lipschitz" else None)
-        for training in ("plain", "noise", "lipschitz")
+    chosen = read_json(path)["chosen"] if path.exists() else None
+    betas = {"lipschitz": chosen["beta"]} if chosen else {}
+    found = {
+        name: Way(name, name, beta=betas.get(name)) for name in ("plain", "noise", "lipschitz")
     }
-    return alone | found
+    for name in ("plain", "lipschitz") if chosen else ():
+        placement, way = Placement(chosen["placement"]), f"{name}, per chip"
+        found[way] = Way(way, name, LowRank(), placement, "per_chip", beta=betas.get(name))
+    return found
 
 
-def run(subject: Subject, attacks: Sequence[str]) -> None:
+def run(network: list[str], attack: list[str]) -> None:
     """Attack all recipes."""
+    for subject in (SUBJECTS[name] for name in network):
+        for name in attack:
+            for recipe, way in recipes(subject).items():
+                if name == "pgd" or recipe != "plain, per chip":
+                    path = file_of(subject, f"{recipe.replace(' ', '-')}-{name}")
+                    once(path, lambda a=(subject, name, recipe, way, path): attacked(*a))
+
+
+def file_of(subject: Subject, name: str) -> Path:
+    """Where one cell is."""
+    return folder_of(subject, 0) / "attacks" / f"{name}.json"
+
+
+def attacked(subject: Subject, name: str, recipe: str, way: Way, path: Path) -> dict[str, Any]:
+    """Attack one recipe; return its rows, one for each threat and budget."""
     device = CompositeNoiseModel([LogNormalNoiseModel(SIGMA), ReadNoiseModel(READ_SIGMA)])
-    for name in attacks:
-        samples = PGD_SAMPLES[subject.data] if name == "pgd" else SAMPLES[name]
-        budgets = BUDGETS[subject.data] if name == "pgd" else OTHERS[subject.data]
-        for recipe, way in recipes(subject).items():
-            if name != "pgd" and recipe == "plain, per chip":
-                continue
-            path = folder_of(subject, 0) / "attacks" / f"{recipe.replace(' ', '-')}-{name}.json"
-            if path.exists():
-                continue
-            path.parent.mkdir(parents=True, exist_ok=True)
-            found = attack_chips(
-                on_device(subject, way.training, way.beta, device),
-                dataset(subject.data),
-                ATTACKS[name],
-                THREATS,
-                PIXELS if name == "one_pixel" else budgets,
-                3 if name == "one_pixel" else CHIPS,
-                CHIPS_SEED,
-                path.with_suffix(".jsonl"),
-                samples=samples,
-                sources=SOURCES,
-                eot_chips=EOT[name],
-                eot_readings=EOT[name],
-                calibration=calibration(way, subject),
-                device="cpu",
-            )
-            rows = [
-                {
-                    "network": subject.name,
-                    "recipe": recipe,
-                    "attack": name,
-                    "threat": success.threat,
-                    "eps": success.eps,
-                    "clean": success.clean,
-                    "success": success.mean,
-                    "ci95": success.ci95,
-                    "robust": success.robust,
-                    "flips": success.flips,
-                    "noise": success.noise,
-                    "inputs": found.inputs,
-                    "chips": found.chips,
-                    "queries": success.queries,
-                    "command": f"{COMMAND} run --network {subject.name}",
-                }
-                for success in found.successes
-            ]
-            failed = [check.name for check in found.checks if not check.passed]
-            write_json_atomic(path, {"rows": rows, "failed_checks": failed})
-            for row in rows:
-                print(
-                    f"{subject.name} {recipe} {name} {row['threat']} {row['eps']:.4f}: "
-                    f"{row['success']:.3f}",
-                    flush=True,
-                )
+    budgets = BUDGETS[subject.data] if name == "pgd" else OTHERS[subject.data]
+    found = attack_chips(
+        on_device(subject, way.training, way.beta, device),
+        dataset(subject.data),
+        ATTACKS[name],
+        THREATS,
+        PIXELS if name == "one_pixel" else budgets,
+        3 if name == "one_pixel" else CHIPS,
+        CHIPS_SEED,
+        path.with_suffix(".jsonl"),
+        samples=PGD_SAMPLES[subject.data] if name == "pgd" else SAMPLES[name],
+        sources=SOURCES,
+        eot_chips=EOT[name],
+        eot_readings=EOT[name],
+        calibration=calibration(way, subject),
+        device="cpu",
+    )
+    rows = [
+        {
+            "network": subject.name,
+            "recipe": recipe,
+            "attack": name,
+            "threat": success.threat,
+            "eps": success.eps,
+            "clean": success.clean,
+            "success": success.mean,
+            "ci95": success.ci95,
+            "robust": success.robust,
+            "flips": success.flips,
+            "noise": success.noise,
+            "inputs": found.inputs,
+            "chips": found.chips,
+            "queries": success.queries,
+            "command": f"{COMMAND} run --network {subject.name}",
+        }
+        for success in found.successes
+    ]
+    failed = [check.name for check in found.checks if not check.passed]
+    return {"rows": rows, "failed_checks": failed}
 
 
 def matched(subject: Subject, stage: Stage, training: str) -> tuple[float, float, nn.Module]:
@@ -199,19 +191,23 @@ def matched(subject: Subject, stage: Stage, training: str) -> tuple[float, float
     return strength, kept, model
 
 
-def stages(subject: Subject) -> None:
+def stages(network: list[str]) -> None:
     """Attack a plain network that each stage of the noise harms equally."""
-    for name, stage in STAGES.items():
-        path = folder_of(subject, 0) / "attacks" / f"stage-{name}.json"
-        if path.exists():
-            continue
-        path.parent.mkdir(parents=True, exist_ok=True)
-        strength, kept, model = matched(subject, stage, "plain")
-        found = attack_chips(
-            model, dataset(subject.data), PGD(), ("nominal", "this_chip"), BUDGETS[subject.data],
-            CHIPS, CHIPS_SEED, path.with_suffix(".jsonl"), samples=100, device="cpu", checks=False,
-        )  # fmt: skip
-        rows = [
+    for subject in (SUBJECTS[name] for name in network):
+        for name in STAGES:
+            path = file_of(subject, f"stage-{name}")
+            once(path, lambda a=(subject, name, path): staged(*a))
+
+
+def staged(subject: Subject, name: str, path: Path) -> dict[str, Any]:
+    """Attack the plain network at one stage; return its rows."""
+    strength, kept, model = matched(subject, STAGES[name], "plain")
+    found = attack_chips(
+        model, dataset(subject.data), PGD(), ("nominal", "this_chip"), BUDGETS[subject.data],
+        CHIPS, CHIPS_SEED, path.with_suffix(".jsonl"), samples=100, device="cpu", checks=False,
+    )  # fmt: skip
+    return {
+        "rows": [
             {
                 "network": subject.name,
                 "stage": name,
@@ -226,45 +222,20 @@ def stages(subject: Subject) -> None:
             }
             for success in found.successes
         ]
-        write_json_atomic(path, {"rows": rows})
-        print(f"{subject.name} {name}: strength {strength:.3g} keeps {kept:.3f}", flush=True)
+    }
 
 
 def table() -> None:
     """Write all rows."""
-    rows: list[Any] = []
-    by_stage: list[Any] = []
+    rows: dict[bool, list[Any]] = {False: [], True: []}
     for name in NETWORKS:
-        for path in sorted((folder_of(SUBJECTS[name], 0) / "attacks").glob("*.json")):
-            record = read_json(path)
-            if path.name.startswith("stage-"):
-                by_stage += record["rows"]
-            else:
-                failed = record["failed_checks"]
-                rows += [{**row, "failed_checks": failed} for row in record["rows"]]
-    record = {"command": f"{COMMAND} run", "rows": rows}
-    write_json_atomic(RESULTS / "attacks.json", record)
-    write_json_atomic(
-        RESULTS / "attacks_by_stage.json", {"command": f"{COMMAND} stages", "rows": by_stage}
-    )
-
-
-def main(words: Sequence[str] | None = None) -> None:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__)
-    parser.add_argument("step", choices=("run", "stages", "table"))
-    parser.add_argument("--network", choices=NETWORKS, action="append")
-    parser.add_argument("--attack", choices=list(ATTACKS), action="append")
-    asked = parser.parse_args(words)
-    torch.set_num_threads(1)
-    for name in asked.network or NETWORKS:
-        if asked.step == "run":
-            run(SUBJECTS[name], asked.attack or list(ATTACKS))
-        elif asked.step == "stages":
-            stages(SUBJECTS[name])
-    if asked.step == "table":
-        table()
+        for path in sorted(file_of(SUBJECTS[name], "x").parent.glob("*.json")):
+            record, of_stage = read_json(path), path.name.startswith("stage-")
+            more = {} if of_stage else {"failed_checks": record["failed_checks"]}
+            rows[of_stage] += [{**row, **more} for row in record["rows"]]
+    write_result("attacks", f"{COMMAND} run", rows[False])
+    write_result("attacks_by_stage", f"{COMMAND} stages", rows[True])
 
 
 if __name__ == "__main__":
-    main()
+    command_line(__doc__, run, stages, table, network=NETWORKS, attack=list(ATTACKS))

@@ -10,10 +10,10 @@ expected as for benchmarks.per_chip, with cifar100.npz beside. About 35 minutes 
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 from time import process_time
 from typing import Any
 
@@ -22,11 +22,12 @@ import torch
 from torch import Tensor
 
 from benchmarks.bayes_subjects import FOLDER, LR, PLANS, READ, dataset, parts, trained
-from benchmarks.subjects import CHIPS_SEED, RESULTS
+from benchmarks.common import RESULTS, command_line, once
+from benchmarks.subjects import CHIPS_SEED
 from cnet_aihw import bayes, rram
 from cnet_aihw.bayes.sampling import chip_logits
 from cnet_aihw.runtime.random_state import derive_seed
-from cnet_aihw.runtime.records import read_json, write_json_atomic
+from cnet_aihw.runtime.records import read_json
 
 COMMAND = "python -m benchmarks.bayes"
 SAMPLES, SIGMAS, TIMES = (1, 4, 16, 64), (0.0, 0.1, 0.3), (1.0, 3600.0, 86400.0)
@@ -105,31 +106,38 @@ def digital(name: str) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def run(name: str) -> None:
+def run(data: list[str]) -> None:
     """Train, and measure all rows that are not there yet."""
-    path = FOLDER / name / "digital.json"
-    if not path.exists():
-        write_json_atomic(path, digital(name))
-    for kind, sigma, nu, t in rows(name):
-        for chip in range(SETS if kind == "chips" else CHIPS):
-            file = FOLDER / name / "rows" / f"{kind}-s{sigma:g}-e{nu}-t{t}-{chip}.json"
-            if not file.exists():
-                start = process_time()
-                found = on_chip(name, kind, sigma, nu, t, chip)
-                write_json_atomic(file, {"rows": found, "seconds": process_time() - start})
-                print(f"{name} {file.stem}: {process_time() - start:.1f} s", flush=True)
+    for name in data:
+        once(FOLDER / name / "digital.json", lambda name=name: digital(name))
+        for row in rows(name):
+            for chip in range(SETS if row[0] == "chips" else CHIPS):
+                file = file_of(name, row, chip)
+                once(file, lambda given=(name, *row, chip): timed(*given))
 
 
-def table() -> dict[str, Any]:
-    """Return means and standard deviations over chips of all rows that are there."""
+def file_of(name: str, row: tuple[Any, ...], chip: Any) -> Path:
+    """Where one chip of a row is."""
+    kind, sigma, nu, t = row
+    return FOLDER / name / "rows" / f"{kind}-s{sigma:g}-e{nu}-t{t}-{chip}.json"
+
+
+def timed(*given: Any) -> dict[str, Any]:
+    """Measure one chip, with its seconds of the processor."""
+    start = process_time()
+    return {"rows": on_chip(*given), "seconds": process_time() - start}
+
+
+def table() -> None:
+    """Write means and deviations over chips of all rows that are there, one row a line."""
     found: list[dict[str, Any]] = []
     for name in PLANS:
         path = FOLDER / name / "digital.json"
         for method, scores in (read_json(path) if path.exists() else {}).items():
             found += [{"data": name, "method": method, **_over([row])} for row in scores]
-        for kind, sigma, nu, t in rows(name):
-            files = (FOLDER / name / "rows").glob(f"{kind}-s{sigma:g}-e{nu}-t{t}-*.json")
-            chips = [read_json(file)["rows"] for file in files]
+        for row in rows(name):
+            pattern, (kind, sigma, nu, t) = file_of(name, row, "*"), row
+            chips = [read_json(file)["rows"] for file in pattern.parent.glob(pattern.name)]
             head = {"data": name, "method": kind, "sigma": sigma, "chips": len(chips)}
             head |= {} if t is None else {"t": t, "corrected_nu": nu}
             found += [{**head, **_over(same)} for same in zip(*chips, strict=True)]
@@ -140,7 +148,10 @@ def table() -> dict[str, Any]:
         "drift": {"nu": NU, "nu_std": NU_STD},
         "correction": {"readings": FIT},
     }
-    return {"command": f"{COMMAND} run; {COMMAND} table", "settings": settings, "rows": found}
+    record = {"command": f"{COMMAND} run; {COMMAND} table", "settings": settings}
+    lines = ",\n".join(json.dumps(row) for row in found)
+    text = f'{json.dumps(record)[:-1]}, "rows": [\n{lines}\n]}}\n'
+    (RESULTS / "bayes.json").write_text(text, encoding="utf-8")
 
 
 def _over(chips: Any) -> dict[str, Any]:
@@ -152,22 +163,5 @@ def _over(chips: Any) -> dict[str, Any]:
     return {**{n: chips[0][n] for n in ("samples", "correction")}, **found}
 
 
-def main() -> None:
-    """Run the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("run", "table"))
-    parser.add_argument("--data", choices=tuple(PLANS))
-    given = parser.parse_args()
-    torch.set_num_threads(1)
-    if given.what == "run":
-        for name in [given.data] if given.data else PLANS:
-            run(name)
-        return
-    record = table()
-    head = json.dumps({n: record[n] for n in ("command", "settings")})[:-1]
-    lines = ",\n".join(json.dumps(row) for row in record["rows"])
-    (RESULTS / "bayes.json").write_text(f'{head}, "rows": [\n{lines}\n]}}\n', encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    command_line(__doc__, run, table, data=list(PLANS))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from benchmarks.subjects import DATA, OUTPUTS
+from benchmarks.common import DATA, OUTPUTS
 from cnet_aihw import rram, zoo
 from cnet_aihw.training import BayesSettings, TrainingSettings, VariationSettings, train
 

@@ -4,18 +4,17 @@
     python -m benchmarks.charge run     # all rows, test part
     python -m benchmarks.charge table   # benchmarks/results/charge.json
 
-`--network NAME` takes one network. Networks and records are in outputs/per_chip/charge, or in the
-folder that the environment names as BENCHMARK_PER_CHIP; each row resumes where it was stopped. Data
-are expected as for benchmarks.per_chip. About 40 minutes of one core in all.
+`--network NAME` takes one network, `--rows 5` measures so many rows of each. Networks and records
+are in outputs/per_chip/charge, or in the folder that the environment names as BENCHMARK_PER_CHIP;
+each row resumes where it was stopped. Data are expected as for benchmarks.per_chip. About 40
+minutes of one core in all.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from time import process_time
 from typing import Any
@@ -23,17 +22,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.subjects import (
-    CHIPS_SEED,
-    OUTPUTS,
-    RESULTS,
-    Subject,
-    Way,
-    calibration,
-    cost_of,
-    dataset,
-    sizes,
-)
+from benchmarks.common import OUTPUTS, command_line, once, write_result
+from benchmarks.subjects import CHIPS_SEED, Subject, Way, calibration, cost_of, dataset, sizes
 from cnet_aihw.compensation import LowRank, compensation_cost
 from cnet_aihw.evaluation import evaluate_chips, fit_charge_scales
 from cnet_aihw.rram import (
@@ -46,10 +36,10 @@ from cnet_aihw.rram import (
     set_noise_model,
     set_readout,
 )
-from cnet_aihw.runtime.records import read_json, write_json_atomic
+from cnet_aihw.runtime.records import read_json
 from cnet_aihw.training import TrainingSettings, load_checkpoint
 from cnet_aihw.training import train as train_network
-from cnet_aihw.zoo import ClippedCNN, ClippedMLP, Dataset
+from cnet_aihw.zoo import ClippedCNN, ClippedMLP
 
 FOLDER = OUTPUTS / "charge"
 COMMAND = "python -m benchmarks.charge"
@@ -61,19 +51,15 @@ STEPS, TEST_STEPS = 4, 8  # intervals of the grid
 VALIDATION = 1000  # images; of no consequence for the weights
 GRID = (0.25, 0.5, 1.0, 1.5, 2.0)
 
+FASHION = {
+    "784-400-400-10": {"0": 0.9046, "0.01": 0.9040, "0.04": 0.9012},
+    "64-64-P-128-128-P-256-256-P-512-10": {"0": 0.9411, "0.01": 0.9409, "0.04": 0.9363},
+}
 PUBLISHED = {
     "source": "Sakemi et al., arXiv 2412.09010, table 3, best |E| for each noise of spikes",
     "rows": [
-        {
-            "network": "784-400-400-10",
-            "data": "Fashion-MNIST",
-            "accuracy": {"0": 0.9046, "0.01": 0.9040, "0.04": 0.9012},
-        },
-        {
-            "network": "64-64-P-128-128-P-256-256-P-512-10",
-            "data": "Fashion-MNIST",
-            "accuracy": {"0": 0.9411, "0.01": 0.9409, "0.04": 0.9363},
-        },
+        {"network": name, "data": "Fashion-MNIST", "accuracy": accuracy}
+        for name, accuracy in FASHION.items()
     ],
 }
 """As published, on other data than ours."""
@@ -91,42 +77,19 @@ class Plan:
     through: int
     """Images of the one epoch through the circuit."""
 
-
-def _settings(data: Dataset) -> dict[str, Any]:
-    return {"mean": data.mean, "std": data.std}
+    more: tuple[Any, ...] = ()
+    """Arguments of the network after the shapes of inputs and outputs."""
 
 
 PLANS = {
     plan.subject.name: plan
     for plan in (
-        Plan(
-            Subject(
-                "mlp_mnist",
-                "mnist",
-                lambda d: ClippedMLP(d.input_shape, d.classes, **_settings(d)),
-            ),
-            *(20000, 3, 12000),
-        ),
-        Plan(
-            Subject(
-                "lenet5_mnist",
-                "mnist",
-                lambda d: ClippedCNN(d.input_shape, d.classes, **_settings(d)),
-            ),
-            *(20000, 3, 12000),
-        ),
-        Plan(
-            Subject(
-                "cnn_cifar10",
-                "cifar10",
-                lambda d: ClippedCNN(
-                    *(d.input_shape, d.classes, (16, 32, 64), 3, 2, 1, False, ()), **_settings(d)
-                ),
-            ),
-            *(45000, 6, 20000),
-        ),
+        Plan(Subject("mlp_mnist", "mnist", ClippedMLP), 20000, 3, 12000),
+        Plan(Subject("lenet5_mnist", "mnist", ClippedCNN), 20000, 3, 12000),
+        Plan(Subject("cnn_cifar10", "cifar10", ClippedCNN), 45000, 6, 20000,
+             ((16, 32, 64), 3, 2, 1, False, ())),
     )
-}
+}  # fmt: skip
 
 
 def untrained(plan: Plan, potential: float) -> nn.Module:
@@ -134,7 +97,10 @@ def untrained(plan: Plan, potential: float) -> nn.Module:
     torch.manual_seed(0)
     charge = Charge(potential, -potential, steps=STEPS, test_steps=TEST_STEPS)
     config = RRAMRPUConfig(noise_model=LogNormalNoiseModel(0.0), readout=charge)
-    return convert_to_analog(plan.subject.build(dataset(plan.subject.data)), config)
+    data = dataset(plan.subject.data)
+    shapes = data.input_shape, data.classes
+    digital = plan.subject.kind(*shapes, *plan.more, mean=data.mean, std=data.std)
+    return convert_to_analog(digital, config)
 
 
 def weights_of(plan: Plan, potential: float) -> Path:
@@ -150,10 +116,10 @@ def trained(plan: Plan, potential: float, way: str) -> nn.Module:
     return model.eval()
 
 
-def train(plan: Plan) -> None:
+def train(network: list[str]) -> None:
     """Train without a limit, and from there through the circuit at each potential."""
-    data = dataset(plan.subject.data)
-    for potential in (math.inf, *POTENTIALS):
+    for plan, potential in product((PLANS[n] for n in network), (math.inf, *POTENTIALS)):
+        data = dataset(plan.subject.data)
         first = math.isinf(potential)
         folder, start = weights_of(plan, potential), process_time()
         model = untrained(plan, potential)
@@ -177,31 +143,25 @@ def train(plan: Plan) -> None:
         print(f"{folder}: {process_time() - start:.0f} s", flush=True)
 
 
-def rows(plan: Plan) -> Iterator[tuple[float, str, float, bool]]:
-    """Yield potential, way, sigma, and whether correctors are fitted to each chip."""
-    points = [(potential, way) for potential in POTENTIALS for way in WAYS]
-    for potential, way in [*points, (math.inf, "mapped")]:
-        for sigma in SIGMAS:
-            for corrected in (False, True):
-                yield potential, way, sigma, corrected
+def run(network: list[str], rows: int) -> None:
+    """Measure the rows that are not there yet, at most so many of each network."""
+    points = [*product(POTENTIALS, WAYS), (math.inf, "mapped")]
+    for plan in (PLANS[name] for name in network):
+        left = rows
+        for (potential, way), sigma, corrected in product(points, SIGMAS, (False, True)):
+            name = f"e{potential:g}-{way}-s{sigma:g}-{'corrected' if corrected else 'bare'}"
+            path = FOLDER / plan.subject.name / "rows" / f"{name}.json"
+            if path.exists() or left == 0:
+                continue
+            left -= 1
+            given = plan, potential, way, sigma, corrected, path.with_suffix(".jsonl")
+            once(path, lambda given=given: measured(*given))
 
 
-def run(plan: Plan, limit: int | None = None) -> None:
-    """Measure all rows that are not there yet; with a limit so many of them."""
-    for potential, way, sigma, corrected in rows(plan):
-        name = f"e{potential:g}-{way}-s{sigma:g}-{'corrected' if corrected else 'bare'}"
-        path = FOLDER / plan.subject.name / "rows" / f"{name}.json"
-        if path.exists():
-            continue
-        if limit == 0:
-            return
-        limit = None if limit is None else limit - 1
-        start = process_time()
-        row = measure(plan, potential, way, sigma, corrected, path.with_suffix(".jsonl"))
-        row["seconds"] = process_time() - start
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json_atomic(path, row)
-        print(json.dumps(row), flush=True)
+def measured(*given: Any) -> dict[str, Any]:
+    """Measure one row, with its seconds of the processor."""
+    start = process_time()
+    return {**measure(*given), "seconds": process_time() - start}
 
 
 def measure(
@@ -217,16 +177,11 @@ def measure(
     costs = cost_of(model, subject)
     placement = sizes(costs, 1)
     ask = Way(way, way, corrector, placement, "per_chip" if corrected else "none", FIT)
-    records.parent.mkdir(parents=True, exist_ok=True)
+    chips = CHIPS if sigma else 1  # without variation all chips are the same
     found = evaluate_chips(
-        model,
-        data.test.first(TEST),
-        chips=CHIPS if sigma else 1,  # without variation all chips are the same
-        seed=CHIPS_SEED,
+        model, data.test.first(TEST), chips=chips, seed=CHIPS_SEED, records=records, device="cpu",
         calibration=calibration(ask, subject),
-        records=records,
-        device="cpu",
-    )
+    )  # fmt: skip
     clear_chip(model)
     overhead = compensation_cost(costs, placement, corrector)
     return {
@@ -243,7 +198,7 @@ def measure(
         "clean": found.clean,
         "mean": found.mean,
         "std": found.std,
-        "chips": CHIPS if sigma else 1,
+        "chips": chips,
         "chips_seed": CHIPS_SEED,
         "samples": TEST,
         "test_steps": TEST_STEPS,
@@ -252,20 +207,14 @@ def measure(
 
 def scales_of(plan: Plan, model: nn.Module, potential: float) -> tuple[float, float]:
     """Return the scales chosen on the validation part, once for each network and potential."""
-    path = FOLDER / plan.subject.name / f"scales-e{potential:g}.json"
-    if not path.exists():
+
+    def fit() -> dict[str, float]:
         part = dataset(plan.subject.data).val.first(SCALING)
         found = fit_charge_scales(model, part, GRID)
-        scales = {"plus": found.scale_plus, "minus": found.scale_minus}
-        write_json_atomic(path, scales)
-    scales = read_json(path)
+        return {"plus": found.scale_plus, "minus": found.scale_minus}
+
+    scales = once(FOLDER / plan.subject.name / f"scales-e{potential:g}.json", fit)
     return scales["plus"], scales["minus"]
-
-
-def measured() -> list[dict[str, Any]]:
-    """Return all rows that are there."""
-    paths = sorted(FOLDER.glob("*/rows/*.json"))
-    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
 
 
 def over_potentials(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -285,33 +234,10 @@ def over_potentials(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def table() -> None:
     """Write benchmarks/results/charge.json."""
-    found = measured()
-    content = {
-        "command": f"{COMMAND} run",
-        "rows": over_potentials(found),
-        "measured": found,
-        "published": PUBLISHED,
-    }
-    write_json_atomic(RESULTS / "charge.json", content)
-
-
-def main() -> None:
-    """Do what is asked for."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("action", choices=("train", "run", "table"))
-    parser.add_argument("--network", choices=list(PLANS), nargs="+", default=list(PLANS))
-    parser.add_argument("--rows", type=int, help="measure at most so many rows of each network")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    if arguments.action == "table":
-        table()
-        return
-    for name in arguments.network:
-        if arguments.action == "train":
-            train(PLANS[name])
-        else:
-            run(PLANS[name], arguments.rows)
+    found = [read_json(path) for path in sorted(FOLDER.glob("*/rows/*.json"))]
+    more = {"measured": found, "published": PUBLISHED}
+    write_result("charge", f"{COMMAND} run", over_potentials(found), **more)
 
 
 if __name__ == "__main__":
-    main()
+    command_line(__doc__, train, run, table, network=list(PLANS), rows=-1)

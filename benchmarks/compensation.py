@@ -1,248 +1,202 @@
 """Compensation of LeNet-5 at sigma 0.5, against the baselines at equal overhead.
 
     python -m benchmarks.compensation select   # which variant wins, on validation data
-    python -m benchmarks.compensation run      # the table, on test data, 100 chips
+    python -m benchmarks.compensation run      # all methods, on test data, 100 chips
+    python -m benchmarks.compensation table    # benchmarks/results/variants.json, compensation.json
 
-Both take up the networks that `python -m benchmarks.training` left in outputs/benchmarks, continue
-where they were stopped, and write benchmarks/results/variants.json and compensation.json from the
-records alone. `--data mnist` and `--training noise` restrict what is run, not what is written;
-what was done before is repeated with `--again` alone.
+Networks are those of `python -m benchmarks.sweeps run --only training`; steps resume where they
+were stopped. `--data mnist` and `--training noise` restrict them. Some hours.
 """
 
 from __future__ import annotations
 
-import argparse
-import itertools
 import json
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
-from benchmarks.training import DATA, RECORDS, RESULTS, TRAININGS, trained_network
+from benchmarks.common import RECORDS, command_line, once, write_result
+from benchmarks.subjects import SUBJECTS, cost_of, dataset, swept
 from cnet_aihw.compensation import (
     PAPER,
     FitSettings,
     GeneratorCompensator,
-    NetworkCost,
     Placement,
     compensate,
     compensation_cost,
     digital_placement,
     fit_compensation,
-    network_cost,
     uniform_placement,
 )
 from cnet_aihw.evaluation import (
     AffineCorrection,
-    ChipStatistics,
     LayerScan,
     candidate_layers,
     evaluate_chips,
     scan_layers,
 )
 from cnet_aihw.runtime.errors import CnetError
-from cnet_aihw.runtime.records import write_json_atomic
 from cnet_aihw.zoo import Dataset
 
-CHIPS = 100
-SCAN_CHIPS = 20
-SCAN_SAMPLES = 1000
-CALIBRATION_SAMPLES = 1000
+COMMAND = "python -m benchmarks.compensation"
+SETS = ["mnist", "cifar10"]
+TRAININGS = ["plain", "lipschitz", "noise", "lipschitz_noise"]
 OVERHEADS = (0.01, 0.02, 0.05)
-EPOCHS = 1
-MIN_RATIO = 0.1
+RESIDUAL = GeneratorCompensator(form="residual")
 VARIANTS = {
     "paper": PAPER,
     "full, relu": GeneratorCompensator(activation="relu"),
-    "residual": GeneratorCompensator(form="residual"),
+    "residual": RESIDUAL,
     "residual, relu": GeneratorCompensator(form="residual", activation="relu"),
     "residual, relu, reads x": GeneratorCompensator("x", form="residual", activation="relu"),
     "residual, relu, reads y": GeneratorCompensator("y", form="residual", activation="relu"),
     "residual, relu, 3x3": GeneratorCompensator("xy", "relu", 3, "residual"),
 }
+PARTS = {"val": (30, 1000), "test": (100, 0)}
+"""Number and seed of the chips; those of the test part are chips that no choice has seen."""
 
 
 @dataclass
-class Subject:
-    """One trained network with what was found out about it on validation data."""
+class Trained:
+    """A trained network with the scans of its layers on validation data."""
 
     name: str
     training: str
-    data: Dataset
-    model: nn.Module
-    cost: NetworkCost
-    suffix: LayerScan
-    single: LayerScan
 
-    @property
-    def folder(self) -> Path:
-        """Where its records are."""
-        return RECORDS / f"compensation_{self.name}" / self.training
+    def __post_init__(self) -> None:
+        """Load it, and scan its layers."""
+        self.folder = folder_of(self.name, self.training)
+        subject = SUBJECTS[f"lenet5_{self.name}"]
+        self.data: Dataset = dataset(self.name)
+        self.model = swept(subject, self.training)
+        self.cost = cost_of(self.model, subject)
+        self.candidates = list(candidate_layers(self.scan("suffix")))
+        rows = sorted(self.scan("single").rows, key=lambda row: row.mean)
+        self.by_sensitivity = [row.name for row in rows]
 
-    @property
-    def by_sensitivity(self) -> list[str]:
-        """All layers, the one whose variation alone costs most first."""
-        return [row.name for row in sorted(self.single.rows, key=lambda row: row.mean)]
+    def scan(self, mode: Any) -> LayerScan:
+        """Return what is lost when layers vary."""
+        part = (self.data.val.x[:1000], self.data.val.y[:1000])
+        records = self.folder / f"scan-{mode}.jsonl"
+        return scan_layers(self.model, part, mode=mode, chips=20, seed=1, records=records)
+
+    def row(
+        self, method: str, variant: str, model: nn.Module, part: str, records: Path,
+        calibration: Any = None, **more: Any,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Measure a network; return its row."""
+        chips, seed = PARTS[part]
+        found = evaluate_chips(
+            model, getattr(self.data, part), chips=chips, seed=seed, records=records,
+            calibration=calibration,
+        )  # fmt: skip
+        return {
+            "data": self.name,
+            "network": "lenet5",
+            "training": self.training,
+            "method": method,
+            "variant": variant,
+            "sigma": 0.5,
+            "candidates": self.candidates,
+            "overhead_weights": 0.0,
+            "overhead_macs": 0.0,
+            **more,
+            "clean": found.clean,
+            "mean": found.mean,
+            "std": found.std,
+            "q05": found.q05,
+            "chips": found.chips,
+            "seed": found.seed,
+        }
+
+    def placed(self, placement: Placement, variant: GeneratorCompensator) -> dict[str, Any]:
+        """Return a placement with its overheads."""
+        cost = compensation_cost(self.cost, placement, variant)
+        overheads = {"overhead_weights": cost.overhead_weights, "overhead_macs": cost.overhead_macs}
+        return {"placement": dict(placement), **overheads}
+
+    def compensated(
+        self, method: str, variant: GeneratorCompensator, limit: float, part: str
+    ) -> list[dict[str, Any]]:
+        """Fit one variant within a limit and measure it; no row where it does not fit in."""
+        try:
+            placement = uniform_placement(
+                self.cost, self.by_sensitivity, limit, variant, 0.1, limit_macs=None
+            )
+        except CnetError:
+            return []
+        folder = self.folder / f"{variant.label()}-{limit:g}"
+        model = compensate(deepcopy(self.model), placement, variant)
+        settings = FitSettings(epochs=1, validation_chips=0, select="last")
+        fit_compensation(model, self.data, settings, folder / "fit", progress=False)
+        records, more = folder / f"chips-{part}.jsonl", self.placed(placement, variant)
+        return [self.row(method, variant.label(), model, part, records, limit=limit, **more)]
 
 
 @cache
-def subject(name: str, training: str) -> Subject:
-    """Load a network and scan its layers."""
-    data, model = trained_network(name, training)
-    part = (data.val.x[:SCAN_SAMPLES], data.val.y[:SCAN_SAMPLES])
-    folder = RECORDS / f"compensation_{name}" / training
-    scans = [
-        scan_layers(
-            model, part, mode=mode, chips=SCAN_CHIPS, seed=1, records=folder / f"scan-{mode}.jsonl"
-        )
-        for mode in ("suffix", "single")
-    ]
-    return Subject(name, training, data, model, network_cost(model, data.val.x[:1]), *scans)
+def trained(name: str, training: str) -> Trained:
+    """A network, loaded and scanned once."""
+    return Trained(name, training)
 
 
-def fitted(
-    subject: Subject, placement: Placement, variant: GeneratorCompensator, label: str
-) -> nn.Module:
-    """A copy of the network with its compensation fitted."""
-    model = compensate(deepcopy(subject.model), placement, variant)
-    settings = FitSettings(epochs=EPOCHS, validation_chips=0, select="last")
-    fit_compensation(model, subject.data, settings, subject.folder / label / "fit", progress=False)
-    return model
+def folder_of(name: str, training: str) -> Path:
+    """Where the records of a network are."""
+    return RECORDS / f"compensation_{name}" / training
 
 
-def row(subject: Subject, method: str, variant: str, chips: ChipStatistics, **more: Any) -> dict:
-    """One row of a table."""
-    return {
-        "data": subject.name,
-        "network": "lenet5",
-        "training": subject.training,
-        "method": method,
-        "variant": variant,
-        "sigma": 0.5,
-        "candidates": list(candidate_layers(subject.suffix)),
-        "overhead_weights": 0.0,
-        "overhead_macs": 0.0,
-        **more,
-        "clean": chips.clean,
-        "mean": chips.mean,
-        "std": chips.std,
-        "q05": chips.q05,
-        "chips": chips.chips,
-        "seed": chips.seed,
-    }
-
-
-def compensated_row(
-    subject: Subject,
-    method: str,
-    variant: GeneratorCompensator,
-    limit: float,
-    part: str,
-    chips: int,
-) -> dict | None:
-    """Fit one variant within an overhead limit and measure it; None where it does not fit in."""
-    try:
-        placement = uniform_placement(
-            subject.cost, subject.by_sensitivity, limit, variant, MIN_RATIO, limit_macs=None
-        )
-    except CnetError:
-        return None
-    label = f"{variant.label()}-{limit:g}"
-    model = fitted(subject, placement, variant, label)
-    samples = subject.data.val if part == "val" else subject.data.test
-    records = subject.folder / label / f"chips-{part}.jsonl"
-    measured = evaluate_chips(model, samples, chips=chips, seed=seed_of(part), records=records)
-    cost = compensation_cost(subject.cost, placement, variant)
-    return row(
-        subject, method, variant.label(), measured, limit=limit, placement=dict(placement),
-        overhead_weights=cost.overhead_weights, overhead_macs=cost.overhead_macs,
-    )  # fmt: skip
-
-
-def seed_of(part: str) -> int:
-    """Seed of the chips: those of the test table are chips that no choice has seen."""
-    return 0 if part == "test" else 1000
-
-
-def select(name: str, training: str) -> Iterator[dict]:
+def variants(it: Trained) -> Iterator[dict[str, Any]]:
     """No compensation, and every variant at 2 % overhead, on validation data."""
-    it = subject(name, training)
-    measured = evaluate_chips(
-        it.model, it.data.val, chips=30, seed=seed_of("val"), records=it.folder / "none-val.jsonl"
-    )
-    yield row(it, "none", "", measured)
+    yield it.row("none", "", it.model, "val", it.folder / "none-val.jsonl")
     for method, variant in VARIANTS.items():
-        found = compensated_row(it, method, variant, 0.02, "val", 30)
-        if found is not None:
-            yield found
+        yield from it.compensated(method, variant, 0.02, "val")
 
 
-def run(name: str, training: str) -> Iterator[dict]:
+def methods(it: Trained) -> Iterator[dict[str, Any]]:
     """All methods, on test data."""
-    it = subject(name, training)
-    test = it.data.test
-    records = RECORDS / f"lenet5_{name}" / training / "chips.jsonl"  # measured there already
-    measured = evaluate_chips(it.model, test, chips=CHIPS, records=records)
-    yield row(it, "none", "", measured)
-    calibration = AffineCorrection(it.data.train.x[:CALIBRATION_SAMPLES])
-    measured = evaluate_chips(
-        it.model, test, chips=CHIPS, calibration=calibration, records=it.folder / "affine.jsonl"
-    )
-    share = calibration.cost(it.model) / it.cost.weights
-    yield row(
-        it, "affine correction per chip", calibration.label(), measured, overhead_weights=share
-    )
+    records = RECORDS / f"lenet5_{it.name}" / it.training / "chips.jsonl"  # measured there already
+    yield it.row("none", "", it.model, "test", records)
+    affine = AffineCorrection(it.data.train.x[:1000])
+    yield it.row(
+        "affine correction per chip", affine.label(), it.model, "test", it.folder / "affine.jsonl",
+        affine, overhead_weights=affine.cost(it.model) / it.cost.weights,
+    )  # fmt: skip
     for limit in OVERHEADS:
-        for method, variant in (("paper", PAPER), ("residual", VARIANTS["residual"])):
-            found = compensated_row(it, method, variant, limit, "test", CHIPS)
-            if found is not None:
-                yield found
+        for method, variant in (("paper", PAPER), ("residual", RESIDUAL)):
+            yield from it.compensated(method, variant, limit, "test")
         placement = digital_placement(it.cost, it.by_sensitivity, limit, limit_macs=None)
         model = compensate(deepcopy(it.model), placement)
-        records = it.folder / f"digital-{limit:g}.jsonl"
-        measured = evaluate_chips(model, test, chips=CHIPS, records=records)
-        cost = compensation_cost(it.cost, placement, PAPER)
-        yield row(
-            it, "digital layers", "", measured, limit=limit, placement=dict(placement),
-            overhead_weights=cost.overhead_weights, overhead_macs=cost.overhead_macs,
-        )  # fmt: skip
+        records, more = it.folder / f"digital-{limit:g}.jsonl", it.placed(placement, PAPER)
+        yield it.row("digital layers", "", model, "test", records, limit=limit, **more)
 
 
-def main() -> None:
-    """Run what is asked for and write the table of all that is there."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("action", choices=("select", "run"))
-    parser.add_argument("--data", choices=list(DATA), nargs="+", default=list(DATA))
-    parser.add_argument("--training", choices=TRAININGS, nargs="+", default=list(TRAININGS))
-    parser.add_argument("--again", action="store_true", help="also where it was done before")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    target = "variants" if arguments.action == "select" else "compensation"
-    for name, training in itertools.product(arguments.data, arguments.training):
-        done = RECORDS / f"compensation_{name}" / training / f"{target}.json"
-        if done.exists() and not arguments.again:
-            continue
-        rows = []
-        for found in (select if arguments.action == "select" else run)(name, training):
-            rows.append(found)
-            print(json.dumps(found), flush=True)
-        write_json_atomic(done, rows)
-    command = f"python -m benchmarks.compensation {arguments.action}"
-    rows = [
-        {**entry, "command": command}
-        for name, training in itertools.product(DATA, TRAININGS)
-        for path in [RECORDS / f"compensation_{name}" / training / f"{target}.json"]
-        if path.exists()
-        for entry in json.loads(path.read_text())
-    ]
-    write_json_atomic(RESULTS / f"{target}.json", {"command": command, "rows": rows})
+def select(data: list[str], training: list[str]) -> None:
+    """Measure the variants."""
+    for name, kind in product(data, training):
+        path = folder_of(name, kind) / "variants.json"
+        once(path, lambda n=name, k=kind: list(variants(trained(n, k))))
+
+
+def run(data: list[str], training: list[str]) -> None:
+    """Measure the methods."""
+    for name, kind in product(data, training):
+        path = folder_of(name, kind) / "compensation.json"
+        once(path, lambda n=name, k=kind: list(methods(trained(n, k))))
+
+
+def table() -> None:
+    """Write both results from what is there."""
+    for result, step in (("variants", "select"), ("compensation", "run")):
+        paths = [folder_of(*pair) / f"{result}.json" for pair in product(SETS, TRAININGS)]
+        rows = [row for path in paths if path.exists() for row in json.loads(path.read_text())]
+        command = f"{COMMAND} {step}"
+        write_result(result, command, [{**row, "command": command} for row in rows])
 
 
 if __name__ == "__main__":
-    main()
+    command_line(__doc__, select, run, table, data=SETS, training=TRAININGS)

@@ -26,8 +26,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from benchmarks.common import DATA, RESULTS
 from benchmarks.speed import SIGMA, TABLE, Step, race, ratio, training_step
-from benchmarks.subjects import DATA, LIMIT, RESULTS
+from benchmarks.subjects import LIMIT
 from cnet_aihw.compensation import (
     LowRank,
     PerChipFit,

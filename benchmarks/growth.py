@@ -24,6 +24,7 @@ from aihwkit.nn.conversion import convert_to_analog as stock_convert_to_analog
 from aihwkit.simulator.configs import TorchInferenceRPUConfig
 from torch import nn
 
+from benchmarks.common import RESULTS
 from benchmarks.speed import (
     Step,
     chip_variants,
@@ -34,7 +35,6 @@ from benchmarks.speed import (
     training_step,
     training_variants,
 )
-from benchmarks.training import RESULTS
 from cnet_aihw.compensation import PAPER, Placement, network_cost
 from cnet_aihw.evaluation import evaluate_chips
 from cnet_aihw.rram import RRAMRPUConfig, convert_to_analog

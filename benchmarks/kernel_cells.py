@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from benchmarks.subjects import CHIPS_SEED, DATA
+from benchmarks.common import DATA
+from benchmarks.subjects import CHIPS_SEED
 from cnet_aihw.kernels import (
     exact_kernel,
     fit_ridge,

@@ -10,7 +10,6 @@ another folder): magic.csv, letter.csv, MNIST. About an hour of one core in all.
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Iterator
 from itertools import product
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.common import OUTPUTS, RESULTS, command_line
 from benchmarks.kernel_cells import (
     ALPHA,
     CHIPS,
@@ -31,7 +31,7 @@ from benchmarks.kernel_cells import (
     of_kernel,
     predicted,
 )
-from benchmarks.subjects import CHIPS_SEED, OUTPUTS, RESULTS
+from benchmarks.subjects import CHIPS_SEED
 from cnet_aihw.kernels import kernel_classifier
 from cnet_aihw.kernels.baselines import baselines, run_baseline
 from cnet_aihw.runtime.records import append_record, read_records, replace_file
@@ -39,7 +39,7 @@ from cnet_aihw.runtime.records import append_record, read_records, replace_file
 FOLDER = OUTPUTS / "kernels"
 KERNELS, FEATURES = ("rbf", "arc_cosine", "softmax"), ("rff", "orf", "sorf")
 SEEDS = 5
-SETS = ("wine", "breast_cancer", "digits", "magic", "letter", "mnist")
+SETS = ["wine", "breast_cancer", "digits", "magic", "letter", "mnist"]
 RATIOS = (1, 2, 3, 4, 5)  # logarithms to base 2 of rows / columns
 COLUMNS = ("data", "kernel", "features", "log2_ratio", "s", "sigma", "way", "accuracy", "std",
            "q05", "error", "error_std", "predicted")  # fmt: skip
@@ -64,10 +64,11 @@ def work(names: list[str]) -> Iterator[tuple[str, str, Any, tuple[Any, ...]]]:
         yield "attention", " ".join(map(str, given)), attention, given
 
 
-def run(names: list[str]) -> None:
+@torch.no_grad()
+def run(data: list[str]) -> None:
     """Measure what is not there yet."""
     known: dict[Path, set[str]] = {}
-    for file, key, function, given in work(names):
+    for file, key, function, given in work(data):
         path = FOLDER / f"{file}.jsonl"
         there = known.setdefault(path, {r["key"] for r in read_records(path)})
         if key not in there:
@@ -94,7 +95,7 @@ def rows_of(name: str) -> Iterator[list[Any]]:
         yield [data, kernel, features, int(ratio), s, float(sigma), way, *shown, error_of]
 
 
-def write_table() -> None:
+def table() -> None:
     """Write benchmarks/results/kernels.json, one row a line."""
     of_attention: dict[tuple[str, str], list[float]] = {}
     for record in read_records(FOLDER / "attention.jsonl"):
@@ -117,19 +118,5 @@ def write_table() -> None:
     replace_file(RESULTS / "kernels.json", lambda path: path.write_text(text, encoding="utf-8"))
 
 
-@torch.no_grad()
-def main() -> None:
-    """Do what is asked for."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("action", choices=("run", "table"))
-    parser.add_argument("--data", choices=SETS, nargs="+", default=list(SETS))
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    if arguments.action == "run":
-        run(arguments.data)
-    else:
-        write_table()
-
-
 if __name__ == "__main__":
-    main()
+    command_line(__doc__, run, table, data=SETS)

@@ -1,405 +1,202 @@
-"""Write docs/results.md, and the results of the README, from benchmarks/results alone.
+"""Put tables and figures into README.md and docs, from benchmarks/results alone.
 
-python -m benchmarks.page
+    python -m benchmarks.page
+
+The words of the pages are in docs, what is written here stands between marks there.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
-from pathlib import Path
+import math
+from collections.abc import Iterator
+from statistics import fmean
+from typing import Any
 
-from benchmarks import scaling_page, speed_page
-from benchmarks.summary import write_figure, write_readme
-from benchmarks.tables import CHIPS, Row, number, percent, table, text
+from benchmarks import figures, pivots
+from benchmarks.paper import page as rows_page
+from benchmarks.tables import DOCS, OVER_CHIPS, README, Row, put, result, table
 
-HERE = Path(__file__).parent
-PAGE = HERE.parent / "docs" / "results.md"
+TABLES = {
+    "training": f"data | training | {OVER_CHIPS} | seed | recovery %=recovery:.2%",
+    "selection": "data | training | lr | beta | epochs | clean %=validation_clean:.2% | "
+    "mean on chips %=validation_chips_mean:.2% | std=validation_chips_std:.2%",
+    "per_chip": "network | training seed=training_seed | way | weights +% | MACs +% | "
+    "images of the fit=images | steps=refine_steps | test images=samples | "
+    f"{OVER_CHIPS} | recovery %",
+    "per_chip_curves": "network | curve | features | size | images | sigma | weights +% | "
+    "MACs +% | mean % | std | chips | recovery %",
+    "tuning": "network | training | sigma | fresh=rewrite_sigma | way | writes=writes_most | "
+    "images=forwards:.0f | weights +%=overhead:.2% | clean %=clean:.1% | before %=before:.1% | "
+    "tuned %=score:.1% | std=std:.1% | on other chips %=others:.1% | "
+    "correctors instead %=per_chip:.1% | on top %=tuned_per_chip:.1% | angle=angle:.0f | chips",
+    "transformers": "network | score=metric | sigma | way | weights +% | MACs +% | "
+    "clean=clean:.4f | mean=mean:.4f | std=std:.4f | 5 % quantile=q05:.4f | chips | recovery %",
+    "per_chip_cost": "network | layers | images | plain passes=ratio:.1f | at most=target:.1f",
+    "compensation": f"data | training | method | variant | weights +% | MACs +% | {OVER_CHIPS} | "
+    "seed",
+    "variants": f"data | training | method | weights +% | MACs +% | {OVER_CHIPS} | seed",
+    "search": "problem | searcher | evaluations | mean regret=regret_mean:.2% | "
+    "least=regret_min:.2% | largest=regret_max:.2% | seeds",
+    "pipeline": "step | seconds=seconds:.0f | of the training=of_training:.2f | searcher | "
+    "evaluations | reward %=reward:.2%",
+    "devices": f"device | point | knobs | method | weights +% | {OVER_CHIPS} | seed",
+    "adc_levels": f"training | levels | ADC bits=adc_bits | ADC steps=adc_cost | {OVER_CHIPS} | "
+    "seed",
+    "charge": "network | sigma | correctors | way | E 0.5 | E 1 | E 4 | E 16 | E inf | chips | "
+    "test images=samples",
+    "attacks": "network | recipe | attack | threat | budget=eps:.3g | clean %=clean:.1% | "
+    "success %=success:.1% | interval %=ci95:interval | robust %=robust:.1% | flips %=flips:.1% | "
+    "noise %=noise:.1% | queries=queries:.0f | images=inputs | chips | "
+    "failed checks=failed_checks:names",
+    "attacks_by_stage": "network | noise=stage | strength=strength:.3g | kept %=kept:.1% | "
+    "threat | budget=eps:.3g | success %=success:.1% | interval %=ci95:interval | chips",
+}
+"""Result -> columns of its table in docs/results.md."""
 
-
-def _interval(row: Row) -> str:
-    low, high = row["ci95"]
-    return f"{100 * low:.1f} to {100 * high:.1f}"
-
-
-def _at(potential: str) -> Callable[[Row], str]:
-    """Write mean and deviation over chips at one reversal potential; a dash where there is none."""
-
-    def cell(row: Row) -> str:
-        mean, std = row["mean"].get(potential), row["std"].get(potential)
-        if mean is None:
-            return "-"
-        return f"{100 * mean:.1f}" + (f" ± {100 * std:.1f}" if row["chips"] > 1 else "")
-
-    return cell
-
-
-INTRO = (
-    "Made by `python -m benchmarks.page` from benchmarks/results. Each command resumes with the "
-    "records in outputs/benchmarks, which `python -m benchmarks.archive` packs and unpacks; with "
-    "`BENCHMARK_RECORDS=FOLDER` in the environment it makes all of them from scratch in that "
-    "folder, except evaluations of placements that are in outputs/evaluations. "
-    "MNIST is expected in data/ as torchvision lays it out, CIFAR-10 as data/cifar10.npz."
+SPEED = "case | ours / plain torch=ours_over_plain | ours / stock=ours_over_stock | stock | repeats"
+GROWN = (
+    "what | layers | width | weights | ours / plain torch=ours_over_plain | "
+    "ours / stock=ours_over_stock | ms=milliseconds"
 )
-SECTIONS: list[tuple[str, str, str, Mapping[str, Callable[[Row], str]]]] = [
-    (
-        "training",
-        "Training, LeNet-5 at sigma 0.5, test part",
-        "One learning rate and one beta per data set were chosen on the validation part (next "
-        "table): the learning rate with the highest accuracy on chips summed over plain and "
-        "noise-injected training, then the beta with the highest sum over the two trainings with "
-        "the penalty. The number of epochs is what a CPU carries in minutes; the epoch whose "
-        "weights are measured is chosen on the validation part: by clean accuracy for the plain "
-        "network, on 5 chips for the others. All trainings start from the same weights. The "
-        "chips of this table were seen by no choice. Recovery is the mean over the plain "
-        "network's clean accuracy.",
-        {
-            "data": text("data"),
-            "training": text("training"),
-            **CHIPS,
-            "recovery %": percent("recovery"),
-        },
-    ),
-    (
-        "selection",
-        "What was chosen from, validation part",
-        "Short trainings, the last epoch's weights, 20 chips of the validation part.",
-        {
-            "data": text("data"),
-            "training": text("training"),
-            "lr": text("lr"),
-            "beta": text("beta"),
-            "epochs": text("epochs"),
-            "clean %": percent("validation_clean"),
-            "mean on chips %": percent("validation_chips_mean"),
-            "std": percent("validation_chips_std"),
-        },
-    ),
-    (
-        "per_chip",
-        "Correctors fitted to each chip, sigma 0.5, test part",
-        "At most 5 % of the weights and 5 % of the MACs are added. Penalty, placement (at all "
-        "layers: scale, offset and some filters) and refinement were chosen on validation data "
-        "with the networks of the first seed. `per chip`: closed form on 1,000 unlabelled "
-        "training images, `refined`: steps of Adam on the chip after it. `paper, shared`: "
-        "CorrectNet's modules, at all layers at one ratio; `ahwa-lora-like`: low-rank "
-        "correctors that all chips share, trained under the variation (after arXiv 2411.17367); "
-        "`vera-like`: the same with VeRA (after arXiv 2603.26016); `dora-like`: fitted to each "
-        "chip with 10 images and 100 steps (after arXiv 2504.03763). All ways see the same "
-        "chips. Recovery is the mean over the plain network's clean accuracy on the same "
-        "images.",
-        {
-            "network": text("network"),
-            "training seed": text("training_seed"),
-            "way": text("way"),
-            "weights +%": percent("overhead_weights"),
-            "MACs +%": percent("overhead_macs"),
-            "images of the fit": text("images"),
-            "steps": text("refine_steps"),
-            "test images": text("samples"),
-            **{name: cell for name, cell in CHIPS.items() if name != "seed"},
-            "recovery %": percent("recovery", 1),
-        },
-    ),
-    (
-        "per_chip_curves",
-        "Correctors fitted to each chip, over size, images and sigma",
-        "The penalised network of the first seed; at one size at all layers, or with the placement "
-        "of the table above. `patch` takes the input's whole patch as features.",
-        {
-            "network": text("network"),
-            "curve": text("curve"),
-            "features": text("features"),
-            "size": text("size"),
-            "images": text("images"),
-            "sigma": text("sigma"),
-            "weights +%": percent("overhead_weights"),
-            "MACs +%": percent("overhead_macs"),
-            "mean %": percent("mean"),
-            "std": percent("std"),
-            "chips": text("chips"),
-            "recovery %": percent("recovery", 1),
-        },
-    ),
-    (
-        "tuning",
-        "Tuning on one chip, LeNet-5, test part",
-        "Networks trained with noise injection at sigma 0.5, tuned on each chip by itself "
-        "([tuning](tuning.md)). Sigma lasts from device to device, `fresh` is drawn again at each "
-        "write. 1,024 training images: three passes in batches of 64, `progressive` one pass after "
-        "each layer that is written. `few writes` writes at every twelfth step. Writes are "
-        "those of the cell that was written most often. `correctors instead`: low rank at all "
-        "layers within 5 % of the weights and MACs, fitted to each chip in closed form with 300 "
-        "images, to the outputs (clean, or their mean over chips) that are better on validation "
-        "chips, without tuning; `on top`: the same on the tuned "
-        "chip. The angle is that to the exact gradient. The first 1,000 test images; all ways see "
-        "the same chips.",
-        {
-            "network": text("network"),
-            "training": text("training"),
-            "sigma": text("sigma"),
-            "fresh": text("rewrite_sigma"),
-            "way": text("way"),
-            "writes": text("writes_most"),
-            "images": lambda row: f"{row['forwards']:.0f}",
-            "weights +%": percent("overhead"),
-            "clean %": percent("clean", 1),
-            "before %": percent("before", 1),
-            "tuned %": percent("score", 1),
-            "std": percent("std", 1),
-            "on other chips %": percent("others", 1),
-            "correctors instead %": percent("per_chip", 1),
-            "on top %": percent("tuned_per_chip", 1),
-            "angle": lambda row: "-" if row["angle"] is None else f"{row['angle']:.0f}",
-            "chips": text("chips"),
-        },
-    ),
-    (
-        "transformers",
-        "Transformers, recurrent networks and other tasks, test part",
-        "A vision transformer on CIFAR-10, a causal language model of bytes, a GRU that reads "
-        "MNIST by rows, a U-Net on scenes of digits and a regression, as their experiments train "
-        "them (`conf/experiment`): plainly, and under variation of sigma 0.3, as far as they "
-        "have been measured. Correctors have the "
-        "placement that did best on validation data at sigma 0.3, for all sigmas. `shared`: low "
-        "rank, one for all chips, trained under the variation. Perplexity is better where it is "
-        "lower, and its recovery is the plain network's clean one over it.",
-        {
-            "network": text("network"),
-            "score": text("metric"),
-            "sigma": text("sigma"),
-            "way": text("way"),
-            "weights +%": percent("overhead_weights"),
-            "MACs +%": percent("overhead_macs"),
-            "clean": number("clean", 4),
-            "mean": number("mean", 4),
-            "std": number("std", 4),
-            "5 % quantile": number("q05", 4),
-            "chips": text("chips"),
-            "recovery %": percent("recovery", 1),
-        },
-    ),
-    (
-        "per_chip_cost",
-        "Seconds of a fit to one chip",
-        "Closed form with two filters at all layers, beside forward passes of the same chip "
-        "over the same images, in turns, one thread; the network's wanted outputs are computed "
-        "once for all chips.",
-        {
-            "network": text("network"),
-            "layers": text("layers"),
-            "images": text("images"),
-            "plain passes": number("ratio", 1),
-            "at most": number("target", 1),
-        },
-    ),
-    (
-        "compensation",
-        "Compensation, LeNet-5 at sigma 0.5, test part",
-        "Compensation stands on the layers whose variation alone costs most accuracy (20 chips, "
-        "1,000 validation images), as many as fit into the limit at a ratio of 0.1 or more, at "
-        "one ratio, the largest that fits: the candidate layers of the method alone would often "
-        "stay far below it. `paper` is CorrectNet's variant as we read it; a method without a "
-        "row at a limit does not fit into it. Digital layers are taken in the same order. The "
-        "affine correction uses 1,000 unlabelled training images per chip. All methods see the "
-        "same chips.",
-        {
-            "data": text("data"),
-            "training": text("training"),
-            "method": text("method"),
-            "variant": text("variant"),
-            "weights +%": percent("overhead_weights"),
-            "MACs +%": percent("overhead_macs"),
-            **CHIPS,
-        },
-    ),
-    (
-        "variants",
-        "Variants of compensation at 2 % of the weights, validation part",
-        "2 % of the weights, 30 chips that no table of the test part uses. The project's "
-        "default is the variant with the highest sum of means over these rows.",
-        {
-            "data": text("data"),
-            "training": text("training"),
-            "method": text("method"),
-            "weights +%": percent("overhead_weights"),
-            "MACs +%": percent("overhead_macs"),
-            **CHIPS,
-        },
-    ),
-    (
-        "search",
-        "Searchers at equal budgets",
-        "Regret in points (of 100) of the best placement found after a number of evaluations, "
-        "over seeds. LeNet-5 on CIFAR-10: 5 layers, 5 choices each, all placements within the "
-        "limit evaluated, so that the optimum is known. VGG16 of an eighth of the width on "
-        "CIFAR-10, at sigma 0.3: 13 convolutions, 5 choices each; the optimum is not known, and "
-        "the best placement that any searcher found stands for it. The weight of `ppo`'s entropy "
-        "was chosen on the latter problem, with a seed that is not among these; all other settings "
-        "were chosen on synthetic problems.",
-        {
-            "problem": text("problem"),
-            "searcher": text("searcher"),
-            "evaluations": text("evaluations"),
-            "mean regret": percent("regret_mean"),
-            "least": percent("regret_min"),
-            "largest": percent("regret_max"),
-            "seeds": text("seeds"),
-        },
-    ),
-    (
-        "pipeline",
-        "Time of the steps, LeNet-5 on MNIST",
-        "Each step is a command of its own, its start included; one thread. The searches spend the "
-        "default budget of evaluations, with the fit of the compensation that all placements "
-        "share; where fewer placements fit the limit, all of them are evaluated.",
-        {
-            "step": text("step"),
-            "seconds": lambda row: f"{row['seconds']:.0f}",
-            "of the training": lambda row: f"{row['of_training']:.2f}",
-            "searcher": text("searcher"),
-            "evaluations": text("evaluations"),
-            "reward %": percent("reward"),
-        },
-    ),
-    (
-        "devices",
-        "Devices, LeNet-5 on MNIST, test part",
-        "Each device at its published operating point (its file in `conf/rram`) and at a harsher "
-        "one (the knobs named). Noise injection draws from the device itself; the penalty's lambda "
-        "comes from it. CorrectNet is the network of the row above with a searched placement of "
-        "compensation; where it has no row, no layer took the accuracy below 95 % of the clean "
-        "one, and there is nothing to compensate. `measured` is a table of conductances drawn "
-        "from the fit of Wan et al. Devices that drift are measured after a day, or when the knobs "
-        "say, and trainings, scans, searches and fits see them so too (`rram.t_inference`). "
-        "Three epochs; LeNet-5 has no BatchNorm to re-estimate.",
-        {
-            "device": text("device"),
-            "point": text("point"),
-            "knobs": text("knobs"),
-            "method": text("method"),
-            "weights +%": percent("overhead_weights"),
-            **CHIPS,
-        },
-    ),
-    (
-        "adc_levels",
-        "Conductance levels and ADC bits, LeNet-5 on MNIST, test part",
-        "Networks trained without either, measured on crossbars of 128 x 128 with lognormal "
-        "variation of sigma 0.5 on top of the levels, ADC ranges calibrated on training images "
-        "(`experiment=adc_levels`). The ADC's cost is the number of its steps for one image, "
-        "conversions times 2^bits.",
-        {
-            "training": text("training"),
-            "levels": text("levels"),
-            "ADC bits": text("adc_bits"),
-            "ADC steps": text("adc_cost"),
-            **CHIPS,
-        },
-    ),
-    (
-        "evaluators",
-        "The shared evaluator beside a fit of each placement",
-        "Rank correlation over the same placements, and how many times longer the fit of a "
-        "placement takes than measuring it with the shared compensation (amortised: with the one "
-        "fit of the shared compensation spread over these placements); `two fits`: the rank "
-        "correlation of fits with two seeds, which is what could be reached.",
-        {
-            "problem": text("problem"),
-            "placements": text("placements"),
-            "Spearman": number("spearman"),
-            "two fits": number("spearman_two_fits"),
-            "cost ratio": number("cost_ratio"),
-            "amortised": number("cost_ratio_amortised"),
-        },
-    ),
-    (
-        "charge",
-        "Charge read-out over reversal potentials, test part",
-        "Networks of clipped values without biases ([charge read-out](charge.md)): `mapped` is "
-        "trained without a limit and put into the circuit, `scaled` has its weights scaled by sign "
-        "on validation data, `trained` starts from it and is trained through the circuit for one "
-        "short epoch; all without variation. Accuracy in percent, mean and deviation over chips, "
-        "at reversal potentials of plus and minus the number on top. Correctors: low rank with "
-        "one filter and scale and offset at all layers, fitted to each chip. All have noise of "
-        "spikes of 0.01. "
-        "Beside it, as published (Sakemi et al., arXiv 2412.09010, table 3, best potential for "
-        "noise of spikes 0 / 0.01 / 0.04, other data): Fashion-MNIST, 784-400-400-10: 90.46 / "
-        "90.40 / 90.12; its larger convolutional network: 94.11 / 94.09 / 93.63.",
-        {
-            "network": text("network"),
-            "sigma": text("sigma"),
-            "correctors": lambda row: "per chip" if row["corrected"] else "none",
-            "way": text("way"),
-            **{f"E {name}": _at(name) for name in ("0.5", "1", "4", "16", "inf")},
-            "chips": text("chips"),
-            "test images": text("samples"),
-        },
-    ),
-    (
-        "attacks",
-        "Attacks on chips, test part",
-        "Devices have lognormal variation of sigma 0.5 and read noise of 1 % of the largest "
-        "conductance ([attacks](attacks.md)). Success: of the images that a chip classifies "
-        "correctly, the share that it misclassifies after the attack, over chips, with the "
-        "interval of 95 % of its mean; `robust`: of all images, the share classified correctly "
-        "after the attack; `flips`: misclassified in another reading without an attack; `noise`: "
-        "after random noise of the same size. Means (`eot`) are over 4 chips or readings, without "
-        "gradients over 2. Budgets are parts of the pixels' range, for "
-        "`one_pixel` numbers of pixels.",
-        {
-            "network": text("network"),
-            "recipe": text("recipe"),
-            "attack": text("attack"),
-            "threat": text("threat"),
-            "budget": lambda row: f"{row['eps']:.3g}",
-            "clean %": percent("clean", 1),
-            "success %": percent("success", 1),
-            "interval %": _interval,
-            "robust %": percent("robust", 1),
-            "flips %": percent("flips", 1),
-            "noise %": percent("noise", 1),
-            "queries": lambda row: f"{row['queries']:.0f}",
-            "images": text("inputs"),
-            "chips": text("chips"),
-            "failed checks": lambda row: ", ".join(row["failed_checks"]) or "none",
-        },
-    ),
-    (
-        "attacks_by_stage",
-        "Attacks on chips by where the noise comes from, PGD, test part",
-        "Plainly trained networks; the strength of each kind of noise is set, on validation "
-        "chips, to keep 90 % of the clean accuracy: levels (bits), programming (sigma), read noise "
-        "and noise on the outputs (parts of the largest conductance and output).",
-        {
-            "network": text("network"),
-            "noise": text("stage"),
-            "strength": lambda row: f"{row['strength']:.3g}",
-            "kept %": percent("kept", 1),
-            "threat": text("threat"),
-            "budget": lambda row: f"{row['eps']:.3g}",
-            "success %": percent("success", 1),
-            "interval %": _interval,
-            "chips": text("chips"),
-        },
-    ),
-]
+PLACED = "what | ours / plain torch=ours_over_plain"
+STEPS = "step | s=seconds:.0f | of training %=of_training:.0% | evaluations"
+WORKERS = (
+    "workers | chips | images | seconds=seconds:.1f | first chip after s=first_chip_seconds:.1f | "
+    "chips per second=chips_per_second:.2f"
+)
+MODEL = (
+    "network | weights | products an input=macs | inputs | s a chip=seconds:.2f | "
+    "by the model=predicted:.2f | model / measured=predicted_over_measured:.2f"
+)
+PLAN = "workers of one thread=workers | chips | s a chip=seconds_per_chip:.0f | days=days:.1f"
+README_TABLE = (
+    "network=title | method | weights +% | MACs +% | clean % | on chips %=mean:.2% | std | "
+    "5 % quantile | chips | trainings | recovery %"
+)
+AVERAGED = ("overhead_weights", "overhead_macs", "clean", "mean", "std", "q05", "recovery")
+BILLION = """\
+By that model, a transformer of a billion weights on crossbars in {layers} layers, read at 128
+positions an input: {macs:.3g} products an input, {inputs:,} inputs a chip, on threads as fast as
+this one. Programming a chip takes {programming:.1f} s, reading it {reading:,.0f} s: products are
+nearly all that counts, so that half the inputs save as much as twice the workers.
+
+A device that computes R products a second takes {total:.3g} / R seconds for all chips: {gpu:.1f}
+hours at 1e14. Programming, which is done on the CPU, then is the longer part: {programmed:.1f}
+hours at one thread's rate, so that each such device needs {threads} threads that program, or noise
+models that draw on the device. This is arithmetic, not a measurement: nothing of this size has been
+run.
+
+Each worker holds the network and a chip: {memory:.0f} GB in float32, beside activations. A network
+of this size is sent to each worker once, as one object of Ray."""
+
+
+def results() -> dict[str, str]:
+    """The tables of docs/results.md."""
+    found = {name: result(name)["rows"] for name in TABLES}
+    found["charge"] = [_at_potentials(row) for row in found["charge"]]
+    return {
+        name: table(rows, TABLES[name]) if rows else "Not measured yet."
+        for name, rows in found.items()
+    }
+
+
+def _at_potentials(row: Row) -> dict[str, Any]:
+    """A row of charge.json with mean and deviation over chips at each reversal potential."""
+    shown = {"correctors": "per chip" if row["corrected"] else "none"}
+    for point, mean in row["mean"].items():
+        spread = f" ± {100 * row['std'][point]:.1f}" if row["chips"] > 1 else ""
+        shown[f"E {point}"] = f"{100 * mean:.1f}{spread}"
+    return {**row, **shown}
+
+
+def speed() -> dict[str, str]:
+    """The tables of docs/speed.md."""
+    growth, starts = result("growth")["rows"], result("startup")["seconds"]
+    by_axis = {
+        axis: [row for row in growth if row["axis"] == axis] for axis in ("memory", "placement")
+    }
+    return {
+        "steps": table(result("speed")["rows"], SPEED),
+        "grown": table([r for r in growth if r["axis"] in ("layers", "width")], GROWN),
+        "memory": table(by_axis["memory"], "what | MiB=peak_mebibytes"),
+        "placements": table(by_axis["placement"], PLACED),
+        "pipeline": table(result("pipeline")["rows"], STEPS),
+        "starts": table([{"what": k, "s": v} for k, v in starts.items()], "what | s=s:.2f"),
+    }
+
+
+def scaling() -> dict[str, str]:
+    """The tables of docs/scaling.md, and the words that have figures in them."""
+    found = result("scaling")
+    rows, rates = found["rows"], found["seconds_for_each"]
+    machine = f"{found['cores']} cores, load before the run {found['load']:.1f}."
+    if found["load"] > 0.5:
+        machine = (
+            f"The machine was shared: {machine} Ratios of so few processes are then rough, and "
+            "may exceed the number of workers."
+        )
+    speedup = (
+        f"Two workers are {rows[0]['seconds'] / rows[2]['seconds']:.2f} times as fast as this "
+        f"process alone, {found['speedup']:.2f} times as fast as one worker, starts included, and "
+        f"{found['speedup_without_start']:.2f} times without."
+    )
+    families = [name for name in rates if name not in ("weight", "layer_call")]
+    for_each = "; ".join(
+        [f"w = {1e9 * rates['weight']:.1f} ns", f"c = {1e6 * rates['layer_call']:.0f} us"]
+        + [f"m = {1e12 * rates[name]:.0f} ps ({name})" for name in families]
+    )
+    sizes, row = found["billion_network"], found["billion"][0]
+    products = sizes["macs_per_input"] * row["inputs"] * sizes["chips"]
+    programming = sizes["chips"] * row["programming_seconds"]
+    billion = BILLION.format(
+        layers=sizes["layers"], macs=sizes["macs_per_input"], inputs=row["inputs"],
+        programming=row["programming_seconds"],
+        reading=row["seconds_per_chip"] - row["programming_seconds"], total=products,
+        gpu=products / 1e14 / 3600, threads=math.ceil(programming / (products / 1e14)),
+        programmed=programming / 3600, memory=2 * 4 * sizes["weights"] / 1e9,
+    )  # fmt: skip
+    command = f"Command: `{found['command']}`. {machine}"
+    return {
+        "workers": "\n\n".join([command, table(rows, WORKERS), speedup]),
+        "model": f"{for_each}.\n\n{table(found['model'], MODEL)}",
+        "billion": f"{billion}\n\n{table(found['billion'], PLAN)}",
+    }
+
+
+def of_networks() -> dict[str, list[dict[str, Any]]]:
+    """Each network's methods in the README: means over its trainings."""
+    found: dict[tuple[str, str], list[Row]] = {}
+    for row in result("per_chip")["rows"]:
+        found.setdefault((row["network"], row["way"]), []).append(row)
+    return {
+        title: list(_averaged(network, title, found))
+        for network, title in figures.TITLES.items()
+        if any(known == network for known, _ in found)
+    }
+
+
+def _averaged(network: str, title: str, found: Any) -> Iterator[dict[str, Any]]:
+    for way, (method, color) in figures.METHODS.items():
+        if rows := found.get((network, way)):
+            yield {
+                "title": title, "method": method, "color": color, "trainings": len(rows),
+                "chips": min(row["chips"] for row in rows),
+                **{key: fmean(row[key] for row in rows) for key in AVERAGED},
+            }  # fmt: skip
 
 
 def main() -> None:
-    """Write the page of all results that are there."""
-    parts = ["# Results", INTRO]
-    for name, title, words, columns in SECTIONS:
-        path = HERE / "results" / f"{name}.json"
-        if path.exists():
-            result = json.loads(path.read_text(encoding="utf-8"))
-            parts += [f"## {title}", f"Command: `{result['command']}`. {words}"]
-            parts.append(table(result["rows"], columns))
-    PAGE.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-    speed_page.write_page()
-    scaling_page.write_page()
-    write_figure()
-    write_readme()
+    """Write all pages."""
+    networks = of_networks()
+    figures.draw_methods(networks)
+    figures.draw_growth(result("growth")["rows"])
+    put(README, {"results": table([r for rows in networks.values() for r in rows], README_TABLE)})
+    put(DOCS / "results.md", results())
+    put(DOCS / "speed.md", speed())
+    put(DOCS / "scaling.md", scaling())
+    put(DOCS / "kernels.md", pivots.kernels())
+    put(DOCS / "uncertainty.md", pivots.uncertainty())
+    put(DOCS / "rows.md", rows_page.blocks())
 
 
 if __name__ == "__main__":

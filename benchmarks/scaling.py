@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.training import RESULTS
+from benchmarks.common import RESULTS
 from cnet_aihw.cluster import RaySettings, start_ray
 from cnet_aihw.compensation import network_cost
 from cnet_aihw.evaluation import Score, evaluate_chips, measured_chips

@@ -1,34 +1,42 @@
-"""Searchers at equal budgets: how near the optimum each comes after 25 to 200 evaluations.
+"""Searchers at equal budgets: how near the optimum each comes after so many evaluations.
 
-    python -m benchmarks.search run --problem lenet5   # 5 layers x 5 choices, optimum known
-    python -m benchmarks.search run --problem vgg16    # 13 convolutions x 5 choices
-    python -m benchmarks.search table
+    python -m benchmarks.search train   # the narrow VGG16 of the problem `vgg16`
+    python -m benchmarks.search run     # --problem lenet5 --searcher greedy --seeds 5
+    python -m benchmarks.search rank    # few chips and images against the full measurement
+    python -m benchmarks.search table   # benchmarks/results/search.json
 
-Values are those of the shared evaluator on validation data, so that a placement has one value in
-all searches; evaluations are kept in outputs/evaluations, and a run that is stopped resumes.
-LeNet-5 is evaluated exhaustively; on the narrow VGG16 the optimum is not known, and a regret is
-the distance from the best placement that any searcher found. Networks: LeNet-5 as
-`python -m benchmarks.training run` left it, VGG16 as `python -m benchmarks.search train` does.
+LeNet-5 on CIFAR-10: all placements are evaluated, so that the optimum is known. The narrow VGG16: a
+regret is the distance from the best placement that any searcher found. `lenet5` and `vgg16` are
+valued by the shared evaluator (networks of `benchmarks.sweeps run --only training`), the problems
+`..._per_chip` by few chips, each fitted with few images (networks of `benchmarks.per_chip train`),
+within 5 % of weights and MACs, where overhead costs nothing. All is on validation data. Evaluations
+are kept in outputs/evaluations, and a run that is stopped resumes. Some hours a problem.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import torch
+import numpy as np
+from scipy.stats import spearmanr
+from torch import nn
 
-from benchmarks.training import RECORDS, RESULTS, WHERE, cnet_aihw, dataset, trained_network
+from benchmarks.common import RECORDS, cnet_aihw, command_line, once, write_result
+from benchmarks.subjects import SUBJECTS, cost_of, dataset, network, swept
+from benchmarks.sweeps import WHERE
 from cnet_aihw.cluster import RaySettings
-from cnet_aihw.compensation import GeneratorCompensator, network_cost
+from cnet_aihw.compensation import GeneratorCompensator, LowRank
 from cnet_aihw.evaluation import scan_layers
-from cnet_aihw.rram import LogNormalNoiseModel, RRAMRPUConfig, convert_to_analog, load_snapshot
-from cnet_aihw.runtime.records import read_json, read_records, write_json_atomic
+from cnet_aihw.runtime.records import read_json, read_records
 from cnet_aihw.search import (
+    EvaluationStore,
+    ObjectiveSettings,
+    PerChipEvaluator,
     PlacementProblem,
     SpaceSettings,
     SupernetEvaluator,
@@ -42,18 +50,16 @@ from cnet_aihw.search.searchers import (
     ExhaustiveSearcher,
     GreedySearcher,
     RandomSearcher,
+    SpectrumSearcher,
     SurrogateSearcher,
     TPESearcher,
 )
-from cnet_aihw.training import load_checkpoint
-from cnet_aihw.zoo import VGG16
+from cnet_aihw.search.searchers.moves import no_compensation, redrawn
 
-BUDGET = 200
-POINTS = (25, 50, 100, 200)
-SEEDS = 5
-VARIANT = GeneratorCompensator(form="residual")
+COMMAND = "python -m benchmarks.search"
 STORE = Path("outputs/evaluations")
-NARROW = RECORDS / "vgg16_narrow_cifar10"
+FEW = {"chips": 3, "samples": 500, "seed": 2000}
+FULL = {"chips": 15, "samples": 2000, "seed": 4000}
 SEARCHERS: dict[str, Callable[[], Any]] = {
     "random": RandomSearcher,
     "greedy": GreedySearcher,
@@ -63,93 +69,140 @@ SEARCHERS: dict[str, Callable[[], Any]] = {
     "surrogate": SurrogateSearcher,
     "ppo": PPOSearcher,
     "ppo_gru": lambda: PPOSearcher(policy="gru"),
+    "spectrum": SpectrumSearcher,  # of problems per chip alone; it draws nothing
 }
 
 
-def train() -> None:
-    """Train the narrow VGG16."""
-    words = ("experiment=vgg16_narrow_cifar10", WHERE["cifar10"], "training=lipschitz", "job=train")
-    cnet_aihw(*words, f"hydra.run.dir={NARROW}")
+@dataclass(frozen=True)
+class Task:
+    """A problem and what values its placements."""
+
+    problem: PlacementProblem
+    evaluator: Any
 
 
-def lenet5() -> tuple[PlacementProblem, SupernetEvaluator]:
-    """LeNet-5 on CIFAR-10, trained under the Lipschitz penalty: all five layers."""
-    data, model = trained_network("cifar10", "lipschitz")
-    cost = network_cost(model, data.val.x[:1])
+def shared(name: str) -> Task:
+    """Compensation that all placements share; at sigma 0.5 too little is left of this VGG16."""
+    small, corrector = name == "lenet5", GeneratorCompensator(form="residual")
+    subject = SUBJECTS["lenet5_cifar10" if small else "vgg16_narrow_cifar10"]
+    model, data = swept(subject, "lipschitz", 0.5 if small else 0.3), dataset("cifar10")
+    cost = cost_of(model, subject)
+    layers = [layer for layer in cost.layers if small or layer.startswith("features.")]
+    space = SpaceSettings(ratios=[0.0, 0.05, 0.25, 0.5, 1.0]) if small else SpaceSettings()
     problem = placement_problem(
-        cost, list(cost.layers), VARIANT, 0.1, SpaceSettings(ratios=[0.0, 0.05, 0.25, 0.5, 1.0]),
-        sensitivity=sensitivity(model, data, "lenet5"), limit_macs=None,
+        cost, layers, corrector, 0.1 if small else 0.05, space,
+        sensitivity=sensitivity(name, model, 5), limit_macs=None,
     )  # fmt: skip
-    return problem, evaluator(model, data, problem, chips=10, samples=500, steps=3000)
-
-
-def vgg16() -> tuple[PlacementProblem, SupernetEvaluator]:
-    """VGG16 of an eighth of the width on CIFAR-10, trained so too: its thirteen convolutions.
-
-    At sigma 0.3: at 0.5 too little is left of so narrow a network for placements to differ.
-    """
-    data = dataset("cifar10")
-    rpu_config = RRAMRPUConfig(noise_model=LogNormalNoiseModel(sigma=0.3))
-    model = convert_to_analog(VGG16(data.input_shape, data.classes, width=0.125), rpu_config)
-    load_snapshot(model, load_checkpoint(NARROW / "lipschitz" / "best.safetensors").model)
-    model.eval()
-    cost = network_cost(model, data.val.x[:1])
-    layers = [name for name in cost.layers if name.startswith("features.")]
-    problem = placement_problem(
-        cost, layers, VARIANT, 0.05, sensitivity=sensitivity(model, data, "vgg16"), limit_macs=None
+    # Chips that neither scans nor tests see.
+    how = {"chips": 10, "samples": 500, "steps": 3000}
+    how = how if small else {"chips": 4, "samples": 250, "steps": 1500}
+    evaluator = SupernetEvaluator(
+        model, data, problem, corrector=corrector, seed=2000, folder=STORE / "shared", **how
     )
-    return problem, evaluator(model, data, problem, chips=4, samples=250, steps=1500)
+    return Task(problem, evaluator)
 
 
-PROBLEMS = {"lenet5": lenet5, "vgg16": vgg16}
+def per_chip(name: str, inputs: int = 500, how: dict[str, int] = FEW) -> Task:
+    """Correctors fitted to each chip, all layers, 6 choices each."""
+    subject = SUBJECTS["lenet5_cifar10" if "lenet5" in name else "vgg16_narrow_cifar10"]
+    model, data = network(subject, 0, "lipschitz"), dataset("cifar10")
+    cost = cost_of(model, subject)
+    problem = placement_problem(
+        cost, list(cost.layers), LowRank(), 0.05, SpaceSettings(sizes=[0, 1, 2, 4, 8]),
+        ObjectiveSettings(overhead="none"), sensitivity=sensitivity(name, model, 3),
+        limit_macs=0.05,
+    )  # fmt: skip
+    evaluator = PerChipEvaluator(model, data.val, data.train.x[:inputs], device="cpu", **how)
+    return Task(problem, evaluator)
 
 
-def sensitivity(model: Any, data: Any, name: str) -> dict[str, float]:
+PROBLEMS = {
+    "lenet5": shared, "vgg16": shared, "lenet5_per_chip": per_chip, "vgg16_per_chip": per_chip,
+}  # fmt: skip
+FITTED = [name for name in PROBLEMS if name.endswith("_per_chip")]
+
+
+def points(name: str) -> tuple[int, ...]:
+    """Numbers of evaluations after which regrets are shown; the last one is the budget."""
+    return (10, 25, 50, 100) if name in FITTED else (25, 50, 100, 200)
+
+
+def sensitivity(name: str, model: nn.Module, chips: int) -> dict[str, float]:
     """Accuracy lost when a layer alone varies, on validation data."""
+    part = dataset("cifar10").val.first(500)
     scan = scan_layers(
-        model, (data.val.x[:500], data.val.y[:500]), mode="single", chips=5, seed=1,
+        model, (part.x, part.y), mode="single", chips=chips, seed=1,
         records=RECORDS / "search" / name / "scan-single.jsonl",
     )  # fmt: skip
     return scan.sensitivity()
 
 
-def evaluator(
-    model: Any, data: Any, problem: PlacementProblem, chips: int, samples: int, steps: int
-) -> SupernetEvaluator:
-    """The shared evaluator on chips that neither scans nor tests see."""
-    return SupernetEvaluator(
-        model, data, problem, corrector=VARIANT, chips=chips, samples=samples, seed=2000,
-        steps=steps, folder=STORE / "shared",
-    )  # fmt: skip
+def train() -> None:
+    """Train the narrow VGG16."""
+    words = ("experiment=vgg16_narrow_cifar10", WHERE["cifar10"], "training=lipschitz", "job=train")
+    cnet_aihw(*words, f"hydra.run.dir={RECORDS / 'vgg16_narrow_cifar10'}")
 
 
-def run(name: str, searchers: list[str], seeds: int, budget: int) -> None:
-    """Search with each searcher and seed; for LeNet-5 evaluate everything first."""
-    problem, evaluates = PROBLEMS[name]()
-    print(f"{name}: {problem.count()} of {problem.size} placements within the limit", flush=True)
-    folder, ray = RECORDS / "search" / name, RaySettings(dashboard=False)
-    known = folder / "exhaustive" / "search.json"
-    if name == "lenet5" and (not known.exists() or read_json(known)["result"] is None):
-        run_search(
-            problem, evaluates, ExhaustiveSearcher(), folder / "exhaustive", store=STORE,
-            budget=problem.count(), ray=ray,
-        )  # fmt: skip
-    for searcher in searchers:
-        for seed in range(seeds):
-            result = run_search(
-                problem, evaluates, SEARCHERS[searcher](), folder / f"{searcher}-{seed}",
-                budget=budget, seed=seed, store=STORE, ray=ray, name=f"{name}-{searcher}-{seed}",
+def run(problem: list[str], searcher: list[str], seeds: int, budget: int) -> None:
+    """Search with each searcher and seed; on LeNet-5 evaluate everything first."""
+    for name in problem:
+        task, folder = PROBLEMS[name](name), RECORDS / "search" / name
+        count, ray = task.problem.count(), RaySettings(dashboard=False)
+        print(f"{name}: {count} of {task.problem.size} placements within the limit", flush=True)
+        known = folder / "exhaustive" / "search.json"
+        if "lenet5" in name and (not known.exists() or read_json(known)["result"] is None):
+            run_search(
+                task.problem, task.evaluator, ExhaustiveSearcher(), known.parent, store=STORE,
+                budget=count, ray=ray,
             )  # fmt: skip
-            print(searcher, seed, json.dumps(result.as_record()), flush=True)
+        for each in searcher:
+            alone = each == "spectrum"
+            for seed in range((1 if alone else seeds) if name in FITTED or not alone else 0):
+                result = run_search(
+                    task.problem, task.evaluator, SEARCHERS[each](), folder / f"{each}-{seed}",
+                    budget=budget or points(name)[-1], seed=seed, store=STORE, ray=ray,
+                    name=f"{name}-{each}-{seed}",
+                )  # fmt: skip
+                print(each, seed, json.dumps(result.as_record()), flush=True)
+
+
+def rank(problem: list[str]) -> None:
+    """Value 30 placements with few and with many chips and images."""
+    for name in problem:
+        if name in FITTED:
+            once(RECORDS / "search" / name / "rank.json", lambda name=name: ranked(name))
+
+
+def ranked(name: str) -> dict[str, Any]:
+    """Return the rank correlation of both values, and the seconds of each."""
+    few, full = per_chip(name), per_chip(name, 1000, FULL)
+    problem, rng = few.problem, np.random.default_rng(1)
+    layers = range(len(problem.layers))
+    drawn = [redrawn(problem, no_compensation(problem), layers, rng) for _ in range(30)]
+    found: dict[str, list[Any]] = {}
+    for kind, task in (("few", few), ("full", full)):
+        store = EvaluationStore(STORE, task.evaluator.key())
+        found[kind] = [store.measure(problem.placement(e), task.evaluator)[0] for e in drawn]
+    means = [[value.mean for value in values] for values in found.values()]
+    seconds = {kind: fmean(value.seconds for value in values) for kind, values in found.items()}
+    return {
+        "problem": name,
+        "placements": len(drawn),
+        "spearman": float(spearmanr(*means).statistic),
+        "few": {**FEW, "inputs": 500, "seconds": seconds["few"]},
+        "full": {**FULL, "inputs": 1000, "seconds": seconds["full"]},
+        "command": f"{COMMAND} rank --problem {name}",
+    }
 
 
 def table() -> None:
-    """Write the table from the traces alone."""
-    rows = []
+    """Write the results from the traces alone."""
+    rows, ranks = [], []
     for name in PROBLEMS:
+        folder = RECORDS / "search" / name
         traces: dict[str, list[list[float]]] = {}
         budgets: dict[str, int] = {}  # the smallest of a searcher's
-        for path in sorted((RECORDS / "search" / name).glob("*/search.jsonl")):
+        for path in sorted(folder.glob("*/search.jsonl")):
             about = read_json(path.with_name("search.json"))
             if about["result"] is None:
                 continue
@@ -158,49 +211,30 @@ def table() -> None:
             traces.setdefault(searcher, []).append(best)
             budgets[searcher] = min(about["budget"], budgets.get(searcher, about["budget"]))
         optimum = max((trace[-1] for of in traces.values() for trace in of), default=0.0)
+        known = traces.pop("exhaustive", None) is not None
         for searcher, of in traces.items():
-            if searcher == "exhaustive":
-                continue
-            for point in (p for p in POINTS if p <= budgets[searcher]):
+            for point in (p for p in points(name) if p <= budgets[searcher]):
                 regrets = [optimum - trace[min(point, len(trace)) - 1] for trace in of]
-                rows.append(
-                    {
-                        "problem": name,
-                        "searcher": searcher,
-                        "evaluations": point,
-                        "regret_mean": fmean(regrets),
-                        "regret_min": min(regrets),
-                        "regret_max": max(regrets),
-                        "seeds": len(regrets),
-                        "optimum": optimum,
-                        "optimum_known": "exhaustive" in traces,
-                        "command": f"python -m benchmarks.search run --problem {name} "
-                        f"--searcher {searcher} --seeds {len(regrets)} "
-                        f"--budget {budgets[searcher]}",
-                    }
-                )
-    write_json_atomic(
-        RESULTS / "search.json", {"command": "python -m benchmarks.search table", "rows": rows}
-    )
-
-
-def main() -> None:
-    """Do what is asked for."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("action", choices=("train", "run", "table"))
-    parser.add_argument("--problem", choices=list(PROBLEMS), nargs="+", default=list(PROBLEMS))
-    parser.add_argument("--searcher", choices=list(SEARCHERS), nargs="+", default=list(SEARCHERS))
-    parser.add_argument("--seeds", type=int, default=SEEDS)
-    parser.add_argument("--budget", type=int, default=BUDGET)
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    if arguments.action == "train":
-        train()
-    if arguments.action == "run":
-        for name in arguments.problem:
-            run(name, arguments.searcher, arguments.seeds, arguments.budget)
-    table()
+                rows.append({
+                    "problem": name,
+                    "searcher": searcher,
+                    "evaluations": point,
+                    "regret_mean": fmean(regrets),
+                    "regret_min": min(regrets),
+                    "regret_max": max(regrets),
+                    "seeds": len(regrets),
+                    "optimum": optimum,
+                    "optimum_known": known,
+                    "command": f"{COMMAND} run --problem {name} --searcher {searcher} "
+                    f"--seeds {len(regrets)} --budget {budgets[searcher]}",
+                })  # fmt: skip
+        if (folder / "rank.json").exists():
+            ranks.append(read_json(folder / "rank.json"))
+    write_result("search", f"{COMMAND} table", rows, **({"rank": ranks} if ranks else {}))
 
 
 if __name__ == "__main__":
-    main()
+    command_line(
+        __doc__, train, run, rank, table,
+        problem=list(PROBLEMS), searcher=list(SEARCHERS), seeds=5, budget=0,
+    )  # fmt: skip

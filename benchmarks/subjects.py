@@ -1,24 +1,25 @@
 """Networks that benchmarks measure on chips, ways to use a chip, and the measurement of a way.
 
-Networks and records of chips are in outputs/per_chip, or in the folder that the environment names
-as BENCHMARK_PER_CHIP. Data are in data/ (BENCHMARK_DATA names another folder): MNIST as torchvision
-lays it out, CIFAR-10 as cifar10.npz, a text as shakespeare.txt.
+Data are in data/ (BENCHMARK_DATA names another folder): MNIST as torchvision lays it out, CIFAR-10
+as cifar10.npz, a text as shakespeare.txt. Networks and records are in outputs/per_chip, or in the
+folder that the environment names as BENCHMARK_PER_CHIP.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from benchmarks.common import DATA, OUTPUTS, RECORDS
 from cnet_aihw.compensation import (
     Corrector,
     FitSettings,
+    LowRank,
     NetworkCost,
     PerChipFit,
     Placement,
@@ -28,13 +29,9 @@ from cnet_aihw.compensation import (
     fit_compensation,
     network_cost,
 )
-from cnet_aihw.evaluation import BatchNormReestimation, ChipCalibration, evaluate_chips
-from cnet_aihw.rram import (
-    LogNormalNoiseModel,
-    RRAMRPUConfig,
-    convert_to_analog,
-    load_snapshot,
-)
+from cnet_aihw.evaluation import BatchNormReestimation, ChipCalibration, ceiling, evaluate_chips
+from cnet_aihw.rram import LogNormalNoiseModel, RRAMRPUConfig, convert_to_analog, load_snapshot
+from cnet_aihw.runtime.records import read_json, write_json_atomic
 from cnet_aihw.tasks import Classification, LanguageModelling, Regression, Segmentation, Task
 from cnet_aihw.training import load_checkpoint
 from cnet_aihw.zoo import (
@@ -53,12 +50,8 @@ from cnet_aihw.zoo import (
     text,
 )
 
-OUTPUTS = Path(os.environ.get("BENCHMARK_PER_CHIP", "outputs/per_chip"))
-DATA = Path(os.environ.get("BENCHMARK_DATA", "data"))
-RESULTS = Path(__file__).parent / "results"
 LIMIT = 0.05
 SIGMA = 0.5
-SEEDS = (0, 1)
 CHIPS_SEED, VALIDATION_SEED = 7000, 3000
 REFINED = ((300, 2000), (1000, 4000))  # steps and images of a refinement
 REFINE_LR = 3e-3
@@ -70,7 +63,7 @@ class Subject:
 
     name: str
     data: str
-    build: Callable[[Dataset], nn.Module]
+    kind: Callable[..., nn.Module]
     betas: tuple[float, ...] = ()
     """Weights of the penalty to choose among; the first is the experiment's."""
 
@@ -82,75 +75,35 @@ class Subject:
 
     task: Task = Classification()  # noqa: RUF009
 
-    @property
-    def classifies_images(self) -> bool:
-        """Whether it is among the networks of the paper."""
-        return bool(self.betas)
+    def build(self) -> nn.Module:
+        """Return the network, untrained."""
+        data = dataset(self.data)
+        narrow = {"width": 0.125} if self.kind is VGG16 else {}
+        hidden = {"hidden": (64, 64)} if self.kind is MLP else {}
+        return self.kind(data.input_shape, data.classes, **narrow, **hidden)
 
 
 SUBJECTS = {
     s.name: s
     for s in (
-        Subject("lenet5_mnist", "mnist", lambda d: LeNet5(d.input_shape, d.classes), (1e-4,)),
-        Subject(
-            "lenet5_cifar10",
-            "cifar10",
-            lambda d: LeNet5(d.input_shape, d.classes),
-            (1e-3, 3e-3),
-        ),
-        Subject(
-            "vgg16_narrow_cifar10",
-            "cifar10",
-            lambda d: VGG16(d.input_shape, d.classes, width=0.125),
-            (1e-3,),
-            2000,
-            REFINED[:1],
-        ),
+        Subject("lenet5_mnist", "mnist", LeNet5, (1e-4,)),
+        Subject("lenet5_cifar10", "cifar10", LeNet5, (1e-3, 3e-3)),
+        Subject("vgg16_narrow_cifar10", "cifar10", VGG16, (1e-3,), 2000, REFINED[:1]),
     )
 }
-
+"""Networks of the paper."""
 
 OTHERS = {
     s.name: s
     for s in (
-        Subject(
-            "vit_cifar10",
-            "cifar10",
-            lambda d: ViT(d.input_shape, d.classes),
-            test=2000,
-            refined=((300, 1000),),
-        ),
-        Subject(
-            "language_model",
-            "text",
-            lambda d: LanguageModel(d.input_shape, d.classes),
-            refined=((300, 200),),
-            task=LanguageModelling(),
-        ),
-        Subject(
-            "recurrent_mnist",
-            "mnist",
-            lambda d: Recurrent(d.input_shape, d.classes),
-            test=2000,
-            refined=((300, 1000),),
-        ),
-        Subject(
-            "unet_scenes",
-            "scenes",
-            lambda d: UNet(d.input_shape, d.classes),
-            test=200,
-            refined=((100, 100),),
-            task=Segmentation(),
-        ),
-        Subject(
-            "diabetes",
-            "diabetes",
-            lambda d: MLP(d.input_shape, d.classes, (64, 64)),
-            refined=((300, 300),),
-            task=Regression(metric="R2"),
-        ),
+        Subject("vit_cifar10", "cifar10", ViT, (), 2000, ((300, 1000),)),
+        Subject("language_model", "text", LanguageModel, (), None, ((300, 200),),
+                LanguageModelling()),
+        Subject("recurrent_mnist", "mnist", Recurrent, (), 2000, ((300, 1000),)),
+        Subject("unet_scenes", "scenes", UNet, (), 200, ((100, 100),), Segmentation()),
+        Subject("diabetes", "diabetes", MLP, (), None, ((300, 300),), Regression(metric="R2")),
     )
-}
+}  # fmt: skip
 
 
 @cache
@@ -167,21 +120,38 @@ def dataset(name: str) -> Dataset:
     return arrays(DATA / "cifar10.npz", val_size=5000, augment=True)
 
 
+def where(name: str) -> list[str]:
+    """Return the words by which a command finds a data set."""
+    if name == "mnist":
+        return [f"data.root={DATA}", "data.download=false"]
+    files = {"cifar10": "cifar10.npz", "text": "shakespeare.txt"}
+    return [f"data.path={DATA / files[name]}"] if name in files else []
+
+
 def folder_of(subject: Subject, seed: int, beta: float | None = None) -> Path:
     """Return the folder of trainings; those with another penalty have one of their own."""
     other = "" if beta in (None, *subject.betas[:1]) else f"-beta{beta:g}"
     return OUTPUTS / f"{subject.name}-seed{seed}{other}"
 
 
+def loaded(subject: Subject, folder: Path, sigma: float = SIGMA) -> nn.Module:
+    """Return the analog network that was trained in a folder."""
+    config = RRAMRPUConfig(noise_model=LogNormalNoiseModel(sigma))
+    model = convert_to_analog(subject.build(), config)
+    load_snapshot(model, load_checkpoint(folder / "best.safetensors").model)
+    return model.eval()
+
+
 def network(
     subject: Subject, seed: int, training: str, beta: float | None = None, sigma: float = SIGMA
 ) -> nn.Module:
-    """Return a trained analog network."""
-    config = RRAMRPUConfig(noise_model=LogNormalNoiseModel(sigma))
-    model = convert_to_analog(subject.build(dataset(subject.data)), config)
-    weights = folder_of(subject, seed, beta) / training / "best.safetensors"
-    load_snapshot(model, load_checkpoint(weights).model)
-    return model.eval()
+    """Return a network that `python -m benchmarks.per_chip train` trained."""
+    return loaded(subject, folder_of(subject, seed, beta) / training, sigma)
+
+
+def swept(subject: Subject, training: str, sigma: float = SIGMA) -> nn.Module:
+    """Return a network that `python -m benchmarks.sweeps run` trained, or `search train`."""
+    return loaded(subject, RECORDS / subject.name / training, sigma)
 
 
 @dataclass(frozen=True)
@@ -222,13 +192,9 @@ def calibration(way: Way, subject: Subject) -> ChipCalibration | None:
         return None
     assert way.corrector is not None and way.placement is not None
     fit = PerChipFit(
-        x,
-        batch_size=2000,
-        refine_steps=way.refine_steps,
-        refine_lr=REFINE_LR,
-        target=way.target,
-        task=subject.task,
-    )
+        x, batch_size=2000, refine_steps=way.refine_steps, refine_lr=REFINE_LR,
+        target=way.target, task=subject.task,
+    )  # fmt: skip
     return WithCompensation(way.placement, way.corrector, fit)
 
 
@@ -272,30 +238,20 @@ def measure(
 ) -> dict[str, Any]:
     """Measure one way over chips; return its row."""
     model = prepared(way, subject, seed, sigma)
-    bare = network(subject, seed, way.training, way.beta)
-    asked, data = calibration(way, subject), dataset(subject.data)
-    measured = getattr(data, part)
+    asked, measured = calibration(way, subject), getattr(dataset(subject.data), part)
     if samples is not None:
         measured = measured.first(samples)
+    chips_seed = CHIPS_SEED if part == "test" else VALIDATION_SEED
     records.parent.mkdir(parents=True, exist_ok=True)
     found = evaluate_chips(
-        model,
-        measured,
-        task=subject.task,
-        chips=chips,
-        seed=CHIPS_SEED if part == "test" else VALIDATION_SEED,
-        calibration=asked,
-        records=records,
-        device="cpu",
-        batch_size=500,
-    )
-    spent = getattr(asked, "spent", None)
-    network_costs = cost_of(bare, subject)
-    cost = (
-        None
-        if way.corrector is None or way.placement is None
-        else compensation_cost(network_costs, way.placement, way.corrector)
-    )
+        model, measured, task=subject.task, chips=chips, seed=chips_seed, calibration=asked,
+        records=records, device="cpu", batch_size=500,
+    )  # fmt: skip
+    spent, overheads = getattr(asked, "spent", None), (0.0, 0.0)
+    if way.corrector is not None and way.placement is not None:
+        bare = cost_of(network(subject, seed, way.training, way.beta), subject)
+        cost = compensation_cost(bare, way.placement, way.corrector)
+        overheads = cost.overhead_weights, cost.overhead_macs
     return {
         "way": way.name,
         "network": subject.name,
@@ -311,8 +267,8 @@ def measure(
         "target": way.target if way.fit == "per_chip" else None,
         "refine_steps": way.refine_steps if way.fit == "per_chip" else None,
         "images": way.images if way.fit in ("per_chip", "batchnorm") else None,
-        "overhead_weights": 0.0 if cost is None else cost.overhead_weights,
-        "overhead_macs": 0.0 if cost is None else cost.overhead_macs,
+        "overhead_weights": overheads[0],
+        "overhead_macs": overheads[1],
         "part": part,
         "samples": len(measured),
         "sigma": sigma,
@@ -321,7 +277,55 @@ def measure(
         "std": found.std,
         "q05": found.q05,
         "chips": chips,
-        "chips_seed": CHIPS_SEED if part == "test" else VALIDATION_SEED,
+        "chips_seed": chips_seed,
         "seconds_per_chip": None if spent is None else spent.seconds,
         "passes": None if spent is None else spent.passes,
     }
+
+
+def measure_all(
+    ways: Iterable[Way], subject: Subject, seed: int, folder: Path, chips: int, command: str,
+    sigma: float | None = None,
+) -> None:  # fmt: skip
+    """Measure ways on test data, each in a file of its own, unless it has as many chips.
+
+    With a sigma, shared fits have it in the name of their folder.
+    """
+    for way in ways:
+        path = folder / f"{way.name.replace(' ', '-')}.json"
+        if path.exists() and read_json(path)["chips"] >= chips:
+            continue
+        if way.fit == "shared" and sigma is not None:
+            way = replace(way, name=f"{way.name} {sigma:g}")
+        row = measure(
+            way, subject, seed, path.with_suffix(".jsonl"), chips, samples=subject.test,
+            sigma=SIGMA if sigma is None else sigma,
+        )  # fmt: skip
+        write_json_atomic(path, {**row, "command": command})
+        print(f"{path}: {row['mean']:.4f}", flush=True)
+
+
+def within_limits(placements: dict[str, Placement], cost: NetworkCost) -> dict[str, Placement]:
+    """Return those that add at most `LIMIT` to the weights and to the MACs."""
+    made = {name: compensation_cost(cost, p, LowRank()) for name, p in placements.items()}
+    most = {name: max(c.overhead_weights, c.overhead_macs or 0.0) for name, c in made.items()}
+    return {name: p for name, p in placements.items() if most[name] <= LIMIT}
+
+
+def choose_best(
+    candidates: Iterable[Way], subject: Subject, samples: int, sigma: float = SIGMA
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Measure ways on validation data, on four chips; return all rows, and the best one."""
+    rows, sign = [], 1 if subject.task.higher_is_better else -1
+    for way in candidates:
+        records = folder_of(subject, 0) / "choose" / f"{way.name.replace(' ', '-')}.jsonl"
+        row = measure(way, subject, 0, records, 4, part="val", samples=samples, sigma=sigma)
+        print(f"{subject.name}: {way.name}: {row['mean']:.4f}", flush=True)
+        rows.append(row)
+    return rows, max(rows, key=lambda row: sign * row["mean"])
+
+
+def plain_clean(subject: Subject, seed: int, samples: int | None) -> float:
+    """Return the clean score of the plain network on the first samples of the test part."""
+    part, model = dataset(subject.data).test.first(samples), network(subject, seed, "plain")
+    return ceiling(model, part, [], task=subject.task, chips=1, batch_size=500).clean

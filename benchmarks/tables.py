@@ -1,42 +1,87 @@
-"""Columns of the pages' tables; Markdown is written by the package's one renderer."""
+"""Tables of results in the pages of docs: columns in short, and the marks between which they are.
+
+A column is written as `heading=key:format`: the key of the rows' values, and a format of Python
+(`.1%` in percent), or one of `FORMATS`. The key is the heading where it is left out, and some
+headings have keys and formats of their own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from benchmarks.common import HERE, RESULTS
 from cnet_aihw.report.tables import Column, Table
+from cnet_aihw.runtime.records import read_json
 
+DOCS = HERE.parent / "docs"
+README = HERE.parent / "README.md"
 Row = Mapping[str, Any]
 
-
-def percent(key: str, digits: int = 2) -> Callable[[Row], str]:
-    """Write a share as percent; a dash where there is none."""
-    return lambda row: "-" if row.get(key) is None else f"{100 * row[key]:.{digits}f}"
-
-
-def text(key: str) -> Callable[[Row], str]:
-    """Write a value verbatim; a dash where there is none."""
-    return lambda row: "-" if row.get(key) in (None, "") else str(row[key])
-
-
-def number(key: str, digits: int = 2) -> Callable[[Row], str]:
-    """Write a number with some digits after the point."""
-    return lambda row: f"{row[key]:.{digits}f}"
-
-
-def table(rows: Sequence[Row], columns: Mapping[str, Callable[[Row], str]]) -> str:
-    """Return a Markdown table."""
-    cells = [{heading: cell(row) for heading, cell in columns.items()} for row in rows]
-    return Table("page", list(map(Column, columns)), cells).as_markdown()
-
-
-CHIPS = {
-    "clean %": percent("clean"),
-    "mean %": percent("mean"),
-    "std": percent("std"),
-    "5 % quantile": percent("q05"),
-    "chips": text("chips"),
-    "seed": text("seed"),
+KNOWN = {
+    "weights +%": "overhead_weights:.2%",
+    "MACs +%": "overhead_macs:.2%",
+    "clean %": "clean:.2%",
+    "mean %": "mean:.2%",
+    "std": "std:.2%",
+    "5 % quantile": "q05:.2%",
+    "recovery %": "recovery:.1%",
 }
-"""The columns of a mean over chips."""
+"""Heading -> key and format."""
+
+OVER_CHIPS = "clean % | mean % | std | 5 % quantile | chips"
+FORMATS: dict[str, Callable[[Any], str]] = {
+    "": str,
+    "interval": lambda ends: " to ".join(f"{100 * end:.1f}" for end in ends),
+    "names": lambda names: ", ".join(names) or "none",
+}
+
+
+def cell(value: Any, form: str) -> str:
+    """Write a value; a dash where there is none."""
+    if value is None or value == "":
+        return "-"
+    if form in FORMATS:
+        return FORMATS[form](value)
+    return format(value, form).removesuffix("%")
+
+
+def table(rows: Iterable[Row], columns: str) -> str:
+    """Return a Markdown table of the columns, which `|` separates."""
+    named = []
+    for column in columns.split(" | "):
+        heading, _, given = column.partition("=")
+        key, _, form = (given or KNOWN.get(heading, heading)).partition(":")
+        named.append((heading, key, form))
+    cells = [{heading: cell(row.get(key), form) for heading, key, form in named} for row in rows]
+    return Table("page", [Column(heading) for heading, _, _ in named], cells).as_markdown()
+
+
+def grid(lines: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table of cells, the heading first."""
+    head, *rest = lines
+    return "\n".join("| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *rest))
+
+
+def find(rows: Iterable[Row], **values: Any) -> Row | None:
+    """Return the first row with the values; a key that it lacks counts as None."""
+    return next((r for r in rows if all(r.get(key) == v for key, v in values.items())), None)
+
+
+def result(name: str) -> Any:
+    """Return a result; an empty one where it is not measured yet."""
+    path = RESULTS / f"{name}.json"
+    return read_json(path) if path.exists() else {"rows": []}
+
+
+def put(path: Path, blocks: Mapping[str, str]) -> None:
+    """Put texts between their marks in a page, where they replace what is there."""
+    page = path.read_text(encoding="utf-8")
+    for name, text in blocks.items():
+        begin, end = f"<!-- {name}: begin -->\n", f"\n<!-- {name}: end -->"
+        if page.count(begin) != 1 or page.count(end) != 1:
+            raise SystemExit(f"{path} needs the marks {begin.strip()} and {end.strip()} once each.")
+        before, _, rest = page.partition(begin)
+        page = f"{before}{begin}\n{text}\n{end}{rest.partition(end)[2]}"
+    path.write_text(page, encoding="utf-8")

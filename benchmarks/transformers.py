@@ -6,38 +6,36 @@
     python -m benchmarks.transformers table      # benchmarks/results/transformers.json
 
 Where networks, records and data are: see benchmarks/subjects.py. Each step resumes where it was
-stopped.
+stopped; `--network NAME` restricts it.
 """
 
 from __future__ import annotations
 
-import argparse
-import shlex
-import subprocess
-import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
-import torch
-
+from benchmarks.common import cnet_aihw, command_line, once, write_result
 from benchmarks.per_chip import searched
 from benchmarks.subjects import (
-    DATA,
     LIMIT,
     OTHERS,
-    RESULTS,
     Subject,
     Way,
+    choose_best,
     cost_of,
     dataset,
     folder_of,
-    measure,
+    measure_all,
     network,
+    plain_clean,
     sizes,
+    where,
+    within_limits,
 )
-from cnet_aihw.compensation import Affine, LowRank, Placement, compensation_cost
-from cnet_aihw.evaluation import ceiling, scan_layers
-from cnet_aihw.runtime.records import read_json, write_json_atomic
+from cnet_aihw.compensation import Affine, LowRank, Placement
+from cnet_aihw.evaluation import scan_layers
+from cnet_aihw.runtime.records import read_json
 from cnet_aihw.search.searchers import SpectrumSearcher
 
 COMMAND = "python -m benchmarks.transformers"
@@ -46,106 +44,68 @@ IMAGES = {"text": 200, "scenes": 100, "diabetes": 300}
 """Samples of a fit where they are not 1000."""
 
 
-def train(subject: Subject) -> None:
-    """Train a network plainly and under noise, by the command that is printed."""
-    where = {
-        "mnist": f"data.root={DATA} data.download=false",
-        "cifar10": f"data.path={DATA / 'cifar10.npz'}",
-        "text": f"data.path={DATA / 'shakespeare.txt'}",
-    }.get(subject.data, "")
-    command = (
-        f"cnet-aihw experiment={subject.name} job=train {where} progress=false "
-        f"run={folder_of(subject, 0)}"
-    )
-    print(command, flush=True)
-    words = shlex.split(command)[1:]
-    subprocess.run([sys.executable, "-m", "cnet_aihw.jobs.cli", *words], check=True)
+def train(network: list[str]) -> None:
+    """Train networks plainly and under noise, by the commands that are printed."""
+    for subject in (OTHERS[name] for name in network):
+        words = f"experiment={subject.name}", "job=train", *where(subject.data), "progress=false"
+        cnet_aihw(*words, f"run={folder_of(subject, 0)}")
 
 
 def choose(subject: Subject) -> dict[str, Any]:
     """Choose a placement on validation data: one size everywhere, or the spectrum's."""
-    path = folder_of(subject, 0) / "choose.json"
-    if path.exists():
-        return dict(read_json(path))
     cost = cost_of(network(subject, 0, "plain", sigma=0.3), subject)
     images = IMAGES.get(subject.data, 1000)
-    found = {
-        "size 1": sizes(cost, 1),
-        "size 2": sizes(cost, 2),
-        "size 4": sizes(cost, 4),
-        "spectrum": searched(subject, SpectrumSearcher(), None, 1, "plain", images),
-    }
-    rows = []
-    for name, placement in found.items():
-        made = compensation_cost(cost, placement, LowRank())
-        if max(made.overhead_weights, made.overhead_macs or 0.0) <= LIMIT:
-            way = Way(name, "plain", LowRank(), placement, "per_chip", images=images)
-            records = folder_of(subject, 0) / "choose" / f"{name}.jsonl"
-            rows.append(measure(way, subject, 0, records, 4, part="val", samples=images, sigma=0.3))
-            print(f"{subject.name}: {name}: {rows[-1]['mean']:.4f}", flush=True)
-    sign = 1 if subject.task.higher_is_better else -1
-    chosen = {"rows": rows, "chosen": max(rows, key=lambda row: sign * row["mean"])}
-    write_json_atomic(path, chosen)
-    return chosen
+    placements = {f"size {size}": sizes(cost, size) for size in (1, 2, 4)}
+    placements["spectrum"] = searched(subject, SpectrumSearcher(), None, 1, "plain", images)
+    candidates = [
+        Way(name, "plain", LowRank(), placement, "per_chip", images=images)
+        for name, placement in within_limits(placements, cost).items()
+    ]
+    rows, best = choose_best(candidates, subject, images, 0.3)
+    return {"rows": rows, "chosen": best}
 
 
 def ways(subject: Subject) -> Iterator[Way]:
     """Yield all ways that are compared."""
-    placement = Placement(choose(subject)["chosen"]["placement"])
+    choice = once(folder_of(subject, 0) / "choose.json", lambda: choose(subject))
+    placement = Placement(choice["chosen"]["placement"])
+    images, (steps, _) = IMAGES.get(subject.data, 1000), subject.refined[0]
+    plain = Way("plain, per chip", "plain", LowRank(), placement, "per_chip", images=images)
     full = Placement(dict.fromkeys(placement, 1.0))
-    images = IMAGES.get(subject.data, 1000)
-    steps = subject.refined[0][0]
-    for training in ("plain", "noise"):
-        target = "mean_over_chips" if training == "noise" else "clean"
-        fitted = Way(
-            f"{training}, per chip", training, LowRank(), placement, "per_chip",
-            images=images, target=target,
-        )  # fmt: skip
-        yield Way(f"{training}, none", training)
-        yield fitted
-        if training == "plain":
-            yield Way("plain, affine", training, Affine(), full, "per_chip", images=images)
-            yield Way(
-                "plain, per chip, refined", training, LowRank(), placement, "per_chip",
-                images=images, refine_steps=steps,
-            )  # fmt: skip
-            yield Way("plain, shared", training, LowRank(), placement, "shared")
+    yield Way("plain, none", "plain")
+    yield plain
+    yield replace(plain, name="plain, affine", corrector=Affine(), placement=full)
+    yield replace(plain, name="plain, per chip, refined", refine_steps=steps)
+    yield Way("plain, shared", "plain", LowRank(), placement, "shared")
+    yield Way("noise, none", "noise")
+    yield replace(plain, name="noise, per chip", training="noise", target="mean_over_chips")
 
 
-def run(subject: Subject, chips: int) -> None:
+def run(network: list[str], chips: int) -> None:
     """Measure all ways at all deviations on test data."""
-    for sigma in SIGMAS:
-        for way in ways(subject):
+    for subject in (OTHERS[name] for name in network):
+        for sigma in SIGMAS:
             folder = folder_of(subject, 0) / f"test-{sigma:g}"
-            path = folder / f"{way.name.replace(' ', '-')}.json"
-            if path.exists() and read_json(path)["chips"] >= chips:
-                continue
-            if way.fit == "shared":  # its fit belongs to one deviation
-                way = Way(**{**vars(way), "name": f"{way.name} {sigma:g}"})
-            row = measure(
-                way, subject, 0, path.with_suffix(".jsonl"), chips, samples=subject.test,
-                sigma=sigma,
-            )  # fmt: skip
-            write_json_atomic(path, {**row, "command": f"{COMMAND} run --chips {chips}"})
-            print(f"{subject.name} sigma {sigma:g}: {way.name}: {row['mean']:.4f}", flush=True)
+            command = f"{COMMAND} run --chips {chips}"
+            measure_all(ways(subject), subject, 0, folder, chips, command, sigma)
 
 
-def scan(subject: Subject) -> None:
+def scan(network: list[str]) -> None:
     """Measure the plain network with one layer at a time on the chip."""
-    path = folder_of(subject, 0) / "scan.json"
-    if path.exists():
-        return
-    model = network(subject, 0, "plain", sigma=0.3)
+    for subject in (OTHERS[name] for name in network):
+        once(folder_of(subject, 0) / "scan.json", lambda subject=subject: scanned(subject))
+
+
+def scanned(subject: Subject) -> dict[str, Any]:
+    """Return the mean of each layer alone."""
     part = dataset(subject.data).val.first(IMAGES.get(subject.data, 1000))
     found = scan_layers(
-        model, part, mode="single", task=subject.task, chips=5, seed=1, device="cpu",
-        records=path.with_suffix(".jsonl"),
+        network(subject, 0, "plain", sigma=0.3), part, mode="single", task=subject.task, chips=5,
+        seed=1, device="cpu", records=folder_of(subject, 0) / "scan.jsonl",
     )  # fmt: skip
-    rows = [
-        {"network": subject.name, "layer": row.name, "mean": row.mean, "clean": found.clean}
-        for row in found.rows
-    ]
-    write_json_atomic(path, {"rows": rows})
+    about = {"network": subject.name}
+    rows = [about | {"layer": r.name, "mean": r.mean, "clean": found.clean} for r in found.rows]
+    return {"rows": rows}
 
 
 def table() -> None:
@@ -155,44 +115,15 @@ def table() -> None:
     for subject in OTHERS.values():
         folder = folder_of(subject, 0)
         found = [read_json(path) for path in sorted(folder.glob("test-*/*.json"))]
-        if found:
-            part = dataset(subject.data).test.first(subject.test)
-            model = network(subject, 0, "plain")
-            top = ceiling(model, part, [], task=subject.task, chips=1, batch_size=500).clean
-            rows += [
-                {**row, "plain_clean": top, "recovery": subject.task.recovery(row["mean"], top)}
-                for row in found
-            ]
+        top = plain_clean(subject, 0, subject.test) if found else 0.0
+        rows += [
+            {**row, "plain_clean": top, "recovery": subject.task.recovery(row["mean"], top)}
+            for row in found
+        ]
         if (folder / "scan.json").exists():
             scans += read_json(folder / "scan.json")["rows"]
-    record = {"command": f"{COMMAND} run", "limit": LIMIT, "rows": rows, "sensitivity": scans}
-    write_json_atomic(RESULTS / "transformers.json", record)
-    for row in rows:
-        kept = row["recovery"]
-        print(
-            f"{row['network']:16s} {row['sigma']} {row['way']:28s} {row['mean']:.4f} "
-            f"{'-' if kept is None else f'{100 * kept:.1f}'}"
-        )
-
-
-def main() -> None:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__)
-    parser.add_argument("step", choices=("train", "run", "scan", "table"))
-    parser.add_argument("--network", choices=list(OTHERS), action="append")
-    parser.add_argument("--chips", type=int, default=25)
-    asked = parser.parse_args()
-    torch.set_num_threads(1)
-    for name in asked.network or OTHERS:
-        if asked.step == "train":
-            train(OTHERS[name])
-        elif asked.step == "run":
-            run(OTHERS[name], asked.chips)
-        elif asked.step == "scan":
-            scan(OTHERS[name])
-    if asked.step == "table":
-        table()
+    write_result("transformers", f"{COMMAND} run", rows, limit=LIMIT, sensitivity=scans)
 
 
 if __name__ == "__main__":
-    main()
+    command_line(__doc__, train, run, scan, table, network=list(OTHERS), chips=25)

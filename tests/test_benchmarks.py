@@ -3,20 +3,18 @@
 import hashlib
 import shutil
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from torch import nn
 
-from benchmarks import archive, bayes_page, kernels_page, scaling_page, speed_page, summary
-from benchmarks import page as results_page
-from benchmarks.ablations import SWEEPS
-from benchmarks.devices import POINTS, words_of
+from benchmarks import archive, figures, sweeps
+from benchmarks import page as pages
 from benchmarks.paper import cells, page, rows
 from benchmarks.paper.cells import AFFINE, NONE, Subject
 from benchmarks.paper.rows import ROWS, SIGMAS, composed
+from benchmarks.tables import put, result, table
 from cnet_aihw.compensation import Placement
 from cnet_aihw.evaluation import ChipStatistics, chip_statistics
 from cnet_aihw.runtime.errors import CnetError
@@ -49,56 +47,67 @@ def test_a_network_that_was_trained_elsewhere_is_neither_missed_nor_trained_over
     rows.train(row, "noise", 0.3, 1)
 
 
-@pytest.mark.parametrize("sweep", SWEEPS, ids=[sweep.setting for sweep in SWEEPS])
-def test_the_commands_of_the_ablations_compose(sweep: Any) -> None:
-    for problem in sweep.problems:
-        words = [word for word in sweep.words(problem) if "," not in word and word != "-m"]
-        for value in sweep.values.split(","):
-            training = sweep.trainings.partition(",")[0]
-            assert composed(*words, f"training={training}", f"{sweep.key}={value}")
+@pytest.mark.parametrize("command", list(sweeps.ablations()), ids=lambda c: c.folder.name)
+def test_the_commands_of_the_ablations_compose(command: sweeps.Command) -> None:
+    words = [word for word in command.words if word != "-m"]
+    swept = [word.partition("=")[::2] for word in words if "," in word]
+    fixed = [word for word in words if "," not in word]
+    for i in range(max((values.count(",") for _, values in swept), default=0) + 1):
+        chosen = [f"{key}={(values.split(',') * 4)[i]}" for key, values in swept]
+        assert composed(*fixed, *chosen)
 
 
-@pytest.mark.parametrize("device", POINTS)
-def test_the_devices_points_compose(device: str) -> None:
-    for point in POINTS[device]:
-        assert composed(*words_of(device, point)).rram.rpu_config.noise_model
+POINTS = {c.about["device"] + "-" + c.about["point"]: c for c in sweeps.devices() if c.about}
 
 
-@pytest.mark.parametrize(
-    ("module", "write"),
-    [
-        (results_page, results_page.main),
-        (speed_page, speed_page.write_page),
-        (scaling_page, scaling_page.write_page),
-        (page, page.write_page),
-    ],
-    ids=["results", "speed", "scaling", "rows"],
-)
+@pytest.mark.parametrize("command", POINTS.values(), ids=list(POINTS))
+def test_the_devices_points_compose(command: sweeps.Command) -> None:
+    assert composed(*command.words).rram.rpu_config.noise_model
+
+
+# -- pages
+
+
 def test_the_pages_are_those_of_the_results(
-    module: Any, write: Callable[[], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = module.PAGE.read_text()
-    readme = summary.README.read_text()
-    for other in (results_page, speed_page, scaling_page, page):
-        monkeypatch.setattr(other, "PAGE", tmp_path / f"{other.__name__}.md")
-    for other in (speed_page, page, summary):
-        monkeypatch.setattr(other, "IMAGE", tmp_path / f"{other.__name__}.png")
-    monkeypatch.setattr(summary, "README", tmp_path / "README.md")
-    summary.README.write_text(readme)
-    write()
-    assert module.PAGE.read_text() == before
-    assert summary.README.read_text() == readme
+    shutil.copytree(pages.DOCS, tmp_path / "docs", ignore=shutil.ignore_patterns("images"))
+    shutil.copy(pages.README, tmp_path)
+    written = {path: path.read_text() for path in tmp_path.rglob("*.md")}
+    monkeypatch.setattr(pages, "DOCS", tmp_path / "docs")
+    monkeypatch.setattr(pages, "README", tmp_path / "README.md")
+    monkeypatch.setattr(figures, "IMAGES", tmp_path / "images")
+    pages.main()
+    assert {path: path.read_text() for path in tmp_path.rglob("*.md")} == written
+    for name in ("results", "growth", "rows"):
+        assert (tmp_path / "images" / f"{name}.png").stat().st_size > 10_000
 
 
-@pytest.mark.parametrize("module", [kernels_page, bayes_page])
-def test_the_tables_of_a_page_are_those_of_the_results(
-    module: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    written = module.PAGE.read_text()
-    monkeypatch.setattr(module, "PAGE", tmp_path / "page.md")
-    module.PAGE.write_text(written)
-    module.main()
-    assert module.PAGE.read_text() == written
+@pytest.mark.parametrize("name", pages.TABLES)
+def test_the_page_names_the_command_of_each_result(name: str) -> None:
+    if rows := result(name)["rows"]:
+        assert f"Command: `{result(name)['command']}`." in (pages.DOCS / "results.md").read_text()
+        assert len(rows) < 1000
+
+
+def test_columns_have_keys_and_formats() -> None:
+    rows = [
+        {"a": 0.1234, "b": None, "c": [0.1, 0.25], "d": 3, "mean": 0.5},
+        {"a": 1.0, "c": [0, 1]},
+    ]
+    text = table(rows, "a=a:.1% | none=b:.2f | c=c:interval | d | mean %")
+    assert text.splitlines()[2:] == [
+        "| 12.3 | - | 10.0 to 25.0 | 3 | 50.00 |", "| 100.0 | - | 0.0 to 100.0 | - | - |"
+    ]  # fmt: skip
+
+
+def test_a_page_without_marks_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "page.md"
+    path.write_text("words\n\n<!-- a: begin -->\n\nold\n\n<!-- a: end -->\n\nmore\n")
+    put(path, {"a": "new"})
+    assert path.read_text() == "words\n\n<!-- a: begin -->\n\nnew\n\n<!-- a: end -->\n\nmore\n"
+    with pytest.raises(SystemExit, match="b: begin"):
+        put(path, {"b": "new"})
 
 
 @pytest.mark.parametrize(
@@ -144,23 +153,18 @@ def cell(method: str, seed: int, mean: float) -> dict[str, Any]:
 def test_the_page_shows_each_cell_and_whether_repetitions_agree(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(page, "HERE", tmp_path)
-    monkeypatch.setattr(page, "PAGE", tmp_path / "rows.md")
-    monkeypatch.setattr(page, "IMAGE", tmp_path / "rows.png")
-    (tmp_path / "results").mkdir()
-    cells = [cell(method, 0, 0.9 + 0.01 * i) for i, method in enumerate(page.SHOWN)]
+    monkeypatch.setattr(figures, "IMAGES", tmp_path)
+    cells = [cell(method, 0, 0.9 + 0.01 * i) for i, method in enumerate(figures.SHOWN)]
     cells += [cell("plain", 1, 0.903), cell("noise", 1, 0.95), cell("noise", 2, 0.94)]
     for method, fourth in {"lipschitz": 0.9596, "lipschitz_noise": 0.9598}.items():
         means = (0.90, 0.91, 0.92, fourth)
         cells += [cell(method, seed, mean) for seed, mean in enumerate(means)]
     missing = {"row": "vgg16_cifar100", "title": "VGG16 on CIFAR-100", "missing": "no data",
                "command": "python -m benchmarks.paper run --row vgg16_cifar100"}  # fmt: skip
-    write_json_atomic(
-        tmp_path / "results" / "paper.json",
-        {"command": "x", "rows": [*cells, missing], "choices": [{**cell("plain", 0, 0.777)}]},
-    )
-    page.write_page()
-    text = (tmp_path / "rows.md").read_text()
+    paper = {"rows": [*cells, missing], "choices": [{**cell("plain", 0, 0.777)}]}
+    found = {"paper": paper, "ablations": {"rows": []}}
+    monkeypatch.setattr(page, "result", found.__getitem__)
+    text = "\n".join(page.blocks().values())
     lines = text.splitlines()
     shown = [line for line in lines if line.startswith("| 0.5 |")]
     assert len(shown) == len(cells)

@@ -1,31 +1,40 @@
 """The paper's four networks, at sigma 0.1 to 0.5, against every baseline.
 
     python -m benchmarks.paper run     # makes, or continues, all rows whose data are there
-    python -m benchmarks.paper table   # benchmarks/results/paper.json and the pages, from records
+    python -m benchmarks.paper table   # benchmarks/results/paper.json, from records
 
 A run trains with commands of `cnet-aihw`, each done once, in folders of outputs/benchmarks; what
 is measured is recorded chip by chip. `--row`, `--sigma` and `--seed` restrict it. Data: MNIST and
 CIFAR-100 in data/ as torchvision lays them out, CIFAR-10 so too and, for LeNet-5 and the narrow
-VGG16, as data/cifar10.npz. The wide VGG16 is for a GPU. BENCHMARK_RECORDS=FOLDER in the environment
-makes all of it from scratch, in another folder.
+VGG16, as data/cifar10.npz. The wide VGG16 is for a GPU, the others take hours of a core each.
+BENCHMARK_RECORDS=FOLDER in the environment makes all of it from scratch, in another folder.
 """
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from benchmarks.common import RECORDS, command_line, write_result
 from benchmarks.paper.cells import cells, measurements, prepare
-from benchmarks.paper.page import write_page
 from benchmarks.paper.rows import FROM_SCRATCH, REFERENCE, ROWS, SIGMAS, Row, composed
-from benchmarks.summary import write_figure, write_readme
-from benchmarks.training import RECORDS, RESULTS
-from cnet_aihw.runtime.records import read_json, write_json_atomic
+from cnet_aihw.runtime.records import read_json
 
 RUN = "python -m benchmarks.paper run"
+
+
+def run(row: list[str], sigma: list[float], seed: int) -> None:
+    """Train, search and measure what is not done yet."""
+    for it in (ROWS[name] for name in row):
+        if not Path(it.needs).exists():
+            print(f"{it.name} is left out: {it.needs} is not there", flush=True)
+            continue
+        sigmas = [each for each in sigma if _to_do(it, each, seed)]
+        for each in sigmas:
+            prepare(it, each, seed)
+        for each in sigmas:
+            cells(it, each, seed)
+    table()
 
 
 def table() -> None:
@@ -44,7 +53,7 @@ def table() -> None:
             why = "not run here" if Path(row.needs).exists() else f"{row.needs} is not there"
             rows.append({"row": row.name, "title": row.title, "missing": why})
             rows[-1]["command"] = f"{RUN} --row {row.name}"
-    write_json_atomic(RESULTS / "paper.json", {"command": RUN, "rows": rows, "choices": choices})
+    write_result("paper", RUN, rows, choices=choices)
 
 
 def _to_do(row: Row, sigma: float, seed: int) -> bool:
@@ -58,32 +67,5 @@ def _to_do(row: Row, sigma: float, seed: int) -> bool:
     return False
 
 
-def main() -> None:
-    """Do what is asked for."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.paper", description=__doc__)
-    parser.add_argument("action", choices=("run", "table"))
-    parser.add_argument("--row", choices=list(ROWS), nargs="+", default=list(ROWS))
-    parser.add_argument("--sigma", type=float, choices=SIGMAS, nargs="+", default=list(SIGMAS))
-    parser.add_argument("--seed", type=int, nargs="+", default=[0])
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    if arguments.action == "run":
-        for name in arguments.row:
-            row = ROWS[name]
-            if not Path(row.needs).exists():
-                print(f"{name} is left out: {row.needs} is not there", flush=True)
-                continue
-            for seed in arguments.seed:
-                sigmas = [sigma for sigma in arguments.sigma if _to_do(row, sigma, seed)]
-                for sigma in sigmas:
-                    prepare(row, sigma, seed)
-                for sigma in sigmas:
-                    cells(row, sigma, seed)
-    table()
-    write_page()
-    write_figure()
-    write_readme()
-
-
 if __name__ == "__main__":
-    main()
+    command_line(__doc__, run, table, row=list(ROWS), sigma=list(SIGMAS), seed=0)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from benchmarks.common import RECORDS
 from benchmarks.paper.rows import (
     LIMIT,
     PER_CHIP,
@@ -28,7 +29,6 @@ from benchmarks.paper.rows import (
     train_variant,
     with_compensation,
 )
-from benchmarks.training import RECORDS
 from cnet_aihw.compensation import (
     PAPER,
     NetworkCost,

@@ -1,33 +1,18 @@
-"""docs/rows.md and its figure, from benchmarks/results/paper.json and ablations.json alone."""
+"""Tables of docs/rows.md and its figure, from benchmarks/results/paper.json and ablations.json."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
 from scipy.special import stdtrit
 
-from benchmarks.tables import CHIPS, percent, table, text
+from benchmarks.figures import draw_sigmas
+from benchmarks.tables import OVER_CHIPS, result, table
 from cnet_aihw.evaluation import chip_statistics
-from cnet_aihw.report.style import (
-    BLACK,
-    BLUE,
-    GREEN,
-    ORANGE,
-    PURPLE,
-    SKY,
-    VERMILLION,
-    figure_style,
-    new_figure,
-)
-from cnet_aihw.runtime.records import read_json
 
-HERE = Path(__file__).parents[1]
-PAGE = HERE.parent / "docs" / "rows.md"
-IMAGE = HERE.parent / "docs" / "images" / "rows.png"
 NONE = "none"
 METHODS = {
     "plain": "plain training",
@@ -42,15 +27,6 @@ METHODS = {
     "recipe_macs": "best recipe that adds at most 5 % of the MACs",
 }
 RECIPES = ("recipe", "recipe_macs")
-SHOWN = {
-    "plain": VERMILLION,
-    "noise": ORANGE,
-    "noise_from_plain": SKY,
-    "correctnet": BLUE,
-    "digital": GREEN,
-    "recipe": PURPLE,
-    "recipe_macs": BLACK,
-}
 NETWORKS = {
     "correctnet_per_chip": "CorrectNet, fitted with BatchNorm per chip",
     "noise_digital": "noise injection with sensitive layers digital from the start",
@@ -63,71 +39,70 @@ NETWORKS = {
     "plain_centred": "plain training, weights divided by the mean of their factor",
     "lipschitz_centred": "Lipschitz penalty, weights divided by the mean of their factor",
 }
+"""Networks that a recipe chose, beside those of the methods."""
+
 PREDICTED = 4
 """Trainings of which each is held against the others; two others would say too little."""
 
+CELLS = (
+    f"sigma | method=words | per chip | trained at=trained_at | weights +% | MACs +% | {OVER_CHIPS}"
+    " | seed | yield %=yield:.0% | recovery %=recovery:.2% | seconds=seconds:.0f"
+)
+ABLATIONS = (
+    "setting | network=problem | training | value | epochs | clean %=validation_clean:.2% | "
+    "mean on chips %=validation_chips_mean:.2% | std=validation_chips_std:.2%"
+)
+CHOICES = "row=title | network | per chip | mean % | std"
 Cell = Mapping[str, Any]
 
 
-def write_page() -> None:
-    """Write page and figure."""
-    found = read_json(HERE / "results" / "paper.json")
-    cells = found["rows"]
-    there = [cell for cell in cells if "missing" not in cell]
+def blocks() -> dict[str, str]:
+    """Draw the figure; return the tables."""
+    found = result("paper")
+    there = [_described(cell) for cell in found["rows"] if "missing" not in cell]
     first = [cell for cell in there if cell["seed"] == 0]
-    parts = [_words("intro"), "## At sigma 0.5", summary(first)]
-    parts.append("In brackets: with BatchNorm re-estimated on each chip. Means, quantiles: below.")
     if first:
-        write_figure(first)
-        parts.append("![Accuracy on chips by sigma](images/rows.png)")
-    parts.append(_words("findings"))
-    for name in dict.fromkeys(cell["row"] for cell in cells):
-        parts += section([cell for cell in cells if cell["row"] == name])
-    parts.append(_words("published"))
-    parts += repetitions(there) + ablations() + choices(found["choices"])
-    PAGE.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+        draw_sigmas(first, METHODS)
+    made = {"summary": summary(first)}
+    for cell in found["rows"]:
+        if "missing" in cell:
+            made[cell["row"]] = f"No figures: {cell['missing']}. Command: `{cell['command']}`."
+        elif cell["row"] not in made:
+            made[cell["row"]] = section([c for c in there if c["row"] == cell["row"]])
+    # Candidates at sigma 0.5; those of all sigmas would be too many for a page.
+    choices = [c for c in found["choices"] if (c["sigma"], c["seed"]) == (0.5, 0)]
+    choices = [{**choice, "per chip": _per_chip(choice["calibration"])} for choice in choices]
+    return made | {
+        "repetitions": repetitions(there),
+        "ablations": table(result("ablations")["rows"], ABLATIONS),
+        "choices": table(choices, CHOICES),
+    }
 
 
 def summary(cells: Sequence[Cell]) -> str:
     """Recovery by method and network; in brackets that with BatchNorm re-estimated on each chip."""
     titles = dict.fromkeys(cell["title"] for cell in cells)
-    lines = ["| recovery in % | " + " | ".join(titles) + " |", "|" + "---|" * (1 + len(titles))]
+    rows = []
     for method, words in METHODS.items():
-        values = []
+        row = {"recovery in %": words}
         for title in titles:
             found = [
                 f"{100 * cell['recovery']:.2f}" for cell in cells
                 if (cell["title"], cell["method"], cell["sigma"]) == (title, method, 0.5)
             ]  # fmt: skip
-            values.append(f"{found[0]} ({found[1]})" if len(found) > 1 else "".join(found) or "-")
-        lines.append(f"| {words} | " + " | ".join(values) + " |")
-    return "\n".join(lines)
+            row[title] = f"{found[0]} ({found[1]})" if len(found) > 1 else "".join(found)
+        rows.append(row)
+    return table(rows, " | ".join(["recovery in %", *titles]))
 
 
-def section(cells: Sequence[Cell]) -> list[str]:
-    """The table of one row, or why there is none."""
-    title = f"## {cells[0]['title']}"
-    if "missing" in cells[0]:
-        return [title, f"No figures: {cells[0]['missing']}. Command: `{cells[0]['command']}`."]
+def section(cells: Sequence[Cell]) -> str:
+    """The table of one row of the paper."""
     cells = sorted(cells, key=lambda cell: (cell["seed"], cell["sigma"]))  # keeps methods' order
-    cell = cells[0]
-    words = f"{cell['epochs']} epochs, {cell['test_samples']} test images; {cell['hardware']}."
-    columns = {
-        "sigma": text("sigma"),
-        "method": _method,
-        "per chip": lambda cell: "-" if cell["calibration"] == NONE else cell["calibration"],
-        "trained at": text("trained_at"),
-        "weights +%": percent("overhead_weights"),
-        "MACs +%": percent("overhead_macs"),
-        **CHIPS,
-        "yield %": percent("yield", 0),
-        "recovery %": percent("recovery"),
-        "seconds": lambda cell: f"{cell['seconds']:.0f}",
-    }
-    return [title, words + " Seconds are those of training and fit.", table(cells, columns)]
+    about = "{epochs} epochs, {test_samples} test images; {hardware}.".format(**cells[0])
+    return f"{about} Seconds are those of training and fit.\n\n{table(cells, CELLS)}"
 
 
-def repetitions(cells: Sequence[Cell]) -> list[str]:
+def repetitions(cells: Sequence[Cell]) -> str:
     """Rows that were run with several seeds: each mean with its 95 % interval over chips."""
     grouped: dict[tuple[Any, ...], list[Cell]] = {}
     for cell in cells:
@@ -135,44 +110,47 @@ def repetitions(cells: Sequence[Cell]) -> list[str]:
         calibration = None if cell["method"] in RECIPES else cell["calibration"]
         key = (cell["title"], cell["sigma"], cell["method"], calibration)
         grouped.setdefault(key, []).append(cell)
-    several = {key: found for key, found in grouped.items() if len(found) > 1}
-    if not several:
-        return []
     rows = []
     overlapping: dict[str, list[bool]] = {}
     predicted: list[bool] = []
-    for (title, sigma, method, calibration), found in several.items():
+    for (title, sigma, method, calibration), found in grouped.items():
+        if len(found) == 1:
+            continue
         what, means = f"{title}, sigma {sigma:g}", [cell["mean"] for cell in found]
         overlapping.setdefault(what, []).extend(_overlap(*two) for two in combinations(found, 2))
         inside = _as_predicted(means) if len(means) >= PREDICTED else []
         predicted += inside
-        low = max(cell["ci95"][0] for cell in found)
-        high = min(cell["ci95"][1] for cell in found)
-        rows.append(
-            {
-                "row": what,
-                "method": METHODS[method],
-                "per chip": {None: "as chosen", NONE: "-"}.get(calibration, calibration),
-                "means": "; ".join(f"{100 * cell['mean']:.2f} {_interval(cell)}" for cell in found),
-                "overlap": "yes" if low <= high else f"no, {100 * (low - high):.2f} apart",
-                "over trainings": _over_trainings(means),
-                "as the others predict": _share(inside) if inside else "-",
-            }
-        )
-    words = (
-        "Everything again with another seed: first weights, order, variation in training, fits and "
-        "searches; chips of the test the same. The interval behind each mean is that over its "
-        "chips (95 %, Student's t), which does not hold what differs between trainings. Of three "
-        "trainings or more, mean, standard deviation and interval over them; of four or more, how "
-        "many lie in the interval (95 %) that the others predict for one more training."
-    )
-    counted = [f"{what}: {_share(found)}" for what, found in overlapping.items()]
-    words += f" Of each two trainings, intervals over chips that overlap: {'; '.join(counted)}."
+        low, high = max(cell["ci95"][0] for cell in found), min(cell["ci95"][1] for cell in found)
+        rows.append({
+            "row": what,
+            "method": METHODS[method],
+            "per chip": "as chosen" if calibration is None else _per_chip(calibration),
+            "means": "; ".join(f"{100 * cell['mean']:.2f} {_interval(cell)}" for cell in found),
+            "overlap": "yes" if low <= high else f"no, {100 * (low - high):.2f} apart",
+            "over trainings": _over_trainings(means),
+            "as the others predict": _share(inside) if inside else "-",
+        })  # fmt: skip
+    if not rows:
+        return "Not repeated yet."
+    counted = "; ".join(f"{what}: {_share(found)}" for what, found in overlapping.items())
+    words = f"Of each two trainings, intervals over chips that overlap: {counted}."
     if predicted:
-        words += f" As the others predict: {_share(predicted)} "
-        words += f"({100 * sum(predicted) / len(predicted):.0f} %)."
-    columns = {key: text(key) for key in rows[0]}
-    return ["## Repetitions", words, table(rows, columns)]
+        share = 100 * sum(predicted) / len(predicted)
+        words += f" As the others predict: {_share(predicted)} ({share:.0f} %)."
+    return f"{words}\n\n{table(rows, ' | '.join(rows[0]))}"
+
+
+def _described(cell: Cell) -> Cell:
+    """A cell with the words of its method, and of its calibration."""
+    words = METHODS[cell["method"]]
+    if cell["method"] in RECIPES:
+        network = str(cell["network"]).partition("-")[0]
+        words = f"{words}: {NETWORKS.get(network) or METHODS[network]}"
+    return {**cell, "words": words, "per chip": _per_chip(cell["calibration"])}
+
+
+def _per_chip(calibration: str) -> str:
+    return "-" if calibration == NONE else calibration
 
 
 def _overlap(one: Cell, other: Cell) -> bool:
@@ -182,90 +160,6 @@ def _overlap(one: Cell, other: Cell) -> bool:
 
 def _share(said: Sequence[bool]) -> str:
     return f"{sum(said)} of {len(said)}"
-
-
-def ablations() -> list[str]:
-    """Effect of single settings."""
-    path = HERE / "results" / "ablations.json"
-    if not path.exists():
-        return []
-    found = read_json(path)
-    words = (
-        f"Command: `{found['command']}`. Sigma 0.5, short trainings, the last epoch's weights, 20 "
-        "chips of the validation part. `k` is that of lambda = k / (mu + 3 s); `width` is that "
-        "of VGG16 (1: the paper's); `steps_per_chip` 0 draws new variation at every forward pass. "
-        "A training without figures diverged. What beta, the ratio, what compensation reads and "
-        "the evaluator are worth: [results](results.md)."
-    )
-    columns = {
-        "setting": text("setting"),
-        "network": text("problem"),
-        "training": text("training"),
-        "value": text("value"),
-        "epochs": text("epochs"),
-        "clean %": percent("validation_clean"),
-        "mean on chips %": percent("validation_chips_mean"),
-        "std": percent("validation_chips_std"),
-    }
-    return ["## Ablations", words, table(found["rows"], columns)]
-
-
-def choices(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Candidates of the recipes at sigma 0.5; those of all sigmas would be too many for a page."""
-    rows = [row for row in rows if (row["sigma"], row["seed"]) == (0.5, 0)]
-    if not rows:
-        return []
-    words = (
-        "Means over 20 chips of the validation part, of all that keeps within the limit of 5 %; "
-        "the number behind a network is the sigma that it was trained at. Sigma 0.5, seed 0; what "
-        "the others were chosen from is in `benchmarks/results/paper.json`."
-    )
-    columns = {
-        "row": text("title"),
-        "network": text("network"),
-        "per chip": lambda row: "-" if row["calibration"] == NONE else row["calibration"],
-        "mean %": percent("mean"),
-        "std": percent("std"),
-    }
-    return ["## What the recipes were chosen from", words, table(rows, columns)]
-
-
-def write_figure(cells: Sequence[Cell]) -> None:
-    """Mean on chips over sigma, a panel for each network."""
-    titles = list(dict.fromkeys(cell["title"] for cell in cells))
-    with figure_style():
-        figure, axes = new_figure(0.8 + 2.4 * len(titles), rows=len(titles), sharex=True)
-        for ax, title in zip(axes, titles, strict=True):
-            for method, color in SHOWN.items():
-                points = sorted(
-                    (cell["sigma"], 100 * cell["mean"], 100 * cell["std"]) for cell in cells
-                    if (cell["title"], cell["method"]) == (title, method)
-                    and (method in RECIPES or cell["calibration"] == NONE)
-                )  # fmt: skip
-                ax.errorbar(
-                    *([point[i] for point in points] for i in (0, 1)),
-                    yerr=[point[2] for point in points], marker="o", color=color, capsize=3,
-                    label=METHODS[method].partition(":")[0],
-                )  # fmt: skip
-            ax.set_title(title)
-            ax.set_xticks(sorted({cell["sigma"] for cell in cells}))
-        axes[-1].set_xlabel("sigma")
-        figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2)
-        axes[0].set_ylabel("accuracy on chips in %")
-        IMAGE.parent.mkdir(exist_ok=True)
-        figure.savefig(IMAGE, dpi=160, metadata={"Software": None})
-
-
-def _words(name: str) -> str:
-    return Path(__file__).with_name(f"{name}.md").read_text(encoding="utf-8").rstrip()
-
-
-def _method(cell: Cell) -> str:
-    words = METHODS[cell["method"]]
-    if cell["method"] not in RECIPES:
-        return words
-    network = str(cell["network"]).partition("-")[0]
-    return f"{words}: {NETWORKS.get(network) or METHODS[network]}"
 
 
 def _over_trainings(means: Sequence[float]) -> str:

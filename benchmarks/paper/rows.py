@@ -16,7 +16,7 @@ from hydra import compose, initialize_config_module
 from omegaconf import DictConfig
 from torch import nn
 
-from benchmarks.training import RECORDS, cnet_aihw
+from benchmarks.common import RECORDS, cnet_aihw
 from cnet_aihw.compensation import Placement, load_compensation
 from cnet_aihw.jobs.build import build_analog, build_data, build_task
 from cnet_aihw.jobs.schema import register_schema

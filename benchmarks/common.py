@@ -1,0 +1,77 @@
+"""Where records and results are, and what all benchmarks share: commands, cells, the command line.
+
+Records of commands are in outputs/benchmarks (BENCHMARK_RECORDS names another folder), those of
+chips in outputs/per_chip (BENCHMARK_PER_CHIP), data in data/ (BENCHMARK_DATA).
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cnet_aihw.runtime.records import write_json_atomic
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+RECORDS = Path(os.environ.get("BENCHMARK_RECORDS", "outputs/benchmarks"))
+OUTPUTS = Path(os.environ.get("BENCHMARK_PER_CHIP", "outputs/per_chip"))
+DATA = Path(os.environ.get("BENCHMARK_DATA", "data"))
+
+
+def cnet_aihw(*words: str) -> None:
+    """Run a command, which is printed, on one thread: threads that wait for others spoil times."""
+    print("+", shlex.join(["cnet-aihw", *words]), flush=True)
+    script = "from cnet_aihw.jobs.cli import main; main()"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-c", script, *words], check=True, env=environment)
+
+
+def once(path: Path, measure: Callable[[], Any]) -> Any:
+    """Return what a file records; where it is missing, measure it and write the file."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json_atomic(path, measure())
+        print(f"{path}: done", flush=True)
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_result(name: str, command: str, rows: list[Any], **more: Any) -> None:
+    """Write benchmarks/results/NAME.json; single values stand before the rows."""
+    single = {key: value for key, value in more.items() if not isinstance(value, list | dict)}
+    write_json_atomic(
+        RESULTS / f"{name}.json", {"command": command, **single, "rows": rows, **more}
+    )
+
+
+def command_line(doc: str | None, *steps: Callable[..., Any], **options: Any) -> None:
+    """Take the step that the command line names, with those of the options that it has.
+
+    Args:
+        doc: the module's docstring, which is the help.
+        steps: functions; the parameters of each are options.
+        options: values by default. A list can be restricted to some of its values.
+    """
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("step", choices=[step.__name__ for step in steps])
+    for name, value in options.items():
+        if isinstance(value, list):
+            kind = type(value[0])
+            parser.add_argument(f"--{name}", choices=value, type=kind, nargs="+", default=value)
+        else:
+            parser.add_argument(f"--{name}", type=type(value), default=value)
+    asked = vars(parser.parse_args())
+    torch.set_num_threads(1)
+    step = next(step for step in steps if step.__name__ == asked["step"])
+    step(**{name: asked[name] for name in inspect.signature(step).parameters})

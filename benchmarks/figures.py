@@ -1,0 +1,131 @@
+"""Figures of the README and of docs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from benchmarks.common import HERE
+from cnet_aihw.report.style import (
+    BLACK,
+    BLUE,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    QUIET,
+    SKY,
+    VERMILLION,
+    YELLOW,
+    figure_style,
+    new_figure,
+)
+
+IMAGES = HERE.parent / "docs" / "images"
+Row = Mapping[str, Any]
+METHODS = {  # ways of per_chip.json -> how they are called, colour
+    "plain, none": ("plain training", VERMILLION),
+    "noise, none": ("noise injection", ORANGE),
+    "lipschitz, none": ("Lipschitz penalty", SKY),
+    "paper, shared": ("CorrectNet: penalty, one fit for all chips", BLUE),
+    "ahwa-lora-like": ("low rank, one fit for all chips (AHWA-LoRA-like)", YELLOW),
+    "dora-like": ("low rank, few images a chip (DoRA-like)", BLACK),
+    "lipschitz, affine": ("penalty, scale and offset per chip", QUIET),
+    "lipschitz, per chip": ("penalty, low rank per chip, closed form", GREEN),
+    "lipschitz, per chip, refined": ("the same, refined on the chip", PURPLE),
+}
+TITLES = {
+    "lenet5_mnist": "LeNet-5 on MNIST",
+    "lenet5_cifar10": "LeNet-5 on CIFAR-10",
+    "vgg16_narrow_cifar10": "VGG16, an eighth of the width, on CIFAR-10",
+}
+SHOWN = {  # methods of paper.json in the figure
+    "plain": VERMILLION,
+    "noise": ORANGE,
+    "noise_from_plain": SKY,
+    "correctnet": BLUE,
+    "digital": GREEN,
+    "recipe": PURPLE,
+    "recipe_macs": BLACK,
+}
+
+
+def save(figure: Any, name: str) -> None:
+    """Write a figure."""
+    IMAGES.mkdir(exist_ok=True)
+    figure.savefig(IMAGES / f"{name}.png", dpi=160, metadata={"Software": None})
+
+
+def draw_methods(networks: Mapping[str, Sequence[Row]]) -> None:
+    """Draw the recovery of each method, with the standard deviation over chips."""
+    with figure_style():
+        figure, axes = new_figure(0.6 + 2.2 * len(networks), rows=len(networks))
+        figure.set_size_inches(7.2, 0.6 + 2.2 * len(networks))
+        for ax, (title, rows) in zip(axes, networks.items(), strict=True):
+            places = range(len(rows), 0, -1)
+            for place, row in zip(places, rows, strict=True):
+                share = 100 * row["recovery"]
+                ax.barh(place, share, color=row["color"], height=0.6)
+                ax.errorbar(
+                    share, place, xerr=share * row["std"] / row["mean"], color="black", capsize=3
+                )
+            ax.axvline(95, color="black", linestyle=":", linewidth=1)
+            ax.set_yticks(places, [row["method"] for row in rows])
+            ax.set_xlim(0, 105)
+            ax.set_title(f"{title}, sigma 0.5")
+        figure.supxlabel(
+            "recovery in %: accuracy on chips / clean accuracy after plain training", fontsize=10
+        )
+        save(figure, "results")
+
+
+def draw_growth(rows: Sequence[Row]) -> None:
+    """Ours beside plain torch over layers and weights; an evaluation over its chips."""
+    with figure_style():
+        figure, (depth, width, chips) = new_figure(7.4, rows=3)
+        for ax, axis, key in ((depth, "layers", "layers"), (width, "width", "weights")):
+            for what, color in (("training step", BLUE), ("one chip", VERMILLION)):
+                found = [row for row in rows if (row["axis"], row["what"]) == (axis, what)]
+                for against, style in (("ours_over_plain", "-"), ("ours_over_stock", "--")):
+                    name = against.rpartition("_")[2]
+                    ax.plot(
+                        [row[key] for row in found], [row[against] for row in found], style,
+                        color=color, marker="o", label=f"{what} / {name}",
+                    )  # fmt: skip
+            ax.set_xscale("log", base=2 if key == "layers" else 10)
+            ax.set_xlabel(f"{key} of a network of linear layers")
+            ax.set_ylabel("ratio of time")
+            ax.set_ylim(bottom=0)
+        found = [row for row in rows if row["axis"] == "chips"]
+        numbers, times = ([row[key] for row in found] for key in ("chips", "times_one_chip"))
+        chips.plot(numbers, times, color=BLUE, marker="o", label="n chips")
+        chips.plot(numbers, numbers, "--", color=VERMILLION, label="n times one chip")
+        chips.legend()
+        chips.set_xlabel("chips of an evaluation of LeNet-5")
+        chips.set_ylabel("times one chip")
+        figure.legend(*depth.get_legend_handles_labels(), loc="outside upper center", ncols=2)
+        save(figure, "growth")
+
+
+def draw_sigmas(cells: Sequence[Row], names: Mapping[str, str]) -> None:
+    """Mean on chips over sigma, a panel for each network."""
+    titles = list(dict.fromkeys(cell["title"] for cell in cells))
+    with figure_style():
+        figure, axes = new_figure(0.8 + 2.4 * len(titles), rows=len(titles), sharex=True)
+        for ax, title in zip(axes, titles, strict=True):
+            for method, color in SHOWN.items():
+                points = sorted(
+                    (cell["sigma"], 100 * cell["mean"], 100 * cell["std"]) for cell in cells
+                    if (cell["title"], cell["method"]) == (title, method)
+                    and (method.startswith("recipe") or cell["calibration"] == "none")
+                )  # fmt: skip
+                ax.errorbar(
+                    *([point[i] for point in points] for i in (0, 1)),
+                    yerr=[point[2] for point in points], marker="o", color=color, capsize=3,
+                    label=names[method].partition(":")[0],
+                )  # fmt: skip
+            ax.set_title(title)
+            ax.set_xticks(sorted({cell["sigma"] for cell in cells}))
+        axes[-1].set_xlabel("sigma")
+        figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+        axes[0].set_ylabel("accuracy on chips in %")
+        save(figure, "rows")
