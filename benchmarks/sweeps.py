@@ -1,8 +1,7 @@
 """Tables made of commands of `cnet-aihw` alone: trainings, ablations, devices, levels and ADCs.
 
-    python -m benchmarks.sweeps run        # makes, or continues, all of them
-    python -m benchmarks.sweeps table      # their files in benchmarks/results, from records
-    python -m benchmarks.sweeps pipeline   # seconds of the steps of a whole run, ten minutes
+    python -m benchmarks.sweeps run     # makes, or continues, all of them
+    python -m benchmarks.sweeps table   # their files in benchmarks/results, from records
 
 `--only training` takes one of: selection (learning rate and beta, on validation data), training
 (LeNet-5 on test data, 100 chips), ablations (single settings and a network's width, on validation
@@ -13,15 +12,12 @@ MNIST in data/ as torchvision lays it out, and CIFAR-10 as data/cifar10.npz; som
 
 from __future__ import annotations
 
-import csv
 import os
 import shlex
 import subprocess
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import torch
@@ -268,11 +264,9 @@ def make_measurements() -> None:
     torch.manual_seed(derive_seed(0, "measurements"))
     targets = torch.linspace(0.0, 40.0, 9).repeat_interleave(40)
     measured = Wan2022NoiseModel().drift_device(targets, None, 1.0)
-    with MEASUREMENTS.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("target", "measured"))
-        pairs = zip(targets.tolist(), measured.tolist(), strict=True)
-        writer.writerows((f"{target:g}", f"{value:.4f}") for target, value in pairs)
+    pairs = zip(targets.tolist(), measured.tolist(), strict=True)
+    lines = ["target,measured", *(f"{target:g},{value:.4f}" for target, value in pairs)]
+    MEASUREMENTS.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 # -- levels and ADCs (CorrectNet+)
@@ -290,48 +284,11 @@ def adc_levels() -> Iterator[Command]:
 
 def adc_levels_rows() -> list[Row]:
     """Rows of the sweep."""
-    kept = (
-        "training", "levels", "adc_bits", "adc_cost", "clean", "mean", "std", "q05", "chips",
-        "seed",
-    )  # fmt: skip
+    kept = ("training", "levels", "adc_bits", "adc_cost", "clean", "mean", "std", "q05")
+    kept = (*kept, "chips", "seed")
     (command,) = adc_levels()
     rows = [{key: row[key] for key in kept} for row in command.rows()]
     return sorted(rows, key=lambda row: [row[name] for name in kept[:3]])
-
-
-# -- the time of a whole run
-
-
-PIPELINE = (
-    "experiment=lenet5_mnist", "data.root=data", "training=lipschitz", "compensation=paper",
-    "compensation.threshold=0.999",  # most layers, so that there is enough to search
-)  # fmt: skip
-STEPS = {
-    "train": ("job=train",),
-    "scan": ("job=scan",),
-    "search, default searcher": ("job=search",),
-    "search, ppo": ("job=search", "search=ppo", "ray.dashboard=false", "ray.num_cpus=1"),
-    "compensate": ("job=compensate",),
-}
-
-
-def pipeline() -> None:
-    """Time the steps of a whole run one after the other, each search with its own evaluations."""
-    rows: list[Row] = []
-    with tempfile.TemporaryDirectory() as name:
-        for step, words in STEPS.items():
-            store = f"search.store={Path(name) / f'store{len(rows)}'}"
-            begun = perf_counter()
-            cnet_aihw(*PIPELINE, *words, store, f"hydra.run.dir={Path(name) / 'run'}")
-            seconds, command = perf_counter() - begun, ["cnet-aihw", *PIPELINE, *words]
-            rows.append({"step": step, "seconds": seconds, "command": shlex.join(command)})
-            if step.startswith("search"):
-                found = read_json(Path(name) / "run" / "lipschitz" / "search.json")["result"]
-                keys = ("searcher", "reward", "placement", "evaluations", "overhead_weights")
-                rows[-1] |= {key: found[key] for key in keys}
-    for row in rows:
-        row["of_training"] = row["seconds"] / rows[0]["seconds"]
-    write_result("pipeline", f"{COMMAND} pipeline", rows)
 
 
 TABLES = {
@@ -363,4 +320,4 @@ def table(only: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    command_line(__doc__, run, table, pipeline, only=list(TABLES))
+    command_line(__doc__, run, table, only=list(TABLES))

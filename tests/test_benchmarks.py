@@ -52,8 +52,8 @@ def test_the_commands_of_the_ablations_compose(command: sweeps.Command) -> None:
     words = [word for word in command.words if word != "-m"]
     swept = [word.partition("=")[::2] for word in words if "," in word]
     fixed = [word for word in words if "," not in word]
-    for i in range(max((values.count(",") for _, values in swept), default=0) + 1):
-        chosen = [f"{key}={(values.split(',') * 4)[i]}" for key, values in swept]
+    for i in (0, -1):
+        chosen = [f"{key}={values.split(',')[i]}" for key, values in swept]
         assert composed(*fixed, *chosen)
 
 

@@ -1,0 +1,53 @@
+"""Seconds of the steps of a whole run, LeNet-5 on MNIST, each as a command of its own, ten minutes.
+
+    python -m benchmarks.pipeline
+
+It needs MNIST in data/ as torchvision lays it out, and writes benchmarks/results/pipeline.json.
+All steps run one after the other on one thread, so that their ratios count.
+"""
+
+from __future__ import annotations
+
+import shlex
+import tempfile
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from benchmarks.common import cnet_aihw, write_result
+from cnet_aihw.runtime.records import read_json
+
+WORDS = (
+    "experiment=lenet5_mnist", "data.root=data", "training=lipschitz", "compensation=paper",
+    "compensation.threshold=0.999",  # most layers, so that there is enough to search
+)  # fmt: skip
+STEPS = {
+    "train": ("job=train",),
+    "scan": ("job=scan",),
+    "search, default searcher": ("job=search",),
+    "search, ppo": ("job=search", "search=ppo", "ray.dashboard=false", "ray.num_cpus=1"),
+    "compensate": ("job=compensate",),
+}
+
+
+def main() -> None:
+    """Run and time all steps; each search pays for its own evaluations."""
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as name:
+        for step, words in STEPS.items():
+            store = f"search.store={Path(name) / f'store{len(rows)}'}"
+            begun = perf_counter()
+            cnet_aihw(*WORDS, *words, store, f"hydra.run.dir={Path(name) / 'run'}")
+            seconds, command = perf_counter() - begun, ["cnet-aihw", *WORDS, *words]
+            rows.append({"step": step, "seconds": seconds, "command": shlex.join(command)})
+            if step.startswith("search"):
+                found = read_json(Path(name) / "run" / "lipschitz" / "search.json")["result"]
+                keys = ("searcher", "reward", "placement", "evaluations", "overhead_weights")
+                rows[-1] |= {key: found[key] for key in keys}
+    for row in rows:
+        row["of_training"] = row["seconds"] / rows[0]["seconds"]
+    write_result("pipeline", "python -m benchmarks.pipeline", rows)
+
+
+if __name__ == "__main__":
+    main()
