@@ -77,6 +77,8 @@ class LowRank(Corrector):
     def shrink(self, module: nn.Module, size: int) -> dict[str, Tensor]:
         """Return the first rows of the generator and columns of the compensator."""
         parameters: dict[str, Tensor] = dict(module.named_parameters())
+        if isinstance(module, AffineModule):
+            return parameters
         return {
             **parameters,
             "generator.weight": parameters["generator.weight"][:size],

@@ -43,7 +43,7 @@ class LayerCost:
     """Channels, dimensions and kernel."""
 
     weights: int
-    """Weights and biases."""
+    """Weights and biases, those that it shares with a layer called before it left out."""
 
     positions: int
     """Outputs per channel and sample, summed over all calls: H * W of a 2d convolution."""
@@ -126,10 +126,12 @@ def network_cost(model: nn.Module, example: Inputs) -> NetworkCost:
     other = {name: module for name, module in holders.items() if name not in layers}
     with torch.no_grad(), evaluation_mode(model), compensation_disabled(model), _countable():
         counter, samples = _counted(model, example, layers, shapes, other)
-    costs = {}
+    costs, seen = {}, set[int]()
     for name, outputs in counter.positions.items():
         shape, positions = shapes[name], -(-outputs // samples)
-        weights = count_weights(layers[name])
+        own = {id(p) for p in layers[name].parameters()}
+        shared = sum(p.numel() for p in layers[name].parameters() if id(p) in seen)
+        weights, seen = count_weights(layers[name]) - shared, seen | own
         macs = shape.macs * counter.kernels[name] // samples
         costs[name] = LayerCost(name, shape, weights, positions, macs, name in analog)
     not_called = {n: m for n, m in layers.items() if n not in costs and n not in analog}

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
-from aihwkit.nn.modules.base import AnalogLayerBase
 from torch import Tensor, nn
 
 from cnet_aihw.compensation.corrector import Corrector, layer_shape
@@ -61,20 +60,18 @@ class CompensatedLayer(LayerWrapper):
         """Name the corrector, also for what decides whether a folder belongs to this network."""
         return self.corrector.label()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Compute the layer, then correct its output."""
-        if not self.enabled:
-            return self.base_layer(x)
-        y = self.base_layer(x) if self.corrector.on_crossbar else self.digital_output(x)
-        corrected: Tensor = self.corrector_module(x, y)
-        return corrected
+    def forward(self, x: Tensor, output_size: Any = None) -> Tensor:
+        """Compute the layer, then correct its output.
 
-    def digital_output(self, x: Tensor) -> Tensor:
-        """Compute the layer with its nominal weights, without variation and periphery."""
-        if isinstance(self.base_layer, AnalogLayerBase):
-            output: Tensor = self.base_layer.digital_forward(x)
-            return output
-        return self.base_layer(x)  # plain torch, after conversion to digital
+        Args:
+            x: input of the layer.
+            output_size: sizes wanted of a transposed convolution, where its stride leaves several.
+        """
+        if not self.enabled:
+            return self.base_output(x, output_size)
+        of_layer = self.base_output if self.corrector.on_crossbar else self.digital_output
+        corrected: Tensor = self.corrector_module(x, of_layer(x, output_size))
+        return corrected
 
 
 @checked

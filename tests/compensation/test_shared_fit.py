@@ -155,6 +155,17 @@ def test_low_rank_and_vera_are_trained_under_noise_shared_by_all_chips(
     assert on_chips(network) > before
 
 
+def test_a_fit_to_other_projections_is_another_one(trained, tmp_path):  # noqa: F811
+    for corrector in (Vera(), Vera(seed=1)):
+        network = compensate(copy.deepcopy(trained), Placement({"0": 1.0}), corrector)
+        if corrector.seed:
+            with pytest.raises(CnetError) as error:
+                fitted(network, tmp_path, epochs=1)
+            assert error.value.key == "model.network"
+        else:
+            fitted(network, tmp_path, epochs=1)
+
+
 def test_what_is_worse_than_no_correction_is_not_kept(low_rank, tmp_path, caplog):
     plain = remove_compensation(copy.deepcopy(low_rank))
     changes = {

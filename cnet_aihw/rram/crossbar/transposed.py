@@ -84,14 +84,23 @@ class _RRAMConvTransposeNd(ConvolutionOnTile, _ConvTransposeNd):
             x_input: input; N may be missing.
             output_size: sizes wanted, where the stride leaves several.
         """
-        given: Any = (self.stride, self.padding, self.kernel_size)
-        stride, padding, kernel = (list(sizes) for sizes in given)
-        dims, dilation = len(kernel), list(self.dilation)
-        added = self._output_padding(x_input, output_size, stride, padding, kernel, dims, dilation)
-        weight = self._torch_weight()
+        added, weight = self._added(x_input, output_size), self._torch_weight()
         if weight is None:
             return self._periphery_forward(x_input, added)
         return self._read_out(x_input, weight, added)
+
+    def digital_forward(
+        self, x_input: Tensor, weight: Tensor | None = None, output_size: Any = None
+    ) -> Tensor:
+        """Compute as a digital layer, as :meth:`forward` with perfect periphery."""
+        return super().digital_forward(x_input, weight, self._added(x_input, output_size))
+
+    def _added(self, x_input: Tensor, output_size: list[int] | None) -> list[int]:
+        """Return what is added to one side of each size of the output."""
+        given: Any = (self.stride, self.padding, self.kernel_size)
+        stride, padding, kernel = (list(sizes) for sizes in given)
+        dims, dilation = len(kernel), list(self.dilation)
+        return self._output_padding(x_input, output_size, stride, padding, kernel, dims, dilation)
 
     def as_matrix(self, weight: Tensor) -> Tensor:
         """Return the matrix of a weight [in, out / groups, *kernel]."""
