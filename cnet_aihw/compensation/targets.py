@@ -16,11 +16,11 @@ from cnet_aihw.compensation.layer_passes import call_outputs
 from cnet_aihw.compensation.settings import PerChipSettings
 from cnet_aihw.compensation.wrapping import (
     CompensatedLayer,
-    compensated_layers,
+    base_snapshot,
     compensation_disabled,
 )
 from cnet_aihw.evaluation.chip_identity import describe_noise_models, describe_periphery
-from cnet_aihw.rram import nominal_inside, programmed, snapshot
+from cnet_aihw.rram import nominal_inside, programmed
 from cnet_aihw.runtime.fingerprint import tensors_fingerprint, text_fingerprint
 from cnet_aihw.runtime.inputs import Inputs, call
 from cnet_aihw.runtime.random_state import derive_seed, forked_random_state, seed_random_state
@@ -53,7 +53,6 @@ class Targets:
         self._model: Any = lambda: None
         self._key = ""
         self._batches: Sequence[Inputs] = ()
-        self._full = False  # whether more would take too much memory
         self._kept: list[dict[str, list[Tensor]]] = []  # batch by batch: layer -> wanted outputs
         self._calls: dict[str, int] = {}  # layer -> its calls in a forward
         self._outputs: list[Any] = []  # the network's own, batch by batch
@@ -89,7 +88,7 @@ class Targets:
         self._calls |= {name: len(calls) for name, calls in kept.items()}
         present = sum(map(_bytes, self._kept))
         if present + _bytes(kept) * len(self._batches) > KEPT_BYTES:
-            kept, self._full = {}, True
+            kept = {}
         found = [(kept, outputs)]
         if kept or not self._outputs:
             wanted = layers if kept else {}
@@ -226,10 +225,9 @@ def _expected_loss(task: Task, outputs: Any) -> Tensor:
 
 def _identity(model: nn.Module) -> str:
     """Return a fingerprint of the network without its correctors and chip."""
-    names = tuple(f"{name}.corrector_module." for name in compensated_layers(model))
-    tensors = {n: t for n, t in snapshot(model).items() if not n.startswith(names)}
     hardware = [*describe_periphery(model), *describe_noise_models(model, None)]
-    return tensors_fingerprint(tensors) + text_fingerprint([*hardware, str(device_of(model))])
+    network = tensors_fingerprint(base_snapshot(model))
+    return network + text_fingerprint([*hardware, str(device_of(model))])
 
 
 def _bytes(outputs: Mapping[str, list[Tensor]]) -> int:

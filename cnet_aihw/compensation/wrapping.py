@@ -12,7 +12,7 @@ from cnet_aihw.compensation.corrector import Corrector, layer_shape
 from cnet_aihw.compensation.digital import Digital
 from cnet_aihw.compensation.generator import PAPER
 from cnet_aihw.compensation.placement import DIGITAL, Placement, check_placement
-from cnet_aihw.rram import LayerWrapper, analog_layers, without_wrappers
+from cnet_aihw.rram import LayerWrapper, analog_layers, snapshot, without_wrappers
 from cnet_aihw.rram.references import exchange_references
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.random_state import derive_seed, seeded_rng
@@ -173,6 +173,12 @@ def compensation_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
         for name, wrapper in compensated_layers(model).items()
         for parameter, tensor in wrapper.corrector_module.named_parameters()
     }
+
+
+def base_snapshot(model: nn.Module) -> dict[str, Tensor]:
+    """Return the snapshot of a model without what its correctors hold."""
+    correctors = tuple(f"{name}.corrector_module." for name in compensated_layers(model))
+    return {n: tensor for n, tensor in snapshot(model).items() if not n.startswith(correctors)}
 
 
 @checked
