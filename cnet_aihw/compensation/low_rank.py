@@ -149,7 +149,7 @@ class LowRankModule(ClosedFormModule):
             return rows_of(read, self.dims)
         shape, extra = self.shape, (1,) * (2 - self.dims)
         if self.dims == 1:
-            read = read.unsqueeze(2)
+            read = read.unsqueeze(-2)
         columns = F.unfold(
             read,
             kernel_size=(*extra, *shape.kernel_size),
@@ -157,7 +157,7 @@ class LowRankModule(ClosedFormModule):
             padding=((0,) * len(extra) + shape.padding),
             stride=(*extra, *shape.stride),
         )  # [N, in * kernel, positions]
-        return columns.transpose(1, 2).flatten(0, 1)
+        return rows_of(columns, 1)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the corrected output, in the shape and type of y."""

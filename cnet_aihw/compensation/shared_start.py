@@ -52,8 +52,8 @@ def fit_shared_closed_form(
     """Fit correctors in closed form to several chips at once, and leave them so (ours).
 
     As :class:`~cnet_aihw.compensation.PerChipFit` does for one chip, towards the clean outputs;
-    moments are summed over the chips, layer by layer. Correctors without a closed form are left
-    as they are.
+    moments are summed over the chips, layer by layer. Correctors without a closed form, and those
+    of layers whose outputs are not finite on a chip, are left as they are.
 
     Args:
         model: a compensated model; a chip that is programmed stays.
@@ -88,7 +88,7 @@ def fit_shared_closed_form(
         targets = Targets(PerChipSettings(), Classification())
         targets.begin(model, layers, batches)
         order = list(call_outputs(model, layers, select(x, slice(2)))[0])
-        chips = []
+        chips, fitted = [], []
         for seed in seeds:
             with programmed(model, seed, noise_model, t_inference):
                 chips.append((seed, chips_of(model)))
@@ -98,11 +98,14 @@ def fit_shared_closed_form(
                 seed_random_state(derive_seed(seed, "calibration", name), device)
                 with _on_chip(model, chip, batch_statistics):
                     _add_chip(model, name, layers[name], batches, targets, moments)
+            if not moments.finite:
+                continue
+            fitted.append(name)
             module: Any = layers[name].corrector_module
             channels = layer_shape(layers[name].base_layer).out_channels
             fit = fit_linear(moments, channels, module.filters, ridge, on_output=module.on_output)
             module.put(fit)
-    return order
+    return fitted
 
 
 def _add_chip(

@@ -21,6 +21,7 @@ from cnet_aihw.compensation.wrapping import (
 )
 from cnet_aihw.evaluation.chip_identity import describe_noise_models, describe_periphery
 from cnet_aihw.rram import nominal_inside, programmed
+from cnet_aihw.runtime.errors import bad_value
 from cnet_aihw.runtime.fingerprint import tensors_fingerprint, text_fingerprint
 from cnet_aihw.runtime.inputs import Inputs, call
 from cnet_aihw.runtime.random_state import derive_seed, forked_random_state, seed_random_state
@@ -118,9 +119,13 @@ class Targets:
         """Return how often a forward calls a layer."""
         return self._calls.get(name, 1)
 
-    def outputs(self, number: int) -> Any:
-        """Return the wanted outputs of the whole network for a batch."""
-        return self._outputs[number]
+    def all_outputs(self) -> Tensor:
+        """Return the wanted outputs of the whole network.
+
+        Raises:
+            CnetError: if these are not a tensor.
+        """
+        return torch.cat([_one_tensor(outputs) for outputs in self._outputs])
 
     def weights(self, name: str) -> Tensor | None:
         """Return the weights of a layer's channels, [C]; None: the same for all."""
@@ -157,7 +162,7 @@ class Targets:
                 for name, calls in found.items():
                     for total_of_call, y in zip(sums[name], calls, strict=True):
                         total_of_call += y
-                total = None if stop_after else total + output
+                total = None if stop_after else _one_tensor(total) + output
         if len(seeds) > 1:
             sums = {name: [y / len(seeds) for y in calls] for name, calls in sums.items()}
             total = None if stop_after else total / len(seeds)
@@ -166,7 +171,7 @@ class Targets:
     def _sensitivities(
         self, model: nn.Module, layers: Mapping[str, CompensatedLayer]
     ) -> dict[str, Tensor]:
-        """Return the mean squared gradient of the loss at each channel of the clean network."""
+        """Return the squared gradient of the loss at each channel, of all calls, summed."""
         squares: dict[str, Tensor] = {}
         device = device_of(model)
         with forked_random_state(device), compensation_disabled(model), nominal_inside(model):
@@ -181,24 +186,22 @@ class Targets:
     def _gradients(
         self, model: nn.Module, layers: Mapping[str, CompensatedLayer], x: Inputs
     ) -> dict[str, Tensor]:
-        probes: dict[str, Tensor] = {}  # zeros added to the outputs, at which gradients are taken
+        probes: list[tuple[str, Tensor]] = []  # zeros added to outputs, whose gradients are taken
         with ExitStack() as stack:
             for name, layer in layers.items():
 
-                def add(_: nn.Module, __: Any, y: Tensor, name: str = name) -> Tensor | None:
-                    if name in probes:
-                        return None
-                    probes[name] = torch.zeros_like(y, requires_grad=True)
-                    return y + probes[name]
+                def add(_: nn.Module, __: Any, y: Tensor, name: str = name) -> Tensor:
+                    probes.append((name, torch.zeros_like(y, requires_grad=True)))
+                    return y + probes[-1][1]
 
                 stack.callback(layer.register_forward_hook(add).remove)
-            loss = _expected_loss(self.task, call(model, x))
-        gradients = torch.autograd.grad(loss, list(probes.values()), allow_unused=True)
-        sums = {}
-        for (name, probe), gradient in zip(probes.items(), gradients, strict=True):
+            loss = _expected_loss(self.task, _one_tensor(call(model, x)))
+        gradients = torch.autograd.grad(loss, [one for _, one in probes], allow_unused=True)
+        sums: dict[str, Tensor] = {}
+        for (name, probe), gradient in zip(probes, gradients, strict=True):
             module: Any = layers[name].corrector_module
             rows = rows_of(probe if gradient is None else gradient, module.dims)
-            sums[name] = rows.detach().double().square().sum(0)
+            sums[name] = sums.get(name, 0.0) + rows.detach().double().square().sum(0)
         return sums
 
     def __getstate__(self) -> dict[str, Any]:
@@ -210,7 +213,17 @@ class Targets:
         self._forget()
 
 
-def _expected_loss(task: Task, outputs: Any) -> Tensor:
+def _one_tensor(outputs: Any) -> Tensor:
+    if isinstance(outputs, Tensor):
+        return outputs
+    raise bad_value(
+        "model", type(outputs).__name__,
+        "a network that returns one tensor, or one named logits or out, where its outputs count",
+        "leave refine_steps, target and weighting as they are by default",
+    )  # fmt: skip
+
+
+def _expected_loss(task: Task, outputs: Tensor) -> Tensor:
     """Return a loss whose squared gradient is, in the mean, the Fisher information of the outputs.
 
     Classes are drawn from the network's own probabilities, as a chip's owner has no labels;

@@ -198,7 +198,7 @@ class ReusingFit(PerChipFit):
                     add_rows(moments, layer, x_in, y, self._targets.of(model, name, layer, 0))
                     columns = len(moments.mean_and_covariance()[0])
                     self.memory.put(key, moments, 8 * columns**2, float(moments.count) * columns**2)
-                self._put(name, layer, moments)
+                self._fit_layer(name, layer, moments)
 
         with layers_seen(todo, fit), placed.skipped(model, last):
             run(model, x)
