@@ -134,7 +134,7 @@ def draw_encoding(problem: PlacementProblem, within_limit: bool) -> Encoding:
         encoding = [0] * len(problem.layers)
         count = 1 + _below(len(encoding))
         for layer in torch.randperm(len(encoding))[:count].tolist():
-            fits = problem.fitting(encoding, layer)
+            fits = problem.within(encoding, layer)
             fitting = [c for c in range(1, len(fits)) if not within_limit or fits[c]]
             if fitting:
                 encoding[layer] = fitting[_below(len(fitting))]
