@@ -187,20 +187,22 @@ class ReusingFit(PerChipFit):
         if not todo:
             placed.passed = 0
             return
-        last = list(todo)[-1]
+        seen, last = dict(todo), list(todo)[-1]
 
         def fit(name: str, layer: CompensatedLayer, x_in: Tensor, y: Tensor) -> None:
-            if name in todo:
+            if todo.pop(name, None) is not None:
                 key = placed.key_before(name, bool(layer.corrector_module.filters))
                 moments = self.memory.get(key)
                 if moments is None:
                     moments = Moments()
-                    add_rows(moments, layer, x_in, y, self._targets.of(model, name, layer, 0))
+                    with placed.aside():  # a pass of its own, where it is not kept
+                        wanted = self._targets.of(model, name, layer, 0)
+                    add_rows(moments, layer, x_in, y, wanted)
                     columns = len(moments.mean_and_covariance()[0])
                     self.memory.put(key, moments, 8 * columns**2, float(moments.count) * columns**2)
                 self._fit_layer(name, layer, moments)
 
-        with layers_seen(todo, fit), placed.skipped(model, last):
+        with layers_seen(seen, fit), placed.skipped(model, last):
             run(model, x)
 
     def _put(self, name: str, layer: CompensatedLayer, moments: Moments) -> None:
@@ -234,6 +236,7 @@ class _Run:
             name: (chip, *choices[: number + 1]) for number, name in enumerate(self._order)
         }
         self.passed = -1
+        self._aside = False
         self._from: str | None = None
         self._node: _Node | None = None
         for name in reversed(self._order):
@@ -273,9 +276,11 @@ class _Run:
         shapes = self._fit._shapes
 
         def count(*_: Any) -> None:
-            self.passed += 1
+            self.passed += not self._aside
 
         def answer(name: str, compute: Callable[[], Tensor]) -> Tensor:
+            if self._aside:
+                return compute()
             if name in self._before:
                 assert self._node is not None
                 like = self._node.outputs[self.passed]
@@ -295,6 +300,15 @@ class _Run:
             stack.callback(model.register_forward_pre_hook(count).remove)
             stack.enter_context(forward_replaced(self._slots, answer))
             yield
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Let passes inside the block, in the middle of another one, be whole and leave nothing."""
+        self._aside = True
+        try:
+            yield
+        finally:
+            self._aside = False
 
     def keep(self) -> None:
         """Keep the outputs of all passes."""
