@@ -36,8 +36,8 @@ class Targets:
     """Wanted outputs of a network's layers on given inputs, and how much the loss minds each error.
 
     They do not depend on the chip that is programmed, nor on the correctors; it is still there
-    afterwards, untouched. They are kept for the same model and weights, if they take no more than
-    ``KEPT_BYTES``, and computed batch by batch otherwise.
+    afterwards, untouched. They are kept for the same model and weights, as far as they take no more
+    than ``KEPT_BYTES`` together; the others are computed batch by batch when they are asked for.
 
     Args:
         settings: of these the targets, their chips, the weighting and the seed.
@@ -55,6 +55,7 @@ class Targets:
         self._key = ""
         self._batches: Sequence[Inputs] = ()
         self._kept: list[dict[str, list[Tensor]]] = []  # batch by batch: layer -> wanted outputs
+        self._not_kept: set[str] = set()  # layers for which there is no room, or that are not run
         self._calls: dict[str, int] = {}  # layer -> its calls in a forward
         self._outputs: list[Any] = []  # the network's own, batch by batch
         self._weights: dict[str, Tensor] = {}
@@ -74,9 +75,8 @@ class Targets:
             self._forget()
             self._model, self._key = weakref.ref(model), key
         self._batches = batches
-        missing = {
-            n: layer for n, layer in layers.items() if not self._kept or n not in self._kept[0]
-        }
+        known = {*self._not_kept, *(self._kept[0] if self._kept else ())}
+        missing = {name: layer for name, layer in layers.items() if name not in known}
         if missing or not self._outputs:
             self._keep(model, missing)
         if self.settings.weighting == "loss":
@@ -85,14 +85,17 @@ class Targets:
                 self._weights |= self._sensitivities(model, unknown)
 
     def _keep(self, model: nn.Module, layers: Mapping[str, CompensatedLayer]) -> None:
-        kept, outputs = self._mean_outputs(model, layers, 0)
-        self._calls |= {name: len(calls) for name, calls in kept.items()}
-        present = sum(map(_bytes, self._kept))
-        if present + _bytes(kept) * len(self._batches) > KEPT_BYTES:
-            kept = {}
+        first, outputs = self._mean_outputs(model, layers, 0)
+        self._calls |= {name: len(calls) for name, calls in first.items()}
+        room, kept = KEPT_BYTES - sum(map(_bytes, self._kept)), {}
+        for name, calls in first.items():
+            size = _bytes({name: calls}) * len(self._batches)
+            if size <= room:
+                room, kept[name] = room - size, calls
+        self._not_kept |= set(layers) - set(kept)
         found = [(kept, outputs)]
         if kept or not self._outputs:
-            wanted = layers if kept else {}
+            wanted = {name: layers[name] for name in kept}
             more = range(1, len(self._batches))
             found += [self._mean_outputs(model, wanted, number) for number in more]
         if not self._kept:

@@ -102,6 +102,16 @@ def test_what_takes_too_much_memory_is_computed_batch_by_batch(settings, monkeyp
     assert sum(map(len, fit._targets._kept)) == 0
 
 
+def test_layers_for_which_there_is_room_are_kept_and_the_others_not_tried_again(monkeypatch):
+    expected = outputs_on(network(), PerChipFit(X))
+    monkeypatch.setattr("cnet_aihw.compensation.targets.KEPT_BYTES", 4 * 60 * 5)  # of layer 0
+    model, fit = network(), PerChipFit(X)
+    assert torch.equal(outputs_on(model, fit), expected)
+    assert (list(fit._targets._kept[0]), fit.spent.clean_passes) == (["0"], 2.0)
+    outputs_on(model, fit, seed=4)
+    assert fit.spent.clean_passes == 1.0
+
+
 def test_a_fit_is_copied_without_what_it_keeps():
     model, fit = network(), PerChipFit(X)
     expected = outputs_on(model, fit)
