@@ -160,8 +160,10 @@ def _counted(
 
     Costs of a layer that is called once per batch would depend on the batch otherwise.
     """
-    device = device_of(model)
-    sizes = sorted({1, min(2, samples_in(example)), samples_in(example)})
+    device, most = device_of(model), samples_in(example)
+    if not most:
+        raise bad_value("example", most, "inputs of at least one sample")
+    sizes = sorted({1, min(2, most), most})
     for samples in sizes:
         inputs = map_tensors(select(example, slice(samples)), lambda tensor: tensor.to(device))
         counter = _Counter(layers, shapes, other)
@@ -174,7 +176,7 @@ def _counted(
                 raise
             continue
         return counter, samples
-    raise bad_value("example", 0, "inputs of at least one sample")
+    raise AssertionError("the last size returns or raises")
 
 
 def _other_costs(

@@ -237,6 +237,12 @@ def test_layers_off_the_crossbars_cost_as_if_they_were_placed_digital():
     assert off.overhead_weights == (150 + 6 + 840 + 10) / 61_706
 
 
+def test_costs_of_no_sample_are_refused(lenet):
+    with pytest.raises(CnetError) as error:
+        network_cost(lenet, torch.zeros(0, 1, 28, 28))
+    assert (error.value.key, error.value.value) == ("example", 0)
+
+
 def test_weights_that_digital_layers_share_cost_once():
     class Shared(nn.Module):
         def __init__(self) -> None:
