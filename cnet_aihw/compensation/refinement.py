@@ -57,8 +57,8 @@ def refine(
                 parameter.grad = gradient
             optimizer.step()
     finally:
-        for parameter, (required, gradient) in zip(parameters, before, strict=True):
-            parameter.grad = gradient
+        for parameter, (required, earlier) in zip(parameters, before, strict=True):
+            parameter.grad = earlier
             parameter.requires_grad_(required)
     return steps * size / samples_in(x)
 
