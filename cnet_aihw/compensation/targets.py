@@ -55,7 +55,7 @@ class Targets:
         self._key = ""
         self._batches: Sequence[Inputs] = ()
         self._kept: list[dict[str, list[Tensor]]] = []  # batch by batch: layer -> wanted outputs
-        self._not_kept: set[str] = set()  # layers for which there is no room, or that are not run
+        self._not_kept: set[str] = set()  # layers that do not fit in, or are not run
         self._calls: dict[str, int] = {}  # layer -> its calls in a forward
         self._outputs: list[Any] = []  # the network's own, batch by batch
         self._weights: dict[str, Tensor] = {}
