@@ -137,7 +137,7 @@ class PerChipEvaluator(MeasuringEvaluator):
     def _describe(self) -> dict[str, Any]:
         return {
             "evaluator": "per_chip",
-            "version": 2,
+            "version": 3,
             "corrector": self._network.corrector.describe(),
         }
 
