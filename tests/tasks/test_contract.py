@@ -321,6 +321,20 @@ def test_several_labels_by_counting() -> None:
             assert float(found.compute()) == pytest.approx(wanted, rel=1e-6)
 
 
+@pytest.mark.parametrize("metric", ["mAP", "F1"])
+def test_a_label_without_any_sample_does_not_count(metric: str) -> None:
+    logits = torch.tensor([[2.0, -1.0], [-1.0, -3.0], [3.0, -2.0]])
+    targets = torch.tensor([[1.0, 0.0], [0.0, 0.0], [1.0, 0.0]])
+    found = MultiLabel(metric).new_metric()
+    assert math.isnan(found.compute())
+    for row in range(3):
+        found.update(logits[row : row + 1], targets[row : row + 1])
+    assert float(found.compute()) == 1.0  # label 0 is found, label 1 is nowhere
+    nothing = MultiLabel(metric).new_metric()
+    nothing.update(logits, torch.zeros(3, 2))
+    assert math.isnan(nothing.compute())
+
+
 @pytest.mark.parametrize(
     ("task", "outputs", "targets", "key"),
     [
