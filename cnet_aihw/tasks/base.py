@@ -31,8 +31,10 @@ class Task(Protocol):
 
     A task is the only place that knows what outputs and targets mean. Its settings are plain public
     attributes of the instance, by which :func:`describe_task` tells tasks apart. A task may also
-    have ``score_range``, the lowest and the highest score that there can be, and
-    ``constant_loss(targets)``, the least loss of outputs that do not look at their input.
+    have ``score_range``, the lowest and the highest score that there can be,
+    ``constant_loss(targets)``, the least loss of outputs that do not look at their input, and
+    ``counted(targets)``, of how many targets its loss is the mean, as a scalar tensor, where that
+    is not as many for each sample.
     """
 
     name: str
@@ -77,6 +79,20 @@ def describe_task(task: Task) -> dict[str, Any]:
     settings = {n: _plain(v) for n, v in sorted(vars(task).items()) if n[0] != "_"}
     kind = type(task)
     return {"task": f"{kind.__module__}.{kind.__qualname__}", **settings}
+
+
+def counted(task: Task, targets: Tensor) -> Tensor | int:
+    """Return of how many targets a task's loss is the mean: the weight of a batch among others.
+
+    Args:
+        task: the task.
+        targets: the targets of a batch, [N, ...].
+
+    Returns:
+        The samples, or what the task's own ``counted`` says.
+    """
+    own = getattr(task, "counted", None)
+    return len(targets) if own is None else own(targets)
 
 
 @checked

@@ -32,9 +32,7 @@ class LabelMean:
     def __init__(self, metric: str) -> None:
         self.metric = metric
         # torchmetrics takes logits of a batch that all lie in [0, 1] for probabilities
-        self._scores = BuiltAtFirstBatch(
-            self._build, lambda x, y: (x.double().sigmoid(), y.long())
-        )
+        self._scores = BuiltAtFirstBatch(self._build, lambda x, y: (x.double().sigmoid(), y.long()))
         self._samples: Tensor | None = None
 
     def update(self, outputs: Tensor, targets: Tensor) -> None:

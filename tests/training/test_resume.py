@@ -124,6 +124,15 @@ def read_network() -> nn.Module:
     return analog_network(noise_model=CompositeNoiseModel(models))
 
 
+def pair_network() -> nn.Module:
+    """Each weight has a factor for either sign, and some change it while a chip is held."""
+    network = analog_network(noise_model=LogNormalNoiseModel(0.5, per_conductance=True))
+    with torch.no_grad():
+        for tile in network.analog_tiles():
+            tile.tile.weight *= 0.01
+    return network
+
+
 @pytest.mark.parametrize(
     ("make", "changes"),
     [
@@ -134,6 +143,7 @@ def read_network() -> nn.Module:
         (analog_network, {"variation": VariationSettings(enabled=True, ramp_epochs=2.3)}),
         (additive_network, {"variation": VariationSettings(enabled=True, steps_per_chip=4)}),
         (read_network, {"variation": VariationSettings(enabled=True, steps_per_chip=4)}),
+        (pair_network, {"variation": VariationSettings(enabled=True, steps_per_chip=4)}),
         (analog_network, {"select": "last", "patience": 1, "lr": 1e-9}),
         (analog_network, {"lipschitz": LipschitzSettings(enabled=True, fold_batchnorm=True)}),
     ],
