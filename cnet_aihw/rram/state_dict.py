@@ -129,7 +129,8 @@ def load_digital_state_dict(model: nn.Module, state: Mapping[str, Tensor]) -> No
             weight = layer.weight.detach()
             weight = module.as_matrix(weight) if isinstance(module, RRAMLayer) else weight
             module.set_weights(weight, layer.bias)
-            layers.append(f"{name}." if name else "")
+            own = without_wrappers(model, name)
+            layers.append(f"{own}." if own else "")
     with torch.no_grad():
         for name, tensor in _named_tensors(model):
             if name in given and not name.startswith(tuple(layers)):
