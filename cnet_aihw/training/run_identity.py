@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
+from types import MethodType
 from typing import Any, Protocol
 
 import torch
@@ -33,6 +36,9 @@ generator's seed belongs to the run, the epoch and the step; nothing else may be
 
 Objective = Callable[[Any, Tensor, Any], Tensor]
 """A loss in place of the task's: (outputs, targets, inputs) -> scalar."""
+
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+_DEPTH = 5  # how deep objects in objects are described
 
 _SAMPLE = 16  # inputs that stand for the normalisation, which a data set's fingerprint leaves out
 
@@ -149,10 +155,29 @@ def _describe_injected(model: nn.Module) -> list[str]:
     ]
 
 
-def _describe(thing: object) -> str | None:
+def _describe(thing: object, depth: int = 0) -> str | None:
     """Return module and name of a function, or of an object's class with its public settings."""
     if thing is None:
         return None
-    named = thing if hasattr(thing, "__qualname__") else type(thing)
-    settings = {n: v for n, v in getattr(thing, "__dict__", {}).items() if n[0] != "_"}
-    return f"{named.__module__}.{named.__qualname__} {exact_text(settings)}"
+    if isinstance(thing, partial):
+        given = {**dict(enumerate(thing.args)), **thing.keywords}
+        return f"{_describe(thing.func, depth)} of {exact_text(_setting(given, depth))}"
+    if isinstance(thing, MethodType) and not isinstance(thing.__self__, type):
+        return f"{_describe(thing.__self__, depth)}.{thing.__name__}"
+    named: Any = thing if hasattr(thing, "__qualname__") else type(thing)
+    public = {n: v for n, v in getattr(thing, "__dict__", {}).items() if n[0] != "_"}
+    return f"{named.__module__}.{named.__qualname__} {exact_text(_setting(public, depth))}"
+
+
+def _setting(value: Any, depth: int) -> Any:
+    """Return a setting as it is, but objects that print where they lie in memory as they are made.
+
+    Such a text would be another one in each process.
+    """
+    if isinstance(value, Tensor) or not _ADDRESS.search(repr(value)):
+        return value
+    if isinstance(value, dict):
+        return {key: _setting(one, depth) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_setting(one, depth) for one in value]
+    return type(value).__qualname__ if depth > _DEPTH else _describe(value, depth + 1)
