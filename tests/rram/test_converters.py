@@ -191,10 +191,14 @@ def test_digital_states_go_both_ways(name):
 
 
 class Beside(LayerWrapper):
-    """A layer with nothing beside it."""
+    """A layer with a number beside it."""
+
+    def __init__(self, layer):
+        super().__init__(layer)
+        self.beside = nn.Parameter(torch.tensor(2.0))
 
     def forward(self, x):
-        return self.base_layer(x)
+        return self.base_layer(x) * self.beside
 
 
 @pytest.mark.parametrize("wrapped", ["layer", "network"])
