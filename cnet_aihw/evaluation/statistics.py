@@ -116,7 +116,8 @@ def chip_statistics(
         The statistics.
 
     Raises:
-        CnetError: without chips, for a score that is not finite, or for a threshold or reference that cannot be a score.
+        CnetError: without chips, for a score that is not finite, or for a threshold or reference
+            that cannot be a score.
         AllChipsFailed: if no chip has a score.
     """
     task = task or Classification()

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import partial
-from types import MethodType
 from typing import Any, Protocol
 
 import torch
@@ -20,7 +17,7 @@ from cnet_aihw.evaluation.chip_identity import (
 )
 from cnet_aihw.rram import analog_layers, noise_model_id, trainable_parameters
 from cnet_aihw.runtime.determinism import uses_tf32
-from cnet_aihw.runtime.fingerprint import exact_text, tensors_fingerprint, text_fingerprint
+from cnet_aihw.runtime.fingerprint import object_text, tensors_fingerprint, text_fingerprint
 from cnet_aihw.runtime.inputs import named_tensors
 from cnet_aihw.runtime.parts import Part, as_part, gathered
 from cnet_aihw.runtime.provenance import provenance_key
@@ -36,9 +33,6 @@ generator's seed belongs to the run, the epoch and the step; nothing else may be
 
 Objective = Callable[[Any, Tensor, Any], Tensor]
 """A loss in place of the task's: (outputs, targets, inputs) -> scalar."""
-
-_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
-_DEPTH = 5  # how deep objects in objects are described
 
 _SAMPLE = 16  # inputs that stand for the normalisation, which a data set's fingerprint leaves out
 
@@ -131,7 +125,7 @@ def run_provenance(
             "fingerprint": data.fingerprint,
             "normalization": tensors_fingerprint(samples),
             "samples": [len(part) for part in parts.values()],
-            "augment": _describe(data.augment),
+            "augment": object_text(data.augment),
         },
         "model": {
             "network": text_fingerprint(describe_network(model)),
@@ -139,7 +133,7 @@ def run_provenance(
             "hardware": text_fingerprint(hardware),
             "injected": text_fingerprint(_describe_injected(model) if analog else []),
         },
-        "objective": _describe(objective),
+        "objective": object_text(objective),
         "device": device.type,
         "tf32": uses_tf32(device),
     }
@@ -153,31 +147,3 @@ def _describe_injected(model: nn.Module) -> list[str]:
         for name, layer in analog_layers(model).items()
         for config in (tile.rpu_config for tile in layer.analog_tiles())
     ]
-
-
-def _describe(thing: object, depth: int = 0) -> str | None:
-    """Return module and name of a function, or of an object's class with its public settings."""
-    if thing is None:
-        return None
-    if isinstance(thing, partial):
-        given = {**dict(enumerate(thing.args)), **thing.keywords}
-        return f"{_describe(thing.func, depth)} of {exact_text(_setting(given, depth))}"
-    if isinstance(thing, MethodType) and not isinstance(thing.__self__, type):
-        return f"{_describe(thing.__self__, depth)}.{thing.__name__}"
-    named: Any = thing if hasattr(thing, "__qualname__") else type(thing)
-    public = {n: v for n, v in getattr(thing, "__dict__", {}).items() if n[0] != "_"}
-    return f"{named.__module__}.{named.__qualname__} {exact_text(_setting(public, depth))}"
-
-
-def _setting(value: Any, depth: int) -> Any:
-    """Return a setting as it is, but objects that print where they lie in memory as they are made.
-
-    Such a text would be another one in each process.
-    """
-    if isinstance(value, Tensor) or not _ADDRESS.search(repr(value)):
-        return value
-    if isinstance(value, dict):
-        return {key: _setting(one, depth) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_setting(one, depth) for one in value]
-    return type(value).__qualname__ if depth > _DEPTH else _describe(value, depth + 1)

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,29 @@ def test_a_task_describes_itself_in_plain_values(case: tuple) -> None:
     assert json.loads(json.dumps(described)) == described
     assert described["task"].endswith(type(task).__name__)
     assert all(isinstance(getattr(task, n), str) for n in ("name", "metric", "loss_name"))
+
+
+class Weighted(Classification):
+    """A task with a function and an object among its settings."""
+
+    def __init__(self, power: float) -> None:
+        super().__init__()
+        self.weight = partial(math.pow, power)
+        self.holder = Holder(power)
+
+
+class Holder:
+    def __init__(self, power: float) -> None:
+        self.power = power
+
+
+def test_settings_that_are_objects_are_described_by_theirs() -> None:
+    """And not by where they lie in memory, which is another place in each process."""
+    described = describe_task(Weighted(2.0))
+    assert described == describe_task(Weighted(2.0))
+    other = describe_task(Weighted(3.0))
+    assert described["weight"] != other["weight"] and described["holder"] != other["holder"]
+    assert "0x" not in str(described)
 
 
 @each_case
