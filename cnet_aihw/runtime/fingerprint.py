@@ -74,25 +74,25 @@ def object_text(thing: object, depth: int = 0) -> str | None:
         return None
     if isinstance(thing, partial):
         given = {**dict(enumerate(thing.args)), **thing.keywords}
-        return f"{object_text(thing.func, depth)} of {exact_text(_setting(given, depth))}"
+        return f"{object_text(thing.func, depth)} of {exact_text(without_addresses(given, depth))}"
     if isinstance(thing, MethodType) and not isinstance(thing.__self__, type):
         return f"{object_text(thing.__self__, depth)}.{thing.__name__}"
     named: Any = thing if hasattr(thing, "__qualname__") else type(thing)
     public = {n: v for n, v in getattr(thing, "__dict__", {}).items() if n[0] != "_"}
-    return f"{named.__module__}.{named.__qualname__} {exact_text(_setting(public, depth))}"
+    return f"{named.__module__}.{named.__qualname__} {exact_text(without_addresses(public, depth))}"
 
 
-def has_address(value: Any) -> bool:
-    """Say whether the text of a value, or of one inside it, is where it lies in memory."""
-    return not isinstance(value, Tensor) and _ADDRESS.search(repr(value)) is not None
+def without_addresses(value: Any, depth: int = 0) -> Any:
+    """Return a value as it is, but objects whose text is an address by their :func:`object_text`.
 
-
-def _setting(value: Any, depth: int) -> Any:
-    """Return a setting as it is, but objects whose text is an address as they are made."""
-    if not has_address(value):
+    Args:
+        value: anything; such objects may also be inside mappings, lists and tuples.
+        depth: how deep it lies in other objects.
+    """
+    if isinstance(value, Tensor) or not _ADDRESS.search(repr(value)):
         return value
     if isinstance(value, dict):
-        return {key: _setting(one, depth) for key, one in value.items()}
+        return {key: without_addresses(one, depth) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [_setting(one, depth) for one in value]
+        return [without_addresses(one, depth) for one in value]
     return type(value).__qualname__ if depth > _DEPTH else object_text(value, depth + 1)

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from cnet_aihw.runtime.errors import bad_value
-from cnet_aihw.runtime.fingerprint import exact_text, has_address, holds_table, object_text
+from cnet_aihw.runtime.fingerprint import exact_text, holds_table, without_addresses
 from cnet_aihw.runtime.typed import checked
 from cnet_aihw.runtime.values import is_number
 
@@ -128,6 +128,5 @@ def check_score(task: Task, key: str, value: object) -> None:
 def _plain(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    if has_address(value):
-        return object_text(value)
+    value = without_addresses(value)
     return exact_text(value) if holds_table(value) else str(value)

@@ -138,7 +138,7 @@ class Weighted(Classification):
     def __init__(self, power: float) -> None:
         super().__init__()
         self.weight = partial(math.pow, power)
-        self.holder = Holder(power)
+        self.holder = [Holder(power)]
 
 
 class Holder:
