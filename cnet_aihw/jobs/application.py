@@ -1,5 +1,6 @@
 """The command with Hydra; steps import the heavy libraries, so that help comes at once."""
 
+import difflib
 import io
 import logging
 import os
@@ -30,6 +31,13 @@ CONFIG_DIR = Path(cnet_aihw.conf.__file__).parent
 _FULL_ERROR = "HYDRA_FULL_ERROR"
 _INPUTS = ("data.path", "data.root", "pretrained", "source")  # not part of a folder's name
 _MULTIRUN = ("-m", "--multirun")
+_OPTIONS = (
+    *("--help", "--hydra-help", "--version", "--cfg", "--resolve", "--package", "--run"),
+    *("--multirun", "--shell-completion", "--config-path", "--config-name", "--config-dir"),
+    *("--experimental-rerun", "--info"),
+)  # of Hydra
+_LETTERS = ("-h", "-c", "-p", "-r", "-m", "-s", "-i")  # with which its short ones begin
+_QUOTE = "'"
 _stop = Stop()  # of the running command
 
 
@@ -57,6 +65,7 @@ def run(words: list[str], stop: Stop) -> None:
     wants_trace = os.environ.get(_FULL_ERROR) == "1"
     try:
         sys.argv[1:] = [quoted_path(word) for word in _with_folder(words)]
+        _refuse_unknown_options(sys.argv[1:])
         refuse_foreign_folder(sys.argv[1:])
         _refuse_swept_inputs(sys.argv[1:])
         with _hydra_raises(), _silent_logs():
@@ -107,8 +116,31 @@ def _with_folder(words: list[str]) -> list[str]:
     return flags + rest
 
 
+def _refuse_unknown_options(words: list[str]) -> None:
+    """Refuse a word with dashes that Hydra does not know, before it prints its usage.
+
+    Raises:
+        CnetError: names the word, and how a value is written.
+    """
+    for word in words:
+        name, equals, value = word.partition("=")
+        known = any(option.startswith(name) for option in _OPTIONS) if name != "--" else False
+        if not word.startswith("-") or known or word.startswith(_LETTERS):
+            continue
+        written = f"{name.lstrip('-')}={value if equals else 'VALUE'}"
+        near = difflib.get_close_matches(name, _OPTIONS, n=1, cutoff=0.8)
+        fix = f"did you mean {near[0]}?" if near else f"a value is written as {written}."
+        raise CnetError(
+            f"{word} is not an option; {fix}",
+            key=name,
+            value=word,
+            expected=", ".join(_OPTIONS),
+            fix=fix,
+        )
+
+
 def _refuse_swept_inputs(words: list[str]) -> None:
-    """Refuse a sweep over a key that is not part of the names of its jobs' folders.
+    """Refuse a sweep over its folder, or a key that is not part of the names of its jobs' folders.
 
     Raises:
         CnetError: names the word.
@@ -117,7 +149,15 @@ def _refuse_swept_inputs(words: list[str]) -> None:
         return
     parser = OverridesParser.create()
     for word in words:
-        key = word.partition("=")[0]
+        key, _, value = word.partition("=")
+        if key == "hydra.sweep.dir" and "," in value:
+            raise CnetError(
+                f"run={value.strip(_QUOTE)} is the one folder of a whole sweep, in which each job "
+                "has its own; give it a name without a comma.",
+                key="run",
+                value=value.strip(_QUOTE),
+                expected="a name without a comma",
+            )
         if key in _INPUTS and parser.parse_override(word).is_sweep_override():
             raise CnetError(
                 f"{word} is a sweep over {key}, whose jobs would share one folder; give each value "

@@ -102,6 +102,9 @@ MISTAKES = [
     (["model=custom", "model._target_=x.Y", "model.width=4"], "is added with +model.width=VALUE"),
     (["rram=pcm", "rram.sigma=0.3"], "rram.sigma does not exist; there are "),
     (["task.metric=R2"], "task.metric does not exist."),
+    (["--chips=3"], "--chips=3 is not an option; a value is written as chips=3."),
+    (["--multirn"], "--multirn is not an option; did you mean --multirun?"),
+    (["-m", "run=a,b"], "run=a,b is the one folder of a whole sweep, in which each"),
     (["no equal sign"], "'no equal sign' cannot be read; write KEY=VALUE"),
 ]
 
