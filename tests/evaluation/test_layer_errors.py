@@ -178,7 +178,7 @@ class Again(nn.Module):
 def test_calls_that_only_one_of_both_makes_are_left_out(clean_calls: int) -> None:
     torch.manual_seed(0)
     x, net = torch.randn(6, 4), Again(0.0)
-    level = float(net.layer(x).abs().mean())
+    level = net.layer(x).abs().mean().item()
     net.limit = level * (0.999 if clean_calls == 1 else 1.001)
     model = convert_to_analog(net, RRAMRPUConfig(noise_model=LogNormalNoiseModel(0.4)))
     (row,) = error_growth(model, x, chips=8)
