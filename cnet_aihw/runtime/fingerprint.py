@@ -73,7 +73,7 @@ def object_text(thing: object, depth: int = 0) -> str | None:
     if thing is None:
         return None
     if isinstance(thing, partial):
-        given = {**dict(enumerate(thing.args)), **thing.keywords}
+        given: dict[Any, Any] = {**dict(enumerate(thing.args)), **thing.keywords}
         return f"{object_text(thing.func, depth)} of {exact_text(without_addresses(given, depth))}"
     if isinstance(thing, MethodType) and not isinstance(thing.__self__, type):
         return f"{object_text(thing.__self__, depth)}.{thing.__name__}"

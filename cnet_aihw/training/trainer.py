@@ -183,7 +183,8 @@ class Trainer:
         if settings.channels_last:
             inputs = map_tensors(inputs, channels_last)
         ramp_variation(self.model, settings, number, self.steps)
-        samples, weight = len(targets), 1.0
+        samples = len(targets)
+        weight: Tensor | float = 1.0
         if self.group is not None:
             inputs, targets, weight = self.group.share(inputs, targets, self._counted)
         metric = new_metric(self.task, self.device)
@@ -225,10 +226,9 @@ class Trainer:
                     raise self._diverged(step, part, value)
             sums.samples += samples
             sums.fit += fit * samples
-            if math.isfinite(score):
-                sums.score += score * samples
-            else:  # such as of a batch in which no target counts
-                sums.unscored += samples
+            scored = math.isfinite(score)  # not so of a batch in which no target counts
+            sums.score += score * samples if scored else 0.0
+            sums.unscored += 0 if scored else samples
             sums.penalty += sum(penalty) * samples
         self._unread.clear()
 

@@ -220,7 +220,7 @@ class CrossbarRecurrent(UnfoldedModule):
     def extra_repr(self) -> str:
         """Name the sizes, and what is not as by default."""
         text = f"{self.input_size}, {self.hidden_size}, num_layers={self.num_layers}"
-        given = {"dropout": self.dropout, "batch_first": self.batch_first}
+        given: dict[str, Any] = {"dropout": self.dropout, "batch_first": self.batch_first}
         given["nonlinearity"] = "relu" if self.mode == "RNN_RELU" else ""
         return text + "".join(f", {name}={value}" for name, value in given.items() if value)
 
