@@ -491,7 +491,7 @@ OTHERS: dict[str, tuple[Callable[..., Any], Make]] = {
             getattr(rram, name),
             lambda: {"in_channels": 2, "out_channels": 2, "kernel_size": 1},
         )
-        for name in ("RRAMConv1d", "RRAMConv2d")
+        for name in ("RRAMConv1d", "RRAMConv2d", "RRAMConvTranspose2d")
     },
     "conversion_steps": (evaluation.conversion_steps, lambda: {"conversions": 1, "bits": 2}),
     "perfect_periphery": (

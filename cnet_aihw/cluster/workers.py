@@ -277,10 +277,8 @@ def _result(ref: Any, task: Any) -> Any:
     try:
         return ray.get(ref)
     except ray.exceptions.RayTaskError as error:
-        cause = error.cause
-        if isinstance(cause, CnetError):
-            fields = {n: getattr(cause, n, None) for n in ("key", "value", "expected", "fix")}
-            raise CnetError(str(cause), **fields) from error
+        if isinstance(error.cause, Exception):
+            raise error.cause from error  # as it would be without workers
         raise
     except (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError) as error:
         raise CnetError(

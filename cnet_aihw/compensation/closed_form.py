@@ -41,6 +41,11 @@ class Moments:
         self._sum += rows.sum(0, dtype=torch.float64)
         self._products += (rows.T @ rows).double()
 
+    @property
+    def finite(self) -> bool:
+        """Whether all sums are finite, as those of a chip that computes are."""
+        return bool(self._products.isfinite().all())
+
     def mean_and_covariance(self) -> tuple[Tensor, Tensor]:
         """Return means [F + 2 C] and covariances [F + 2 C, F + 2 C] of features, y and t - y."""
         assert self._origin is not None
@@ -111,9 +116,8 @@ class ClosedFormModule(nn.Module):
 
 def rows_of(values: Tensor, dims: int) -> Tensor:
     """Return every position of a layer's input or output as a row, [positions, channels]."""
-    if dims == 0:
-        return values.flatten(0, -2)
-    return values.movedim(-1 - dims, -1).flatten(0, -2)
+    last = values.movedim(-1 - dims, -1)
+    return last.reshape(-1, last.shape[-1])  # also of a single vector, [channels]
 
 
 def fit_linear(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from cnet_aihw.compensation.corrector import CORRECTABLE, Corrector
 from cnet_aihw.compensation.digital import Digital
 from cnet_aihw.compensation.generator import PAPER
-from cnet_aihw.compensation.network import NetworkCost
+from cnet_aihw.compensation.network import LayerCost, NetworkCost, OtherCost
 from cnet_aihw.compensation.placement import DIGITAL, Placement
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.typed import checked
@@ -98,7 +98,7 @@ class OffCrossbarCost:
 
 @checked
 def off_crossbar_cost(network: NetworkCost) -> OffCrossbarCost:
-    """Count the weights that a network does not have on crossbars, as if a placement kept them so.
+    """Count the weights that a network does not have on crossbars, each once.
 
     Args:
         network: costs of the network.
@@ -107,10 +107,10 @@ def off_crossbar_cost(network: NetworkCost) -> OffCrossbarCost:
         Costs of linear layers, convolutions and all other modules with weight matrices that are not
         analog, by name.
     """
-    layers = [name for name, layer in network.layers.items() if not layer.analog]
-    cost = compensation_cost(network, Placement(dict.fromkeys(layers, DIGITAL)))
-    weights = {**cost.weights, **{n: other.weights for n, other in network.others.items()}}
-    macs = {**cost.macs, **{n: other.macs for n, other in network.others.items()}}
+    digital = {name: layer for name, layer in network.layers.items() if not layer.analog}
+    parts: dict[str, LayerCost | OtherCost] = {**digital, **network.others}
+    weights = {name: part.weights for name, part in parts.items()}
+    macs = {name: part.macs for name, part in parts.items()}
     known = [count for count in macs.values() if count is not None]
     overhead = sum(known) / network.macs if network.macs else 0.0
     return OffCrossbarCost(

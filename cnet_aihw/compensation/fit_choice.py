@@ -15,12 +15,13 @@ from cnet_aihw.compensation.corrector import layer_shape
 from cnet_aihw.compensation.saving import restore_compensation, save_compensation
 from cnet_aihw.compensation.settings import FitSettings
 from cnet_aihw.compensation.shared_start import fit_shared_closed_form
-from cnet_aihw.compensation.wrapping import compensated_layers
+from cnet_aihw.compensation.wrapping import base_snapshot, compensated_layers
 from cnet_aihw.evaluation.calibration import ChipCalibration
 from cnet_aihw.runtime.determinism import deterministic
+from cnet_aihw.runtime.fingerprint import tensors_fingerprint
 from cnet_aihw.runtime.parts import as_part, gathered
 from cnet_aihw.runtime.provenance import check_provenance
-from cnet_aihw.runtime.random_state import derive_seed, forked_random_state, seeded_rng
+from cnet_aihw.runtime.random_state import derive_seed, seeded_rng
 from cnet_aihw.runtime.records import read_json, read_records, write_json_atomic
 from cnet_aihw.runtime.torch_device import moved_to
 from cnet_aihw.tasks import Task, is_better, smoothed
@@ -32,7 +33,7 @@ from cnet_aihw.training.variation import injected_time
 
 log = logging.getLogger(__name__)
 
-_START = "start.safetensors"
+_START, _START_OF = "start.safetensors", "start.json"
 _CHOICE = "fit.json"
 _ANOTHER = "give another folder"
 
@@ -90,11 +91,17 @@ class FitChoice:
         self.seconds = 0.0
 
     def put_start(self) -> None:
-        """Give the correctors their first weights; those of an earlier call, where it made any."""
+        """Give the correctors their first weights; those of an earlier call, where it made any.
+
+        Raises:
+            CnetError: where an earlier call made them from something else.
+        """
         settings, path = self.settings, self.folder / _START
         if settings.start == "identity":
             return
-        if path.exists():
+        made_from, described = self._provenance(None), self.folder / _START_OF
+        if described.exists():
+            check_provenance(read_json(described), made_from, path, _ANOTHER)
             restore_compensation(self.model, path)
             return
         begin = time.perf_counter()
@@ -102,7 +109,7 @@ class FitChoice:
         chips = [derive_seed(settings.seed, "start chip", n) for n in range(settings.start_chips)]
         device = self.device
         with (
-            moved_to(self.model, device), forked_random_state(device), deterministic(device),
+            moved_to(self.model, device), deterministic(device),
         ):  # fmt: skip
             layers = fit_shared_closed_form(
                 self.model,
@@ -115,6 +122,7 @@ class FitChoice:
         self.seconds = time.perf_counter() - begin
         if layers:
             save_compensation(self.model, path)
+            write_json_atomic(described, made_from)
 
     def choose(self, trained: TrainingResult | None, objective: Objective | None) -> FitResult:
         """Put the best of fit, start and no correction into the model; return what was kept.
@@ -139,14 +147,15 @@ class FitChoice:
         return result
 
     def _compared(self, trained: TrainingResult | None, objective: Objective | None) -> FitResult:
-        has_start = (self.folder / _START).exists()
+        has_start, chips = (self.folder / _START).exists(), self.settings.validation_chips > 0
         own, fitted = "start" if trained is None else "fitted", self._weights()
         scores: dict[str, Validation] = {}
         if trained is not None:
             scores[own] = Validation(
                 trained.best_epoch, trained.clean_score, trained.chip_score, trained.chip_std
             )
-        chips = self.settings.validation_chips > 0
+            if chips and trained.chip_score is None:  # not due after the epoch that was selected
+                scores[own] = self._validated()
         others = ["start"] if trained is None or (has_start and chips) else []
         for name in (*others, *(["none"] if chips else [])):
             self._put(name)
@@ -236,7 +245,7 @@ class FitChoice:
 
     def _provenance(self, objective: Objective | None) -> dict[str, Any]:
         parts = {"train": as_part(self.data.train), "val": as_part(self.data.val)}
-        return run_provenance(
+        made_from = run_provenance(
             self.model,
             self.data,
             parts,
@@ -247,6 +256,7 @@ class FitChoice:
             device=self.device,
             analog=True,
         )
+        return {**made_from, "weights": tensors_fingerprint(base_snapshot(self.model))}
 
 
 def _identity(model: nn.Module, seed: int) -> dict[str, dict[str, Tensor]]:

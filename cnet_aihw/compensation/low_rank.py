@@ -77,6 +77,8 @@ class LowRank(Corrector):
     def shrink(self, module: nn.Module, size: int) -> dict[str, Tensor]:
         """Return the first rows of the generator and columns of the compensator."""
         parameters: dict[str, Tensor] = dict(module.named_parameters())
+        if isinstance(module, AffineModule):
+            return parameters
         return {
             **parameters,
             "generator.weight": parameters["generator.weight"][:size],
@@ -147,7 +149,7 @@ class LowRankModule(ClosedFormModule):
             return rows_of(read, self.dims)
         shape, extra = self.shape, (1,) * (2 - self.dims)
         if self.dims == 1:
-            read = read.unsqueeze(2)
+            read = read.unsqueeze(-2)
         columns = F.unfold(
             read,
             kernel_size=(*extra, *shape.kernel_size),
@@ -155,7 +157,7 @@ class LowRankModule(ClosedFormModule):
             padding=((0,) * len(extra) + shape.padding),
             stride=(*extra, *shape.stride),
         )  # [N, in * kernel, positions]
-        return columns.transpose(1, 2).flatten(0, 1)
+        return rows_of(columns, 1)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the corrected output, in the shape and type of y."""

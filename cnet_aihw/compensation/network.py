@@ -43,7 +43,7 @@ class LayerCost:
     """Channels, dimensions and kernel."""
 
     weights: int
-    """Weights and biases."""
+    """Weights and biases, those that it shares with a layer called before it left out."""
 
     positions: int
     """Outputs per channel and sample, summed over all calls: H * W of a 2d convolution."""
@@ -126,10 +126,12 @@ def network_cost(model: nn.Module, example: Inputs) -> NetworkCost:
     other = {name: module for name, module in holders.items() if name not in layers}
     with torch.no_grad(), evaluation_mode(model), compensation_disabled(model), _countable():
         counter, samples = _counted(model, example, layers, shapes, other)
-    costs = {}
+    costs, seen = {}, set[int]()
     for name, outputs in counter.positions.items():
         shape, positions = shapes[name], -(-outputs // samples)
-        weights = count_weights(layers[name])
+        own = {id(p) for p in layers[name].parameters()}
+        shared = sum(p.numel() for p in layers[name].parameters() if id(p) in seen)
+        weights, seen = count_weights(layers[name]) - shared, seen | own
         macs = shape.macs * counter.kernels[name] // samples
         costs[name] = LayerCost(name, shape, weights, positions, macs, name in analog)
     not_called = {n: m for n, m in layers.items() if n not in costs and n not in analog}
@@ -158,8 +160,10 @@ def _counted(
 
     Costs of a layer that is called once per batch would depend on the batch otherwise.
     """
-    device = device_of(model)
-    sizes = sorted({1, min(2, samples_in(example)), samples_in(example)})
+    device, most = device_of(model), samples_in(example)
+    if not most:
+        raise bad_value("example", most, "inputs of at least one sample")
+    sizes = sorted({1, min(2, most), most})
     for samples in sizes:
         inputs = map_tensors(select(example, slice(samples)), lambda tensor: tensor.to(device))
         counter = _Counter(layers, shapes, other)
@@ -172,7 +176,7 @@ def _counted(
                 raise
             continue
         return counter, samples
-    raise bad_value("example", 0, "inputs of at least one sample")
+    raise AssertionError("the last size returns or raises")
 
 
 def _other_costs(

@@ -91,7 +91,8 @@ class PerChipFit:
         task: says what is far from the wanted outputs; None: classification.
 
     Raises:
-        CnetError: for fewer than two inputs, or a value that cannot be.
+        CnetError: for fewer than two inputs, those that are not finite, or a value that cannot be;
+            in a fit, for outputs that are not a tensor where they count.
     """
 
     @checked
@@ -113,6 +114,9 @@ class PerChipFit:
     ) -> None:
         if samples_in(x) < 2:
             raise bad_value("x", samples_in(x), "at least two inputs")
+        for name, tensor in named_tensors(x).items():
+            if not tensor.isfinite().all():
+                raise bad_value(name, "inputs with NaN or infinity", "finite inputs")
         self.x = x
         self.settings = PerChipSettings(
             samples=samples_in(x), ridge=ridge, batch_size=batch_size, refine_steps=refine_steps,
@@ -189,7 +193,7 @@ class PerChipFit:
                     undo.enter_context(again(model))
                     passes += 1
                 if self.settings.refine_steps:
-                    wanted = torch.cat([self._targets.outputs(n) for n in range(len(batches))])
+                    wanted = self._targets.all_outputs()
                     with evaluation_mode(model):
                         passes += refine(
                             model, x, wanted, self.settings, self.task, self._refined(model)
@@ -241,8 +245,7 @@ class PerChipFit:
         if len(batches) == 1 and all(self._targets.calls(name) == 1 for name in layers):
             self._fit_in_one_pass(model, layers, batches[0])
             return 1.0
-        self._fit_layer_by_layer(model, layers, batches)
-        return float(len(self.fits))
+        return float(self._fit_layer_by_layer(model, layers, batches))
 
     def _fit_in_one_pass(
         self, model: nn.Module, layers: dict[str, CompensatedLayer], x: Inputs
@@ -253,14 +256,14 @@ class PerChipFit:
             if todo.pop(name, None) is not None:
                 moments = Moments()
                 self._add(moments, layer, x_in, y, self._targets.of(model, name, layer, 0))
-                self._put(name, layer, moments)
+                self._fit_layer(name, layer, moments)
 
         with layers_seen(layers, fit):
             call(model, x)
 
     def _fit_layer_by_layer(
         self, model: nn.Module, layers: dict[str, CompensatedLayer], batches: Sequence[Inputs]
-    ) -> None:
+    ) -> int:
         order = call_outputs(model, layers, select(batches[0], slice(2)))[0]
         for name in order:
             layer, moments = layers[name], Moments()
@@ -268,12 +271,18 @@ class PerChipFit:
                 wanted = self._targets.of_calls(model, name, layer, number)
                 with calls_seen(layer, wanted, partial(self._add, moments, layer)):
                     run(model, x)
-            self._put(name, layer, moments)
+            self._fit_layer(name, layer, moments)
+        return len(order)
 
     def _add(
         self, moments: Moments, layer: CompensatedLayer, x: Tensor, y: Tensor, wanted: Tensor
     ) -> None:
         add_rows(moments, layer, x, y, wanted)
+
+    def _fit_layer(self, name: str, layer: CompensatedLayer, moments: Moments) -> None:
+        """Fit a layer; one whose outputs are not finite on this chip stays as it is."""
+        if moments.finite:
+            self._put(name, layer, moments)
 
     def _put(self, name: str, layer: CompensatedLayer, moments: Moments) -> None:
         module: Any = layer.corrector_module

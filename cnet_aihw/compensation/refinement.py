@@ -35,7 +35,7 @@ def refine(
     Returns:
         Forward passes over all inputs that it took.
     """
-    required = [parameter.requires_grad for parameter in parameters]
+    before = [(parameter.requires_grad, parameter.grad) for parameter in parameters]
     distance = getattr(task, "divergence", None) or _square_distance
     generator = torch.Generator().manual_seed(derive_seed(settings.seed, "refine"))
     optimizer = torch.optim.Adam(parameters, lr=settings.refine_lr)
@@ -57,9 +57,9 @@ def refine(
                 parameter.grad = gradient
             optimizer.step()
     finally:
-        for parameter, before in zip(parameters, required, strict=True):
-            parameter.grad = None
-            parameter.requires_grad_(before)
+        for parameter, (required, earlier) in zip(parameters, before, strict=True):
+            parameter.grad = earlier
+            parameter.requires_grad_(required)
     return steps * size / samples_in(x)
 
 

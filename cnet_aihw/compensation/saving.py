@@ -16,6 +16,7 @@ from cnet_aihw.compensation.corrector import corrector_from
 from cnet_aihw.compensation.digital import Digital
 from cnet_aihw.compensation.placement import DIGITAL, Placement
 from cnet_aihw.compensation.wrapping import (
+    base_snapshot,
     compensate,
     compensated_layers,
     placement_of,
@@ -23,7 +24,6 @@ from cnet_aihw.compensation.wrapping import (
 )
 from cnet_aihw.evaluation.calibration import running_batchnorms
 from cnet_aihw.evaluation.chip_identity import chip_fingerprint
-from cnet_aihw.rram import snapshot
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.fingerprint import tensors_fingerprint
 from cnet_aihw.runtime.records import replace_file
@@ -239,12 +239,7 @@ def _statistics(model: nn.Module) -> dict[str, Tensor]:
 
 def _network(model: nn.Module) -> str:
     """Return a fingerprint of the network's nominal weights, without what belongs to one chip."""
-    correctors = tuple(f"{name}.corrector_module." for name in compensated_layers(model))
+    of_a_chip = (*_STATISTICS, "num_batches_tracked")
     return tensors_fingerprint(
-        {
-            name: tensor
-            for name, tensor in snapshot(model).items()
-            if not name.startswith(correctors)
-            and not name.endswith((*_STATISTICS, "num_batches_tracked"))
-        }
+        {n: tensor for n, tensor in base_snapshot(model).items() if not n.endswith(of_a_chip)}
     )

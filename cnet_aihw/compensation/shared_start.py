@@ -29,6 +29,7 @@ from cnet_aihw.evaluation.metrics import evaluation_mode
 from cnet_aihw.rram import programmed
 from cnet_aihw.rram.tile_chips import chips_of, put_chips
 from cnet_aihw.runtime.inputs import Inputs, inputs_on, samples_in, select
+from cnet_aihw.runtime.random_state import derive_seed, forked_random_state, seed_random_state
 from cnet_aihw.runtime.torch_device import device_of
 from cnet_aihw.runtime.typed import checked
 from cnet_aihw.runtime.values import MOST_CHIPS, check_count
@@ -51,8 +52,8 @@ def fit_shared_closed_form(
     """Fit correctors in closed form to several chips at once, and leave them so (ours).
 
     As :class:`~cnet_aihw.compensation.PerChipFit` does for one chip, towards the clean outputs;
-    moments are summed over the chips, layer by layer. Correctors without a closed form are left
-    as they are.
+    moments are summed over the chips, layer by layer. Correctors without a closed form, and those
+    of layers whose outputs are not finite on a chip, are left as they are.
 
     Args:
         model: a compensated model; a chip that is programmed stays.
@@ -77,29 +78,34 @@ def fit_shared_closed_form(
     layers = closed_form_layers(model)
     if not layers:
         return []
-    x = inputs_on(device_of(model), x)
+    device = device_of(model)
+    x = inputs_on(device, x)
     check_inputs(model, select(x, slice(SAMPLES)))
     starts = range(0, max(1, samples_in(x) - 1), batch_size)
     ends = [*starts[1:], samples_in(x)]
     batches = [select(x, slice(a, b)) for a, b in zip(starts, ends, strict=True)]
-    with evaluation_mode(model):
+    with evaluation_mode(model), forked_random_state(device):
         targets = Targets(PerChipSettings(), Classification())
         targets.begin(model, layers, batches)
         order = list(call_outputs(model, layers, select(x, slice(2)))[0])
-        chips = []
+        chips, fitted = [], []
         for seed in seeds:
             with programmed(model, seed, noise_model, t_inference):
-                chips.append(chips_of(model))
+                chips.append((seed, chips_of(model)))
         for name in order:
             moments = Moments()
-            for chip in chips:
+            for seed, chip in chips:
+                seed_random_state(derive_seed(seed, "calibration", name), device)
                 with _on_chip(model, chip, batch_statistics):
                     _add_chip(model, name, layers[name], batches, targets, moments)
+            if not moments.finite:
+                continue
+            fitted.append(name)
             module: Any = layers[name].corrector_module
             channels = layer_shape(layers[name].base_layer).out_channels
             fit = fit_linear(moments, channels, module.filters, ridge, on_output=module.on_output)
             module.put(fit)
-    return order
+    return fitted
 
 
 def _add_chip(

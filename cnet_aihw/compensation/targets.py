@@ -16,11 +16,12 @@ from cnet_aihw.compensation.layer_passes import call_outputs
 from cnet_aihw.compensation.settings import PerChipSettings
 from cnet_aihw.compensation.wrapping import (
     CompensatedLayer,
-    compensated_layers,
+    base_snapshot,
     compensation_disabled,
 )
 from cnet_aihw.evaluation.chip_identity import describe_noise_models, describe_periphery
-from cnet_aihw.rram import nominal_inside, programmed, snapshot
+from cnet_aihw.rram import nominal_inside, programmed
+from cnet_aihw.runtime.errors import bad_value
 from cnet_aihw.runtime.fingerprint import tensors_fingerprint, text_fingerprint
 from cnet_aihw.runtime.inputs import Inputs, call
 from cnet_aihw.runtime.random_state import derive_seed, forked_random_state, seed_random_state
@@ -35,8 +36,8 @@ class Targets:
     """Wanted outputs of a network's layers on given inputs, and how much the loss minds each error.
 
     They do not depend on the chip that is programmed, nor on the correctors; it is still there
-    afterwards, untouched. They are kept for the same model and weights, if they take no more than
-    ``KEPT_BYTES``, and computed batch by batch otherwise.
+    afterwards, untouched. They are kept for the same model and weights, as far as they take no more
+    than ``KEPT_BYTES`` together; the others are computed batch by batch when they are asked for.
 
     Args:
         settings: of these the targets, their chips, the weighting and the seed.
@@ -53,8 +54,8 @@ class Targets:
         self._model: Any = lambda: None
         self._key = ""
         self._batches: Sequence[Inputs] = ()
-        self._full = False  # whether more would take too much memory
         self._kept: list[dict[str, list[Tensor]]] = []  # batch by batch: layer -> wanted outputs
+        self._not_kept: set[str] = set()  # layers that do not fit in, or are not run
         self._calls: dict[str, int] = {}  # layer -> its calls in a forward
         self._outputs: list[Any] = []  # the network's own, batch by batch
         self._weights: dict[str, Tensor] = {}
@@ -74,9 +75,8 @@ class Targets:
             self._forget()
             self._model, self._key = weakref.ref(model), key
         self._batches = batches
-        missing = {
-            n: layer for n, layer in layers.items() if not self._kept or n not in self._kept[0]
-        }
+        known = {*self._not_kept, *(self._kept[0] if self._kept else ())}
+        missing = {name: layer for name, layer in layers.items() if name not in known}
         if missing or not self._outputs:
             self._keep(model, missing)
         if self.settings.weighting == "loss":
@@ -85,14 +85,17 @@ class Targets:
                 self._weights |= self._sensitivities(model, unknown)
 
     def _keep(self, model: nn.Module, layers: Mapping[str, CompensatedLayer]) -> None:
-        kept, outputs = self._mean_outputs(model, layers, 0)
-        self._calls |= {name: len(calls) for name, calls in kept.items()}
-        present = sum(map(_bytes, self._kept))
-        if present + _bytes(kept) * len(self._batches) > KEPT_BYTES:
-            kept, self._full = {}, True
+        first, outputs = self._mean_outputs(model, layers, 0)
+        self._calls |= {name: len(calls) for name, calls in first.items()}
+        room, kept = KEPT_BYTES - sum(map(_bytes, self._kept)), {}
+        for name, calls in first.items():
+            size = _bytes({name: calls}) * len(self._batches)
+            if size <= room:
+                room, kept[name] = room - size, calls
+        self._not_kept |= set(layers) - set(kept)
         found = [(kept, outputs)]
         if kept or not self._outputs:
-            wanted = layers if kept else {}
+            wanted = {name: layers[name] for name in kept}
             more = range(1, len(self._batches))
             found += [self._mean_outputs(model, wanted, number) for number in more]
         if not self._kept:
@@ -119,9 +122,13 @@ class Targets:
         """Return how often a forward calls a layer."""
         return self._calls.get(name, 1)
 
-    def outputs(self, number: int) -> Any:
-        """Return the wanted outputs of the whole network for a batch."""
-        return self._outputs[number]
+    def all_outputs(self) -> Tensor:
+        """Return the wanted outputs of the whole network.
+
+        Raises:
+            CnetError: if these are not a tensor.
+        """
+        return torch.cat([_one_tensor(outputs) for outputs in self._outputs])
 
     def weights(self, name: str) -> Tensor | None:
         """Return the weights of a layer's channels, [C]; None: the same for all."""
@@ -158,7 +165,7 @@ class Targets:
                 for name, calls in found.items():
                     for total_of_call, y in zip(sums[name], calls, strict=True):
                         total_of_call += y
-                total = None if stop_after else total + output
+                total = None if stop_after else _one_tensor(total) + output
         if len(seeds) > 1:
             sums = {name: [y / len(seeds) for y in calls] for name, calls in sums.items()}
             total = None if stop_after else total / len(seeds)
@@ -167,7 +174,7 @@ class Targets:
     def _sensitivities(
         self, model: nn.Module, layers: Mapping[str, CompensatedLayer]
     ) -> dict[str, Tensor]:
-        """Return the mean squared gradient of the loss at each channel of the clean network."""
+        """Return the squared gradient of the loss at each channel, of all calls, summed."""
         squares: dict[str, Tensor] = {}
         device = device_of(model)
         with forked_random_state(device), compensation_disabled(model), nominal_inside(model):
@@ -182,24 +189,22 @@ class Targets:
     def _gradients(
         self, model: nn.Module, layers: Mapping[str, CompensatedLayer], x: Inputs
     ) -> dict[str, Tensor]:
-        probes: dict[str, Tensor] = {}  # zeros added to the outputs, at which gradients are taken
+        probes: list[tuple[str, Tensor]] = []  # zeros added to outputs, whose gradients are taken
         with ExitStack() as stack:
             for name, layer in layers.items():
 
-                def add(_: nn.Module, __: Any, y: Tensor, name: str = name) -> Tensor | None:
-                    if name in probes:
-                        return None
-                    probes[name] = torch.zeros_like(y, requires_grad=True)
-                    return y + probes[name]
+                def add(_: nn.Module, __: Any, y: Tensor, name: str = name) -> Tensor:
+                    probes.append((name, torch.zeros_like(y, requires_grad=True)))
+                    return y + probes[-1][1]
 
                 stack.callback(layer.register_forward_hook(add).remove)
-            loss = _expected_loss(self.task, call(model, x))
-        gradients = torch.autograd.grad(loss, list(probes.values()), allow_unused=True)
-        sums = {}
-        for (name, probe), gradient in zip(probes.items(), gradients, strict=True):
+            loss = _expected_loss(self.task, _one_tensor(call(model, x)))
+        gradients = torch.autograd.grad(loss, [one for _, one in probes], allow_unused=True)
+        sums: dict[str, Tensor] = {}
+        for (name, probe), gradient in zip(probes, gradients, strict=True):
             module: Any = layers[name].corrector_module
             rows = rows_of(probe if gradient is None else gradient, module.dims)
-            sums[name] = rows.detach().double().square().sum(0)
+            sums[name] = sums.get(name, 0.0) + rows.detach().double().square().sum(0)
         return sums
 
     def __getstate__(self) -> dict[str, Any]:
@@ -211,7 +216,17 @@ class Targets:
         self._forget()
 
 
-def _expected_loss(task: Task, outputs: Any) -> Tensor:
+def _one_tensor(outputs: Any) -> Tensor:
+    if isinstance(outputs, Tensor):
+        return outputs
+    raise bad_value(
+        "model", type(outputs).__name__,
+        "a network that returns one tensor, or one named logits or out, where its outputs count",
+        "leave refine_steps, target and weighting as they are by default",
+    )  # fmt: skip
+
+
+def _expected_loss(task: Task, outputs: Tensor) -> Tensor:
     """Return a loss whose squared gradient is, in the mean, the Fisher information of the outputs.
 
     Classes are drawn from the network's own probabilities, as a chip's owner has no labels;
@@ -226,10 +241,9 @@ def _expected_loss(task: Task, outputs: Any) -> Tensor:
 
 def _identity(model: nn.Module) -> str:
     """Return a fingerprint of the network without its correctors and chip."""
-    names = tuple(f"{name}.corrector_module." for name in compensated_layers(model))
-    tensors = {n: t for n, t in snapshot(model).items() if not n.startswith(names)}
     hardware = [*describe_periphery(model), *describe_noise_models(model, None)]
-    return tensors_fingerprint(tensors) + text_fingerprint([*hardware, str(device_of(model))])
+    network = tensors_fingerprint(base_snapshot(model))
+    return network + text_fingerprint([*hardware, str(device_of(model))])
 
 
 def _bytes(outputs: Mapping[str, list[Tensor]]) -> int:

@@ -42,8 +42,8 @@ class Vera(Corrector):
             raise bad_value("corrector.seed", self.seed, "a whole number of at least 0")
 
     def label(self) -> str:
-        """Return a short name."""
-        return "vera"
+        """Return a short name, with the seed if it is not 0."""
+        return "vera" + (f"({self.seed})" if self.seed else "")
 
     def build(self, shape: LayerShape, size: int) -> VeraModule:
         """Return the module, as the identity: b is 0."""

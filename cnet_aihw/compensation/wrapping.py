@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
-from aihwkit.nn.modules.base import AnalogLayerBase
 from torch import Tensor, nn
 
 from cnet_aihw.compensation.corrector import Corrector, layer_shape
 from cnet_aihw.compensation.digital import Digital
 from cnet_aihw.compensation.generator import PAPER
 from cnet_aihw.compensation.placement import DIGITAL, Placement, check_placement
-from cnet_aihw.rram import LayerWrapper, analog_layers, without_wrappers
+from cnet_aihw.rram import LayerWrapper, analog_layers, snapshot, without_wrappers
 from cnet_aihw.rram.references import exchange_references
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.random_state import derive_seed, seeded_rng
@@ -61,20 +60,18 @@ class CompensatedLayer(LayerWrapper):
         """Name the corrector, also for what decides whether a folder belongs to this network."""
         return self.corrector.label()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Compute the layer, then correct its output."""
-        if not self.enabled:
-            return self.base_layer(x)
-        y = self.base_layer(x) if self.corrector.on_crossbar else self.digital_output(x)
-        corrected: Tensor = self.corrector_module(x, y)
-        return corrected
+    def forward(self, x: Tensor, output_size: Any = None) -> Tensor:
+        """Compute the layer, then correct its output.
 
-    def digital_output(self, x: Tensor) -> Tensor:
-        """Compute the layer with its nominal weights, without variation and periphery."""
-        if isinstance(self.base_layer, AnalogLayerBase):
-            output: Tensor = self.base_layer.digital_forward(x)
-            return output
-        return self.base_layer(x)  # plain torch, after conversion to digital
+        Args:
+            x: input of the layer.
+            output_size: sizes wanted of a transposed convolution, where its stride leaves several.
+        """
+        if not self.enabled:
+            return self.base_output(x, output_size)
+        of_layer = self.base_output if self.corrector.on_crossbar else self.digital_output
+        corrected: Tensor = self.corrector_module(x, of_layer(x, output_size))
+        return corrected
 
 
 @checked
@@ -176,6 +173,12 @@ def compensation_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
         for name, wrapper in compensated_layers(model).items()
         for parameter, tensor in wrapper.corrector_module.named_parameters()
     }
+
+
+def base_snapshot(model: nn.Module) -> dict[str, Tensor]:
+    """Return the snapshot of a model without what its correctors hold."""
+    correctors = tuple(f"{name}.corrector_module." for name in compensated_layers(model))
+    return {n: tensor for n, tensor in snapshot(model).items() if not n.startswith(correctors)}
 
 
 @checked

@@ -131,7 +131,8 @@ def calibrate_adc(
         is 1.
 
     Raises:
-        CnetError: if there are no inputs, or no ADC on a torch tile.
+        CnetError: if there are no inputs, no ADC on a torch tile, or outputs that are not finite;
+            no range is changed then.
     """
     check_count("batch_size", batch_size)
     samples = samples_in(inputs)
@@ -155,13 +156,19 @@ def calibrate_adc(
         for start in range(0, samples, batch_size):
             batch = select(inputs, slice(start, start + batch_size))
             checked_call(model, inputs_on(where, batch))
-    ranges = {}
+    ranges: dict[str, float] = {}
+    found = []
     for name, tiles in _converted(model).items():
         for number, tile in enumerate(tiles):
             seen = largest.get(id(tile))  # none where all inputs were 0
-            reach = 1.0 if seen is None else _rounded_up(seen.item())
-            tile.rpu_config.forward.out_bound = reach
-            ranges[f"{name}/{number}"] = reach
+            reach = 1.0 if seen is None else seen.item()
+            if not math.isfinite(reach):
+                fix = "check the inputs and the weights"
+                raise bad_value("inputs", reach, f"finite outputs of {name!r} for them", fix)
+            ranges[f"{name}/{number}"] = _rounded_up(reach)
+            found.append(tile)
+    for tile, reach in zip(found, ranges.values(), strict=True):
+        tile.rpu_config.forward.out_bound = reach
     return ranges
 
 

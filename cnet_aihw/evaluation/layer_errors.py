@@ -181,16 +181,23 @@ def _clean_outputs(
 
 
 def _errors(model: nn.Module, x: Inputs, clean: dict[str, list[Tensor]]) -> dict[str, float]:
-    """Return the relative error of each layer on the chip that is programmed now."""
+    """Return the relative error of each layer on the chip that is programmed now.
+
+    A network may call a layer more or less often on a chip; calls without a clean one, or the other
+    way round, are left out.
+    """
     squares = {name: calls[0].new_zeros((), dtype=torch.float64) for name, calls in clean.items()}
+    norms = {name: square.clone() for name, square in squares.items()}
     left = {name: list(calls) for name, calls in clean.items()}
 
     def compare(name: str, output: Tensor) -> None:
-        squares[name] += (output - left[name].pop(0)).double().square().sum()
+        if left[name]:
+            wanted = left[name].pop(0)
+            squares[name] += (output - wanted).double().square().sum()
+            norms[name] += wanted.double().square().sum()
 
     with _watched(model, list(clean), compare):
         call(model, x)
-    norms = {name: sum(y.double().square().sum() for y in calls) for name, calls in clean.items()}
     return {name: math.sqrt((squares[name] / norms[name]).item()) for name in clean}
 
 

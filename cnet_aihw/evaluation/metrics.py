@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cnet_aihw.runtime.device_parts import placed
 from cnet_aihw.runtime.errors import bad_value
@@ -16,6 +16,7 @@ from cnet_aihw.runtime.parts import Part, as_part
 from cnet_aihw.runtime.torch_device import device_of
 from cnet_aihw.runtime.typed import checked
 from cnet_aihw.tasks import Classification, Metric, Task
+from cnet_aihw.tasks.base import counted
 
 
 @checked
@@ -69,6 +70,8 @@ def pass_over(
 ) -> tuple[float, float]:
     """Return loss and score over a part on the model's device; it is waited for once, at the end.
 
+    The loss is the mean over all targets that count, however they are divided into batches.
+
     Args:
         model: the network, in the mode that it is to be measured in.
         part: a part on the model's device.
@@ -78,20 +81,25 @@ def pass_over(
     """
     if batch_size < 1:
         raise bad_value("batch_size", batch_size, "a whole number of at least 1")
-    total, samples = torch.zeros((), dtype=torch.float64), 0
+    total, number = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.int64)
     metric: Metric | None = None
     for inputs, targets in part.batches(batch_size):
         outputs = call(model, inputs)
         if check:
             task.check(outputs, targets)
         if metric is None:
-            metric, total = new_metric(task, targets.device), total.to(targets.device)
-        total += task.loss(outputs, targets).double() * len(targets)
+            metric = new_metric(task, targets.device)
+            total, number = total.to(targets.device), number.to(targets.device)
+        some = counted(task, targets)
+        loss = task.loss(outputs, targets).double() * some
+        if isinstance(some, Tensor):  # a mean over nothing is not a number
+            loss = torch.where(some > 0, loss, 0.0)
+        total += loss
+        number += some
         metric.update(outputs, targets)
-        samples += len(targets)
     if metric is None:
         raise bad_value("data", "empty", "at least one sample")
-    return float(total) / samples, float(metric.compute())
+    return float(total / number), float(metric.compute())
 
 
 def new_metric(task: Task, device: torch.device) -> Metric:

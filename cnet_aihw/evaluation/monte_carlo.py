@@ -118,7 +118,8 @@ def evaluate_chips(
         model: converted model.
         data: inputs and targets: a tuple of tensors, an object with ``x`` and ``y``, a DataLoader
             or a part.
-        task: loss and score; None: classification, of logits [N, classes].
+        task: loss and score; None: that of the measurement if it is a :class:`Score`, otherwise
+            classification, of logits [N, classes].
         measurement: what is done on each chip, with "score" and "loss" among its results; None:
             the task's score.
         chips: how many chips.
@@ -149,7 +150,8 @@ def evaluate_chips(
     """
     settings = EvaluationSettings(chips, seed, batch_size, threshold, t_inference)
     validate_evaluation_settings(settings)
-    task = task or Classification()
+    if task is None:
+        task = measurement.task if isinstance(measurement, Score) else Classification()
     measurement = measurement or Score(task)
     check_threshold_and_reference(task, threshold, reference)
     analog_layers(model)  # says to convert first, where there is none

@@ -116,7 +116,8 @@ def chip_statistics(
         The statistics.
 
     Raises:
-        CnetError: without chips, or for a threshold or reference that cannot be a score.
+        CnetError: without chips, for a score that is not finite, or for a threshold or reference
+            that cannot be a score.
         AllChipsFailed: if no chip has a score.
     """
     task = task or Classification()
@@ -124,6 +125,9 @@ def chip_statistics(
     scores = [None if score is None else float(score) for score in scores]
     if not scores:
         raise bad_value("scores", [], "at least one chip's score")
+    for score in scores:
+        if score is not None and not math.isfinite(score):
+            raise bad_value("scores", score, "finite numbers, and None for a chip that failed")
     found = [score for score in scores if score is not None]
     if not found:
         raise AllChipsFailed(

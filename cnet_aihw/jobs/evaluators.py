@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnet_aihw.jobs.build import drift_time, with_noise_model
-from cnet_aihw.jobs.measuring import fitted_calibration
+from cnet_aihw.jobs.measuring import shared_calibration
 from cnet_aihw.search.settings import EVALUATORS
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def build_evaluator(
         "samples": settings.samples,
         "batch_size": variant.evaluation.batch_size,
         "t_inference": drift_time(variant.config),
-        "calibration": fitted_calibration(job, samples),
+        "calibration": shared_calibration(job, variant, variant.evaluation.calibration, samples),
     }
     folder = Path(settings.store).absolute()
     shared: dict[str, Any] = {**common, "steps": asked.shared_steps, "folder": folder}

@@ -149,21 +149,26 @@ def calibration_with(
 
         placement = Placement(described["placement"])
         return compensating(job, variant, placement, kind == "batchnorm", described)
-    asked = calibration_of(job, variant, kind)
-    return asked or fitted_calibration(job, described["calibration_samples"])
+    return shared_calibration(job, variant, kind, described["calibration_samples"])
 
 
-def fitted_calibration(job: JobContext, samples: int | None) -> ChipCalibration | None:
-    """Return the calibration of a shared fit with BatchNorm per chip; None for others.
+def shared_calibration(
+    job: JobContext, variant: Variant, kind: str, samples: int | None
+) -> ChipCalibration | None:
+    """Return the calibration that goes with a shared fit: the one asked for, or the fit's own.
 
     Args:
         job: the job.
-        samples: ``calibration_samples`` of compensation.json.
+        variant: its training.
+        kind: name of the calibration that is asked for.
+        samples: inputs of a fit with BatchNorm per chip, on which that is re-estimated; None for
+            other fits.
     """
     from cnet_aihw.evaluation import make_calibration
 
-    kind = "none" if samples is None else "batchnorm"
-    return make_calibration(kind, job.data.train, samples or 0)
+    own = "none" if samples is None else "batchnorm"
+    asked = calibration_of(job, variant, kind)
+    return asked or make_calibration(own, job.data.train, samples or 0)
 
 
 def measure(

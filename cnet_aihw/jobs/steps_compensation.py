@@ -19,7 +19,7 @@ from cnet_aihw.jobs.artifacts import (
     trained,
     write_artifact,
 )
-from cnet_aihw.jobs.measuring import calibration_of, compensating, fitted_calibration
+from cnet_aihw.jobs.measuring import compensating, shared_calibration
 from cnet_aihw.jobs.nodes import plain_values
 from cnet_aihw.jobs.steps_search import OFF, candidates_of, ceiling_of, enabled, no_candidates
 from cnet_aihw.runtime.errors import CnetError
@@ -192,7 +192,6 @@ def _fitted_for_all(
     fit = with_noise_model(settings.shared, config.compensation.shared)
     put(model, placement, variant.corrector, fit.seed)
     samples = settings.calibration_samples if fit.batchnorm == "per_chip" else None
-    asked = calibration_of(job, variant, variant.evaluation.calibration)
     validation = None
     if compensation_parameters(model):  # layers that are all digital have nothing to fit
         result = fit_compensation(
@@ -201,7 +200,7 @@ def _fitted_for_all(
             fit,
             folder / _FIT,
             task=job.task,
-            calibration=asked or fitted_calibration(job, samples),
+            calibration=shared_calibration(job, variant, variant.evaluation.calibration, samples),
             device=config.device,
             progress=config.progress,
         )

@@ -220,7 +220,7 @@ def _searched(
             settings.objective,
             scanned.get("sensitivity"),
             limit_macs=variant.compensation.limit_macs,
-            reference=_clean(job, scanned, model) if needs_reference(variant, job.task) else None,
+            reference=_clean(job, variant, model) if needs_reference(variant, job.task) else None,
             higher_is_better=job.task.higher_is_better,
         )
     except CnetError as error:
@@ -261,8 +261,19 @@ def _searched(
     return result.as_record()
 
 
-def _clean(job: JobContext, scanned: Mapping[str, Any], model: nn.Module) -> float:
-    """Return the clean score on the validation part, as the scan measured it or measured now."""
-    from cnet_aihw.evaluation.metrics import score
+def _clean(job: JobContext, variant: Variant, model: nn.Module) -> float:
+    """Return the clean score on the samples that placements are measured on, always the same."""
+    from cnet_aihw.evaluation.chip_run import measure_clean, measuring
+    from cnet_aihw.evaluation.measurement import Score
+    from cnet_aihw.runtime.device_parts import placed
+    from cnet_aihw.runtime.torch_device import resolve_device
 
-    return scanned["clean"] if scanned else score(model, job.data.val, task=job.task)
+    settings, device = variant.search, resolve_device(variant.config.device)
+    part = job.data.val.first(settings.samples)
+    with measuring(model, device):
+        values = measure_clean(
+            *(model, placed(part, device), Score(job.task)),
+            seed=settings.chips_seed,
+            batch_size=variant.evaluation.batch_size,
+        )
+    return values["score"]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from aihwkit.nn.modules.base import AnalogLayerBase
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
@@ -38,6 +38,24 @@ class LayerWrapper(nn.Module):
         """Whether the layer, as wrapped now, computes on a crossbar."""
         return True
 
+    def base_output(self, x: Tensor, output_size: Any = None) -> Tensor:
+        """Compute the layer where it is.
+
+        Args:
+            x: input of the layer.
+            output_size: sizes wanted of a transposed convolution, where its stride leaves several.
+        """
+        output: Tensor = self.base_layer(x, **_sized(output_size))
+        return output
+
+    def digital_output(self, x: Tensor, output_size: Any = None) -> Tensor:
+        """Compute the layer with its nominal weights, without variation and periphery."""
+        layer: Any = self.base_layer
+        if not isinstance(layer, AnalogLayerBase):  # plain torch, after conversion to digital
+            return self.base_output(x, output_size)
+        output: Tensor = layer.digital_forward(x, **_sized(output_size))
+        return output
+
     def __getattr__(self, name: str) -> Any:
         """Look an attribute up here, then in the layer."""
         try:
@@ -46,6 +64,10 @@ class LayerWrapper(nn.Module):
             if name == WRAPPED:
                 raise
             return getattr(self.base_layer, name)
+
+
+def _sized(output_size: Any) -> dict[str, Any]:
+    return {} if output_size is None else {"output_size": output_size}
 
 
 def without_wrappers(model: nn.Module, name: str) -> str:

@@ -24,7 +24,7 @@ from cnet_aihw.rram.crossbar.tiles import RRAMInferenceTile
 from cnet_aihw.rram.devices.chip_scope import chip_scope
 from cnet_aihw.rram.layer_names import analog_layers, named_tiles
 from cnet_aihw.rram.tile_chips import chips_of, put_chip, put_chips
-from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.inputs import main_output
 from cnet_aihw.runtime.random_state import checked_seed, derive_seed, seeded_rng
 from cnet_aihw.runtime.typed import checked
@@ -195,6 +195,12 @@ class ChipModel(nn.Module):
         members = self.members(*args, **kwargs)
         return members[0] if len(members) == 1 else members.mean(0)
 
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        """Move or cast all chips with the network, which itself has the last one alone."""
+        super()._apply(fn, recurse)
+        self._chips = [[(tile, part.apply(fn)) for tile, part in chip] for chip in self._chips]
+        return self
+
 
 @checked
 def chip_model(
@@ -222,9 +228,7 @@ def chip_model(
     seeds = [seeds] if isinstance(seeds, int) else list(seeds)
     for key, value in (("seeds", len(seeds)), ("readings", readings)):
         if value < 1:
-            raise CnetError(
-                f"{key} is {value}; give at least one.", key=key, value=value, expected=">= 1"
-            )
+            raise bad_value(key, value, "at least one")
     check_copyable(model, "write a method in place of the function")
     frozen = deepcopy(model).eval().requires_grad_(False)
     held = ChipModel(frozen, seeds, readings)
@@ -305,14 +309,9 @@ def _check_names(model: nn.Module, names: Collection[str] | None) -> None:
 
 def _check_holds_chips(name: str, tile: Any) -> None:
     if not isinstance(tile, RRAMInferenceTile):
-        layer = name.rpartition("/")[0]
-        raise CnetError(
-            f"layer {layer!r} is on {type(tile).__name__}, which overwrites its weights; convert "
-            "the model with an RRAMRPUConfig.",
-            key=layer,
-            value=type(tile).__name__,
-            expected="an RRAM layer",
-        )
+        layer, kind = name.rpartition("/")[0], type(tile).__name__
+        expected = "an RRAM layer, whose chips do not overwrite its weights"
+        raise bad_value(layer, kind, expected, "convert the model with an RRAMRPUConfig")
 
 
 def _check_programmable(name: str, tile: Any) -> None:

@@ -122,17 +122,18 @@ def load_digital_state_dict(model: nn.Module, state: Mapping[str, Tensor]) -> No
             kind = next(c for c in type(module).__mro__ if not issubclass(c, AnalogLayerBase))
             become_apart(digital, kind.from_digital(digital))  # type: ignore[attr-defined]
     given = dict(_named_tensors(plain))
-    layers = []
+    set_already: set[str] = set()
     for name, module in model.named_modules():
         if isinstance(module, AnalogLayerBase) and not module.IS_CONTAINER:
             layer: Any = plain.get_submodule(name)
             weight = layer.weight.detach()
             weight = module.as_matrix(weight) if isinstance(module, RRAMLayer) else weight
             module.set_weights(weight, layer.bias)
-            layers.append(f"{name}." if name else "")
+            inside = (*module.named_parameters(name), *module.named_buffers(name))
+            set_already |= {_plain_name(without_wrappers(model, n)) for n, _ in inside}
     with torch.no_grad():
         for name, tensor in _named_tensors(model):
-            if name in given and not name.startswith(tuple(layers)):
+            if name in given and name not in set_already:
                 tensor.copy_(given[name])
 
 

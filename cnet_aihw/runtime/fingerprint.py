@@ -3,12 +3,17 @@
 import hashlib
 import re
 from collections.abc import Mapping
+from functools import partial
 from hashlib import sha256
+from types import MethodType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+_DEPTH = 5  # how deep objects in objects are described
 
 
 def tensors_fingerprint(tensors: Mapping[str, Tensor]) -> str:
@@ -54,3 +59,40 @@ def holds_table(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return any(map(holds_table, value))
     return isinstance(value, Tensor | np.ndarray)
+
+
+def object_text(thing: object, depth: int = 0) -> str | None:
+    """Return module and name of a function, or of an object's class with its public settings.
+
+    The text is the same in each process. None has none.
+
+    Args:
+        thing: a function, a method or partial of one, or any object.
+        depth: how deep it lies in other objects.
+    """
+    if thing is None:
+        return None
+    if isinstance(thing, partial):
+        given: dict[Any, Any] = {**dict(enumerate(thing.args)), **thing.keywords}
+        return f"{object_text(thing.func, depth)} of {exact_text(without_addresses(given, depth))}"
+    if isinstance(thing, MethodType) and not isinstance(thing.__self__, type):
+        return f"{object_text(thing.__self__, depth)}.{thing.__name__}"
+    named: Any = thing if hasattr(thing, "__qualname__") else type(thing)
+    public = {n: v for n, v in getattr(thing, "__dict__", {}).items() if n[0] != "_"}
+    return f"{named.__module__}.{named.__qualname__} {exact_text(without_addresses(public, depth))}"
+
+
+def without_addresses(value: Any, depth: int = 0) -> Any:
+    """Return a value as it is, but objects whose text is an address by their :func:`object_text`.
+
+    Args:
+        value: anything; such objects may also be inside mappings, lists and tuples.
+        depth: how deep it lies in other objects.
+    """
+    if isinstance(value, Tensor) or not _ADDRESS.search(repr(value)):
+        return value
+    if isinstance(value, dict):
+        return {key: without_addresses(one, depth) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_addresses(one, depth) for one in value]
+    return type(value).__qualname__ if depth > _DEPTH else object_text(value, depth + 1)

@@ -97,6 +97,8 @@ class Observer(Protocol):
 class Evaluations:
     """Evaluates encodings for a searcher: counts them, remembers them and writes the trace.
 
+    Encodings of the same placement count as one.
+
     A searcher is deterministic. One that was killed therefore asks for the same encodings again:
     those in the trace are replayed from it, at no cost. If it asks for another encoding than the
     trace has, the trace is cut off there.
@@ -153,8 +155,8 @@ class Evaluations:
         return self._reachable - self.spent
 
     def __contains__(self, encoding: object) -> bool:
-        """Return whether an encoding is evaluated already."""
-        return encoding in self._rewards
+        """Return whether an encoding, or one of the same placement, is evaluated already."""
+        return isinstance(encoding, tuple) and self.problem.canonical(encoding) in self._rewards
 
     def __call__(self, encoding: Sequence[int]) -> float:
         """Return the reward of an encoding.
@@ -267,7 +269,7 @@ class Evaluations:
                 checked,
                 f"{len(self.problem.layers)} choices, each from 0 to {len(choices) - 1}",
             )
-        return checked
+        return self.problem.canonical(checked)
 
     def _count_idle(self, asked: int, new: bool) -> None:
         self._idle = 0 if new else self._idle + max(asked, 1)

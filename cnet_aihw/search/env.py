@@ -115,8 +115,8 @@ class PlacementEnv(gymnasium.Env[Observation, np.int64]):
             costs = [_share(c, limit) for rows, limit in measures for c in rows[len(encoding)]]
             mask = list(self.known.mask(tuple(encoding)))
             if problem.objective.over_limit == "penalty":
-                fits = problem.mask(encoding)
-                mask = [new or not fit for new, fit in zip(mask, fits, strict=True)]
+                within = problem.within(encoding, len(encoding))
+                mask = [new or not fits for new, fits in zip(mask, within, strict=True)]
         totals = problem.overhead_weights(encoding), problem.overhead_macs(encoding)
         used = [_share(total, limit) for total, (_, limit) in zip(totals, measures, strict=True)]
         parts = [place, kind, features, costs, used, [1 - share for share in used], previous]

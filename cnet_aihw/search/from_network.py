@@ -12,6 +12,7 @@ from cnet_aihw.compensation import (
     PAPER,
     CompensationCost,
     Corrector,
+    LayerShape,
     NetworkCost,
     OverLimit,
     Placement,
@@ -93,6 +94,7 @@ def placement_problem(
     costs = [
         [compensation_cost(network, Placement({n: c}), corrector) for c in choices] for n in names
     ]
+    repeats = tuple(_repeats(corrector, network.layers[name].shape, choices) for name in names)
     problem = PlacementProblem(
         tuple(_candidate(network, n, order, sensitivity or {}) for n in names),
         choices,
@@ -103,6 +105,7 @@ def placement_problem(
         replace(objective),
         reference,
         higher_is_better,
+        repeats if any(repeats) else (),
     )
     _check_limits(problem)
     return problem
@@ -121,6 +124,20 @@ def _candidate(
         order.index(name) / len(order),
         float(sensitivity.get(name, 0.0)),
     )
+
+
+def _repeats(corrector: Corrector, shape: LayerShape, choices: Sequence[Choice]) -> tuple[int, ...]:
+    """Return the choices that give a layer the same corrector as one before them."""
+    seen: set[int] = set()
+    repeats = []
+    for index, choice in enumerate(choices):
+        if choice in (0.0, DIGITAL):
+            continue
+        size = corrector.size(shape, choice)
+        if size in seen:
+            repeats.append(index)
+        seen.add(size)
+    return tuple(repeats)
 
 
 def _check_layers(network: NetworkCost, layers: Sequence[str]) -> None:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cnet_aihw.compensation import (
-    Placement,
-)
+from cnet_aihw.compensation import Placement
 from cnet_aihw.runtime.errors import bad_value
 from cnet_aihw.search.counting import TOLERANCE, count_within
 from cnet_aihw.search.scores import Evaluation, objective_value
-from cnet_aihw.search.settings import (
-    ObjectiveSettings,
-)
+from cnet_aihw.search.settings import ObjectiveSettings
 
 Encoding = tuple[int, ...]
 """A placement as indices: for each candidate layer, in the order of execution, its choice."""
@@ -86,6 +83,10 @@ class PlacementProblem:
     higher_is_better: bool = True
     """Direction of the score."""
 
+    repeats: tuple[tuple[int, ...], ...] = ()
+    """For each layer, its choices that give the same corrector as one before them, such as a size
+    above its width; empty where no layer has any."""
+
     @property
     def costs(self) -> tuple[tuple[float, ...], ...]:
         """Overhead of each layer's choices as the reward counts it, [layers][choices]."""
@@ -101,7 +102,7 @@ class PlacementProblem:
 
     @property
     def size(self) -> int:
-        """Number of encodings, those over a limit included."""
+        """Number of encodings, those over a limit and those that repeat others included."""
         return len(self.choices) ** len(self.layers)
 
     def overhead(self, encoding: Sequence[int]) -> float:
@@ -130,12 +131,31 @@ class PlacementProblem:
         """Return whether an encoding, or the first layers' part of one, stays within the limits."""
         return all(_total(costs, encoding) <= limit + TOLERANCE for costs, limit in self.limits)
 
+    def canonical(self, encoding: Sequence[int]) -> Encoding:
+        """Return the encoding of the same placement without choices that repeat others."""
+        found = list(encoding)
+        for layer, again in enumerate(self.repeats):
+            while found[layer] in again:  # choices ascend: those before it are as large, or repeat
+                found[layer] -= 1
+        return tuple(found)
+
     def fitting(self, encoding: Sequence[int], layer: int) -> tuple[bool, ...]:
-        """Return which choices of a layer stay within the limits, the others left as they are.
+        """Return which choices of a layer fit and repeat none, the others left as they are.
 
         Args:
             encoding: choices of all layers, or of the first ones; those not given count nothing.
             layer: index of the layer.
+        """
+        again = self.repeats[layer] if self.repeats else ()
+        within = self.within(encoding, layer)
+        return tuple(fits and choice not in again for choice, fits in enumerate(within))
+
+    def within(self, encoding: Sequence[int], layer: int) -> tuple[bool, ...]:
+        """Return which choices of a layer stay within the limits, also those that repeat others.
+
+        Args:
+            encoding: as in :meth:`fitting`.
+            layer: as there.
         """
         others = [0 if index == layer else choice for index, choice in enumerate(encoding)]
         left = [limit + TOLERANCE - _total(costs, others) for costs, limit in self.limits]
@@ -146,7 +166,7 @@ class PlacementProblem:
         )
 
     def mask(self, prefix: Sequence[int]) -> tuple[bool, ...]:
-        """Return which choices of the next layer stay within the limits; 0 always does.
+        """Return which choices of the next layer fit and repeat none; 0 always does.
 
         Args:
             prefix: choices of the layers before it; fewer than there are layers.
@@ -179,14 +199,25 @@ class PlacementProblem:
         return tuple(self.choices.index(placement.get(name, 0.0)) for name in names)
 
     def encodings(self) -> Iterator[Encoding]:
-        """Yield all encodings that fit, in lexicographic order."""
+        """Yield all encodings that fit, each placement once, in lexicographic order."""
         yield from self._extend(())
 
     def count(self) -> int:
-        """Return how many encodings fit, without listing them; see :func:`count_within`."""
+        """Return how many :meth:`encodings` there are, without listing them.
+
+        See :func:`count_within`.
+        """
+        repeats = self.repeats or ((),) * len(self.layers)
         if not self.limits:
-            return self.size
-        return count_within([costs for costs, _ in self.limits], [max_ for _, max_ in self.limits])
+            return math.prod(len(self.choices) - len(again) for again in repeats)
+        costs = [
+            [
+                [cost for choice, cost in enumerate(row) if choice not in again]
+                for row, again in zip(rows, repeats, strict=True)
+            ]
+            for rows, _ in self.limits
+        ]
+        return count_within(costs, [limit for _, limit in self.limits])
 
     def reward(self, encoding: Sequence[int], evaluation: Evaluation | None) -> float:
         """Return the reward: objective over chips - overhead.
@@ -234,6 +265,8 @@ class PlacementProblem:
     def as_record(self) -> dict[str, Any]:
         """Return plain values, as a JSON file gives them back."""
         record: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        if not self.repeats:
+            del record["repeats"]
         return record
 
     def fingerprint(self) -> str:

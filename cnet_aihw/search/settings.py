@@ -16,7 +16,7 @@ OBJECTIVES = ("mean", "mean_minus_std", "quantile", "yield")
 OVERHEADS = ("weights", "macs", "none")
 OVER_LIMIT = ("mask", "penalty")
 DIRECTIONS = ("best", "cheapest")
-STARTS = ("identity", "supernet")
+STARTS = ("own", "supernet")
 FIRST = ("auto", "none", "spectrum")
 EVALUATORS = {"per_chip": ("per_chip",), "shared": ("supernet", "per_placement")}
 """Fit -> the evaluators that belong to it, its own default first."""
@@ -90,8 +90,9 @@ class EvaluatorSettings:
     shared_steps: int = 1200
     """Optimizer steps of the fit that all placements share."""
 
-    start: str = "identity"
-    """Start of a placement's fit: "identity", or "supernet" (the shared fit)."""
+    start: str = "own"
+    """Start of a placement's fit: its "own", as ``compensation.shared.start`` says, or "supernet"
+    (the shared fit)."""
 
     seed: int = 0
     """Seed of these fits; searches with the same one share their evaluations."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sqlite3
 import time
@@ -120,15 +121,16 @@ class EvaluationStore:
             evaluator: the evaluator, which is described beside its values.
 
         Raises:
-            CnetError: for an evaluation without chips.
+            CnetError: for an evaluation without scores, or with one that is not finite.
         """
-        if not evaluation.finite:
+        if not evaluation.finite or not all(map(math.isfinite, evaluation.finite)):
             raise CnetError(
-                f"{type(evaluator).__name__}.evaluate returns no finite score for "
-                f"{dict(placement)}; an evaluator returns the score of each chip, at least one.",
+                f"{type(evaluator).__name__}.evaluate returns the scores {evaluation.scores} for "
+                f"{dict(placement)}; an evaluator returns a finite score, or None, for each chip, "
+                "and at least one score.",
                 key="scores",
                 value=evaluation.scores,
-                expected="at least one finite score",
+                expected="a finite score, or None, for each chip, and at least one score",
             )
         name, scores = _name(placement), json.dumps(list(evaluation.scores), allow_nan=False)
         description = json.dumps(evaluator.describe(), sort_keys=True, default=str)

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from cnet_aihw.runtime.errors import bad_value
-from cnet_aihw.runtime.fingerprint import exact_text, holds_table
+from cnet_aihw.runtime.fingerprint import exact_text, holds_table, without_addresses
 from cnet_aihw.runtime.typed import checked
 from cnet_aihw.runtime.values import is_number
 
@@ -31,8 +31,10 @@ class Task(Protocol):
 
     A task is the only place that knows what outputs and targets mean. Its settings are plain public
     attributes of the instance, by which :func:`describe_task` tells tasks apart. A task may also
-    have ``score_range``, the lowest and the highest score that there can be, and
-    ``constant_loss(targets)``, the least loss of outputs that do not look at their input.
+    have ``score_range``, the lowest and the highest score that there can be,
+    ``constant_loss(targets)``, the least loss of outputs that do not look at their input, and
+    ``counted(targets)``, of how many targets its loss is the mean, as a scalar tensor, where that
+    is not as many for each sample.
     """
 
     name: str
@@ -79,6 +81,20 @@ def describe_task(task: Task) -> dict[str, Any]:
     return {"task": f"{kind.__module__}.{kind.__qualname__}", **settings}
 
 
+def counted(task: Task, targets: Tensor) -> Tensor | int:
+    """Return of how many targets a task's loss is the mean: the weight of a batch among others.
+
+    Args:
+        task: the task.
+        targets: the targets of a batch, [N, ...].
+
+    Returns:
+        The samples, or what the task's own ``counted`` says.
+    """
+    own = getattr(task, "counted", None)
+    return len(targets) if own is None else own(targets)
+
+
 @checked
 def is_better(task: Task, score: float, other: float) -> bool:
     """Say whether a score is better than another one."""
@@ -112,4 +128,5 @@ def check_score(task: Task, key: str, value: object) -> None:
 def _plain(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    value = without_addresses(value)
     return exact_text(value) if holds_table(value) else str(value)

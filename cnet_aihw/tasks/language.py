@@ -77,6 +77,10 @@ class LanguageModelling:
             outputs.float().flatten(0, 1), targets.flatten(), ignore_index=self.ignored
         )
 
+    def counted(self, targets: Tensor) -> Tensor:
+        """Return how many targets are not ignored, a scalar."""
+        return (targets != self.ignored).sum()
+
     def divergence(self, outputs: Tensor, wanted: Tensor, temperature: float) -> Tensor:
         """Return the mean Kullback-Leibler divergence of a token from wanted logits."""
         given, aim = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -17,6 +18,48 @@ from cnet_aihw.tasks.checks import (
     check_outputs,
     check_targets,
 )
+
+
+class LabelMean:
+    """Mean over labels of a score from torchmetrics; labels without any sample do not count.
+
+    torchmetrics' own mean over labels counts such a label as 0.
+
+    Args:
+        metric: "mAP" or "F1".
+    """
+
+    def __init__(self, metric: str) -> None:
+        self.metric = metric
+        # torchmetrics takes logits of a batch that all lie in [0, 1] for probabilities
+        self._scores = BuiltAtFirstBatch(self._build, lambda x, y: (x.double().sigmoid(), y.long()))
+        self._samples: Tensor | None = None
+
+    def update(self, outputs: Tensor, targets: Tensor) -> None:
+        """Take in logits and targets of one batch, [N, labels]."""
+        self._scores.update(outputs, targets)
+        found = (targets != 0).sum(0)
+        self._samples = found if self._samples is None else self._samples + found
+
+    def compute(self) -> Tensor:
+        """Return the mean; NaN where no label has a sample."""
+        if self._samples is None:
+            return torch.tensor(torch.nan, dtype=torch.float64)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "No positive samples")  # they are left out
+            scores = torch.as_tensor(self._scores.compute())
+        counted = self._samples > 0
+        return torch.where(counted, scores.double(), 0.0).sum() / counted.sum()
+
+    def _build(self, outputs: Tensor) -> Metric:
+        from torchmetrics import classification
+
+        kinds = {
+            "mAP": classification.MultilabelAveragePrecision,
+            "F1": classification.MultilabelF1Score,
+        }
+        made: Metric = kinds[self.metric](outputs.shape[1], average=None, validate_args=False)
+        return made
 
 
 class MultiLabel:
@@ -67,23 +110,9 @@ class MultiLabel:
         share = targets.double().mean(0)
         return float(-(torch.xlogy(share, share) + torch.xlogy(1 - share, 1 - share)).mean())
 
-    def new_metric(self) -> Metric:
-        """Return an empty accumulator of the score, one of torchmetrics."""
-
-        def built(outputs: Tensor) -> Metric:
-            from torchmetrics import classification
-
-            kinds = {
-                "mAP": classification.MultilabelAveragePrecision,
-                "F1": classification.MultilabelF1Score,
-            }
-            made: Metric = kinds[self.metric](
-                outputs.shape[1], average="macro", validate_args=False
-            )
-            return made
-
-        # torchmetrics takes logits of a batch that all lie in [0, 1] for probabilities
-        return BuiltAtFirstBatch(built, lambda x, y: (x.double().sigmoid(), y.long()))
+    def new_metric(self) -> LabelMean:
+        """Return an empty accumulator of the score."""
+        return LabelMean(self.metric)
 
     def format(self, score: float) -> str:
         """Write a score in percent."""

@@ -55,6 +55,10 @@ class Segmentation:
         """Return the mean cross entropy (natural logarithm) over the pixels of a batch."""
         return F.cross_entropy(outputs.float(), targets, ignore_index=self.ignored)
 
+    def counted(self, targets: Tensor) -> Tensor:
+        """Return how many targets are not ignored, a scalar."""
+        return (targets != self.ignored).sum()
+
     def divergence(self, outputs: Tensor, wanted: Tensor, temperature: float) -> Tensor:
         """Return the mean Kullback-Leibler divergence of a pixel from wanted logits."""
         given, aim = (F.log_softmax(logits / temperature, 1) for logits in (outputs, wanted))

@@ -38,7 +38,7 @@ class Checkpoint:
     """States of torch's random generators: "cpu", and "cuda" when used."""
 
     held: dict[str, Tensor] = field(default_factory=dict)
-    """Offsets of a chip held in training that its seed alone does not give back."""
+    """Effect of a chip held in training, which its seed alone does not give back."""
 
 
 _GROUPS = ("model", "optimizer", "rng", "held")

@@ -6,7 +6,7 @@ and all that is needed here is one sum a step.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from cnet_aihw.rram import snapshot
 from cnet_aihw.runtime.inputs import Inputs, select
 from cnet_aihw.training.checkpoint import optimizer_tensors
-from cnet_aihw.training.variation import held_offsets
+from cnet_aihw.training.step import share_of
+from cnet_aihw.training.variation import held_chip
 
 
 class Group:
@@ -32,11 +33,18 @@ class Group:
         self.rank, self.size, self.device = rank, size, device
         self._begun = False
 
-    def share(self, inputs: Inputs, targets: Tensor) -> tuple[Inputs, Tensor, float]:
+    def share(
+        self, inputs: Inputs, targets: Tensor, counted: Callable[[Tensor], Tensor | int] = len
+    ) -> tuple[Inputs, Tensor, Tensor | float]:
         """Return this process's part of a batch, and its weight in the mean over the batch.
 
         Random draws begin from the same state in all processes, so that all see the same chip. A
         batch with less than two samples for each is computed by all.
+
+        Args:
+            inputs: inputs of the batch.
+            targets: its targets.
+            counted: of how many of some targets the loss is the mean.
         """
         self._same_random_state()
         samples = len(targets)
@@ -44,18 +52,25 @@ class Group:
             return inputs, targets, 1.0 / self.size
         begin, end = (samples * rank // self.size for rank in (self.rank, self.rank + 1))
         chosen = slice(begin, end)
-        return select(inputs, chosen), targets[chosen], (end - begin) / samples
+        return select(inputs, chosen), targets[chosen], share_of(targets[chosen], targets, counted)
 
-    def add_up(self, parameters: Sequence[nn.Parameter], row: Tensor, weight: float) -> Tensor:
-        """Put the mean gradient over the batch into the parameters; return the mean of ``row``."""
+    def add_up(
+        self, parameters: Sequence[nn.Parameter], row: Tensor, weight: Tensor | float
+    ) -> Tensor:
+        """Put the mean gradient over the batch into the parameters; return the mean of ``row``.
+
+        A parameter that no process has a gradient of keeps none, so that it does not decay.
+        """
         grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
         flat = torch.cat([grad.reshape(-1) for grad in grads]) * weight
-        row = row * weight
+        has_grad = flat.new_tensor([float(p.grad is not None) for p in parameters])
+        flat, row = torch.cat([flat, has_grad]), row * weight
         dist.all_reduce(flat)
         dist.all_reduce(row)
-        pieces = flat.split([grad.numel() for grad in grads])
-        for parameter, grad, piece in zip(parameters, grads, pieces, strict=True):
-            parameter.grad = piece.view_as(grad).to(grad.dtype)
+        *pieces, has_grad = flat.split([*(grad.numel() for grad in grads), len(grads)])
+        for number, (parameter, grad) in enumerate(zip(parameters, grads, strict=True)):
+            if parameter.grad is not None or bool(has_grad[number]):
+                parameter.grad = pieces[number].view_as(grad).to(grad.dtype)
         return row
 
     def begin_epoch(
@@ -64,7 +79,7 @@ class Group:
         """Say to the other processes where training resumes, the first time with all its state."""
         state = None
         if not self._begun:
-            tensors = snapshot(model), optimizer_tensors(optimizer), held_offsets(model)
+            tensors = snapshot(model), optimizer_tensors(optimizer), held_chip(model)
             state = [{name: t.cpu() for name, t in found.items()} for found in tensors]
         self._begun = True
         dist.broadcast_object_list([epoch, step, state], src=0, device=self._meeting)

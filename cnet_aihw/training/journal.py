@@ -73,7 +73,7 @@ def epoch_record(
     """
     sums, validation = state.sums, state.last
     assert validation is not None
-    fit = sums.fit / sums.samples
+    fit, scored = sums.fit / sums.samples, sums.samples - sums.unscored
     penalty = sums.penalty / sums.samples if settings.lipschitz.enabled else None
     return {
         "epoch": state.epoch,
@@ -82,7 +82,7 @@ def epoch_record(
         "loss_name": loss_name,
         "penalty": penalty,
         "metric": metric,
-        "train_score": sums.score / sums.samples,
+        "train_score": sums.score / scored if scored else None,
         "clean_score": validation.clean_score,
         "chip_score": validation.chip_score,
         "chip_std": validation.chip_std,

@@ -11,7 +11,7 @@ from cnet_aihw.rram.crossbar.perturbation import Perturbation
 from cnet_aihw.rram.devices.chip_scope import chip_scope
 from cnet_aihw.rram.devices.noise import DeviceNoiseModel, MultiplicativeNoiseModel
 from cnet_aihw.runtime.errors import CnetError
-from cnet_aihw.runtime.random_state import derive_seed
+from cnet_aihw.runtime.random_state import derive_seed, seeded_rng
 from cnet_aihw.runtime.typed import checked
 
 
@@ -67,14 +67,14 @@ def lipschitz_lambda(
         shared = any(getattr(model, "sigma_die", 0.0) > 0.0 for model in models)
         samples = 256 if shared else 8
     cross = square = noisy_square = 0.0
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
+    with torch.no_grad():
         for name, weight in weights.items():
             nominal = weight.detach().cpu()
             for sample in range(samples):
-                torch.manual_seed(derive_seed(seed, "lambda", name, sample))
-                with chip_scope(derive_seed(seed, "lambda", sample)):
+                own = derive_seed(seed, "lambda", name, sample)
+                with seeded_rng(own), chip_scope(derive_seed(seed, "lambda", sample)):
                     chip = Perturbation.draw(noise_model, nominal, t_inference)
-                noisy = chip.apply(nominal, "straight_through").double()
+                    noisy = chip.apply(nominal, "straight_through").double()
                 cross += torch.sum(noisy * nominal.double()).item()
                 square += torch.sum(nominal.double() ** 2).item()
                 noisy_square += torch.sum(noisy**2).item()

@@ -101,7 +101,7 @@ def train(
         progress: whether to show a progress bar, where stderr is a terminal.
         processes: how many processes compute the gradient of each step, on CUDA one for each GPU.
             The result is that of one to rounding, without BatchNorm in training mode, which sees
-            the samples of its own process alone, and without dropout.
+            the samples of its own process alone, without dropout, and where each step has one chip.
 
     Returns:
         The result.

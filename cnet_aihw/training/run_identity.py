@@ -17,7 +17,7 @@ from cnet_aihw.evaluation.chip_identity import (
 )
 from cnet_aihw.rram import analog_layers, noise_model_id, trainable_parameters
 from cnet_aihw.runtime.determinism import uses_tf32
-from cnet_aihw.runtime.fingerprint import exact_text, tensors_fingerprint, text_fingerprint
+from cnet_aihw.runtime.fingerprint import object_text, tensors_fingerprint, text_fingerprint
 from cnet_aihw.runtime.inputs import named_tensors
 from cnet_aihw.runtime.parts import Part, as_part, gathered
 from cnet_aihw.runtime.provenance import provenance_key
@@ -125,7 +125,7 @@ def run_provenance(
             "fingerprint": data.fingerprint,
             "normalization": tensors_fingerprint(samples),
             "samples": [len(part) for part in parts.values()],
-            "augment": _describe(data.augment),
+            "augment": object_text(data.augment),
         },
         "model": {
             "network": text_fingerprint(describe_network(model)),
@@ -133,7 +133,7 @@ def run_provenance(
             "hardware": text_fingerprint(hardware),
             "injected": text_fingerprint(_describe_injected(model) if analog else []),
         },
-        "objective": _describe(objective),
+        "objective": object_text(objective),
         "device": device.type,
         "tf32": uses_tf32(device),
     }
@@ -147,12 +147,3 @@ def _describe_injected(model: nn.Module) -> list[str]:
         for name, layer in analog_layers(model).items()
         for config in (tile.rpu_config for tile in layer.analog_tiles())
     ]
-
-
-def _describe(thing: object) -> str | None:
-    """Return module and name of a function, or of an object's class with its public settings."""
-    if thing is None:
-        return None
-    named = thing if hasattr(thing, "__qualname__") else type(thing)
-    settings = {n: v for n, v in getattr(thing, "__dict__", {}).items() if n[0] != "_"}
-    return f"{named.__module__}.{named.__qualname__} {exact_text(settings)}"

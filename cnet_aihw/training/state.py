@@ -24,6 +24,9 @@ class EpochSums:
     score: float = 0.0
     """The batches' scores while training, summed over samples."""
 
+    unscored: int = 0
+    """Samples of batches whose score is not a number; they do not count in the mean score."""
+
     seconds: float = 0.0
     """Time spent."""
 

@@ -46,6 +46,7 @@ def backward(
     loss_of: Callable[[Any, Tensor, Inputs], Tensor],
     see: Callable[[Any, Tensor], None],
     penalty: LipschitzPenalty | None = None,
+    counted: Callable[[Tensor], Tensor | int] = len,
 ) -> tuple[Tensor, Tensor | None]:
     """Add the gradient of a batch's mean loss, and of the penalty, to the parameters' gradients.
 
@@ -58,6 +59,7 @@ def backward(
         loss_of: mean loss of (outputs, targets, inputs).
         see: called with outputs, detached, and targets of each part of the batch.
         penalty: the Lipschitz penalty, if any.
+        counted: of how many of some targets the loss is the mean; a loss of none counts as 0.
 
     Returns:
         Mean loss of the batch, and the penalty as often as it counts: on average over steps it is
@@ -82,7 +84,9 @@ def backward(
         outputs = map_tensors(outputs, _at_least_float32)
         loss = loss_of(outputs, wanted, some)
         if parts > 1:
-            loss = loss * (len(wanted) / len(targets))
+            loss = loss * share_of(wanted, targets, counted)
+        if isinstance(count := counted(wanted), Tensor):
+            loss = torch.where(count > 0, loss, 0.0)  # a mean over nothing is not a number
         loss.backward()
         total = loss.detach() if parts == 1 else total + loss.detach()
         see(map_tensors(outputs, Tensor.detach), wanted)
@@ -92,6 +96,20 @@ def backward(
     if number % every:
         return total, torch.zeros_like(total)
     return total, every * penalty.backward(every * beta)
+
+
+def share_of(
+    part: Tensor, whole: Tensor, counted: Callable[[Tensor], Tensor | int]
+) -> Tensor | float:
+    """Return the weight of a part's mean loss in that of a whole batch, in [0, 1].
+
+    Args:
+        part: targets of the part.
+        whole: targets of the batch.
+        counted: of how many of some targets the loss is the mean.
+    """
+    some, all_ = counted(part), counted(whole)
+    return some / (all_.clamp(min=1) if isinstance(all_, Tensor) else all_)
 
 
 def _at_least_float32(tensor: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from cnet_aihw.runtime.parts import Part, gathered
 from cnet_aihw.runtime.progress import progress_bar
 from cnet_aihw.runtime.random_state import derive_seed, seed_random_state
 from cnet_aihw.tasks import Task
+from cnet_aihw.tasks.base import counted
 from cnet_aihw.training.checkpoint import (
     Checkpoint,
     all_finite,
@@ -40,7 +41,7 @@ from cnet_aihw.training.state import EpochSums, RunState, TrainingDiverged, Trai
 from cnet_aihw.training.step import backward, enter_training_mode
 from cnet_aihw.training.validation import Validation, counts, is_better, validate
 from cnet_aihw.training.variation import (
-    held_offsets,
+    held_chip,
     hold_again,
     let_chip_go,
     ramp_variation,
@@ -182,14 +183,16 @@ class Trainer:
         if settings.channels_last:
             inputs = map_tensors(inputs, channels_last)
         ramp_variation(self.model, settings, number, self.steps)
-        samples, weight = len(targets), 1.0
+        samples = len(targets)
+        weight: Tensor | float = 1.0
         if self.group is not None:
-            inputs, targets, weight = self.group.share(inputs, targets)
+            inputs, targets, weight = self.group.share(inputs, targets, self._counted)
         metric = new_metric(self.task, self.device)
         self.optimizer.zero_grad(set_to_none=True)
         fit, penalty = backward(
-            self.model, inputs, targets, settings, number, self._loss, metric.update, self.penalty
-        )
+            self.model, inputs, targets, settings, number, self._loss, metric.update,
+            self.penalty, self._counted,
+        )  # fmt: skip
         score = torch.as_tensor(metric.compute(), device=self.device)
         sums = [fit, score] if penalty is None else [fit, score, penalty]
         row = torch.stack([s.double() for s in sums])
@@ -209,6 +212,9 @@ class Trainer:
             return self.objective(outputs, targets, inputs)
         return self.task.loss(outputs, targets)
 
+    def _counted(self, targets: Tensor) -> Tensor | int:
+        return counted(self.task, targets) if self.objective is None else len(targets)
+
     def _read_sums(self) -> None:
         """Add the steps not yet looked at to the epoch's sums, and stop if one is not finite."""
         if not self._unread:
@@ -220,7 +226,9 @@ class Trainer:
                     raise self._diverged(step, part, value)
             sums.samples += samples
             sums.fit += fit * samples
-            sums.score += score * samples
+            scored = math.isfinite(score)  # not so of a batch in which no target counts
+            sums.score += score * samples if scored else 0.0
+            sums.unscored += 0 if scored else samples
             sums.penalty += sum(penalty) * samples
         self._unread.clear()
 
@@ -303,7 +311,7 @@ class Trainer:
             meta={"state": self.state.as_record()},
             optimizer=optimizer_tensors(self.optimizer),
             rng=rng,
-            held=held_offsets(self.model),
+            held=held_chip(self.model),
         )
         save_checkpoint(self.folder / CHECKPOINT, checkpoint)
         self.saved_at = time.monotonic()

@@ -7,15 +7,17 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from cnet_aihw.evaluation import AllChipsFailed, evaluate_chips, score
+from cnet_aihw.evaluation import AllChipsFailed, Score, evaluate_chips
 from cnet_aihw.evaluation.calibration import ChipCalibration
-from cnet_aihw.runtime.determinism import deterministic
+from cnet_aihw.evaluation.chip_run import measure_clean, measuring
 from cnet_aihw.runtime.parts import Part
 from cnet_aihw.runtime.random_state import derive_seed
 from cnet_aihw.tasks import Task
 from cnet_aihw.tasks import is_better as is_better_score
 from cnet_aihw.training.settings import TrainingSettings
 from cnet_aihw.training.variation import injected_time
+
+_BATCH = 250  # samples a forward pass takes at once
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ def validate(
     The chips are calibrated as they are to be used, so that the score is what
     :func:`~cnet_aihw.evaluation.evaluate_chips` gives with that calibration.
     """
+    seed = derive_seed(settings.seed, "validation")
     if has_chips(settings, analog) and is_due(settings, epoch):
         try:
             chips = evaluate_chips(
@@ -75,7 +78,8 @@ def validate(
                 part,
                 task=task,
                 chips=settings.validation_chips,
-                seed=derive_seed(settings.seed, "validation"),
+                seed=seed,
+                batch_size=_BATCH,
                 t_inference=injected_time(model),
                 calibration=calibration,
                 device=device,
@@ -85,8 +89,9 @@ def validate(
         else:
             assert chips.clean is not None
             return Validation(epoch, chips.clean, chips.mean, chips.std)
-    with deterministic(device, tf32=False):
-        return Validation(epoch, score(model, part, task=task))
+    with measuring(model, device):  # the same number as beside chips
+        values = measure_clean(model, part, Score(task), seed, _BATCH)
+    return Validation(epoch, values["score"])
 
 
 def counts(new: Validation, settings: TrainingSettings, analog: bool) -> bool:

@@ -20,6 +20,7 @@ from cnet_aihw.runtime.torch_device import device_of
 from cnet_aihw.training.settings import TrainingSettings
 
 _READ = "#read"  # behind a tile's name: standard deviations of its read noise
+_FACTOR = "#factor"  # the same: factors, which may depend on the signs that weights had
 
 
 def has_analog_layers(model: nn.Module) -> bool:
@@ -96,29 +97,32 @@ def ramp_variation(
         set_variation(model, strength=min(1.0, step / ramp))
 
 
-def held_offsets(model: nn.Module) -> dict[str, Tensor]:
-    """Return the offsets of the held chip, which belong to weights that have moved since."""
+def held_chip(model: nn.Module) -> dict[str, Tensor]:
+    """Return the effect of the held chip, which belongs to weights that have moved since."""
     held = {
         name: tile.tile.held for name, tile in _tiles(model).items() if tile.tile.held is not None
     }
     tensors = {name: chip.offset for name, chip in held.items() if chip.offset is not None}
+    tensors |= {f"{name}{_FACTOR}": c.factor for name, c in held.items() if c.factor is not None}
     for name, chip in held.items():
         stds = [] if chip.read_noise is None else chip.read_noise.stds
         tensors |= {f"{name}{_READ}{number}": std for number, std in enumerate(stds)}
     return tensors
 
 
-def put_held_offsets(model: nn.Module, offsets: dict[str, Tensor]) -> None:
-    """Give the held chip the offsets of :func:`held_offsets`."""
+def put_held_chip(model: nn.Module, effect: dict[str, Tensor]) -> None:
+    """Give the held chip the effect of :func:`held_chip`."""
     tiles = _tiles(model)
     stds: dict[str, list[Tensor]] = {}
-    for name in sorted(name for name in offsets if _READ in name):
-        stds.setdefault(name.partition(_READ)[0], []).append(offsets[name])
-    for name, offset in offsets.items():
-        if _READ not in name:
-            read_noise = ReadNoise(stds[name]) if name in stds else None
-            held = Perturbation(None, offset, read_noise)
-            tiles[name].tile.held = held.to(tiles[name].tile.weight.device)
+    for name in sorted(name for name in effect if _READ in name):
+        stds.setdefault(name.partition(_READ)[0], []).append(effect[name])
+    for key, tensor in effect.items():
+        if _READ in key:
+            continue
+        name, is_factor, _ = key.partition(_FACTOR)
+        held = Perturbation(tensor, None) if is_factor else Perturbation(None, tensor)
+        held.read_noise = ReadNoise(stds[name]) if name in stds else None
+        tiles[name].tile.held = held.to(tiles[name].tile.weight.device)
 
 
 def hold_again(
@@ -130,13 +134,13 @@ def hold_again(
         model: the network.
         settings: of these the variation.
         step: number of the step in the run.
-        held: its :func:`held_offsets`.
+        held: its :func:`held_chip`.
     """
     per_chip = settings.variation.steps_per_chip
     if settings.variation.enabled and per_chip and step % per_chip:
         with training_variation(model, settings):
             hold_chip(model, settings, step)
-        put_held_offsets(model, held)
+        put_held_chip(model, held)
 
 
 def let_chip_go(model: nn.Module) -> None:

@@ -15,11 +15,13 @@ from cnet_aihw.compensation import (
     Digital,
     GeneratorCompensator,
     LayerShape,
+    LowRank,
+    Vera,
     corrector_from,
     layer_shape,
 )
 from cnet_aihw.compensation.generator import GeneratorCompensatorModule
-from cnet_aihw.rram import convert_to_analog
+from cnet_aihw.rram import RRAMRPUConfig, convert_to_analog
 from cnet_aihw.runtime.errors import CnetError
 
 from .conftest import CORRECTORS, Stranger
@@ -171,6 +173,16 @@ def test_a_shrunk_corrector_is_the_smaller_one(corrector):
     assert torch.equal(torch.func.functional_call(large, first, (x, y)), small(x, y))
 
 
+def test_a_low_rank_corrector_of_size_0_shrinks_to_itself():
+    module = LowRank().build(SHAPE, 0)
+    assert LowRank().shrink(module, 0) == dict(module.named_parameters())
+
+
+def test_labels_tell_settings_apart():
+    labels = [corrector.label() for corrector in (*CORRECTORS.values(), Vera(), Vera(1), Vera(2))]
+    assert len(set(labels)) == len(set(CORRECTORS.values()) | {Vera(), Vera(1), Vera(2)})
+
+
 @pytest.mark.parametrize("corrector", CORRECTORS.values(), ids=CORRECTORS)
 def test_a_description_gives_the_corrector_back(corrector):
     described = json.loads(json.dumps(corrector.describe()))
@@ -234,6 +246,14 @@ def test_the_shape_of_a_layer_gives_its_weights_and_macs(layer, shape, analog):
     assert layer_shape(layer) == shape
     assert shape.weights == weights
     assert shape.macs == weights - 6 * (shape.dims == 2) - 5 * (shape.dims == 0)
+
+
+def test_learned_scales_of_a_crossbar_are_not_taken_for_a_bias():
+    config = RRAMRPUConfig()
+    config.mapping.learn_out_scaling = config.mapping.weight_scaling_columnwise = True
+    layer = convert_to_analog(nn.Sequential(nn.Conv2d(4, 8, 3, bias=False)), config)[0]
+    assert layer_shape(layer).bias is False
+    assert layer_shape(layer).weights == 4 * 8 * 9
 
 
 def test_layers_of_another_kind_are_refused():

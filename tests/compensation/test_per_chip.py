@@ -235,6 +235,59 @@ def test_a_layer_called_twice_is_fitted_to_both_calls():
             assert (model(X) - net(X)).abs().mean() < 0.2 * before
 
 
+class Alone(nn.Module):
+    """A layer that sees samples one by one, without a dimension for them."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x):
+        return torch.stack([self.layer(one) for one in x])
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.Linear(6, 5), (6,)),
+        (nn.Conv1d(2, 3, 3, padding=1), (2, 4)),
+        (nn.Conv2d(2, 3, 3, stride=2), (2, 5, 5)),
+    ],
+)
+def test_samples_without_a_dimension_of_their_own_are_rows_as_well(layer, shape):
+    x = torch.randn(20, *shape, generator=torch.Generator().manual_seed(1))
+    net = Alone(layer)
+    model = network(net, "everywhere", LowRank("patch"))
+    with programmed(model, 3), PerChipFit(x)(model), torch.no_grad():
+        assert (model(x) - net(x)).abs().mean() < 0.05
+
+
+class Broken(LogNormalNoiseModel):
+    """The first of all layers that are programmed is broken."""
+
+    def sample_factor(self, weights):
+        self.programmed = getattr(self, "programmed", 0) + 1
+        return super().sample_factor(weights) / (self.programmed > 1)
+
+
+def test_a_chip_whose_outputs_are_not_finite_fails_and_the_others_go_on():
+    model = network(linear_network(), "everywhere", LowRank(), noise=Broken(0.5))
+    y = torch.randint(4, (len(X),), generator=torch.Generator().manual_seed(0))
+    found = evaluate_chips(model, (X, y), chips=3, calibration=PerChipFit(X), device="cpu")
+    assert found.scores[0] is None
+    assert None not in found.scores[1:]
+
+
+def test_gradients_that_were_there_stay():
+    model = network(linear_network(), "everywhere", LowRank())
+    parameters = compensation_parameters(model).values()
+    for parameter in parameters:
+        parameter.grad = torch.ones_like(parameter)
+    with programmed(model, 3), PerChipFit(X, refine_steps=1)(model):
+        pass
+    assert all(torch.equal(p.grad, torch.ones_like(p)) for p in parameters)
+
+
 def test_it_reads_what_an_owner_can_measure_and_no_weight_of_the_chip(monkeypatch):
     """On a chip with converters and read noise, whose weights raise when anything but a forward
     reads them."""
@@ -300,6 +353,7 @@ def test_tokens_are_rows_like_any_other():
     ("arguments", "key"),
     [
         ({"x": X[:1]}, "x"),
+        ({"x": torch.tensor([[1.0], [float("nan")]])}, "x"),
         ({"ridge": -1.0}, "ridge"),
         ({"ridge": float("nan")}, "ridge"),
         ({"batch_size": 1}, "batch_size"),

@@ -237,6 +237,54 @@ def test_layers_off_the_crossbars_cost_as_if_they_were_placed_digital():
     assert off.overhead_weights == (150 + 6 + 840 + 10) / 61_706
 
 
+def test_costs_of_no_sample_are_refused(lenet):
+    with pytest.raises(CnetError) as error:
+        network_cost(lenet, torch.zeros(0, 1, 28, 28))
+    assert (error.value.key, error.value.value) == ("example", 0)
+
+
+def test_weights_that_digital_layers_share_cost_once():
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(8, 8, bias=False), nn.Linear(8, 8)
+            self.b.weight = self.a.weight
+            self.c = nn.Linear(8, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.c(self.b(self.a(x)))
+
+    model = convert_to_analog(Shared(), exclude=["a", "b"])
+    off = off_crossbar_cost(network_cost(model, torch.zeros(1, 8)))
+    assert off.weights == {"a": 64, "b": 8}
+    assert off.macs == {"a": 64, "b": 64}
+    assert off.overhead_weights == 72 / (72 + 36)
+
+
+class Sized(nn.Module):
+    """A transposed convolution that is given the size that its stride leaves open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(1, 4, 3, stride=2, padding=1)
+        self.up = nn.ConvTranspose2d(4, 2, 3, stride=2, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.up(self.down(x), output_size=list(x.shape[-2:]))
+
+
+@pytest.mark.parametrize("choice", ["size 1", "digital"])
+def test_a_compensated_layer_takes_the_size_of_its_output(choice):
+    torch.manual_seed(0)
+    model, x = convert_to_analog(Sized()).eval(), torch.randn(2, 1, 8, 8)
+    before = model(x)
+    compensate(model, Placement({"up": choice}), LowRank())
+    assert before.shape[-2:] == (8, 8)
+    assert torch.equal(model(x), before)
+    with compensation_disabled(model):
+        assert torch.equal(model(x), before)
+
+
 def test_overheads_add_up():
     assert total_overhead([0.1, None, 0.0, 0.02]) == pytest.approx(0.12)
     assert total_overhead([None, 0.0]) is None

@@ -3,6 +3,7 @@
 import copy
 import logging
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -24,11 +25,17 @@ from cnet_aihw.compensation import (
     remove_compensation,
 )
 from cnet_aihw.evaluation import evaluate_chips
-from cnet_aihw.rram import LogNormalNoiseModel, RRAMRPUConfig, convert_to_analog, programmed
+from cnet_aihw.rram import (
+    LogNormalNoiseModel,
+    RRAMRPUConfig,
+    convert_to_analog,
+    periphery,
+    programmed,
+)
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.random_state import derive_seed
 from cnet_aihw.tasks import Classification, Regression
-from cnet_aihw.training import TrainingSettings, VariationSettings
+from cnet_aihw.training import TrainingSettings, VariationSettings, train
 from cnet_aihw.training.step import backward
 from cnet_aihw.training.variation import hold_chip, training_variation
 
@@ -105,6 +112,21 @@ def test_without_variation_nothing_changes_bit_for_bit():
     assert torch.equal(network(X), net(X))
 
 
+def test_the_closed_form_behind_a_noisy_periphery_hangs_on_the_chips_seeds_alone():
+    noisy = RRAMRPUConfig(noise_model=LogNormalNoiseModel(0.5), forward=periphery(out_noise=0.1))
+    found = []
+    for seed in (0, 1):
+        torch.manual_seed(0)
+        network = convert_to_analog(nn.Sequential(nn.Linear(4, 3)), noisy).eval()
+        compensate(network, Placement({"0": 1.0}), LowRank("y"))
+        torch.manual_seed(seed)
+        expected = torch.rand(1, generator=torch.Generator().manual_seed(seed))
+        fit_shared_closed_form(network, X, SEEDS)
+        assert torch.equal(torch.rand(1), expected)
+        found.append(torch.cat([p.flatten() for p in compensation_parameters(network).values()]))
+    assert torch.equal(*found)
+
+
 # -- in a fit
 
 
@@ -143,6 +165,41 @@ def test_no_steps_give_the_closed_form_alone(low_rank, tmp_path):
     assert error.value.key == "training.start_chips"
 
 
+def test_a_start_of_other_weights_or_settings_is_refused(low_rank, tmp_path, monkeypatch):
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    settings = {"start_chips": 2, "start_samples": 20}
+    other = copy.deepcopy(low_rank)
+    with torch.no_grad():
+        other[6].analog_module.tile.weight.mul_(2.0)
+    fitted(low_rank, tmp_path / "no steps", epochs=0, **settings)
+    with pytest.raises(CnetError) as error:
+        fitted(other, tmp_path / "no steps", epochs=0, **settings)
+    assert error.value.key == "weights"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("cnet_aihw.compensation.fit.train", killed)
+        fitted(low_rank, tmp_path / "killed", epochs=1, **settings)
+    with pytest.raises(CnetError) as error:
+        fitted(low_rank, tmp_path / "killed", epochs=1, **(settings | {"start_chips": 1}))
+    assert (error.value.key, error.value.expected) == ("training.start_chips", 2)
+
+
+def test_an_epoch_that_was_not_measured_on_chips_is_measured_for_the_choice(
+    low_rank, tmp_path, monkeypatch
+):
+    changes = {"epochs": 1, "lr": 2e-2, "start": "identity"}
+    expected = fitted(copy.deepcopy(low_rank), tmp_path / "measured", **changes)
+
+    def not_due(*arguments, **named):  # as with select="clean" and validate_every above 1
+        return replace(train(*arguments, **named), chip_score=None, chip_std=None)
+
+    monkeypatch.setattr("cnet_aihw.compensation.fit.train", not_due)
+    found = fitted(low_rank, tmp_path / "not due", **changes)
+    assert found.kept == expected.kept == "fitted"
+    assert found.fitted_score == expected.fitted_score > found.without_score
+
+
 @pytest.mark.parametrize("corrector", [LowRank(), Vera()])
 def test_low_rank_and_vera_are_trained_under_noise_shared_by_all_chips(
     corrector, trained, tmp_path  # noqa: F811
@@ -153,6 +210,17 @@ def test_low_rank_and_vera_are_trained_under_noise_shared_by_all_chips(
     assert result.kept == "fitted" and result.start_score is None
     assert result.fitted_score == result.chip_score > result.without_score
     assert on_chips(network) > before
+
+
+def test_a_fit_to_other_projections_is_another_one(trained, tmp_path):  # noqa: F811
+    for corrector in (Vera(), Vera(seed=1)):
+        network = compensate(copy.deepcopy(trained), Placement({"0": 1.0}), corrector)
+        if corrector.seed:
+            with pytest.raises(CnetError) as error:
+                fitted(network, tmp_path, epochs=1)
+            assert error.value.key == "model.network"
+        else:
+            fitted(network, tmp_path, epochs=1)
 
 
 def test_what_is_worse_than_no_correction_is_not_kept(low_rank, tmp_path, caplog):

@@ -102,6 +102,16 @@ def test_what_takes_too_much_memory_is_computed_batch_by_batch(settings, monkeyp
     assert sum(map(len, fit._targets._kept)) == 0
 
 
+def test_layers_for_which_there_is_room_are_kept_and_the_others_not_tried_again(monkeypatch):
+    expected = outputs_on(network(), PerChipFit(X))
+    monkeypatch.setattr("cnet_aihw.compensation.targets.KEPT_BYTES", 4 * 60 * 5)  # of layer 0
+    model, fit = network(), PerChipFit(X)
+    assert torch.equal(outputs_on(model, fit), expected)
+    assert (list(fit._targets._kept[0]), fit.spent.clean_passes) == (["0"], 2.0)
+    outputs_on(model, fit, seed=4)
+    assert fit.spent.clean_passes == 1.0
+
+
 def test_a_fit_is_copied_without_what_it_keeps():
     model, fit = network(), PerChipFit(X)
     expected = outputs_on(model, fit)
@@ -125,6 +135,47 @@ def test_loss_weights_are_mean_squares_of_gradients():
     )
 
 
+def test_loss_weights_count_every_call_of_a_layer():
+    """A layer whose first call reaches the outputs through one channel alone, its last through
+    all."""
+
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.out = nn.Linear(6, 6), nn.Linear(6, 3)
+
+        def forward(self, x):
+            x = self.layer(x)
+            return self.out(self.layer(x * torch.tensor([1.0, 0, 0, 0, 0, 0])))
+
+    torch.manual_seed(0)
+    net = Twice()
+    model = compensate(convert_to_analog(net).eval(), Placement({"layer": 1.0}), Affine())
+    fit = PerChipFit(X, weighting="loss", task=Regression())
+    with fit(model):
+        weights = fit._targets.weights("layer")
+    assert weights.min() > 0.0
+    assert weights[0] > net.out.weight.detach()[:, 0].square().sum()
+
+
+@pytest.mark.parametrize(
+    "settings", [{"refine_steps": 1}, {"target": "mean_over_chips"}, {"weighting": "loss"}]
+)
+def test_outputs_that_count_must_be_a_tensor(settings):
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(6, 3)
+
+        def forward(self, x):
+            return self.layer(x), x
+
+    model = compensate(convert_to_analog(Two()).eval(), Placement({"layer": 1.0}), Affine())
+    with pytest.raises(CnetError) as error, programmed(model, 1), PerChipFit(X, **settings)(model):
+        pass
+    assert (error.value.key, error.value.value) == ("model", "tuple")
+
+
 def test_refinement_goes_to_the_mean_over_chips():
     model, distances = network(Affine()), []
     for steps in (0, 80):
@@ -132,7 +183,7 @@ def test_refinement_goes_to_the_mean_over_chips():
             X, target="mean_over_chips", refine_steps=steps, refine_lr=1e-2, task=Regression()
         )
         given = outputs_on(model, fit)
-        distances.append((given - fit._targets.outputs(0)).square().mean())
+        distances.append((given - fit._targets.all_outputs()).square().mean())
     assert distances[1] < 0.95 * distances[0]
 
 

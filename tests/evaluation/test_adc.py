@@ -142,3 +142,15 @@ def test_outputs_of_zero_get_a_range_all_the_same() -> None:
     ranges = calibrate_adc(model, torch.zeros(3, 2, 6, 6))
     assert ranges["first/0"] == 1.0
     assert torch.isfinite(model.eval()(torch.zeros(3, 2, 6, 6))).all()
+
+
+@pytest.mark.parametrize("pixel", [float("nan"), float("inf")])
+def test_inputs_that_are_not_finite_give_no_range(pixel: float) -> None:
+    model, bad = converted(adc_bits=6, adc_range=None), images()
+    bad[3, 0, 0, 0] = pixel
+    with pytest.raises(CnetError) as error:
+        calibrate_adc(model, bad)
+    assert error.value.key == "inputs"
+    with pytest.raises(CnetError) as error:  # still without ranges
+        model(images())
+    assert error.value.key == "adc_range"

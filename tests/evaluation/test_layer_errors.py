@@ -160,3 +160,39 @@ def test_inputs_may_be_keywords(x: Tensor) -> None:
     by_name = error_growth(model, {"first": x, "second": 2 * x}, chips=2)
     assert [e.layer for e in by_name] == ["a", "b"]
     assert error_growth(model, (x, 2 * x), chips=2) == by_name
+
+
+class Again(nn.Module):
+    """Calls its layer once more where outputs are small, which they are not on every chip."""
+
+    def __init__(self, limit: float) -> None:
+        super().__init__()
+        self.layer, self.limit = nn.Linear(4, 4, bias=False), limit
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.layer(x)
+        return self.layer(x) if x.abs().mean() < self.limit else x
+
+
+@pytest.mark.parametrize("clean_calls", [1, 2])
+def test_calls_that_only_one_of_both_makes_are_left_out(clean_calls: int) -> None:
+    torch.manual_seed(0)
+    x, net = torch.randn(6, 4), Again(0.0)
+    level = net.layer(x).abs().mean().item()
+    net.limit = level * (0.999 if clean_calls == 1 else 1.001)
+    model = convert_to_analog(net, RRAMRPUConfig(noise_model=LogNormalNoiseModel(0.4)))
+    (row,) = error_growth(model, x, chips=8)
+    errors, chip_calls = [], set()
+    for chip in range(8):
+        with programmed(model, derive_seed(0, chip)), torch.no_grad():
+            weight = effective_weights(model)["layer"]
+        wanted, found = x @ net.layer.weight.T, x @ weight.T
+        both = [(wanted, found)]
+        chip_calls.add(2 if found.abs().mean() < net.limit else 1)
+        if clean_calls == 2 and found.abs().mean() < net.limit:
+            both.append((wanted @ net.layer.weight.T, found @ weight.T))
+        apart, norm = (sum(t.square().sum() for t in ts) for ts in
+                       ([f - w for w, f in both], [w for w, _ in both]))  # fmt: skip
+        errors.append(float((apart / norm).sqrt()))
+    assert chip_calls == {1, 2}
+    assert (row.low, row.high) == pytest.approx((min(errors), max(errors)), rel=1e-4)

@@ -42,7 +42,7 @@ from cnet_aihw.runtime.locks import alone
 from cnet_aihw.runtime.parts import LoaderPart, Part, TensorPart
 from cnet_aihw.runtime.random_state import derive_seed
 from cnet_aihw.runtime.records import read_records
-from cnet_aihw.tasks import Classification
+from cnet_aihw.tasks import Classification, Regression
 
 Data = tuple[Tensor, Tensor]
 
@@ -411,6 +411,18 @@ class LargestOutput:
 
     def describe(self) -> dict[str, Any]:
         return {}
+
+
+def test_the_task_is_that_of_the_measurement() -> None:
+    """So that the bad end of its scores is at the right side."""
+    torch.manual_seed(0)
+    model = convert_to_analog(nn.Sequential(nn.Linear(4, 1)))
+    x = torch.randn(30, 4)
+    data, task = (x, x.sum(1, keepdim=True)), Regression("m")
+    result = evaluate_chips(model, data, measurement=Score(task), chips=3)
+    assert (result.metric, result.higher_is_better) == ("RMSE", False)
+    assert result == evaluate_chips(model, data, task=task, chips=3)
+    assert result.q05 > result.mean
 
 
 def test_a_measurement_of_ones_own(model: nn.Module, data: Data, tmp_path: Path) -> None:

@@ -123,3 +123,11 @@ def test_settings_name_the_wrong_field(field: str, value: object) -> None:
     with pytest.raises(CnetError) as error:
         validate_evaluation_settings(EvaluationSettings(**{field: value}))  # type: ignore[arg-type]
     assert (error.value.key or "").endswith(field)
+
+
+@pytest.mark.parametrize("score", [math.nan, math.inf])
+def test_a_score_that_is_not_finite_is_refused(score: float) -> None:
+    """A chip that failed is None; a mean would be lost in silence otherwise."""
+    with pytest.raises(CnetError) as error:
+        chip_statistics([0.5, score])
+    assert error.value.key == "scores"

@@ -8,21 +8,36 @@ from collections.abc import Callable
 from dataclasses import fields
 from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from torch import nn
 
 import cnet_aihw.conf
 from cnet_aihw.cluster import RaySettings
 from cnet_aihw.compensation import PAPER, FitSettings, Placement, network_cost
-from cnet_aihw.evaluation import evaluate_chips
-from cnet_aihw.rram import LogNormalNoiseModel, RRAMRPUConfig, convert_to_analog, load_snapshot
+from cnet_aihw.compensation.settings import CompensationSettings
+from cnet_aihw.evaluation import AffineCorrection, evaluate_chips
+from cnet_aihw.evaluation.settings import EvaluationSettings
+from cnet_aihw.jobs import steps_search
+from cnet_aihw.jobs.evaluators import build_evaluator
+from cnet_aihw.rram import (
+    LogNormalNoiseModel,
+    RRAMRPUConfig,
+    convert_to_analog,
+    load_snapshot,
+    periphery,
+)
 from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.parts import as_part
 from cnet_aihw.runtime.records import read_records
 from cnet_aihw.search import SupernetEvaluator, placement_problem
-from cnet_aihw.search.settings import SearchSettings
+from cnet_aihw.search.settings import EvaluatorSettings, SearchSettings
+from cnet_aihw.tasks import Classification
 from cnet_aihw.training import VariationSettings, load_checkpoint
 from cnet_aihw.zoo import LeNet5, digits
 
@@ -84,6 +99,51 @@ def again(way: Path) -> list[str]:
     """Words of a job that searches what that run trained, with its store."""
     source = [f"source={way}", f"search.store={way.parent / 'store'}"]
     return [*NETWORK, *SEARCH, *source, "training=plain", "job=search", "run=again"]
+
+
+def small_job(**search: Any) -> tuple[SimpleNamespace, SimpleNamespace, nn.Module]:
+    """A job and its variant, as far as a search looks at them, and a network behind noisy ADCs."""
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(60, 4, generator=generator), torch.arange(60) % 3
+    data = SimpleNamespace(train=as_part((x[:30], y[:30])), val=as_part((x[30:], y[30:])))
+    job = SimpleNamespace(
+        data=SimpleNamespace(**vars(data), augment=None, fingerprint="x"), task=Classification()
+    )
+    variant = SimpleNamespace(
+        search=SearchSettings(samples=10, chips=2, evaluator=EvaluatorSettings(**search)),
+        compensation=CompensationSettings(fit="shared"),
+        evaluation=EvaluationSettings(calibration="affine", calibration_samples=20),
+        corrector=PAPER,
+        config=OmegaConf.create(
+            {
+                "device": "cpu",
+                "rram": {},
+                "compensation": {"shared": {"variation": {"noise_model": None}}},
+            }
+        ),
+    )
+    torch.manual_seed(0)
+    config = RRAMRPUConfig(noise_model=LogNormalNoiseModel(0.5), forward=periphery(out_noise=0.5))
+    return job, variant, convert_to_analog(nn.Sequential(nn.Linear(4, 3)), config)
+
+
+def test_the_reference_is_the_clean_score_on_the_samples_of_the_search() -> None:
+    job, variant, model = small_job()
+    chips = evaluate_chips(
+        model, job.data.val.first(10), chips=1, seed=variant.search.chips_seed, device="cpu"
+    )
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        assert steps_search._clean(job, variant, model) == chips.clean
+
+
+def test_placements_are_measured_with_the_calibration_of_the_evaluation() -> None:
+    job, variant, model = small_job(kind="per_placement", steps=1)
+    cost = network_cost(model, torch.zeros(1, 4))
+    problem = placement_problem(cost, ["0"], limit=None, limit_macs=None)
+    described = build_evaluator(job, variant, problem, model).describe()
+    expected = AffineCorrection(job.data.train.first(20).x).fingerprint()
+    assert described["measurement"]["calibration"] == expected
 
 
 @slow

@@ -152,6 +152,20 @@ def test_a_chip_model_is_frozen_and_differentiable_in_its_inputs(conv_net, image
     assert not torch.equal(held(images), model(images))  # a copy, whatever becomes of the model
 
 
+def test_all_chips_of_a_chip_model_move_and_cast_with_it(conv_net, images):
+    noise = CompositeNoiseModel([LogNormalNoiseModel(0.3), ReadNoiseModel(0.02)])
+    model = convert_to_analog(conv_net, RRAMRPUConfig(noise_model=noise)).eval()
+    single = chip_model(model, [3, 4]).members(images)
+    double = chip_model(model, [3, 4]).double().members(images.double())
+    assert double.dtype == torch.float64
+    assert not torch.equal(single[0], single[1])
+    # of the readings the drawn numbers belong to the type; without them chips are the same
+    plain = convert_to_analog(conv_net).eval()
+    single = chip_model(plain, [3, 4]).members(images)
+    double = chip_model(plain, [3, 4]).double().members(images.double())
+    torch.testing.assert_close(double.float(), single)
+
+
 def test_readings_of_one_chip_differ_by_its_read_noise_alone(conv_net, images):
     noise = CompositeNoiseModel([LogNormalNoiseModel(0.3), ReadNoiseModel(0.02)])
     model = convert_to_analog(conv_net, RRAMRPUConfig(noise_model=noise)).eval()

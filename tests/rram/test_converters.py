@@ -13,6 +13,7 @@ from cnet_aihw.rram import (
     CrossbarLSTM,
     CrossbarMultiheadAttention,
     CrossbarRNN,
+    LayerWrapper,
     LogNormalNoiseModel,
     RRAMConv3d,
     RRAMConvTranspose2d,
@@ -187,6 +188,49 @@ def test_digital_states_go_both_ways(name):
     torch.testing.assert_close(first(plain(*inputs)), first(other.eval()(*inputs)))
     with pytest.raises(CnetError, check=lambda e: e.key == "state"):
         load_digital_state_dict(analog, {"weight": torch.zeros(1)})
+
+
+class Beside(LayerWrapper):
+    """A layer with a number beside it."""
+
+    def __init__(self, layer):
+        super().__init__(layer)
+        self.beside = nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, x):
+        return self.base_layer(x) * self.beside
+
+
+@pytest.mark.parametrize("wrapped", ["layer", "network"])
+def test_digital_states_reach_layers_in_wrappers(wrapped):
+    digital = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(8, 3))
+    analog = convert_to_analog(digital, perfect())
+    if wrapped == "layer":
+        analog[0] = Beside(analog[0])
+    else:
+        analog = nn.DataParallel(analog)
+    changed = {name: t + 1 for name, t in digital_state_dict(analog).items()}
+    load_digital_state_dict(analog, changed)
+    assert {n: t.tolist() for n, t in digital_state_dict(analog).items()} == {
+        n: t.tolist() for n, t in changed.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"padding_mode": "circular"}, "padding_mode"),
+        ({"padding": -1}, "padding"),
+        ({"groups": 4}, "groups"),
+        ({"in_channels": 0}, "in_channels"),
+        ({"output_padding": -1}, "output_padding"),
+        ({"stride": 0}, "stride"),
+    ],
+)
+def test_a_transposed_convolution_refuses_what_it_does_not_compute(changes, key):
+    """torch's own has no padding modes; with one, zeros would be computed with all the same."""
+    with pytest.raises(CnetError, check=lambda e: e.key == key):
+        RRAMConvTranspose2d(**{"in_channels": 6, "out_channels": 6, "kernel_size": 3, **changes})
 
 
 PERIPHERY = [name for name in LAYERS if name.startswith(("conv", "transposed", "Conv1D"))]

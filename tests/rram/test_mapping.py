@@ -8,7 +8,8 @@ import pytest
 import torch
 from aihwkit.inference import PCMLikeNoiseModel, ReRamWan2022NoiseModel
 from aihwkit.simulator.parameters import IOParameters, MappingParameter
-from aihwkit.simulator.parameters.enums import WeightNoiseType
+from aihwkit.simulator.parameters.enums import WeightNoiseType, WeightRemapType
+from aihwkit.simulator.parameters.inference import WeightRemapParameter
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -307,3 +308,22 @@ def test_an_adc_without_a_range_says_so() -> None:
     model = linear(RRAMRPUConfig(forward=periphery(adc_bits=6, adc_range=None)))
     with pytest.raises(CnetError, check=lambda e: e.key == "adc_range"):
         model(inputs())
+
+
+@pytest.mark.parametrize(
+    "kind", [WeightRemapType.LAYERWISE_SYMMETRIC, WeightRemapType.CHANNELWISE_SYMMETRIC]
+)
+def test_remapping_after_a_step_takes_columns_of_zeros(kind):
+    """Their scale is 1: with 0 their weights would be no numbers on the crossbar."""
+    digital = nn.Sequential(nn.Linear(5, 3))
+    with torch.no_grad():
+        digital[0].weight[1] = 0.0
+    config = RRAMRPUConfig(remap=WeightRemapParameter(type=kind))
+    model = convert_to_analog(digital, config).eval()
+    (tile,) = model.analog_tiles()
+    tile.post_update_step()
+    largest = tile.tile.crossbar_weight().abs().amax(1)
+    assert largest[1] == 0.0 and largest.max().item() == pytest.approx(1.0)
+    assert torch.equal(tile.nominal_weight(), digital[0].weight)
+    program(model, 1)
+    assert torch.isfinite(model(torch.randn(2, 5))).all()

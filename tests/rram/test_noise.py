@@ -116,6 +116,14 @@ def test_die_part_is_shared_by_what_it_says(die, shared):
         assert abs(torch.corrcoef(pairs.T)[0, 1].item()) < 0.25
 
 
+def test_the_die_part_of_a_tile_is_drawn_where_its_weights_are():
+    """Its seed is that of the device's generator; that of the CPU is left alone."""
+    noise = LogNormalNoiseModel(0.1, sigma_die=0.1, die="tile")
+    before = torch.get_rng_state()
+    noise.sample_factor(torch.ones(3, device="meta"))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_die_and_within_die_variances_add_up():
     model = LogNormalNoiseModel(0.3, sigma_die=0.4)
     assert model.factor_moments() == pytest.approx(LogNormalNoiseModel(0.5).factor_moments())

@@ -26,6 +26,7 @@ from cnet_aihw.compensation import (
     CorrectorCost,
     FitSettings,
     LayerShape,
+    LowRank,
     Placement,
     compensate,
     fit_compensation,
@@ -190,14 +191,18 @@ def test_supernet_compensation_raises_the_accuracy_wherever_it_is(trained):
         assert sum(evaluator.evaluate(Placement(placement))) / 10 > without + 0.02
 
 
-def test_a_fit_can_start_from_a_supernet(trained, tmp_path):
+@pytest.mark.parametrize("corrector", [RESIDUAL, LowRank()])
+def test_a_fit_can_start_from_a_supernet(trained, corrector):
+    """Also with a corrector that would start in closed form otherwise."""
+    problem = problem_of(trained, corrector)
     shared = CompensationSupernet(
-        trained, DATA, problem_of(trained), corrector=RESIDUAL, fit=FIT, steps=30, device="cpu"
+        trained, DATA, problem, corrector=corrector, fit=FIT, steps=30, device="cpu"
     )
-    tiny = {"steps": 1, "fit": replace(FIT, lr=1e-12)}
-    shared_alone = supernet_evaluator(trained, steps=30)
+    tiny = {"steps": 1, "fit": replace(FIT, lr=1e-12), "corrector": corrector}
+    shared_alone = supernet_evaluator(trained, steps=30, corrector=corrector)
     started = fit_evaluator(trained, start=shared, **tiny)
     assert started.evaluate(PLACEMENTS[1]) == shared_alone.evaluate(PLACEMENTS[1])
+    tiny["fit"] = replace(tiny["fit"], start="identity")
     assert fit_evaluator(trained, **tiny).evaluate(PLACEMENTS[1]) == on_chips(trained)
 
 

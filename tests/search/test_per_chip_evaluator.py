@@ -12,15 +12,23 @@ from cnet_aihw.compensation import (
     PerChipFit,
     PerChipSettings,
     Placement,
+    WithCompensation,
     compensate,
 )
 from cnet_aihw.evaluation import evaluate_chips
-from cnet_aihw.rram import LogNormalNoiseModel, RRAMRPUConfig, analog_layers, convert_to_analog
+from cnet_aihw.rram import (
+    CompositeNoiseModel,
+    LogNormalNoiseModel,
+    ReadNoiseModel,
+    RRAMRPUConfig,
+    analog_layers,
+    convert_to_analog,
+)
 from cnet_aihw.search import PerChipEvaluator
 from cnet_aihw.search.evaluators.bounded_memory import BoundedMemory
 from cnet_aihw.search.evaluators.reuse import ReusingFit
 
-from .evaluator_cases import DATA, network
+from .evaluator_cases import DATA, network, problem_of
 
 EVERYWHERE = Placement({"0": 0.5, "2": 0.34, "4": 0.5})
 
@@ -96,6 +104,14 @@ def test_what_placements_have_in_common_changes_no_value(model, memory):
     assert 0 <= reusing._fit.memory.bytes <= memory
 
 
+def test_wanted_outputs_that_take_too_much_memory_change_no_value(model, monkeypatch):
+    expected = evaluator(model, chips=2)
+    expected = [expected.evaluate(placement) for placement in PLACEMENTS[:4]]
+    monkeypatch.setattr("cnet_aihw.compensation.targets.KEPT_BYTES", 0)
+    made = evaluator(model, chips=2)
+    assert [made.evaluate(placement) for placement in PLACEMENTS[:4]] == expected
+
+
 def test_later_layers_alone_are_computed_when_the_first_ones_are_known(model):
     made = evaluator(model, chips=1)
     calls = []
@@ -129,6 +145,69 @@ def test_a_branch_is_not_cut():
     fit = ReusingFit(torch.randn(20, 4))
     fit.begin(model.eval())
     assert fit._cuts == {"a", "c"}
+
+
+class Folded(nn.Module):
+    """Layers whose outputs have steps of samples along their first axis; takes a keyword."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, steps):
+        n, t, _ = steps.shape
+        x = torch.relu(self.a(steps.flatten(0, 1)).view(n, t, 4))
+        x = torch.relu(self.b(x.flatten(0, 1)).view(n, t, 4))
+        return self.c(x.mean(1))
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_reuse_takes_named_inputs_and_layers_that_see_steps_as_samples(named):
+    torch.manual_seed(0)
+    model = convert_to_analog(Folded(), RRAMRPUConfig(noise_model=LogNormalNoiseModel(0.5)))
+    steps, y = torch.randn(70, 3, 4), torch.randint(4, (70,))
+    x, some = ({"steps": steps}, {"steps": steps[:30]}) if named else (steps, steps[:30])
+    settings = {"chips": 2, "batch_size": 40, "device": "cpu"}
+    alone, reusing = (
+        PerChipEvaluator(model.eval(), (x, y), some, memory=memory, **settings)
+        for memory in (0, 2**30)
+    )
+    for count in (0, 1, 2, 3):
+        placement = Placement({"a": "size 1", "b": "size 1", "c": f"size {count}"})
+        assert reusing.evaluate(placement) == alone.evaluate(placement)
+    assert reusing._fit.memory.bytes > 0
+
+
+def test_with_read_noise_a_value_does_not_depend_on_what_was_evaluated_before():
+    noisy = CompositeNoiseModel([LogNormalNoiseModel(0.5), ReadNoiseModel(0.2)])
+    model = network().eval()
+    first, later = Placement({"0": "size 1"}), Placement({"0": "size 1", "4": "size 1"})
+    made = evaluator(model, noise_model=noisy)
+    for _ in range(3):
+        made.evaluate(later)
+    part = (DATA.val.x[:200], DATA.val.y[:200])
+    fit = WithCompensation(first, LowRank(), PerChipFit(DATA.train.x[:100]))
+    expected = evaluate_chips(model, part, chips=4, seed=3, noise_model=noisy, calibration=fit)
+    assert made.evaluate(first) == expected.scores
+
+
+def test_gains_are_those_of_the_chips_also_after_an_evaluation_that_was_stopped(model, monkeypatch):
+    problem = problem_of(model, LowRank(), limit=10.0, ratios=(0.0, 0.2))
+    largest = Placement(dict.fromkeys(("0", "2", "4"), 0.2))
+    expected, made = evaluator(model, chips=2).gains(problem), evaluator(model, chips=2)
+    made.evaluate(largest)
+    measured = []
+
+    def stopped(self, *arguments):
+        measured.append(1)
+        if len(measured) == 2:
+            raise KeyboardInterrupt
+        return {"score": 0.0}
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("cnet_aihw.evaluation.measurement.Score.__call__", stopped)
+        made.evaluate(largest)
+    assert made.gains(problem) == expected
 
 
 def test_the_least_worth_keeping_goes_first():

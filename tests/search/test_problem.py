@@ -266,6 +266,32 @@ def test_sizes_are_choices_in_place_of_ratios() -> None:
     assert sizes == {"conv2": 0, "fc1": 2, "fc2": 40, "fc3": 0}
 
 
+@pytest.mark.parametrize("limit", [None, 0.5])
+def test_each_placement_is_one_encoding_also_where_a_layer_is_narrower_than_its_choices(
+    limit: float | None,
+) -> None:
+    net = nn.Sequential(nn.Linear(6, 3), nn.ReLU(), nn.Linear(3, 12), nn.ReLU(), nn.Linear(12, 1))
+    cost = network_cost(convert_to_analog(net, RRAMRPUConfig()).eval(), torch.zeros(1, 6))
+    corrector, names = LowRank(), list(cost.layers)
+    problem = placement_problem(
+        cost, names, corrector, limit, SpaceSettings(sizes=[0, 1, 2, 4]), limit_macs=None
+    )
+
+    def built(encoding: tuple[int, ...]) -> tuple[tuple[str, int], ...]:
+        placed = problem.placement(encoding)
+        return tuple((n, corrector.size(cost.layers[n].shape, r)) for n, r in placed.items())
+
+    every = [e for e in itertools.product(range(5), repeat=3) if problem.fits(e)]
+    encodings = list(problem.encodings())
+    assert len({built(e) for e in every}) == len(encodings) == problem.count() < len(every)
+    assert {built(e) for e in every} == {built(e) for e in encodings}
+    for encoding in every:
+        canonical = problem.canonical(encoding)
+        assert canonical in encodings and built(canonical) == built(encoding)
+    assert "repeats" not in lenet_problem().as_record()
+    assert problem.as_record()["repeats"] == [[], [], [3, 4]]
+
+
 def test_the_fingerprint_tells_problems_apart() -> None:
     problem = lenet_problem()
     others = [

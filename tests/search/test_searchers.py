@@ -100,6 +100,30 @@ def test_the_optimum_of_additive_layers_is_found_within_a_budget(
     assert found.best.reward > judge.best.reward - 0.01
 
 
+@every_searcher
+def test_what_was_evaluated_first_is_not_drawn_in_place_of_something_new(
+    make: Callable[[], Searcher],
+) -> None:
+    synthetic = Synthetic(SMALL, 0.15)
+    everything = list(synthetic.problem.encodings())
+    evaluations = Watched(synthetic, len(everything))
+    evaluations(everything[-1])
+    with suppress(BudgetSpent):
+        make().search(synthetic.problem, evaluations, np.random.default_rng(0), SearchContext())
+    assert sorted(row.encoding for row in evaluations.rows) == everything
+
+
+@every_searcher
+def test_choices_that_repeat_others_are_not_evaluated_again(
+    make: Callable[[], Searcher],
+) -> None:
+    synthetic = Synthetic(SMALL, 0.15)
+    synthetic.problem = replace(synthetic.problem, repeats=((2,), (), (3, 4)))
+    everything = list(synthetic.problem.encodings())
+    found = search(make, synthetic, 10 * len(everything))
+    assert sorted(row.encoding for row in found.rows) == everything
+
+
 @pytest.mark.parametrize(("name", "budget"), [("surrogate", 60), ("coordinate", 200)])
 def test_better_than_random_on_many_rugged_layers(name: str, budget: int) -> None:
     """13 layers that act on each other: random search with 200 evaluations is far behind."""

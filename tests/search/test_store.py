@@ -1,6 +1,7 @@
 """The store of evaluations: each placement once, by any number of processes, whatever dies."""
 
 import json
+import math
 import multiprocessing
 import os
 import signal
@@ -183,7 +184,7 @@ def test_an_evaluation_that_fails_leaves_nothing(store, evaluator):
 
 
 def test_an_evaluator_that_gives_no_chip_leaves_nothing(store, evaluator):
-    for scores in ((), (None, None)):
+    for scores in ((), (None, None), (0.5, math.nan), (math.inf,)):
         evaluator.evaluate = lambda placement, scores=scores: scores
         with pytest.raises(CnetError) as error:
             store.measure(Placement({}), evaluator)

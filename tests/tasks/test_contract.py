@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from cnet_aihw.tasks import (
     describe_task,
 )
 from cnet_aihw.training import TrainingParts, TrainingSettings, VariationSettings, train
+from cnet_aihw.training.step import backward
 
 from .own import MultiLabel as Own
 
@@ -128,6 +130,29 @@ def test_a_task_describes_itself_in_plain_values(case: tuple) -> None:
     assert json.loads(json.dumps(described)) == described
     assert described["task"].endswith(type(task).__name__)
     assert all(isinstance(getattr(task, n), str) for n in ("name", "metric", "loss_name"))
+
+
+class Weighted(Classification):
+    """A task with a function and an object among its settings."""
+
+    def __init__(self, power: float) -> None:
+        super().__init__()
+        self.weight = partial(math.pow, power)
+        self.holder = [Holder(power)]
+
+
+class Holder:
+    def __init__(self, power: float) -> None:
+        self.power = power
+
+
+def test_settings_that_are_objects_are_described_by_theirs() -> None:
+    """And not by where they lie in memory, which is another place in each process."""
+    described = describe_task(Weighted(2.0))
+    assert described == describe_task(Weighted(2.0))
+    other = describe_task(Weighted(3.0))
+    assert described["weight"] != other["weight"] and described["holder"] != other["holder"]
+    assert "0x" not in str(described)
 
 
 @each_case
@@ -321,6 +346,20 @@ def test_several_labels_by_counting() -> None:
             assert float(found.compute()) == pytest.approx(wanted, rel=1e-6)
 
 
+@pytest.mark.parametrize("metric", ["mAP", "F1"])
+def test_a_label_without_any_sample_does_not_count(metric: str) -> None:
+    logits = torch.tensor([[2.0, -1.0], [-1.0, -3.0], [3.0, -2.0]])
+    targets = torch.tensor([[1.0, 0.0], [0.0, 0.0], [1.0, 0.0]])
+    found = MultiLabel(metric).new_metric()
+    assert math.isnan(found.compute())
+    for row in range(3):
+        found.update(logits[row : row + 1], targets[row : row + 1])
+    assert float(found.compute()) == 1.0  # label 0 is found, label 1 is nowhere
+    nothing = MultiLabel(metric).new_metric()
+    nothing.update(logits, torch.zeros(3, 2))
+    assert math.isnan(nothing.compute())
+
+
 @pytest.mark.parametrize(
     ("task", "outputs", "targets", "key"),
     [
@@ -344,3 +383,75 @@ def test_a_score_that_there_is_not_is_refused(kind: Any) -> None:
     with pytest.raises(CnetError) as error:
         kind("accuracy")
     assert (error.value.key, error.value.value) == ("metric", "accuracy")
+
+
+class Lookup(nn.Module):
+    """Logits of each token by itself, [N, T] -> [N, T, 3]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.last = nn.Embedding(3, 4), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.table(x))
+
+
+def some_ignored() -> tuple[Tensor, Tensor]:
+    """Six texts of four tokens: three whole ones, one of a single token, two of none."""
+    x = torch.randint(3, (6, 4), generator=torch.Generator().manual_seed(0))
+    y = x.roll(1, 0).contiguous()
+    y[3, 1:], y[4:] = -100, -100
+    return x, y
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 4, 6])
+def test_the_mean_loss_is_over_targets_that_count(batch_size: int) -> None:
+    """However they are divided; also where in a batch none counts."""
+    torch.manual_seed(0)
+    model, (x, y) = Lookup(), some_ignored()
+    shares = model(x).log_softmax(-1)[y != -100]
+    expected = -shares.gather(1, y[y != -100].unsqueeze(1)).mean().item()
+    loss, score = measure(model, (x, y), batch_size, LanguageModelling())
+    assert loss == pytest.approx(expected, rel=1e-6)
+    assert score == pytest.approx(math.exp(expected), rel=1e-6)
+
+
+def test_a_batch_divided_among_chips_has_the_gradient_of_the_whole() -> None:
+    torch.manual_seed(0)
+    task, model, (x, y) = LanguageModelling(), Lookup(), some_ignored()
+    grads = []
+    for chips in (1, 3):
+        settings = TrainingSettings(variation=VariationSettings(enabled=True, chips_per_step=chips))
+        model.zero_grad()
+        loss, _ = backward(
+            model, x, y, settings, 0, lambda out, wanted, _: task.loss(out, wanted),
+            lambda *_: None, None, task.counted,
+        )  # fmt: skip
+        grads.append([loss, *(p.grad for p in model.parameters())])
+    for one, other in zip(*grads, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize(
+    ("task", "make", "targets"),
+    [
+        (Regression(metric="R2"), lambda: dense(1), torch.ones(12, 1)),
+        (MultiLabel(), lambda: dense(1), torch.zeros(12, 1)),
+        (LanguageModelling(), Lookup, torch.full((12, 4), -100)),
+    ],
+)
+def test_batches_without_a_score_do_not_end_a_training(
+    task: Any, make: Callable[[], nn.Module], targets: Tensor, tmp_path: Path
+) -> None:
+    """Of four batches one at least has a score, and one has none."""
+    torch.manual_seed(0)
+    whole = torch.tensor([[0.0], [1.0], [1.0], [0.0]])
+    x = vectors(16, 1, 4)
+    if isinstance(task, LanguageModelling):
+        x, whole = torch.arange(64).view(16, 4) % 3, torch.arange(16).view(4, 4) % 3
+    y = torch.cat([whole, targets])
+    data = TrainingParts((x, y), (x[:4], y[:4]))
+    settings = TrainingSettings(epochs=1, batch_size=4, lr=1e-3)
+    train(make(), data, settings, tmp_path, task=task, progress=False)
+    (record,) = read_records(tmp_path / "epochs.jsonl")
+    assert math.isfinite(record["train_score"]) and math.isfinite(record["fit"])

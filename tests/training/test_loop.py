@@ -19,6 +19,7 @@ from cnet_aihw.rram import (
     freeze_analog,
     is_programmed,
     nominal_weight,
+    periphery,
     program,
     snapshot,
 )
@@ -402,3 +403,29 @@ def test_the_model_comes_back_where_it_was(data: Data, tmp_path: Path) -> None:
     with mock.patch("cnet_aihw.runtime.torch_device.device_of", lambda model: torch.device("meta")):
         train(model, data, replace(PLAIN, epochs=1), tmp_path, device="cpu")
     assert (moves[0], moves[-1]) == ("cpu", "meta")
+
+
+def test_epochs_between_measurements_on_chips_change_nothing_else(
+    data: Data, tmp_path: Path
+) -> None:
+    """Behind a noisy periphery too: clean scores, and all that training draws."""
+    records, weights = [], []
+    for every in (1, 2):
+        model = analog_network(forward=periphery(out_noise=0.1))
+        settings = replace(BOTH, epochs=2, validate_every=every, select="last")
+        train(model, data, settings, tmp_path / str(every), progress=False)
+        records.append(read_records(tmp_path / str(every) / "epochs.jsonl"))
+        weights.append(snapshot(model))
+    assert [r["clean_score"] for r in records[0]] == [r["clean_score"] for r in records[1]]
+    assert records[1][0]["chip_score"] is None and records[0][0]["chip_score"] is not None
+    for name, weight in weights[0].items():
+        assert torch.equal(weight, weights[1][name]), name
+
+
+def test_a_clean_score_that_is_no_number_ends_a_training(tmp_path: Path) -> None:
+    """In words, and before it would be written; here R2 of targets that are all the same."""
+    x, y = torch.randn(20, 4), torch.randn(20, 1)
+    data = TrainingParts((x, y), (x, torch.ones(20, 1)))
+    with pytest.raises(CnetError) as error:
+        train(nn.Linear(4, 1), data, PLAIN, tmp_path, task=Regression(metric="R2"))
+    assert error.value.key == "score"

@@ -10,6 +10,7 @@ from torch import nn
 from cnet_aihw.rram import LogNormalNoiseModel, RRAMRPUConfig, convert_to_analog, snapshot
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.records import read_records
+from cnet_aihw.tasks import LanguageModelling
 from cnet_aihw.training import (
     LipschitzSettings,
     TrainingParts,
@@ -17,6 +18,7 @@ from cnet_aihw.training import (
     VariationSettings,
     train,
 )
+from cnet_aihw.training.group import Group
 
 
 def network() -> nn.Module:
@@ -70,3 +72,33 @@ def test_impossible_numbers_are_refused(tmp_path: Path, processes: Any) -> None:
         train(network(), data(), settings(), tmp_path / "run", device="cpu", processes=processes)
     assert error.value.key == "processes"
     assert not (tmp_path / "run").exists()
+
+
+def test_a_parameter_without_gradient_gets_none_from_a_sum(tmp_path: Path) -> None:
+    """Otherwise weight decay would take from it, as it does not with one process."""
+    used, unused = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(3))
+    used.grad = torch.tensor([2.0, 4.0])
+    meeting = f"file://{tmp_path}/meeting"
+    torch.distributed.init_process_group("gloo", init_method=meeting, rank=0, world_size=1)
+    try:
+        group = Group(0, 1, torch.device("cpu"))
+        row = group.add_up([used, unused], torch.tensor([3.0]), 0.5)
+    finally:
+        torch.distributed.destroy_process_group()
+    assert used.grad.tolist() == [1.0, 2.0]
+    assert unused.grad is None
+    assert row.tolist() == [1.5]
+
+
+def test_the_share_of_a_process_counts_the_targets_that_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Group, "_same_random_state", lambda self: None)
+    targets = torch.tensor([[0, 1], [-100, 2], [-100, -100], [1, -100]])
+    weights = []
+    for rank in (0, 1):
+        group = Group(rank, 2, torch.device("cpu"))
+        _, some, weight = group.share(torch.zeros(4, 2), targets, LanguageModelling().counted)
+        assert some.tolist() == targets[2 * rank : 2 * rank + 2].tolist()
+        weights.append(float(weight))
+    assert weights == [0.75, 0.25]

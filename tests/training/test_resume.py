@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,17 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from cnet_aihw.compensation import load_compensation
 from cnet_aihw.evaluation import AffineCorrection
+from cnet_aihw.evaluation.chip_identity import describe_network
 from cnet_aihw.rram import (
     CompositeNoiseModel,
     LogNormalNoiseModel,
     ReadNoiseModel,
     VariationParameter,
+    convert_to_analog,
     snapshot,
 )
 from cnet_aihw.runtime.errors import CnetError
-from cnet_aihw.runtime.parts import LoaderPart
+from cnet_aihw.runtime.parts import LoaderPart, as_part
 from cnet_aihw.runtime.records import read_json, read_records, write_json_atomic
 from cnet_aihw.tasks import Classification
 from cnet_aihw.training import (
@@ -41,6 +44,7 @@ from cnet_aihw.training import (
     load_checkpoint,
     train,
 )
+from cnet_aihw.training.run_identity import run_provenance
 from cnet_aihw.zoo.augment import CropFlip
 
 from .conftest import Data, analog_network, digital_network
@@ -124,6 +128,15 @@ def read_network() -> nn.Module:
     return analog_network(noise_model=CompositeNoiseModel(models))
 
 
+def pair_network() -> nn.Module:
+    """Each weight has a factor for either sign, and some change it while a chip is held."""
+    network = analog_network(noise_model=LogNormalNoiseModel(0.5, per_conductance=True))
+    with torch.no_grad():
+        for tile in network.analog_tiles():
+            tile.tile.weight *= 0.01
+    return network
+
+
 @pytest.mark.parametrize(
     ("make", "changes"),
     [
@@ -134,6 +147,7 @@ def read_network() -> nn.Module:
         (analog_network, {"variation": VariationSettings(enabled=True, ramp_epochs=2.3)}),
         (additive_network, {"variation": VariationSettings(enabled=True, steps_per_chip=4)}),
         (read_network, {"variation": VariationSettings(enabled=True, steps_per_chip=4)}),
+        (pair_network, {"variation": VariationSettings(enabled=True, steps_per_chip=4)}),
         (analog_network, {"select": "last", "patience": 1, "lr": 1e-9}),
         (analog_network, {"lipschitz": LipschitzSettings(enabled=True, fold_batchnorm=True)}),
     ],
@@ -380,6 +394,74 @@ def test_other_settings_of_an_augmentation_or_a_modifier_are_another_run(tmp_pat
         train(analog_network(modifier=modified[5.0]), data[1], SETTINGS, tmp_path)
     assert error.value.key == "model.injected"
     train(analog_network(modifier=modified[0.01]), data[1], SETTINGS, tmp_path)
+
+
+def shifted(x: Tensor, generator: torch.Generator, by: float = 0.0) -> Tensor:
+    return x + by
+
+
+class Shift:
+    def __init__(self, by: float) -> None:
+        self.by = by
+
+    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        return x + self.by
+
+    def shifted(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        return x + self.by
+
+
+class Each:
+    def __init__(self, *parts: Any) -> None:
+        self.parts = parts
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda by: partial(shifted, by=by),
+        lambda by: partial(shifted, Shift(by), by=3),
+        lambda by: Shift(by).shifted,
+        lambda by: Each(shifted, Shift(by)),
+        lambda by: Each([Each({"a": partial(shifted, by=by)})]),
+    ],
+)
+def test_an_augmentation_is_known_by_all_that_it_is_made_of(make: Callable[[float], Any]) -> None:
+    """And by nothing that another process would change, such as a place in memory."""
+
+    def known(by: float) -> str:
+        data = Data(augment=make(by))
+        described = run_provenance(
+            digital_network(), data, {"val": as_part(data.val)}, SETTINGS, task=Classification(),
+            calibration=None, objective=make(by), device=torch.device("cpu"), analog=False,
+        )  # fmt: skip
+        assert described["objective"] == described["data"]["augment"]
+        return described["objective"]
+
+    assert known(1.0) == known(1.0) != known(2.0)
+    assert "0x" not in known(1.0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        (nn.MultiheadAttention, {"dropout": 0.5}),
+        (nn.MultiheadAttention, {"batch_first": True}),
+        (nn.MultiheadAttention, {"add_zero_attn": True}),
+        (nn.LSTM, {"num_layers": 2, "dropout": 0.5}),
+        (nn.GRU, {"num_layers": 2, "batch_first": True}),
+        (nn.RNN, {"num_layers": 2, "nonlinearity": "relu"}),
+    ],
+)
+def test_networks_taken_apart_are_known_by_settings_without_weights(
+    kind: Any, changes: dict[str, Any]
+) -> None:
+    given = {"num_layers": 2} if "num_layers" in changes else {}
+    texts = [
+        describe_network(convert_to_analog(nn.Sequential(kind(4, 2, **one))))
+        for one in (given, given, changes)
+    ]
+    assert texts[0] == texts[1] != texts[2]
 
 
 def test_a_run_of_another_format_is_refused(tmp_path: Path) -> None:

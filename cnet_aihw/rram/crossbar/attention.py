@@ -199,8 +199,10 @@ class CrossbarMultiheadAttention(UnfoldedModule):
         return _additive("key_padding_mask", mask, dtype)[:, None, None]
 
     def extra_repr(self) -> str:
-        """Name the number of heads."""
-        return f"num_heads={self.num_heads}"
+        """Name the number of heads, and what is not as by default."""
+        text = f"num_heads={self.num_heads}"
+        given = {name: getattr(self, name) for name in ("dropout", "batch_first", "add_zero_attn")}
+        return text + "".join(f", {name}={value}" for name, value in given.items() if value)
 
 
 def _additive(name: str, mask: Tensor, dtype: torch.dtype) -> Tensor:

@@ -141,17 +141,18 @@ class RRAMLayer(AnalogLayerBase):
             return
         self.set_weights(holder.weight.reshape(weight.shape), bias)
 
-    def digital_forward(self, x_input: Tensor, weight: Tensor | None = None) -> Tensor:
+    def digital_forward(self, x_input: Tensor, weight: Tensor | None = None, *sizes: Any) -> Tensor:
         """Compute as a digital layer: with perfect periphery.
 
         Args:
             x_input: the inputs.
             weight: weights, [out, in / groups * kernel]; None: the nominal ones.
+            *sizes: as in :meth:`_compute`.
         """
         if self._charge() is not None:
             raise no_digital_equal(self.name_in_network or type(self).__name__)
         weight = self.nominal_weight() if weight is None else weight
-        return self._compute(x_input, weight, self.analog_module.bias)
+        return self._compute(x_input, weight, self.analog_module.bias, *sizes)
 
     def _compute(self, x_input: Tensor, weight: Tensor, bias: Tensor | None, *sizes: Any) -> Tensor:
         """Compute with torch's kernel on a weight matrix, [out, in / groups * kernel]."""

@@ -41,7 +41,7 @@ def _generator_of(device: torch.device) -> torch.Generator:
     return torch.Generator(device)
 
 
-def _generator(device: torch.device, seed: int) -> torch.Generator | None:
+def _generator(device: torch.device, seed: int) -> torch.Generator:
     """Return the device's generator for readings, seeded; it is made once."""
     return _generator_of(device).manual_seed(seed)
 

@@ -218,8 +218,11 @@ class CrossbarRecurrent(UnfoldedModule):
                     yield suffix, matrix
 
     def extra_repr(self) -> str:
-        """Name the sizes."""
-        return f"{self.input_size}, {self.hidden_size}, num_layers={self.num_layers}"
+        """Name the sizes, and what is not as by default."""
+        text = f"{self.input_size}, {self.hidden_size}, num_layers={self.num_layers}"
+        given: dict[str, Any] = {"dropout": self.dropout, "batch_first": self.batch_first}
+        given["nonlinearity"] = "relu" if self.mode == "RNN_RELU" else ""
+        return text + "".join(f", {name}={value}" for name, value in given.items() if value)
 
 
 class CrossbarLSTM(CrossbarRecurrent):

@@ -221,10 +221,9 @@ class RRAMInferenceTile(TorchInferenceTile):
         clip, remap = self.rpu_config.clip, self.rpu_config.remap
         if clip.type != WeightClipType.NONE:
             self.tile.clip_weights(clip)
-        if remap.type == WeightRemapType.LAYERWISE_SYMMETRIC:
-            self.set_mapping_scales(self.tile.weight.abs().max().view(-1))
-        elif remap.type == WeightRemapType.CHANNELWISE_SYMMETRIC:
-            self.set_mapping_scales(self.tile.weight.abs().amax(1))
+        if remap.type != WeightRemapType.NONE:
+            columnwise = remap.type == WeightRemapType.CHANNELWISE_SYMMETRIC
+            self.set_mapping_scales(mapping_scales(self.tile.weight, 1.0, columnwise).view(-1))
 
     # -- programming
 

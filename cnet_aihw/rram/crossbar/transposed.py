@@ -13,7 +13,15 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.modules.utils import _pair, _single, _triple
 
 from cnet_aihw.rram.crossbar.configs import RRAMRPUConfig
-from cnet_aihw.rram.crossbar.convolutions import ConvolutionOnTile, patches
+from cnet_aihw.rram.crossbar.convolutions import (
+    ConvolutionOnTile,
+    check_convolution,
+    patches,
+)
+from cnet_aihw.rram.crossbar.layers import check_sizes, check_weights_fit
+from cnet_aihw.runtime.errors import bad_value
+from cnet_aihw.runtime.typed import checked
+from cnet_aihw.runtime.values import check_count
 
 _CONVOLVE: dict[int, Callable[..., Tensor]] = {
     1: F.conv_transpose1d,
@@ -32,6 +40,7 @@ class _RRAMConvTransposeNd(ConvolutionOnTile, _ConvTransposeNd):
 
     _sizes: ClassVar[Callable[[Any], tuple[int, ...]]]
 
+    @checked
     def __init__(
         self,
         in_channels: int,
@@ -48,12 +57,20 @@ class _RRAMConvTransposeNd(ConvolutionOnTile, _ConvTransposeNd):
         tile_module_class: type | None = None,
     ) -> None:
         sizes = type(self)._sizes
+        kernel = sizes(kernel_size)
         rpu_config = RRAMRPUConfig() if rpu_config is None else rpu_config
+        if padding_mode != "zeros":
+            raise bad_value("padding_mode", padding_mode, "'zeros', as torch has it too")
+        check_convolution(in_channels, out_channels, groups, sizes(padding), padding_mode)
+        check_sizes(kernel_size=kernel, stride=sizes(stride), dilation=sizes(dilation))
+        for size in sizes(output_padding):
+            check_count("output_padding", size, 0)
+        check_weights_fit(in_channels // groups * math.prod(kernel), out_channels)
         _ConvNd.__init__(
             self,
             in_channels,
             out_channels,
-            sizes(kernel_size),
+            kernel,
             sizes(stride),
             sizes(padding),
             sizes(dilation),
@@ -84,14 +101,23 @@ class _RRAMConvTransposeNd(ConvolutionOnTile, _ConvTransposeNd):
             x_input: input; N may be missing.
             output_size: sizes wanted, where the stride leaves several.
         """
-        given: Any = (self.stride, self.padding, self.kernel_size)
-        stride, padding, kernel = (list(sizes) for sizes in given)
-        dims, dilation = len(kernel), list(self.dilation)
-        added = self._output_padding(x_input, output_size, stride, padding, kernel, dims, dilation)
-        weight = self._torch_weight()
+        added, weight = self._added(x_input, output_size), self._torch_weight()
         if weight is None:
             return self._periphery_forward(x_input, added)
         return self._read_out(x_input, weight, added)
+
+    def digital_forward(
+        self, x_input: Tensor, weight: Tensor | None = None, output_size: Any = None
+    ) -> Tensor:
+        """Compute as a digital layer, as :meth:`forward` with perfect periphery."""
+        return super().digital_forward(x_input, weight, self._added(x_input, output_size))
+
+    def _added(self, x_input: Tensor, output_size: list[int] | None) -> list[int]:
+        """Return what is added to one side of each size of the output."""
+        given: Any = (self.stride, self.padding, self.kernel_size)
+        stride, padding, kernel = (list(sizes) for sizes in given)
+        dims, dilation = len(kernel), list(self.dilation)
+        return self._output_padding(x_input, output_size, stride, padding, kernel, dims, dilation)
 
     def as_matrix(self, weight: Tensor) -> Tensor:
         """Return the matrix of a weight [in, out / groups, *kernel]."""

@@ -150,13 +150,13 @@ class LogNormalNoiseModel(MultiplicativeNoiseModel):
     def _sample_factors(self, devices: list[Tensor]) -> list[Tensor]:
         thetas = [torch.randn_like(g).mul_(self.sigma) for g in devices]
         if self.sigma_die > 0.0:
-            die = self._sample_die()
+            die = self._sample_die(devices[0].device)
             thetas = [theta + die.to(theta.device, theta.dtype) for theta in thetas]
         return [theta.exp_() for theta in thetas]
 
-    def _sample_die(self) -> Tensor:
-        if self.die == "tile":
-            return torch.randn(1) * self.sigma_die
+    def _sample_die(self, device: torch.device) -> Tensor:
+        if self.die == "tile":  # on the device, whose generator is the one that is seeded
+            return torch.randn(1, device=device) * self.sigma_die
         seed = current_chip_seed()
         if seed is None:
             raise CnetError(

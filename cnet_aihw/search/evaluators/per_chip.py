@@ -125,6 +125,7 @@ class PerChipEvaluator(MeasuringEvaluator):
             for index, layer in enumerate(problem.layers)
         }
         found = _Gains(self._fit, problem, self._network.corrector)
+        self._fit.end()
         with self._network.compensated(Placement(largest)) as model:
             found.shapes = {
                 n: layer_shape(m.base_layer) for n, m in compensated_layers(model).items()
@@ -136,7 +137,7 @@ class PerChipEvaluator(MeasuringEvaluator):
     def _describe(self) -> dict[str, Any]:
         return {
             "evaluator": "per_chip",
-            "version": 2,
+            "version": 3,
             "corrector": self._network.corrector.describe(),
         }
 

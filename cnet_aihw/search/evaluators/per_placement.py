@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -37,7 +38,8 @@ class FitEvaluator(MeasuringEvaluator):
         corrector: kind of corrector.
         fit: settings of the fit; epochs, selection and validation do not count.
         steps: optimizer steps for each placement; see :class:`ShortFit` on which samples.
-        start: the supernet that a fit starts from; None: the identity.
+        start: the supernet that a fit starts from, whatever the settings of the fit say; None: as
+            they say.
         task: loss and score; None: classification.
         chips: number of chips.
         seed: seed of the chips' seeds.
@@ -76,7 +78,10 @@ class FitEvaluator(MeasuringEvaluator):
         threads: int = 1,
     ) -> None:
         self._start = start
-        self._fit = ShortFit(data, fit or FitSettings(), steps, task, device, threads)
+        fit = fit or FitSettings()
+        if start is not None:
+            fit = replace(fit, start="identity")  # the supernet's weights stay
+        self._fit = ShortFit(data, fit, steps, task, device, threads)
         measurement = ChipMeasurement(
             model, data.val, task=task, chips=chips, seed=seed, samples=samples,
             batch_size=batch_size,

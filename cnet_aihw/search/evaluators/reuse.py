@@ -21,6 +21,7 @@ from cnet_aihw.compensation.closed_form import Moments
 from cnet_aihw.compensation.layer_passes import Enough, add_rows, layers_seen, run
 from cnet_aihw.evaluation.activation_cache import forward_replaced, trace_calls
 from cnet_aihw.rram import analog_layers
+from cnet_aihw.rram.tile_chips import chips_of
 from cnet_aihw.runtime.inputs import Inputs, call, inputs_on, select
 from cnet_aihw.runtime.torch_device import device_of
 from cnet_aihw.search.evaluators.bounded_memory import BoundedMemory
@@ -49,9 +50,9 @@ class ReusingFit(PerChipFit):
     measurement that follows in the block. A placement begins where the kept outputs end; results
     are the same, bit for bit. An output is kept from the second time on that it is computed.
 
-    Nothing is reused where passes draw random numbers (a noisy periphery), where a layer is called
-    several times, where the inputs are not one batch, and in fits that do more than the closed
-    form; outputs only at layers through which all passes (not inside a branch).
+    Nothing is reused where passes draw random numbers (a noisy periphery, read noise), where a
+    layer is called several times, where the inputs are not one batch, and in fits that do more than
+    the closed form; outputs only at layers through which all passes (not inside a branch).
 
     Args:
         x: as all others, in :class:`~cnet_aihw.compensation.PerChipFit`.
@@ -85,9 +86,10 @@ class ReusingFit(PerChipFit):
         self._order: list[str] | None = None  # layers in the order of execution
         self._cuts: set[str] = set()  # layers through which all passes
         self._work: dict[str, float] = {}  # multiplications up to and with the layer, per pass
-        self._shapes: dict[str, tuple[int, ...]] = {}  # of outputs, without samples
+        self._shapes: dict[tuple[str, int], torch.Size] = {}  # of outputs, by layer and pass
         self._seen: set[Hashable] = set()
         self._chip: int | None = None
+        self._run: _Run | None = None
 
     def begin(self, model: nn.Module) -> None:
         """Start over with chip 0.
@@ -99,11 +101,15 @@ class ReusingFit(PerChipFit):
         if self._order is None:
             self._look_at(model)
 
+    def end(self) -> None:
+        """Fit further chips by themselves, whichever they are."""
+        self._chip = None
+
     def __call__(self, model: nn.Module) -> AbstractContextManager[None]:
         """Fit the next chip inside a block, in which it is to be measured once."""
         if not compensation_parameters(model):
             return self._left_as_it_is()
-        if self._chip is None or not self._order:
+        if self._chip is None or not self._order or _has_read_noise(model):
             return super().__call__(model)
         return self._reused(model)
 
@@ -150,7 +156,6 @@ class ReusingFit(PerChipFit):
                         self._cuts.add(name)
         work = 0.0
         for one in calls:
-            self._shapes[one.layer] = tuple(kept[one.layer].shape[1:])
             work += kept[one.layer][0].numel() * one.weight_row
             self._work[one.layer] = work
         self._order = names
@@ -168,33 +173,36 @@ class ReusingFit(PerChipFit):
                 yield
             self._run.keep()
         finally:
-            del self._run
+            self._run = None
         self._chip += 1
 
     def _fit_in_one_pass(
         self, model: nn.Module, layers: dict[str, CompensatedLayer], x: Inputs
     ) -> None:
-        if self._chip is None or not self._order:
+        placed = self._run
+        if placed is None:
             super()._fit_in_one_pass(model, layers, x)
             return
-        todo = self._run.left(layers)
+        todo = placed.left(layers)
         if not todo:
-            self._run.passed = 0
+            placed.passed = 0
             return
-        last = list(todo)[-1]
+        seen, last = dict(todo), list(todo)[-1]
 
         def fit(name: str, layer: CompensatedLayer, x_in: Tensor, y: Tensor) -> None:
-            if name in todo:
-                key = self._run.key_before(name, bool(layer.corrector_module.filters))
+            if todo.pop(name, None) is not None:
+                key = placed.key_before(name, bool(layer.corrector_module.filters))
                 moments = self.memory.get(key)
                 if moments is None:
                     moments = Moments()
-                    add_rows(moments, layer, x_in, y, self._targets.of(model, name, layer, 0))
+                    with placed.aside():  # a pass of its own, where it is not kept
+                        wanted = self._targets.of(model, name, layer, 0)
+                    add_rows(moments, layer, x_in, y, wanted)
                     columns = len(moments.mean_and_covariance()[0])
                     self.memory.put(key, moments, 8 * columns**2, float(moments.count) * columns**2)
-                self._put(name, layer, moments)
+                self._fit_layer(name, layer, moments)
 
-        with layers_seen(todo, fit), self._run.skipped(model, last):
+        with layers_seen(seen, fit), placed.skipped(model, last):
             run(model, x)
 
     def _put(self, name: str, layer: CompensatedLayer, moments: Moments) -> None:
@@ -209,7 +217,7 @@ class ReusingFit(PerChipFit):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave what is kept out of copies."""
-        names = ("memory", "_order", "_cuts", "_work", "_shapes", "_seen", "_chip")
+        names = ("memory", "_order", "_cuts", "_work", "_shapes", "_seen", "_chip", "_run")
         return {name: value for name, value in self.__dict__.items() if name not in names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -228,6 +236,7 @@ class _Run:
             name: (chip, *choices[: number + 1]) for number, name in enumerate(self._order)
         }
         self.passed = -1
+        self._aside = False
         self._from: str | None = None
         self._node: _Node | None = None
         for name in reversed(self._order):
@@ -264,22 +273,23 @@ class _Run:
             model: the network.
             last: layer behind which a pass ends; None: the end of the network.
         """
-        size = 0
+        shapes = self._fit._shapes
 
-        def count(module: nn.Module, inputs: Any) -> None:
-            nonlocal size
-            self.passed += 1
-            size = _samples(inputs)
+        def count(*_: Any) -> None:
+            self.passed += not self._aside
 
         def answer(name: str, compute: Callable[[], Tensor]) -> Tensor:
+            if self._aside:
+                return compute()
             if name in self._before:
                 assert self._node is not None
                 like = self._node.outputs[self.passed]
-                return like.new_zeros(size, *self._fit._shapes[name])  # nothing depends on it
+                return like.new_zeros(shapes[name, self.passed])  # nothing depends on it
             if name == self._from:
                 assert self._node is not None
                 return self._node.outputs[self.passed].clone()
             output = compute()
+            shapes[name, self.passed] = output.shape
             if name in self._kept:
                 self._kept[name].outputs.append(output.clone())
             if name == last:
@@ -291,6 +301,15 @@ class _Run:
             stack.enter_context(forward_replaced(self._slots, answer))
             yield
 
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Let passes inside the block, in the middle of another one, be whole and leave nothing."""
+        self._aside = True
+        try:
+            yield
+        finally:
+            self._aside = False
+
     def keep(self) -> None:
         """Keep the outputs of all passes."""
         for name, node in self._kept.items():
@@ -300,11 +319,9 @@ class _Run:
                 self._fit.memory.put(self._prefixes[name], node, node.bytes, cost)
 
 
-def _samples(inputs: Any) -> int:
-    first = inputs[0]
-    if isinstance(first, Mapping):
-        first = next(iter(first.values()))
-    return len(first)
+def _has_read_noise(model: nn.Module) -> bool:
+    """Say whether each pass over the programmed chip reads other weights."""
+    return any(getattr(chip, "read_noise", None) is not None for _, chip in chips_of(model))
 
 
 def _same(outputs: Any, expected: Any) -> bool:

@@ -216,7 +216,7 @@ class CompensationSupernet:
         for index, layer in enumerate(problem.layers):
             largest[layer.name] = [  # the last one: choices ascend
                 choice
-                for choice, fits in zip(problem.choices, problem.fitting((), index), strict=True)
+                for choice, fits in zip(problem.choices, problem.within((), index), strict=True)
                 if choice != DIGITAL and (fits or not self._within_limit)
             ][-1]
         return Placement(largest)

@@ -34,11 +34,10 @@ class SwitchedLayer(LayerWrapper):
         super().__init__(base_layer)
         self.choice: Choice = 0.0
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, output_size: Any = None) -> Tensor:
         """Compute the layer as chosen."""
-        if self.choice == DIGITAL:
-            return self.base_layer.digital_forward(x)
-        return self.base_layer(x)
+        compute = self.digital_output if self.choice == DIGITAL else self.base_output
+        return compute(x, output_size)
 
 
 class SupernetLayer(CompensatedLayer):
@@ -57,11 +56,11 @@ class SupernetLayer(CompensatedLayer):
         """Whether the layer computes on a crossbar, for some choices at least."""
         return True
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, output_size: Any = None) -> Tensor:
         """Compute the layer and correct its output, as chosen."""
         if self.choice == DIGITAL:
-            return self.digital_output(x)
-        y: Tensor = self.base_layer(x)
+            return self.digital_output(x, output_size)
+        y = self.base_output(x, output_size)
         if self.choice == 0.0 or not self.enabled:
             return y
         size = self.corrector.size(layer_shape(self.base_layer), self.choice)
@@ -135,7 +134,7 @@ def draw_encoding(problem: PlacementProblem, within_limit: bool) -> Encoding:
         encoding = [0] * len(problem.layers)
         count = 1 + _below(len(encoding))
         for layer in torch.randperm(len(encoding))[:count].tolist():
-            fits = problem.fitting(encoding, layer)
+            fits = problem.within(encoding, layer)
             fitting = [c for c in range(1, len(fits)) if not within_limit or fits[c]]
             if fitting:
                 encoding[layer] = fitting[_below(len(fitting))]

@@ -60,7 +60,7 @@ class OptunaSearcher:
         while evaluations.left:
             proposed: dict[Encoding, None] = {}
             while len(proposed) < min(self.batch, evaluations.left):
-                encoding = cut_to_fit(problem, _proposal(study, problem), rng)
+                encoding = problem.canonical(cut_to_fit(problem, _proposal(study, problem), rng))
                 if encoding in evaluations or encoding in proposed:
                     known = {*proposed, *(row.encoding for row in evaluations.rows)}
                     encoding = perturbed(problem, encoding, known, rng)

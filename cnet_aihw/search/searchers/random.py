@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import ClassVar
 
 import numpy as np
@@ -27,7 +28,8 @@ class RandomSearcher:
         context: SearchContext,
     ) -> None:
         """Ask for different encodings until the budget is spent."""
-        drawn: dict[Encoding, None] = {}
+        known: dict[Encoding, None] = {row.encoding: None for row in evaluations.rows}
+        first = len(known)
         for _ in range(evaluations.left):
-            drawn[unseen(problem, drawn, rng)] = None
-        evaluations.many(drawn)
+            known[unseen(problem, known, rng)] = None
+        evaluations.many(islice(known, first, None))

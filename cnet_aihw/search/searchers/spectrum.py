@@ -59,7 +59,8 @@ def placed_by_gains(problem: PlacementProblem, gains: np.ndarray) -> Encoding:
     limits = np.array([limit for _, limit in problem.limits])
     tables = Tables(gains, np.zeros((shape[1], shape[1], shape[2], shape[2])))
     starts = [_greedy(problem, gains, power) for power in _POWERS]
-    return max((climb(tables, costs, limits, start) for start in starts), key=tables.value)
+    best = max((climb(tables, costs, limits, start) for start in starts), key=tables.value)
+    return problem.canonical(best)
 
 
 def _greedy(problem: PlacementProblem, gains: np.ndarray, power: float) -> Encoding:

@@ -98,7 +98,7 @@ class SurrogateSearcher:
         shape = len(problem.limits), len(problem.layers), len(problem.choices)
         costs = np.array([costs for costs, _ in problem.limits]).reshape(shape)
         limits = np.array([limit for _, limit in problem.limits])
-        tops = {climb(tables, costs, limits, encoding) for encoding in starts}
+        tops = {problem.canonical(climb(tables, costs, limits, start)) for start in starts}
         top = max(sorted(tops), key=tables.value)
         tops.update(neighbours(problem, top, range(len(top))))
         new = sorted(

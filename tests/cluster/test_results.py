@@ -1,0 +1,60 @@
+"""Errors of the work in a worker are those that it would raise without workers; no Ray runs."""
+
+import pickle
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from cnet_aihw.cluster.workers import _result
+from cnet_aihw.evaluation import AllChipsFailed
+from cnet_aihw.runtime.errors import CnetError
+
+
+class TaskError(Exception):
+    """Stands for Ray's error around that of a task."""
+
+    def __init__(self, cause: BaseException) -> None:
+        super().__init__("ray::WorkerProcess.do() (pid=1)")
+        self.cause = cause
+
+
+class Died(Exception):
+    """Stands for Ray's error of a worker that died."""
+
+
+def result(monkeypatch: pytest.MonkeyPatch, error: Exception) -> Any:
+    def get(ref: object) -> None:
+        raise error
+
+    names = {"RayTaskError": TaskError, "RayActorError": Died, "OutOfMemoryError": Died}
+    fake = SimpleNamespace(get=get, exceptions=SimpleNamespace(**names))
+    monkeypatch.setitem(sys.modules, "ray", fake)
+    return _result("ref", 3)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        CnetError("lr is 0; give more.", key="lr", value=0, expected="more", fix="give more"),
+        AllChipsFailed("all of 3 chips fail.", key="chips", value=3),
+        ZeroDivisionError("division by zero"),
+    ],
+)
+def test_an_error_of_the_work_is_raised_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    sent = pickle.loads(pickle.dumps(error))
+    with pytest.raises(type(error)) as raised:
+        result(monkeypatch, TaskError(sent))
+    assert type(raised.value) is type(error)
+    assert (str(raised.value), vars(raised.value)) == (str(error), vars(error))
+
+
+def test_a_worker_that_died_too_often_is_named_with_its_task(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(CnetError) as raised:
+        result(monkeypatch, Died("gone"))
+    assert (raised.value.key, raised.value.value) == ("ray.workers", 3)
