@@ -9,13 +9,13 @@ first step. Writes benchmarks/results/growth.json.
 
 from __future__ import annotations
 
-import argparse
 import json
 import multiprocessing
 import statistics
 import warnings
 from collections.abc import Iterator
 from functools import partial
+from itertools import chain
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from aihwkit.nn.conversion import convert_to_analog as stock_convert_to_analog
 from aihwkit.simulator.configs import TorchInferenceRPUConfig
 from torch import nn
 
-from benchmarks.common import RESULTS
+from benchmarks.common import write_result
 from benchmarks.speed import (
     Step,
     chip_variants,
@@ -38,7 +38,6 @@ from benchmarks.speed import (
 from cnet_aihw.compensation import PAPER, Placement, network_cost
 from cnet_aihw.evaluation import evaluate_chips
 from cnet_aihw.rram import RRAMRPUConfig, convert_to_analog
-from cnet_aihw.runtime.records import write_json_atomic
 from cnet_aihw.search import SpaceSettings, SupernetEvaluator, placement_problem
 from cnet_aihw.zoo import VGG16, Dataset, LeNet5
 from cnet_aihw.zoo.dataset import ImagePart
@@ -181,18 +180,14 @@ def memory() -> Iterator[dict]:
 
 def main() -> None:
     """Measure all and write the rows."""
-    argparse.ArgumentParser(description=__doc__).parse_args()
     warnings.filterwarnings("ignore", category=UserWarning)
     torch.set_num_threads(1)
     torch.manual_seed(0)
     rows = []
-    for source in (networks, chips, placements, memory):
-        for row in source():
-            print(json.dumps(row), flush=True)
-            rows.append(row)
-    write_json_atomic(
-        RESULTS / "growth.json", {"command": "python -m benchmarks.growth", "rows": rows}
-    )
+    for row in chain(networks(), chips(), placements(), memory()):
+        print(json.dumps(row), flush=True)
+        rows.append(row)
+    write_result("growth", "python -m benchmarks.growth", rows)
 
 
 if __name__ == "__main__":

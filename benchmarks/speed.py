@@ -1,6 +1,6 @@
 """Speed of a training step and of a chip, against plain torch and stock aihwkit in one run.
 
-    make bench          (or: python benchmarks/speed.py [--quick] [--output FILE])
+    make bench          (or: python -m benchmarks.speed [--quick] [--output FILE])
 
 All variants of a case take turns, round after round; each ratio is the median over the rounds of
 the ratios within a round: on a machine shared with others ratios say more than seconds. One thread.
@@ -16,9 +16,10 @@ import statistics
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import aihwkit
 import torch
@@ -30,6 +31,7 @@ from aihwkit.simulator.parameters.enums import WeightModifierType
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmarks.common import RESULTS
 from cnet_aihw.compensation import PAPER, Placement, compensate, compensation_parameters
 from cnet_aihw.evaluation import evaluate_chips
 from cnet_aihw.rram import (
@@ -46,7 +48,9 @@ from cnet_aihw.runtime.records import read_records, write_json_atomic
 from cnet_aihw.training import LipschitzPenalty, lipschitz_lambda
 from cnet_aihw.zoo import MLP, VGG16, LanguageModel, LeNet5, ViT
 
+COMMAND = "python -m benchmarks.speed"
 SIGMA = 0.5
+IMAGE = (3, 32, 32)
 TABLE = 8_000_000
 OURS = (
     "variation",
@@ -55,6 +59,7 @@ OURS = (
     "variation from a table + probed penalty",
     "variation from a table + probed penalty at every second step",
 )
+STOCK = {"stock torch tile": TorchInferenceRPUConfig, "stock C++ tile": InferenceRPUConfig}
 Step = Callable[[], float | None]
 """Does the work once; returns its seconds where it knows better than the clock around it."""
 
@@ -135,21 +140,14 @@ def training_variants(
             OURS[3]: training_step(probed, x, y, first),
             OURS[4]: training_step(seldom, x, y, second, every=2),
         }
-    stock = {
-        name: stock_training_step(
-            stock_convert_to_analog(digital, stock_config(cls, modifier=True)), x, y
-        )
-        for name, cls in (
-            ("stock torch tile", TorchInferenceRPUConfig),
-            ("stock C++ tile", InferenceRPUConfig),
-        )
-    }
+    for name, cls in STOCK.items():
+        converted = stock_convert_to_analog(digital, stock_config(cls, modifier=True))
+        more[name] = stock_training_step(converted, x, y)
     return {
         "plain torch": training_step(digital, x, y, None),
-        "variation": training_step(ours, x, y, None),
-        "variation + penalty": training_step(penalized, x, y, penalty),
+        OURS[0]: training_step(ours, x, y, None),
+        OURS[1]: training_step(penalized, x, y, penalty),
         **more,
-        **stock,
     }
 
 
@@ -209,20 +207,12 @@ def chip_variants(
 
         return step
 
-    return {
-        "plain torch": lambda: pass_over(digital),
-        "chip": ours_chip,
-        **{
-            name: stock_chip(
-                stock_convert_to_analog(digital, stock_config(cls, modifier=False)).eval()
-            )
-            for name, cls in (
-                ("stock torch tile", TorchInferenceRPUConfig),
-                ("stock C++ tile", InferenceRPUConfig),
-            )
-            if stock
-        },
+    converted = {
+        name: stock_convert_to_analog(digital, stock_config(cls, modifier=False)).eval()
+        for name, cls in (STOCK if stock else {}).items()
     }
+    plain: dict[str, Step] = {"plain torch": lambda: pass_over(digital), "chip": ours_chip}
+    return plain | {name: stock_chip(model) for name, model in converted.items()}
 
 
 def race(variants: dict[str, Step], rounds: int) -> dict[str, list[float]]:
@@ -262,86 +252,78 @@ def rows(case: str, seconds: dict[str, list[float]], ours: tuple[str, ...]) -> l
     ]
 
 
+Case = tuple[str, dict[str, Step], int, tuple[str, ...]]
+"""What is measured, its variants, rounds, and those of the variants that are ours."""
+
+
+def cases(quick: bool) -> Iterator[Case]:
+    """Yield all cases."""
+    for name, make, shape, batch, images, size, rounds in (
+        ("LeNet-5", LeNet5, (1, 28, 28), 256, 2000, 500, 3 if quick else 21),
+        ("VGG16", VGG16, IMAGE, *((8, 32, 64, 1) if quick else (64, 256, 64, 4))),
+    ):
+        x, y = inputs(shape, batch)
+        about, steps = f"{name}, batch {batch}", training_variants(make(shape, 10), x, y)
+        yield f"training step, {about}", steps, rounds, OURS[:2]
+        fits = fitting_variants(make(shape, 10), x, y)
+        yield f"fitting step, {about}", fits, rounds, ("fresh chip",)
+        chip = chip_variants(make(shape, 10), *inputs(shape, images), size)
+        yield f"one chip, {name}, {images} images", chip, rounds, ("chip",)
+    # Wide layers and few samples, where drawing and Gram matrices cost most; tokens.
+    mlp = MLP((512,), 512, (512, 512, 512))
+    tokens = torch.randint(256, (16, 128))
+    model = nn.Sequential(LanguageModel((128,), 256), nn.Flatten(0, 1))
+    wide: list[tuple[str, nn.Module, Tensor, Tensor]] = [
+        *((f"MLP 4x512, batch {n}", mlp, *inputs((512,), n, 512)) for n in (128, 16)),
+        ("ViT, 64 tokens, batch 32", ViT(IMAGE, 10), *inputs(IMAGE, 32)),
+        ("language model, 128 tokens, batch 16", model, tokens, tokens.flatten()),
+    ]
+    for name, digital, x, y in wide:
+        steps = training_variants(digital, x, y, cheap=True)
+        yield f"training step, {name}", steps, 3 if quick else 15, OURS
+    # One chip over 2,000 inputs, where programming counts for little.
+    images = 64 if quick else 2000
+    for name, digital, shape, rounds in (
+        ("MLP 4x512", mlp, (512,), 9), ("ViT", ViT(IMAGE, 10), IMAGE, 9),
+        ("VGG16", VGG16(IMAGE, 10), IMAGE, 3),
+    ):  # fmt: skip
+        chip = chip_variants(digital, *inputs(shape, images), 250, stock=name != "VGG16")
+        yield f"one chip, {name}, {images} inputs", chip, 1 if quick else rounds, ("chip",)
+    # The convolution on which aihwkit's unfolding costs most: VGG16's second, 64 -> 64 at 32x32.
+    images = 32 if quick else 256
+    second = [nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    chip = chip_variants(nn.Sequential(*second), *inputs((64, 32, 32), images, 64), 64)
+    name = f"one chip, VGG16's second convolution, {images} images"
+    yield name, chip, 1 if quick else 9, ("chip",)
+
+
+def inputs(shape: tuple[int, ...], count: int, classes: int = 10) -> tuple[Tensor, Tensor]:
+    """Return random inputs and classes."""
+    return torch.randn(count, *shape), torch.randint(classes, (count,))
+
+
 def main() -> None:
     """Run all cases and write the rows."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few rounds and small inputs")
-    parser.add_argument(
-        "--output", type=Path, default=Path(__file__).parent / "results" / "speed.json"
-    )
+    parser.add_argument("--output", type=Path, default=RESULTS / "speed.json")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore", category=UserWarning)
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    quick = arguments.quick
-    lenet = ("LeNet-5", (1, 28, 28), 256, 2000, 500)
-    vgg = ("VGG16", (3, 32, 32), 8 if quick else 64, 32 if quick else 256, 64)
-    result = []
-    for name, shape, batch, images, batch_size in (lenet, vgg):
-        make = LeNet5 if name == "LeNet-5" else VGG16
-        rounds = (3 if quick else 21) if name == "LeNet-5" else (1 if quick else 4)
-        x, y = torch.randn(batch, *shape), torch.randint(10, (batch,))
-        digital = make(input_shape=shape, classes=10)
-        seconds = race(training_variants(digital, x, y), rounds)
-        result += rows(
-            f"training step, {name}, batch {batch}", seconds, ("variation", "variation + penalty")
-        )
-        seconds = race(fitting_variants(make(input_shape=shape, classes=10), x, y), rounds)
-        result += rows(f"fitting step, {name}, batch {batch}", seconds, ("fresh chip",))
-        x, y = torch.randn(images, *shape), torch.randint(10, (images,))
-        seconds = race(chip_variants(make(input_shape=shape, classes=10), x, y, batch_size), rounds)
-        result += rows(f"one chip, {name}, {images} images", seconds, ("chip",))
-    # Wide layers and few samples, where drawing and Gram matrices cost most; tokens.
-    mlp = MLP((512,), 512, (512, 512, 512))
-    wide: list[tuple[str, nn.Module, Tensor, Tensor]] = [
-        (f"MLP 4x512, batch {n}", mlp, torch.randn(n, 512), torch.randint(512, (n,)))
-        for n in (128, 16)
-    ]
-    wide.append(
-        (
-            "ViT, 64 tokens, batch 32",
-            ViT((3, 32, 32), 10),
-            torch.randn(32, 3, 32, 32),
-            torch.randint(10, (32,)),
-        )
-    )
-    tokens = torch.randint(256, (16, 128))
-    model = nn.Sequential(LanguageModel((128,), 256), nn.Flatten(0, 1))
-    wide.append(("language model, 128 tokens, batch 16", model, tokens, tokens.flatten()))
-    for name, digital, x, y in wide:
-        seconds = race(training_variants(digital, x, y, cheap=True), 3 if quick else 15)
-        result += rows(f"training step, {name}", seconds, OURS)
-    # One chip over 2,000 inputs, where programming counts for little.
-    images = 64 if quick else 2000
-    for name, digital, shape in (
-        ("MLP 4x512", mlp, (512,)),
-        ("ViT", ViT((3, 32, 32), 10), (3, 32, 32)),
-        ("VGG16", VGG16((3, 32, 32), 10), (3, 32, 32)),
-    ):
-        x, y = torch.randn(images, *shape), torch.randint(10, (images,))
-        chips = chip_variants(digital, x, y, 250, stock=name != "VGG16")
-        seconds = race(chips, 1 if quick else 3 if name == "VGG16" else 9)
-        result += rows(f"one chip, {name}, {images} inputs", seconds, ("chip",))
-    # The convolution on which aihwkit's unfolding costs most: VGG16's second, 64 -> 64 at 32x32.
-    conv = nn.Sequential(
-        nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
-    )
-    x, y = torch.randn(32 if quick else 256, 64, 32, 32), torch.randint(64, (256,))
-    seconds = race(chip_variants(conv, x, y[: len(x)], 64), 1 if quick else 9)
-    result += rows(f"one chip, VGG16's second convolution, {len(x)} images", seconds, ("chip",))
-    for row in result:
-        print(json.dumps(row))
-    write_json_atomic(
-        arguments.output,
-        {
-            "command": "python benchmarks/speed.py" + (" --quick" if quick else ""),
-            "threads": 1,
-            "machine": platform.machine(),
-            "torch": torch.__version__,
-            "aihwkit": aihwkit.__version__,
-            "rows": result,
-        },
-    )
+    found: list[dict[str, Any]] = []
+    for case, variants, rounds, ours in cases(arguments.quick):
+        found += rows(case, race(variants, rounds), ours)
+        print(json.dumps(found[-1]), flush=True)
+    record = {
+        "command": COMMAND + " --quick" * arguments.quick,
+        "threads": 1,
+        "machine": platform.machine(),
+        "torch": torch.__version__,
+        "aihwkit": aihwkit.__version__,
+        "rows": found,
+    }
+    write_json_atomic(arguments.output, record)
 
 
 if __name__ == "__main__":

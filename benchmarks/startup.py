@@ -12,8 +12,8 @@ import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
 
+from benchmarks.common import RESULTS
 from cnet_aihw.runtime.records import write_json_atomic
 
 REPEATS = 5
@@ -55,7 +55,7 @@ def main() -> None:
         "help": round(median["cnet-aihw --help"], 2),
     }
     print(result)
-    write_json_atomic(Path(__file__).parent / "results" / "startup.json", result)
+    write_json_atomic(RESULTS / "startup.json", result)
 
 
 if __name__ == "__main__":
