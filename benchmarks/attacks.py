@@ -12,7 +12,7 @@ and `--attack` restrict it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -148,26 +148,11 @@ def attacked(subject: Subject, name: str, recipe: str, way: Way, path: Path) -> 
         calibration=calibration(way, subject),
         device="cpu",
     )
-    rows = [
-        {
-            "network": subject.name,
-            "recipe": recipe,
-            "attack": name,
-            "threat": success.threat,
-            "eps": success.eps,
-            "clean": success.clean,
-            "success": success.mean,
-            "ci95": success.ci95,
-            "robust": success.robust,
-            "flips": success.flips,
-            "noise": success.noise,
-            "inputs": found.inputs,
-            "chips": found.chips,
-            "queries": success.queries,
-            "command": f"{COMMAND} run --network {subject.name}",
-        }
-        for success in found.successes
-    ]
+    names = ("threat", "eps", "clean", "success", "ci95", "robust", "flips", "noise", "inputs",
+             "chips", "queries")  # fmt: skip
+    about = {"network": subject.name, "recipe": recipe, "attack": name}
+    command = {"command": f"{COMMAND} run --network {subject.name}"}
+    rows = [about | _values(names, found, each) | command for each in found.successes]
     failed = [check.name for check in found.checks if not check.passed]
     return {"rows": rows, "failed_checks": failed}
 
@@ -206,23 +191,16 @@ def staged(subject: Subject, name: str, path: Path) -> dict[str, Any]:
         model, dataset(subject.data), PGD(), ("nominal", "this_chip"), BUDGETS[subject.data],
         CHIPS, CHIPS_SEED, path.with_suffix(".jsonl"), samples=100, device="cpu", checks=False,
     )  # fmt: skip
-    return {
-        "rows": [
-            {
-                "network": subject.name,
-                "stage": name,
-                "strength": strength,
-                "kept": kept,
-                "threat": success.threat,
-                "eps": success.eps,
-                "success": success.mean,
-                "ci95": success.ci95,
-                "chips": found.chips,
-                "command": f"{COMMAND} stages --network {subject.name}",
-            }
-            for success in found.successes
-        ]
-    }
+    about = {"network": subject.name, "stage": name, "strength": strength, "kept": kept}
+    command = {"command": f"{COMMAND} stages --network {subject.name}"}
+    names = ("threat", "eps", "success", "ci95", "chips")
+    return {"rows": [about | _values(names, found, each) | command for each in found.successes]}
+
+
+def _values(names: Sequence[str], found: Any, success: Any) -> dict[str, Any]:
+    """Return values of one threat and budget by name; `success` is the mean over chips."""
+    of_all = {"inputs": found.inputs, "chips": found.chips, "success": success.mean}
+    return {name: of_all[name] if name in of_all else getattr(success, name) for name in names}
 
 
 def table() -> None:

@@ -27,7 +27,7 @@ import torch
 from torch import nn
 
 from benchmarks.common import DATA, RESULTS
-from benchmarks.speed import SIGMA, TABLE, Step, race, ratio, training_step
+from benchmarks.speed import IMAGE, SIGMA, TABLE, Step, race, ratio, training_step
 from benchmarks.subjects import LIMIT
 from cnet_aihw.compensation import (
     LowRank,
@@ -66,17 +66,14 @@ TRAINING = [
 
 def networks(quick: bool) -> list[tuple[str, nn.Module, tuple[int, ...], int]]:
     """Return name, network, shape of an input and batch size."""
-    lenet: tuple[str, nn.Module, tuple[int, ...], int]
-    lenet = ("LeNet-5", LeNet5((1, 28, 28), 10), (1, 28, 28), 256)
-    if quick:
-        return [lenet]
-    image = (3, 32, 32)
-    return [
-        lenet,
+    digit, image = (1, 28, 28), IMAGE
+    found: list[tuple[str, nn.Module, tuple[int, ...], int]] = [
+        ("LeNet-5", LeNet5(digit, 10), digit, 256),
         ("ResNet-20", ResNet20(image, 10), image, 256),
         ("VGG16", VGG16(image, 10), image, 256),
         ("ViT, 64 tokens", ViT(image, 10), image, 128),
     ]
+    return found[:1] if quick else found
 
 
 def finished(device: torch.device) -> None:
@@ -194,30 +191,22 @@ def train(kind: str, device: torch.device, until: float, quick: bool) -> bool:
 def row_of(device: torch.device, chips: int) -> dict[str, Any]:
     """Measure the penalised network with correctors fitted to each chip beside the plain one."""
     data = arrays(DATA / "cifar10.npz", val_size=5000)
-    scores = {}
+    rows: dict[str, dict[str, Any]] = {}
     for kind in ("plain", "lipschitz"):
         model = convert_to_analog(VGG16(data.input_shape, data.classes), CONFIG)
         load_snapshot(model, load_checkpoint(FOLDER / kind / kind / "best.safetensors").model)
-        cost = network_cost(model, data.val.first(1).x)
-        placement = uniform_placement(
-            cost, list(analog_layers(model)), LIMIT, LowRank(), limit_macs=LIMIT
-        )
+        cost, layers = network_cost(model, data.val.first(1).x), list(analog_layers(model))
+        placement = uniform_placement(cost, layers, LIMIT, LowRank(), limit_macs=LIMIT)
         fit = PerChipFit(data.train.x[:2000], batch_size=1000)
-        for name, way in (
-            ("none", None),
-            ("per chip", WithCompensation(placement, LowRank(), fit)),
-        ):
+        fitted = WithCompensation(placement, LowRank(), fit)
+        for name, way in (("none", None), ("per chip", fitted)):
             found = evaluate_chips(
                 model, data.test, chips=chips, calibration=way, device=str(device), batch_size=1000
             )
-            scores[f"{kind}, {name}"] = {
-                "clean": found.clean,
-                "mean": found.mean,
-                "std": found.std,
-                "q05": found.q05,
-            }
-    clean = scores["plain, none"]["clean"]
-    rows = {name: {**s, "recovery": s["mean"] / clean} for name, s in scores.items()}
+            record = found.as_record()
+            rows[f"{kind}, {name}"] = {key: record[key] for key in ("clean", "mean", "std", "q05")}
+    clean = rows["plain, none"]["clean"]
+    rows = {name: {**row, "recovery": row["mean"] / clean} for name, row in rows.items()}
     return {"network": "VGG16 on CIFAR-10", "sigma": SIGMA, "chips": chips, "rows": rows}
 
 

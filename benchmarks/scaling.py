@@ -118,8 +118,7 @@ def check(rate: Mapping[str, float]) -> list[dict[str, Any]]:
     for family, sizes in FAMILIES.items():
         for size in sizes[1:]:
             model, data = analog(network(family, *size)), images(SHAPE, 64)
-            alone = ChipSeconds(model, data)
-            measured = min(alone(seed) for seed in range(3))
+            measured = min(chip_seconds(model, data, seed) for seed in range(3))
             by_model = predicted(rate, family, model, data[0], 32)
             layers = on_crossbars(model, data[0][:1])
             rows.append(
@@ -137,15 +136,10 @@ def check(rate: Mapping[str, float]) -> list[dict[str, Any]]:
     return rows
 
 
-class ChipSeconds:
+def chip_seconds(model: nn.Module, data: tuple[torch.Tensor, torch.Tensor], seed: int) -> float:
     """Seconds of one chip, by its own record."""
-
-    def __init__(self, model: nn.Module, data: tuple[torch.Tensor, torch.Tensor]) -> None:
-        self._model, self._data = model, data
-
-    def __call__(self, seed: int) -> float:
-        (chip,) = measured_chips(self._model, self._data, Score(), 1, seed=seed, batch_size=32)
-        return chip.seconds
+    (chip,) = measured_chips(model, data, Score(), 1, seed=seed, batch_size=32)
+    return chip.seconds
 
 
 def network(family: str, width: int, blocks: int) -> nn.Module:
@@ -186,11 +180,13 @@ def plan(rate: Mapping[str, float], efficiency_of_two: float) -> list[dict[str, 
 
 
 def analog(network: nn.Module) -> nn.Module:
+    """Return a network on crossbars, with the weights of a seed."""
     torch.manual_seed(0)
     return convert_to_analog(nn.Sequential(network), RRAMRPUConfig()).eval()
 
 
 def images(shape: tuple[int, ...], count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return random images and classes."""
     generator = torch.Generator().manual_seed(1)
     x = torch.rand(count, *shape, generator=generator)
     return x, torch.randint(10, (count,), generator=generator)
