@@ -88,3 +88,52 @@ def test_up_to_the_variation_of_the_training_little_is_lost(sigma: float, rewrit
     assert 0.01 < gain < 0.045
     assert found["physics-aware"]["score"] > found["correctors"]["score"] - 0.001
     assert found["random target"]["score"] < found["random target"]["before"] - 0.1
+
+
+def charged(network: str, sigma: float, corrected: bool) -> dict[str, dict[str, float]]:
+    """Return way -> potential -> mean accuracy with charge read-out."""
+    rows = read_json(RESULTS / "charge.json")["rows"]
+    return {
+        row["way"]: row["mean"]
+        for row in rows
+        if (row["network"], row["sigma"], row["corrected"]) == (network, sigma, corrected)
+    }
+
+
+CHARGED = ("mlp_mnist", "lenet5_mnist", "cnn_cifar10")
+
+
+def test_training_through_the_circuit_gives_back_what_small_potentials_cost() -> None:
+    for network in CHARGED:
+        found = charged(network, 0.0, False)
+        assert set(found["trained"]) == {"0.5", "1", "4", "16"}
+        assert abs(found["trained"]["16"] - found["mapped"]["16"]) < 0.02
+        assert found["mapped"]["0.5"] < found["mapped"]["16"] - 0.01
+    lenet = charged("lenet5_mnist", 0.0, False)
+    assert lenet["trained"]["0.5"] > lenet["mapped"]["0.5"] + 0.15
+
+
+def test_small_potentials_protect_networks_that_were_trained_through_them() -> None:
+    for network, gain in (("mlp_mnist", 0.05), ("lenet5_mnist", 0.45)):
+        found = charged(network, 0.5, False)
+        assert found["trained"]["0.5"] > found["trained"]["16"] + gain
+        assert found["mapped"]["0.5"] < found["mapped"]["16"]
+    assert max(max(means.values()) for means in charged("cnn_cifar10", 0.5, False).values()) < 0.14
+
+
+def test_with_charge_read_out_correctors_of_each_chip_bring_back_the_most() -> None:
+    for network in ("lenet5_mnist", "cnn_cifar10"):
+        bare, corrected = charged(network, 0.5, False), charged(network, 0.5, True)
+        assert corrected["trained"]["16"] > bare["trained"]["16"] + 0.25
+        assert max(corrected["trained"], key=lambda e: corrected["trained"][e]) == "4"
+        best = max(max(means.values()) for means in bare.values())
+        assert max(corrected["trained"].values()) > best + 0.05
+    quiet = charged("lenet5_mnist", 0.0, True)["mapped"]["0.5"]
+    assert quiet < charged("lenet5_mnist", 0.0, False)["mapped"]["0.5"] - 0.05
+
+
+@pytest.mark.parametrize("network", CHARGED)
+def test_scales_by_sign_gain_little(network: str) -> None:
+    found = charged(network, 0.0, False)
+    for potential in found["trained"]:
+        assert -0.03 < found["scaled"][potential] - found["mapped"][potential] < 0.021
