@@ -54,6 +54,32 @@ def test_within_the_smallest_budget_more_images_stay_right_with_correctors(netwo
         assert robust[CORRECTED, threat] > robust["lipschitz", threat] + 0.05
 
 
+@pytest.mark.parametrize("network", MIDDLE)
+def test_without_gradients_little_is_found(network: str) -> None:
+    square, pgd = success(network, "square"), success(network)
+    assert len(square) == 4
+    for recipe, found in square.items():
+        assert max(found.values()) < 0.2
+        assert max(found.values()) < pgd[recipe]["this_chip"] / 2
+        assert network != "lenet5_mnist" or found["nominal"] > found["this_chip_eot"]
+        assert network != "lenet5_mnist" or found["this_chip_eot"] > found["this_chip"]
+    rows = read_json(RESULTS / "attacks.json")["rows"]
+    one = [row for row in rows if (row["network"], row["attack"]) == (network, "one_pixel")]
+    assert len(one) == 4 * 5
+    assert {(row["inputs"], row["chips"]) for row in one} == {(10, 3)}
+    assert max(row["success"] for row in one) < (0.04 if network == "lenet5_mnist" else 0.26)
+
+
+def test_figures_of_square_that_are_lower_bounds_are_marked() -> None:
+    rows = read_json(RESULTS / "attacks.json")["rows"]
+    failed = {
+        (row["network"], row["recipe"])
+        for row in rows
+        if row["attack"] == "square" and "whole_range" in row["failed_checks"]
+    }
+    assert failed == {("lenet5_mnist", "lipschitz"), ("lenet5_mnist", CORRECTED)}
+
+
 def tuned(network: str, sigma: float, rewrite: float) -> dict[str, dict[str, Any]]:
     """Return way -> row."""
     rows = read_json(RESULTS / "tuning.json")["rows"]
