@@ -40,7 +40,7 @@ PLANS = {
     "breast_cancer": Plan(None, 30, 60, 5, 32, 200),
     "digits": Plan(None, 20, 40, 5, 100, 360),
     "mnist": Plan(10000, 5, 12, 5, 100, 500, 2.0),
-    "cifar10": Plan(20000, 6, 25, 3, 0, 300, 1.0, 200, "auto"),
+    "cifar10": Plan(20000, 6, 25, 4, 0, 300, 1.0, 200, "auto"),
 }
 
 

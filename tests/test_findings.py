@@ -55,6 +55,24 @@ def test_within_the_smallest_budget_more_images_stay_right_with_correctors(netwo
 
 
 @pytest.mark.parametrize("network", MIDDLE)
+def test_noise_that_stays_on_a_chip_does_not_hide_it_and_noise_of_readings_does(
+    network: str,
+) -> None:
+    found: dict[str, dict[str, float]] = {}
+    for row in read_json(RESULTS / "attacks_by_stage.json")["rows"]:
+        if row["network"] == network:
+            assert abs(row["kept"] - 0.9) < 0.02 or row["stage"] == "levels"
+            if row["eps"] == MIDDLE[network]:
+                found.setdefault(row["stage"], {})[row["threat"]] = row["success"]
+    assert set(found) == {"levels", "programming", "read", "output"}
+    for stage in ("levels", "programming"):
+        assert found[stage]["this_chip"] > found[stage]["nominal"] + 0.1
+    assert found["read"]["this_chip"] < found["read"]["nominal"]
+    gap = found["programming"]["this_chip"] - found["read"]["this_chip"]
+    assert gap > (0.4 if network == "lenet5_mnist" else 0.1)
+
+
+@pytest.mark.parametrize("network", MIDDLE)
 def test_without_gradients_little_is_found(network: str) -> None:
     square, pgd = success(network, "square"), success(network)
     assert len(square) == 4
