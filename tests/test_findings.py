@@ -181,3 +181,72 @@ def test_scales_by_sign_gain_little(network: str) -> None:
     found = charged(network, 0.0, False)
     for potential in found["trained"]:
         assert -0.03 < found["scaled"][potential] - found["mapped"][potential] < 0.021
+
+
+def kernel_rows(**wanted: Any) -> list[dict[str, Any]]:
+    """Return the rows of kernels.json that have these values."""
+    record = read_json(RESULTS / "kernels.json")
+    rows = [dict(zip(record["columns"], row, strict=True)) for row in record["rows"]]
+    return [row for row in rows if all(row[key] == value for key, value in wanted.items())]
+
+
+def test_all_sets_kernels_features_sizes_and_strengths_are_measured() -> None:
+    sets = ("wine", "breast_cancer", "digits", "magic", "letter", "mnist")
+    assert {row["data"] for row in kernel_rows()} == set(sets)
+    for data in sets:
+        for kernel in ("rbf", "arc_cosine", "softmax"):
+            for features in ("rff", "orf", "sorf"):
+                rows = kernel_rows(data=data, kernel=kernel, features=features, way="")
+                cells = {(row["log2_ratio"], row["sigma"]) for row in rows}
+                assert cells == {(r, s) for r in (1, 2, 3, 4, 5) for s in (0.0, 0.1, 0.3, 0.5)}
+
+
+def test_more_columns_help_although_the_error_of_the_kernel_stays() -> None:
+    asked = {"data": "mnist", "kernel": "rbf", "features": "orf", "sigma": 0.5, "way": ""}
+    few, many = ({r["log2_ratio"]: r for r in kernel_rows(**asked)}[n] for n in (3, 5))
+    assert (few["s"], many["s"]) == (1424, 5696)
+    assert many["accuracy"] > few["accuracy"] + 0.025
+    assert abs(many["error"] - few["error"]) < 0.02
+    matched = kernel_rows(**{**asked, "way": "match", "log2_ratio": 5})[0]
+    assert matched["error"] < 0.1 * many["error"] + 0.01
+
+
+def uncertain(data: str, method: str, samples: int, **more: Any) -> dict[str, Any]:
+    """Return one row of bayes.json without a correction, just programmed."""
+    rows = [
+        row
+        for row in read_json(RESULTS / "bayes.json")["rows"]
+        if (row["data"], row["method"], row["samples"]) == (data, method, samples)
+        and row["correction"] == "none"
+        and "t" not in row
+        and all(row[key] == value for key, value in more.items())
+    ]
+    assert len(rows) == 1
+    return rows[0]
+
+
+@pytest.mark.parametrize("data", ["digits", "mnist", "cifar10"])
+def test_the_posterior_of_binary_weights_is_a_worse_network_where_nothing_varies(data: str) -> None:
+    plain, cells = uncertain(data, "deterministic", 1), uncertain(data, "cells", 64, sigma=0.0)
+    assert cells["accuracy"] < plain["accuracy"]
+    assert cells["nll"] > plain["nll"]
+    assert cells["auroc_entropy"] < plain["auroc_entropy"]
+
+
+def test_cells_take_programming_errors_better_on_one_chip_of_an_mlp() -> None:
+    for data in ("digits", "mnist"):
+        cells = uncertain(data, "cells", 64, sigma=0.3)
+        one, many = uncertain(data, "chips", 1, sigma=0.3), uncertain(data, "chips", 64, sigma=0.3)
+        assert one["accuracy"] < cells["accuracy"] < many["accuracy"]
+    cells, one = (uncertain("cifar10", way, 1, sigma=0.1) for way in ("cells", "chips"))
+    assert cells["accuracy"] < one["accuracy"]
+    assert (
+        max(uncertain("cifar10", way, 64, sigma=0.3)["accuracy"] for way in ("cells", "chips"))
+        < 0.25
+    )
+
+
+def test_readings_of_a_plain_network_are_not_a_posterior() -> None:
+    for data in ("digits", "mnist"):
+        one, many = (uncertain(data, "readings", n, sigma=0.1)["nll"] for n in (1, 64))
+        assert 0 < one - many < 0.06
