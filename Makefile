@@ -8,9 +8,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PYTHON ?=
 PYTEST_ARGS ?=
-# The tests run side by side, most files in one process (tests/conftest.py); WORKERS=0 runs all in one.
+# The tests run side by side, each file in one process; WORKERS=0 runs them in one.
 WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ $$n -gt 4 ] && n=4; echo $$n)
-SIDE_BY_SIDE = -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+SIDE_BY_SIDE = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # The tensors of the demo and of the tests are small: threads that wait for each other cost more
 # than they bring, above all on shared cores. A value given from outside is kept.
