@@ -253,7 +253,7 @@ def rows(case: str, seconds: dict[str, list[float]], ours: tuple[str, ...]) -> l
 
 
 Case = tuple[str, dict[str, Step], int, tuple[str, ...]]
-"""What is measured, its variants, rounds, and those of the variants that are ours."""
+"""Name of a case, its variants, rounds, and those of the variants that are ours."""
 
 
 def cases(quick: bool) -> Iterator[Case]:

@@ -277,9 +277,9 @@ def _result(ref: Any, task: Any) -> Any:
     try:
         return ray.get(ref)
     except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, Exception):
-            raise error.cause from error  # as it would be without workers
-        raise
+        if not isinstance(error.cause, Exception):
+            raise
+        failure = error.cause
     except (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError) as error:
         raise CnetError(
             f"the worker with {task} died {RETRIES + 1} times; it may need more memory than there "
@@ -288,3 +288,9 @@ def _result(ref: Any, task: Any) -> Any:
             value=task,
             fix="give fewer ray.workers",
         ) from error
+    try:
+        raise failure  # as it would be without workers
+    finally:
+        # Without a cycle of error and frames, which would keep handles of workers, and let go of
+        # workers of a later session, whose ids are the same.
+        del failure

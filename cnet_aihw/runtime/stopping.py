@@ -48,6 +48,14 @@ def stoppable() -> Iterator[Stop]:
     if threading.current_thread() is not threading.main_thread():
         yield stop  # Python takes signals in its main thread alone
         return
+    shown = sys.unraisablehook
+
+    def unraisable(found: sys.UnraisableHookArgs) -> None:
+        # an interrupt in the clean-up of an object, where Python prints it; it is raised again
+        if not (stop.number and issubclass(found.exc_type, KeyboardInterrupt)):
+            shown(found)
+
+    sys.unraisablehook = unraisable
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     for number, handler in before.items():
         if handler is not signal.SIG_IGN:
@@ -56,6 +64,7 @@ def stoppable() -> Iterator[Stop]:
         yield stop
     finally:
         _end_timer()
+        sys.unraisablehook = shown
         for number, handler in before.items():
             if handler is not None:  # None: it was not set from Python
                 signal.signal(number, handler)

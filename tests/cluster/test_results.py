@@ -50,6 +50,11 @@ def test_an_error_of_the_work_is_raised_as_it_is(
         result(monkeypatch, TaskError(sent))
     assert type(raised.value) is type(error)
     assert (str(raised.value), vars(raised.value)) == (str(error), vars(error))
+    assert raised.value.__context__ is None  # nothing that holds workers until it is collected
+    entry = raised.value.__traceback__
+    while entry is not None and entry.tb_frame.f_code is not _result.__code__:
+        entry = entry.tb_next
+    assert entry is not None and raised.value not in entry.tb_frame.f_locals.values()
 
 
 def test_a_worker_that_died_too_often_is_named_with_its_task(

@@ -69,3 +69,23 @@ def test_an_interrupt_on_its_way_out_may_take_its_time() -> None:
                 time.sleep(1.0)
                 ended.append("the state is written")
     assert ended == ["the state is written"]
+
+
+def test_an_interrupt_in_the_clean_up_of_an_object_prints_nothing(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted:
+        def __init__(self, error: BaseException) -> None:
+            self.error = error
+
+        def __del__(self) -> None:
+            raise self.error
+
+    monkeypatch.setattr("sys.unraisablehook", sys.__unraisablehook__)
+    with stoppable() as stop:
+        Interrupted(ValueError("seen"))
+        assert "seen" in capfd.readouterr().err
+        stop.number = signal.SIGTERM
+        Interrupted(KeyboardInterrupt())
+        assert capfd.readouterr().err == ""
+    assert sys.unraisablehook is sys.__unraisablehook__
