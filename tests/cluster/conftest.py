@@ -1,5 +1,6 @@
 """One private Ray for all tests on one, as it takes long to start."""
 
+import gc
 import os
 from collections.abc import Iterator
 from unittest import mock
@@ -16,7 +17,11 @@ SETTINGS = RaySettings(num_cpus=2, dashboard_port=18265 + WORKER)
 def session() -> Iterator[RaySession]:
     import ray
 
-    ray.shutdown()  # what a job in this process left, which has a token and another dashboard
+    # What a job in this process left has a token and another dashboard. Handles of its workers that
+    # are collected later would let go of workers of the next session, whose ids are the same.
+    gc.collect()
+    ray.shutdown()
     with mock.patch.dict(os.environ, RAY_AUTH_MODE="disabled"):
         yield start_ray(SETTINGS)
+        gc.collect()
         ray.shutdown()
