@@ -12,15 +12,18 @@ from contextlib import suppress
 from pathlib import Path
 
 _GRACE = 2.0  # seconds in which Ray's processes end by themselves
-_SECONDS = 6.0  # seconds over which it looks for more
+_QUIET = 2.0  # seconds without any, after which there are none: one that just starts is not seen
+_SECONDS = 60.0  # seconds over which it looks for more, at most
 
 
 def main(mark: bytes) -> None:
     """Wait for the end of the other process, then end what has the mark."""
     sys.stdin.buffer.read()
-    end = time.monotonic() + _SECONDS
     time.sleep(_GRACE)
-    while _end_marked(mark) and time.monotonic() < end:
+    begun = seen = time.monotonic()
+    while (now := time.monotonic()) < min(begun + _SECONDS, seen + _QUIET):
+        if _end_marked(mark):
+            seen = now
         time.sleep(0.2)
 
 

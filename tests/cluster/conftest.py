@@ -1,6 +1,5 @@
 """One private Ray for all tests on one, as it takes long to start."""
 
-import gc
 import os
 from collections.abc import Iterator
 from unittest import mock
@@ -17,11 +16,9 @@ SETTINGS = RaySettings(num_cpus=2, dashboard_port=18265 + WORKER)
 def session() -> Iterator[RaySession]:
     import ray
 
-    # What a job in this process left has a token and another dashboard. Handles of its workers that
-    # are collected later would let go of workers of the next session, whose ids are the same.
-    gc.collect()
-    ray.shutdown()
+    # Handles of one session's workers that are collected in the next one of the same process let go
+    # of workers there, whose ids are the same: so this is the only one.
+    assert not ray.is_initialized(), "a test has started Ray in this process"
     with mock.patch.dict(os.environ, RAY_AUTH_MODE="disabled"):
         yield start_ray(SETTINGS)
-        gc.collect()
         ray.shutdown()

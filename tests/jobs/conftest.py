@@ -1,11 +1,14 @@
 """The real command, run inside the test process; and data so small that a job takes a second."""
 
 import copy
+import logging
 import os
 import shutil
+import subprocess
 import sys
 import types
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,11 +48,38 @@ MLP8 = [
 """Words of the smallest job on the digits."""
 
 
+def no_ray(*_: Any) -> Any:
+    """Refuse to start Ray: handles of one session in a process let go of workers of the next."""
+    raise AssertionError("a test's command on Ray needs a process of its own: in_own_process")
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Leave logging as it was: a job's handlers write to the streams of its test."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cnet_aihw.cluster.session._init", no_ray)
+        try:
+            yield
+        finally:
+            root.handlers[:] = handlers
+            root.setLevel(level)
+
+
 def command(*words: str) -> None:
     """Run `cnet-aihw` with these words, as the shell would."""
-    with pytest.MonkeyPatch.context() as patch:
+    with alone(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["cnet-aihw", *words])
         main()
+
+
+def in_own_process(*words: str) -> Outcome:
+    """Run `cnet-aihw` with these words in a process of its own, as it is needed for Ray."""
+    done = subprocess.run(
+        [sys.executable, "-m", "cnet_aihw.jobs.cli", *words], capture_output=True, text=True
+    )
+    return Outcome(done.returncode, done.stdout, done.stderr)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -75,7 +105,8 @@ def cli(
         capfd.readouterr()
         code: Any = 0
         try:
-            main()
+            with alone():
+                main()
         except SystemExit as stop:
             code = stop.code or 0
         seen = capfd.readouterr()
