@@ -53,7 +53,10 @@ TABLES = {
 }
 """Result -> columns of its table in docs/results.md."""
 
-SPEED = "case | ours / plain torch=ours_over_plain | ours / stock=ours_over_stock | stock | repeats"
+SPEED = (
+    "case | ours / plain torch=ours_over_plain | ours / stock=ours_over_stock | stock | "
+    "lightning / plain torch=lightning_over_plain | repeats"
+)
 GROWN = (
     "what | layers | width | weights | ours / plain torch=ours_over_plain | "
     "ours / stock=ours_over_stock | ms=milliseconds"

@@ -2,6 +2,9 @@
 
     make bench          (or: python -m benchmarks.speed [--quick] [--output FILE])
 
+BENCHMARK_LIGHTNING names a folder with IBM's aihwkit-lightning, which wants another version of
+torch and is only measured where it is given: `pip download --no-deps aihwkit-lightning`, unzipped.
+
 All variants of a case take turns, round after round; each ratio is the median over the rounds of
 the ratios within a round: on a machine shared with others ratios say more than seconds. One thread.
 """
@@ -9,10 +12,13 @@ the ratios within a round: on a machine shared with others ratios say more than 
 from __future__ import annotations
 
 import argparse
+import importlib
 import itertools
 import json
+import os
 import platform
 import statistics
+import sys
 import tempfile
 import time
 import warnings
@@ -52,6 +58,8 @@ COMMAND = "python -m benchmarks.speed"
 SIGMA = 0.5
 IMAGE = (3, 32, 32)
 TABLE = 8_000_000
+RIVAL = "aihwkit-lightning"
+LIGHTNING = os.environ.get("BENCHMARK_LIGHTNING")
 OURS = (
     "variation",
     "variation + penalty",
@@ -110,7 +118,27 @@ def stock_training_step(model: nn.Module, x: Tensor, y: Tensor) -> Step:
     """The same with aihwkit's optimizer, without which its C++ tile injects nothing."""
     optimizer = AnalogSGD(model.parameters(), lr=1e-4, momentum=0.9)
     optimizer.regroup_param_groups(model)
-    model.train()
+    return taking_steps(model.train(), x, y, optimizer)
+
+
+def lightning_training_step(digital: nn.Module, x: Tensor, y: Tensor) -> Step:
+    """The same in aihwkit-lightning, with the additive normal noise that it has."""
+    conversion, configs, parameters, optim = (
+        importlib.import_module(f"aihwkit_lightning.{name}")
+        for name in ("nn.conversion", "simulator.configs", "simulator.parameters", "optim")
+    )
+    noise = parameters.WeightNoiseInjectionType.ADD_NORMAL
+    config = configs.TorchInferenceRPUConfig(
+        modifier=parameters.WeightModifierParameter(std_dev=SIGMA, noise_type=noise)
+    )
+    model = conversion.convert_to_analog(digital, config)
+    sgd, learned = torch.optim.SGD, model.parameters()
+    optimizer = optim.AnalogOptimizer(sgd, model.analog_layers, learned, lr=1e-4, momentum=0.9)
+    return taking_steps(model.train(), x, y, optimizer)
+
+
+def taking_steps(model: nn.Module, x: Tensor, y: Tensor, optimizer: torch.optim.Optimizer) -> Step:
+    """One step on one batch."""
 
     def step() -> None:
         optimizer.zero_grad()
@@ -143,6 +171,8 @@ def training_variants(
     for name, cls in STOCK.items():
         converted = stock_convert_to_analog(digital, stock_config(cls, modifier=True))
         more[name] = stock_training_step(converted, x, y)
+    if LIGHTNING:
+        more[RIVAL] = lightning_training_step(digital, x, y)
     return {
         "plain torch": training_step(digital, x, y, None),
         OURS[0]: training_step(ours, x, y, None),
@@ -237,6 +267,7 @@ def rows(case: str, seconds: dict[str, list[float]], ours: tuple[str, ...]) -> l
     """The rows of one case: each of our variants against plain torch and the faster stock tile."""
     plain = seconds["plain torch"]
     stock = {name: ratio(seconds[name], plain) for name in seconds if name.startswith("stock")}
+    lightning = ratio(seconds[RIVAL], plain) if RIVAL in seconds else None
     fastest = min(stock, key=stock.__getitem__, default=None)
     return [
         {
@@ -245,6 +276,7 @@ def rows(case: str, seconds: dict[str, list[float]], ours: tuple[str, ...]) -> l
             "ours_over_stock": fastest and ratio(seconds[name], seconds[fastest]),
             "stock": fastest,
             "stock_over_plain": stock,
+            "lightning_over_plain": lightning,
             "milliseconds_plain": round(1e3 * statistics.median(plain), 1),
             "repeats": len(plain),
         }
@@ -302,6 +334,11 @@ def inputs(shape: tuple[int, ...], count: int, classes: int = 10) -> tuple[Tenso
     return torch.randn(count, *shape), torch.randint(classes, (count,))
 
 
+def version() -> str:
+    """Return the version of aihwkit-lightning."""
+    return str(importlib.import_module("aihwkit_lightning.version").__version__)
+
+
 def main() -> None:
     """Run all cases and write the rows."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -311,6 +348,8 @@ def main() -> None:
     warnings.filterwarnings("ignore", category=UserWarning)
     torch.set_num_threads(1)
     torch.manual_seed(0)
+    if LIGHTNING:
+        sys.path.append(LIGHTNING)
     found: list[dict[str, Any]] = []
     for case, variants, rounds, ours in cases(arguments.quick):
         found += rows(case, race(variants, rounds), ours)
@@ -321,6 +360,7 @@ def main() -> None:
         "machine": platform.machine(),
         "torch": torch.__version__,
         "aihwkit": aihwkit.__version__,
+        "aihwkit-lightning": LIGHTNING and version(),
         "rows": found,
     }
     write_json_atomic(arguments.output, record)
