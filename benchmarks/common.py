@@ -53,6 +53,21 @@ def write_result(name: str, command: str, rows: list[Any], **more: Any) -> None:
     )
 
 
+def with_earlier(name: str, rows: list[Any], *identity: str, key: str = "rows") -> list[Any]:
+    """Return rows beside those of benchmarks/results/NAME.json whose records are not here.
+
+    Args:
+        name: the result.
+        rows: rows made from the records that are here.
+        identity: names of values by which rows are the same.
+        key: where the rows of the result are.
+    """
+    path = RESULTS / f"{name}.json"
+    earlier = json.loads(path.read_text(encoding="utf-8"))[key] if path.exists() else []
+    merged = {tuple(row.get(value) for value in identity): row for row in [*earlier, *rows]}
+    return list(merged.values())
+
+
 def command_line(doc: str | None, *steps: Callable[..., Any], **options: Any) -> None:
     """Take the step that the command line names, with those of the options that it has.
 

@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.common import cnet_aihw, command_line, once, write_result
+from benchmarks.common import RESULTS, cnet_aihw, command_line, once, with_earlier, write_result
 from benchmarks.subjects import (
     LIMIT,
     SIGMA,
@@ -262,7 +262,10 @@ def cost_row(subject: Subject) -> dict[str, Any]:
 
 
 def table() -> None:
-    """Write all rows with their recovery: mean / the plain network's clean score."""
+    """Write all rows with their recovery, mean / the plain network's clean score.
+
+    Rows and choices of which no records are here stay as they are in the results.
+    """
     rows: dict[str, list[dict[str, Any]]] = {"test": [], "curves": []}
     for subject, seed in ((subject, seed) for subject in SUBJECTS.values() for seed in SEEDS):
         clean: dict[int, float] = {}
@@ -274,9 +277,14 @@ def table() -> None:
                     clean[n] = clean.get(n) or plain_clean(subject, seed, n)
                     found.append({**row, "recovery": row["mean"] / clean[n]})
     paths = {name: folder_of(subject, 0) / "choose.json" for name, subject in SUBJECTS.items()}
-    choice = {name: read_json(path) for name, path in paths.items() if path.exists()}
-    write_result("per_chip", f"{COMMAND} run", rows["test"], limit=LIMIT, choice=choice)
-    write_result("per_chip_curves", f"{COMMAND} curves", rows["curves"])
+    choice = read_json(RESULTS / "per_chip.json")["choice"]
+    choice |= {name: read_json(path) for name, path in paths.items() if path.exists()}
+    one = "network", "training_seed", "way"
+    test = with_earlier("per_chip", rows["test"], *one)
+    write_result("per_chip", f"{COMMAND} run", test, limit=LIMIT, choice=choice)
+    points = "curve", "size", "features", "images", "sigma"
+    found = with_earlier("per_chip_curves", rows["curves"], *one, *points)
+    write_result("per_chip_curves", f"{COMMAND} curves", found)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
     python -m benchmarks.pipeline
 
-It needs MNIST in data/ as torchvision lays it out, and writes benchmarks/results/pipeline.json.
-All steps run one after the other on one thread, so that their ratios count.
+It needs MNIST in data/ (BENCHMARK_DATA) as torchvision lays it out, and writes
+benchmarks/results/pipeline.json. Correctors are fitted to each chip; searches have a budget of 50
+placements. All steps run one after the other on one thread, so that their ratios count.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from benchmarks.common import cnet_aihw, write_result
+from benchmarks.common import DATA, cnet_aihw, write_result
+from benchmarks.subjects import where
 from cnet_aihw.runtime.records import read_json
 
 WORDS = (
-    "experiment=lenet5_mnist", "data.root=data", "training=lipschitz", "compensation=paper",
-    "compensation.threshold=0.999",  # most layers, so that there is enough to search
+    "experiment=lenet5_mnist", *where("mnist"), "training=lipschitz", "compensation=default",
+    "compensation.threshold=0.999", "search.budget=50",  # most layers: there is enough to search
 )  # fmt: skip
 STEPS = {
     "train": ("job=train",),
@@ -27,6 +29,7 @@ STEPS = {
     "search, default searcher": ("job=search",),
     "search, ppo": ("job=search", "search=ppo", "ray.dashboard=false", "ray.num_cpus=1"),
     "compensate": ("job=compensate",),
+    "evaluate, 100 chips": ("job=evaluate",),
 }
 
 
@@ -38,8 +41,9 @@ def main() -> None:
             store = f"search.store={Path(name) / f'store{len(rows)}'}"
             begun = perf_counter()
             cnet_aihw(*WORDS, *words, store, f"hydra.run.dir={Path(name) / 'run'}")
-            seconds, command = perf_counter() - begun, ["cnet-aihw", *WORDS, *words]
-            rows.append({"step": step, "seconds": seconds, "command": shlex.join(command)})
+            seconds, command = perf_counter() - begun, shlex.join(["cnet-aihw", *WORDS, *words])
+            command = command.replace(str(DATA), "data")
+            rows.append({"step": step, "seconds": seconds, "command": command})
             if step.startswith("search"):
                 found = read_json(Path(name) / "run" / "lipschitz" / "search.json")["result"]
                 keys = ("searcher", "reward", "placement", "evaluations", "overhead_weights")

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from benchmarks.common import cnet_aihw, command_line, once, write_result
+from benchmarks.common import cnet_aihw, command_line, once, with_earlier, write_result
 from benchmarks.per_chip import searched
 from benchmarks.subjects import (
     LIMIT,
@@ -109,7 +109,10 @@ def scanned(subject: Subject) -> dict[str, Any]:
 
 
 def table() -> None:
-    """Write all rows with their recovery, that of the plain network's clean score."""
+    """Write all rows with their recovery, that of the plain network's clean score.
+
+    Rows of which no records are here stay as they are in the results.
+    """
     rows: list[dict[str, Any]] = []
     scans: list[dict[str, Any]] = []
     for subject in OTHERS.values():
@@ -122,6 +125,8 @@ def table() -> None:
         ]
         if (folder / "scan.json").exists():
             scans += read_json(folder / "scan.json")["rows"]
+    rows = with_earlier("transformers", rows, "network", "sigma", "way")
+    scans = with_earlier("transformers", scans, "network", "layer", key="sensitivity")
     write_result("transformers", f"{COMMAND} run", rows, limit=LIMIT, sensitivity=scans)
 
 
