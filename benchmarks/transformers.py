@@ -6,13 +6,14 @@
     python -m benchmarks.transformers table      # benchmarks/results/transformers.json
 
 Where networks, records and data are: see benchmarks/subjects.py. Each step resumes where it was
-stopped; `--network NAME` restricts it.
+stopped; `--network NAME`, `--sigma 0.3` and `--way 'plain*'` restrict it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from fnmatch import fnmatch
 from typing import Any
 
 from benchmarks.common import cnet_aihw, command_line, once, with_earlier, write_result
@@ -39,7 +40,7 @@ from cnet_aihw.runtime.records import read_json
 from cnet_aihw.search.searchers import SpectrumSearcher
 
 COMMAND = "python -m benchmarks.transformers"
-SIGMAS = (0.3, 0.1, 0.5)
+SIGMAS = [0.3, 0.1, 0.5]
 IMAGES = {"text": 200, "scenes": 100, "diabetes": 300}
 """Samples of a fit where they are not 1000."""
 
@@ -81,13 +82,14 @@ def ways(subject: Subject) -> Iterator[Way]:
     yield replace(plain, name="noise, per chip", training="noise", target="mean_over_chips")
 
 
-def run(network: list[str], chips: int) -> None:
-    """Measure all ways at all deviations on test data."""
+def run(network: list[str], sigma: list[float], way: str, chips: int) -> None:
+    """Measure the ways whose names match a pattern, at each deviation, on test data."""
     for subject in (OTHERS[name] for name in network):
-        for sigma in SIGMAS:
-            folder = folder_of(subject, 0) / f"test-{sigma:g}"
+        for deviation in sigma:
+            asked = (found for found in ways(subject) if fnmatch(found.name, way))
+            folder = folder_of(subject, 0) / f"test-{deviation:g}"
             command = f"{COMMAND} run --chips {chips}"
-            measure_all(ways(subject), subject, 0, folder, chips, command, sigma)
+            measure_all(asked, subject, 0, folder, chips, command, deviation)
 
 
 def scan(network: list[str]) -> None:
@@ -131,4 +133,6 @@ def table() -> None:
 
 
 if __name__ == "__main__":
-    command_line(__doc__, train, run, scan, table, network=list(OTHERS), chips=25)
+    command_line(
+        __doc__, train, run, scan, table, network=list(OTHERS), sigma=SIGMAS, way="*", chips=25,
+    )  # fmt: skip
