@@ -60,6 +60,8 @@ IMAGE = (3, 32, 32)
 TABLE = 8_000_000
 RIVAL = "aihwkit-lightning"
 LIGHTNING = os.environ.get("BENCHMARK_LIGHTNING")
+if LIGHTNING:
+    sys.path.append(LIGHTNING)
 OURS = (
     "variation",
     "variation + penalty",
@@ -348,8 +350,6 @@ def main() -> None:
     warnings.filterwarnings("ignore", category=UserWarning)
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    if LIGHTNING:
-        sys.path.append(LIGHTNING)
     found: list[dict[str, Any]] = []
     for case, variants, rounds, ours in cases(arguments.quick):
         found += rows(case, race(variants, rounds), ours)
