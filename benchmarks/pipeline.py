@@ -23,11 +23,13 @@ WORDS = (
     "experiment=lenet5_mnist", *where("mnist"), "training=lipschitz", "compensation=default",
     "compensation.threshold=0.999", "search.budget=50",  # most layers: there is enough to search
 )  # fmt: skip
+FEW = "search.chips=3", "compensation.per_chip.samples=500"
 STEPS = {
     "train": ("job=train",),
     "scan": ("job=scan",),
     "search, default searcher": ("job=search",),
-    "search, ppo": ("job=search", "search=ppo", "ray.dashboard=false", "ray.num_cpus=1"),
+    "search, default searcher, 3 chips": ("job=search", *FEW),
+    "search, ppo, 3 chips": ("job=search", *FEW, "search=ppo", "ray.dashboard=false"),
     "compensate": ("job=compensate",),
     "evaluate, 100 chips": ("job=evaluate",),
 }
@@ -40,12 +42,16 @@ def main() -> None:
         for step, words in STEPS.items():
             store = f"search.store={Path(name) / f'store{len(rows)}'}"
             begun = perf_counter()
-            cnet_aihw(*WORDS, *words, store, f"hydra.run.dir={Path(name) / 'run'}")
+            run = [f"hydra.run.dir={Path(name) / 'run'}"]
+            if words[1:]:  # a folder holds one search of a kind
+                run = [f"source={Path(name) / 'run'}", f"hydra.run.dir={Path(name) / step}"]
+            cnet_aihw(*WORDS, *words, store, *run)
             seconds, command = perf_counter() - begun, shlex.join(["cnet-aihw", *WORDS, *words])
             command = command.replace(str(DATA), "data")
             rows.append({"step": step, "seconds": seconds, "command": command})
-            if step.startswith("search"):
-                found = read_json(Path(name) / "run" / "lipschitz" / "search.json")["result"]
+            if words[0] == "job=search":
+                folder = Path(name) / (step if words[1:] else "run")
+                found = read_json(folder / "lipschitz" / "search.json")["result"]
                 keys = ("searcher", "reward", "placement", "evaluations", "overhead_weights")
                 rows[-1] |= {key: found[key] for key in keys}
     for row in rows:

@@ -43,7 +43,7 @@ COMMAND = "python -m benchmarks.transformers"
 SIGMAS = [0.3, 0.1, 0.5]
 IMAGES = {"text": 200, "scenes": 100, "diabetes": 300}
 """Samples of a fit where they are not 1000."""
-NOISE = {"vit_cifar10": "noise_from_plain"}
+NOISE = dict.fromkeys(("vit_cifar10", "language_model"), "noise_from_plain")
 """The training under noise where it is not from scratch, which takes as long as the plain one."""
 
 
