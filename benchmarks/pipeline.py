@@ -42,15 +42,15 @@ def main() -> None:
         for step, words in STEPS.items():
             store = f"search.store={Path(name) / f'store{len(rows)}'}"
             begun = perf_counter()
-            run = [f"hydra.run.dir={Path(name) / 'run'}"]
+            folder, run = Path(name) / "run", [f"hydra.run.dir={Path(name) / 'run'}"]
             if words[1:]:  # a folder holds one search of a kind
-                run = [f"source={Path(name) / 'run'}", f"hydra.run.dir={Path(name) / step}"]
+                folder = Path(name) / f"search{len(rows)}"
+                run = [f"source={Path(name) / 'run'}", f"hydra.run.dir={folder}"]
             cnet_aihw(*WORDS, *words, store, *run)
             seconds, command = perf_counter() - begun, shlex.join(["cnet-aihw", *WORDS, *words])
             command = command.replace(str(DATA), "data")
             rows.append({"step": step, "seconds": seconds, "command": command})
             if words[0] == "job=search":
-                folder = Path(name) / (step if words[1:] else "run")
                 found = read_json(folder / "lipschitz" / "search.json")["result"]
                 keys = ("searcher", "reward", "placement", "evaluations", "overhead_weights")
                 rows[-1] |= {key: found[key] for key in keys}

@@ -2,7 +2,8 @@
 
 Data are in data/ (BENCHMARK_DATA names another folder): MNIST as torchvision lays it out, CIFAR-10
 as cifar10.npz, a text as shakespeare.txt. Networks and records are in outputs/per_chip, or in the
-folder that the environment names as BENCHMARK_PER_CHIP.
+folder that the environment names as BENCHMARK_PER_CHIP; networks that took hours, in
+benchmarks/networks.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 from torch import nn
 
-from benchmarks.common import DATA, OUTPUTS, RECORDS
+from benchmarks.common import DATA, HERE, OUTPUTS, RECORDS
 from cnet_aihw.compensation import (
     Corrector,
     FitSettings,
@@ -45,6 +46,7 @@ from cnet_aihw.zoo import (
     ViT,
     arrays,
     digit_scenes,
+    load_pretrained,
     mnist,
     table,
     text,
@@ -71,14 +73,20 @@ class Subject:
     """Images of the test part, from its beginning; None: all."""
 
     refined: tuple[tuple[int, int], ...] = REFINED
-    """Steps and images of refinements to choose among."""
+    """Steps and images of refinements to choose among; none: it is not refined."""
+
+    budget: int = 60
+    """Placements of a search, beside that by spectrum; 0: no such search."""
 
     task: Task = Classification()  # noqa: RUF009
+
+    width: float = 0.125
+    """Of a VGG16."""
 
     def build(self) -> nn.Module:
         """Return the network, untrained."""
         data = dataset(self.data)
-        narrow = {"width": 0.125} if self.kind is VGG16 else {}
+        narrow = {"width": self.width} if self.kind is VGG16 else {}
         hidden = {"hidden": (64, 64)} if self.kind is MLP else {}
         return self.kind(data.input_shape, data.classes, **narrow, **hidden)
 
@@ -89,6 +97,7 @@ SUBJECTS = {
         Subject("lenet5_mnist", "mnist", LeNet5, (1e-4,)),
         Subject("lenet5_cifar10", "cifar10", LeNet5, (1e-3, 3e-3)),
         Subject("vgg16_narrow_cifar10", "cifar10", VGG16, (1e-3,), 2000, REFINED[:1]),
+        Subject("vgg16_half_cifar10", "cifar10", VGG16, (1e-3,), 2000, (), budget=0, width=0.5),
     )
 }
 """Networks of the paper."""
@@ -135,11 +144,21 @@ def folder_of(subject: Subject, seed: int, beta: float | None = None) -> Path:
 
 
 def loaded(subject: Subject, folder: Path, sigma: float = SIGMA) -> nn.Module:
-    """Return the analog network that was trained in a folder."""
+    """Return the analog network that was trained in a folder, or else is in benchmarks/networks."""
+    path, digital = folder / "best.safetensors", subject.build()
+    long = kept(subject, folder.name)
+    if long.exists() and not path.exists():
+        load_pretrained(digital, long)
     config = RRAMRPUConfig(noise_model=LogNormalNoiseModel(sigma))
-    model = convert_to_analog(subject.build(), config)
-    load_snapshot(model, load_checkpoint(folder / "best.safetensors").model)
+    model = convert_to_analog(digital, config)
+    if path.exists() or not long.exists():
+        load_snapshot(model, load_checkpoint(path).model)
     return model.eval()
+
+
+def kept(subject: Subject, training: str) -> Path:
+    """Return the file of a network that took hours, if there is one."""
+    return HERE / "networks" / f"{subject.name}_{training}.safetensors"
 
 
 def network(
