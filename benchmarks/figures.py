@@ -37,6 +37,7 @@ TITLES = {
     "lenet5_mnist": "LeNet-5 on MNIST",
     "lenet5_cifar10": "LeNet-5 on CIFAR-10",
     "vgg16_narrow_cifar10": "VGG16, an eighth of the width, on CIFAR-10",
+    "vgg16_half_cifar10": "VGG16, half of the width, on CIFAR-10",
 }
 SHOWN = {  # methods of paper.json in the figure
     "plain": VERMILLION,
