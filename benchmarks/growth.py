@@ -1,4 +1,4 @@
-"""How cost grows with chips, layers and weights, what a placement costs, and peak memory.
+"""How cost grows with chips, layers and weights, and what placements, chips and memory cost.
 
     make bench          (or: python -m benchmarks.growth)
 
@@ -9,20 +9,24 @@ first step. Writes benchmarks/results/growth.json.
 
 from __future__ import annotations
 
+import itertools
 import json
 import multiprocessing
 import statistics
 import warnings
 from collections.abc import Iterator
+from copy import deepcopy
 from functools import partial
 from itertools import chain
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import torch
 from aihwkit.nn.conversion import convert_to_analog as stock_convert_to_analog
 from aihwkit.simulator.configs import TorchInferenceRPUConfig
-from torch import nn
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state, vmap
 
 from benchmarks.common import write_result
 from benchmarks.speed import (
@@ -40,7 +44,7 @@ from cnet_aihw.compensation import PAPER, Placement, network_cost
 from cnet_aihw.evaluation import evaluate_chips
 from cnet_aihw.rram import RRAMRPUConfig, convert_to_analog
 from cnet_aihw.search import SpaceSettings, SupernetEvaluator, placement_problem
-from cnet_aihw.zoo import VGG16, Dataset, LeNet5
+from cnet_aihw.zoo import MLP, VGG16, Dataset, LeNet5
 from cnet_aihw.zoo.dataset import ImagePart
 
 BATCH, IMAGES, ROUNDS = 128, 1024, 9
@@ -136,6 +140,44 @@ def placements() -> Iterator[dict]:
         }
 
 
+def together() -> Iterator[dict]:
+    """Several chips in one forward, by products that torch batches, beside one after the other."""
+    networks = {
+        "LeNet-5": (LeNet5((1, 28, 28), 10), (1, 28, 28)),
+        "MLP 4x512": (MLP((512,), 512, (512, 512, 512)), (512,)),
+        "VGG16, an eighth of the width": (VGG16((3, 32, 32), 10, width=0.125), (3, 32, 32)),
+    }
+    for name, (network, shape) in networks.items():
+        for batch, number in itertools.product((16, 250), (4, 16)):
+            x, model = torch.randn(batch, *shape), network.eval()
+            chips = [deepcopy(model) for _ in range(number)]
+            stacked, skeleton = stack_module_state(chips), deepcopy(model).to("meta")
+            batched = vmap(partial(_with_state, skeleton, x))
+
+            def one_by_one(chips: list[nn.Module] = chips, x: Tensor = x) -> None:
+                with torch.no_grad():
+                    for chip in chips:
+                        chip(x)
+
+            def at_once(batched: Any = batched, stacked: Any = stacked) -> None:
+                with torch.no_grad():
+                    batched(*stacked)
+
+            seconds = race({"one by one": one_by_one, "at once": at_once}, ROUNDS)
+            yield {
+                "what": name,
+                "axis": "together",
+                "batch": batch,
+                "chips": number,
+                "at_once_over_one_by_one": ratio(seconds["at once"], seconds["one by one"]),
+            }
+
+
+def _with_state(skeleton: nn.Module, x: Tensor, parameters: Any, buffers: Any) -> Tensor:
+    found: Tensor = functional_call(skeleton, (parameters, buffers), (x,))
+    return found
+
+
 # -- memory, each variant in a process of its own
 
 
@@ -186,7 +228,7 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     rows = []
-    for row in chain(networks(), chips(), placements(), memory()):
+    for row in chain(networks(), chips(), placements(), together(), memory()):
         print(json.dumps(row), flush=True)
         rows.append(row)
     write_result("growth", "python -m benchmarks.growth", rows)

@@ -62,6 +62,7 @@ GROWN = (
     "ours / stock=ours_over_stock | ms=milliseconds"
 )
 PLACED = "what | ours / plain torch=ours_over_plain"
+TOGETHER = "network=what | batch | chips | at once / one by one=at_once_over_one_by_one"
 STEPS = "step | s=seconds:.0f | of training %=of_training:.0% | evaluations"
 WORKERS = (
     "workers | chips | images | seconds=seconds:.1f | first chip after s=first_chip_seconds:.1f | "
@@ -116,13 +117,15 @@ def speed() -> dict[str, str]:
     """The tables of docs/speed.md."""
     growth, starts = result("growth")["rows"], result("startup")["seconds"]
     by_axis = {
-        axis: [row for row in growth if row["axis"] == axis] for axis in ("memory", "placement")
+        axis: [row for row in growth if row["axis"] == axis]
+        for axis in ("memory", "placement", "together")
     }
     return {
         "steps": table(result("speed")["rows"], SPEED),
         "grown": table([r for r in growth if r["axis"] in ("layers", "width")], GROWN),
         "memory": table(by_axis["memory"], "what | MiB=peak_mebibytes"),
         "placements": table(by_axis["placement"], PLACED),
+        "together": table(by_axis["together"], TOGETHER),
         "pipeline": table(result("pipeline")["rows"], STEPS),
         "starts": table([{"what": k, "s": v} for k, v in starts.items()], "what | s=s:.2f"),
     }
