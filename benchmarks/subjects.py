@@ -75,13 +75,13 @@ class Subject:
     refined: tuple[tuple[int, int], ...] = REFINED
     """Steps and images of refinements to choose among; none: it is not refined."""
 
-    budget: int = 60
-    """Placements of a search, beside that by spectrum; 0: no such search."""
-
     task: Task = Classification()  # noqa: RUF009
 
     width: float = 0.125
     """Of a VGG16."""
+
+    budget: int = 60
+    """Placements of a search, beside that by spectrum; 0: no such search."""
 
     def build(self) -> nn.Module:
         """Return the network, untrained."""
