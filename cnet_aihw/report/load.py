@@ -254,7 +254,7 @@ def _training(folder: Path, table: Record) -> Training:
         scan=_json(folder / "scan.json"),
         compensation=_json(folder / "compensation.json"),
         fit=_records(folder / "compensation" / "epochs.jsonl"),
-        measurements=[m for m in measurements if not tabled or m.compensation in tabled],
+        measurements=_once([m for m in measurements if not tabled or m.compensation in tabled]),
         tunings=[
             read_json(path)
             for path in sorted(folder.glob("tuning-*.json"), key=lambda path: path.stem)
@@ -273,6 +273,16 @@ def _training(folder: Path, table: Record) -> Training:
             for path in sorted(folder.rglob("search.jsonl"))
         ],
     )
+
+
+def _once(measurements: list[Measurement]) -> list[Measurement]:
+    """Leave out a network that was selected and then measured on the same chips again."""
+    kept: list[Measurement] = []
+    for measured in measurements:
+        same = ("statistics", "calibration", "compensation")
+        if not any(all(measured.record.get(n) == m.record.get(n) for n in same) for m in kept):
+            kept.append(measured)
+    return kept
 
 
 def _measurement(path: Path) -> Measurement:

@@ -48,7 +48,8 @@ def histogram(
     scores = metric.shown(row["score"] for row in rows)
     low, high = min(scores), max(scores)
     spread = max(high - low, 1.0 if metric.unit else 1e-6)
-    edges = [low + spread * step / _BINS for step in range(_BINS + 1)]
+    edges = [low + spread * step / _BINS for step in range(_BINS)]
+    edges.append(max(low + spread, high))  # rounding must not leave out the best chip
     trainings = grouped(rows, "training")
     figure, fields = new_figure(0.75 + 1.15 * len(trainings), len(trainings), sharex=True)
     top = 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
@@ -84,8 +85,9 @@ def _axis(field: Axes, rows: Sequence[Row], swept: str) -> dict[str, float]:
 
 
 def number(value: object) -> float | None:
-    """Return a word of the command line as a number, if it is one."""
+    """Return a word of the command line as a number, if it is a finite one."""
     try:
-        return float(str(value))
+        found = float(str(value))
     except ValueError:
         return None
+    return found if math.isfinite(found) else None
