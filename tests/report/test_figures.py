@@ -1,5 +1,6 @@
 """Figures hold the values of their tables, at the places where these belong."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,6 +43,16 @@ def test_a_histogram_counts_every_chip_once() -> None:
         assert sum(height for _, height in outline) == pytest.approx(2 * len(accuracies))
         mean = axes.lines[0].get_xdata()[0]
         assert mean == pytest.approx(100 * sum(accuracies) / 3)
+
+
+def test_a_figure_of_a_renamed_folder_has_ids_that_a_page_can_have(tmp_path: Path) -> None:
+    figure, (axes,) = new_figure(2.0)
+    axes.plot([0, 1], [0, 1])
+    svg = save_figure(figure, tmp_path, r"search-plain (copy) #2\1")
+    ids = re.findall(r'\bid="(.*?)"', svg)
+    assert len(ids) > 5
+    assert all(re.fullmatch(r"[\w.+=-]+", one) for one in ids)
+    assert set(re.findall(r"url\(#(.*?)\)", svg)) <= set(ids)
 
 
 def test_a_histogram_counts_the_best_chip() -> None:
