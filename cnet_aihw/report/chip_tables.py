@@ -8,10 +8,8 @@ from itertools import product
 from typing import Any
 
 from cnet_aihw.report.load import Measurement, RunRecords
-from cnet_aihw.report.run_tables import network_of
+from cnet_aihw.report.run_tables import NETWORK, network_of
 from cnet_aihw.report.tables import Column, Metric, Table
-
-_HEAD = (Column("training"), Column("compensation"), Column("calibration", "calibration per chip"))
 
 
 def recovered_chips_table(run: RunRecords) -> Table:
@@ -22,7 +20,7 @@ def recovered_chips_table(run: RunRecords) -> Table:
     """
     unit = run.metric.unit
     columns = (
-        *_HEAD,
+        *NETWORK,
         Column("chip"),
         Column("without", unit=unit),
         Column("with", unit=unit),
@@ -53,7 +51,7 @@ def recovered_table(run: RunRecords) -> Table:
         ]
         rows.append(
             {
-                **{column.name: network[0][column.name] for column in _HEAD},
+                **{column.name: network[0][column.name] for column in NETWORK},
                 **_compared(means[0], means[1], network[0]["clean"], metric),
                 "worst_without": worst(bare),
                 "worst_with": worst(fitted),
@@ -62,7 +60,7 @@ def recovered_table(run: RunRecords) -> Table:
             }
         )
     columns = (
-        *_HEAD,
+        *NETWORK,
         Column("without", "mean without", metric.unit),
         Column("with", "mean with", metric.unit),
         Column("recovered", "recovered share", "%"),
@@ -116,5 +114,5 @@ def _compared(without: float, with_: float, clean: float, metric: Metric) -> dic
 def _networks(chips: Table) -> Iterator[list[Any]]:
     groups: dict[tuple[Any, ...], list[Any]] = {}
     for row in chips.rows:
-        groups.setdefault(tuple(row[column.name] for column in _HEAD), []).append(row)
+        groups.setdefault(tuple(row[column.name] for column in NETWORK), []).append(row)
     yield from groups.values()

@@ -96,7 +96,7 @@ def results_table(run: RunRecords) -> Table:
 def results_text(results: Table, metric: Metric) -> str:
     """Return the caption of a table of results."""
     text = (
-        f"{metric.name[:1].upper()}{metric.name[1:]} on the test part: clean, and over chips "
+        f"{metric.title} on the test part: clean, and over chips "
         "programmed with the variation (std: standard deviation over chips)."
     )
     if not metric.higher_is_better:

@@ -42,6 +42,11 @@ class Metric:
         return "%" if self.name in _IN_PERCENT else ""
 
     @property
+    def title(self) -> str:
+        """Return the name as the beginning of a sentence."""
+        return self.name[:1].upper() + self.name[1:]
+
+    @property
     def label(self) -> str:
         """Return name and unit for an axis, such as "accuracy, %"."""
         return f"{self.name}, {self.unit}" if self.unit else self.name

@@ -46,7 +46,7 @@ def against(
     )
     least = "at least" if metric.higher_is_better else "at most"
     worst = f"The worst 5 % quantile: 95 % of the chips have {least} this {metric.name}."
-    title = f"{metric.name[:1].upper()}{metric.name[1:]} on chips"
+    title = f"{metric.title} on chips"
     drawn = (("mean", title, spread), ("q05", "Worst 5 % quantile of the chips", worst))
     plots = []
     for name, title, caption in drawn:
