@@ -1,7 +1,7 @@
 """Checks of `cnet-aihw doctor`, each run in its own process as a module with its name.
 
-Each prints its findings as JSON; a library that cannot be imported, or that crashes, ends this
-process alone.
+Each prints its findings as a line of JSON; a library that cannot be imported, or that crashes, ends
+this process alone.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 OK, WARNING, FAULT = "ok", "warning", "fault"
+FOUND = "found: "
+"""Beginning of the line with the findings; libraries may print lines of their own."""
 GIB = 2**30
 _DRIVER = Path("/proc/driver/nvidia/version")
 
@@ -47,12 +49,13 @@ def cuda_of(torch: Any) -> Finding:
     """Check torch on the GPU, where there is one."""
     name, built = "CUDA", torch.version.cuda
     if torch.cuda.is_available():
-        free, total = torch.cuda.mem_get_info()
-        gpu = f"{torch.cuda.get_device_name()}, {free / GIB:.1f} of {total / GIB:.1f} GiB free"
-        try:
+        gpu = "there is a GPU"
+        try:  # one that another process holds for itself fails at the first question
+            free, total = torch.cuda.mem_get_info()
+            gpu = f"{torch.cuda.get_device_name()}, {free / GIB:.1f} of {total / GIB:.1f} GiB free"
             (torch.ones(2, 2, device="cuda") @ torch.ones(2, 2, device="cuda")).cpu()
         except RuntimeError as error:
-            reason = str(error).splitlines()[0]
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
             return Finding(name, FAULT, f"{gpu}, but it cannot compute: {reason}", "set device=cpu")
         return Finding(name, OK, f"{gpu}, CUDA {built}")
     if not _DRIVER.exists():
@@ -137,4 +140,4 @@ PROBES = {
 }
 
 if __name__ == "__main__":
-    print(json.dumps([asdict(finding) for finding in PROBES[sys.argv[1]]()]))
+    print(FOUND + json.dumps([asdict(finding) for finding in PROBES[sys.argv[1]]()]))

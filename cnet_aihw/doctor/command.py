@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cnet_aihw.doctor.checks import FAULT, OK, WARNING, Finding
+from cnet_aihw.doctor.checks import FAULT, FOUND, OK, WARNING, Finding
 from cnet_aihw.doctor.machine import machine
 
 NAME = "cnet_aihw"
@@ -123,14 +123,16 @@ class _Probe:
 def _outcome(name: str, ended: tuple[int | None, str, str]) -> list[Finding]:
     """Return the findings of a check, or how it ended."""
     code, written, errors = ended
-    if code == 0:
-        return [Finding(**record) for record in json.loads(written.splitlines()[-1])]
+    found = [line for line in written.splitlines() if line.startswith(FOUND)]
+    if code == 0 and found:
+        return [Finding(**record) for record in json.loads(found[-1].removeprefix(FOUND))]
     said = [line.strip() for line in errors.splitlines() if line.strip()]
-    reason = said[-1] if said else f"ended with exit code {code}"
+    reason = said[-1] if said else f"ended with exit code {code} and found nothing"
     if code is None:
         reason = f"no answer within {PROBE_SECONDS:g} seconds"
     elif code < 0:
-        reason = f"crashed ({signal.Signals(-code).name})"
+        known = -code in {one.value for one in signal.Signals}
+        reason = f"crashed ({signal.Signals(-code).name if known else f'signal {-code}'})"
     what, state, advice = _ON_FAILURE[name]
     return [Finding(what, state, reason, advice)]
 

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 from cnet_aihw.report.load import Measurement, RunRecords
-from cnet_aihw.report.run_tables import network_of
-from cnet_aihw.report.tables import Column, Table
-
-_HEAD = (Column("training"), Column("compensation"), Column("calibration", "calibration per chip"))
+from cnet_aihw.report.run_tables import NETWORK, network_of
+from cnet_aihw.report.tables import Column, Metric, Table
 
 
 def recovered_chips_table(run: RunRecords) -> Table:
     """Return each chip's score without and with compensation, at the first time of both.
 
-    The recovered share of a chip is (with - without) / (clean - without).
+    The recovered share of a chip is (with - without) / (clean - without); None for a chip from
+    which the variation takes nothing.
     """
     unit = run.metric.unit
     columns = (
-        *_HEAD,
+        *NETWORK,
         Column("chip"),
         Column("without", unit=unit),
         Column("with", unit=unit),
@@ -28,7 +28,7 @@ def recovered_chips_table(run: RunRecords) -> Table:
         Column("recovered", "recovered share", "%"),
     )
     rows = [
-        {**network_of(after), "chip": chip, **_compared(bare, fitted, clean)}
+        {**network_of(after), "chip": chip, **_compared(bare, fitted, clean, run.metric)}
         for before, after in _pairs(run)
         for clean, scores in [_scores(before, after)]
         for chip, (bare, fitted) in enumerate(scores)
@@ -51,8 +51,8 @@ def recovered_table(run: RunRecords) -> Table:
         ]
         rows.append(
             {
-                **{column.name: network[0][column.name] for column in _HEAD},
-                **_compared(means[0], means[1], network[0]["clean"]),
+                **{column.name: network[0][column.name] for column in NETWORK},
+                **_compared(means[0], means[1], network[0]["clean"], metric),
                 "worst_without": worst(bare),
                 "worst_with": worst(fitted),
                 "better": sum(better) / len(better),
@@ -60,7 +60,7 @@ def recovered_table(run: RunRecords) -> Table:
             }
         )
     columns = (
-        *_HEAD,
+        *NETWORK,
         Column("without", "mean without", metric.unit),
         Column("with", "mean with", metric.unit),
         Column("recovered", "recovered share", "%"),
@@ -74,7 +74,8 @@ def recovered_table(run: RunRecords) -> Table:
 
 RECOVERED_TEXT = (
     "The same chips without and with compensation. The recovered share is what compensation brings "
-    "back of what the variation takes: (with - without) / (clean - without)."
+    "back of what the variation takes: (with - without) / (clean - without), where it takes "
+    "something."
 )
 
 
@@ -90,20 +91,28 @@ def _pairs(run: RunRecords) -> Iterator[tuple[Measurement, Measurement]]:
 def _scores(
     before: Measurement, after: Measurement
 ) -> tuple[float, list[tuple[float | None, float | None]]]:
-    """Return the clean score without compensation, and each chip's two scores."""
-    bare, fitted = (m.record["statistics"][0] for m in (before, after))
-    same = bare["seed"] == fitted["seed"]
-    return bare["clean"], list(zip(bare["scores"], fitted["scores"], strict=False)) if same else []
+    """Return the clean score without compensation, and each chip's two scores at the first time.
+
+    There are none where the chips, their device or the times are others.
+    """
+    bare, fitted = (m.record["statistics"] for m in (before, after))
+    devices = [m.provenance.get("noise_model") for m in (before, after)]
+    for first, then in product(bare, fitted):
+        same = (first[name] == then[name] for name in ("seed", "t_inference"))
+        if devices[0] == devices[1] and all(same):
+            return first["clean"], list(zip(first["scores"], then["scores"], strict=False))
+    return bare[0]["clean"], []
 
 
-def _compared(without: float, with_: float, clean: float) -> dict[str, Any]:
-    lost = clean - without
-    share = (with_ - without) / lost if lost else None
+def _compared(without: float, with_: float, clean: float, metric: Metric) -> dict[str, Any]:
+    sign = 1.0 if metric.higher_is_better else -1.0
+    lost = sign * (clean - without)
+    share = sign * (with_ - without) / lost if lost > 0.0 else None
     return {"without": without, "with": with_, "clean": clean, "recovered": share}
 
 
 def _networks(chips: Table) -> Iterator[list[Any]]:
     groups: dict[tuple[Any, ...], list[Any]] = {}
     for row in chips.rows:
-        groups.setdefault(tuple(row[column.name] for column in _HEAD), []).append(row)
+        groups.setdefault(tuple(row[column.name] for column in NETWORK), []).append(row)
     yield from groups.values()

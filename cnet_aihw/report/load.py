@@ -239,10 +239,7 @@ def read_table(path: Path) -> Record:
 
 
 def _training(folder: Path, table: Record) -> Training:
-    measurements = [
-        _measurement(path)
-        for path in sorted(folder.glob("chips*.json"), key=lambda path: path.stem)
-    ]
+    measurements = [_measurement(path) for path in _named(folder, "chips*.json")]
     # where the table has the training, a measurement that it lacks is of an earlier job
     rows = [row for row in table.get("rows", ()) if row["training"] == folder.name]
     tabled = {row.get("compensation") for row in rows if "mean" in row}
@@ -254,25 +251,31 @@ def _training(folder: Path, table: Record) -> Training:
         scan=_json(folder / "scan.json"),
         compensation=_json(folder / "compensation.json"),
         fit=_records(folder / "compensation" / "epochs.jsonl"),
-        measurements=[m for m in measurements if not tabled or m.compensation in tabled],
-        tunings=[
-            read_json(path)
-            for path in sorted(folder.glob("tuning-*.json"), key=lambda path: path.stem)
-        ],
-        uncertainties=[
-            read_json(path)
-            for path in sorted(folder.glob("uncertainty-*.json"), key=lambda path: path.stem)
-        ],
-        attacks=[
-            read_json(path)
-            for path in sorted(folder.glob("attack-*.json"), key=lambda path: path.stem)
-        ],
+        measurements=_once([m for m in measurements if not tabled or m.compensation in tabled]),
+        tunings=[read_json(path) for path in _named(folder, "tuning-*.json")],
+        uncertainties=[read_json(path) for path in _named(folder, "uncertainty-*.json")],
+        attacks=[read_json(path) for path in _named(folder, "attack-*.json")],
         not_searched=(_json(folder / "search.json") or {}).get("reason"),
         searches=[
             Search(path.parent.name, _json(path.with_name("search.json")) or {}, _records(path))
             for path in sorted(folder.rglob("search.jsonl"))
         ],
     )
+
+
+def _named(folder: Path, pattern: str) -> list[Path]:
+    """Return the files of a pattern, a name before those that begin with it."""
+    return sorted(folder.glob(pattern), key=lambda path: path.stem)
+
+
+def _once(measurements: list[Measurement]) -> list[Measurement]:
+    """Leave out a network that was selected and then measured on the same chips again."""
+    kept: list[Measurement] = []
+    for measured in measurements:
+        same = ("statistics", "calibration", "compensation")
+        if not any(all(measured.record.get(n) == m.record.get(n) for n in same) for m in kept):
+            kept.append(measured)
+    return kept
 
 
 def _measurement(path: Path) -> Measurement:

@@ -311,11 +311,13 @@ def _ceilings(run: RunRecords) -> Iterator[str]:
 
 
 def _thresholds(run: RunRecords) -> dict[str, float]:
-    return {
-        of.name: of.scan["threshold"] * of.scan["clean"]
-        for of in run.trainings
-        if of.scan is not None
-    }
+    """Return of each scan the score that keeps just the share of the clean one asked for."""
+    found = {}
+    for of in run.trainings:
+        if of.scan is not None:
+            share, clean = of.scan["threshold"], of.scan["clean"]
+            found[of.name] = clean * share if run.metric.higher_is_better else clean / share
+    return found
 
 
 def _details(run: RunRecords) -> Iterator[tuple[str, str]]:

@@ -96,7 +96,7 @@ def results_table(run: RunRecords) -> Table:
 def results_text(results: Table, metric: Metric) -> str:
     """Return the caption of a table of results."""
     text = (
-        f"{metric.name[:1].upper()}{metric.name[1:]} on the test part: clean, and over chips "
+        f"{metric.title} on the test part: clean, and over chips "
         "programmed with the variation (std: standard deviation over chips)."
     )
     if not metric.higher_is_better:
@@ -173,15 +173,16 @@ def calibration_cost_of(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _tabled(table: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the row of table.json for the same network and time, with its calibration if there."""
-    same = ("training", "compensation", "t_inference")
-    found = [
-        listed
-        for listed in table.get("rows", ())
-        if all(listed.get(name) == row.get(name) for name in same)
-    ]
-    exact = [listed for listed in found if listed.get("calibration") == row.get("calibration")]
-    return next(iter([*exact, *found]), {})
+    """Return the row of table.json that was made of the same statistics; empty where none was.
+
+    Records of an earlier version do not name their calibration.
+    """
+    same = ["training", "compensation", "t_inference", "mean"]
+    same += ["calibration"] if row.get("calibration") is not None else []
+    for listed in table.get("rows", ()):
+        if all(listed.get(name) == row.get(name) for name in same):
+            return dict(listed)
+    return {}
 
 
 def _seconds(measured: Measurement, t_inference: float | None) -> float | None:

@@ -125,6 +125,7 @@ def save_figure(figure: Figure, folder: str | Path, name: str) -> str:
 def _inline(svg: str, name: str) -> str:
     """Return the element alone, with its own ids and without namespaces."""
     svg = svg[svg.index("<svg") :]
+    name = re.sub(r"[^\w.+=-]", "-", name)  # as ids and addresses may be
     svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg).replace("xlink:href", "href")
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = re.sub(r'href="#', f'href="#{name}-', svg)

@@ -15,7 +15,7 @@ from cnet_aihw.runtime.records import replace_file
 Row = Mapping[str, Any]
 
 _DASH = "-"
-_IN_PERCENT = ("accuracy", "mIoU")
+_IN_PERCENT = ("accuracy", "mIoU", "Dice", "mAP", "F1")
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,11 @@ class Metric:
     def unit(self) -> str:
         """Return the unit of columns: "%" for shares, "" for other numbers."""
         return "%" if self.name in _IN_PERCENT else ""
+
+    @property
+    def title(self) -> str:
+        """Return the name as the beginning of a sentence."""
+        return self.name[:1].upper() + self.name[1:]
 
     @property
     def label(self) -> str:
@@ -71,6 +76,12 @@ def percent_text(share: float) -> str:
 def counted(count: int, word: str) -> str:
     """Write a number of things: "1 chip", "2 chips"."""
     return f"{count} {word}{'' if count == 1 else 's'}"
+
+
+def counted_in(rows: Iterable[Row], name: str, word: str) -> str:
+    """Write the numbers in a column: "3 chips", or "3 or 5 chips" where rows differ."""
+    counts = sorted({row[name] for row in rows})
+    return " or ".join([*map(str, counts[:-1]), *(counted(count, word) for count in counts[-1:])])
 
 
 @dataclass(frozen=True)
@@ -159,7 +170,7 @@ class Table:
     def as_markdown(self) -> str:
         """Write a Markdown table."""
         lines = [[column.title for column in self.columns], *self.cells()]
-        written = ["| " + " | ".join(line) + " |" for line in lines]
+        written = ["| " + " | ".join(c.replace("|", r"\|") for c in line) + " |" for line in lines]
         return "\n".join([written[0], "|" + "---|" * len(self.columns), *written[1:]])
 
     def as_html(self) -> str:

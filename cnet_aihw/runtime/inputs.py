@@ -66,12 +66,24 @@ def map_tensors(inputs: Any, change: Callable[[Tensor], Tensor]) -> Any:
 def from_numpy(inputs: Any) -> Any:
     """Return inputs with tensors in place of numpy arrays, in the same structure."""
     if isinstance(inputs, np.ndarray) and inputs.dtype.kind in "biufc":
-        return torch.from_numpy(inputs)
+        return of_numpy(inputs)
     if isinstance(inputs, Mapping):
         return {name: from_numpy(value) for name, value in inputs.items()}
     if isinstance(inputs, tuple):
         return tuple(from_numpy(value) for value in inputs)
     return inputs
+
+
+def of_numpy(array: Any) -> Tensor:
+    """Return an array of numpy as a tensor: a copy where torch has no such strides or byte order.
+
+    Raises:
+        TypeError: for anything else, and for numbers that torch does not have.
+    """
+    if not isinstance(array, np.ndarray):
+        raise TypeError
+    native = array.astype(array.dtype.newbyteorder("="), copy=False)
+    return torch.from_numpy(native.copy() if min(native.strides, default=0) < 0 else native)
 
 
 def select(inputs: Inputs, chosen: Any) -> Any:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cnet_aihw.runtime.errors import CnetError, bad_value
+from cnet_aihw.runtime.inputs import of_numpy
 from cnet_aihw.runtime.memory import check_memory
 from cnet_aihw.runtime.typed import checked
 from cnet_aihw.zoo.augment import CropFlip
@@ -165,20 +166,22 @@ def limited(rows: Tensor, limit_train: int | None, classes: int) -> Tensor:
 
 
 def _as_tensors(part: str, pair: Given) -> Raw:
-    """Return images and labels as tensors, from tensors or arrays of numpy."""
+    """Return images and labels as tensors on the CPU, from tensors or arrays of numpy."""
     made = []
     for given in pair:
         try:
-            made.append(given if isinstance(given, Tensor) else torch.from_numpy(given))
+            found = given if isinstance(given, Tensor) else of_numpy(given)
+            made.append(found.detach().cpu())
         except TypeError:
+            kind = type(given).__name__ + (f" of {given.dtype}" if hasattr(given, "dtype") else "")
             raise CnetError(
-                f"{part} holds {type(given).__name__}: give images and labels as tensors or arrays "
-                "of numbers.",
+                f"{part} holds {kind}: give images and labels as tensors or arrays of numbers.",
                 key=part,
-                value=type(given).__name__,
+                value=kind,
                 expected="two tensors",
             ) from None
-    return made[0], made[1]
+    x = made[0]
+    return x.float() if x.dtype == torch.bfloat16 else x, made[1]  # numpy has no bfloat16
 
 
 def _check_classes(classes: int, class_names: Sequence[str], images: int) -> None:

@@ -27,6 +27,10 @@ log = logging.getLogger(__name__)
 _ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 _BACKGROUND = (255, 255, 255, 255)  # white, behind transparent pixels
 _Listing = dict[str, list[Path]]  # class -> its files
+_LeftOut = dict[str, list[Path]]  # kind, in words -> what was left out
+_HIDDEN = "hidden files and folders"
+_OTHERS = "files that are not images by their ending"
+_OUTSIDE = "images outside the folders of classes"
 
 
 @checked
@@ -46,8 +50,9 @@ def image_folder(
     The validation part is ``root/val/CLASS/*`` where that folder is there (``val_size`` is then
     not used), and else cut from ``root/train``. Images are turned as their EXIF orientation says,
     put on white where they are transparent, resized to ``size`` x ``size`` (bilinear, the aspect is
-    not kept) and held in memory. Grey images of 16 bits are scaled to 8. Hidden files and folders
-    are left out, with a warning; so are files that are not images by their ending.
+    not kept) and held in memory. Grey images of 16 bits are scaled to 8. Left out, with a warning,
+    are hidden files and folders, files that are not images by their ending, and images that lie in
+    no folder of a class. A folder that is reached twice by links counts once.
 
     Args:
         root: folder with ``train``, ``test`` and perhaps ``val``.
@@ -73,10 +78,10 @@ def image_folder(
     if channels not in (1, 3):
         raise bad_value("channels", channels, "3 for colour or 1 for grey")
     parts = [part for part in ("train", "test", "val") if part != "val" or (root / part).is_dir()]
-    hidden: list[Path] = []
-    listings = {part: _listing(root / part, hidden) for part in parts}
-    if hidden:
-        log.warning("left out %d hidden files and folders, such as %s", len(hidden), hidden[0])
+    left: _LeftOut = {}
+    listings = {part: _listing(root / part, left) for part in parts}
+    for what, paths in left.items():
+        log.warning("left out %d %s, such as %s", len(paths), what, paths[0])
     names = list(listings["train"])
     for part, listing in listings.items():
         _check_classes(root / part, names, list(listing))
@@ -101,8 +106,8 @@ def image_folder(
     )
 
 
-def _listing(folder: Path, hidden: list[Path]) -> _Listing:
-    """Return the image files of each class; hidden ones are added to a list of their own."""
+def _listing(folder: Path, left: _LeftOut) -> _Listing:
+    """Return the image files of each class; other files are added to what is left out."""
     if not folder.is_dir():
         raise CnetError(
             f"The folder {folder} does not exist: put one folder of images for each class there.",
@@ -111,13 +116,16 @@ def _listing(folder: Path, hidden: list[Path]) -> _Listing:
         )
     found: _Listing = {}
     try:
-        inside = [path for path in folder.iterdir() if path.is_dir()]
+        inside = sorted(folder.iterdir(), key=lambda path: _natural(path.name))
     except OSError as error:
-        raise CnetError(f"{folder} cannot be read ({error.strerror}).", key=str(folder)) from error
-    hidden += [path for path in inside if path.name.startswith(".")]
-    classes = [path for path in inside if not path.name.startswith(".")]
-    for path in sorted(classes, key=lambda path: _natural(path.name)):
-        found[path.name] = _images(path, hidden)
+        raise _unreadable(error, folder) from error
+    for path in inside:
+        if path.is_dir() and not path.name.startswith("."):
+            found[path.name] = _images(path, left)
+        elif path.is_dir():
+            left.setdefault(_HIDDEN, []).append(path)
+        elif path.name.lower().endswith(_ENDINGS):
+            left.setdefault(_OUTSIDE, []).append(path)
     empty = [name for name, files in found.items() if not files]
     if empty or not found:
         what = f"the class {empty[0]} has no image" if empty else "it has no folder of a class"
@@ -130,19 +138,38 @@ def _listing(folder: Path, hidden: list[Path]) -> _Listing:
     return found
 
 
-def _images(folder: Path, hidden: list[Path]) -> list[Path]:
+def _images(folder: Path, left: _LeftOut) -> list[Path]:
     """Return the image files below a folder, in the order of their names."""
-    files = []
-    for place, inner, names in os.walk(folder, followlinks=True):
-        kept = sorted(name for name in inner if not name.startswith("."))
-        hidden += [Path(place, name) for name in (*inner, *names) if name.startswith(".")]
-        inner[:] = kept
-        files += [
-            Path(place, name)
-            for name in names
-            if name.lower().endswith(_ENDINGS) and not name.startswith(".")
-        ]
+    files, seen = [], set()
+    for place, inner, names in os.walk(folder, onerror=_refuse, followlinks=True):
+        here = os.path.realpath(place)
+        inner.sort()
+        if here in seen:  # links may lead back
+            inner.clear()
+            continue
+        seen.add(here)
+        for name in (*inner, *sorted(names)):
+            if name.startswith("."):
+                left.setdefault(_HIDDEN, []).append(Path(place, name))
+            elif name in inner:
+                continue
+            elif name.lower().endswith(_ENDINGS):
+                files.append(Path(place, name))
+            else:
+                left.setdefault(_OTHERS, []).append(Path(place, name))
+        inner[:] = [name for name in inner if not name.startswith(".")]
     return sorted(files)
+
+
+def _refuse(error: OSError) -> None:
+    raise _unreadable(error, error.filename) from error
+
+
+def _unreadable(error: OSError, folder: Path | str) -> CnetError:
+    return CnetError(
+        f"{folder} cannot be read ({error.strerror}): make it readable or remove it.",
+        key=str(folder),
+    )
 
 
 def _natural(name: str) -> tuple[list[tuple[int, int | str]], str]:
@@ -177,9 +204,10 @@ def _pixels(file: Path, size: int, channels: int) -> NDArray[np.uint8]:
 
     try:
         with Image.open(file) as image:
-            grey = _eight_bits(image, file)
-            shown = image if grey is None else Image.fromarray(grey)
-            shown = ImageOps.exif_transpose(shown)
+            image.load()  # which turns a TIFF
+            upright = ImageOps.exif_transpose(image)
+            grey = _eight_bits(upright, image.format, file)
+            shown = upright if grey is None else Image.fromarray(grey)
             if shown.has_transparency_data:
                 behind = Image.new("RGBA", shown.size, _BACKGROUND)
                 shown = Image.alpha_composite(behind, shown.convert("RGBA"))
@@ -200,10 +228,10 @@ def _pixels(file: Path, size: int, channels: int) -> NDArray[np.uint8]:
     return np.asarray(small).reshape(size, size, channels).transpose(2, 0, 1)
 
 
-def _eight_bits(image: Image.Image, file: Path) -> NDArray[np.uint8] | None:
+def _eight_bits(image: Image.Image, kind: str | None, file: Path) -> NDArray[np.uint8] | None:
     """Grey values of 16 bits, which Pillow would cut off at 255, as [H, W] uint8; else None."""
     # Pillow gives 32 bits to some files of 16
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+    if image.mode.startswith("I;16") or (image.mode == "I" and kind in ("PNG", "PPM")):
         return ((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8)
     if image.mode in ("I", "F"):
         raise CnetError(

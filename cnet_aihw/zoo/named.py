@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from importlib import import_module
@@ -13,6 +14,8 @@ from torch import nn
 
 from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.typed import checked
+
+log = logging.getLogger(__name__)
 
 _EXTRA = "pip install 'cnet_aihw[zoo]'"
 _ANY_CONFIG = ("attn_implementation", "dtype", "torch_dtype")
@@ -81,12 +84,15 @@ def torchvision_model(
         name: name as in ``torchvision.models.list_models()``.
         input_shape: (3, H, W) of the images; vision transformers get their size. None: as it is.
         classes: number of classes; None: as the network has it.
-        pretrained: whether to download torchvision's default weights.
-        options: further arguments of the network.
+        pretrained: whether to download torchvision's default weights, which have classes of their
+            own.
+        options: further arguments of the network. GoogLeNet and Inception v3 have no auxiliary
+            classifiers, which serve a loss of their own alone, unless ``aux_logits`` says so.
 
     Raises:
-        CnetError: for an unknown name (with the nearest ones), images without three channels, and
-            where the network cannot be built so.
+        CnetError: for an unknown name (with the nearest ones), images without three channels or
+            not square for a ViT, weights of another number of classes, and where the network
+            cannot be built so.
     """
     models = _library("torchvision.models", "torchvision")
     known = models.list_models()
@@ -97,7 +103,15 @@ def torchvision_model(
         if len(input_shape) != 3 or int(input_shape[0]) != 3:
             raise bad_value("inputs.shape", list(input_shape), "images of three channels")
         if name.startswith("vit_"):
+            if input_shape[1] != input_shape[2]:
+                raise bad_value("inputs.shape", list(input_shape), "square images for a ViT")
             given.setdefault("image_size", int(input_shape[1]))
+        if name.startswith("maxvit_"):
+            given.setdefault("input_size", tuple(map(int, input_shape[1:])))
+    if name in ("googlenet", "inception_v3"):
+        given.setdefault("aux_logits", False)
+    if pretrained and classes is not None:
+        _check_categories(models, name, classes)
     if classes is not None:
         given.setdefault("num_classes", classes)
     if (
@@ -110,6 +124,17 @@ def torchvision_model(
     except Exception as error:
         raise _not_built(f"torchvision's {name}", error) from error
     return made
+
+
+def _check_categories(models: Any, name: str, classes: int) -> None:
+    """Refuse weights whose classes are not those of the data, which torchvision cannot change."""
+    found = models.get_model_weights(name).DEFAULT.meta.get("categories")
+    if found is not None and len(found) != classes:
+        fix = (
+            "choose model=timm, which takes weights for other classes, or model.pretrained=false "
+            "to train from scratch"
+        )
+        raise bad_value("classes", classes, f"the {len(found)} of torchvision's weights", fix)
 
 
 @checked
@@ -156,13 +181,7 @@ def huggingface_model(
         if not pretrained and not Path(path).is_dir():
             fix = "set model.pretrained=true to take a network of that name from the hub"
             raise bad_value("model.path", path, "a folder with config.json and weights", fix)
-        try:
-            made: nn.Module = automatic.from_pretrained(
-                path, local_files_only=not pretrained, **further
-            )
-        except Exception as error:
-            raise _not_built(f"the Hugging Face model {path}", error) from error
-        return _without_cache(made)
+        return _without_cache(_from_weights(automatic, path, pretrained, further))
     described = _described(transformers, config)
     if not isinstance(config, str):  # files hold keys of other versions, too
         _check_entries(transformers, described, "model.config")
@@ -174,6 +193,29 @@ def huggingface_model(
     except Exception as error:
         raise _not_built(f"the Hugging Face model {config}", error, "model.config") from error
     return _without_cache(built)
+
+
+def _from_weights(
+    automatic: Any, path: str, pretrained: bool, further: Mapping[str, Any]
+) -> nn.Module:
+    """Load a network, and name what of it is not among the weights."""
+    made: nn.Module
+    try:
+        made, loaded = automatic.from_pretrained(
+            path, local_files_only=not pretrained, output_loading_info=True, **further
+        )
+    except Exception as error:
+        raise _not_built(f"the Hugging Face model {path}", error, "model.path") from error
+    absent = sorted(loaded["missing_keys"])
+    if absent and len(absent) >= len(list(made.parameters())):
+        expected = "weights of the network that its config.json describes"
+        raise bad_value("model.path", path, expected)
+    if absent:
+        log.warning(
+            "%s has no weights for %s%s: they are random; train them before you measure",
+            *(path, ", ".join(absent[:3]), " and others" if len(absent) > 3 else ""),
+        )
+    return made
 
 
 def _without_cache(model: nn.Module) -> nn.Module:

@@ -73,7 +73,7 @@ class PerformerAttention(Attention):
             rpu_config: not used.
             tile_module_class: not used.
         """
-        made = cls(module.q.in_features, module.heads, module.causal)
+        made = cls(module.q.in_features, module.heads, module.causal).to(module.q.weight)
         made.load_state_dict({**made.state_dict(), **module.state_dict()})
         for name, parameter in module.named_parameters():
             made.get_parameter(name).requires_grad_(parameter.requires_grad)

@@ -39,8 +39,8 @@ def load_pretrained[Network: nn.Module](model: Network, path: str | Path) -> Net
         ``model``.
 
     Raises:
-        CnetError: the file is absent or is something else, does not match the network, or holds
-            NaN, or infinity in a weight.
+        CnetError: the file is absent or is something else, does not match the network, holds NaN,
+            or infinity in a weight, or two sets of values for weights that are tied.
     """
     path = Path(path)
     if not path.is_file():
@@ -70,6 +70,7 @@ def load_pretrained[Network: nn.Module](model: Network, path: str | Path) -> Net
             key=str(path),
         )
     _check_values(path, tensors, wanted, {name for name, _ in network.named_parameters()})
+    _check_shared(path, tensors, network)
     network.load_state_dict(tensors)
     return model
 
@@ -231,6 +232,20 @@ def _put_together(found: dict[str, Tensor], wanted: _Tensors) -> dict[str, Tenso
         if name not in found and all(one in found for one in names):
             found[name] = torch.cat([found.pop(one) for one in names])
     return found
+
+
+def _check_shared(path: Path, tensors: _Tensors, network: nn.Module) -> None:
+    """Refuse different values for one parameter that the network uses under several names."""
+    first: dict[int, str] = {}
+    for name, parameter in network.named_parameters(remove_duplicate=False):
+        other = first.setdefault(id(parameter), name)
+        if not torch.equal(tensors[name], tensors[other]):
+            raise CnetError(
+                f"{path} has other values in {name} than in {other}, which are one parameter of "
+                f"{type(network).__name__}: untie them in the network, or take another checkpoint.",
+                key=name,
+                expected=f"the values of {other}",
+            )
 
 
 def _check_values(path: Path, tensors: _Tensors, wanted: _Tensors, weights: set[str]) -> None:

@@ -13,7 +13,7 @@ from cnet_aihw.runtime.fingerprint import tensors_fingerprint
 from cnet_aihw.runtime.memory import check_memory
 from cnet_aihw.runtime.parts import TensorPart
 from cnet_aihw.runtime.typed import checked
-from cnet_aihw.runtime.values import check_count
+from cnet_aihw.runtime.values import check_count, is_seed
 from cnet_aihw.zoo.dataset import Dataset
 from cnet_aihw.zoo.split import stratified_split
 
@@ -57,6 +57,8 @@ def digit_scenes(
         check_count(key, count)
     if not 0.0 <= noise <= 1000.0:
         raise bad_value("noise", noise, "a number from 0 to 1000")
+    if not is_seed(seed) or seed < 0:
+        raise bad_value("seed", seed, "a whole number from 0 to 2**63 - 1")
     check_memory((train + val + test) * size**2 * 12, "the scenes")
     from sklearn.datasets import load_digits
 

@@ -236,37 +236,39 @@ _UNREADABLE = (RuntimeError, OSError, AssertionError, ValueError, KeyError, Inde
 
 def _idx_parts(name: str, source: type[MNIST], root: str | Path, download: bool) -> tuple[Raw, Raw]:
     folder = Path(root) / source.__name__ / "raw"
-    parts = []
-    for train in (True, False):
-        try:
-            read = source(str(root), train=train, download=download)
-        except _UNREADABLE as error:
-            raise _unreadable(name, folder, download, error) from error
-        if read.data.ndim != 3 or read.data.dtype != torch.uint8:
+    train, test = _read(name, source, folder, root, download)
+    for pixels in (train.data, test.data):
+        if pixels.ndim != 3 or pixels.dtype != torch.uint8:
             raise CnetError(
-                f"The image file of {name} in {folder} holds {read.data.dtype} of shape "
-                f"{tuple(read.data.shape)}, not uint8 images [N, H, W]: fetch it again.",
+                f"The image file of {name} in {folder} holds {pixels.dtype} of shape "
+                f"{tuple(pixels.shape)}, not uint8 images [N, H, W]: fetch it again.",
                 key=name,
-                value=str(read.data.dtype),
+                value=str(pixels.dtype),
                 expected="uint8",
             )
-        parts.append((read.data[:, None], read.targets.long()))  # [N, 1, H, W], [N]
-    return parts[0], parts[1]
+    # [N, 1, H, W], [N]
+    return (train.data[:, None], train.targets.long()), (test.data[:, None], test.targets.long())
 
 
 def _cifar_parts(
     name: str, source: type[CIFAR10], root: str | Path, download: bool
 ) -> tuple[Raw, Raw, tuple[str, ...]]:
-    folder = Path(root) / source.base_folder
-    parts = []
-    for train in (True, False):
-        try:
-            read = source(str(root), train=train, download=download)
-        except _UNREADABLE as error:
-            raise _unreadable(name, folder, download, error) from error
-        pixels = np.ascontiguousarray(np.asarray(read.data).transpose(0, 3, 1, 2))
-        parts.append((torch.from_numpy(pixels), torch.tensor(read.targets)))
-    return parts[0], parts[1], tuple(read.classes)
+    parts = _read(name, source, Path(root) / source.base_folder, root, download)
+    pixels = [np.ascontiguousarray(np.asarray(of.data).transpose(0, 3, 1, 2)) for of in parts]
+    train, test = (
+        (torch.from_numpy(x), torch.tensor(of.targets)) for x, of in zip(pixels, parts, strict=True)
+    )
+    return train, test, tuple(parts[0].classes)
+
+
+def _read[Source: (MNIST, CIFAR10)](
+    name: str, source: type[Source], folder: Path, root: str | Path, download: bool
+) -> list[Source]:
+    """Return training and test part as torchvision reads them."""
+    try:
+        return [source(str(root), train=train, download=download) for train in (True, False)]
+    except _UNREADABLE as error:
+        raise _unreadable(name, folder, download, error) from error
 
 
 def _unreadable(name: str, folder: Path, download: bool, error: Exception) -> CnetError:

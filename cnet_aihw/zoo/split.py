@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cnet_aihw.runtime.errors import CnetError, bad_value
-from cnet_aihw.runtime.values import is_seed
+from cnet_aihw.runtime.values import is_number, is_seed, is_whole
 
 
 def stratified_order(labels: Tensor, generator: torch.Generator) -> Tensor:
@@ -67,8 +67,8 @@ def stratified_split(
     if len(labels) - sum(counts.values()) < classes:
         settings = " and ".join(f"{setting}={size}" for setting, size in sizes.items())
         raise CnetError(
-            f"{settings}: {sum(counts.values())} of {len(labels)} images, which leaves no training "
-            f"part with one image for each of the {classes} classes; make it smaller.",
+            f"{settings}: {sum(counts.values())} of {len(labels)} samples, which leaves no "
+            f"training part with one for each of the {classes} classes; make it smaller.",
             key=" and ".join(sizes),
             value=sum(counts.values()),
             expected=f"<= {len(labels) - classes}",
@@ -91,25 +91,25 @@ def label_of(number: int, class_names: Sequence[str]) -> str:
 
 
 def _count(setting: str, size: int | float, rows: int, classes: int) -> int:
-    if isinstance(size, bool) or not isinstance(size, int | float):
+    if not is_number(size):
         raise CnetError(
             f"{setting}={size!r} is not a size: give a whole number or a fraction.",
             key=setting,
             value=size,
             expected="a whole number or a fraction",
         )
-    if not (size >= 1 if isinstance(size, int) else 0 < size < 1):
+    if not (size >= 1 if is_whole(size) else 0 < size < 1):
         raise CnetError(
-            f"{setting}={size} is out of range: give a whole number of images of at least 1, "
+            f"{setting}={size} is out of range: give a whole number of samples of at least 1, "
             "or a fraction between 0 and 1.",
             key=setting,
             value=size,
-            expected="a whole number of images of at least 1, or a fraction between 0 and 1",
+            expected="a whole number of samples of at least 1, or a fraction between 0 and 1",
         )
-    count = size if isinstance(size, int) else round(size * rows)
+    count = int(size) if is_whole(size) else round(float(size) * rows)
     if count < classes:
         raise CnetError(
-            f"{setting}={size} takes {count} of {rows} images, fewer than one for each of the "
+            f"{setting}={size} takes {count} of {rows} samples, fewer than one for each of the "
             f"{classes} classes: make it larger.",
             key=setting,
             value=size,
@@ -129,10 +129,10 @@ def _check_every_class(
         absent = torch.nonzero(torch.bincount(labels[rows], minlength=classes) == 0)
         if len(absent):
             raise CnetError(
-                f"{setting}={size} does not leave images of class "
+                f"{setting}={size} does not leave samples of class "
                 f"{label_of(int(absent[0]), class_names)} on both sides of the split: "
-                "give more images of it, or change the size.",
+                "give more of them, or change the size.",
                 key=setting,
                 value=size,
-                expected="more images of it, or change the size",
+                expected="more of them, or change the size",
             )

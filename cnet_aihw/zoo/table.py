@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 
 import torch
@@ -18,6 +20,8 @@ from cnet_aihw.zoo.dataset import Dataset
 from cnet_aihw.zoo.split import stratified_split
 
 _BUNDLED = ("iris", "wine", "breast_cancer", "digits", "diabetes")
+_LARGEST = 1e100  # whose square is still a number
+_ABSENT = ("", "?", "na", "n/a", "null", "none", "-")  # as tables write that a value is missing
 
 
 @checked
@@ -38,7 +42,7 @@ def table(
         path: a CSV file, commas between its cells, with or without a line of names, the target in
             the last column; or the name of one of scikit-learn's bundled sets: iris, wine,
             breast_cancer, digits, diabetes (which has numbers to be found).
-        target: "class" (names or numbers of classes, in any writing) or "number".
+        target: "class" (names, or numbers, of which 1 and 1.0 are the same class) or "number".
         val_size: size of the validation part, rows or share of all.
         test_size: size of the test part, rows or share of all.
         split_seed: seed of the split, stratified for classes.
@@ -52,29 +56,22 @@ def table(
     if target not in ("class", "number"):
         raise bad_value("target", target, "class or number")
     name = str(path)
-    x, labels = _bundled(name) if name in _BUNDLED else _read(Path(path))
+    x, labels, lines = _bundled(name) if name in _BUNDLED else _read(Path(path))
     names: list[str] = []
     if target == "class":
+        labels = _one_writing(labels)
         names = sorted(set(labels), key=_order)
-        if not 2 <= len(names) <= len(labels) // 2:
-            raise CnetError(
-                f"the last column of {name} has {len(names)} different values in {len(labels)} "
-                "rows: expected classes, at least 2 and several rows each; for numbers to be found "
-                "choose data.target=number (in Python target='number').",
-                key="target",
-                value=target,
-                expected="classes in the last column",
-                fix="choose data.target=number",
-            )
+        _check_classes(name, labels, names)
         number = {label: n for n, label in enumerate(names)}
         y = torch.tensor([number[label] for label in labels])
     else:
-        y = torch.tensor([_value(name, n, label) for n, label in enumerate(labels, 1)])[:, None]
+        values = [_value(name, line, cell) for line, cell in zip(lines, labels, strict=True)]
+        y = torch.tensor(values, dtype=torch.float64)[:, None]
     groups = y if target == "class" else torch.zeros(len(y), dtype=torch.int64)
     sizes = {"test_size": test_size, "val_size": val_size}
     test, val, train = stratified_split(groups, sizes, split_seed, max(len(names), 1), names)
     x = _normalised(x, train).float()
-    y = y if target == "class" else _normalised(y.double(), train).float()
+    y = y if target == "class" else _normalised(y, train).float()
     digest = hashlib.sha256(f"{target} {names}".encode())
     parts = {"train": train, "val": val, "test": test}
     made = {key: TensorPart(x[rows], y[rows]) for key, rows in parts.items()}
@@ -93,18 +90,20 @@ def table(
     )
 
 
-def _bundled(name: str) -> tuple[Tensor, list[str]]:
+def _bundled(name: str) -> tuple[Tensor, list[str], Sequence[int]]:
     from sklearn import datasets
 
     found = getattr(datasets, f"load_{name}")()
-    return torch.from_numpy(found.data).double(), [str(value) for value in found.target.tolist()]
+    labels = [str(value) for value in found.target.tolist()]
+    return torch.from_numpy(found.data).double(), labels, range(1, len(labels) + 1)
 
 
-def _read(path: Path) -> tuple[Tensor, list[str]]:
-    """Return features [N, k] float64 and the cells of the last column."""
+def _read(path: Path) -> tuple[Tensor, list[str], Sequence[int]]:
+    """Return features [N, k] float64, the cells of the last column, and the line of each row."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = [row for row in csv.reader(file) if row]
+            reader = csv.reader(file)
+            rows = dict((reader.line_num, row) for row in reader if row)  # noqa: C402
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise CnetError(
             f"the table {path} cannot be read ({error}): give a CSV file in UTF-8, or one of "
@@ -113,10 +112,10 @@ def _read(path: Path) -> tuple[Tensor, list[str]]:
             value=str(path),
             expected="a CSV file",
         ) from error
-    first = 1
-    if rows and not all(_is_number(cell) for cell in rows[0][:-1]):
-        rows, first = rows[1:], 2
-    if not rows or len(rows[0]) < 2:
+    if rows and _is_header(path, *next(iter(rows.items()))):
+        del rows[next(iter(rows))]
+    width = len(next(iter(rows.values()), ()))
+    if width < 2:
         raise CnetError(
             f"{path} has {len(rows)} rows{' of one cell' if rows else ''}: expected numbers "
             "between commas and the target in the last column.",
@@ -124,9 +123,8 @@ def _read(path: Path) -> tuple[Tensor, list[str]]:
             value=str(path),
             expected="at least two columns",
         )
-    width = len(rows[0])
     values = []
-    for number, row in enumerate(rows, first):
+    for number, row in rows.items():
         if len(row) != width:
             raise CnetError(
                 f"line {number} of {path} has {len(row)} cells; expected {width}, as the first.",
@@ -135,19 +133,86 @@ def _read(path: Path) -> tuple[Tensor, list[str]]:
                 expected=width,
             )
         values.append([_value(str(path), number, cell) for cell in row[:-1]])
-    return torch.tensor(values, dtype=torch.float64), [row[-1].strip() for row in rows]
+        if not row[-1].strip() or _is_no_value(row[-1]):
+            wanted = "a class or a finite number in the last column"
+            raise _wrong_cell(str(path), number, row[-1], wanted)
+    labels = [row[-1].strip() for row in rows.values()]
+    return torch.tensor(values, dtype=torch.float64), labels, list(rows)
+
+
+def _is_header(path: Path, line: int, row: Sequence[str]) -> bool:
+    """Say whether a file's first line names the columns of features.
+
+    Raises:
+        CnetError: where some cells are names and others numbers or empty, which may be a row with
+            a missing value, or the row numbers that pandas writes.
+    """
+    numbers = [_is_number(cell) for cell in row[:-1]]
+    if all(numbers):
+        return False
+    missing = [cell.strip().lower() in _ABSENT or _is_no_value(cell) for cell in row[:-1]]
+    if any(numbers) or any(missing):
+        cell = next(c for c, number in zip(row, numbers, strict=False) if not number)
+        wanted = (
+            "finite numbers, or a name for each column that is not itself a number (pandas: "
+            "to_csv(..., index=False))"
+        )
+        raise _wrong_cell(str(path), line, cell, wanted)
+    return True
+
+
+def _one_writing(labels: list[str]) -> list[str]:
+    """Return labels under one writing of each number, its shortest, where all are numbers."""
+    if not all(map(_is_number, labels)):
+        return labels
+    writing: dict[Decimal, str] = {}
+    for label in sorted(set(labels), key=lambda label: (len(label), label)):
+        writing.setdefault(Decimal(label), label)
+    return [writing[Decimal(label)] for label in labels]
+
+
+def _check_classes(name: str, labels: Sequence[str], names: Sequence[str]) -> None:
+    """Refuse a last column that does not hold classes with a row for each part."""
+    rarest, rows = min(Counter(labels).items(), key=lambda item: item[1])
+    if not 2 <= len(names) <= len(labels) // 2:
+        wrong = f"{len(names)} different values in {len(labels)} rows"
+    elif rows < 3:
+        wrong = f"{rarest!r} in {rows} of {len(labels)} rows only"
+    else:
+        return
+    raise CnetError(
+        f"the last column of {name} has {wrong}: expected classes, at least 2 and 3 rows or more "
+        "of each; for numbers to be found choose data.target=number (in Python target='number').",
+        key="target",
+        value="class",
+        expected="classes in the last column",
+        fix="choose data.target=number",
+    )
 
 
 def _value(path: str, line: int, cell: str) -> float:
     if not _is_number(cell):
-        raise CnetError(
-            f"line {line} of {path} holds {cell!r}; expected a finite number in every column of "
-            "features.",
-            key="path",
-            value=cell,
-            expected="a finite number",
-        )
+        raise _wrong_cell(path, line, cell, "a finite number")
+    if abs(float(cell)) > _LARGEST:
+        raise _wrong_cell(path, line, cell, f"a number of at most {_LARGEST:g} by size")
     return float(cell)
+
+
+def _wrong_cell(path: str, line: int, cell: str, expected: str) -> CnetError:
+    return CnetError(
+        f"line {line} of {path} holds {cell!r}; expected {expected}.",
+        key="path",
+        value=cell,
+        expected=expected,
+    )
+
+
+def _is_no_value(cell: str) -> bool:
+    """Say whether a cell is NaN or infinite."""
+    try:
+        return not math.isfinite(float(cell))
+    except ValueError:
+        return False
 
 
 def _is_number(cell: str) -> bool:
@@ -159,7 +224,7 @@ def _is_number(cell: str) -> bool:
 
 def _order(label: str) -> tuple[bool, float, str]:
     """Numbers in their order, then names in theirs."""
-    return (False, float(label), "") if _is_number(label) else (True, 0.0, label)
+    return (False, float(label), label) if _is_number(label) else (True, 0.0, label)
 
 
 def _normalised(x: Tensor, train: Tensor | Sequence[int]) -> Tensor:

@@ -37,7 +37,7 @@ def text(
         path: the file.
         context: tokens of a sequence.
         tokens: "byte" (256 tokens, any file), or the path of a ``tokenizer.json`` of Hugging Face's
-            tokenizers, for text in UTF-8.
+            tokenizers, for text in UTF-8: all of its tokens, and none that mark ends.
         val_share: share of the tokens in the validation part.
         test_share: share of the tokens in the test part.
         stride: tokens between the beginnings of training sequences; None: ``context``, without
@@ -114,7 +114,10 @@ def _numbers(path: Path, content: bytes, tokens: str) -> tuple[Tensor, int]:
         ) from error
     try:
         tokenizer = Tokenizer.from_file(tokens)
-        found = tokenizer.encode(content.decode("utf-8")).ids
+        tokenizer.no_truncation()  # some files hold the length of their network's inputs
+        tokenizer.no_padding()
+        found = tokenizer.encode(content.decode("utf-8-sig"), add_special_tokens=False).ids
+        vocabulary = 1 + max(tokenizer.get_vocab().values())  # numbers may have gaps
     except Exception as error:  # its reader and a text of another encoding fail in any way
         raise CnetError(
             f"{path} cannot be cut into tokens by {tokens} ({error}): give byte, or the path of a "
@@ -123,7 +126,7 @@ def _numbers(path: Path, content: bytes, tokens: str) -> tuple[Tensor, int]:
             value=tokens,
             expected="byte or the path of a tokenizer.json",
         ) from error
-    return torch.tensor(found, dtype=torch.int64), tokenizer.get_vocab_size()
+    return torch.tensor(found, dtype=torch.int64), vocabulary
 
 
 def _sequences(numbers: Tensor, context: int, stride: int) -> TensorPart:

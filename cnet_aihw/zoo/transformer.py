@@ -156,7 +156,13 @@ class LanguageModel(nn.Module):
         self.apply(first_weights)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Tokens [B, T] (int64), T at most the context -> logits [B, T, classes]."""
+        """Tokens [B, T] (int64), T at most the context -> logits [B, T, classes].
+
+        Raises:
+            CnetError: for a longer sequence.
+        """
+        if x.shape[1] > self.context:
+            raise bad_value("x", tuple(x.shape), f"sequences of at most {self.context} tokens")
         x = self.tokens(x) + self.positions.weight[: x.shape[1]]
         logits: Tensor = self.head(self.norm(self.blocks(x)))
         return logits

@@ -209,3 +209,22 @@ def test_a_probe_that_hangs_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     (finding,) = doctor._probed(["cpp_tile"])
     assert finding.state == WARNING
     assert "no answer" in finding.found
+
+
+def test_lines_that_a_library_prints_are_not_taken_for_findings() -> None:
+    record = '[{"what": "Ray", "state": "ok", "found": "2.0", "advice": ""}]'
+    written = f"starting\n{doctor_checks.FOUND}{record}\nshutting down"
+    assert doctor._outcome("ray_import", (0, written, "")) == [Finding("Ray", OK, "2.0")]
+    (found,) = doctor._outcome("ray_import", (0, "", ""))
+    assert found.state == WARNING
+    (found,) = doctor._outcome("torch_tile", (-40, "", ""))  # a signal without a name
+    assert found.state == FAULT and "40" in found.found
+
+
+def test_a_gpu_that_does_not_answer_is_a_fault_of_the_gpu() -> None:
+    def refused() -> None:
+        raise RuntimeError("CUDA error: all CUDA-capable devices are busy or unavailable")
+
+    cuda = SimpleNamespace(is_available=lambda: True, mem_get_info=refused)
+    found = doctor_checks.cuda_of(SimpleNamespace(cuda=cuda, version=SimpleNamespace(cuda="13.2")))
+    assert (found.what, found.state, found.advice) == ("CUDA", FAULT, "set device=cpu")

@@ -1,5 +1,6 @@
 """Figures hold the values of their tables, at the places where these belong."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,6 +43,28 @@ def test_a_histogram_counts_every_chip_once() -> None:
         assert sum(height for _, height in outline) == pytest.approx(2 * len(accuracies))
         mean = axes.lines[0].get_xdata()[0]
         assert mean == pytest.approx(100 * sum(accuracies) / 3)
+
+
+def test_a_figure_of_a_renamed_folder_has_ids_that_a_page_can_have(tmp_path: Path) -> None:
+    figure, (axes,) = new_figure(2.0)
+    axes.plot([0, 1], [0, 1])
+    svg = save_figure(figure, tmp_path, r"search-plain (copy) #2\1")
+    ids = re.findall(r'\bid="(.*?)"', svg)
+    assert len(ids) > 5
+    assert all(re.fullmatch(r"[\w.+=-]+", one) for one in ids)
+    assert set(re.findall(r"url\(#(.*?)\)", svg)) <= set(ids)
+
+
+def test_a_histogram_counts_the_best_chip() -> None:
+    row = {"training": "plain", "compensation": None, "t_inference": None}
+    shares = [(n / 1000, 0.9 + n / 9999) for n in range(1, 400)]
+    rounded_down = [(a, b) for a, b in shares if 100 * a + (100 * b - 100 * a) < 100 * b]
+    assert len(rounded_down) > 2
+    for pair in rounded_down[:3]:
+        rows = [{**row, "chip": chip, "score": score} for chip, score in enumerate(pair)]
+        plot = chips.histogram(table(rows), table([{**row, "mean": 0.5}]), COLORS_OF)
+        outline = plot.figure.axes[0].patches[0].get_xy()
+        assert sum(height for _, height in outline) == pytest.approx(4)
 
 
 def test_scores_that_are_not_shares_keep_their_unit() -> None:
@@ -254,3 +277,10 @@ def test_intervals_of_shares_end_where_shares_end() -> None:
     assert [[y for _, y in ends] for ends in segments] == [[0.0, 100.0], [50.0, 100.0]]
     skill = layers.sensitivity(table(rows), COLORS_OF, {}, Metric("R2")).figure.axes[0]
     assert skill.collections[0].get_segments()[0][:, 1].tolist() == [-0.4, 2.2]
+
+
+def test_values_that_are_not_finite_stand_side_by_side() -> None:
+    rows = [measured(None, 0.9, limit=limit) for limit in ("0.1", "inf")]
+    (axes,) = sweep.against(table(rows), "limit", [], COLORS_OF)[0].figure.axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["0.1", "inf"]
+    assert list(axes.lines[0].get_xdata()) == [0.0, 1.0]

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
@@ -82,3 +83,13 @@ def test_a_sweep_of_before_has_curves(old: Path) -> None:
     table = json.loads((OLD / "sweep" / "sweep.json").read_text())
     rows = rows_of(old / "sweep", "sweep")
     assert [row["mean"] for row in rows] == [str(row["mean"]) for row in table["rows"]]
+
+
+def test_links_of_a_renamed_training_lead_to_its_files(old: Path) -> None:
+    folder = old / "lenet5_mnist"
+    (folder / "lipschitz").rename(folder / "lipschitz #2 (50%)")
+    (folder / "table.json").unlink()
+    page = write_report(folder).read_text()
+    addresses = [unquote(urlsplit(one).path) for one in re.findall(r'<a href="(report/.*?)"', page)]
+    assert any("#2 (50%)" in address for address in addresses)
+    assert all((folder / address).is_file() for address in addresses)

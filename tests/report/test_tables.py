@@ -3,9 +3,12 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from cnet_aihw.report.load import read_run
-from cnet_aihw.report.tables import Column, Metric, Table, counted
+from cnet_aihw.report.tables import Column, Metric, Table, counted, counted_in
 from cnet_aihw.report.uncertainty_tables import uncertainties_table
+from cnet_aihw.tasks import Classification, MultiLabel, Regression, Segmentation, Task
 
 TABLE = Table(
     "some",
@@ -43,6 +46,11 @@ def test_markdown_has_the_same_cells() -> None:
     ]
 
 
+def test_markdown_keeps_bars_in_their_cell() -> None:
+    table = Table("some", [Column("name"), Column("count")], [{"name": "a|b", "count": 1}])
+    assert table.as_markdown().splitlines()[-1] == r"| a\|b | 1 |"
+
+
 def test_html_is_escaped_and_says_the_kind() -> None:
     html = TABLE.filled("share").as_html()
     assert '<td class="number">&lt;1&gt;</td>' in html
@@ -67,6 +75,20 @@ def test_a_metric_has_unit_and_direction() -> None:
     assert Metric.of(None, {}, {"metric": "RMSE", "higher_is_better": False}) == rmse
 
 
+@pytest.mark.parametrize(
+    "task",
+    [
+        *(Classification(), Segmentation("mIoU"), Segmentation("Dice"), MultiLabel("mAP")),
+        *(MultiLabel("F1"), Regression(metric="R2"), Regression(metric="MAE")),
+    ],
+)
+def test_a_score_has_the_unit_in_which_its_task_writes_it(task: Task) -> None:
+    metric = Metric(task.metric, task.higher_is_better)
+    assert metric.text(0.5).replace("\N{NO-BREAK SPACE}", " ") == task.format(0.5)
+    (shown,) = metric.shown([0.5])
+    assert f"{shown:g}" in task.format(0.5).replace(".00", "")
+
+
 def test_the_accuracy_of_uncertain_predictions_is_in_the_table(tmp_path: Path) -> None:
     scores = {"nll": 0.5, "brier": 0.2, "ece": 0.1, "ece_mass": 0.1, "entropy": 1.0}
     row = {"samples": 4, "t_inference": None, "std": None, "mean": {"accuracy": 0.75, **scores}}
@@ -81,3 +103,5 @@ def test_the_accuracy_of_uncertain_predictions_is_in_the_table(tmp_path: Path) -
 
 def test_a_number_of_things_has_its_plural() -> None:
     assert [counted(count, "chip") for count in (0, 1, 2)] == ["0 chips", "1 chip", "2 chips"]
+    for counts, text in (((1,), "1 chip"), ((5, 3, 5), "3 or 5 chips")):
+        assert counted_in([{"n": count} for count in counts], "n", "chip") == text

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -253,3 +254,10 @@ def test_a_device_holds_all_of_a_part_only_where_it_fits_and_is_asked(
     loader = LoaderPart(DataLoader(TensorDataset(images.x, Y)))
     assert isinstance(placed(loader, CPU), PlacedPart)
     assert isinstance(placed(loader, CPU, resident=True), TensorPart)
+
+
+def test_arrays_may_run_backwards_and_in_another_byte_order() -> None:
+    x, y = np.arange(12.0, dtype=np.float32).reshape(6, 2), np.arange(6)
+    part = TensorPart(x[::-1], y[::-1].astype(">i8"))
+    assert torch.equal(part.x, torch.arange(12.0).reshape(6, 2).flip(0))
+    assert part.y.tolist() == [5, 4, 3, 2, 1, 0]

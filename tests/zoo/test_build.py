@@ -101,6 +101,23 @@ def test_the_input_is_left_as_it_is() -> None:
     assert torch.equal(x, before)
 
 
+def test_arrays_in_any_memory_are_the_same_images() -> None:
+    x, y = images(300).float().numpy(), labels(300).numpy()
+    test = (x[:60], y[:60])
+    wanted = made(train=(x, y), test=test).fingerprint
+    turned = np.ascontiguousarray(x[::-1])[::-1]  # the same values, last ones first in memory
+    forms = {
+        "strides": (turned, y),
+        "byte order": (x.astype(">f4"), y.astype(">i8")),
+        "gradients": (torch.tensor(x, requires_grad=True), y),
+        "bfloat16": (torch.tensor(x).bfloat16(), y),  # which holds whole numbers up to 255
+    }
+    for name, train in forms.items():
+        assert made(train=train, test=test).fingerprint == wanted, name
+    with pytest.raises(CnetError, check=lambda e: e.value == "ndarray of <U1"):
+        made(train=(x, np.array(["a", "b", "c"] * 100)))
+
+
 def test_limit_train_is_the_beginning_of_the_same_order() -> None:
     whole, part = made(), made(limit_train=33)
     assert numbers(part, part.train) == numbers(whole, whole.train)[:33]

@@ -1,5 +1,9 @@
 """Networks by name: torchvision here, timm and transformers where they are installed."""
 
+import sys
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -23,11 +27,44 @@ def test_a_network_of_torchvision_gets_classes_and_size():
         ({"name": "resnet81"}, "model.name"),
         ({"name": "resnet18", "input_shape": (1, 28, 28)}, "inputs.shape"),
         ({"name": "resnet18", "options": {"depth": 3}}, "model"),
+        ({"name": "vit_b_16", "input_shape": (3, 32, 48)}, "inputs.shape"),
+        ({"name": "maxvit_t", "input_shape": (3, 64, 64)}, "model"),
+        ({"name": "resnet18", "classes": 10, "pretrained": True}, "classes"),
     ],
 )
 def test_networks_of_torchvision_that_cannot_be_are_refused(arguments, key):
     with pytest.raises(CnetError, check=lambda e: e.key == key):
         torchvision_model(**arguments)
+
+
+def test_a_network_of_torchvision_has_no_layers_that_its_output_does_not_need():
+    net = torchvision_model("googlenet", (3, 64, 64), 5, options={"init_weights": False})
+    net(torch.zeros(2, 3, 64, 64)).sum().backward()
+    assert all(parameter.grad is not None for parameter in net.parameters())
+
+
+class Weights(nn.Linear):
+    """A network as transformers loads it, of which some weights are absent."""
+
+    def __init__(self, absent: set[str]) -> None:
+        super().__init__(2, 3)
+        self.absent, self.config = absent, SimpleNamespace(use_cache=True)
+
+    def from_pretrained(self, path: str, output_loading_info: bool, **_: Any) -> Any:
+        assert output_loading_info
+        return self, {"missing_keys": self.absent}
+
+
+def test_weights_that_a_folder_lacks_are_named(tmp_path, monkeypatch, caplog):
+    for absent, warnings in ((set(), 0), ({"bias"}, 1)):
+        transformers = SimpleNamespace(AutoModelForCausalLM=Weights(absent))
+        monkeypatch.setitem(sys.modules, "transformers", transformers)
+        huggingface_model(path=str(tmp_path), head="AutoModelForCausalLM")
+        assert len(caplog.records) == warnings
+    assert "bias" in caplog.text
+    transformers.AutoModelForCausalLM = Weights({"weight", "bias"})
+    with pytest.raises(CnetError, check=lambda e: e.key == "model.path"):
+        huggingface_model(path=str(tmp_path), head="AutoModelForCausalLM")
 
 
 def test_the_nearest_names_are_given():

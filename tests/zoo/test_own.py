@@ -1,6 +1,7 @@
 """Images of the user's own: .npz files and folders of image files."""
 
 import io
+import os
 import struct
 import zipfile
 import zlib
@@ -309,6 +310,42 @@ def test_hidden_files_and_folders_are_left_out_with_one_warning(
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
+def test_a_link_that_leads_back_adds_no_copies(tmp_path: Path) -> None:
+    root = two_classes(tmp_path)
+    (root / "train" / "a" / "all").symlink_to(root / "train" / "a")
+    data = image_folder(root, 8, val_size=2)
+    assert len(data.train) + len(data.val) == 6
+
+
+def test_images_that_are_left_out_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = two_classes(tmp_path)
+    save(root / "train" / "a" / "9.gif", Image.new("RGB", (8, 8)))
+    save(root / "test" / "9.png", Image.new("RGB", (8, 8)))
+    data = image_folder(root, 8, val_size=2)
+    assert len(data.train) + len(data.val) + len(data.test) == 12
+    warned = [record.getMessage() for record in caplog.records]
+    assert [one.rsplit("/", 1)[1] for one in warned] == ["9.gif", "9.png"]
+
+
+def test_a_folder_that_cannot_be_read_is_not_taken_for_an_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = two_classes(tmp_path)
+    save(root / "train" / "a" / "more" / "9.png", Image.new("RGB", (8, 8)))
+    scan = os.scandir
+
+    def denied(path: Any) -> Any:
+        if os.fspath(path).endswith("more"):
+            raise PermissionError(13, "Permission denied", os.fspath(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    with pytest.raises(CnetError, check=lambda e: e.key.endswith("more")):
+        image_folder(root, 8, val_size=2)
+
+
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
 def test_transparent_pixels_are_white(mode: str, tmp_path: Path) -> None:
     clear = {"RGBA": (255, 0, 0, 0), "LA": (9, 0), "P": 0}[mode]
@@ -321,9 +358,11 @@ def test_transparent_pixels_are_white(mode: str, tmp_path: Path) -> None:
     assert data.mean == (1.0, 1.0, 1.0)
 
 
-def test_an_image_is_turned_as_its_camera_says(tmp_path: Path) -> None:
-    image = Image.new("L", (8, 8))
-    image.paste(255, (0, 0, 8, 4))  # the upper half is white
+@pytest.mark.parametrize("white", [np.uint8(255), np.uint16(65535)])
+def test_an_image_is_turned_as_its_camera_says(white: np.generic, tmp_path: Path) -> None:
+    pixels = np.zeros((8, 8), white.dtype)
+    pixels[:4] = white  # the upper half
+    image = Image.fromarray(pixels)
     exif = image.getexif()
     exif[0x112] = 6  # to be turned clockwise
     data = image_folder(two_classes(tmp_path, image=image, exif=exif), 8, val_size=2, channels=1)

@@ -77,6 +77,27 @@ def trained(config: RRAMRPUConfig) -> tuple[Checkpoint, dict[str, Tensor]]:
     return Checkpoint(snapshot(convert_to_analog(digital, config)), {}), state
 
 
+class Tied(nn.Module):
+    """Two layers with one weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(2, 2), nn.Linear(2, 2)
+        self.second.weight = self.first.weight
+
+
+def test_tied_weights_have_one_value(tmp_path: Path) -> None:
+    network, path = Tied(), tmp_path / "net.pt"
+    wanted = torch.ones(2, 2)
+    state = {**network.state_dict(), "first.weight": wanted, "second.weight": wanted.clone()}
+    torch.save(state, path)
+    assert torch.equal(load_pretrained(network, path).first.weight, wanted)
+    torch.save({**state, "second.weight": wanted + 1}, path)
+    with pytest.raises(CnetError, check=lambda e: e.key == "second.weight"):
+        load_pretrained(network, path)
+    assert torch.equal(network.first.weight, wanted)
+
+
 def test_what_a_training_left(tmp_path: Path) -> None:
     checkpoint, state = trained(RRAMRPUConfig())
     save_checkpoint(tmp_path / "best.safetensors", checkpoint)

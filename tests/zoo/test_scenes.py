@@ -22,7 +22,13 @@ def test_pixels_of_digits_have_their_class() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "key"), [({"digit": 30}, "digit"), ({"val": 0}, "val"), ({"noise": -1.0}, "noise")]
+    ("changes", "key"),
+    [
+        ({"digit": 30}, "digit"),
+        ({"val": 0}, "val"),
+        ({"noise": -1.0}, "noise"),
+        ({"seed": -1}, "seed"),
+    ],
 )
 def test_sizes_that_do_not_fit(changes: dict, key: str) -> None:
     with pytest.raises(CnetError) as error:

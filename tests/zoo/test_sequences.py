@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from cnet_aihw.runtime.errors import CnetError
-from cnet_aihw.zoo import LanguageModel, Recurrent, UNet, ViT
+from cnet_aihw.zoo import LanguageModel, PerformerAttention, Recurrent, UNet, ViT
 from cnet_aihw.zoo.transformer import Attention
 
 
@@ -25,6 +25,20 @@ def test_attention_is_that_of_the_formula() -> None:
                 scores = scores.masked_fill(torch.ones(5, 5).triu(1).bool(), -torch.inf)
             wanted[..., head] = scores.softmax(-1) @ v
         torch.testing.assert_close(attention(x), attention.o(wanted))
+
+
+def test_a_sequence_that_is_too_long_is_named() -> None:
+    network = LanguageModel((8,), 10, 8, 1, 2)
+    assert network(torch.zeros(2, 3, dtype=torch.int64)).shape == (2, 3, 10)
+    with pytest.raises(CnetError, check=lambda e: e.value == (2, 9)):
+        network(torch.zeros(2, 9, dtype=torch.int64))
+
+
+def test_a_performer_has_the_numbers_of_its_attention() -> None:
+    attention = Attention(8, 2).double()
+    made = PerformerAttention.from_digital(attention)
+    assert {p.dtype for p in made.parameters()} == {torch.float64}
+    assert made(torch.randn(1, 4, 8, dtype=torch.float64)).dtype == torch.float64
 
 
 def test_a_language_model_sees_only_what_is_before() -> None:

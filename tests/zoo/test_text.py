@@ -1,6 +1,10 @@
 """Texts as tokens."""
 
+import json
+import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -49,3 +53,38 @@ def test_what_cannot_be_read(book: Path, changes: dict, key: str) -> None:
     with pytest.raises(CnetError) as error:
         text(**{"path": book, **changes})
     assert error.value.key == key
+
+
+class Words:
+    """A tokenizer as one of Hugging Face's files makes it: cut to a length, with marks at ends."""
+
+    def __init__(self, path: str) -> None:
+        self.numbers: dict[str, int] = json.loads(Path(path).read_text())
+        self.most: int | None = 4
+
+    def no_truncation(self) -> None:
+        self.most = None
+
+    def no_padding(self) -> None:
+        pass
+
+    def get_vocab(self) -> dict[str, int]:
+        return self.numbers
+
+    def encode(self, words: str, add_special_tokens: bool = True) -> Any:
+        ids = [self.numbers[word] for word in words.split()][: self.most]
+        return SimpleNamespace(ids=[0, *ids, 0] if add_special_tokens else ids)
+
+
+def test_a_tokenizer_reads_the_whole_text_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizers = SimpleNamespace(Tokenizer=SimpleNamespace(from_file=Words))
+    monkeypatch.setitem(sys.modules, "tokenizers", tokenizers)
+    vocabulary, book = tmp_path / "tokenizer.json", tmp_path / "book.txt"
+    vocabulary.write_text(json.dumps({"[END]": 0, "a": 3, "b": 7}))  # numbers with gaps
+    book.write_text("a b " * 50, encoding="utf-8-sig")
+    data = text(book, context=2, tokens=str(vocabulary), val_share=0.1, test_share=0.1)
+    assert data.classes == 8
+    assert [len(part) for part in (data.train, data.val, data.test)] == [39, 4, 4]
+    assert set(data.train.x.unique().tolist()) == {3, 7}

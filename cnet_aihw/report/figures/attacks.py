@@ -6,7 +6,7 @@ from typing import Any
 
 from cnet_aihw.report.figures.plot import Look, Plot, grouped, legend_below, percent
 from cnet_aihw.report.style import QUIET, color_of, new_figure
-from cnet_aihw.report.tables import Table, counted
+from cnet_aihw.report.tables import Table, counted_in
 
 _ATTACK = ("training", "compensation", "attack", "norm")
 _THREATS = ("nominal", "other_chip", "other_chips_eot", "this_chip", "this_chip_eot")
@@ -42,7 +42,7 @@ def success(attacks: Table) -> Plot | None:
     legend_below(figure, shown.items())
     caption = (
         "Share of the inputs that a chip classifies correctly and misclassifies after the attack, "
-        f"by what the attacker has. Lines are means over {counted(rows[0]['chips'], 'chip')}, "
+        f"by what the attacker has. Lines are means over {counted_in(rows, 'chips', 'chip')}, "
         "bands reach from the least to the most fooled of them; the dotted line is random noise of "
         "the same size."
     )

@@ -27,10 +27,6 @@ def _network(row: Row) -> tuple[object, ...]:
     return tuple(row.get(name) for name in NETWORK)
 
 
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
 def histogram(
     chips: Table, results: Table, colors: Colors, metric: Metric = ACCURACY
 ) -> Plot | None:
@@ -48,7 +44,8 @@ def histogram(
     scores = metric.shown(row["score"] for row in rows)
     low, high = min(scores), max(scores)
     spread = max(high - low, 1.0 if metric.unit else 1e-6)
-    edges = [low + spread * step / _BINS for step in range(_BINS + 1)]
+    edges = [low + spread * step / _BINS for step in range(_BINS)]
+    edges.append(max(low + spread, high))  # rounding must not leave out the best chip
     trainings = grouped(rows, "training")
     figure, fields = new_figure(0.75 + 1.15 * len(trainings), len(trainings), sharex=True)
     top = 0.0
@@ -71,7 +68,7 @@ def histogram(
         f"How many chips have which {metric.name} on the test part. All networks were programmed "
         "onto the same chips; a vertical line is the mean over chips."
     )
-    return Plot("chips", f"{_capital(metric.name)} of each chip", caption, figure, chips)
+    return Plot("chips", f"{metric.title} of each chip", caption, figure, chips)
 
 
 def _draw(
@@ -119,7 +116,7 @@ def before_after(chips: Table, colors: Colors, metric: Metric = ACCURACY) -> Plo
         ],
     )
     caption = (
-        f"{_capital(metric.name)} of each chip on the test part, without and with compensation; a "
+        f"{metric.title} of each chip on the test part, without and with compensation; a "
         "line joins the two scores of a chip. Dotted: the clean network without compensation."
     )
     return Plot("before-after", "Each chip before and after", caption, figure, chips)
@@ -145,7 +142,7 @@ def over_time(results: Table, colors: Colors, metric: Metric = ACCURACY) -> Plot
         f"Mean {metric.name} over chips against the time since programming; the bands are one "
         "standard deviation over chips to each side."
     )
-    return Plot("time", f"{_capital(metric.name)} over time", caption, figure, results)
+    return Plot("time", f"{metric.title} over time", caption, figure, results)
 
 
 def band(field: Axes, x: list[float], rows: list[Row], color: str, metric: Metric) -> None:

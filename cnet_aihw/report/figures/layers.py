@@ -20,7 +20,7 @@ from cnet_aihw.report.figures.plot import (
     with_colors,
 )
 from cnet_aihw.report.style import FAINT, QUIET, color_of, new_figure
-from cnet_aihw.report.tables import ACCURACY, Metric, Table, counted
+from cnet_aihw.report.tables import ACCURACY, Metric, Table, counted_in
 
 _MODES = {
     "suffix": "variation in this layer and all behind it",
@@ -52,8 +52,8 @@ def error_growth(growth: Table, colors: Colors) -> Plot | None:
     caption = (
         "How far each layer's output on a chip is from that of the clean network: norm of the "
         "difference / norm of the clean output, after compensation where a layer has it. Lines are "
-        f"means over {counted(rows[0]['chips'], 'chip')} and "
-        f"{counted(rows[0]['samples'], 'validation sample')}; upright lines reach from the "
+        f"means over {counted_in(rows, 'chips', 'chip')} and "
+        f"{counted_in(rows, 'samples', 'validation sample')}; upright lines reach from the "
         "smallest to the largest of these chips."
     )
     return Plot("error-growth", "Growth of the error", caption, figure, growth)
@@ -94,12 +94,12 @@ def sensitivity(
     if thresholds:
         entries.append(("threshold of candidates", {"linestyle": ":"}))
     legend_below(figure, entries)
-    chips = scan.rows[0]["chips"]
+    chips = counted_in(scan.rows, "chips", "chip")
     caption = (
-        f"Mean {metric.name} on the validation part over {counted(chips, 'chip')} whose variation "
-        "is in some layers only, with its 95 % confidence interval. Layers up to the last one that "
-        "misses the threshold (upper field), or those that miss it (lower field), are candidates "
-        "for compensation."
+        f"Mean {metric.name} on the validation part over {chips} whose variation is in some layers "
+        "only, with its 95 % confidence interval. Layers up to the last one that misses the "
+        "threshold (upper field), or those that miss it (lower field), are candidates for "
+        "compensation."
     )
     return Plot("sensitivity", "Sensitivity of the layers", caption, figure, scan)
 

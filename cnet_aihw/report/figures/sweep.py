@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
@@ -45,7 +46,7 @@ def against(
     )
     least = "at least" if metric.higher_is_better else "at most"
     worst = f"The worst 5 % quantile: 95 % of the chips have {least} this {metric.name}."
-    title = f"{metric.name[:1].upper()}{metric.name[1:]} on chips"
+    title = f"{metric.title} on chips"
     drawn = (("mean", title, spread), ("q05", "Worst 5 % quantile of the chips", worst))
     plots = []
     for name, title, caption in drawn:
@@ -84,8 +85,9 @@ def _axis(field: Axes, rows: Sequence[Row], swept: str) -> dict[str, float]:
 
 
 def number(value: object) -> float | None:
-    """Return a word of the command line as a number, if it is one."""
+    """Return a word of the command line as a number, if it is a finite one."""
     try:
-        return float(str(value))
+        found = float(str(value))
     except ValueError:
         return None
+    return found if math.isfinite(found) else None

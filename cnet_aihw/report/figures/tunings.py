@@ -6,7 +6,7 @@ from typing import Any
 
 from cnet_aihw.report.figures.plot import Look, Plot, Row, grouped, legend_below
 from cnet_aihw.report.style import QUIET, color_of, new_figure
-from cnet_aihw.report.tables import Metric, Table, counted
+from cnet_aihw.report.tables import Metric, Table, counted_in
 
 _NETWORK = ("training", "compensation", "rewrite_sigma")
 _WAYS = (
@@ -50,10 +50,9 @@ def front(tunings: Table, metric: Metric) -> Plot | None:
     legend_below(figure, shown.items())
     caption = (
         f"Mean {metric.name} on the chip that a network was tuned on, over the mean writes of a "
-        f"cell; bars are a standard deviation over {counted(tunings.rows[0]['chips'], 'chip')}. "
-        "Hollow "
-        "marks and the square have the calibration of each chip, which adds digital weights and "
-        "no writes."
+        f"cell; bars are a standard deviation over {counted_in(tunings.rows, 'chips', 'chip')}. "
+        "Hollow marks and the square have the calibration of each chip, which adds digital weights "
+        "and no writes."
     )
     return Plot("tunings-front", "Score and cost of tuning", caption, figure, tunings)
 

@@ -28,7 +28,7 @@ def reliability(diagrams: Table) -> Plot | None:
             shown[_name(method, correction)] = look
             x, y = [[row[n] for row in bins] for n in ("confidence", "accuracy")]
             field.plot(x, y, **look)
-        field.set_title(_of(training))
+        field.set_title(training)
         field.set_ylabel("share correct")
     fields[-1].set_xlabel("mean largest probability")
     legend_below(figure, shown.items())
@@ -95,7 +95,7 @@ def _curves(rows: list[Row], along: str, found: Table) -> tuple[Any, str] | None
             counts = sorted({r[along] for r in of})
             field.set_xticks(counts, [str(count) for count in counts])
             field.minorticks_off()
-        field.set_title(_of(training))
+        field.set_title(training)
         field.set_ylabel(label)
     fields[-1].set_xlabel("samples" if along == "samples" else "seconds since programming")
     legend_below(figure, shown.items())
@@ -117,7 +117,3 @@ def _look(methods: list[str], method: str, correction: str) -> dict[str, Any]:
         "markersize": 3,
         "linestyle": "-" if correction == "none" else "--",
     }
-
-
-def _of(training: Any) -> str:
-    return training[0] if isinstance(training, tuple) else str(training)

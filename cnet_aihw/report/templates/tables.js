@@ -21,16 +21,19 @@ for (const table of document.querySelectorAll("table")) {
   table.parentElement.before(line);
   [...table.tHead.rows[0].cells].forEach((heading, column) => {
     const text = row => row.cells[column].textContent;
-    const isNumber = rows.every(row => !isNaN(parseFloat(text(row))) || text(row).length < 2);
+    const number = row => parseFloat(text(row).replaceAll(",", ""));  // 1,234.5 seconds
+    const isNumber = heading.classList.contains("number");
     const compare = (a, b) => isNumber
-      ? (parseFloat(text(a)) || 0) - (parseFloat(text(b)) || 0)
+      ? number(a) - number(b)
       : text(a).localeCompare(text(b), "en", { numeric: true });
+    const isEmpty = row => isNumber ? isNaN(number(row)) : text(row) === "-";
     const sort = () => {
       const falling = heading.getAttribute("aria-sort") === "ascending";
       for (const other of heading.parentElement.cells) other.removeAttribute("aria-sort");
       heading.setAttribute("aria-sort", falling ? "descending" : "ascending");
-      const sorted = [...rows].sort(falling ? (a, b) => compare(b, a) : compare);
-      table.tBodies[0].append(...sorted);
+      const filled = rows.filter(row => !isEmpty(row));
+      filled.sort(falling ? (a, b) => compare(b, a) : compare);
+      table.tBodies[0].append(...filled, ...rows.filter(isEmpty));
     };
     heading.tabIndex = 0;
     heading.classList.add("sorts");
