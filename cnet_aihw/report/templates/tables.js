@@ -22,7 +22,8 @@ for (const table of document.querySelectorAll("table")) {
   [...table.tHead.rows[0].cells].forEach((heading, column) => {
     const text = row => row.cells[column].textContent;
     const number = row => parseFloat(text(row).replaceAll(",", ""));  // 1,234.5 seconds
-    const isNumber = heading.classList.contains("number");
+    const isNumber = heading.classList.contains("number")  // or the values of a sweep
+      || rows.every(row => text(row) === "-" || !isNaN(text(row).replaceAll(",", "")));
     const compare = (a, b) => isNumber
       ? number(a) - number(b)
       : text(a).localeCompare(text(b), "en", { numeric: true });
