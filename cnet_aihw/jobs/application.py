@@ -29,7 +29,10 @@ from cnet_aihw.runtime.stopping import Stop
 CONFIG_DIR = Path(cnet_aihw.conf.__file__).parent
 
 _FULL_ERROR = "HYDRA_FULL_ERROR"
-_INPUTS = ("data.path", "data.root", "pretrained", "source")  # not part of a folder's name
+_UNNAMED = (  # what changes results, and is not part of a folder's name
+    *("data.path", "data.root", "pretrained", "source", "device", "processes"),
+    "evaluation.chips",
+)
 _MULTIRUN = ("-m", "--multirun")
 _OPTIONS = (
     *("--help", "--hydra-help", "--version", "--cfg", "--resolve", "--package", "--run"),
@@ -158,7 +161,7 @@ def _refuse_swept_inputs(words: list[str]) -> None:
                 value=value.strip(_QUOTE),
                 expected="a name without a comma",
             )
-        if key in _INPUTS and parser.parse_override(word).is_sweep_override():
+        if key.lstrip("+") in _UNNAMED and parser.parse_override(word).is_sweep_override():
             raise CnetError(
                 f"{word} is a sweep over {key}, whose jobs would share one folder; give each value "
                 "its own sweep or command with run=FOLDER.",

@@ -1,4 +1,4 @@
-"""Artifacts of a run: file names, provenance, and loading what earlier steps wrote."""
+"""Artifacts of a run: their names and provenance, and the check against what is asked for now."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from cnet_aihw.runtime.provenance import check_provenance, only, without
 from cnet_aihw.runtime.records import read_json, write_json_atomic
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-
     from cnet_aihw.jobs.context import JobContext
 
 FORMAT = 2
@@ -28,6 +26,7 @@ SCANNED = "scan.json"
 SEARCHED = "search.json"
 COMPENSATION = "compensation.safetensors"
 COMPENSATED = "compensation.json"
+FIT = "compensation"  # the folder of a shared fit
 MEASURED = "chips.json"
 MEASURED_COMPENSATED = "chips-compensated.json"
 MEASURED_SELECTED = "chips-selected.json"
@@ -38,16 +37,10 @@ TUNINGS = "tunings.json"
 UNCERTAINTIES = "uncertainties.json"
 KERNELS = "kernels.json"
 
-_TRAINED = ("data", "task", "config.training", "config.seed", "config.pretrained")
-_SCAN = ("data", "config.model", "config.rram")
-_MEASURED = (
-    *("data", "task", "device", "config.data", "config.model", "config.rram"),
-    *("config.training", "config.evaluation", "config.seed", "config.pretrained"),
-)
 _UNTOLD = (  # where data lie, how fast it goes, and what a table's rows say themselves
     *("config.data.path", "config.data.root", "config.data.download"),
     *("config.training.compare", "config.training.checkpoint_seconds"),
-    *("config.evaluation.chips", "config.evaluation.batch_size"),
+    *("config.evaluation.chips", "config.evaluation.batch_size", "config.search.store"),
 )
 
 
@@ -124,138 +117,13 @@ def required(path: Path, step: str, what: str) -> Path:
     return path
 
 
-def refuse_source(job: JobContext, step: str) -> None:
-    """Refuse to repeat a step that the run of ``source`` has done.
-
-    Raises:
-        CnetError: if ``source`` names another run.
-    """
-    if job.config.source is not None:
-        raise CnetError(
-            f"source={job.config.source} names a run whose trained networks and scans are used, "
-            f"but this job would {step}; choose job=search, or leave source out.",
-            key="source",
-            value=job.config.source,
-            fix="choose job=search, or leave source out",
-        )
-
-
-def trained_weights(job: JobContext, variant: Variant) -> dict[str, Tensor]:
-    """Return the best weights that the step ``train`` left.
-
-    Raises:
-        CnetError: where there are none, or they are of other settings; from a source, only of other
-            data or another split of them, whose test samples would have been trained on.
-    """
-    from cnet_aihw.training import load_checkpoint
-
-    folder = job.source_of(variant)
-    _check_source(job, variant)
-    required(folder / BEST, "train", "trained weights")
-    required(folder / NETWORK, "train", "record of a finished training")
-    keys = _TRAINED if job.config.source is None else ("data",)
-    check(job, variant, folder / NETWORK, keys)
-    return load_checkpoint(folder / BEST).model
-
-
-def trained(job: JobContext, variant: Variant) -> nn.Module:
-    """Return a training's network with its best weights, without compensation.
-
-    Raises:
-        CnetError: where it was not trained, or on other data or another split of them.
-    """
-    from cnet_aihw.compensation import remove_compensation
-    from cnet_aihw.rram import load_snapshot
-
-    weights = trained_weights(job, variant)
-    model = remove_compensation(job.networks[variant.name])
-    load_snapshot(model, weights)
-    return model
-
-
-def scan_of(job: JobContext, variant: Variant) -> dict[str, Any] | None:
-    """Return the result of the step ``scan``; None where it is missing and not needed.
-
-    Raises:
-        CnetError: where the scan decides on the placement, and is missing, or is of another
-            network, threshold or mode.
-    """
-    _check_source(job, variant)
-    path = job.source_of(variant) / SCANNED
-    if not variant.needs_scan and not path.exists():
-        return None
-    what = "scan of its layers, and compensation.placement is not given"
-    found = read_json(required(path, "scan", what))
-    if variant.needs_scan:
-        keys = ("config.compensation.threshold", "config.compensation.scan.mode")
-        fix = "run job=scan first, which keeps its measurements"
-        check(job, variant, path, (*_SCAN, *keys), fix)
-    return found
-
-
-def search_of(job: JobContext, variant: Variant) -> dict[str, Any] | None:
-    """Return the result of the step ``search``; None where nothing was, or is to be, searched.
-
-    Raises:
-        CnetError: where another limit or corrector was searched.
-    """
-    path = job.folder_of(variant) / SEARCHED
-    if not variant.searches or not path.exists():
-        return None
-    names = ("limit", "limit_macs", "corrector")
-    keys = tuple(f"config.compensation.{name}" for name in names)
-    check(job, variant, path, keys, "run job=search first, or give the earlier value")
-    result: dict[str, Any] | None = read_json(path)["result"]
-    return result
-
-
-def compensation_folder(job: JobContext, variant: Variant) -> Path:
-    """Return the folder of a training's compensation: this run, or its source if only there.
-
-    Where this run searched, its source's is another one.
-    """
-    here = job.folder_of(variant)
-    own = (here / COMPENSATED).exists() or (here / SEARCHED).exists()
-    return here if own else job.source_of(variant)
-
-
-def compensation_of(job: JobContext, variant: Variant) -> dict[str, Any] | None:
-    """Return the result of the step ``compensate``; None where it was not asked for.
-
-    With an empty ``placement`` nothing is compensated, and ``reason`` says why. That of a
-    source is taken as it is, unless another placement is given.
-
-    Raises:
-        CnetError: where another compensation is asked for now.
-    """
-    folder = compensation_folder(job, variant)
-    path = folder / COMPENSATED
-    if not (variant.compensation.enabled and path.exists()):
-        return None
-    if folder == job.folder_of(variant):
-        check(job, variant, path, ("compensation",))
-    elif variant.placement is not None:
-        check(job, variant, path, ("compensation.placement",))
-    return read_json(path)
-
-
-def measured(job: JobContext, variant: Variant, name: str) -> dict[str, Any]:
-    """Return measurements on chips that the step ``evaluate`` left.
-
-    Raises:
-        CnetError: where there are none, or they are of another network or other chips.
-    """
-    path = required(job.folder_of(variant) / name, "evaluate", "measurements on chips")
-    check(job, variant, path, _MEASURED)
-    return read_json(path)
-
-
 def check(
     job: JobContext,
     variant: Variant,
     path: Path,
     keys: Collection[str],
     fix: str = "give the values of its own command, or take another folder",
+    but: Collection[str] = (),
 ) -> None:
     """Check that an artifact was made from what is asked for now.
 
@@ -265,6 +133,7 @@ def check(
         path: the artifact.
         keys: dotted names in the provenance that must agree.
         fix: what to do otherwise, as a clause.
+        but: dotted names in the provenance that may differ all the same.
 
     Raises:
         CnetError: names the first difference.
@@ -277,27 +146,10 @@ def check(
             key=str(path),
         )
     made, asked = (
-        only(without(of, _UNTOLD), keys) for of in (record["provenance"], provenance(job, variant))
+        only(without(of, (*_UNTOLD, *but)), keys)
+        for of in (record["provenance"], provenance(job, variant))
     )
     check_provenance(made, asked, path, f"{fix}: {record['command']}")
-
-
-def _check_source(job: JobContext, variant: Variant) -> None:
-    path, source = job.source_of(variant) / BEST, job.config.source
-    if source is not None and not path.exists():
-        there = ", ".join(sorted(p.parent.name for p in Path(source).glob(f"*/{BEST}")))
-        fix = (
-            f"it has {there}, so choose one of them with training=NAME"
-            if there
-            else "name the folder of an earlier run, in which networks were trained"
-        )
-        raise CnetError(
-            f"source={source} has no training {variant.name!r}; {fix}.",
-            key="source",
-            value=source,
-            expected=there.split(", ") if there else None,
-            fix=fix,
-        )
 
 
 def _compensation(variant: Variant) -> dict[str, Any] | None:

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from cnet_aihw.jobs.config_checks import check_added_rram
+from cnet_aihw.jobs.targets import located
 from cnet_aihw.jobs.variants import Variant, command_of_job, typed_words, variants_of
 from cnet_aihw.runtime.errors import bad_value
 from cnet_aihw.runtime.locks import alone
@@ -149,10 +150,8 @@ def _check_of(name: str) -> Callable[[JobContext], None]:
 
 
 def _function(name: str) -> Callable[[JobContext], None]:
-    module, _, attribute = name.rpartition(".")
-    try:
-        function: Callable[[JobContext], None] = vars(import_module(module))[attribute]
-    except (ImportError, KeyError, ValueError) as error:
-        expected = "the dotted name of a function that can be imported"
-        raise bad_value("job.steps", name, expected, "or choose a file of conf/job") from error
-    return function
+    function: Any = located(name, "job.steps")
+    if not callable(function):
+        expected = "the dotted name of a function that takes the job"
+        raise bad_value("job.steps", name, expected, "or choose a file of conf/job")
+    return cast(Callable[[JobContext], None], function)

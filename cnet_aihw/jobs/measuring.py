@@ -10,13 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from cnet_aihw.jobs.artifacts import (
-    COMPENSATION,
-    compensation_folder,
-    compensation_of,
-    required,
-    write_artifact,
-)
+from cnet_aihw.jobs.artifacts import COMPENSATION, required, write_artifact
+from cnet_aihw.jobs.loading import compensation_folder, compensation_of
 
 if TYPE_CHECKING:
     from torch import nn

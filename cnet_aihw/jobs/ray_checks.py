@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnet_aihw.jobs.artifacts import SEARCHED
+from cnet_aihw.jobs.nodes import plain_values
 from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.provenance import without
+from cnet_aihw.runtime.records import read_json
 
 if TYPE_CHECKING:
     from cnet_aihw.jobs.context import JobContext
@@ -25,7 +28,7 @@ def check_measuring(job: JobContext) -> None:
             _check_ray(job, variant, 0)
 
 
-def check_search(job: JobContext) -> None:
+def check_searching(job: JobContext) -> None:
     """Check that the searches of a job will be able to run on this machine.
 
     A search that is done is only read, so that nothing is asked of the machine.
@@ -36,12 +39,22 @@ def check_search(job: JobContext) -> None:
     from cnet_aihw.jobs.build import build_searcher
 
     for variant in job.variants:
-        if not variant.searches or (job.folder_of(variant) / SEARCHED).exists():
+        if not variant.searches or _is_searched(job, variant):
             continue
         _check_store(Path(variant.search.store))
         searcher = build_searcher(variant.config)
         if variant.ray.workers or getattr(searcher, "needs_ray", False):
             _check_ray(job, variant, int(getattr(searcher, "num_env_runners", 0)))
+
+
+def _is_searched(job: JobContext, variant: Variant) -> bool:
+    """Say whether the search that is asked for is done; not so one with a smaller budget."""
+    path = job.folder_of(variant) / SEARCHED
+    if not path.exists():
+        return False
+    made = read_json(path).get("provenance", {}).get("config", {}).get("search")
+    asked = plain_values(variant.config.search)
+    return made is not None and without(made, ["store"]) == without(asked, ["store"])
 
 
 def _check_ray(job: JobContext, variant: Variant, runners: int) -> None:

@@ -18,12 +18,15 @@ from cnet_aihw.jobs.artifacts import (
     SELECTED,
     TABLE,
     check,
-    compensation_of,
     job_record,
+    write_artifact,
+)
+from cnet_aihw.jobs.earlier import check_chips, check_tables, check_trainings
+from cnet_aihw.jobs.loading import (
+    compensation_of,
     measured,
     refuse_source,
     trained,
-    write_artifact,
 )
 from cnet_aihw.jobs.measuring import (
     calibration_in_use,
@@ -44,8 +47,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-check_evaluate = check_measuring
-"""Checks before the first step."""
+
+def check_evaluate(job: JobContext) -> None:
+    """Check before the first step what the step needs, and what is in the folder."""
+    check_measuring(job)
+    check_chips(job)
+
+
+def check_table(job: JobContext) -> None:
+    """Check before the first step what is in the folder."""
+    check_tables(job)
 
 
 def train(job: JobContext) -> None:
@@ -57,6 +68,7 @@ def train(job: JobContext) -> None:
 
     refuse_source(job, "train")
     _check_starts(job)
+    check_trainings(job)
     models = job.networks
     report = models[job.variants[0].name].conversion_report
     log.info("network, layer by layer:\n%s", report)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnet_aihw.jobs.artifacts import ATTACKS, job_record, trained, write_artifact
+from cnet_aihw.evaluation.settings import times_of
+from cnet_aihw.jobs.artifacts import ATTACKS, job_record, write_artifact
+from cnet_aihw.jobs.earlier import check_records
+from cnet_aihw.jobs.loading import checked_records, trained
 from cnet_aihw.jobs.measuring import calibration_of, calibration_with, prepare, put_compensation
 from cnet_aihw.jobs.nodes import make
 from cnet_aihw.jobs.ray_checks import check_measuring
 from cnet_aihw.report.attack_tables import attack_columns, attack_rows
 from cnet_aihw.report.rows import write_table
 from cnet_aihw.runtime.errors import bad_value
-from cnet_aihw.runtime.records import read_json
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,8 +28,29 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-check_attack = check_measuring
-"""Checks before the first step."""
+_TABLE = ("attack-*.json", "config.evaluation.t_inference")
+"""What the table is of, and what its rows have in common beside their chips."""
+
+
+def check_attack(job: JobContext) -> None:
+    """Check before the first step what the step needs, and what is in the folder."""
+    check_measuring(job)
+    for variant in job.variants:
+        checked_records(job, variant, *_TABLE)
+        method, settings = _method(job), variant.attack
+        time = times_of(variant.evaluation.t_inference)[0]
+        asked = {
+            "evaluation.seed": ("seed", variant.evaluation.seed),
+            "evaluation.t_inference": ("t_inference", time),
+            "attack.seed": ("attack_seed", settings.seed),
+            "attack.readings": ("readings", settings.readings),
+            "attack.eot_chips": ("eot.chips", settings.eot_chips),
+            "attack.eot_readings": ("eot.readings", settings.eot_readings),
+            **{f"attack.method.{n}": (f"attack.{n}", v) for n, v in asdict(method).items()},
+        }
+        for suffix in ("", "-compensated"):
+            path = _path(job, variant, method, suffix)
+            check_records(variant, path.with_suffix(".jsonl"), asked)
 
 
 def attack(job: JobContext) -> None:
@@ -37,11 +62,9 @@ def attack(job: JobContext) -> None:
     Raises:
         CnetError: without an attack, or for another task than classification.
     """
-    from cnet_aihw.attacks import Attack, compare_attacks, statistics_of
+    from cnet_aihw.attacks import compare_attacks, statistics_of
 
-    method = make(job.config.attack.method, "attack.method")
-    if not isinstance(method, Attack):
-        raise bad_value("attack.method", method, "an attack, such as attack=pgd")
+    method = _method(job)
     if job.task.name != "classification":
         raise bad_value("task", job.task.name, "classification, as attacks change classes")
     for variant in job.variants:
@@ -53,9 +76,7 @@ def attack(job: JobContext) -> None:
             calibration = calibration_with(job, variant, described, kind)
             _attack(job, variant, model, method, calibration, described)
     found = [
-        read_json(path)
-        for variant in job.variants
-        for path in sorted(job.folder_of(variant).glob("attack-*.json"), key=lambda path: path.stem)
+        record for variant in job.variants for record in checked_records(job, variant, *_TABLE)
     ]
     title = f"attacks on chips: {found[0]['provenance']['noise_model']}"
     notes = [
@@ -85,6 +106,20 @@ def attack(job: JobContext) -> None:
     )
 
 
+def _method(job: JobContext) -> Attack:
+    from cnet_aihw.attacks import Attack
+
+    method = make(job.config.attack.method, "attack.method")
+    if not isinstance(method, Attack):
+        raise bad_value("attack.method", method, "an attack, such as attack=pgd")
+    return method
+
+
+def _path(job: JobContext, variant: Variant, method: Attack, suffix: str) -> Path:
+    """Return the file of an attack's statistics, beside which its records lie."""
+    return job.folder_of(variant) / f"attack-{method.name}-{method.norm}{suffix}.json"
+
+
 def _attack(
     job: JobContext,
     variant: Variant,
@@ -94,11 +129,9 @@ def _attack(
     described: dict[str, Any] | None,
 ) -> None:
     from cnet_aihw.attacks import attack_chips
-    from cnet_aihw.evaluation.settings import times_of
 
     settings, evaluation = variant.attack, variant.evaluation
-    suffix = "" if described is None else "-compensated"
-    path = job.folder_of(variant) / f"attack-{method.name}-{method.norm}{suffix}.json"
+    path = _path(job, variant, method, "" if described is None else "-compensated")
     found = attack_chips(
         model,
         job.data,

@@ -5,14 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from cnet_aihw.jobs.artifacts import (
-    COMPENSATED,
-    compensation_folder,
-    compensation_of,
-    required,
-    trained,
-    write_artifact,
-)
+from cnet_aihw.jobs.artifacts import COMPENSATED, required, write_artifact
+from cnet_aihw.jobs.loading import compensation_folder, compensation_of, trained
 from cnet_aihw.jobs.measuring import calibration_with, is_per_chip, prepare
 from cnet_aihw.runtime.errors import bad_value
 

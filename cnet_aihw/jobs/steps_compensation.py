@@ -12,12 +12,16 @@ from typing import TYPE_CHECKING, Any
 from cnet_aihw.jobs.artifacts import (
     COMPENSATED,
     COMPENSATION,
+    FIT,
     MEASURED_COMPENSATED,
-    check,
+    write_artifact,
+)
+from cnet_aihw.jobs.earlier import check_compensations
+from cnet_aihw.jobs.loading import (
+    check_compensation,
     scan_of,
     search_of,
     trained,
-    write_artifact,
 )
 from cnet_aihw.jobs.measuring import compensating, shared_calibration
 from cnet_aihw.jobs.nodes import plain_values
@@ -34,11 +38,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_FIT = "compensation"
-"""The folder of the fit."""
-
 _FITTED = "placement.json"
 """The placement that a folder's fit is of: written before the fit begins, moved after all else."""
+
+
+def check_compensate(job: JobContext) -> None:
+    """Check before the first step what is in the folder."""
+    check_compensations(job)
 
 
 def compensate(job: JobContext) -> None:
@@ -68,7 +74,7 @@ def compensate(job: JobContext) -> None:
         _set_aside(folder, placement, found)
         left = folder / COMPENSATED
         if left.exists() and read_json(left)["placement"]:
-            check(job, variant, left, ("compensation",))
+            check_compensation(job, variant, left, ["config.search.budget"])
         if placement:
             write_json_atomic(folder / _FITTED, {"placement": dict(placement), "search": found})
             described |= _compensated(job, variant, model, placement, cost)
@@ -198,7 +204,7 @@ def _fitted_for_all(
             model,
             job.data,
             fit,
-            folder / _FIT,
+            folder / FIT,
             task=job.task,
             calibration=shared_calibration(job, variant, variant.evaluation.calibration, samples),
             device=config.device,
@@ -232,7 +238,7 @@ def _set_aside(folder: Path, placement: Placement, search: Mapping[str, Any] | N
     log.info("the search found a better placement; the earlier fit is now in %s", aside)
     aside.mkdir(parents=True, exist_ok=True)
     records = Path(MEASURED_COMPENSATED).with_suffix(".jsonl").name
-    for name in (records, MEASURED_COMPENSATED, _FIT, COMPENSATION, COMPENSATED, _FITTED):
+    for name in (records, MEASURED_COMPENSATED, FIT, COMPENSATION, COMPENSATED, _FITTED):
         if (aside / name).is_dir() and (folder / name).exists():
             shutil.rmtree(aside / name)
         if (folder / name).exists():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cnet_aihw.jobs.artifacts import KERNELS, job_record, provenance
+from cnet_aihw.jobs.earlier import check_records
 from cnet_aihw.jobs.ray_checks import check_measuring
 from cnet_aihw.report.kernel_tables import kernel_columns, kernel_rows
 from cnet_aihw.report.rows import write_table
@@ -13,10 +14,15 @@ from cnet_aihw.runtime.errors import bad_value
 if TYPE_CHECKING:
     from cnet_aihw.jobs.context import JobContext
 
-check_kernel = check_measuring
-"""Checks before the first step."""
-
 _RECORDS = "kernel"
+
+
+def check_kernel(job: JobContext) -> None:
+    """Check before the first step what the step needs, and what is in the folder."""
+    check_measuring(job)
+    variant = job.variants[0]
+    for path in sorted((job.folder / _RECORDS).glob("*.jsonl")):
+        check_records(variant, path, {"evaluation.seed": ("seed", variant.evaluation.seed)})
 
 
 def kernel(job: JobContext) -> None:

@@ -13,13 +13,11 @@ from cnet_aihw.jobs.artifacts import (
     SEARCHED,
     SEARCHES,
     job_record,
-    refuse_source,
-    scan_of,
-    trained,
     write_artifact,
 )
-from cnet_aihw.jobs.ray_checks import check_measuring
-from cnet_aihw.jobs.ray_checks import check_search as check_search
+from cnet_aihw.jobs.earlier import check_scans, check_searches
+from cnet_aihw.jobs.loading import refuse_source, scan_of, trained
+from cnet_aihw.jobs.ray_checks import check_measuring, check_searching
 from cnet_aihw.report.rows import searches_rows, write_table
 from cnet_aihw.report.search_tables import searches_columns
 from cnet_aihw.runtime.errors import CnetError
@@ -34,11 +32,21 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-check_scan = check_measuring
-"""Checks before the first step."""
-
 OFF = "no compensation is asked for (compensation.enabled is false)"
 """The reason where compensation is switched off."""
+
+
+def check_scan(job: JobContext) -> None:
+    """Check before the first step what the step needs, and what is in the folder."""
+    check_measuring(job)
+    if enabled(job):
+        check_scans(job)
+
+
+def check_search(job: JobContext) -> None:
+    """Check before the first step what the step needs, and what is in the folder."""
+    check_searches(job)
+    check_searching(job)
 
 
 def scan(job: JobContext) -> None:

@@ -14,9 +14,10 @@ from cnet_aihw.jobs.artifacts import (
     job_record,
     provenance,
     required,
-    trained,
 )
 from cnet_aihw.jobs.config_checks import check_chips_differ
+from cnet_aihw.jobs.earlier import check_selections
+from cnet_aihw.jobs.loading import trained
 from cnet_aihw.jobs.measuring import (
     calibration_of,
     calibration_with,
@@ -38,9 +39,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-check_select = check_measuring
-"""Checks before the first step."""
-
 
 @dataclass(frozen=True)
 class _Candidate:
@@ -58,6 +56,20 @@ class _Candidate:
         return f"{compensated}-{self.kind}"
 
 
+def check_select(job: JobContext) -> None:
+    """Check before the first step what the step needs, and what is in the folder.
+
+    Raises:
+        CnetError: also where the same chips would choose and judge.
+    """
+    check_measuring(job)
+    for variant in job.variants:
+        check_chips_differ(
+            "select.seed", variant.select.seed, {"evaluation.seed": variant.evaluation.seed}
+        )
+    check_selections(job)
+
+
 def select(job: JobContext) -> None:
     """Measure all networks with all calibrations on validation chips, and write the best one.
 
@@ -70,9 +82,6 @@ def select(job: JobContext) -> None:
     from cnet_aihw.tasks import is_better
 
     settings = job.variants[0].select
-    check_chips_differ(
-        "select.seed", settings.seed, {"evaluation.seed": job.variants[0].evaluation.seed}
-    )
     rows: list[dict[str, Any]] = []
     chosen: dict[str, Any] | None = None
     for candidate in _candidates(job):

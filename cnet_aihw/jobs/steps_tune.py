@@ -3,19 +3,40 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from cnet_aihw.jobs.artifacts import TUNINGS, job_record, trained, write_artifact
+from cnet_aihw.evaluation.settings import times_of
+from cnet_aihw.jobs.artifacts import TUNINGS, job_record, write_artifact
+from cnet_aihw.jobs.earlier import check_records
+from cnet_aihw.jobs.loading import checked_records, trained
 from cnet_aihw.jobs.measuring import calibration_of, calibration_with, prepare, put_compensation
 from cnet_aihw.report.rows import write_table
 from cnet_aihw.report.tuning_tables import tuning_columns, tuning_rows
-from cnet_aihw.runtime.records import read_json
 
 if TYPE_CHECKING:
     from cnet_aihw.jobs.context import JobContext
     from cnet_aihw.jobs.variants import Variant
 
 log = logging.getLogger(__name__)
+
+
+_TABLE = ("tuning-*.json", "config.evaluation.t_inference")
+"""What the table is of, and what its rows have in common beside their chips."""
+
+
+def check_tune(job: JobContext) -> None:
+    """Check before the first step what is in the folder."""
+    for variant in job.variants:
+        checked_records(job, variant, *_TABLE)
+        settings, time = variant.tuning, times_of(variant.evaluation.t_inference)[0]
+        asked = {
+            "evaluation.seed": ("seed", variant.evaluation.seed),
+            "evaluation.t_inference": ("t_inference", time),
+            "tuning.others": ("others", settings.others),
+            **{f"tuning.{n}": (f"settings.{n}", v) for n, v in asdict(settings).items()},
+        }
+        check_records(variant, job.folder_of(variant) / _name(variant) / "chips.jsonl", asked)
 
 
 def tune(job: JobContext) -> None:
@@ -27,17 +48,21 @@ def tune(job: JobContext) -> None:
     for variant in job.variants:
         _tune(job, variant)
     found = [
-        read_json(path)
-        for variant in job.variants
-        for path in sorted(job.folder_of(variant).glob("tuning-*.json"), key=lambda path: path.stem)
+        record for variant in job.variants for record in checked_records(job, variant, *_TABLE)
     ]
     title = f"tuning on single chips: {found[0]['provenance']['noise_model']}"
     record = {**job_record(job), "rows": tuning_rows(found)}
     write_table(job.folder / TUNINGS, record, title, tuning_columns)
 
 
+def _name(variant: Variant) -> str:
+    """Return the name of a way of tuning, of which a folder has one each."""
+    settings = variant.tuning
+    name = f"tuning-{settings.tune}-{settings.backward}"
+    return f"{name}-rewrite{settings.rewrite_sigma:g}" if settings.rewrite_sigma else name
+
+
 def _tune(job: JobContext, variant: Variant) -> None:
-    from cnet_aihw.evaluation.settings import times_of
     from cnet_aihw.tuning import tune_chips
 
     settings, evaluation = variant.tuning, variant.evaluation
@@ -49,9 +74,7 @@ def _tune(job: JobContext, variant: Variant) -> None:
         if described is None
         else calibration_with(job, variant, described, kind)
     )
-    name = f"tuning-{settings.tune}-{settings.backward}"
-    if settings.rewrite_sigma:
-        name += f"-rewrite{settings.rewrite_sigma:g}"
+    name = _name(variant)
     folder = job.folder_of(variant) / name
     found = tune_chips(
         model,

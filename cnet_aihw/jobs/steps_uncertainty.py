@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from cnet_aihw.jobs.artifacts import UNCERTAINTIES, job_record, trained, write_artifact
+from cnet_aihw.jobs.artifacts import UNCERTAINTIES, job_record, write_artifact
+from cnet_aihw.jobs.earlier import check_records
+from cnet_aihw.jobs.loading import checked_records, trained
 from cnet_aihw.jobs.measuring import prepare
 from cnet_aihw.jobs.nodes import make
 from cnet_aihw.jobs.ray_checks import check_measuring
 from cnet_aihw.report.rows import write_table
 from cnet_aihw.report.uncertainty_tables import uncertainty_columns, uncertainty_rows
 from cnet_aihw.runtime.errors import bad_value
-from cnet_aihw.runtime.records import read_json
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -23,8 +24,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-check_uncertainty = check_measuring
-"""Checks before the first step."""
+_TABLE = "uncertainty-*.json"
+
+
+def check_uncertainty(job: JobContext) -> None:
+    """Check before the first step what the step needs, and what is in the folder."""
+    check_measuring(job)
+    for variant in job.variants:
+        checked_records(job, variant, _TABLE)
+        asked = {"evaluation.seed": ("seed", variant.evaluation.seed)}
+        for kind in variant.bayes.correction:
+            name = f"uncertainty-{variant.bayes.source}-{kind}.jsonl"
+            check_records(variant, job.folder_of(variant) / name, asked)
 
 
 def uncertainty(job: JobContext) -> None:
@@ -45,13 +56,7 @@ def uncertainty(job: JobContext) -> None:
             _measure(job, variant, model, kind, ood)
         if variant.bayes.baselines:
             _baselines(job, variant, model, ood)
-    found = [
-        read_json(path)
-        for variant in job.variants
-        for path in sorted(
-            job.folder_of(variant).glob("uncertainty-*.json"), key=lambda path: path.stem
-        )
-    ]
+    found = [record for variant in job.variants for record in checked_records(job, variant, _TABLE)]
     title = f"uncertainty of predictions: {found[0]['provenance']['noise_model']}"
     record = {**job_record(job), "rows": uncertainty_rows(found)}
     write_table(job.folder / UNCERTAINTIES, record, title, lambda _: uncertainty_columns())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,9 @@ def _gather(
     if not paths:
         return False
     records = [read_json(path) for path in paths]
-    jobs = [(_words(path), record["rows"]) for path, record in zip(paths, records, strict=True)]
+    jobs = [
+        (_words(path, record), record["rows"]) for path, record in zip(paths, records, strict=True)
+    ]
     varied = _varied([words for words, _ in jobs])
     called = {name: f"{name}=" if _differs_from_rows(name, jobs) else name for name in varied}
     rows = [
@@ -100,17 +103,23 @@ def _gather(
 
 def _job_number(path: Path) -> tuple[int, str]:
     """Order jobs as the sweep names them; last, one that was run by itself later."""
-    node = OmegaConf.load(path.parent / ".hydra" / "hydra.yaml")
-    number = OmegaConf.select(node, "hydra.job.num")
+    kept = path.parent / ".hydra" / "hydra.yaml"
+    number = OmegaConf.select(OmegaConf.load(kept), "hydra.job.num") if kept.exists() else None
     return sys.maxsize if number is None else int(number), str(path)
 
 
-def _words(path: Path) -> dict[str, str]:
-    pairs = (
-        str(override).partition("=")
-        for override in OmegaConf.load(path.parent / ".hydra" / "overrides.yaml")
-    )
+def _words(path: Path, record: Mapping[str, Any]) -> dict[str, str]:
+    """Return the words of the command that made a table, by key.
+
+    Those that Hydra keeps are of the last command in the folder, also of one that was refused.
+    """
+    words = shlex.split(record["command"])[1:] if "command" in record else _last_words(path)
+    pairs = (word.partition("=") for word in words if "=" in word and not word.startswith("--"))
     return {name.lstrip("+"): value for name, _, value in pairs}
+
+
+def _last_words(path: Path) -> list[str]:
+    return list(map(str, OmegaConf.load(path.parent / ".hydra" / "overrides.yaml")))
 
 
 def _varied(of_jobs: list[dict[str, str]]) -> list[str]:

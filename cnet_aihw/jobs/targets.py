@@ -93,7 +93,7 @@ def _hints(node: Mapping[str, Any], key: str) -> dict[str, Any]:
     path = node.get(_TARGET)
     if not isinstance(path, str):
         return {}
-    target = _located(path, f"{key}.{_TARGET}")
+    target = located(path, f"{key}.{_TARGET}")
     try:
         parameters = inspect.signature(target).parameters
     except (TypeError, ValueError):  # without a signature, as some functions of C
@@ -117,7 +117,7 @@ def _hints(node: Mapping[str, Any], key: str) -> dict[str, Any]:
     return hints
 
 
-def _located(path: str, key: str) -> Any:
+def located(path: str, key: str) -> Any:
     """Return the object that a dotted name stands for.
 
     Raises:

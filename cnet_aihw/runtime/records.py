@@ -19,6 +19,7 @@ from cnet_aihw.runtime.provenance import check_provenance
 __all__ = [
     "RecordsFile",
     "append_record",
+    "read_header",
     "read_json",
     "read_records",
     "replace_file",
@@ -136,6 +137,16 @@ def read_records(path: str | Path) -> list[dict[str, Any]]:
     """
     lines = _read_lines(Path(path))
     return lines[1:] if lines and _is_header(lines[0]) else lines
+
+
+def read_header(path: str | Path) -> dict[str, Any] | None:
+    """Return what the records of a file are made from; None without a file or its header.
+
+    Raises:
+        CnetError: as :func:`read_records`.
+    """
+    lines = _read_lines(Path(path))
+    return lines[0]["provenance"] if lines and _is_header(lines[0]) else None
 
 
 def write_json_atomic(path: str | Path, obj: Any) -> None:

@@ -28,12 +28,12 @@ from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.fingerprint import tensors_fingerprint
 from cnet_aihw.runtime.locks import alone
 from cnet_aihw.runtime.parts import Part, as_part
-from cnet_aihw.runtime.provenance import check_provenance
 from cnet_aihw.runtime.random_state import forked_random_state
 from cnet_aihw.runtime.records import read_json, write_json_atomic
 from cnet_aihw.runtime.torch_device import moved_to, resolve_device
 from cnet_aihw.runtime.typed import checked
 from cnet_aihw.tasks import Task, smoothed
+from cnet_aihw.training.begun import FORMAT, RUN, known_run
 from cnet_aihw.training.checkpoint import all_finite, load_checkpoint
 from cnet_aihw.training.journal import EPOCHS
 from cnet_aihw.training.lambda_of_noise import lipschitz_lambda
@@ -50,12 +50,7 @@ from cnet_aihw.training.variation import (
     try_variation,
 )
 
-FORMAT = 2
-"""Format of run.json."""
-
-_RUN = "run.json"
 _RESULT = "result.json"
-_ANOTHER = "give another folder"
 
 
 @checked
@@ -102,6 +97,7 @@ def train(
         processes: how many processes compute the gradient of each step, on CUDA one for each GPU.
             The result is that of one to rounding, without BatchNorm in training mode, which sees
             the samples of its own process alone, without dropout, and where each step has one chip.
+            A run resumes with as many as it began with.
 
     Returns:
         The result.
@@ -131,14 +127,15 @@ def train(
         objective=objective,
         device=where,
         analog=analog,
+        processes=processes,
     )
     weights = tensors_fingerprint(snapshot(model))
     try_variation(model, settings)
     if folder.is_file():
         raise bad_value("folder", str(folder), "a folder for the run; there is a file")
-    begun = (folder / _RUN).exists()
+    begun = (folder / RUN).exists()
     if begun:
-        lambda_ = _known_run(folder, provenance, weights)
+        lambda_ = known_run(folder, provenance, weights)
     else:
         _check_empty(folder)
         lambda_ = _lambda(model, settings)
@@ -166,7 +163,7 @@ def train(
                     "initial_weights": weights,
                     "lambda": lambda_,
                 }
-                write_json_atomic(folder / _RUN, described)
+                write_json_atomic(folder / RUN, described)
             if (folder / CHECKPOINT).exists():
                 trainer.resume()
             else:
@@ -262,50 +259,15 @@ def _lambda(model: nn.Module, settings: TrainingSettings) -> float | None:
     return lipschitz_lambda(noise_model, lipschitz.k, weights, t_inference=time)
 
 
-def _known_run(folder: Path, provenance: dict, weights: str) -> float | None:
-    """Check that a folder's run is this one; return its lambda."""
-    stored = read_json(folder / _RUN)
-    if stored.get("format") != FORMAT:
-        raise CnetError(
-            f"{folder} holds a run of another version of cnet_aihw; {_ANOTHER}.",
-            key="format",
-            value=stored.get("format", 1),
-            expected=FORMAT,
-            fix=_ANOTHER,
-        )
-    check_provenance(stored["provenance"], provenance, folder, _ANOTHER)
-    _check_weights(weights, stored["initial_weights"], folder)
-    lambda_: float | None = stored["lambda"]
-    return lambda_
-
-
 def _check_empty(folder: Path) -> None:
     """Check that a folder without a run holds nothing that this run would replace."""
     for name in (CHECKPOINT, BEST, EPOCHS):
         if (folder / name).exists():
             raise CnetError(
-                f"{folder / name} is there without {_RUN}, so that it is not known what it is; "
+                f"{folder / name} is there without {RUN}, so that it is not known what it is; "
                 "give another folder, or delete that file.",
                 key="folder",
                 value=name,
                 expected="a folder without files of a run",
                 fix="give another folder, or delete that file",
             )
-
-
-def _check_weights(weights: str, initial: str, folder: Path) -> None:
-    """Check that the weights are those the run began with, or its own as it left them."""
-    if weights == initial:
-        return
-    for name in (CHECKPOINT, BEST):
-        path = folder / name
-        if path.exists() and tensors_fingerprint(load_checkpoint(path).model) == weights:
-            return
-    raise CnetError(
-        f"{folder} holds a run that began with other weights; build the network with the same seed "
-        "as then, or give another folder.",
-        key="initial_weights",
-        value=weights,
-        expected=initial,
-        fix="build the network with the same seed as then, or give another folder",
-    )

@@ -106,8 +106,13 @@ def run_provenance(
     objective: object,
     device: torch.device,
     analog: bool,
+    processes: int = 1,
 ) -> dict[str, Any]:
-    """Return what determines the course of a run but the initial weights, as plain values."""
+    """Return what determines the course of a run but the initial weights, as plain values.
+
+    Each of several processes draws and normalises for its own share of a batch, and their sums
+    round otherwise: so their number counts.
+    """
     samples = {
         f"{name}.{key}": tensor
         for name, part in parts.items()
@@ -136,6 +141,8 @@ def run_provenance(
         "objective": object_text(objective),
         "device": device.type,
         "tf32": uses_tf32(device),
+        # one: as in runs from before there was the key
+        **({} if processes == 1 else {"processes": processes}),
     }
 
 

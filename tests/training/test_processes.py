@@ -102,3 +102,11 @@ def test_the_share_of_a_process_counts_the_targets_that_count(
         assert some.tolist() == targets[2 * rank : 2 * rank + 2].tolist()
         weights.append(float(weight))
     assert weights == [0.75, 0.25]
+
+
+def test_a_run_resumes_with_as_many_processes_as_it_began_with(tmp_path: Path) -> None:
+    given: dict[str, Any] = {"folder": tmp_path / "run", "device": "cpu", "progress": False}
+    train(network(), data(), settings(), **given)
+    with pytest.raises(CnetError) as error:
+        train(network(), data(), settings(), processes=2, **given)
+    assert (error.value.key, error.value.value) == ("processes", 2)
