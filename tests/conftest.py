@@ -3,7 +3,11 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
+# On a busy machine, the time that inputs or examples take says nothing about them.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 INTEGRATION = ("doctor", "jobs", "report")
 
 
