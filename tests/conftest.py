@@ -1,6 +1,10 @@
 """Three tiers of tests: unit, integration (the command line, in process), slow."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -22,3 +26,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         room = item.path.relative_to(here).parts[0]
         if room in INTEGRATION or room.startswith("test_"):
             item.add_marker(pytest.mark.integration)
+
+
+@pytest.fixture(scope="session")
+def session() -> Iterator[Any]:
+    """The one private Ray of this process, for all tests on one.
+
+    Handles of a session's workers that are collected in a later one of the same process let go of
+    workers there, whose ids are the same.
+    """
+    import ray
+
+    from cnet_aihw.cluster import start_ray
+
+    from .cluster.conftest import SETTINGS
+
+    assert not ray.is_initialized(), "a test has started Ray in this process"
+    with mock.patch.dict(os.environ, RAY_AUTH_MODE="disabled"):
+        yield start_ray(SETTINGS)
+        ray.shutdown()

@@ -250,3 +250,13 @@ def test_readings_of_a_plain_network_are_not_a_posterior() -> None:
     for data in ("digits", "mnist"):
         one, many = (uncertain(data, "readings", n, sigma=0.1)["nll"] for n in (1, 64))
         assert 0 < one - many < 0.06
+
+
+def test_correctors_need_no_penalty_on_the_vgg16_of_half_the_width() -> None:
+    rows = read_json(RESULTS / "per_chip.json")["rows"]
+    ways = {row["way"]: row for row in rows if row["network"] == "vgg16_half_cifar10"}
+    plain, penalised = ways["plain, per chip"], ways["lipschitz, per chip"]
+    assert abs(plain["mean"] - penalised["mean"]) < plain["std"] + penalised["std"]
+    for row in (plain, penalised):
+        assert row["recovery"] > 0.98
+        assert max(row["overhead_weights"], row["overhead_macs"]) <= 0.05

@@ -16,7 +16,6 @@ from cnet_aihw.runtime.records import read_records
 from cnet_aihw.search.rllib import PPOSearcher
 
 from ...cluster.conftest import SETTINGS as SETTINGS
-from ...cluster.conftest import session as session
 
 ROOT = Path(__file__).parents[3]
 SEARCHER = PPOSearcher(model_iterations=1, checkpoint_every=2)
