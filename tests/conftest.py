@@ -1,6 +1,7 @@
 """Three tiers of tests: unit, integration (the command line, in process), slow."""
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
 INTEGRATION = ("doctor", "jobs", "report")
+STARTED: list[str] = []
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -28,6 +30,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.integration)
 
 
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """Note the first test after which Ray runs in this process."""
+    ray = sys.modules.get("ray")
+    if ray is not None and not STARTED and ray.is_initialized():
+        STARTED.append(item.nodeid)
+
+
 @pytest.fixture(scope="session")
 def session() -> Iterator[Any]:
     """The one private Ray of this process, for all tests on one.
@@ -41,7 +50,7 @@ def session() -> Iterator[Any]:
 
     from .cluster.conftest import SETTINGS
 
-    assert not ray.is_initialized(), "a test has started Ray in this process"
+    assert not ray.is_initialized(), f"{STARTED} has started Ray in this process"
     with mock.patch.dict(os.environ, RAY_AUTH_MODE="disabled"):
         yield start_ray(SETTINGS)
         ray.shutdown()

@@ -237,7 +237,7 @@ def test_a_placement_searched_for_another_limit_is_not_fitted(
     before = contents(way.parent)
     words = [f"search.store={way.parent / 'store'}", f"run={way}", "job=compensate"]
     error = error_of(*WAY, *words, "compensation.limit=0.01")
-    assert error.key == "config.compensation.limit"
+    assert error.key == "compensation.limit"
     assert (error.value, error.expected) == (0.01, 0.05)
     assert contents(way.parent) == before
 

@@ -196,7 +196,7 @@ def test_nothing_stays_behind_after_ctrl_c() -> None:
             driver.wait(60)
         finally:
             driver.kill()
-        assert driver.stderr.read().endswith("KeyboardInterrupt\n")
+        assert "KeyboardInterrupt\n" in driver.stderr.read()  # Ray's core may have the last word
     wait_until_gone(mark, time.monotonic() + 30)
 
 
