@@ -31,10 +31,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_runtest_teardown(item: pytest.Item) -> None:
-    """Note the first test after which Ray runs in this process."""
+    """Refuse a test that starts Ray in this process where it is not that of all tests."""
     ray = sys.modules.get("ray")
     if ray is not None and not STARTED and ray.is_initialized():
         STARTED.append(item.nodeid)
+        raise AssertionError("this test has started Ray: let it have the fixture `session`")
 
 
 @pytest.fixture(scope="session")
@@ -51,6 +52,7 @@ def session() -> Iterator[Any]:
     from .cluster.conftest import SETTINGS
 
     assert not ray.is_initialized(), f"{STARTED} has started Ray in this process"
+    STARTED.append("session")
     with mock.patch.dict(os.environ, RAY_AUTH_MODE="disabled"):
         yield start_ray(SETTINGS)
         ray.shutdown()

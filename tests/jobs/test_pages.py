@@ -171,7 +171,9 @@ def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
         if name not in ("README", "howto") and any(kind == "python" for kind, _ in blocks(text))
     ],
 )
-def test_the_python_of_a_page_runs(page: str, here: Path) -> None:
+def test_the_python_of_a_page_runs(page: str, here: Path, request: pytest.FixtureRequest) -> None:
+    if page in ("ray", "searching"):
+        request.getfixturevalue("session")
     text, names = PAGES[page], GIVEN.get(page, dict)()
     for shown, small in SMALLER.get(page, {}).items():
         assert shown in text
