@@ -1,4 +1,4 @@
-"""What earlier commands left in a folder, checked before any work for the values asked for now.
+"""Records of earlier commands in a folder, checked before any work for the values asked for now.
 
 Each step refuses records of other values when it comes to them; these checks refuse them before the
 first step, by what is known without a trained network.

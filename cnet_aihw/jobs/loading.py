@@ -1,4 +1,4 @@
-"""What earlier steps left in a folder or a source, checked against what is asked for now."""
+"""Records of earlier steps in a folder or a source, checked against what is asked for now."""
 
 from __future__ import annotations
 

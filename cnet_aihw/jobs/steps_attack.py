@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _TABLE = ("attack-*.json", "config.evaluation.t_inference")
-"""What the table is of, and what its rows have in common beside their chips."""
+"""Values that say what a table is of, and that its rows share beside their chips."""
 
 
 def check_attack(job: JobContext) -> None:

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 _TABLE = ("tuning-*.json", "config.evaluation.t_inference")
-"""What the table is of, and what its rows have in common beside their chips."""
+"""Values that say what a table is of, and that its rows share beside their chips."""
 
 
 def check_tune(job: JobContext) -> None:

@@ -1,4 +1,4 @@
-"""What a private Ray leaves behind is ended, also what starts after others are gone."""
+"""Processes that a private Ray leaves behind are ended, also one that starts after the others."""
 
 import os
 import subprocess
