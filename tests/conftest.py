@@ -30,10 +30,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.integration)
 
 
+@pytest.hookimpl(trylast=True)  # when modules that a test has put in place are gone
 def pytest_runtest_teardown(item: pytest.Item) -> None:
     """Refuse a test that starts Ray in this process where it is not that of all tests."""
-    ray = sys.modules.get("ray")
-    if ray is not None and not STARTED and ray.is_initialized():
+    running = getattr(sys.modules.get("ray"), "is_initialized", bool)
+    if not STARTED and running():
         STARTED.append(item.nodeid)
         raise AssertionError("this test has started Ray: let it have the fixture `session`")
 
