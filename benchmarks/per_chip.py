@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.common import RESULTS, cnet_aihw, command_line, once, with_earlier, write_result
+from benchmarks.common import cnet_aihw, command_line, once, with_earlier, write_result
 from benchmarks.subjects import (
     LIMIT,
     SIGMA,
@@ -42,6 +42,7 @@ from benchmarks.subjects import (
     where,
     within_limits,
 )
+from benchmarks.tables import result
 from cnet_aihw.cluster import RaySettings
 from cnet_aihw.compensation import (
     Affine,
@@ -289,7 +290,7 @@ def table() -> None:
                 clean[n] = clean.get(n) or plain_clean(subject, seed, n)
                 found.append({**row, "recovery": row["mean"] / clean[n]})
     paths = {name: folder_of(subject, 0) / "choose.json" for name, subject in SUBJECTS.items()}
-    choice = read_json(RESULTS / "per_chip.json")["choice"]
+    choice = result("per_chip").get("choice", {})
     choice |= {name: read_json(path) for name, path in paths.items() if path.exists()}
     one = "network", "training_seed", "way"
     test = with_earlier("per_chip", rows["test"], *one)
