@@ -103,7 +103,10 @@ def _read(path: Path) -> tuple[Tensor, list[str], Sequence[int]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file)
-            rows = {reader.line_num: row for row in reader if row}
+            rows: dict[int, list[str]] = {}
+            for row in reader:
+                if row:
+                    rows[reader.line_num] = row
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise CnetError(
             f"the table {path} cannot be read ({error}): give a CSV file in UTF-8, or one of "
