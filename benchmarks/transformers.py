@@ -27,6 +27,7 @@ from benchmarks.subjects import (
     cost_of,
     dataset,
     folder_of,
+    kept,
     measure_all,
     network,
     plain_clean,
@@ -43,8 +44,8 @@ COMMAND = "python -m benchmarks.transformers"
 SIGMAS = [0.3, 0.1, 0.5]
 IMAGES = {"text": 200, "scenes": 100, "diabetes": 300}
 """Samples of a fit where they are not 1000."""
-NOISE = dict.fromkeys(("vit_cifar10", "language_model"), "noise_from_plain")
-"""The training under noise where it is not from scratch, which takes as long as the plain one."""
+LONG = ("vit_cifar10", "language_model")
+"""Networks whose training under noise begins with the plain weights."""
 
 
 def train(network: list[str]) -> None:
@@ -52,11 +53,14 @@ def train(network: list[str]) -> None:
     for subject in (OTHERS[name] for name in network):
         words = [f"experiment={subject.name}", "job=train", *where(subject.data), "progress=false"]
         words.append(f"run={folder_of(subject, 0)}")
-        if (noise := NOISE.get(subject.name)) is None:
+        if subject.name not in LONG:
             cnet_aihw(*words)
-        else:
+            continue
+        if not (plain := kept(subject, "plain")).exists():
+            plain = folder_of(subject, 0) / "plain" / "best.safetensors"
             cnet_aihw(*words, "training=plain")
-            cnet_aihw(*words, f"training={noise}", "training.epochs=4")
+        shorter = ("training.epochs=4", "training.lr=5e-4")
+        cnet_aihw(*words, "training=noise", f"pretrained={plain}", *shorter)
 
 
 def choose(subject: Subject) -> dict[str, Any]:
@@ -85,9 +89,8 @@ def ways(subject: Subject) -> Iterator[Way]:
     yield replace(plain, name="plain, affine", corrector=Affine(), placement=full)
     yield replace(plain, name="plain, per chip, refined", refine_steps=steps)
     yield Way("plain, shared", "plain", LowRank(), placement, "shared")
-    noise = NOISE.get(subject.name, "noise")
-    yield Way("noise, none", noise)
-    yield replace(plain, name="noise, per chip", training=noise, target="mean_over_chips")
+    yield Way("noise, none", "noise")
+    yield replace(plain, name="noise, per chip", training="noise", target="mean_over_chips")
 
 
 def run(network: list[str], sigma: list[float], way: str, chips: int) -> None:

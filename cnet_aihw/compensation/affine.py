@@ -53,4 +53,4 @@ class AffineModule(ClosedFormModule):
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the corrected output, in the shape and type of y."""
         scale, offset = (along_channels(v, y, self.dims) for v in (self.scale, self.offset))
-        return y * scale + offset
+        return torch.addcmul(offset, y, scale)

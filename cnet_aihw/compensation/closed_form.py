@@ -8,19 +8,55 @@ import torch
 from torch import Tensor, nn
 
 
+@dataclass(frozen=True)
+class Statistics:
+    """Means and covariances of a layer's features f, output y and error d = t - y, in float64."""
+
+    f: Tensor
+    """Means of the features, [F]."""
+
+    y: Tensor
+    """Means of the output, [C]."""
+
+    d: Tensor
+    """Means of the error, [C]."""
+
+    ff: Tensor
+    """Covariances of the features, [F, F]."""
+
+    fy: Tensor
+    """Covariances of features and output, [F, C]."""
+
+    fd: Tensor
+    """Covariances of features and error, [F, C]."""
+
+    yy: Tensor
+    """Covariances of the output, [C, C]; without a map of y, its variances alone, [C]."""
+
+    yd: Tensor
+    """Covariances of output and error, in the shape of ``yy``."""
+
+    dd: Tensor
+    """Variances of the error, [C]."""
+
+
 class Moments:
     """Sums over positions of one layer's features, output, and what is wrong with the output.
 
     Batches are added one by one, so that memory does not depend on how many there are. Products
     are taken in the type of the batches after the first batch's means are subtracted, and summed
-    in float64.
+    in float64. Only products that a fit reads are taken.
+
+    Args:
+        on_output: part that acts on y alone, as :class:`ClosedFormModule` names it.
+        ends_with_y: whether the last C features are y itself.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_output: str = "scale", ends_with_y: bool = False) -> None:
         self.count = 0
-        self._origin: Tensor | None = None  # [columns], near the means, so that nothing cancels
-        self._sum: Tensor = torch.empty(0)
-        self._products: Tensor = torch.empty(0)
+        self._map, self._with_y = on_output == "map", ends_with_y
+        self._origins: list[Tensor] = []  # near the means, so that nothing cancels
+        self._sums: dict[str, Tensor] = {}
 
     def add(self, features: Tensor, output: Tensor, wanted: Tensor) -> None:
         """Take in one batch.
@@ -30,28 +66,49 @@ class Moments:
             output: the layer's output on the chip, [positions, C].
             wanted: what it should be, [positions, C].
         """
-        rows = torch.cat([features, output, wanted - output], 1)
-        rows = rows.float() if rows.dtype in (torch.float16, torch.bfloat16) else rows
-        if self._origin is None:
-            self._origin = rows.mean(0)
-            self._sum = rows.new_zeros(rows.shape[1], dtype=torch.float64)
-            self._products = self._sum.new_zeros(rows.shape[1], rows.shape[1])
-        rows = rows - self._origin
-        self.count += len(rows)
-        self._sum += rows.sum(0, dtype=torch.float64)
-        self._products += (rows.T @ rows).double()
+        parts = [features, output, wanted - output]
+        if output.dtype in (torch.float16, torch.bfloat16):
+            parts = [part.float() for part in parts]
+        if not self._origins:
+            self._origins = [part.mean(0) for part in parts]
+        f, y, d = (part - origin for part, origin in zip(parts, self._origins, strict=True))
+        self.count += len(d)
+        batch = {"f": f.sum(0), "y": y.sum(0), "d": d.sum(0), "dd": d.square().sum(0)}
+        batch |= {"ff": _gram(f), "fd": f.T @ d}
+        if not self._with_y:
+            batch["fy"] = f.T @ y
+            batch["yy"] = _gram(y) if self._map else y.square().sum(0)
+            batch["yd"] = y.T @ d if self._map else (y * d).sum(0)
+        for name, value in batch.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value.double()
 
     @property
     def finite(self) -> bool:
         """Whether all sums are finite, as those of a chip that computes are."""
-        return bool(self._products.isfinite().all())
+        return all(bool(value.isfinite().all()) for value in self._sums.values())
 
-    def mean_and_covariance(self) -> tuple[Tensor, Tensor]:
-        """Return means [F + 2 C] and covariances [F + 2 C, F + 2 C] of features, y and t - y."""
-        assert self._origin is not None
-        shift = self._sum / self.count
-        covariance = self._products / self.count - torch.outer(shift, shift)
-        return self._origin.double() + shift, covariance
+    @property
+    def size(self) -> int:
+        """Number of sums."""
+        return sum(value.numel() for value in self._sums.values())
+
+    def statistics(self) -> Statistics:
+        """Return means and covariances."""
+        means = {name: self._sums[name] / self.count for name in "fyd"}
+
+        def covariance(name: str) -> Tensor:
+            value, (a, b) = self._sums[name] / self.count, (means[n] for n in name)
+            return value - (torch.outer(a, b) if value.dim() == 2 else a * b)
+
+        found = {name: covariance(name) for name in self._sums if len(name) == 2}
+        if self._with_y:
+            first = len(means["f"]) - len(means["y"])
+            found["fy"] = found["ff"][:, first:]
+            found |= {"yy": found["fy"][first:], "yd": found["fd"][first:]}
+            if not self._map:
+                found |= {name: found[name].diagonal() for name in ("yy", "yd")}
+        origins = dict(zip("fyd", self._origins, strict=True))
+        return Statistics(**{n: origins[n].double() + means[n] for n in "fyd"}, **found)
 
 
 @dataclass(frozen=True)
@@ -96,6 +153,11 @@ class ClosedFormModule(nn.Module):
         return "scale"
 
     @property
+    def ends_with_y(self) -> bool:
+        """Whether the last C features are y itself."""
+        return False
+
+    @property
     def in_closed_form(self) -> bool:
         """Whether the module, as it is set, is a linear map."""
         return True
@@ -109,9 +171,24 @@ class ClosedFormModule(nn.Module):
         """Return the features of every position, [positions, F]."""
         return rows_of(y, self.dims)[:, :0]
 
+    def moments(self) -> Moments:
+        """Return moments to which nothing is added yet."""
+        return Moments(self.on_output, self.ends_with_y)
+
     def put(self, fit: LinearFit) -> None:
         """Take the weights of a fit."""
         raise NotImplementedError
+
+
+def _gram(columns: Tensor) -> Tensor:
+    """Return columns^T columns, of wide ones half of it mirrored."""
+    width = columns.shape[1]
+    if width <= 256:
+        return columns.T @ columns
+    left, right = columns[:, : width // 2], columns[:, width // 2 :]
+    across = left.T @ right
+    upper = torch.cat([_gram(left), across], 1)
+    return torch.cat([upper, torch.cat([across.T, _gram(right)], 1)])
 
 
 def rows_of(values: Tensor, dims: int) -> Tensor:
@@ -150,29 +227,25 @@ def fit_linear(
         weights: importance of an error in each channel, [C], at least 0; None: the same for all.
         on_output: part that acts on y alone, as :class:`ClosedFormModule` names it.
     """
-    mean, covariance = moments.mean_and_covariance()
-    features = len(mean) - 2 * channels
-    f = slice(0, features)
-    y = slice(features, features + channels)
-    d = slice(features + channels, None)  # t - y: exactly 0 where nothing is wrong
-    of_features, to_residual = covariance[f, f], covariance[f, d]
-    change = torch.zeros_like(mean[y])  # s - 1
+    found = moments.statistics()
+    of_features, to_residual = found.ff, found.fd
+    change = torch.zeros_like(found.y)  # s - 1
     mixing = read = None
-    residual = covariance[d, d].diagonal()  # variance of what is still missing
+    variance, cross = (v if v.dim() == 1 else v.diagonal() for v in (found.yy, found.yd))
+    residual = found.dd  # variance of what is still missing
     if on_output == "scale":
-        variance, cross = covariance[y, y].diagonal(), covariance[y, d].diagonal()
         # what rounding leaves of a constant channel is not a spread
-        constant = variance <= 1e-10 * (mean[y].square() + residual)
+        constant = variance <= 1e-10 * (found.y.square() + residual)
         change = torch.where(constant, 0.0, cross / torch.where(constant, 1.0, variance))
         residual = residual - 2 * change * cross + change.square() * variance
-        to_residual = to_residual - covariance[f, y] * change
+        to_residual = to_residual - found.fy * change
     elif on_output == "map":  # the filters see what y does not explain of the features
-        both = _solve(covariance[y, y], torch.cat([covariance[y, d], covariance[y, f]], 1), ridge)
+        both = _solve(found.yy, torch.cat([found.yd, found.fy.T], 1), ridge)
         mixing, read = both[:, :channels], both[:, channels:]  # [C, C], [C, F]
-        residual = residual - (2 * covariance[y, d] - covariance[y, y] @ mixing).mul(mixing).sum(0)
-        to_residual = to_residual - covariance[f, y] @ mixing
-        of_features = of_features - covariance[f, y] @ read
-    root = _root(weights, mean[y])
+        residual = residual - (2 * found.yd - found.yy @ mixing).mul(mixing).sum(0)
+        to_residual = to_residual - found.fy @ mixing
+        of_features = of_features - found.fy @ read
+    root = _root(weights, found.y)
     solution = _solve(of_features, to_residual, ridge)  # B, [F, C]
     explained = solution.T @ to_residual * root * root.unsqueeze(1)
     worth, vectors = torch.linalg.eigh((explained + explained.T) / 2)  # ascending
@@ -182,15 +255,14 @@ def fit_linear(
     compensator = chosen / root.unsqueeze(1)
     if mixing is not None and read is not None:
         mixing = (mixing - read @ generator.T @ compensator.T).T
-        offset = mean[d] - mixing @ mean[y]
+        offset = found.d - mixing @ found.y
         mixing = mixing + torch.eye(channels, dtype=mixing.dtype, device=mixing.device)
     else:
-        offset = mean[d] - change * mean[y]
+        offset = found.d - change * found.y
     # features count from their means, which go into the offset
-    offset = offset - compensator @ (generator @ mean[f])
+    offset = offset - compensator @ (generator @ found.f)
     left = float(((residual * root.square()).sum() - worth.sum()).clamp_min(0.0))
-    of_wanted = covariance[y, y].diagonal() + 2 * covariance[y, d].diagonal()
-    of_wanted = ((of_wanted + covariance[d, d].diagonal()) * root.square()).sum()
+    of_wanted = ((variance + 2 * cross + found.dd) * root.square()).sum()
     return LinearFit(
         1.0 + change, offset, generator, compensator, worth, left, float(of_wanted), mixing
     )

@@ -127,6 +127,11 @@ class GeneratorCompensatorModule(ClosedFormModule):
         return "map" if self.settings.form == "full" else "nothing"
 
     @property
+    def ends_with_y(self) -> bool:
+        """Whether the last channels read are y."""
+        return self.settings.reads in ("xy", "y")
+
+    @property
     def in_closed_form(self) -> bool:
         """Whether there is neither an activation nor a kernel that slides over the features."""
         return self.settings.activation == "none" and all(

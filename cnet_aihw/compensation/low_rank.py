@@ -127,6 +127,11 @@ class LowRankModule(ClosedFormModule):
         """Number of filters m."""
         return len(self.generator.weight)
 
+    @property
+    def ends_with_y(self) -> bool:
+        """Whether the last features are y."""
+        return self.features in ("xy", "y")
+
     @torch.no_grad()
     def put(self, fit: LinearFit) -> None:
         """Take the weights of a fit; filters that it does not need give 0."""
@@ -163,9 +168,10 @@ class LowRankModule(ClosedFormModule):
         """Return the corrected output, in the shape and type of y."""
         scale, offset = (along_channels(v, y, self.dims) for v in (self.scale, self.offset))
         if not len(self.generator.weight):  # a supernet's smallest part
-            return (y * scale + offset).to(y.dtype)
+            return torch.addcmul(offset, y, scale).to(y.dtype)
         g = in_type_of_input(self.generator, self.read(x, y))
-        return (y * scale + offset + in_type_of_input(self.compensator, g)).to(y.dtype)
+        added = in_type_of_input(self.compensator, g)
+        return torch.addcmul(offset, y, scale).add_(added).to(y.dtype)
 
 
 def put_filters(fit: LinearFit, generator: Tensor, compensator: Tensor) -> None:

@@ -56,6 +56,9 @@ class VectorFit(PerChipFit):
     def _refined(self, model: nn.Module) -> list[nn.Parameter]:
         return [p for p in compensation_parameters(model).values() if p.dim() == 1]
 
+    def _moments(self, layer: CompensatedLayer) -> Moments:
+        return Moments()
+
     def _add(
         self, moments: Moments, layer: CompensatedLayer, x: Tensor, y: Tensor, wanted: Tensor
     ) -> None:

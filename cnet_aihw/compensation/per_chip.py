@@ -254,7 +254,7 @@ class PerChipFit:
 
         def fit(name: str, layer: CompensatedLayer, x_in: Tensor, y: Tensor) -> None:
             if todo.pop(name, None) is not None:
-                moments = Moments()
+                moments = self._moments(layer)
                 self._add(moments, layer, x_in, y, self._targets.of(model, name, layer, 0))
                 self._fit_layer(name, layer, moments)
 
@@ -266,13 +266,17 @@ class PerChipFit:
     ) -> int:
         order = call_outputs(model, layers, select(batches[0], slice(2)))[0]
         for name in order:
-            layer, moments = layers[name], Moments()
+            layer, moments = layers[name], self._moments(layers[name])
             for number, x in enumerate(batches):
                 wanted = self._targets.of_calls(model, name, layer, number)
                 with calls_seen(layer, wanted, partial(self._add, moments, layer)):
                     run(model, x)
             self._fit_layer(name, layer, moments)
         return len(order)
+
+    def _moments(self, layer: CompensatedLayer) -> Moments:
+        module: Any = layer.corrector_module
+        return module.moments()
 
     def _add(
         self, moments: Moments, layer: CompensatedLayer, x: Tensor, y: Tensor, wanted: Tensor

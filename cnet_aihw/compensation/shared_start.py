@@ -93,7 +93,8 @@ def fit_shared_closed_form(
             with programmed(model, seed, noise_model, t_inference):
                 chips.append((seed, chips_of(model)))
         for name in order:
-            moments = Moments()
+            module: Any = layers[name].corrector_module
+            moments = module.moments()
             for seed, chip in chips:
                 seed_random_state(derive_seed(seed, "calibration", name), device)
                 with _on_chip(model, chip, batch_statistics):
@@ -101,7 +102,6 @@ def fit_shared_closed_form(
             if not moments.finite:
                 continue
             fitted.append(name)
-            module: Any = layers[name].corrector_module
             channels = layer_shape(layers[name].base_layer).out_channels
             fit = fit_linear(moments, channels, module.filters, ridge, on_output=module.on_output)
             module.put(fit)

@@ -43,8 +43,8 @@ def analog(net, noise=SIGMA, **settings):
     return convert_to_analog(net, RRAMRPUConfig(noise_model=noise, **settings)).eval()
 
 
-def moments_of(*rows):
-    moments = Moments()
+def moments_of(*rows, on_output="scale"):
+    moments = Moments(on_output)
     moments.add(*(part.double() for part in rows))
     return moments
 
@@ -115,7 +115,7 @@ def test_a_map_of_the_output_and_filters_are_fitted_together(size):
     f, y = draw(300, 4).double(), draw(300, 5, seed=2).double()
     f = f + y[:, :4]  # features that go with the output
     t = y @ draw(5, 5, seed=3).double() + f @ draw(4, 5, seed=4).double() + 0.1 * draw(300, 5)
-    fit = fit_linear(moments_of(f, y, t), 5, size, 0.0, on_output="map")
+    fit = fit_linear(moments_of(f, y, t, on_output="map"), 5, size, 0.0, on_output="map")
     centred, wanted = y.numpy() - y.numpy().mean(0), t.numpy() - t.numpy().mean(0)
     of_y = centred @ np.linalg.lstsq(centred, wanted, rcond=None)[0]
     beyond = f.numpy() - f.numpy().mean(0)
@@ -133,7 +133,7 @@ def test_all_zero_inputs_give_an_offset_alone():
     zeros, t = torch.zeros(30, 4), torch.full((30, 3), 2.5)
     for ridge in (0.0, 1e-3):
         for on_output in ("scale", "nothing", "map"):
-            moments = moments_of(zeros, zeros[:, :3], t)
+            moments = moments_of(zeros, zeros[:, :3], t, on_output=on_output)
             fit = fit_linear(moments, 3, 2, ridge, on_output=on_output)
             np.testing.assert_allclose(applied(fit, zeros.double(), zeros[:, :3].double()), 2.5)
             assert not fit.generator.any() and torch.isfinite(fit.compensator).all()

@@ -132,7 +132,7 @@ def test_affine_scales_and_shifts_each_channel():
         module.scale.copy_(torch.randn(8))
         module.offset.copy_(torch.randn(8))
     expected = y * module.scale[None, :, None, None] + module.offset[None, :, None, None]
-    assert torch.equal(module(torch.empty(0), y), expected)
+    torch.testing.assert_close(module(torch.empty(0), y), expected)
     linear = Affine().build(LayerShape(0, 3, 8), 0)
     assert linear(torch.empty(0), torch.ones(2, 7, 8)).shape == (2, 7, 8)
 

@@ -194,12 +194,12 @@ class ReusingFit(PerChipFit):
                 key = placed.key_before(name, bool(layer.corrector_module.filters))
                 moments = self.memory.get(key)
                 if moments is None:
-                    moments = Moments()
+                    moments = self._moments(layer)
                     with placed.aside():  # a pass of its own, where it is not kept
                         wanted = self._targets.of(model, name, layer, 0)
                     add_rows(moments, layer, x_in, y, wanted)
-                    columns = len(moments.mean_and_covariance()[0])
-                    self.memory.put(key, moments, 8 * columns**2, float(moments.count) * columns**2)
+                    work = float(moments.count) * moments.size
+                    self.memory.put(key, moments, 8 * moments.size, work)
                 self._fit_layer(name, layer, moments)
 
         with layers_seen(seen, fit), placed.skipped(model, last):
@@ -207,9 +207,8 @@ class ReusingFit(PerChipFit):
 
     def _put(self, name: str, layer: CompensatedLayer, moments: Moments) -> None:
         super()._put(name, layer, moments)
-        mean, covariance = moments.mean_and_covariance()
-        channels = len(self.fits[name].scale)
-        squares = mean[-channels:].square() + covariance.diagonal()[-channels:]  # of t - y
+        found = moments.statistics()
+        squares = found.d.square() + found.dd  # of t - y
         weights = self._targets.weights(name)
         if weights is not None:
             squares = squares * weights.to(squares) / weights.to(squares).mean()
