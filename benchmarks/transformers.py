@@ -58,9 +58,9 @@ def train(network: list[str]) -> None:
             continue
         if not (plain := kept(subject, "plain")).exists():
             plain = folder_of(subject, 0) / "plain" / "best.safetensors"
-            cnet_aihw(*words, "training=plain")
+            cnet_aihw(*words, "training=plain", "training.compare=[]")
         shorter = ("training.epochs=4", "training.lr=5e-4")
-        cnet_aihw(*words, "training=noise", f"pretrained={plain}", *shorter)
+        cnet_aihw(*words, "training=noise", "training.compare=[]", f"pretrained={plain}", *shorter)
 
 
 def choose(subject: Subject) -> dict[str, Any]:
