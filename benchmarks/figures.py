@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from benchmarks.common import HERE
 from cnet_aihw.report.style import (
     BLACK,
@@ -38,6 +40,15 @@ TITLES = {
     "lenet5_cifar10": "LeNet-5 on CIFAR-10",
     "vgg16_narrow_cifar10": "VGG16, an eighth of the width, on CIFAR-10",
     "vgg16_half_cifar10": "VGG16, half of the width, on CIFAR-10",
+}
+FRONTS = {  # methods of the curve over overhead -> colour
+    "spectrum": GREEN,
+    "xy": SKY,
+    "y": YELLOW,
+    "affine": QUIET,
+    "generator": PURPLE,
+    "shared low rank": ORANGE,
+    "shared generator": VERMILLION,
 }
 SHOWN = {  # methods of paper.json in the figure
     "plain": VERMILLION,
@@ -77,6 +88,25 @@ def draw_methods(networks: Mapping[str, Sequence[Row]]) -> None:
             "recovery in %: accuracy on chips / clean accuracy after plain training", fontsize=10
         )
         save(figure, "results")
+
+
+def draw_fronts(rows: Sequence[Row]) -> None:
+    """Draw recovery over the larger of both overheads: each method's best so far at each."""
+    with figure_style():
+        figure, (ax,) = new_figure(4.4, rows=1)
+        for method, color in FRONTS.items():
+            found = sorted(
+                (max(row["overhead_weights"], row["overhead_macs"]), row["recovery"])
+                for row in rows if row["way"].partition(",")[0] == method
+            )  # fmt: skip
+            costs = [100 * cost for cost, _ in found]
+            best = np.maximum.accumulate([100 * recovery for _, recovery in found])
+            ax.plot(costs, best, marker="o", color=color, label=method)
+        ax.axvline(5, color="black", linestyle=":", linewidth=1)
+        ax.set_xlabel("weights or MACs added in %, the larger of both")
+        ax.set_ylabel("recovery in %")
+        ax.legend()
+        save(figure, "overhead")
 
 
 def draw_growth(rows: Sequence[Row]) -> None:

@@ -23,8 +23,8 @@ TABLES = {
     "per_chip": "network | training seed=training_seed | way | weights +% | MACs +% | "
     "images of the fit=images | steps=refine_steps | test images=samples | "
     f"{OVER_CHIPS} | recovery %",
-    "per_chip_curves": "network | curve | features | size | images | sigma | weights +% | "
-    "MACs +% | mean % | std | chips | recovery %",
+    "per_chip_curves": "network | curve | way | features | size | images | sigma | weights +% | "
+    "MACs +% | mean % | std | chips | recovery % | front",
     "tuning": "network | training | sigma | fresh=rewrite_sigma | way | writes=writes_most | "
     "images=forwards:.0f | weights +%=overhead:.2% | clean %=clean:.1% | before %=before:.1% | "
     "tuned %=score:.1% | std=std:.1% | on other chips %=others:.1% | "
@@ -195,6 +195,8 @@ def main() -> None:
     """Write all pages."""
     networks = of_networks()
     figures.draw_methods(networks)
+    over = [r for r in result("per_chip_curves")["rows"] if r["curve"] == "overhead"]
+    figures.draw_fronts(over)
     figures.draw_growth(result("growth")["rows"])
     put(README, {"results": table([r for rows in networks.values() for r in rows], README_TABLE)})
     put(DOCS / "results.md", results())

@@ -74,6 +74,13 @@ FROM_KEPT = (
     "training.label_smoothing=0.1", "training.bf16=true", "progress=false",
 )  # fmt: skip
 VERA_LRS = (2e-3, 2e-4, 2e-5)  # its fit diverges with that of the others on some networks
+METHODS = (
+    ("xy", LowRank(), "per_chip"), ("y", LowRank("y"), "per_chip"),
+    ("affine", Affine(), "per_chip"), ("generator", GeneratorCompensator(), "per_chip"),
+    ("shared generator", GeneratorCompensator(), "shared"),
+    ("shared low rank", LowRank("x"), "shared"),
+)  # fmt: skip
+"""Methods of the curve over overhead: name, corrector and fit."""
 COMMAND = "python -m benchmarks.per_chip"
 
 
@@ -102,21 +109,22 @@ def searched(
     budget: int,
     training: str = "lipschitz",
     samples: int = 1000,
+    limit: float = LIMIT,
 ) -> Placement:
     """Return the placement that a search finds within both limits, on few chips and images."""
     model, data = network(subject, 0, training, beta), dataset(subject.data)
     cost = cost_of(model, subject)
     problem = placement_problem(
-        cost, list(cost.layers), LowRank(), LIMIT, SpaceSettings(sizes=list(SIZES)),
-        objective=ObjectiveSettings(overhead="none"), limit_macs=LIMIT,
+        cost, list(cost.layers), LowRank(), limit, SpaceSettings(sizes=list(SIZES)),
+        objective=ObjectiveSettings(overhead="none"), limit_macs=limit,
     )  # fmt: skip
     evaluator = PerChipEvaluator(
         model, data.val, data.train.x[: samples // 2], task=subject.task, chips=3,
         samples=samples, seed=2000, device="cpu",
     )  # fmt: skip
-    folder = folder_of(subject, 0) / "choose"
+    folder, within = folder_of(subject, 0) / "choose", "" if limit == LIMIT else f"-{limit:g}"
     found = run_search(
-        problem, evaluator, searcher, folder / f"beta-{beta or 0:g}-{searcher.name}",
+        problem, evaluator, searcher, folder / f"beta-{beta or 0:g}-{searcher.name}{within}",
         budget=budget, store=folder / "evaluations", ray=RaySettings(dashboard=False),
     )  # fmt: skip
     return found.placement
@@ -213,6 +221,7 @@ def curves(network: list[str]) -> None:
         for curve, name, way, sigma in points(subject):
             path = folder / f"{curve}-{name}.json"
             size = name.rpartition("-")[2] if curve == "size" else None
+            size = f"within {float(name.rpartition('-')[2]):.0%}" if curve == "overhead" else size
             about = {"curve": curve, "size": size, "command": f"{COMMAND} curves"}
             asked = way, subject, 0, path.with_suffix(".jsonl"), 10
             once(path, lambda a=asked, n=samples, s=sigma, more=about: {
@@ -239,6 +248,17 @@ def points(subject: Subject) -> Iterator[tuple[str, str, Way, float]]:
     for sigma in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7):
         yield "sigma", f"{sigma:g}", replace(way, name="sigma"), sigma
         yield "sigma", f"{sigma:g}-none", bare, sigma
+    for limit in (0.01, 0.02, 0.05, 0.1, 0.2):
+        for name, corrector, fit in METHODS:
+            if fit == "shared" and not 0.02 <= limit <= 0.1:
+                continue
+            within = uniform_placement(cost, list(cost.layers), limit, corrector, limit_macs=limit)
+            named = f"{name}, within {limit:g}"
+            given = replace(way, name=named, corrector=corrector, placement=within, fit=fit)
+            yield "overhead", f"{name}-{limit:g}", given, SIGMA
+        found = searched(subject, SpectrumSearcher(), chosen["beta"], 1, limit=limit)
+        given = replace(way, name=f"spectrum, within {limit:g}", placement=found)
+        yield "overhead", f"spectrum-{limit:g}", given, SIGMA
 
 
 def cost(network: list[str]) -> None:
@@ -275,6 +295,17 @@ def cost_row(subject: Subject) -> dict[str, Any]:
     }
 
 
+def on_front(row: dict[str, Any], rows: list[dict[str, Any]]) -> bool:
+    """Say whether no other row costs less, in weights and in MACs, and recovers as much."""
+    costs = "overhead_weights", "overhead_macs"
+    return not any(
+        all(other[key] <= row[key] for key in costs)
+        and other["mean"] >= row["mean"]
+        and any(other[key] != row[key] for key in (*costs, "mean"))
+        for other in rows
+    )
+
+
 def table() -> None:
     """Write all rows with their recovery, mean / the plain network's clean score.
 
@@ -297,6 +328,8 @@ def table() -> None:
     write_result("per_chip", f"{COMMAND} run", test, limit=LIMIT, choice=choice)
     points = "curve", "size", "features", "images", "sigma"
     found = with_earlier("per_chip_curves", rows["curves"], *one, *points)
+    over = [row for row in found if row["curve"] == "overhead"]
+    found = [{**row, "front": on_front(row, over)} if row in over else row for row in found]
     write_result("per_chip_curves", f"{COMMAND} curves", found)
 
 
