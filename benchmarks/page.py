@@ -24,7 +24,7 @@ TABLES = {
     "images of the fit=images | steps=refine_steps | test images=samples | "
     f"{OVER_CHIPS} | recovery %",
     "per_chip_curves": "network | curve | way | features | size | images | sigma | weights +% | "
-    "MACs +% | mean % | std | chips | recovery % | front",
+    "MACs +% | mean % | std | chips | recovery % | on the front=front:yes",
     "tuning": "network | training | sigma | fresh=rewrite_sigma | way | writes=writes_most | "
     "images=forwards:.0f | weights +%=overhead:.2% | clean %=clean:.1% | before %=before:.1% | "
     "tuned %=score:.1% | std=std:.1% | on other chips %=others:.1% | "

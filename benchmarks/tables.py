@@ -33,6 +33,7 @@ KNOWN = {
 OVER_CHIPS = "clean % | mean % | std | 5 % quantile | chips"
 FORMATS: dict[str, Callable[[Any], str]] = {
     "": str,
+    "yes": lambda value: "yes" if value else "-",
     "interval": lambda ends: " to ".join(f"{100 * end:.1f}" for end in ends),
     "names": lambda names: ", ".join(names) or "none",
 }

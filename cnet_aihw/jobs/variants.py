@@ -163,7 +163,8 @@ def variants_of(config: DictConfig) -> list[Variant]:
 
     Where ``training.compare`` names several, the configuration is composed again for each, from the
     same command line with ``training=NAME`` instead: values of ``training`` in an experiment file
-    or on the command line then hold for each of them.
+    or on the command line then hold for each of them. A command line with ``training=NAME`` alone
+    has the trainings of that file, whatever an experiment compares.
 
     Args:
         config: the composed configuration of the running job.
@@ -174,7 +175,7 @@ def variants_of(config: DictConfig) -> list[Variant]:
     Raises:
         CnetError: for missing or impossible values, and repeated names.
     """
-    names = list(config.training.compare)
+    names = _compared(config)
     variants = [_variant(_compose_with(name)) for name in names] if names else [_variant(config)]
     called = [variant.name for variant in variants]
     for name in called:
@@ -206,18 +207,45 @@ def typed_words() -> list[str]:
     return cast(list[str], words)
 
 
+def _compared(config: DictConfig) -> list[str]:
+    """Return the names of the trainings that are compared; none for a single one."""
+    names = list(config.training.compare)
+    if not HydraConfig.initialized():
+        return names
+    typed = [word.partition("=")[0].lstrip("+") for word in typed_words()]
+    alone = "training" in typed and "training.compare" not in typed
+    if names and not alone:
+        return names
+    node = HydraConfig.get()
+    if (choice := node.runtime.choices.get("training")) is None:
+        return names
+    of_file = list(_composed(node.job.config_name, [f"training={choice}"]).training.compare)
+    if of_file and not alone:
+        raise bad_value(
+            "training.compare",
+            [],
+            f"at least one training, as training={choice} has none of its own",
+            "name some, or give training=plain",
+        )
+    return of_file
+
+
+def _composed(name: str | None, words: list[str]) -> DictConfig:
+    """Return a composed configuration."""
+    try:
+        return hydra.compose(name, words)
+    except HydraException as error:
+        raise CnetError(one_sentence(error), key="training.compare") from error
+
+
 def _compose_with(training: str) -> DictConfig:
     node = HydraConfig.get()
     name, chosen = node.job.config_name, f"training={training}"
     replaced = ("training", "training.compare")
     kept = [text for text in typed_words() if text.partition("=")[0] not in replaced]
-    try:
-        config = hydra.compose(name, [*kept, chosen])
-        # An experiment may set it too, which does not count; the file by itself decides.
-        compares = config.training.compare and hydra.compose(name, [chosen]).training.compare
-    except HydraException as error:
-        raise CnetError(one_sentence(error), key="training.compare", value=training) from error
-    if compares:
+    config = _composed(name, [*kept, chosen])
+    # An experiment may set it too, which does not count; the file by itself decides.
+    if config.training.compare and _composed(name, [chosen]).training.compare:
         raise CnetError(
             f"training.compare names {training!r}, which itself compares several trainings; "
             "name single ones.",

@@ -87,6 +87,18 @@ def test_values_of_an_experiment_hold_for_every_training(variants: Any, tmp_path
         assert variant.config.model._target_ == "cnet_aihw.zoo.MLP"
 
 
+def test_a_training_that_is_typed_is_the_only_one(variants: Any, cli: Cli) -> None:
+    """Whatever an experiment compares; with values of the experiment."""
+    (alone,) = variants("experiment=language_model", "training=noise", "data=digits")
+    assert (alone.name, alone.training.epochs) == ("noise", 10)
+    assert [v.name for v in variants("experiment=language_model", "data=digits")] == [
+        *("plain", "noise"),
+    ]
+    outcome = cli("training.compare=[]")
+    assert outcome.code != 0
+    assert "training.compare is []; expected at least one training, as training=all" in outcome.err
+
+
 def test_a_new_training_is_one_new_file(variants: Any, tmp_path: Path) -> None:
     folder = tmp_path / "mine" / "training"
     folder.mkdir(parents=True)
