@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from cnet_aihw.compensation.closed_form import rows_of
 from cnet_aihw.compensation.layer_passes import call_outputs
@@ -229,13 +228,13 @@ def _one_tensor(outputs: Any) -> Tensor:
 def _expected_loss(task: Task, outputs: Tensor) -> Tensor:
     """Return a loss whose squared gradient is, in the mean, the Fisher information of the outputs.
 
-    Classes are drawn from the network's own probabilities, as a chip's owner has no labels;
-    outputs that are numbers count as normally distributed.
+    Targets are drawn from what the outputs say of them, as a chip's owner has no labels; outputs
+    of a task without ``drawn_loss`` count as normally distributed.
     """
-    if getattr(task, "divergence", None) is not None:
-        with torch.no_grad():
-            classes = torch.multinomial(torch.softmax(outputs.float(), 1), 1).flatten()
-        return F.cross_entropy(outputs.float(), classes, reduction="sum")
+    drawn = getattr(task, "drawn_loss", None)
+    if drawn is not None:
+        loss: Tensor = drawn(outputs)
+        return loss
     return (outputs * torch.randn_like(outputs)).sum()
 
 

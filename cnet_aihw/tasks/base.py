@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
+from torch.nn import functional
 
 from cnet_aihw.runtime.errors import bad_value
 from cnet_aihw.runtime.fingerprint import exact_text, holds_table, without_addresses
@@ -32,9 +34,11 @@ class Task(Protocol):
     A task is the only place that knows what outputs and targets mean. Its settings are plain public
     attributes of the instance, by which :func:`describe_task` tells tasks apart. A task may also
     have ``score_range``, the lowest and the highest score that there can be,
-    ``constant_loss(targets)``, the least loss of outputs that do not look at their input, and
+    ``constant_loss(targets)``, the least loss of outputs that do not look at their input,
     ``counted(targets)``, of how many targets its loss is the mean, as a scalar tensor, where that
-    is not as many for each sample.
+    is not as many for each sample, ``divergence(outputs, wanted, temperature)``, how far outputs
+    are from wanted ones, in place of the mean square, and ``drawn_loss(outputs)``, the summed loss
+    against targets drawn from what the outputs say of them, in place of the normal distribution.
     """
 
     name: str
@@ -71,6 +75,18 @@ class Task(Protocol):
 
     def recovery(self, score: float, reference: float) -> float | None:
         """Return how much of a reference score is kept, 1 for all; None without a meaning."""
+
+
+def loss_of_drawn_classes(logits: Tensor) -> Tensor:
+    """Return the summed cross entropy against classes that are drawn from the logits themselves.
+
+    Args:
+        logits: [..., classes].
+    """
+    rows = logits.float().flatten(0, -2)
+    with torch.no_grad():
+        classes = torch.multinomial(rows.softmax(1), 1).flatten()
+    return functional.cross_entropy(rows, classes, reduction="sum")
 
 
 @checked

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from cnet_aihw.runtime.errors import bad_value
 from cnet_aihw.runtime.typed import checked
 from cnet_aihw.runtime.values import is_number
-from cnet_aihw.tasks.base import Task
+from cnet_aihw.tasks.base import Task, loss_of_drawn_classes
 from cnet_aihw.tasks.checks import check_numbers, check_outputs, check_targets
 
 
@@ -76,6 +76,10 @@ class Classification:
         """
         given, aim = (F.log_softmax(logits / temperature, 1) for logits in (outputs, wanted))
         return temperature**2 * F.kl_div(given, aim, reduction="batchmean", log_target=True)
+
+    def drawn_loss(self, outputs: Tensor) -> Tensor:
+        """Return the summed cross entropy against classes drawn by the outputs' probabilities."""
+        return loss_of_drawn_classes(outputs)
 
     def constant_loss(self, targets: Tensor) -> float:
         """Return the least cross entropy of a prediction that does not look at its input.

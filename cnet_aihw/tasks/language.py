@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cnet_aihw.runtime.typed import checked
+from cnet_aihw.tasks.base import loss_of_drawn_classes
 from cnet_aihw.tasks.checks import check_numbers, check_outputs, check_targets
 
 
@@ -88,6 +89,10 @@ class LanguageModelling:
             for logits in (outputs, wanted)
         )
         return temperature**2 * F.kl_div(given, aim, reduction="batchmean", log_target=True)
+
+    def drawn_loss(self, outputs: Tensor) -> Tensor:
+        """Return the summed cross entropy against tokens drawn by the outputs' probabilities."""
+        return loss_of_drawn_classes(outputs)
 
     def constant_loss(self, targets: Tensor) -> float:
         """Return the entropy of the tokens, the least loss that does not look at the text."""

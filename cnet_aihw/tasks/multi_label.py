@@ -105,6 +105,12 @@ class MultiLabel:
         """Return the mean binary cross entropy over all labels of a batch."""
         return F.binary_cross_entropy_with_logits(outputs.float(), targets.float())
 
+    def drawn_loss(self, outputs: Tensor) -> Tensor:
+        """Return the summed cross entropy against labels drawn from their own probabilities."""
+        logits = outputs.float()
+        labels = torch.bernoulli(logits.detach().sigmoid())
+        return F.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
+
     def constant_loss(self, targets: Tensor) -> float:
         """Return the mean entropy of the labels, the least loss that does not look at inputs."""
         share = targets.double().mean(0)

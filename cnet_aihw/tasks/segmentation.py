@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cnet_aihw.runtime.typed import checked
-from cnet_aihw.tasks.base import Metric
+from cnet_aihw.tasks.base import Metric, loss_of_drawn_classes
 from cnet_aihw.tasks.checks import (
     BuiltAtFirstBatch,
     check_choice,
@@ -64,6 +64,10 @@ class Segmentation:
         given, aim = (F.log_softmax(logits / temperature, 1) for logits in (outputs, wanted))
         pixels = given.numel() / given.shape[1]
         return temperature**2 * F.kl_div(given, aim, reduction="sum", log_target=True) / pixels
+
+    def drawn_loss(self, outputs: Tensor) -> Tensor:
+        """Return the summed cross entropy against classes drawn by the outputs' probabilities."""
+        return loss_of_drawn_classes(outputs.movedim(1, -1))
 
     def constant_loss(self, targets: Tensor) -> float:
         """Return the entropy of the classes, the least loss that does not look at the image."""

@@ -19,7 +19,7 @@ from cnet_aihw.compensation import (
 from cnet_aihw.rram import LogNormalNoiseModel, RRAMRPUConfig, convert_to_analog, programmed
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.random_state import derive_seed
-from cnet_aihw.tasks import Regression
+from cnet_aihw.tasks import LanguageModelling, Regression
 
 X = torch.randn(60, 6, generator=torch.Generator().manual_seed(1))
 
@@ -133,6 +133,22 @@ def test_loss_weights_are_mean_squares_of_gradients():
     torch.testing.assert_close(
         weights.float(), net[1].weight.detach().square().sum(0), rtol=0.1, atol=1e-3
     )
+
+
+def test_loss_weights_of_a_language_model_see_each_token():
+    """A channel that no token's logits depend on has no weight; an important one has more."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 3), nn.Linear(3, 5))
+    with torch.no_grad():
+        net[1].weight[:, 0] = 0.0
+        net[1].weight[:, 2] *= 10.0
+    model = compensate(convert_to_analog(net).eval(), Placement({"0": 1.0}), Affine())
+    x = torch.randn(40, 7, 6, generator=torch.Generator().manual_seed(2))
+    fit = PerChipFit(x, weighting="loss", task=LanguageModelling())
+    with fit(model):
+        weights = fit._targets.weights("0")
+    assert weights[0] == 0.0
+    assert weights[2] > 10 * weights[1] > 0.0
 
 
 def test_loss_weights_count_every_call_of_a_layer():

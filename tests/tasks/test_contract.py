@@ -319,6 +319,28 @@ def test_language_modelling_in_closed_form() -> None:
     assert task.divergence(uniform, logits, 1.0).item() == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("task", "shape"),
+    [
+        (Classification(), (1, 3)),
+        (LanguageModelling(), (1, 4, 3)),
+        (Segmentation(), (1, 3, 2, 2)),
+        (MultiLabel(), (1, 3)),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_targets_are_drawn_from_what_the_outputs_say(task: Any, shape: tuple[int, ...]) -> None:
+    """The mean squared gradient is the Fisher information of logits, p (1 - p)."""
+    torch.manual_seed(0)
+    logits = vectors(1, 3, *shape[1:]).expand(20000, *shape[1:]).clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(task.drawn_loss(logits), logits)
+    classes = 2 if isinstance(task, LanguageModelling) else 1
+    row = logits[:1].detach()
+    p = row.sigmoid() if isinstance(task, MultiLabel) else row.softmax(classes)
+    found = gradient.square().mean(0, keepdim=True)
+    torch.testing.assert_close(found, p * (1 - p), rtol=0.05, atol=0.003)
+
+
 def test_segmentation_by_counting() -> None:
     targets = torch.tensor([[[0, 0, 1], [1, 1, 255]]])
     predicted = torch.tensor([[[0, 1, 1], [1, 0, 2]]])
