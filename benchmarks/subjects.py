@@ -83,6 +83,9 @@ class Subject:
     budget: int = 60
     """Placements of a search, beside that by spectrum; 0: no such search."""
 
+    fit_epochs: int = 2
+    """Of a shared fit."""
+
     def build(self) -> nn.Module:
         """Return the network, untrained."""
         data = dataset(self.data)
@@ -105,9 +108,9 @@ SUBJECTS = {
 OTHERS = {
     s.name: s
     for s in (
-        Subject("vit_cifar10", "cifar10", ViT, (), 2000, ((300, 1000),)),
-        Subject("language_model", "text", LanguageModel, (), None, ((300, 200),),
-                LanguageModelling()),
+        Subject("vit_cifar10", "cifar10", ViT, (), 2000, ((100, 1000),), fit_epochs=1),
+        Subject("language_model", "text", LanguageModel, (), None, ((100, 200),),
+                LanguageModelling(), fit_epochs=1),
         Subject("recurrent_mnist", "mnist", Recurrent, (), 2000, ((300, 1000),)),
         Subject("unet_scenes", "scenes", UNet, (), 200, ((100, 100),), Segmentation()),
         Subject("diabetes", "diabetes", MLP, (), None, ((300, 300),), Regression(metric="R2")),
@@ -186,6 +189,7 @@ class Way:
 
     images: int = 1000
     refine_steps: int = 0
+    refine_batch: int = 64
     target: str = "clean"
     beta: float | None = None
     lrs: tuple[float, ...] = (FitSettings.lr,)
@@ -212,6 +216,7 @@ def calibration(way: Way, subject: Subject) -> ChipCalibration | None:
     assert way.corrector is not None and way.placement is not None
     fit = PerChipFit(
         x, batch_size=2000, refine_steps=way.refine_steps, refine_lr=REFINE_LR,
+        refine_batch=way.refine_batch,
         target=way.target, task=subject.task,
     )  # fmt: skip
     return WithCompensation(way.placement, way.corrector, fit)
@@ -234,7 +239,7 @@ def fitted(
     model = network(subject, seed, way.training, way.beta, sigma)
     compensate(model, way.placement, way.corrector, 0)
     name = way.name if lr == way.lrs[0] else f"{way.name}, lr {lr:g}"
-    settings = FitSettings(epochs=2, lr=lr, validation_chips=2)
+    settings = FitSettings(epochs=subject.fit_epochs, lr=lr, validation_chips=2)
     folder = folder_of(subject, seed) / "shared" / name
     result = fit_compensation(
         model, dataset(subject.data), settings, folder, task=subject.task, progress=False

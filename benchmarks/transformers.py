@@ -44,8 +44,8 @@ COMMAND = "python -m benchmarks.transformers"
 SIGMAS = [0.3, 0.1, 0.5]
 IMAGES = {"text": 200, "scenes": 100, "diabetes": 300}
 """Samples of a fit where they are not 1000."""
-LONG = ("vit_cifar10", "language_model")
-"""Networks whose training under noise begins with the plain weights."""
+FROM_PLAIN = {"vit_cifar10": (4, 5e-4), "language_model": (8, 1e-3)}
+"""Epochs and learning rate of trainings under noise that begin with the plain weights."""
 
 
 def train(network: list[str]) -> None:
@@ -53,14 +53,15 @@ def train(network: list[str]) -> None:
     for subject in (OTHERS[name] for name in network):
         words = [f"experiment={subject.name}", "job=train", *where(subject.data), "progress=false"]
         words.append(f"run={folder_of(subject, 0)}")
-        if subject.name not in LONG:
+        if subject.name not in FROM_PLAIN:
             cnet_aihw(*words)
             continue
+        epochs, lr = FROM_PLAIN[subject.name]
         if not (plain := kept(subject, "plain")).exists():
             plain = folder_of(subject, 0) / "plain" / "best.safetensors"
-            cnet_aihw(*words, "training=plain", "training.compare=[]")
-        shorter = ("training.epochs=4", "training.lr=5e-4")
-        cnet_aihw(*words, "training=noise", "training.compare=[]", f"pretrained={plain}", *shorter)
+            cnet_aihw(*words, "training=plain")
+        cnet_aihw(*words, "training=noise", f"pretrained={plain}", f"training.epochs={epochs}",
+                  f"training.lr={lr:g}")  # fmt: skip
 
 
 def choose(subject: Subject) -> dict[str, Any]:
@@ -87,10 +88,13 @@ def ways(subject: Subject) -> Iterator[Way]:
     yield Way("plain, none", "plain")
     yield plain
     yield replace(plain, name="plain, affine", corrector=Affine(), placement=full)
-    yield replace(plain, name="plain, per chip, refined", refine_steps=steps)
+    refine = {"refine_steps": steps, "refine_batch": 16 if subject.data == "text" else 64}
+    yield replace(plain, name="plain, per chip, refined", **refine)
     yield Way("plain, shared", "plain", LowRank(), placement, "shared")
     yield Way("noise, none", "noise")
-    yield replace(plain, name="noise, per chip", training="noise", target="mean_over_chips")
+    noise = replace(plain, name="noise, per chip", training="noise", target="mean_over_chips")
+    yield noise
+    yield replace(noise, name="noise, per chip, refined", **refine)
 
 
 def run(network: list[str], sigma: list[float], way: str, chips: int) -> None:
