@@ -15,8 +15,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from cnet_aihw.compensation import LowRank, PerChipFit, Placement, WithCompensation
 from cnet_aihw.evaluation import candidate_layers, evaluate_chips, measure, scan_layers
-from cnet_aihw.rram import LogNormalNoiseModel, RRAMRPUConfig, convert_to_analog, snapshot
+from cnet_aihw.rram import (
+    LogNormalNoiseModel,
+    RRAMRPUConfig,
+    convert_to_analog,
+    programmed,
+    snapshot,
+)
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.records import read_records
 from cnet_aihw.tasks import (
@@ -227,6 +234,30 @@ def test_chips_are_measured_scanned_and_trained_for(case: tuple, tmp_path: Path)
     other = Regression("m") if isinstance(task, Classification) else Classification()
     with pytest.raises(CnetError):
         evaluate_chips(model, data.val, task=other, chips=4, records=path)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"weighting": "loss"}, {"target": "mean_over_chips"}, {"refine_steps": 20}],
+    ids=lambda given: "".join(given) or "closed form",
+)
+@each_case
+def test_correctors_bring_each_task_back_on_each_chip(case: tuple, settings: dict) -> None:
+    """Full size, so that what is wrong with a chip of two layers can be corrected."""
+    task = case[0]
+    x, _ = made(case, 200, 1)
+    model = network(case).eval()
+    fit = PerChipFit(x, task=task, **settings)
+    calibration = WithCompensation(Placement({"0": 1.0, "2": 1.0}), LowRank(), fit)
+    if not isinstance(model, nn.Sequential):
+        calibration = WithCompensation(Placement({"first": 1.0, "last": 1.0}), LowRank(), fit)
+    with torch.no_grad():
+        wanted = model(x)
+        with programmed(model, 3):
+            before = (model(x) - wanted).square().mean()
+            with calibration(model):
+                after = (model(x) - wanted).square().mean()
+    assert after < 0.5 * before
 
 
 @each_case
