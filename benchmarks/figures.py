@@ -41,14 +41,14 @@ TITLES = {
     "vgg16_narrow_cifar10": "VGG16, an eighth of the width, on CIFAR-10",
     "vgg16_half_cifar10": "VGG16, half of the width, on CIFAR-10",
 }
-FRONTS = {  # methods of the curve over overhead -> colour
-    "spectrum": GREEN,
-    "xy": SKY,
-    "y": YELLOW,
-    "affine": QUIET,
-    "generator": PURPLE,
-    "shared low rank": ORANGE,
-    "shared generator": VERMILLION,
+FRONTS = {  # methods of the curve over overhead -> how they are called, colour
+    "spectrum": ("low rank, placed by spectrum", GREEN),
+    "xy": ("low rank, one share", SKY),
+    "y": ("low rank of the output, one share", YELLOW),
+    "generator": ("generator and compensator, one share", PURPLE),
+    "affine": ("scale and offset", QUIET),
+    "shared low rank": ("low rank, one fit for all chips", ORANGE),
+    "shared generator": ("generator and compensator, one fit for all", VERMILLION),
 }
 SHOWN = {  # methods of paper.json in the figure
     "plain": VERMILLION,
@@ -93,19 +93,20 @@ def draw_methods(networks: Mapping[str, Sequence[Row]]) -> None:
 def draw_fronts(rows: Sequence[Row]) -> None:
     """Draw recovery over the larger of both overheads: each method's best so far at each."""
     with figure_style():
-        figure, (ax,) = new_figure(4.4, rows=1)
-        for method, color in FRONTS.items():
+        figure, (ax,) = new_figure(5.2, rows=1)
+        for method, (name, color) in FRONTS.items():
             found = sorted(
                 (max(row["overhead_weights"], row["overhead_macs"]), row["recovery"])
-                for row in rows if row["way"].partition(",")[0] == method
+                for row in rows if row["way"] == method
             )  # fmt: skip
             costs = [100 * cost for cost, _ in found]
             best = np.maximum.accumulate([100 * recovery for _, recovery in found])
-            ax.plot(costs, best, marker="o", color=color, label=method)
+            ax.plot(costs, best, marker="o", color=color, label=name)
         ax.axvline(5, color="black", linestyle=":", linewidth=1)
         ax.set_xlabel("weights or MACs added in %, the larger of both")
         ax.set_ylabel("recovery in %")
-        ax.legend()
+        ax.set_title("LeNet-5 on CIFAR-10, sigma 0.5")
+        ax.legend(loc="center right", bbox_to_anchor=(1.0, 0.42), fontsize=9)
         save(figure, "overhead")
 
 

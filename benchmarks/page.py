@@ -23,8 +23,10 @@ TABLES = {
     "per_chip": "network | training seed=training_seed | way | weights +% | MACs +% | "
     "images of the fit=images | steps=refine_steps | test images=samples | "
     f"{OVER_CHIPS} | recovery %",
-    "per_chip_curves": "network | curve | way | features | size | images | sigma | weights +% | "
-    "MACs +% | mean % | std | chips | recovery % | on the front=front:yes",
+    "per_chip_curves": "network | curve | features | size | images | sigma | weights +% | "
+    "MACs +% | mean % | std | chips | recovery %",
+    "per_chip_fronts": "network | method=way | size | weights +% | MACs +% | mean % | std | "
+    "chips | recovery % | on the front=front:yes",
     "tuning": "network | training | sigma | fresh=rewrite_sigma | way | writes=writes_most | "
     "images=forwards:.0f | weights +%=overhead:.2% | clean %=clean:.1% | before %=before:.1% | "
     "tuned %=score:.1% | std=std:.1% | on other chips %=others:.1% | "
@@ -97,6 +99,9 @@ of this size is sent to each worker once, as one object of Ray."""
 def results() -> dict[str, str]:
     """The tables of docs/results.md."""
     found = {name: result(name)["rows"] for name in TABLES}
+    curves = found["per_chip_curves"]
+    found["per_chip_fronts"] = [row for row in curves if row["curve"] == "overhead"]
+    found["per_chip_curves"] = [row for row in curves if row["curve"] != "overhead"]
     found["charge"] = [_at_potentials(row) for row in found["charge"]]
     return {
         name: table(rows, TABLES[name]) if rows else "Not measured yet."

@@ -221,8 +221,10 @@ def curves(network: list[str]) -> None:
         for curve, name, way, sigma in points(subject):
             path = folder / f"{curve}-{name}.json"
             size = name.rpartition("-")[2] if curve == "size" else None
-            size = f"within {float(name.rpartition('-')[2]):.0%}" if curve == "overhead" else size
-            about = {"curve": curve, "size": size, "command": f"{COMMAND} curves"}
+            if curve == "overhead":
+                size = f"within {100 * float(name.rpartition('-')[2]):g} %"
+            method = way.name.partition(", within")[0]
+            about = {"curve": curve, "way": method, "size": size, "command": f"{COMMAND} curves"}
             asked = way, subject, 0, path.with_suffix(".jsonl"), 10
             once(path, lambda a=asked, n=samples, s=sigma, more=about: {
                 **measure(*a, samples=n, sigma=s), **more
@@ -250,7 +252,8 @@ def points(subject: Subject) -> Iterator[tuple[str, str, Way, float]]:
         yield "sigma", f"{sigma:g}-none", bare, sigma
     for limit in (0.01, 0.02, 0.05, 0.1, 0.2):
         for name, corrector, fit in METHODS:
-            if fit == "shared" and not 0.02 <= limit <= 0.1:
+            trained = fit == "shared" and not 0.02 <= limit <= 0.1
+            if trained or (name == "affine" and limit > 0.01):  # of one size, or minutes each
                 continue
             within = uniform_placement(cost, list(cost.layers), limit, corrector, limit_macs=limit)
             named = f"{name}, within {limit:g}"

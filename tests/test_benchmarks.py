@@ -79,7 +79,7 @@ def test_the_pages_are_those_of_the_results(
     monkeypatch.setattr(figures, "IMAGES", tmp_path / "images")
     pages.main()
     assert {path: path.read_text() for path in tmp_path.rglob("*.md")} == written
-    for name in ("results", "growth", "rows"):
+    for name in ("results", "overhead", "growth", "rows"):
         assert (tmp_path / "images" / f"{name}.png").stat().st_size > 10_000
 
 
