@@ -33,6 +33,7 @@ TABLES = {
     "correctors instead %=per_chip:.1% | on top %=tuned_per_chip:.1% | angle=angle:.0f | chips",
     "transformers": "network | score=metric | sigma | way | weights +% | MACs +% | "
     "clean=clean:.4f | mean=mean:.4f | std=std:.4f | 5 % quantile=q05:.4f | chips | recovery %",
+    "sensitivity": "network | layer | clean=clean:.4f | alone=mean:.4f | lost %=lost:.2%",
     "per_chip_cost": "network | layers | images | plain passes=ratio:.1f | at most=target:.1f",
     "compensation": f"data | training | method | variant | weights +% | MACs +% | {OVER_CHIPS} | "
     "seed",
@@ -99,6 +100,7 @@ of this size is sent to each worker once, as one object of Ray."""
 def results() -> dict[str, str]:
     """The tables of docs/results.md."""
     found = {name: result(name)["rows"] for name in TABLES}
+    found["sensitivity"] = result("transformers").get("sensitivity", [])
     curves = found["per_chip_curves"]
     found["per_chip_fronts"] = [row for row in curves if row["curve"] == "overhead"]
     found["per_chip_curves"] = [row for row in curves if row["curve"] != "overhead"]

@@ -144,6 +144,10 @@ def table() -> None:
             scans += read_json(folder / "scan.json")["rows"]
     rows = with_earlier("transformers", rows, "network", "sigma", "way")
     scans = with_earlier("transformers", scans, "network", "layer", key="sensitivity")
+    for row in scans:
+        kept = OTHERS[row["network"]].task.recovery(row["mean"], row["clean"])
+        row["lost"] = None if kept is None else 1 - kept
+    scans.sort(key=lambda row: (row["network"], -(row["lost"] or 0.0)))
     write_result("transformers", f"{COMMAND} run", rows, limit=LIMIT, sensitivity=scans)
 
 
