@@ -27,6 +27,7 @@ TABLES = {
     "MACs +% | mean % | std | chips | recovery %",
     "per_chip_fronts": "network | method=way | size | weights +% | MACs +% | mean % | std | "
     "chips | recovery % | on the front=front:yes",
+    "penalty": f"network | setting | correctors=corrector | {OVER_CHIPS}",
     "tuning": "network | training | sigma | fresh=rewrite_sigma | way | writes=writes_most | "
     "images=forwards:.0f | weights +%=overhead:.2% | clean %=clean:.1% | before %=before:.1% | "
     "tuned %=score:.1% | std=std:.1% | on other chips %=others:.1% | "
