@@ -115,7 +115,7 @@ def scan(network: list[str]) -> None:
 
 def scanned(subject: Subject) -> dict[str, Any]:
     """Return the mean of each layer alone."""
-    part = dataset(subject.data).val.first(IMAGES.get(subject.data, 1000))
+    part = dataset(subject.data).val.first(min(500, IMAGES.get(subject.data, 500)))
     found = scan_layers(
         network(subject, 0, "plain", sigma=0.3), part, mode="single", task=subject.task, chips=5,
         seed=1, device="cpu", records=folder_of(subject, 0) / "scan.jsonl",
