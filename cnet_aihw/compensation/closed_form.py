@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+_CACHED_ROWS = 2048
+"""Rows whose sums are taken at once on a CPU, whose caches they fit."""
+
 
 @dataclass(frozen=True)
 class Statistics:
@@ -66,6 +69,11 @@ class Moments:
             output: the layer's output on the chip, [positions, C].
             wanted: what it should be, [positions, C].
         """
+        rows = _CACHED_ROWS if output.device.type == "cpu" else max(1, len(output))
+        for part in zip(features.split(rows), output.split(rows), wanted.split(rows), strict=True):
+            self._add_rows(*part)
+
+    def _add_rows(self, features: Tensor, output: Tensor, wanted: Tensor) -> None:
         parts = [features, output, wanted - output]
         if output.dtype in (torch.float16, torch.bfloat16):
             parts = [part.float() for part in parts]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -23,12 +24,25 @@ from cnet_aihw.rram import nominal_inside, programmed
 from cnet_aihw.runtime.errors import bad_value
 from cnet_aihw.runtime.fingerprint import tensors_fingerprint, text_fingerprint
 from cnet_aihw.runtime.inputs import Inputs, call
+from cnet_aihw.runtime.memory import free_bytes
 from cnet_aihw.runtime.random_state import derive_seed, forked_random_state, seed_random_state
 from cnet_aihw.runtime.torch_device import device_of
 from cnet_aihw.tasks import Task
 
 KEPT_BYTES = 2**30
-"""Wanted outputs up to this size are kept for the next chips."""
+"""Wanted outputs up to this size are kept for the next chips, or more where memory is free."""
+
+
+def kept_bytes(device: torch.device) -> int:
+    """Return the size up to which wanted outputs are kept.
+
+    Of the main memory that is free, a process takes half of its share of the cores, so that workers
+    side by side have room; of a GPU's, a quarter.
+    """
+    share = 0.25
+    if device.type == "cpu":
+        share = 0.5 * min(1.0, torch.get_num_threads() / (os.cpu_count() or 1))
+    return max(KEPT_BYTES, int(share * free_bytes(device)))
 
 
 class Targets:
@@ -36,7 +50,7 @@ class Targets:
 
     They do not depend on the chip that is programmed, nor on the correctors; it is still there
     afterwards, untouched. They are kept for the same model and weights, as far as they take no more
-    than ``KEPT_BYTES`` together; the others are computed batch by batch when they are asked for.
+    than :func:`kept_bytes` together; the others are computed batch by batch when they are needed.
 
     Args:
         settings: of these the targets, their chips, the weighting and the seed.
@@ -86,7 +100,7 @@ class Targets:
     def _keep(self, model: nn.Module, layers: Mapping[str, CompensatedLayer]) -> None:
         first, outputs = self._mean_outputs(model, layers, 0)
         self._calls |= {name: len(calls) for name, calls in first.items()}
-        room, kept = KEPT_BYTES - sum(map(_bytes, self._kept)), {}
+        room, kept = kept_bytes(device_of(model)) - sum(map(_bytes, self._kept)), {}
         for name, calls in first.items():
             size = _bytes({name: calls}) * len(self._batches)
             if size <= room:

@@ -14,6 +14,7 @@ from cnet_aihw.compensation import (
     Placement,
     compensate,
     compensated_layers,
+    targets,
     validate_per_chip_settings,
 )
 from cnet_aihw.rram import LogNormalNoiseModel, RRAMRPUConfig, convert_to_analog, programmed
@@ -95,16 +96,31 @@ def test_other_layers_of_the_same_network_are_added():
 @pytest.mark.parametrize("settings", [{}, {"target": "mean_over_chips", "target_chips": 2}])
 def test_what_takes_too_much_memory_is_computed_batch_by_batch(settings, monkeypatch):
     expected = outputs_on(network(), PerChipFit(X, batch_size=20, **settings))
-    monkeypatch.setattr("cnet_aihw.compensation.targets.KEPT_BYTES", 100)
+    monkeypatch.setattr("cnet_aihw.compensation.targets.kept_bytes", lambda _: 100)
     fit = PerChipFit(X, batch_size=20, **settings)
     torch.testing.assert_close(outputs_on(network(), fit), expected)
     assert fit.spent.clean_passes > 1.0
     assert sum(map(len, fit._targets._kept)) == 0
 
 
+def test_outputs_kept_leave_room_for_workers_side_by_side(monkeypatch):
+    """Half of the free memory for all cores together, a quarter of a GPU's, 1 GiB at least."""
+    free = {"bytes": 8 * 2**30}
+    monkeypatch.setattr(targets, "free_bytes", lambda _: free["bytes"])
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    for threads, gib in ((4, 4), (2, 2), (1, 1), (8, 4)):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        assert targets.kept_bytes(cpu) == gib * 2**30
+    assert targets.kept_bytes(gpu) == 2 * 2**30
+    free["bytes"] = 0
+    assert targets.kept_bytes(cpu) == targets.kept_bytes(gpu) == 2**30
+
+
 def test_layers_for_which_there_is_room_are_kept_and_the_others_not_tried_again(monkeypatch):
     expected = outputs_on(network(), PerChipFit(X))
-    monkeypatch.setattr("cnet_aihw.compensation.targets.KEPT_BYTES", 4 * 60 * 5)  # of layer 0
+    of_first = 4 * 60 * 5  # bytes of the wanted outputs of layer 0
+    monkeypatch.setattr("cnet_aihw.compensation.targets.kept_bytes", lambda _: of_first)
     model, fit = network(), PerChipFit(X)
     assert torch.equal(outputs_on(model, fit), expected)
     assert (list(fit._targets._kept[0]), fit.spent.clean_passes) == (["0"], 2.0)
