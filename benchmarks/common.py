@@ -63,7 +63,7 @@ def with_earlier(name: str, rows: list[Any], *identity: str, key: str = "rows") 
         key: where the rows of the result are.
     """
     path = RESULTS / f"{name}.json"
-    earlier = json.loads(path.read_text(encoding="utf-8"))[key] if path.exists() else []
+    earlier = json.loads(path.read_text(encoding="utf-8")).get(key, []) if path.exists() else []
     merged = {tuple(row.get(value) for value in identity): row for row in [*earlier, *rows]}
     return list(merged.values())
 

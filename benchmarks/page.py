@@ -41,6 +41,9 @@ TABLES = {
     "variants": f"data | training | method | weights +% | MACs +% | {OVER_CHIPS} | seed",
     "search": "problem | searcher | evaluations | mean regret=regret_mean:.2% | "
     "least=regret_min:.2% | largest=regret_max:.2% | seeds",
+    "search_rank": "problem | placements | chips | images | s a placement=seconds:.1f | "
+    "chips in full=full_chips | images in full=full_images | s=full_seconds:.1f | "
+    "Spearman=spearman:.2f",
     "pipeline": "step | seconds=seconds:.0f | of the training=of_training:.2f | searcher | "
     "evaluations | reward %=reward:.2%",
     "devices": f"device | point | knobs | method | weights +% | {OVER_CHIPS} | seed",
@@ -101,6 +104,12 @@ of this size is sent to each worker once, as one object of Ray."""
 def results() -> dict[str, str]:
     """The tables of docs/results.md."""
     found = {name: result(name)["rows"] for name in TABLES}
+    found["search_rank"] = [
+        {**row, "chips": row["few"]["chips"], "images": row["few"]["samples"],
+         "seconds": row["few"]["seconds"], "full_chips": row["full"]["chips"],
+         "full_images": row["full"]["samples"], "full_seconds": row["full"]["seconds"]}
+        for row in result("search").get("rank", [])
+    ]  # fmt: skip
     found["sensitivity"] = result("transformers").get("sensitivity", [])
     curves = found["per_chip_curves"]
     found["per_chip_fronts"] = [row for row in curves if row["curve"] == "overhead"]

@@ -266,7 +266,8 @@ def points(subject: Subject) -> Iterator[tuple[str, str, Way, float]]:
 
 def cost(network: list[str]) -> None:
     """Time the closed form on one chip beside plain passes over the same images, in turns."""
-    write_result("per_chip_cost", f"{COMMAND} cost", [cost_row(SUBJECTS[n]) for n in network])
+    rows = [cost_row(SUBJECTS[name]) for name in network]
+    write_result("per_chip_cost", f"{COMMAND} cost", with_earlier("per_chip_cost", rows, "network"))
 
 
 def cost_row(subject: Subject) -> dict[str, Any]:

@@ -26,7 +26,7 @@ import numpy as np
 from scipy.stats import spearmanr
 from torch import nn
 
-from benchmarks.common import RECORDS, cnet_aihw, command_line, once, write_result
+from benchmarks.common import RECORDS, cnet_aihw, command_line, once, with_earlier, write_result
 from benchmarks.subjects import SUBJECTS, cost_of, dataset, network, swept
 from benchmarks.sweeps import WHERE
 from cnet_aihw.cluster import RaySettings
@@ -230,7 +230,9 @@ def table() -> None:
                 })  # fmt: skip
         if (folder / "rank.json").exists():
             ranks.append(read_json(folder / "rank.json"))
-    write_result("search", f"{COMMAND} table", rows, **({"rank": ranks} if ranks else {}))
+    rows = with_earlier("search", rows, "problem", "searcher", "evaluations")
+    ranks = with_earlier("search", ranks, "problem", key="rank")
+    write_result("search", f"{COMMAND} table", rows, rank=ranks)
 
 
 if __name__ == "__main__":
