@@ -136,6 +136,8 @@ def table() -> None:
         folder = folder_of(subject, 0)
         found = [read_json(path) for path in sorted(folder.glob("test-*/*.json"))]
         top = plain_clean(subject, 0, subject.test) if found else 0.0
+        for row in found:  # shared fits have the deviation in the name of their folder
+            row["way"] = row["way"].removesuffix(f" {row['sigma']:g}")
         rows += [
             {**row, "plain_clean": top, "recovery": subject.task.recovery(row["mean"], top)}
             for row in found

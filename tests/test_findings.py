@@ -276,3 +276,21 @@ def test_a_search_with_correctors_per_chip_comes_near_the_optimum() -> None:
     assert max(regret["ppo", 100], regret["ppo_gru", 100]) < spectrum
     ranks = {row["problem"]: row["spearman"] for row in found["rank"]}
     assert ranks["lenet5_per_chip"] >= 0.9
+
+
+def test_transformers_come_back_on_chips_as_far_as_the_page_says() -> None:
+    found = read_json(RESULTS / "transformers.json")
+    kept = {(r["network"], r["sigma"], r["way"]): r["recovery"] for r in found["rows"]}
+    for row in found["rows"]:
+        assert max(row["overhead_weights"], row["overhead_macs"]) <= found["limit"]
+        per_chip = kept.get((row["network"], row["sigma"], "plain, per chip"))
+        if row["way"] == "plain, shared" and per_chip and row["network"] != "diabetes":
+            assert row["recovery"] <= per_chip + 1e-4
+    assert kept["vit_cifar10", 0.3, "plain, per chip"] > 0.99
+    assert kept["vit_cifar10", 0.5, "plain, per chip"] > 0.97
+    model = {(sigma, way): share for (n, sigma, way), share in kept.items() if n[0] == "l"}
+    assert 0.95 < model[0.3, "noise, none"] < 0.96 < 0.98 < model[0.3, "noise, per chip"]
+    assert model[0.3, "plain, per chip"] < 0.9 and model[0.5, "noise, per chip"] < 0.8
+    lost = {r["layer"]: r["lost"] for r in found["sensitivity"] if r["network"] == "language_model"}
+    head = lost.pop("head")
+    assert head > 0.05 and head > 2 * max(lost.values())
