@@ -35,12 +35,27 @@ for path in root.rglob("__init__.py"):
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
 
 
+def pinned(file: str) -> dict[str, str]:
+    """Return the version of each package in a file of lines such as ``numpy==2.0.2``."""
+    lines = (ROOT / file).read_text().splitlines()
+    pins = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    assert {bound.operator for pin in pins for bound in pin.specifier} == {"=="}
+    versions = {canonicalize_name(pin.name): next(iter(pin.specifier)).version for pin in pins}
+    assert len(versions) == len(pins)
+    return versions
+
+
+def test_the_lowest_constraints_are_the_lower_bounds() -> None:
+    bounds = {}
+    for text in PROJECT["project"]["dependencies"]:
+        wanted = Requirement(text)
+        (lower,) = (bound for bound in wanted.specifier if bound.operator == ">=")
+        bounds[canonicalize_name(wanted.name)] = lower.version
+    assert pinned("constraints-lowest.txt") == bounds
+
+
 def test_constraints_pin_every_dependency_within_its_range() -> None:
-    pins = {}
-    for line in (ROOT / "constraints.txt").read_text().splitlines():
-        if line and not line.startswith("#"):
-            pin = Requirement(line)
-            pins[canonicalize_name(pin.name)] = next(iter(pin.specifier)).version
+    pins = pinned("constraints.txt")
     project = PROJECT["project"]
     extras = project["optional-dependencies"]
     for text in [*project["dependencies"], *extras["dev"], *extras["text"], *extras["zoo"]]:

@@ -1,8 +1,10 @@
 """Output of a running search, read back from the event files and from a terminal."""
 
 import io
+import subprocess
 import sys
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import ClassVar
 
@@ -96,6 +98,12 @@ def assert_curves(folder: Path, rows: list[dict], problem: PlacementProblem) -> 
     for tag, values in expected(rows, problem).items():
         assert [step for step, _ in shown[tag]] == list(range(1, len(rows) + 1)), tag
         assert [value for _, value in shown[tag]] == pytest.approx(values), tag
+
+
+def test_the_command_that_shows_the_curves_starts() -> None:
+    command = [sys.executable, "-m", "tensorboard.main", "--version"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert shown.stdout.strip() == version("tensorboard"), shown.stderr
 
 
 def test_every_evaluation_is_a_point_of_every_curve(tmp_path: Path) -> None:
