@@ -294,3 +294,5 @@ def test_transformers_come_back_on_chips_as_far_as_the_page_says() -> None:
     lost = {r["layer"]: r["lost"] for r in found["sensitivity"] if r["network"] == "language_model"}
     head = lost.pop("head")
     assert head > 0.05 and head > 2 * max(lost.values())
+    lost = {r["layer"]: r["lost"] for r in found["sensitivity"] if r["network"] == "vit_cifar10"}
+    assert lost.pop("patches") > sum(lost.values())
