@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, cast
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from cnet_aihw.jobs.composing import typed_words
 from cnet_aihw.jobs.config_checks import check_added_rram
 from cnet_aihw.jobs.targets import located
-from cnet_aihw.jobs.variants import Variant, command_of_job, typed_words, variants_of
+from cnet_aihw.jobs.variants import Variant, command_of_job, variants_of
 from cnet_aihw.runtime.errors import bad_value
 from cnet_aihw.runtime.locks import alone
 

@@ -11,9 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from cnet_aihw.attacks.settings import AttackSettings, validate_attack_settings
@@ -26,6 +24,7 @@ from cnet_aihw.evaluation.settings import (
     validate_evaluation_settings,
     validate_selection_settings,
 )
+from cnet_aihw.jobs.composing import compared, compose_with, typed_words
 from cnet_aihw.jobs.config_checks import (
     check_chips_differ,
     check_compensation_settings,
@@ -33,7 +32,6 @@ from cnet_aihw.jobs.config_checks import (
     check_search_settings,
     check_seeds,
 )
-from cnet_aihw.jobs.messages import one_sentence
 from cnet_aihw.jobs.schema import Config, TrainingConfig
 from cnet_aihw.kernels.settings import KernelSettings, validate_kernel_settings
 from cnet_aihw.runtime.errors import CnetError, bad_value
@@ -175,8 +173,8 @@ def variants_of(config: DictConfig) -> list[Variant]:
     Raises:
         CnetError: for missing or impossible values, and repeated names.
     """
-    names = _compared(config)
-    variants = [_variant(_compose_with(name)) for name in names] if names else [_variant(config)]
+    names = compared(config)
+    variants = [_variant(compose_with(name)) for name in names] if names else [_variant(config)]
     called = [variant.name for variant in variants]
     for name in called:
         if called.count(name) > 1:
@@ -199,61 +197,6 @@ def command_of_job() -> str:
         if source.provider == "command-line":
             words += ["--config-dir", source.path]
     return shlex.join(words + typed_words())
-
-
-def typed_words() -> list[str]:
-    """Return the words of the command line as they were typed, references unresolved."""
-    words = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
-    return cast(list[str], words)
-
-
-def _compared(config: DictConfig) -> list[str]:
-    """Return the names of the trainings that are compared; none for a single one."""
-    names = list(config.training.compare)
-    if not HydraConfig.initialized():
-        return names
-    typed = [word.partition("=")[0].lstrip("+") for word in typed_words()]
-    alone = "training" in typed and "training.compare" not in typed
-    if names and not alone:
-        return names
-    node = HydraConfig.get()
-    if (choice := node.runtime.choices.get("training")) is None:
-        return names
-    of_file = list(_composed(node.job.config_name, [f"training={choice}"]).training.compare)
-    if of_file and not alone:
-        raise bad_value(
-            "training.compare",
-            [],
-            f"at least one training, as training={choice} has none of its own",
-            "name some, or give training=plain",
-        )
-    return of_file
-
-
-def _composed(name: str | None, words: list[str]) -> DictConfig:
-    """Return a composed configuration."""
-    try:
-        return hydra.compose(name, words)
-    except HydraException as error:
-        raise CnetError(one_sentence(error), key="training.compare") from error
-
-
-def _compose_with(training: str) -> DictConfig:
-    node = HydraConfig.get()
-    name, chosen = node.job.config_name, f"training={training}"
-    replaced = ("training", "training.compare")
-    kept = [text for text in typed_words() if text.partition("=")[0] not in replaced]
-    config = _composed(name, [*kept, chosen])
-    # An experiment may set it too, which does not count; the file by itself decides.
-    if config.training.compare and _composed(name, [chosen]).training.compare:
-        raise CnetError(
-            f"training.compare names {training!r}, which itself compares several trainings; "
-            "name single ones.",
-            key="training.compare",
-            value=training,
-            expected="single trainings",
-        )
-    return config
 
 
 def _variant(config: DictConfig) -> Variant:
