@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import HERE
+from benchmarks.tables import duration
 from cnet_aihw.report.style import (
     BLACK,
     BLUE,
@@ -49,6 +50,13 @@ FRONTS = {  # methods of the curve over overhead -> how they are called, colour
     "affine": ("scale and offset", QUIET),
     "shared low rank": ("low rank, one fit for all chips", ORANGE),
     "shared generator": ("generator and compensator, one fit for all", VERMILLION),
+}
+AGED = {  # ways of drift.json -> colour
+    "none": VERMILLION,
+    "global drift compensation": ORANGE,
+    "fitted once": SKY,
+    "vectors each time": PURPLE,
+    "fitted each time": GREEN,
 }
 SHOWN = {  # methods of paper.json in the figure
     "plain": VERMILLION,
@@ -108,6 +116,31 @@ def draw_fronts(rows: Sequence[Row]) -> None:
         ax.set_title("LeNet-5 on CIFAR-10, sigma 0.5")
         ax.legend(loc="center right", bbox_to_anchor=(1.0, 0.42), fontsize=9)
         save(figure, "overhead")
+
+
+def draw_drift(rows: Sequence[Row]) -> None:
+    """Draw accuracy over time after programming, a panel for each device."""
+    devices = list(dict.fromkeys(row["device"] for row in rows))
+    with figure_style():
+        figure, axes = new_figure(0.8 + 2.2 * len(devices), rows=len(devices), sharex=True)
+        for ax, device in zip(axes, devices, strict=True):
+            of_device = [row for row in rows if row["device"] == device]
+            for way, color in AGED.items():
+                found = [row for row in of_device if row["way"] == way]
+                ax.errorbar(
+                    [row["t_inference"] for row in found], [100 * row["mean"] for row in found],
+                    yerr=[100 * row["std"] for row in found], marker="o", color=color, capsize=3,
+                    label=way,
+                )  # fmt: skip
+            ax.set_xscale("log")
+            ax.set_ylim(0, 70)
+            ax.set_title(f"LeNet-5 on CIFAR-10, {of_device[0]['model']}")
+        times = sorted({row["t_inference"] for row in rows})
+        axes[-1].set_xticks(times, [duration(t) for t in times])
+        axes[-1].set_xlabel("time after programming")
+        axes[0].set_ylabel("accuracy on chips in %")
+        figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+        save(figure, "drift")
 
 
 def draw_growth(rows: Sequence[Row]) -> None:

@@ -27,6 +27,8 @@ TABLES = {
     "MACs +% | mean % | std | chips | recovery %",
     "per_chip_fronts": "network | method=way | size | weights +% | MACs +% | mean % | std | "
     "chips | recovery % | on the front=front:yes",
+    "drift": "device | way | after=t_inference:duration | mean % | std | 5 % quantile | chips | "
+    "images of all fits=images:.0f | recovery %",
     "penalty": f"network | setting | correctors=corrector | {OVER_CHIPS}",
     "tuning": "network | training | sigma | fresh=rewrite_sigma | way | writes=writes_most | "
     "images=forwards:.0f | weights +%=overhead:.2% | clean %=clean:.1% | before %=before:.1% | "
@@ -215,6 +217,8 @@ def main() -> None:
     over = [r for r in result("per_chip_curves")["rows"] if r["curve"] == "overhead"]
     figures.draw_fronts(over)
     figures.draw_growth(result("growth")["rows"])
+    if drifting := result("drift")["rows"]:
+        figures.draw_drift(drifting)
     put(README, {"results": table([r for rows in networks.values() for r in rows], README_TABLE)})
     put(DOCS / "results.md", results())
     put(DOCS / "speed.md", speed())

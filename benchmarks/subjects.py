@@ -146,14 +146,18 @@ def folder_of(subject: Subject, seed: int, beta: float | None = None) -> Path:
     return OUTPUTS / f"{subject.name}-seed{seed}{other}"
 
 
-def loaded(subject: Subject, folder: Path, sigma: float = SIGMA) -> nn.Module:
-    """Return the analog network that was trained in a folder, or else is in benchmarks/networks."""
+def loaded(subject: Subject, folder: Path, on: float | RRAMRPUConfig = SIGMA) -> nn.Module:
+    """Return the analog network that was trained in a folder, or else is in benchmarks/networks.
+
+    It is on crossbars of a log-normal variation, or of a config.
+    """
     path, digital = folder / "best.safetensors", subject.build()
     long = kept(subject, folder.name)
     if long.exists() and not path.exists():
         load_pretrained(digital, long)
-    config = RRAMRPUConfig(noise_model=LogNormalNoiseModel(sigma))
-    model = convert_to_analog(digital, config)
+    if not isinstance(on, RRAMRPUConfig):
+        on = RRAMRPUConfig(noise_model=LogNormalNoiseModel(on))
+    model = convert_to_analog(digital, on)
     if path.exists() or not long.exists():
         load_snapshot(model, load_checkpoint(path).model)
     return model.eval()

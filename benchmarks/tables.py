@@ -31,7 +31,17 @@ KNOWN = {
 """Heading -> key and format."""
 
 OVER_CHIPS = "clean % | mean % | std | 5 % quantile | chips"
+
+
+def duration(seconds: float) -> str:
+    """Write a time in the largest unit that it has one of."""
+    units = {"year": 31536000.0, "month": 2592000.0, "day": 86400.0, "h": 3600.0, "s": 1.0}
+    name, unit = next((name, unit) for name, unit in units.items() if seconds >= unit)
+    return f"{seconds / unit:g} {name}"
+
+
 FORMATS: dict[str, Callable[[Any], str]] = {
+    "duration": duration,
     "": str,
     "yes": lambda value: "yes" if value else "-",
     "interval": lambda ends: " to ".join(f"{100 * end:.1f}" for end in ends),

@@ -1,6 +1,8 @@
 """The benchmarks' commands are ones that exist, and their pages are made from records alone."""
 
 import hashlib
+import importlib
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -55,6 +57,16 @@ def test_the_commands_of_the_ablations_compose(command: sweeps.Command) -> None:
     for i in (0, -1):
         chosen = [f"{key}={values.split(',')[i]}" for key, values in swept]
         assert composed(*fixed, *chosen)
+
+
+MODULES = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py"))
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_each_module_can_be_imported(name: str) -> None:
+    module = importlib.import_module(f"benchmarks.{name}".removesuffix(".__init__"))
+    steps = re.findall(rf"python -m benchmarks\.{name} (\w+)", module.__doc__ or "")
+    assert all(hasattr(module, step) for step in steps)
 
 
 POINTS = {c.about["device"] + "-" + c.about["point"]: c for c in sweeps.devices() if c.about}

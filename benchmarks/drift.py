@@ -1,0 +1,125 @@
+"""Chips over time after programming: correctors fitted once, on a schedule, or in vectors alone.
+
+    python -m benchmarks.drift run     # --device pcm --chips 10
+    python -m benchmarks.drift table   # benchmarks/results/drift.json
+
+LeNet-5 on CIFAR-10, penalised; network and placement are those of `benchmarks.per_chip`. Test part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from aihwkit.inference import GlobalDriftCompensation
+
+from benchmarks.common import command_line, once, with_earlier, write_result
+from benchmarks.subjects import (
+    CHIPS_SEED,
+    OUTPUTS,
+    SUBJECTS,
+    dataset,
+    folder_of,
+    loaded,
+    plain_clean,
+)
+from benchmarks.tables import result
+from cnet_aihw.compensation import (
+    LowRank,
+    PerChipFit,
+    Placement,
+    WithCompensation,
+    accuracy_over_time,
+)
+from cnet_aihw.evaluation import chip_statistics, evaluate_chips
+from cnet_aihw.rram import (
+    CMONoiseModel,
+    CompositeNoiseModel,
+    LogNormalNoiseModel,
+    PCMNoiseModel,
+    PowerLawDriftNoiseModel,
+    RRAMRPUConfig,
+)
+from cnet_aihw.runtime.records import read_json
+
+COMMAND = "python -m benchmarks.drift"
+DEVICES: dict[str, Callable[[], Any]] = {
+    "pcm": PCMNoiseModel,
+    "cmo": CMONoiseModel,
+    "lognormal, drift": lambda: CompositeNoiseModel(
+        [LogNormalNoiseModel(0.5), PowerLawDriftNoiseModel()]
+    ),
+    "lognormal, fast drift": lambda: CompositeNoiseModel(
+        [LogNormalNoiseModel(0.3), PowerLawDriftNoiseModel(nu=0.05, nu_std=0.03)]
+    ),
+}
+"""Phase-change memory, for comparison; ReRAM; and log-normal variation with the decay of the same
+ReRAM, or one that is nearly 30 times as fast, as phase-change memory has it."""
+TIMES = [25.0, 3600.0, 86400.0, 2592000.0, 31536000.0]
+"""Seconds: a look after programming, an hour, a day, a month, a year."""
+SCHEDULES = {
+    "fitted once": (TIMES[:1], []),
+    "vectors each time": (TIMES[:1], TIMES[1:]),
+    "fitted each time": (TIMES, []),
+}
+"""Way -> times of fits, and of fits of the vectors alone."""
+SAMPLES, IMAGES = 2000, 1000
+
+
+def run(device: list[str], chips: int) -> None:
+    """Measure each device, in a file of its own."""
+    for name in device:
+        path = OUTPUTS / "drift" / f"{name.replace(', ', '-').replace(' ', '-')}.json"
+        once(path, lambda name=name: {"rows": list(measured(name, chips))})
+
+
+def measured(device: str, chips: int) -> Iterator[dict[str, Any]]:
+    """Yield a row for each way and time."""
+    subject = SUBJECTS["lenet5_cifar10"]
+    folder, part = folder_of(subject, 0) / "lipschitz", dataset("cifar10").test.first(SAMPLES)
+    placement = Placement(result("per_chip")["choice"][subject.name]["chosen"]["placement"])
+    noise, chosen = DEVICES[device](), {"chips": chips, "seed": CHIPS_SEED, "batch_size": 500}
+    top = plain_clean(subject, 0, SAMPLES)
+
+    def row(way: str, t: float, scores: list[Any], **cost: float) -> dict[str, Any]:
+        found = chip_statistics(scores)
+        return {
+            "network": subject.name, "training": "lipschitz", "device": device,
+            "model": noise.label(), "way": way, "t_inference": t, "samples": SAMPLES,
+            "mean": found.mean, "std": found.std, "q05": found.q05, "chips": chips,
+            "chips_seed": CHIPS_SEED, "recovery": found.mean / top, **cost,
+            "command": f"{COMMAND} run --chips {chips}",
+        }  # fmt: skip
+
+    for way, scaled in (("none", None), ("global drift compensation", GlobalDriftCompensation())):
+        config = RRAMRPUConfig(noise_model=noise, drift_compensation=scaled)
+        model = loaded(subject, folder, config)
+        over_time = evaluate_chips(model, part, t_inference=TIMES, device="cpu", **chosen)
+        for t, found in over_time.items():
+            yield row(way, t, list(found.scores))
+    model = loaded(subject, folder, RRAMRPUConfig(noise_model=noise))
+    fit = PerChipFit(dataset("cifar10").train.x[:IMAGES])
+    for way, (fits, vectors) in SCHEDULES.items():
+        records = accuracy_over_time(
+            model, part, TIMES, WithCompensation(placement, LowRank(), fit), fits=fits,
+            vectors=vectors, **chosen,
+        )  # fmt: skip
+        for t in TIMES:
+            at = [record for record in records if record["t_inference"] == t]
+            spent = at[0]["calibration"]
+            cost = {"images": spent["images"], "passes": spent["passes"]}
+            yield row(way, t, [record["score"] for record in at], **cost)
+
+
+def table() -> None:
+    """Write all rows."""
+    rows: list[dict[str, Any]] = []
+    for path in sorted((OUTPUTS / "drift").glob("*.json")):
+        rows += read_json(path)["rows"]
+    write_result(
+        "drift", f"{COMMAND} run", with_earlier("drift", rows, "device", "way", "t_inference")
+    )
+
+
+if __name__ == "__main__":
+    command_line(__doc__, run, table, device=list(DEVICES), chips=10)
