@@ -41,8 +41,8 @@ TABLES = {
     "compensation": f"data | training | method | variant | weights +% | MACs +% | {OVER_CHIPS} | "
     "seed",
     "variants": f"data | training | method | weights +% | MACs +% | {OVER_CHIPS} | seed",
-    "search": "problem | searcher | evaluations | mean regret=regret_mean:.2% | "
-    "least=regret_min:.2% | largest=regret_max:.2% | seeds",
+    "search": "problem | searcher | begins with=first | evaluations | "
+    "mean regret=regret_mean:.2% | least=regret_min:.2% | largest=regret_max:.2% | seeds",
     "search_rank": "problem | placements | chips | images | s a placement=seconds:.1f | "
     "chips in full=full_chips | images in full=full_images | s=full_seconds:.1f | "
     "Spearman=spearman:.2f",

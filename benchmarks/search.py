@@ -9,8 +9,9 @@ LeNet-5 on CIFAR-10: all placements are evaluated, so that the optimum is known.
 regret is the distance from the best placement that any searcher found. `lenet5` and `vgg16` are
 valued by the shared evaluator (networks of `benchmarks.sweeps run --only training`), the problems
 `..._per_chip` by few chips, each fitted with few images (networks of `benchmarks.per_chip train`),
-within 5 % of weights and MACs, where overhead costs nothing. All is on validation data. Evaluations
-are kept in outputs/evaluations, and a run that is stopped resumes. Some hours a problem.
+within 5 % of weights and MACs, where overhead costs nothing, and where each search begins with the
+spectrum's placement, as jobs do. All is on validation data. Evaluations are kept in
+outputs/evaluations, and a run that is stopped resumes. One to some hours a problem.
 """
 
 from __future__ import annotations
@@ -161,7 +162,7 @@ def run(problem: list[str], searcher: list[str], seeds: int, budget: int) -> Non
                 result = run_search(
                     task.problem, task.evaluator, SEARCHERS[each](), folder / f"{each}-{seed}",
                     budget=budget or points(name)[-1], seed=seed, store=STORE, ray=ray,
-                    name=f"{name}-{each}-{seed}",
+                    first="auto", name=f"{name}-{each}-{seed}",
                 )  # fmt: skip
                 print(each, seed, json.dumps(result.as_record()), flush=True)
 
@@ -202,6 +203,7 @@ def table() -> None:
         folder = RECORDS / "search" / name
         traces: dict[str, list[list[float]]] = {}
         budgets: dict[str, int] = {}  # the smallest of a searcher's
+        first: dict[str, str | None] = {}
         for path in sorted(folder.glob("*/search.jsonl")):
             about = read_json(path.with_name("search.json"))
             if about["result"] is None:
@@ -209,6 +211,7 @@ def table() -> None:
             best = [float(row["best_reward"]) for row in read_records(path)]
             searcher = path.parent.name.rpartition("-")[0] or "exhaustive"
             traces.setdefault(searcher, []).append(best)
+            first[searcher] = about["search"].get("first")
             budgets[searcher] = min(about["budget"], budgets.get(searcher, about["budget"]))
         optimum = max((trace[-1] for of in traces.values() for trace in of), default=0.0)
         known = traces.pop("exhaustive", None) is not None
@@ -218,6 +221,7 @@ def table() -> None:
                 rows.append({
                     "problem": name,
                     "searcher": searcher,
+                    "first": first[searcher],
                     "evaluations": point,
                     "regret_mean": fmean(regrets),
                     "regret_min": min(regrets),
@@ -230,7 +234,7 @@ def table() -> None:
                 })  # fmt: skip
         if (folder / "rank.json").exists():
             ranks.append(read_json(folder / "rank.json"))
-    rows = with_earlier("search", rows, "problem", "searcher", "evaluations")
+    rows = with_earlier("search", rows, "problem", "searcher", "first", "evaluations")
     ranks = with_earlier("search", ranks, "problem", key="rank")
     write_result("search", f"{COMMAND} table", rows, rank=ranks)
 
