@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from cnet_aihw.compensation.ridge import chosen_ridge, solve
+
 _CACHED_ROWS = 2048
 """Rows whose sums are taken at once on a CPU, whose caches they fit."""
 
@@ -209,7 +211,7 @@ def fit_linear(
     moments: Moments,
     channels: int,
     size: int,
-    ridge: float = 1e-3,
+    ridge: float | None = None,
     weights: Tensor | None = None,
     on_output: str = "scale",
 ) -> LinearFit:
@@ -231,7 +233,8 @@ def fit_linear(
         moments: the layer's moments.
         channels: C.
         size: m; filters beyond C are not needed and left out.
-        ridge: epsilon / mean diagonal of the features' covariance; 0: the solution of least norm.
+        ridge: epsilon / mean diagonal of the features' covariance; 0: the solution of least norm;
+            None: as :func:`~cnet_aihw.compensation.ridge.chosen_ridge` finds it.
         weights: importance of an error in each channel, [C], at least 0; None: the same for all.
         on_output: part that acts on y alone, as :class:`ClosedFormModule` names it.
     """
@@ -248,13 +251,19 @@ def fit_linear(
         residual = residual - 2 * change * cross + change.square() * variance
         to_residual = to_residual - found.fy * change
     elif on_output == "map":  # the filters see what y does not explain of the features
-        both = _solve(found.yy, torch.cat([found.yd, found.fy.T], 1), ridge)
+        of_output = ridge
+        if of_output is None:
+            of_output = chosen_ridge(found.yy, found.yd, residual.sum(), moments.count)
+        both = solve(found.yy, torch.cat([found.yd, found.fy.T], 1), of_output)
         mixing, read = both[:, :channels], both[:, channels:]  # [C, C], [C, F]
         residual = residual - (2 * found.yd - found.yy @ mixing).mul(mixing).sum(0)
         to_residual = to_residual - found.fy @ mixing
         of_features = of_features - found.fy @ read
     root = _root(weights, found.y)
-    solution = _solve(of_features, to_residual, ridge)  # B, [F, C]
+    if ridge is None:
+        variance_left = (residual * root.square()).sum()
+        ridge = chosen_ridge(of_features, to_residual * root, variance_left, moments.count)
+    solution = solve(of_features, to_residual, ridge)  # B, [F, C]
     explained = solution.T @ to_residual * root * root.unsqueeze(1)
     worth, vectors = torch.linalg.eigh((explained + explained.T) / 2)  # ascending
     worth, vectors = worth.flip(0).clamp_min(0.0), vectors.flip(1)
@@ -285,22 +294,3 @@ def _root(weights: Tensor | None, like: Tensor) -> Tensor:
     if not float(mean) > 0.0:
         return torch.ones_like(like)
     return (weights / mean).clamp_min(1e-6).sqrt()
-
-
-def _solve(covariance: Tensor, right: Tensor, ridge: float) -> Tensor:
-    """Return (covariance + ridge * mean diagonal)^-1 right; of least norm without a ridge."""
-    if not len(covariance):
-        return right
-    size = covariance.diagonal().mean()
-    ridge = float(ridge)  # tensors take no whole numbers above 64 bits
-    if ridge >= 1e-9:
-        regularized = covariance.clone()
-        regularized.diagonal().add_(torch.where(size > 0, ridge * size, 1.0))
-        factor, failed = torch.linalg.cholesky_ex(regularized)
-        if not int(failed):
-            return torch.cholesky_solve(right, factor)
-    values, vectors = torch.linalg.eigh(covariance)
-    values = values + ridge * size
-    usable = values > 1e-12 * values[-1].clamp_min(1e-300)
-    inverse = torch.where(usable, 1.0 / torch.where(usable, values, 1.0), 0.0)
-    return vectors @ (inverse.unsqueeze(1) * (vectors.T @ right))

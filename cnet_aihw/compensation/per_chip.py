@@ -99,7 +99,7 @@ class PerChipFit:
     def __init__(
         self,
         x: Inputs,
-        ridge: float = 1e-3,
+        ridge: float | None = None,
         *,
         batch_size: int = 1000,
         refine_steps: int = 0,

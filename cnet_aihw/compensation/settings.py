@@ -34,8 +34,9 @@ class PerChipSettings:
     samples: int = 1000
     """Unlabelled inputs, the first ones of the training part."""
 
-    ridge: float = 1e-3
-    """Ridge / mean variance of the features."""
+    ridge: float | None = None
+    """Ridge / mean variance of the features; None: at each layer by generalized cross-validation,
+    from 1e-3 on. Few inputs need more: each is one row of a linear layer."""
 
     batch_size: int = 1000
     """Inputs that a forward pass takes at once."""
@@ -90,8 +91,8 @@ def validate_per_chip_settings(settings: PerChipSettings, prefix: str = "per_chi
     ):
         check_count(f"{prefix}{name}", whole, low)
     check_count(f"{prefix}seed", s.seed, 0, most=2**63 - 1)
-    if not (is_number(s.ridge) and s.ridge >= 0.0):
-        raise bad_value(f"{prefix}ridge", s.ridge, "a number of at least 0")
+    if s.ridge is not None and not (is_number(s.ridge) and s.ridge >= 0.0):
+        raise bad_value(f"{prefix}ridge", s.ridge, "a number of at least 0, or null")
     if not (is_number(s.refine_lr) and s.refine_lr > 0.0):
         raise bad_value(f"{prefix}refine_lr", s.refine_lr, "a number above 0")
     if s.target not in TARGETS:

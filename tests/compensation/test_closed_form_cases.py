@@ -18,6 +18,7 @@ from cnet_aihw.compensation import (
     compensation_parameters,
 )
 from cnet_aihw.compensation.closed_form import Moments, fit_linear
+from cnet_aihw.compensation.ridge import chosen_ridge
 from cnet_aihw.rram import (
     CompositeNoiseModel,
     LogNormalNoiseModel,
@@ -297,3 +298,67 @@ def test_it_reads_only_what_a_chips_owner_can_measure(target, monkeypatch):
     assert all(tile.chip is chip for tile, chip in zip(model.analog_tiles(), sealed, strict=True))
     if target == "clean":
         assert after < 0.5 * before
+
+
+# -- the ridge by generalized cross-validation
+
+
+def regression(rows, features=40, noise=1.0, seed=0, channels=6):
+    """Features whose variances fall, and targets that a map of them and noise make."""
+    f = draw(rows, features, seed=seed) / torch.arange(1, features + 1).sqrt()
+    true = draw(features, channels, seed=100)
+    return f.double(), (f @ true + noise * draw(rows, channels, seed=seed + 1)).double()
+
+
+def by_hat_matrix(f, t, ridge):
+    """RSS / (n - trace of the hat matrix - 2)^2, as the definition has it, in numpy."""
+    f, t = (np.asarray(v) - np.asarray(v).mean(0) for v in (f, t))
+    gram = f.T @ f / len(f)
+    hat = f @ np.linalg.solve(gram + ridge * np.trace(gram) / len(gram) * np.eye(len(gram)), f.T)
+    free = len(f) - np.trace(hat) / len(f) - 2
+    return np.square(t - hat @ t / len(f)).sum() / free**2 if free > 0 else np.inf
+
+
+@pytest.mark.parametrize("rows", [12, 45, 120])
+def test_the_ridge_is_that_of_the_least_generalized_cross_validation(rows):
+    f, t = regression(rows)
+    f, t = f - f.mean(0), t - t.mean(0)
+    found = chosen_ridge(f.T @ f / rows, f.T @ t / rows, t.square().sum() / rows, rows)
+    tried = [1e-3 * 10 ** (step / 2) for step in range(11)]
+    assert found == min(tried, key=lambda r: by_hat_matrix(f, t, r))
+    assert found > 1e-3
+
+
+@pytest.mark.parametrize("rows", [30, 100, 250, 600])
+def test_the_ridge_of_many_features_is_near_the_exact_one(rows, monkeypatch):
+    f, t = regression(rows, features=200)
+    f, t = f - f.mean(0), t - t.mean(0)
+    given = f.T @ f / rows, f.T @ t / rows, t.square().sum() / rows, rows
+    exact = chosen_ridge(*given)
+    monkeypatch.setattr("cnet_aihw.compensation.ridge._WIDE", 100)
+    assert exact / 10 <= chosen_ridge(*given) <= exact * 10
+
+
+def test_the_ridge_is_small_where_rows_are_many_and_large_where_nothing_can_be_learnt():
+    f, t = regression(900)
+    assert chosen_ridge(f.T @ f / 900, f.T @ t / 900, t.square().sum() / 900, 900) == 1e-3
+    f, noise = draw(30, 40).double(), draw(30, 6, seed=9).double()
+    noise -= noise.mean(0)
+    assert chosen_ridge(f.T @ f / 30, f.T @ noise / 30, noise.square().sum() / 30, 30) >= 10.0
+    assert chosen_ridge(torch.zeros(4, 4), torch.zeros(4, 2), torch.zeros(()), 10) == 1e-3
+
+
+def test_few_rows_fit_fresh_ones_about_as_well_as_the_best_fixed_ridge():
+    y, wanted = draw(45, 6, seed=50), None
+    f, t = regression(45)
+    wanted = y + t
+    fresh_f, fresh_t = regression(4000, noise=0.0, seed=7)
+
+    def error(ridge):
+        fit = fit_linear(moments_of(f, y, wanted), 6, 6, ridge)
+        guess = (fresh_f - f.mean(0)) @ fit.generator.T @ fit.compensator.T
+        return float((fresh_t - fresh_t.mean(0) - (guess - guess.mean(0))).square().mean())
+
+    best = min(error(1e-3 * 10 ** (step / 2)) for step in range(11))
+    assert error(None) < 1.15 * best
+    assert error(None) < 0.7 * error(1e-3)
