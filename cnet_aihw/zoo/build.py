@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,11 +40,13 @@ def from_tensors(
     augment: bool = False,
     crop: int = 4,
     flip: bool = True,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
 ) -> Dataset:
     """A data set from images and labels with a test part of their own.
 
     uint8 pixels become 0 to 1; floating ones are taken as they are. Then each channel is
-    normalised with mean and standard deviation of the training part (after ``limit_train``); a
+    normalised with ``mean`` and ``std``, or those of the training part (after ``limit_train``); a
     constant channel is only centred.
 
     Args:
@@ -60,6 +63,9 @@ def from_tensors(
         augment: give the data set a random crop and flip.
         crop: border of the random crop in pixels; 0 does not crop.
         flip: whether to flip left to right.
+        mean: mean of each channel, of pixels from 0 to 1, which is subtracted, such as that of the
+            data a network was pretrained on; None: that of the training part.
+        std: standard deviation of each channel, by which is divided, likewise.
 
     Returns:
         The data set, on the CPU.
@@ -101,6 +107,8 @@ def from_tensors(
         augment=augment,
         crop=crop,
         flip=flip,
+        mean=mean,
+        std=std,
     )
 
 
@@ -115,6 +123,8 @@ def build(
     augment: bool,
     crop: int,
     flip: bool,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
 ) -> Dataset:
     """A data set from parts that are already split and checked (arguments as `from_tensors`)."""
     height, width = train[0].shape[2:]
@@ -122,9 +132,10 @@ def build(
         raise bad_value("crop", crop, f"from 0 to the size of the images, {height} x {width}")
     need = 4 * sum(x.numel() for x, _ in (train, val, test))
     check_memory(need, f"the data set {name} as float32")
-    mean, std = _moments(train[0])  # [C] float64
-    black = (-mean / std).tolist()
-    parts = [ImagePart(_normalised(x, mean, std), y) for x, y in (train, val, test)]
+    given = _given(mean, std, train[0].shape[1])
+    moments = given or _moments(train[0])  # [C] float64
+    black = (-moments[0] / moments[1]).tolist()
+    parts = [ImagePart(_normalised(x, *moments), y) for x, y in (train, val, test)]
     return Dataset(
         name=name,
         train=parts[0],
@@ -133,11 +144,27 @@ def build(
         classes=classes,
         input_shape=tuple(train[0].shape[1:]),
         augment=CropFlip(black, crop, flip) if augment else None,
-        fingerprint=_fingerprint(classes, (train, val, test)),
-        mean=tuple(mean.tolist()),
-        std=tuple(std.tolist()),
+        fingerprint=_fingerprint(classes, (train, val, test, *([given] if given else []))),
+        mean=tuple(moments[0].tolist()),
+        std=tuple(moments[1].tolist()),
         class_names=tuple(class_names),
     )
+
+
+def _given(
+    mean: Sequence[float] | None, std: Sequence[float] | None, channels: int
+) -> tuple[Tensor, Tensor] | None:
+    """Return mean and standard deviation as tensors; None where none are given."""
+    if mean is None and std is None:
+        return None
+    for name, values, other in (("mean", mean, "std"), ("std", std, "mean")):
+        if values is None:
+            raise bad_value(name, None, f"one number for each channel, as {other} is given")
+        possible = all(math.isfinite(v) and (name == "mean" or v > 0) for v in values)
+        if len(values) != channels or not possible:
+            kind = "finite numbers" if name == "mean" else "numbers above 0"
+            raise bad_value(name, list(values), f"{kind}, one for each of {channels} channels")
+    return torch.tensor(mean, dtype=torch.float64), torch.tensor(std, dtype=torch.float64)
 
 
 def limited(rows: Tensor, limit_train: int | None, classes: int) -> Tensor:

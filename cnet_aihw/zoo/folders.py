@@ -44,6 +44,8 @@ def image_folder(
     limit_train: int | None = None,
     crop: int = 4,
     flip: bool = True,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
 ) -> Dataset:
     """A data set from image files: ``root/train/CLASS/*`` and ``root/test/CLASS/*``.
 
@@ -64,6 +66,9 @@ def image_folder(
         limit_train: keep only the first so many images of the training part's order.
         crop: border of the random crop in pixels; 0 does not crop.
         flip: whether to flip left to right.
+        mean: mean of each channel, of pixels from 0 to 1, which is subtracted, such as that of the
+            data a network was pretrained on; None: that of the training part.
+        std: standard deviation of each channel, by which is divided, likewise.
 
     Returns:
         The data set, named after the folder; classes in the natural order of their folders: 2
@@ -103,6 +108,8 @@ def image_folder(
         augment=augment,
         crop=crop,
         flip=flip,
+        mean=mean,
+        std=std,
     )
 
 

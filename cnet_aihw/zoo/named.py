@@ -58,16 +58,18 @@ def timm_model(
         return made
 
     try:
-        return make(**sized)
-    except TypeError as error:
-        if "img_size" not in str(error) or not sized:
-            raise _not_built(f"timm's {name}", error) from error
+        try:
+            made = make(**sized)
+        except TypeError as error:
+            if "img_size" not in str(error) or not sized:
+                raise
+            made = make()  # a network for any size of images
     except Exception as error:
         raise _not_built(f"timm's {name}", error) from error
-    try:  # a network for any size of images
-        return make()
-    except Exception as error:
-        raise _not_built(f"timm's {name}", error) from error
+    if pretrained:
+        about = getattr(made, "pretrained_cfg", {})
+        _say_normalisation(name, about.get("mean"), about.get("std"))
+    return made
 
 
 @checked
@@ -123,7 +125,21 @@ def torchvision_model(
         made: nn.Module = models.get_model(name, weights="DEFAULT" if pretrained else None, **given)
     except Exception as error:
         raise _not_built(f"torchvision's {name}", error) from error
+    if pretrained:
+        images = models.get_model_weights(name).DEFAULT.transforms()
+        _say_normalisation(name, getattr(images, "mean", None), getattr(images, "std", None))
     return made
+
+
+def _say_normalisation(name: str, mean: Any, std: Any) -> None:
+    """Warn of the normalisation that pretrained weights expect; data have their own by default."""
+    if mean is not None and std is not None:
+        log.warning(
+            "the weights of %s were trained on images normalised with data.mean=%s data.std=%s; "
+            "without these the data are normalised by their own training part",
+            *(name, *(str([round(float(v), 4) for v in values]).replace(" ", "")
+                      for values in (mean, std))),
+        )  # fmt: skip
 
 
 def _check_categories(models: Any, name: str, classes: int) -> None:

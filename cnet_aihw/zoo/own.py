@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +35,8 @@ def arrays(
     limit_train: int | None = None,
     crop: int = 4,
     flip: bool = True,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
 ) -> Dataset:
     """A data set from an .npz file with ``x_train``, ``y_train``, ``x_test`` and ``y_test``.
 
@@ -55,6 +57,9 @@ def arrays(
         limit_train: keep only the first so many images of the training part's order.
         crop: border of the random crop in pixels; 0 does not crop.
         flip: whether to flip left to right.
+        mean: mean of each channel, of pixels from 0 to 1, which is subtracted, such as that of the
+            data a network was pretrained on; None: that of the training part.
+        std: standard deviation of each channel, by which is divided, likewise.
 
     Returns:
         The data set, named after the file.
@@ -87,6 +92,8 @@ def arrays(
         augment=augment,
         crop=crop,
         flip=flip,
+        mean=mean,
+        std=std,
     )
 
 

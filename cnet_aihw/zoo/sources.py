@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,8 @@ def digits(
     augment: bool = False,
     crop: int = 2,
     flip: bool = False,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
 ) -> Dataset:
     """The 1797 handwritten digits that scikit-learn brings (8x8, one channel); needs no files.
 
@@ -44,6 +47,9 @@ def digits(
         augment: give the data set a random crop and flip.
         crop: border of the random crop in pixels; 0 does not crop.
         flip: whether to flip left to right.
+        mean: mean of each channel, of pixels from 0 to 1, which is subtracted, such as that of the
+            data a network was pretrained on; None: that of the training part.
+        std: standard deviation of each channel, by which is divided, likewise.
 
     Returns:
         The data set, images [1, size, size], 10 classes.
@@ -80,6 +86,8 @@ def digits(
         augment=augment,
         crop=crop,
         flip=flip,
+        mean=mean,
+        std=std,
     )
 
 
@@ -93,6 +101,8 @@ def mnist(
     augment: bool = False,
     crop: int = 2,
     flip: bool = False,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
 ) -> Dataset:
     """MNIST: 60,000 + 10,000 handwritten digits, images [1, 28, 28], 10 classes.
 
@@ -109,6 +119,9 @@ def mnist(
         augment: give the data set a random crop and flip.
         crop: border of the random crop in pixels; 0 does not crop.
         flip: whether to flip left to right.
+        mean: mean of each channel, of pixels from 0 to 1, which is subtracted, such as that of the
+            data a network was pretrained on; None: that of the training part.
+        std: standard deviation of each channel, by which is divided, likewise.
 
     Returns:
         The data set.
@@ -130,6 +143,8 @@ def mnist(
         augment=augment,
         crop=crop,
         flip=flip,
+        mean=mean,
+        std=std,
     )
 
 
@@ -143,6 +158,8 @@ def fashion_mnist(
     augment: bool = False,
     crop: int = 2,
     flip: bool = True,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
 ) -> Dataset:
     """Fashion-MNIST: 60,000 + 10,000 pieces of clothing, images [1, 28, 28], 10 classes.
 
@@ -162,6 +179,8 @@ def fashion_mnist(
         augment=augment,
         crop=crop,
         flip=flip,
+        mean=mean,
+        std=std,
     )
 
 
@@ -175,6 +194,8 @@ def cifar10(
     augment: bool = False,
     crop: int = 4,
     flip: bool = True,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
 ) -> Dataset:
     """CIFAR-10: 50,000 + 10,000 photographs, images [3, 32, 32], 10 classes.
 
@@ -195,6 +216,8 @@ def cifar10(
         augment=augment,
         crop=crop,
         flip=flip,
+        mean=mean,
+        std=std,
     )
 
 
@@ -208,6 +231,8 @@ def cifar100(
     augment: bool = False,
     crop: int = 4,
     flip: bool = True,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
 ) -> Dataset:
     """CIFAR-100: 50,000 + 10,000 photographs, images [3, 32, 32], 100 (fine) classes.
 
@@ -227,6 +252,8 @@ def cifar100(
         augment=augment,
         crop=crop,
         flip=flip,
+        mean=mean,
+        std=std,
     )
 
 

@@ -80,6 +80,20 @@ def test_normalised_by_the_training_part_alone(kind: torch.dtype) -> None:
     np.testing.assert_allclose(data.test.x.numpy(), (scaled - mean) / std, atol=1e-5)
 
 
+def test_normalised_by_a_given_mean_and_std() -> None:
+    x = images(300, channels=3)
+    given = {"train": (x, labels(300)), "test": (x[:60], labels(60)), "augment": True}
+    mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+    data = made(**given, mean=mean, std=std)
+    scaled = x[:60].double() / 255
+    right = (scaled - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+    np.testing.assert_allclose(data.test.x.numpy(), right.numpy(), atol=1e-5)
+    assert (data.mean, data.std) == (tuple(mean), tuple(std))
+    assert data.augment is not None
+    assert data.augment.fill == pytest.approx([-m / s for m, s in zip(mean, std, strict=True)])
+    assert data.fingerprint != made(**given).fingerprint
+
+
 def test_other_test_images_leave_mean_and_std_as_they_are() -> None:
     other = made(test=(255 - images(60), labels(60)))
     assert other.mean == made().mean and other.std == made().std
@@ -208,6 +222,11 @@ FLOAT_TEST = (images(60).float(), labels(60))
         ({"limit_train": 241}, 'limit_train'),
         ({"val_size": 299}, "val_size"),
         ({"val_size": 2}, 'val_size'),
+        ({"mean": [0.5]}, "std"),
+        ({"std": [0.5]}, "mean"),
+        ({"mean": [0.5, 0.5], "std": [1.0]}, "mean"),
+        ({"mean": [float("nan")], "std": [1.0]}, "mean"),
+        ({"mean": [0.5], "std": [0.0]}, "std"),
     ],
 )  # fmt: skip
 def test_mistakes_are_one_sentence(changes: dict[str, Any], message: str) -> None:

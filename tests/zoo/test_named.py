@@ -43,6 +43,22 @@ def test_a_network_of_torchvision_has_no_layers_that_its_output_does_not_need():
     assert all(parameter.grad is not None for parameter in net.parameters())
 
 
+def test_the_normalisation_of_pretrained_weights_is_said(monkeypatch, caplog):
+    net = nn.Linear(2, 3)
+    monkeypatch.setattr("torchvision.models.get_model", lambda *_, **__: net)
+    said = "data.mean=[0.485,0.456,0.406] data.std=[0.229,0.224,0.225]"
+    assert torchvision_model("squeezenet1_1", pretrained=True) is net
+    assert said in caplog.text
+    caplog.clear()
+    assert torchvision_model("squeezenet1_1") is net
+    assert not caplog.text
+    net.pretrained_cfg = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.25)}
+    timm = SimpleNamespace(list_models=lambda: ["tiny"], create_model=lambda *_, **__: net)
+    monkeypatch.setitem(sys.modules, "timm", timm)
+    assert timm_model("tiny", pretrained=True) is net
+    assert "data.mean=[0.5,0.5,0.5] data.std=[0.5,0.5,0.25]" in caplog.text
+
+
 class Weights(nn.Linear):
     """A network as transformers loads it, of which some weights are absent."""
 
