@@ -145,6 +145,7 @@ def table() -> None:
         if (folder / "scan.json").exists():
             scans += read_json(folder / "scan.json")["rows"]
     rows = with_earlier("transformers", rows, "network", "sigma", "way")
+    rows.sort(key=lambda row: (list(OTHERS).index(row["network"]), row["sigma"], row["way"]))
     scans = with_earlier("transformers", scans, "network", "layer", key="sensitivity")
     for row in scans:
         kept = OTHERS[row["network"]].task.recovery(row["mean"], row["clean"])
