@@ -28,6 +28,7 @@ Row = Mapping[str, Any]
 METHODS = {  # ways of per_chip.json -> how they are called, colour
     "plain, none": ("plain training", VERMILLION),
     "noise, none": ("noise injection", ORANGE),
+    "noise_from_plain, batchnorm": ("noise from plain weights, BatchNorm per chip", ORANGE),
     "lipschitz, none": ("Lipschitz penalty", SKY),
     "paper, shared": ("CorrectNet: penalty, one fit for all chips", BLUE),
     "ahwa-lora-like": ("low rank, one fit for all chips (AHWA-LoRA-like)", YELLOW),

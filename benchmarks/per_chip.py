@@ -93,7 +93,8 @@ def train(network: list[str], seed: list[int]) -> None:
                       f"run={folder_of(subject, number)}")  # fmt: skip
             continue
         for beta in subject.betas:
-            names = "plain,lipschitz,noise" if beta == subject.betas[0] else "lipschitz"
+            first = beta == subject.betas[0]
+            names = "plain,lipschitz,noise,noise_from_plain" if first else "lipschitz"
             cnet_aihw(
                 f"experiment={subject.name}", "job=train", *where(subject.data), f"seed={number}",
                 f"training.compare=[{names}]", "training.select=last",
@@ -177,8 +178,8 @@ def ways(subject: Subject, seed: int) -> Iterator[Way]:
     cost = cost_of(network(subject, seed, "plain"), subject)
     everywhere = list(sizes(cost, 1))
     full = Placement(dict.fromkeys(everywhere, 1.0))
-    for training in ("plain", "lipschitz", "noise"):
-        target = "mean_over_chips" if training == "noise" else "clean"
+    for training in ("plain", "lipschitz", "noise", "noise_from_plain"):
+        target = "mean_over_chips" if training.startswith("noise") else "clean"
         bare = Way(f"{training}, none", training, beta=beta if training == "lipschitz" else None)
         yield bare
         if subject.name.startswith("vgg"):
