@@ -12,6 +12,7 @@ from benchmarks.tables import duration
 from cnet_aihw.report.style import (
     BLACK,
     BLUE,
+    FAINT,
     GREEN,
     ORANGE,
     PURPLE,
@@ -25,23 +26,28 @@ from cnet_aihw.report.style import (
 
 IMAGES = HERE.parent / "docs" / "images"
 Row = Mapping[str, Any]
-METHODS = {  # ways of per_chip.json -> how they are called, colour
-    "plain, none": ("plain training", VERMILLION),
-    "noise, none": ("noise injection", ORANGE),
-    "noise_from_plain, batchnorm": ("noise from plain weights, BatchNorm per chip", ORANGE),
-    "lipschitz, none": ("Lipschitz penalty", SKY),
-    "paper, shared": ("CorrectNet: penalty, one fit for all chips", BLUE),
-    "ahwa-lora-like": ("low rank, one fit for all chips (AHWA-LoRA-like)", YELLOW),
-    "dora-like": ("low rank, few images a chip (DoRA-like)", BLACK),
-    "lipschitz, affine": ("penalty, scale and offset per chip", QUIET),
-    "lipschitz, per chip": ("penalty, low rank per chip, closed form", GREEN),
-    "lipschitz, per chip, refined": ("the same, refined on the chip", PURPLE),
+METHODS = {  # ways of per_chip.json -> how they are called; colour and marker in the figure
+    "plain, none": ("plain training", VERMILLION, "X"),
+    "noise, none": ("noise injection", ORANGE, "s"),
+    "noise_from_plain, batchnorm": ("noise from plain weights, BatchNorm per chip", None, ""),
+    "lipschitz, none": ("Lipschitz penalty", None, ""),
+    "paper, shared": ("CorrectNet: penalty, one fit for all chips", BLUE, "D"),
+    "ahwa-lora-like": ("low rank, one fit for all chips (AHWA-LoRA-like)", PURPLE, "v"),
+    "dora-like": ("low rank, few images a chip (DoRA-like)", None, ""),
+    "plain, affine": ("scale and offset per chip", None, ""),
+    "lipschitz, affine": ("penalty, scale and offset per chip", None, ""),
+    "noise, per chip": ("noise injection, low rank per chip", BLACK, "P"),
+    "plain, per chip": ("plain training, low rank per chip", SKY, "o"),
+    "lipschitz, per chip": ("penalty, low rank per chip", GREEN, "o"),
+    "lipschitz, per chip, refined": ("the same, refined on the chip", None, ""),
 }
 TITLES = {
-    "lenet5_mnist": "LeNet-5 on MNIST",
-    "lenet5_cifar10": "LeNet-5 on CIFAR-10",
-    "vgg16_narrow_cifar10": "VGG16, an eighth of the width, on CIFAR-10",
-    "vgg16_half_cifar10": "VGG16, half of the width, on CIFAR-10",
+    "lenet5_mnist": "LeNet-5, MNIST",
+    "lenet5_cifar10": "LeNet-5, CIFAR-10",
+    "vgg16_narrow_cifar10": "VGG16, 1/8 width, CIFAR-10",
+    "vgg16_half_cifar10": "VGG16, 1/2 width, CIFAR-10",
+    "vit_cifar10": "Vision transformer, CIFAR-10",
+    "language_model": "Language model of bytes",
 }
 FRONTS = {  # methods of the curve over overhead -> how they are called, colour
     "spectrum": ("low rank, placed by spectrum", GREEN),
@@ -77,25 +83,31 @@ def save(figure: Any, name: str) -> None:
 
 
 def draw_methods(networks: Mapping[str, Sequence[Row]]) -> None:
-    """Draw the recovery of each method, with the standard deviation over chips."""
+    """Draw the recovery of each method on each network, with the deviation over chips."""
     with figure_style():
-        figure, axes = new_figure(0.6 + 2.2 * len(networks), rows=len(networks))
-        figure.set_size_inches(7.2, 0.6 + 2.2 * len(networks))
-        for ax, (title, rows) in zip(axes, networks.items(), strict=True):
-            places = range(len(rows), 0, -1)
-            for place, row in zip(places, rows, strict=True):
+        height = 1.5 + 0.42 * len(networks)
+        figure, (ax,) = new_figure(height, rows=1)
+        figure.set_size_inches(8.4, height)
+        for place, rows in enumerate(networks.values()):
+            shares = [row["recovery"] for row in rows if row["color"]]
+            ax.plot([100 * min(shares), 100 * max(shares)], [place, place], color=FAINT, zorder=0)
+            for row in (row for row in rows if row["color"]):
                 share = 100 * row["recovery"]
-                ax.barh(place, share, color=row["color"], height=0.6)
                 ax.errorbar(
-                    share, place, xerr=share * row["std"] / row["mean"], color="black", capsize=3
-                )
-            ax.axvline(95, color="black", linestyle=":", linewidth=1)
-            ax.set_yticks(places, [row["method"] for row in rows])
-            ax.set_xlim(0, 105)
-            ax.set_title(f"{title}, sigma 0.5")
-        figure.supxlabel(
-            "recovery in %: accuracy on chips / clean accuracy after plain training", fontsize=10
-        )
+                    share, place, xerr=share * row["std"] / row["mean"], fmt=row["marker"],
+                    color=row["color"], markersize=8, elinewidth=1,
+                )  # fmt: skip
+        ax.axvline(95, color="black", linestyle=":", linewidth=1)
+        ax.set_yticks(range(len(networks)), list(networks))
+        ax.set_ylim(len(networks) - 0.5, -0.5)
+        ax.set_xlim(0, 105)
+        ax.set_xlabel("recovery in %: score on chips / clean score of the plain network, sigma 0.5")
+        shown = {row["method"]: row for rows in networks.values() for row in rows if row["color"]}
+        handles = [
+            ax.plot([], [], row["marker"], color=row["color"], markersize=8, label=name)[0]
+            for name, row in shown.items()
+        ]
+        figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=9)
         save(figure, "results")
 
 

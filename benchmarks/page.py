@@ -82,10 +82,6 @@ MODEL = (
     "by the model=predicted:.2f | model / measured=predicted_over_measured:.2f"
 )
 PLAN = "workers of one thread=workers | chips | s a chip=seconds_per_chip:.0f | days=days:.1f"
-README_TABLE = (
-    "network=title | method | weights +% | MACs +% | clean % | on chips %=mean:.2% | std | "
-    "5 % quantile | chips | trainings | recovery %"
-)
 AVERAGED = ("overhead_weights", "overhead_macs", "clean", "mean", "std", "q05", "recovery")
 BILLION = """\
 By that model, a transformer of a billion weights on crossbars in {layers} layers, read at 128
@@ -189,10 +185,12 @@ def scaling() -> dict[str, str]:
 
 
 def of_networks() -> dict[str, list[dict[str, Any]]]:
-    """Each network's methods in the README: means over its trainings."""
+    """Each network's methods in the README, at sigma 0.5: means over its trainings."""
     found: dict[tuple[str, str], list[Row]] = {}
-    for row in result("per_chip")["rows"]:
-        found.setdefault((row["network"], row["way"]), []).append(row)
+    others = [row for row in result("transformers")["rows"] if row["sigma"] == 0.5]
+    for row in result("per_chip")["rows"] + others:
+        way = "ahwa-lora-like" if row["way"] == "plain, shared" else row["way"]
+        found.setdefault((row["network"], way), []).append(row)
     return {
         title: list(_averaged(network, title, found))
         for network, title in figures.TITLES.items()
@@ -201,10 +199,11 @@ def of_networks() -> dict[str, list[dict[str, Any]]]:
 
 
 def _averaged(network: str, title: str, found: Any) -> Iterator[dict[str, Any]]:
-    for way, (method, color) in figures.METHODS.items():
+    for way, (method, color, marker) in figures.METHODS.items():
         if rows := found.get((network, way)):
             yield {
-                "title": title, "method": method, "color": color, "trainings": len(rows),
+                "title": title, "method": method, "color": color, "marker": marker,
+                "trainings": len(rows), "percent": rows[0].get("metric") != "perplexity",
                 "chips": min(row["chips"] for row in rows),
                 **{key: fmean(row[key] for row in rows) for key in AVERAGED},
             }  # fmt: skip
@@ -219,7 +218,7 @@ def main() -> None:
     figures.draw_growth(result("growth")["rows"])
     if drifting := result("drift")["rows"]:
         figures.draw_drift(drifting)
-    put(README, {"results": table([r for rows in networks.values() for r in rows], README_TABLE)})
+    put(README, {"results": pivots.networks(networks)})
     put(DOCS / "results.md", results())
     put(DOCS / "speed.md", speed())
     put(DOCS / "scaling.md", scaling())

@@ -1,8 +1,8 @@
-"""Tables of docs/kernels.md and docs/uncertainty.md, of which a line gathers several rows."""
+"""Tables of README.md, docs/kernels.md and docs/uncertainty.md whose lines gather several rows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from benchmarks.tables import Row, find, grid, result
@@ -20,6 +20,28 @@ HEADS = (
     "ours, sigma 0.3",
 )
 """Of the tables of accuracy, errors, read-outs, and of what the paper published."""
+
+
+# -- the README
+
+
+def networks(found: Mapping[str, Sequence[Row]]) -> str:
+    """The table of the README: a method in each line, with its recovery on each network."""
+    lines = [["method", "weights, MACs +%", *found]]
+    for method in dict.fromkeys(row["method"] for rows in found.values() for row in rows):
+        of_method = [find(rows, method=method) for rows in found.values()]
+        costs = [
+            max(100 * row[key] for row in of_method if row is not None)
+            for key in ("overhead_weights", "overhead_macs")
+        ]
+        cells = ["-" if row is None else _recovered(row) for row in of_method]
+        lines.append([method, ", ".join(f"{cost:.1f}" for cost in costs), *cells])
+    return grid(lines)
+
+
+def _recovered(row: Row) -> str:
+    mean, std = ((100 if row["percent"] else 1) * row[key] for key in ("mean", "std"))
+    return f"**{100 * row['recovery']:.1f}** ({mean:.1f} ± {std:.1f})"
 
 
 # -- kernels
