@@ -225,6 +225,7 @@ OF_MODEL: dict[str, tuple[Callable[..., Any], Make]] = {
         )
     },
     "programmed": (rram.programmed, of_model(seed=0)),
+    "at_time": (rram.at_time, of_model(t_inference=1.0)),
     "chips": (rram.chips, of_model(count=1)),
     "chip_model": (rram.chip_model, of_model(seeds=0)),
     "find_module": (rram.find_module, of_model(name="layers.fc1")),

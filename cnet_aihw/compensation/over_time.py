@@ -137,6 +137,8 @@ def accuracy_over_time(
     device, measurement = device_of(model), Score(task)
     part = placed(as_part(data), device)
     fit = calibration.fit if isinstance(calibration, WithCompensation) else calibration
+    if fit.settings.at is not None:
+        raise bad_value("calibration", f"fitted at {fit.settings.at:g} s", "a fit without a time")
     again = VectorFit.of(fit.settings, fit.x, fit.task)
     records = []
     with measuring(model, device):

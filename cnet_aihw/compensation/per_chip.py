@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from typing import Any
@@ -29,6 +29,7 @@ from cnet_aihw.compensation.wrapping import CompensatedLayer, compensation_param
 from cnet_aihw.evaluation import BatchNormReestimation
 from cnet_aihw.evaluation.calibration import running_batchnorms
 from cnet_aihw.evaluation.metrics import evaluation_mode
+from cnet_aihw.rram import at_time
 from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.fingerprint import tensors_fingerprint
 from cnet_aihw.runtime.inputs import Inputs, call, inputs_on, named_tensors, samples_in, select
@@ -87,6 +88,7 @@ class PerChipFit:
         target_chips: chips of that mean.
         weighting: "none" or "loss".
         batchnorm: whether BatchNorm is re-estimated.
+        at: seconds after programming at which chips are fitted; None: when they are measured.
         seed: seed of all draws.
         task: says what is far from the wanted outputs; None: classification.
 
@@ -109,6 +111,7 @@ class PerChipFit:
         target_chips: int = 8,
         weighting: str = "none",
         batchnorm: bool = False,
+        at: float | None = None,
         seed: int = 0,
         task: Task | None = None,
     ) -> None:
@@ -121,7 +124,7 @@ class PerChipFit:
         self.settings = PerChipSettings(
             samples=samples_in(x), ridge=ridge, batch_size=batch_size, refine_steps=refine_steps,
             refine_lr=refine_lr, refine_batch=refine_batch, target=target,
-            target_chips=target_chips, weighting=weighting, batchnorm=batchnorm, seed=seed,
+            target_chips=target_chips, weighting=weighting, batchnorm=batchnorm, at=at, seed=seed,
         )  # fmt: skip
         validate_per_chip_settings(self.settings, prefix="")
         self.task: Task = task or Classification()
@@ -149,6 +152,7 @@ class PerChipFit:
         parts += ["weighted by the loss"] if s.weighting == "loss" else []
         parts += ["BatchNorm re-estimated"] if s.batchnorm else []
         parts += [f"{s.refine_steps} steps"] if s.refine_steps else []
+        parts += [f"at {s.at:g} s"] if s.at is not None else []
         return f"fitted per chip ({', '.join(parts)})"
 
     def fingerprint(self) -> str:
@@ -158,6 +162,8 @@ class PerChipFit:
             s = {n: value for n, value in s.items() if not n.startswith("refine_")}
         if s["target"] == "clean":
             del s["target_chips"]
+        if s["at"] is None:
+            del s["at"]
         task = describe_task(self.task) if "refine_lr" in s or s["weighting"] == "loss" else ""
         settings = f"{type(self).__name__} {sorted(s.items())} {task}"
         return tensors_fingerprint(
@@ -185,7 +191,7 @@ class PerChipFit:
 
         with ExitStack() as undo:
             undo.callback(restore)
-            with forked_random_state(device_of(model)):
+            with forked_random_state(device_of(model)), self._in_time(model):
                 with evaluation_mode(model), torch.no_grad():
                     passes = self._fit_closed_form(model, layers, batches)
                 if self.settings.batchnorm:  # it puts back the modes that it finds
@@ -202,6 +208,9 @@ class PerChipFit:
             seconds = time.perf_counter() - start
             self.spent = FitCost(samples_in(self.x), passes, clean, seconds)
             yield
+
+    def _in_time(self, model: nn.Module) -> AbstractContextManager[nn.Module]:
+        return nullcontext(model) if self.settings.at is None else at_time(model, self.settings.at)
 
     def _checked_layers(self, model: nn.Module) -> dict[str, CompensatedLayer]:
         layers = self._layers(model)

@@ -65,6 +65,10 @@ class PerChipSettings:
     batchnorm: bool = False
     """Whether BatchNorm's statistics are re-estimated on the corrected chip."""
 
+    at: float | None = None
+    """Seconds after programming at which the chip is fitted, once, whenever it is measured; None:
+    anew at each time at which it is measured."""
+
     seed: int = 0
     """Seed of the order of inputs in refinement, of the chips of the mean, and of the labels that
     are drawn for the gradients."""
@@ -95,6 +99,8 @@ def validate_per_chip_settings(settings: PerChipSettings, prefix: str = "per_chi
         raise bad_value(f"{prefix}ridge", s.ridge, "a number of at least 0, or null")
     if not (is_number(s.refine_lr) and s.refine_lr > 0.0):
         raise bad_value(f"{prefix}refine_lr", s.refine_lr, "a number above 0")
+    if s.at is not None and not (is_number(s.at) and s.at >= 0.0):
+        raise bad_value(f"{prefix}at", s.at, "seconds after programming, or null")
     if s.target not in TARGETS:
         raise bad_choice(f"{prefix}target", s.target, TARGETS)
     if s.weighting not in WEIGHTINGS:

@@ -128,6 +128,7 @@ def build_analog(config: DictConfig, data: Dataset, task: Task) -> nn.Module:
         own = {pattern: perfect_periphery(made, time) for pattern, made in own.items()}
     for made in (rpu_config, *own.values()):
         check_times(made.noise_model, times_of(config.evaluation.t_inference))
+        _check_fit_time(config, made.noise_model)
         if isinstance(made, RRAMRPUConfig):
             check_times(made.noise_model, [made.variation.t_inference])
     network = build_network(config, data, task)
@@ -171,6 +172,19 @@ def on_crossbars(config: DictConfig, model: nn.Module) -> nn.Module:
 def needs_adc_calibration(config: DictConfig) -> bool:
     """Say whether ``rram.adc_range`` is null, so that ranges are found on the trained network."""
     return OmegaConf.select(config, "rram.adc_range", default=0.0) is None
+
+
+def _check_fit_time(config: DictConfig, noise_model: Any) -> None:
+    """Check that chips are fitted at a time that the device knows, before any is measured."""
+    key = "compensation.per_chip.at"
+    at = OmegaConf.select(config, key, default=None)
+    if at is None or not config.compensation.enabled or config.compensation.fit != "per_chip":
+        return
+    check_times(noise_model, [at])
+    earliest = min(time or 0.0 for time in times_of(config.evaluation.t_inference))
+    if at > earliest:
+        fix = "measure later, or leave it null"
+        raise bad_value(key, at, f"at most the first of evaluation.t_inference, {earliest:g}", fix)
 
 
 def drift_time(config: DictConfig) -> float | None:

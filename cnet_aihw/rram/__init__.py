@@ -88,6 +88,7 @@ if TYPE_CHECKING:
     from cnet_aihw.rram.state_dict import load_snapshot as load_snapshot
     from cnet_aihw.rram.state_dict import snapshot as snapshot
     from cnet_aihw.rram.state_dict import trainable_parameters as trainable_parameters
+    from cnet_aihw.rram.tile_chips import at_time as at_time
     from cnet_aihw.rram.training_variation import freeze_analog as freeze_analog
     from cnet_aihw.rram.training_variation import get_variation as get_variation
     from cnet_aihw.rram.training_variation import resample_variation as resample_variation

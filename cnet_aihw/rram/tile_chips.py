@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -10,6 +12,7 @@ from torch import nn
 
 from cnet_aihw.rram.crossbar.tiles import RRAMInferenceTile
 from cnet_aihw.rram.layer_names import named_tiles
+from cnet_aihw.runtime.typed import checked
 
 _STOCK = (
     "reference_combined_weights",
@@ -53,3 +56,28 @@ def put_chip(tile: Any, chip: Any) -> None:
             tile.tile.set_weights(chip[0])
         for name, value in chip[1].items():
             setattr(tile, name, value)
+
+
+@checked
+@contextmanager
+def at_time(model: nn.Module, t_inference: float) -> Iterator[nn.Module]:
+    """Have the programmed chip at another time of its life inside the block; then as it was.
+
+    Draws that belong to a time and not to the chip, such as accumulated read noise, are drawn from
+    torch's generator.
+
+    Args:
+        model: an analog network; where no chip is programmed nothing changes.
+        t_inference: seconds after programming.
+
+    Yields:
+        The model.
+    """
+    before = chips_of(model)
+    try:
+        for tile, chip in before:
+            if chip is not None:
+                tile.drift_weights(t_inference)
+        yield model
+    finally:
+        put_chips(before)

@@ -72,6 +72,35 @@ def test_fitted_when_it_is_measured_it_is_what_evaluate_chips_gives():
     assert [record["calibration"]["images"] for record in records[:3]] == [100, 200, 300]
 
 
+def test_a_fit_at_a_time_serves_whatever_time_is_measured():
+    model = network()
+    data, chosen = labelled(model), {"chips": 3, "seed": 4}
+    once = evaluate_chips(
+        model, data, t_inference=list(TIMES), calibration=calibration(at=1.0), **chosen
+    )
+    records = accuracy_over_time(model, data, TIMES, calibration(), fits=TIMES[:1], **chosen)
+    anew = evaluate_chips(model, data, t_inference=1e7, calibration=calibration(), **chosen)
+    for t in TIMES:
+        assert once[t].scores == tuple(scores(records, t))
+    assert once[1e7].mean < anew.mean - 0.05
+
+
+def test_a_fit_at_a_time_leaves_the_chip_as_it_was():
+    model, fit = network(), calibration(at=1.0)
+    with programmed(model, 5, t_inference=1e7):
+        before = model(X)
+        with fit(model):
+            corrected = model(X)
+        assert torch.equal(model(X), before)
+        with calibration()(model):
+            assert not torch.equal(model(X), corrected)
+    with fit(model):  # without a chip, the nominal network
+        assert torch.allclose(model(X), network()(X), atol=1e-5)
+    assert "at 1 s" in fit.label()
+    prints = {calibration(at=at).fingerprint() for at in (None, 0.0, 1.0)}
+    assert len(prints) == 3
+
+
 def test_a_schedule_serves_what_comes_after_each_fit():
     model = network()
     before = snapshot(model)
@@ -138,6 +167,12 @@ def test_vectors_of_vera_are_refined():
             assert {p.dim() for p in compensation_parameters(model).values()} == {1}
     assert after < before
     assert fit.fingerprint() != PerChipFit(X, refine_steps=30, refine_lr=1e-2).fingerprint()
+
+
+def test_a_schedule_of_a_fit_with_a_time_of_its_own_is_refused():
+    data = (X, torch.zeros(200).long())
+    with pytest.raises(CnetError, check=lambda e: e.key == "calibration"):
+        accuracy_over_time(network(), data, [1.0], calibration(at=1.0))
 
 
 @pytest.mark.parametrize(

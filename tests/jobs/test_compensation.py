@@ -374,6 +374,7 @@ MISTAKES = [
     ("compensation.scan.mode=both", "compensation.scan.mode"),
     ("compensation.fit=some", "compensation.fit"),
     ("compensation.per_chip.ridge=-1", "compensation.per_chip.ridge"),
+    ("compensation.per_chip.at=-1", "compensation.per_chip.at"),
     ("search.evaluator.kind=supernet", "search.evaluator.kind"),
     ("compensation.fit=shared search.evaluator.kind=per_chip", "search.evaluator.kind"),
     ("+compensation.per_chip.rigde=1", "compensation.per_chip.rigde"),

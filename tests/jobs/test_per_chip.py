@@ -143,6 +143,34 @@ def test_it_resumes_and_more_chips_extend_it(cli: Cli, words: list[str]) -> None
     assert outcome.code == 2 and "compensation.per_chip.ridge" in outcome.err
 
 
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("compensation.per_chip.at=25", "at is 25.0; expected at most the first of"),
+        ("rram=reram_wan2022 evaluation.t_inference=3600 compensation.per_chip.at=0.5", "0.5"),
+    ],
+)
+def test_a_time_of_the_fit_that_cannot_be_is_refused(
+    cli: Cli, tiny: list[str], word: str, message: str
+) -> None:
+    outcome = cli(*WORDS, "run=new", *word.split())
+    assert outcome.code == 2 and message in outcome.err
+    assert not list(Path("new").glob("*/*.safetensors"))
+
+
+def test_drifting_chips_are_fitted_once(cli: Cli, tiny: list[str]) -> None:
+    drift = ["rram=power_law_drift", "rram.nu=0.2", "rram.nu_std=0.1"]
+    means = {}
+    for at in ("null", "1.0"):
+        words = [*WORDS, *drift, "training=plain", "evaluation.t_inference=[1.0,1e7]"]
+        asked = [f"compensation.per_chip.at={at}", "evaluation.chips=3", f"run=at-{at}"]
+        assert cli(*words, *asked).code == 0
+        means[at] = [row["mean"] for row in read(f"at-{at}/table.json")["rows"]
+                     if row["compensation"]]  # fmt: skip
+    assert means["1.0"][0] == means["null"][0]
+    assert means["1.0"][1] < means["null"][1]
+
+
 def test_candidates_of_a_selection_are_fitted_per_chip(cli: Cli, words: list[str]) -> None:
     outcome = cli(*words, "job=select", "select.calibrations=[none,affine]")
     assert outcome.code == 0, outcome.err

@@ -19,6 +19,7 @@ from cnet_aihw.evaluation import evaluate_chips
 from cnet_aihw.rram import (
     CompositeNoiseModel,
     LogNormalNoiseModel,
+    PowerLawDriftNoiseModel,
     ReadNoiseModel,
     RRAMRPUConfig,
     analog_layers,
@@ -49,6 +50,19 @@ def test_values_are_those_of_an_evaluation_with_that_calibration(model):
     part = (DATA.val.x[:200], DATA.val.y[:200])
     fit = PerChipFit(DATA.train.x[:100])
     assert evaluate_chips(model, part, chips=4, seed=3, calibration=fit).scores == found
+
+
+def test_fits_at_another_time_than_that_of_the_measurement_are_those_of_an_evaluation(model):
+    drifting = {"noise_model": CompositeNoiseModel(
+        [LogNormalNoiseModel(0.4), PowerLawDriftNoiseModel(0.05, 0.03)]
+    ), "t_inference": 1e6}  # fmt: skip
+    made = evaluator(model, fit=PerChipSettings(at=1.0), **drifting)
+    found = [made.evaluate(EVERYWHERE) for _ in range(3)]  # reuse begins with the second
+    compensate(model, EVERYWHERE, LowRank())
+    part = (DATA.val.x[:200], DATA.val.y[:200])
+    fit = PerChipFit(DATA.train.x[:100], at=1.0)
+    expected = evaluate_chips(model, part, chips=4, seed=3, calibration=fit, **drifting)
+    assert found == [expected.scores] * 3
 
 
 def test_no_corrector_is_the_network_as_it_is_and_nothing_is_left_of_a_placement(model):
