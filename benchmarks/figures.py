@@ -150,6 +150,7 @@ def draw_drift(rows: Sequence[Row]) -> None:
             ax.set_title(f"LeNet-5 on CIFAR-10, {of_device[0]['model']}")
         times = sorted({row["t_inference"] for row in rows})
         axes[-1].set_xticks(times, [duration(t) for t in times])
+        axes[-1].minorticks_off()
         axes[-1].set_xlabel("time after programming")
         axes[0].set_ylabel("accuracy on chips in %")
         figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2)

@@ -27,8 +27,8 @@ TABLES = {
     "MACs +% | mean % | std | chips | recovery %",
     "per_chip_fronts": "network | method=way | size | weights +% | MACs +% | mean % | std | "
     "chips | recovery % | on the front=front:yes",
-    "drift": "device | way | after=t_inference:duration | mean % | std | 5 % quantile | chips | "
-    "images of all fits=images:.0f | recovery %",
+    "drift": "device | way | 25 s | 1 h | 1 day | 1 month | 1 year | kept %=recovery:.1% | "
+    "passes=passes:.0f | chips",
     "penalty": f"network | setting | correctors=corrector | {OVER_CHIPS}",
     "tuning": "network | training | sigma | fresh=rewrite_sigma | way | writes=writes_most | "
     "images=forwards:.0f | weights +%=overhead:.2% | clean %=clean:.1% | before %=before:.1% | "
@@ -112,6 +112,7 @@ def results() -> dict[str, str]:
     curves = found["per_chip_curves"]
     found["per_chip_fronts"] = [row for row in curves if row["curve"] == "overhead"]
     found["per_chip_curves"] = [row for row in curves if row["curve"] != "overhead"]
+    found["drift"] = pivots.drift(found["drift"])
     found["charge"] = [_at_potentials(row) for row in found["charge"]]
     return {
         name: table(rows, TABLES[name]) if rows else "Not measured yet."

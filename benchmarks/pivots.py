@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from benchmarks.tables import Row, find, grid, result
+from benchmarks.tables import Row, duration, find, grid, result
 
 PUBLISHED = {1: (81.90, 82.19), 3: (85.50, 85.57), 5: (86.34, 86.23)}
 """magic, RBF, RFF: log2 ratio -> accuracy in software and on the chip of Büchel et al., in percent,
@@ -42,6 +42,19 @@ def networks(found: Mapping[str, Sequence[Row]]) -> str:
 def _recovered(row: Row) -> str:
     mean, std = ((100 if row["percent"] else 1) * row[key] for key in ("mean", "std"))
     return f"**{100 * row['recovery']:.1f}** ({mean:.1f} ± {std:.1f})"
+
+
+# -- chips over time
+
+
+def drift(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """A line for each device and way; recovery, passes and chips are those of the last time."""
+    lines: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in sorted(rows, key=lambda row: float(row["t_inference"])):
+        line = lines.setdefault((row["device"], row["way"]), {})
+        cell = f"{100 * row['mean']:.1f} ± {100 * row['std']:.1f}"
+        line |= {**row, duration(row["t_inference"]): cell}
+    return sorted(lines.values(), key=lambda line: str(line["device"]))
 
 
 # -- kernels

@@ -41,7 +41,6 @@ def duration(seconds: float) -> str:
 
 
 FORMATS: dict[str, Callable[[Any], str]] = {
-    "duration": duration,
     "": str,
     "yes": lambda value: "yes" if value else "-",
     "interval": lambda ends: " to ".join(f"{100 * end:.1f}" for end in ends),

@@ -296,3 +296,24 @@ def test_transformers_come_back_on_chips_as_far_as_the_page_says() -> None:
     assert head > 0.05 and head > 2 * max(lost.values())
     lost = {r["layer"]: r["lost"] for r in found["sensitivity"] if r["network"] == "vit_cifar10"}
     assert lost.pop("patches") > sum(lost.values())
+
+
+def test_correctors_keep_accuracy_on_devices_that_drift_where_they_are_fitted_again() -> None:
+    rows = read_json(RESULTS / "drift.json")["rows"]
+    kept: dict[tuple[str, str], dict[float, float]] = {}
+    for row in rows:
+        of_way = kept.setdefault((row["device"], row["way"]), {})
+        of_way[row["t_inference"]] = row["recovery"]
+    day, year = 86400.0, 31536000.0
+    for device in ("pcm", "cmo", "lognormal, fast drift"):
+        assert 0.91 < kept[device, "fitted each time"][year] < 0.985
+        assert kept[device, "fitted once"][year] < 0.53
+        assert kept[device, "vectors each time"][year] > kept[device, "fitted once"][year] + 0.2
+        scaled = kept[device, "global drift compensation"]
+        assert kept[device, "vectors each time"][year] > scaled[year]
+    assert kept["pcm", "fitted once"][day] < kept["pcm", "global drift compensation"][day]
+    assert kept["pcm", "vectors each time"][year] > 0.96
+    for device in ("cmo", "lognormal, fast drift"):
+        assert 0.76 <= kept[device, "vectors each time"][year] < 0.81
+    slow = kept["lognormal, drift", "fitted once"]
+    assert slow[25.0] - slow[year] < 0.01
