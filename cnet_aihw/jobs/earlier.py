@@ -33,30 +33,35 @@ if TYPE_CHECKING:
 _FIX = "give the earlier value, or another folder"
 
 
+def training_of(job: JobContext, variant: Variant) -> dict[str, Any]:
+    """Return what a training is made from, as arguments of the function that trains."""
+    from cnet_aihw.jobs.build import with_noise_model
+    from cnet_aihw.jobs.measuring import calibration_in_use
+
+    model = job.networks[variant.name]
+    return {
+        "model": model,
+        "data": job.data,
+        "settings": with_noise_model(variant.training, variant.config.training),
+        "folder": job.folder_of(variant),
+        "task": job.task,
+        "calibration": calibration_in_use(job, variant, model),
+        "device": variant.config.device,
+        "processes": variant.config.processes,
+    }
+
+
 def check_trainings(job: JobContext) -> None:
     """Check that the trainings that were begun in a folder are those asked for, all of them.
 
     Raises:
         CnetError: names the first value that differs.
     """
-    from cnet_aihw.jobs.build import with_noise_model
-    from cnet_aihw.jobs.measuring import calibration_in_use
     from cnet_aihw.training.begun import RUN, check_begun
 
     for variant in job.variants:
-        folder, model = job.folder_of(variant), job.networks[variant.name]
-        if (folder / RUN).exists():
-            check_begun(
-                model,
-                job.data,
-                with_noise_model(variant.training, variant.config.training),
-                folder,
-                task=job.task,
-                calibration=calibration_in_use(job, variant, model),
-                device=variant.config.device,
-                processes=variant.config.processes,
-                initial=variant.start_from is None,
-            )
+        if (job.folder_of(variant) / RUN).exists():
+            check_begun(**training_of(job, variant), initial=variant.start_from is None)
 
 
 def check_scans(job: JobContext) -> None:

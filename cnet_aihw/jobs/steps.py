@@ -21,7 +21,7 @@ from cnet_aihw.jobs.artifacts import (
     job_record,
     write_artifact,
 )
-from cnet_aihw.jobs.earlier import check_chips, check_tables, check_trainings
+from cnet_aihw.jobs.earlier import check_chips, check_tables, check_trainings, training_of
 from cnet_aihw.jobs.loading import (
     compensation_of,
     measured,
@@ -29,7 +29,6 @@ from cnet_aihw.jobs.loading import (
     trained,
 )
 from cnet_aihw.jobs.measuring import (
-    calibration_in_use,
     calibration_of,
     calibration_with,
     measure,
@@ -61,7 +60,6 @@ def check_table(job: JobContext) -> None:
 
 def train(job: JobContext) -> None:
     """Train each network, or resume where an earlier run of the same folder stopped."""
-    from cnet_aihw.jobs.build import with_noise_model
     from cnet_aihw.rram import load_snapshot
     from cnet_aihw.training import load_checkpoint
     from cnet_aihw.training import train as train_network
@@ -84,17 +82,7 @@ def train(job: JobContext) -> None:
         if variant.start_from is not None:
             load_snapshot(model, load_checkpoint(job.folder / variant.start_from / BEST).model)
         try:
-            result = train_network(
-                model,
-                job.data,
-                with_noise_model(variant.training, variant.config.training),
-                folder,
-                task=job.task,
-                calibration=calibration_in_use(job, variant, model),
-                device=variant.config.device,
-                progress=variant.config.progress,
-                processes=variant.config.processes,
-            )
+            result = train_network(**training_of(job, variant), progress=variant.config.progress)
         except CnetError as error:
             if str(error.key).startswith("model.") and (folder / NETWORK).exists():
                 # which value of the configuration made it another network
