@@ -41,8 +41,7 @@ TABLES = {
     "compensation": f"data | training | method | variant | weights +% | MACs +% | {OVER_CHIPS} | "
     "seed",
     "variants": f"data | training | method | weights +% | MACs +% | {OVER_CHIPS} | seed",
-    "search": "problem | searcher | begins with=first | evaluations | "
-    "mean regret=regret_mean:.2% | least=regret_min:.2% | largest=regret_max:.2% | seeds",
+    "search": "problem | searcher | begins with=first | 10 | 25 | 50 | 100 | 200 | seeds",
     "search_rank": "problem | placements | chips | images | s a placement=seconds:.1f | "
     "chips in full=full_chips | images in full=full_images | s=full_seconds:.1f | "
     "Spearman=spearman:.2f",
@@ -112,6 +111,7 @@ def results() -> dict[str, str]:
     curves = found["per_chip_curves"]
     found["per_chip_fronts"] = [row for row in curves if row["curve"] == "overhead"]
     found["per_chip_curves"] = [row for row in curves if row["curve"] != "overhead"]
+    found["search"] = pivots.regrets(found["search"])
     found["drift"] = pivots.drift(found["drift"])
     found["charge"] = [_at_potentials(row) for row in found["charge"]]
     return {

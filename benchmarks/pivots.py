@@ -44,6 +44,20 @@ def _recovered(row: Row) -> str:
     return f"**{100 * row['recovery']:.1f}** ({mean:.1f} ± {std:.1f})"
 
 
+# -- searches
+
+
+def regrets(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """A line for each problem and searcher: mean regret, least and largest, over evaluations."""
+    lines: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in rows:
+        line = lines.setdefault((row["problem"], row.get("first"), row["searcher"]), dict(row))
+        mean, low, high = (100 * row[f"regret_{name}"] for name in ("mean", "min", "max"))
+        cell = f"{mean:.2f}" if row["seeds"] == 1 else f"{mean:.2f} ({low:.2f} to {high:.2f})"
+        line[str(row["evaluations"])] = cell
+    return list(lines.values())
+
+
 # -- chips over time
 
 
