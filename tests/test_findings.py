@@ -265,15 +265,19 @@ def test_correctors_need_no_penalty_on_the_vgg16_of_half_the_width() -> None:
 def test_a_search_with_correctors_per_chip_comes_near_the_optimum() -> None:
     """By the spectrum from one evaluation, by others from more; few chips rank as many do."""
     found = read_json(RESULTS / "search.json")
-    regret = {
-        (row["searcher"], row["evaluations"]): row["regret_mean"]
-        for row in found["rows"]
-        if row["problem"] == "lenet5_per_chip" and row["optimum_known"]
-    }
-    spectrum = regret["spectrum", 10]
-    assert spectrum < 0.004 < regret["ppo", 50]
-    assert regret["surrogate", 25] < spectrum < regret["surrogate", 10]
-    assert max(regret["ppo", 100], regret["ppo_gru", 100]) < spectrum
+    cold, begun = (
+        {
+            (row["searcher"], row["evaluations"]): row["regret_mean"]
+            for row in found["rows"]
+            if row["problem"] == "lenet5_per_chip" and row.get("first") == first
+        }
+        for first in (None, "spectrum")
+    )
+    spectrum = cold["spectrum", 10]
+    assert spectrum < 0.003 < 0.004 < cold["ppo", 50]
+    assert cold["surrogate", 25] < spectrum < cold["surrogate", 10]
+    assert all(regret <= spectrum for regret in begun.values())
+    assert max(begun["ppo", 100], begun["ppo_gru", 100], begun["surrogate", 100]) < 0.001
     ranks = {row["problem"]: row["spearman"] for row in found["rank"]}
     assert ranks["lenet5_per_chip"] >= 0.9
 
