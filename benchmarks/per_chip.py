@@ -330,9 +330,14 @@ def table() -> None:
     choice |= {name: read_json(path) for name, path in paths.items() if path.exists()}
     one = "network", "training_seed", "way"
     test = with_earlier("per_chip", rows["test"], *one)
+    test.sort(key=lambda row: (list(SUBJECTS).index(row["network"]), row[one[1]], row["way"]))
     write_result("per_chip", f"{COMMAND} run", test, limit=LIMIT, choice=choice)
     points = "curve", "size", "features", "images", "sigma"
     found = with_earlier("per_chip_curves", rows["curves"], *one, *points)
+    found.sort(key=lambda row: (
+        row["curve"], row["way"], row["features"] or "", row["images"] or 0, row["sigma"],
+        max(row["overhead_weights"], row["overhead_macs"]),
+    ))  # fmt: skip
     over = [row for row in found if row["curve"] == "overhead"]
     found = [{**row, "front": on_front(row, over)} if row in over else row for row in found]
     write_result("per_chip_curves", f"{COMMAND} curves", found)

@@ -282,6 +282,39 @@ def test_a_search_with_correctors_per_chip_comes_near_the_optimum() -> None:
     assert ranks["lenet5_per_chip"] >= 0.9
 
 
+def test_searches_of_the_narrow_network_come_as_near_to_the_best_known_as_the_page_says() -> None:
+    rows = read_json(RESULTS / "search.json")["rows"]
+    regret = {
+        (row["searcher"], row["evaluations"]): 100 * row["regret_mean"]
+        for row in rows
+        if row["problem"] == "vgg16_per_chip"
+    }
+    assert regret["spectrum", 100] == pytest.approx(1.87, abs=0.05)
+    assert regret["coordinate", 50] <= 0.6 + 1e-6
+    assert all(0.75 < regret[name, 50] < 0.95 for name in ("ppo_gru", "surrogate", "ppo"))
+    nearest = [regret[name, 100] for name in ("coordinate", "ppo_gru", "surrogate", "ppo")]
+    assert min(nearest) > 0.35 and max(nearest) <= 0.6 + 1e-6
+
+
+def test_a_hundred_images_are_nearly_enough_for_a_fit() -> None:
+    rows = read_json(RESULTS / "per_chip_curves.json")["rows"]
+    mean = {row["images"]: row["mean"] for row in rows if row["curve"] == "images"}
+    means = [mean[images] for images in (10, 30, 100, 300, 1000, 4000)]
+    assert means == sorted(means)
+    assert mean[4000] - mean[100] < 0.02
+
+
+def test_the_penalty_that_is_best_alone_is_not_the_best_with_correctors() -> None:
+    rows = read_json(RESULTS / "penalty.json")["rows"]
+    alone, corrected = (
+        {row["setting"]: row["mean"] for row in rows if (row["corrector"] is not None) == with_them}
+        for with_them in (False, True)
+    )
+    assert max(alone, key=alone.__getitem__) == "k 0.5"
+    assert max(corrected, key=corrected.__getitem__) == "beta 0.001"
+    assert corrected["beta 0.001"] - corrected["slices"] == pytest.approx(0.009, abs=0.001)
+
+
 def test_transformers_come_back_on_chips_as_far_as_the_page_says() -> None:
     found = read_json(RESULTS / "transformers.json")
     kept = {(r["network"], r["sigma"], r["way"]): r["recovery"] for r in found["rows"]}
