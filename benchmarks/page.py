@@ -214,12 +214,13 @@ def main() -> None:
     """Write all pages."""
     networks = of_networks()
     figures.draw_methods(networks)
+    methods = [method for method, *_ in figures.METHODS.values()]
     over = [r for r in result("per_chip_curves")["rows"] if r["curve"] == "overhead"]
     figures.draw_fronts(over)
     figures.draw_growth(result("growth")["rows"])
     if drifting := result("drift")["rows"]:
         figures.draw_drift(drifting)
-    put(README, {"results": pivots.networks(networks)})
+    put(README, {"results": pivots.networks(networks, methods)})
     put(DOCS / "results.md", results())
     put(DOCS / "speed.md", speed())
     put(DOCS / "scaling.md", scaling())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from benchmarks.tables import Row, duration, find, grid, result
@@ -25,10 +25,10 @@ HEADS = (
 # -- the README
 
 
-def networks(found: Mapping[str, Sequence[Row]]) -> str:
+def networks(found: Mapping[str, Sequence[Row]], methods: Iterable[str]) -> str:
     """The table of the README: a method in each line, with its recovery on each network."""
     lines = [["method", "weights, MACs +%", *found]]
-    for method in dict.fromkeys(row["method"] for rows in found.values() for row in rows):
+    for method in methods:
         of_method = [find(rows, method=method) for rows in found.values()]
         costs = [
             max(100 * row[key] for row in of_method if row is not None)
