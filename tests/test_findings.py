@@ -306,13 +306,18 @@ def test_a_hundred_images_are_nearly_enough_for_a_fit() -> None:
 
 def test_the_penalty_that_is_best_alone_is_not_the_best_with_correctors() -> None:
     rows = read_json(RESULTS / "penalty.json")["rows"]
-    alone, corrected = (
-        {row["setting"]: row["mean"] for row in rows if (row["corrector"] is not None) == with_them}
-        for with_them in (False, True)
-    )
+    mean: dict[tuple[str, bool], dict[str, float]] = {}
+    for row in rows:
+        of = mean.setdefault((row["network"], row["corrector"] is not None), {})
+        of[row["setting"]] = row["mean"]
+    alone, corrected = mean["lenet5_cifar10", False], mean["lenet5_cifar10", True]
+    narrow = mean["vgg16_narrow_cifar10", True]
     assert max(alone, key=alone.__getitem__) == "k 0.5"
-    assert max(corrected, key=corrected.__getitem__) == "beta 0.001"
-    assert corrected["beta 0.001"] - corrected["slices"] == pytest.approx(0.009, abs=0.001)
+    assert max(mean["vgg16_narrow_cifar10", False].values()) < 0.2
+    for settings, behind in ((corrected, 0.009), (narrow, 0.016)):
+        assert max(settings, key=settings.__getitem__) == "beta 0.001"
+        assert settings["beta 0.001"] - settings["slices"] == pytest.approx(behind, abs=0.001)
+    assert narrow["beta 0.0001"] - narrow["folded 0.0001"] == pytest.approx(0.015, abs=0.001)
 
 
 def test_transformers_come_back_on_chips_as_far_as_the_page_says() -> None:
