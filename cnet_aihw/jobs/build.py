@@ -20,7 +20,7 @@ from cnet_aihw.evaluation import check_clipped, move_to_crossbars, perfect_perip
 from cnet_aihw.evaluation.adc import lacks_adc_range
 from cnet_aihw.evaluation.calibration import running_batchnorms
 from cnet_aihw.evaluation.settings import times_of
-from cnet_aihw.jobs.fits import check_fit, limits_of_job
+from cnet_aihw.jobs.fits import check_fit, check_fit_time, limits_of_job
 from cnet_aihw.jobs.nodes import make, plain_values
 from cnet_aihw.jobs.per_layer import layer_config_of, layer_rpu_configs, network_rpu_config
 from cnet_aihw.rram import (
@@ -128,7 +128,7 @@ def build_analog(config: DictConfig, data: Dataset, task: Task) -> nn.Module:
         own = {pattern: perfect_periphery(made, time) for pattern, made in own.items()}
     for made in (rpu_config, *own.values()):
         check_times(made.noise_model, times_of(config.evaluation.t_inference))
-        _check_fit_time(config, made.noise_model)
+        check_fit_time(config, made.noise_model)
         if isinstance(made, RRAMRPUConfig):
             check_times(made.noise_model, [made.variation.t_inference])
     network = build_network(config, data, task)
@@ -172,19 +172,6 @@ def on_crossbars(config: DictConfig, model: nn.Module) -> nn.Module:
 def needs_adc_calibration(config: DictConfig) -> bool:
     """Say whether ``rram.adc_range`` is null, so that ranges are found on the trained network."""
     return OmegaConf.select(config, "rram.adc_range", default=0.0) is None
-
-
-def _check_fit_time(config: DictConfig, noise_model: Any) -> None:
-    """Check that chips are fitted at a time that the device knows, before any is measured."""
-    key = "compensation.per_chip.at"
-    at = OmegaConf.select(config, key, default=None)
-    if at is None or not config.compensation.enabled or config.compensation.fit != "per_chip":
-        return
-    check_times(noise_model, [at])
-    earliest = min(time or 0.0 for time in times_of(config.evaluation.t_inference))
-    if at > earliest:
-        fix = "measure later, or leave it null"
-        raise bad_value(key, at, f"at most the first of evaluation.t_inference, {earliest:g}", fix)
 
 
 def drift_time(config: DictConfig) -> float | None:

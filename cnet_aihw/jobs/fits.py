@@ -1,14 +1,18 @@
-"""Checks that network, data and limits fit each other, in the words of a job."""
+"""Checks that network, data, limits and times fit each other, in the words of a job."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from cnet_aihw.evaluation.first_batch import check_first_batch
-from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.evaluation.settings import times_of
+from cnet_aihw.rram import check_times
+from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.origin import fault, own_line
 from cnet_aihw.tasks import Task
 from cnet_aihw.zoo import Dataset
@@ -30,6 +34,27 @@ def check_fit(network: nn.Module, data: Dataset, task: Task) -> None:
             value=type(network).__name__,
             expected=f"a network for inputs of shape {tuple(data.input_shape)}",
         ) from error
+
+
+def check_fit_time(config: DictConfig, noise_model: Any) -> None:
+    """Check that chips are fitted at a time that the device knows, before any is measured.
+
+    Raises:
+        CnetError: names ``compensation.per_chip.at``.
+    """
+    key = "compensation.per_chip.at"
+    at = OmegaConf.select(config, key, default=None)
+    if at is None or not config.compensation.enabled or config.compensation.fit != "per_chip":
+        return
+    try:
+        check_times(noise_model, [at])
+    except CnetError as error:
+        message = str(error).replace("t_inference is", f"{key} is")
+        raise CnetError(message, key=key, value=at, expected=error.expected) from error
+    earliest = min(time or 0.0 for time in times_of(config.evaluation.t_inference))
+    if at > earliest:
+        fix = "measure later, or leave it null"
+        raise bad_value(key, at, f"at most the first of evaluation.t_inference, {earliest:g}", fix)
 
 
 @contextmanager

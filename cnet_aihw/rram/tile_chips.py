@@ -72,6 +72,9 @@ def at_time(model: nn.Module, t_inference: float) -> Iterator[nn.Module]:
 
     Yields:
         The model.
+
+    Raises:
+        CnetError: for a time at which the noise model does not know its device.
     """
     before = chips_of(model)
     try:

@@ -147,7 +147,10 @@ def test_it_resumes_and_more_chips_extend_it(cli: Cli, words: list[str]) -> None
     ("word", "message"),
     [
         ("compensation.per_chip.at=25", "at is 25.0; expected at most the first of"),
-        ("rram=reram_wan2022 evaluation.t_inference=3600 compensation.per_chip.at=0.5", "0.5"),
+        (
+            "rram=reram_wan2022 evaluation.t_inference=3600 compensation.per_chip.at=0.5",
+            "at is 0.5",
+        ),
     ],
 )
 def test_a_time_of_the_fit_that_cannot_be_is_refused(

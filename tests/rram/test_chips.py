@@ -14,8 +14,10 @@ from torch import nn
 
 from cnet_aihw.rram import (
     LogNormalNoiseModel,
+    PowerLawDriftNoiseModel,
     RRAMRPUConfig,
     VariationParameter,
+    at_time,
     clear_chip,
     convert_to_analog,
     effective_weights,
@@ -312,6 +314,26 @@ def test_stock_tiles_are_programmed_and_restored_too():
     nominal = effective_weights(model)
     assert not same(chip(model, 1), nominal)
     assert same(effective_weights(model), nominal)
+
+
+@pytest.mark.parametrize("config", [RRAMRPUConfig, InferenceRPUConfig])
+def test_a_chip_at_another_time_of_its_life_is_that_chip_and_then_as_it_was(config):
+    net = nn.Sequential(nn.Linear(3, 3))
+    model = convert_to_analog(net, config(
+        forward=IOParameters(is_perfect=True, out_bound=0.0), drift_compensation=None,
+        noise_model=PowerLawDriftNoiseModel(0.05, 0.03)))  # fmt: skip
+    with programmed(model, 3, t_inference=1e3):
+        early = effective_weights(model)
+    with programmed(model, 3, t_inference=1e7):
+        late = effective_weights(model)
+        assert not same(early, late)
+        with pytest.raises(KeyError), at_time(model, 1e3):
+            assert same(effective_weights(model), early)
+            raise KeyError
+        assert same(effective_weights(model), late)
+    nominal = effective_weights(model)
+    with at_time(model, 1e3):  # no chip is programmed
+        assert same(effective_weights(model), nominal)
 
 
 def test_seeds_are_stable_and_tell_their_parts_apart():
