@@ -132,9 +132,9 @@ def torchvision_model(
 
 
 def _say_normalisation(name: str, mean: Any, std: Any) -> None:
-    """Warn of the normalisation that pretrained weights expect; data have their own by default."""
+    """Log the normalisation that pretrained weights expect; data have their own by default."""
     if mean is not None and std is not None:
-        log.warning(
+        log.info(
             "the weights of %s were trained on images normalised with data.mean=%s data.std=%s; "
             "without these the data are normalised by their own training part",
             *(name, *(str([round(float(v), 4) for v in values]).replace(" ", "")

@@ -57,9 +57,9 @@ def arrays(
         limit_train: keep only the first so many images of the training part's order.
         crop: border of the random crop in pixels; 0 does not crop.
         flip: whether to flip left to right.
-        mean: mean of each channel, of pixels from 0 to 1, which is subtracted, such as that of the
-            data a network was pretrained on; None: that of the training part.
-        std: standard deviation of each channel, by which is divided, likewise.
+        mean: what is subtracted from each channel, [C], such as the mean of the data a network was
+            pretrained on; of uint8 pixels as 0 to 1. None: the mean of the training part.
+        std: what each channel is divided by, [C], above 0. None: the training part's deviation.
 
     Returns:
         The data set, named after the file.

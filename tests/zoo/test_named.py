@@ -45,6 +45,7 @@ def test_a_network_of_torchvision_has_no_layers_that_its_output_does_not_need():
 
 def test_the_normalisation_of_pretrained_weights_is_said(monkeypatch, caplog):
     net = nn.Linear(2, 3)
+    caplog.set_level("INFO", "cnet_aihw")
     monkeypatch.setattr("torchvision.models.get_model", lambda *_, **__: net)
     said = "data.mean=[0.485,0.456,0.406] data.std=[0.229,0.224,0.225]"
     assert torchvision_model("squeezenet1_1", pretrained=True) is net
