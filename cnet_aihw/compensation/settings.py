@@ -67,7 +67,7 @@ class PerChipSettings:
 
     at: float | None = None
     """Seconds after programming at which the chip is fitted, once, whenever it is measured; None:
-    anew at each time at which it is measured."""
+    at each time at which it is measured."""
 
     seed: int = 0
     """Seed of the order of inputs in refinement, of the chips of the mean, and of the labels that

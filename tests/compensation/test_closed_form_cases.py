@@ -349,7 +349,7 @@ def test_the_ridge_is_small_where_rows_are_many_and_large_where_nothing_can_be_l
 
 
 def test_few_rows_fit_fresh_ones_about_as_well_as_the_best_fixed_ridge():
-    y, wanted = draw(45, 6, seed=50), None
+    y = draw(45, 6, seed=50)
     f, t = regression(45)
     wanted = y + t
     fresh_f, fresh_t = regression(4000, noise=0.0, seed=7)
