@@ -122,4 +122,4 @@ def table() -> None:
 
 
 if __name__ == "__main__":
-    command_line(__doc__, run, table, device=list(DEVICES), chips=10)
+    command_line(__doc__, run, table, device=list(DEVICES), chips=25)

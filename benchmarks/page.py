@@ -23,7 +23,7 @@ TABLES = {
     "per_chip": "network | training seed=training_seed | way | weights +% | MACs +% | "
     "images of the fit=images | steps=refine_steps | test images=samples | "
     f"{OVER_CHIPS} | recovery %",
-    "per_chip_curves": "network | curve | features | size | images | sigma | weights +% | "
+    "per_chip_curves": "network | curve=way | features | size | images | sigma | weights +% | "
     "MACs +% | mean % | std | chips | recovery %",
     "per_chip_fronts": "network | method=way | size | weights +% | MACs +% | mean % | std | "
     "chips | recovery % | on the front=front:yes",
@@ -81,7 +81,7 @@ MODEL = (
     "by the model=predicted:.2f | model / measured=predicted_over_measured:.2f"
 )
 PLAN = "workers of one thread=workers | chips | s a chip=seconds_per_chip:.0f | days=days:.1f"
-AVERAGED = ("overhead_weights", "overhead_macs", "clean", "mean", "std", "q05", "recovery")
+AVERAGED = ("overhead_weights", "overhead_macs", "mean", "std", "recovery")
 BILLION = """\
 By that model, a transformer of a billion weights on crossbars in {layers} layers, read at 128
 positions an input: {macs:.3g} products an input, {inputs:,} inputs a chip, on threads as fast as
@@ -193,19 +193,18 @@ def of_networks() -> dict[str, list[dict[str, Any]]]:
         way = "ahwa-lora-like" if row["way"] == "plain, shared" else row["way"]
         found.setdefault((row["network"], way), []).append(row)
     return {
-        title: list(_averaged(network, title, found))
+        title: list(_averaged(network, found))
         for network, title in figures.TITLES.items()
         if any(known == network for known, _ in found)
     }
 
 
-def _averaged(network: str, title: str, found: Any) -> Iterator[dict[str, Any]]:
+def _averaged(network: str, found: Any) -> Iterator[dict[str, Any]]:
     for way, (method, color, marker) in figures.METHODS.items():
         if rows := found.get((network, way)):
             yield {
-                "title": title, "method": method, "color": color, "marker": marker,
-                "trainings": len(rows), "percent": rows[0].get("metric") != "perplexity",
-                "chips": min(row["chips"] for row in rows),
+                "method": method, "color": color, "marker": marker,
+                "percent": rows[0].get("metric") != "perplexity",
                 **{key: fmean(row[key] for row in rows) for key in AVERAGED},
             }  # fmt: skip
 
@@ -218,8 +217,7 @@ def main() -> None:
     over = [r for r in result("per_chip_curves")["rows"] if r["curve"] == "overhead"]
     figures.draw_fronts(over)
     figures.draw_growth(result("growth")["rows"])
-    if drifting := result("drift")["rows"]:
-        figures.draw_drift(drifting)
+    figures.draw_drift(result("drift")["rows"])
     put(README, {"results": pivots.networks(networks, methods)})
     put(DOCS / "results.md", results())
     put(DOCS / "speed.md", speed())

@@ -248,6 +248,8 @@ def points(subject: Subject) -> Iterator[tuple[str, str, Way, float]]:
             yield "size", f"{features}-{size}", sized, SIGMA
     for images in (10, 30, 100, 300, 1000, 4000):
         yield "images", str(images), replace(way, name="images", images=images), SIGMA
+        fixed = replace(way, name="images, ridge 0.001", images=images, ridge=1e-3)
+        yield "images", f"{images}-ridge", fixed, SIGMA
     for sigma in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7):
         yield "sigma", f"{sigma:g}", replace(way, name="sigma"), sigma
         yield "sigma", f"{sigma:g}-none", bare, sigma

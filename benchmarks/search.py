@@ -1,7 +1,7 @@
 """Searchers at equal budgets: how near the optimum each comes after so many evaluations.
 
     python -m benchmarks.search train   # the narrow VGG16 of the problem `vgg16`
-    python -m benchmarks.search run     # --problem lenet5 --searcher greedy --seeds 5
+    python -m benchmarks.search run     # --problem lenet5 --searcher greedy --seeds 5 --first none
     python -m benchmarks.search rank    # few chips and images against the full measurement
     python -m benchmarks.search table   # benchmarks/results/search.json
 
@@ -10,8 +10,9 @@ regret is the distance from the best placement that any searcher found. `lenet5`
 valued by the shared evaluator (networks of `benchmarks.sweeps run --only training`), the problems
 `..._per_chip` by few chips, each fitted with few images (networks of `benchmarks.per_chip train`),
 within 5 % of weights and MACs, where overhead costs nothing, and where each search begins with the
-spectrum's placement, as jobs do. All is on validation data. Evaluations are kept in
-outputs/evaluations, and a run that is stopped resumes. One to some hours a problem.
+spectrum's placement, as jobs do, unless `--first none` is given. All is on validation data.
+Evaluations are kept in outputs/evaluations, and a run that is stopped resumes. One to some hours a
+problem.
 """
 
 from __future__ import annotations
@@ -144,7 +145,7 @@ def train() -> None:
     cnet_aihw(*words, f"hydra.run.dir={RECORDS / 'vgg16_narrow_cifar10'}")
 
 
-def run(problem: list[str], searcher: list[str], seeds: int, budget: int) -> None:
+def run(problem: list[str], searcher: list[str], seeds: int, budget: int, first: str) -> None:
     """Search with each searcher and seed; on LeNet-5 evaluate everything first."""
     for name in problem:
         task, folder = PROBLEMS[name](name), RECORDS / "search" / name
@@ -159,10 +160,11 @@ def run(problem: list[str], searcher: list[str], seeds: int, budget: int) -> Non
         for each in searcher:
             alone = each == "spectrum"
             for seed in range((1 if alone else seeds) if name in FITTED or not alone else 0):
+                place = folder / (f"{each}-{seed}" if first == "auto" else f"{each}-none-{seed}")
                 result = run_search(
-                    task.problem, task.evaluator, SEARCHERS[each](), folder / f"{each}-{seed}",
+                    task.problem, task.evaluator, SEARCHERS[each](), place,
                     budget=budget or points(name)[-1], seed=seed, store=STORE, ray=ray,
-                    first="auto", name=f"{name}-{each}-{seed}",
+                    first=first, name=f"{name}-{each}-{seed}",
                 )  # fmt: skip
                 print(each, seed, json.dumps(result.as_record()), flush=True)
 
@@ -201,27 +203,28 @@ def table() -> None:
     rows, ranks = [], []
     for name in PROBLEMS:
         folder = RECORDS / "search" / name
-        traces: dict[str, list[list[float]]] = {}
-        budgets: dict[str, int] = {}  # the smallest of a searcher's
-        first: dict[str, str | None] = {}
+        traces: dict[tuple[str, str | None], list[list[float]]] = {}
+        budgets: dict[tuple[str, str | None], int] = {}  # the smallest of a searcher's
         for path in sorted(folder.glob("*/search.jsonl")):
             about = read_json(path.with_name("search.json"))
             if about["result"] is None:
                 continue
             best = [float(row["best_reward"]) for row in read_records(path)]
-            searcher = path.parent.name.rpartition("-")[0] or "exhaustive"
-            traces.setdefault(searcher, []).append(best)
-            first[searcher] = about["search"].get("first")
-            budgets[searcher] = min(about["budget"], budgets.get(searcher, about["budget"]))
+            searcher = path.parent.name.rpartition("-")[0].removesuffix("-none") or "exhaustive"
+            key = searcher, about["search"].get("first")
+            traces.setdefault(key, []).append(best)
+            budgets[key] = min(about["budget"], budgets.get(key, about["budget"]))
         optimum = max((trace[-1] for of in traces.values() for trace in of), default=0.0)
-        known = traces.pop("exhaustive", None) is not None
-        for searcher, of in traces.items():
-            for point in (p for p in points(name) if p <= budgets[searcher]):
+        known = traces.pop(("exhaustive", None), None) is not None
+        for (searcher, first), of in traces.items():
+            begun = first is not None or name not in FITTED or searcher == "spectrum"
+            budget = budgets[searcher, first]
+            for point in (p for p in points(name) if p <= budget):
                 regrets = [optimum - trace[min(point, len(trace)) - 1] for trace in of]
                 rows.append({
                     "problem": name,
                     "searcher": searcher,
-                    "first": first[searcher],
+                    "first": first,
                     "evaluations": point,
                     "regret_mean": fmean(regrets),
                     "regret_min": min(regrets),
@@ -230,7 +233,7 @@ def table() -> None:
                     "optimum": optimum,
                     "optimum_known": known,
                     "command": f"{COMMAND} run --problem {name} --searcher {searcher} "
-                    f"--seeds {len(regrets)} --budget {budgets[searcher]}",
+                    f"--seeds {len(regrets)} --budget {budget}{'' if begun else ' --first none'}",
                 })  # fmt: skip
         if (folder / "rank.json").exists():
             ranks.append(read_json(folder / "rank.json"))
@@ -242,5 +245,5 @@ def table() -> None:
 if __name__ == "__main__":
     command_line(
         __doc__, train, run, rank, table,
-        problem=list(PROBLEMS), searcher=list(SEARCHERS), seeds=5, budget=0,
+        problem=list(PROBLEMS), searcher=list(SEARCHERS), seeds=5, budget=0, first="auto",
     )  # fmt: skip

@@ -199,6 +199,9 @@ class Way:
     lrs: tuple[float, ...] = (FitSettings.lr,)
     """Learning rates of a shared fit to choose among, on validation chips."""
 
+    ridge: float | None = None
+    """Of a fit per chip; None: chosen at each layer."""
+
 
 def sizes(cost: NetworkCost, size: int) -> Placement:
     """Return the placement with one size at all layers."""
@@ -220,7 +223,7 @@ def calibration(way: Way, subject: Subject) -> ChipCalibration | None:
     assert way.corrector is not None and way.placement is not None
     fit = PerChipFit(
         x, batch_size=2000, refine_steps=way.refine_steps, refine_lr=REFINE_LR,
-        refine_batch=way.refine_batch,
+        refine_batch=way.refine_batch, ridge=way.ridge,
         target=way.target, task=subject.task,
     )  # fmt: skip
     return WithCompensation(way.placement, way.corrector, fit)

@@ -298,10 +298,15 @@ def test_searches_of_the_narrow_network_come_as_near_to_the_best_known_as_the_pa
 
 def test_a_hundred_images_are_nearly_enough_for_a_fit() -> None:
     rows = read_json(RESULTS / "per_chip_curves.json")["rows"]
-    mean = {row["images"]: row["mean"] for row in rows if row["curve"] == "images"}
+    mean, fixed = (
+        {row["images"]: row["mean"] for row in rows if row["way"] == way}
+        for way in ("images", "images, ridge 0.001")
+    )
     means = [mean[images] for images in (10, 30, 100, 300, 1000, 4000)]
     assert means == sorted(means)
     assert mean[4000] - mean[100] < 0.02
+    assert fixed[100] < fixed[10]
+    assert all(abs(fixed[images] - mean[images]) < 0.002 for images in (300, 1000, 4000))
 
 
 def test_the_penalty_that_is_best_alone_is_not_the_best_with_correctors() -> None:

@@ -109,8 +109,7 @@ class ReusingFit(PerChipFit):
         """Fit the next chip inside a block, in which it is to be measured once."""
         if not compensation_parameters(model):
             return self._left_as_it_is()
-        timed = self.settings.at is not None
-        if self._chip is None or not self._order or timed or _has_read_noise(model):
+        if self._chip is None or not self._order or _has_read_noise(model):
             return super().__call__(model)
         return self._reused(model)
 
