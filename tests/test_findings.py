@@ -275,7 +275,8 @@ def test_a_search_with_correctors_per_chip_comes_near_the_optimum() -> None:
     )
     spectrum = cold["spectrum", 10]
     assert spectrum < 0.003 < 0.004 < cold["ppo", 50]
-    assert cold["surrogate", 25] < spectrum < cold["surrogate", 10]
+    assert cold["surrogate", 50] < spectrum < cold["surrogate", 25]
+    assert max(cold["ppo", 100], cold["ppo_gru", 100]) < spectrum < cold["ppo", 50]
     assert all(regret <= spectrum for regret in begun.values())
     assert max(begun["ppo", 100], begun["ppo_gru", 100], begun["surrogate", 100]) < 0.001
     ranks = {row["problem"]: row["spearman"] for row in found["rank"]}
@@ -306,7 +307,7 @@ def test_a_hundred_images_are_nearly_enough_for_a_fit() -> None:
     assert means == sorted(means)
     assert mean[4000] - mean[100] < 0.02
     assert fixed[100] < fixed[10]
-    assert all(abs(fixed[images] - mean[images]) < 0.002 for images in (300, 1000, 4000))
+    assert all(abs(fixed[images] - mean[images]) < 0.003 for images in (300, 1000, 4000))
 
 
 def test_the_penalty_that_is_best_alone_is_not_the_best_with_correctors() -> None:
