@@ -65,11 +65,12 @@ from cnet_aihw.search import (
     run_search,
 )
 from cnet_aihw.search.searchers import CoordinateSearcher, Searcher, SpectrumSearcher
+from cnet_aihw.zoo import VGG16, ResNet20
 
 SEEDS = [0, 1]
 SIZES = (0, 1, 2, 3, 4, 6, 8)
 FROM_KEPT = (
-    "experiment=vgg16_narrow_cifar10", "job=train", "training=lipschitz", "training.epochs=4",
+    "experiment=vgg16_narrow_cifar10", "job=train", "training.epochs=4",
     "training.schedule=onecycle", "training.lr=0.02", "training.warmup_epochs=0",
     "training.label_smoothing=0.1", "training.bf16=true", "progress=false",
 )  # fmt: skip
@@ -87,16 +88,19 @@ COMMAND = "python -m benchmarks.per_chip"
 def train(network: list[str], seed: list[int]) -> None:
     """Train all networks, by the commands that are printed."""
     for subject, number in ((SUBJECTS[name], number) for name in network for number in seed):
-        if (plain := kept(subject, "plain")).exists():  # it took hours: the penalty starts from it
-            cnet_aihw(*FROM_KEPT, *where(subject.data), f"model.width={subject.width:g}",
-                      f"pretrained={plain}", f"training.lipschitz.beta={subject.betas[0]:g}",
-                      f"run={folder_of(subject, number)}")  # fmt: skip
+        if (plain := kept(subject, "plain")).exists():  # it took hours: others start from it
+            for name in subject.trainings.split(",")[1:]:
+                cnet_aihw(f"training={name.partition('_')[0]}", f"training.name={name}", *FROM_KEPT,
+                          *where(subject.data), f"model.width={subject.width:g}",
+                          f"pretrained={plain}", f"training.lipschitz.beta={subject.betas[0]:g}",
+                          f"run={folder_of(subject, number)}")  # fmt: skip
             continue
         for beta in subject.betas:
             first = beta == subject.betas[0]
-            names = "plain,lipschitz,noise,noise_from_plain" if first else "lipschitz"
+            names = subject.trainings if first else "lipschitz"
             cnet_aihw(
-                f"experiment={subject.name}", "job=train", *where(subject.data), f"seed={number}",
+                f"experiment={subject.name}", "job=train", *subject.trained, *where(subject.data),
+                f"seed={number}",
                 f"training.compare=[{names}]", "training.select=last",
                 f"training.lipschitz.beta={beta:g}", "progress=false",
                 f"run={folder_of(subject, number, beta)}",
@@ -178,11 +182,11 @@ def ways(subject: Subject, seed: int) -> Iterator[Way]:
     cost = cost_of(network(subject, seed, "plain"), subject)
     everywhere = list(sizes(cost, 1))
     full = Placement(dict.fromkeys(everywhere, 1.0))
-    for training in ("plain", "lipschitz", "noise", "noise_from_plain"):
+    for training in subject.trainings.split(","):
         target = "mean_over_chips" if training.startswith("noise") else "clean"
         bare = Way(f"{training}, none", training, beta=beta if training == "lipschitz" else None)
         yield bare
-        if subject.name.startswith("vgg"):
+        if subject.kind in (VGG16, ResNet20):
             yield replace(bare, name=f"{training}, batchnorm", fit="batchnorm")
         fitted = replace(bare, fit="per_chip", target=target)
         yield replace(fitted, name=f"{training}, affine", corrector=Affine(), placement=full)

@@ -42,6 +42,7 @@ from cnet_aihw.zoo import (
     LanguageModel,
     LeNet5,
     Recurrent,
+    ResNet20,
     UNet,
     ViT,
     arrays,
@@ -57,6 +58,12 @@ SIGMA = 0.5
 CHIPS_SEED, VALIDATION_SEED = 7000, 3000
 REFINED = ((300, 2000), (1000, 4000))  # steps and images of a refinement
 REFINE_LR = 3e-3
+ONE_CYCLE = (
+    "data=arrays", "data.val_size=5000", "data.augment=true", "training.schedule=onecycle",
+    "training.lr=0.1", "training.warmup_epochs=0", "training.label_smoothing=0.1",
+    "training.bf16=true", "training.channels_last=true", "training.validation_chips=2",
+)  # fmt: skip
+"""A training for which a CPU suffices."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +93,11 @@ class Subject:
     fit_epochs: int = 2
     """Of a shared fit."""
 
+    trainings: str = "plain,lipschitz,noise,noise_from_plain"
+
+    trained: tuple[str, ...] = ()
+    """Words of its training, beside those of its experiment."""
+
     def build(self) -> nn.Module:
         """Return the network, untrained."""
         data = dataset(self.data)
@@ -100,9 +112,13 @@ SUBJECTS = {
         Subject("lenet5_mnist", "mnist", LeNet5, (1e-4,)),
         Subject("lenet5_cifar10", "cifar10", LeNet5, (1e-3, 3e-3)),
         Subject("vgg16_narrow_cifar10", "cifar10", VGG16, (1e-3,), 2000, REFINED[:1]),
-        Subject("vgg16_half_cifar10", "cifar10", VGG16, (1e-3,), 2000, (), budget=0, width=0.5),
+        Subject("vgg16_half_cifar10", "cifar10", VGG16, (1e-3,), 2000, (), budget=0, width=0.5,
+                trainings="plain,lipschitz,noise_from_plain"),
+        Subject("resnet20_cifar10", "cifar10", ResNet20, (1e-3,), 2000, REFINED[:1], budget=0,
+                trainings="plain,lipschitz,noise_from_plain",
+                trained=(*ONE_CYCLE, "training.epochs=20", "training.validate_every=20")),
     )
-}
+}  # fmt: skip
 """Networks of the paper."""
 
 OTHERS = {
