@@ -70,7 +70,7 @@ from cnet_aihw.zoo import VGG16, ResNet20
 SEEDS = [0, 1]
 SIZES = (0, 1, 2, 3, 4, 6, 8)
 FROM_KEPT = (
-    "experiment=vgg16_narrow_cifar10", "job=train", "training.epochs=4",
+    "experiment=vgg16_narrow_cifar10", "job=train",
     "training.schedule=onecycle", "training.lr=0.02", "training.warmup_epochs=0",
     "training.label_smoothing=0.1", "training.bf16=true", "progress=false",
 )  # fmt: skip
@@ -90,19 +90,18 @@ def train(network: list[str], seed: list[int]) -> None:
     for subject, number in ((SUBJECTS[name], number) for name in network for number in seed):
         if (plain := kept(subject, "plain")).exists():  # it took hours: others start from it
             for name in subject.trainings.split(",")[1:]:
-                cnet_aihw(f"training={name.partition('_')[0]}", f"training.name={name}", *FROM_KEPT,
-                          *where(subject.data), f"model.width={subject.width:g}",
+                kind, epochs = ("lipschitz", 4) if name == "lipschitz" else ("noise", 8)
+                cnet_aihw(f"training={kind}", f"training.name={name}", f"training.epochs={epochs}",
+                          *FROM_KEPT, *where(subject.data), f"model.width={subject.width:g}",
                           f"pretrained={plain}", f"training.lipschitz.beta={subject.betas[0]:g}",
                           f"run={folder_of(subject, number)}")  # fmt: skip
             continue
-        for beta in subject.betas:
-            first = beta == subject.betas[0]
-            names = subject.trainings if first else "lipschitz"
+        for beta in subject.betas or (None,):
+            names = subject.trainings if beta in (None, subject.betas[0]) else "lipschitz"
             cnet_aihw(
                 f"experiment={subject.name}", "job=train", *subject.trained, *where(subject.data),
-                f"seed={number}",
-                f"training.compare=[{names}]", "training.select=last",
-                f"training.lipschitz.beta={beta:g}", "progress=false",
+                f"seed={number}", f"training.compare=[{names}]", "training.select=last",
+                f"training.lipschitz.beta={beta or 0:g}", "progress=false",
                 f"run={folder_of(subject, number, beta)}",
             )  # fmt: skip
 
@@ -112,12 +111,11 @@ def searched(
     searcher: Searcher,
     beta: float | None,
     budget: int,
-    training: str = "lipschitz",
     samples: int = 1000,
     limit: float = LIMIT,
 ) -> Placement:
     """Return the placement that a search finds within both limits, on few chips and images."""
-    model, data = network(subject, 0, training, beta), dataset(subject.data)
+    model, data = network(subject, 0, chosen_training(beta), beta), dataset(subject.data)
     cost = cost_of(model, subject)
     problem = placement_problem(
         cost, list(cost.layers), LowRank(), limit, SpaceSettings(sizes=list(SIZES)),
@@ -140,7 +138,7 @@ def choose(network: list[str]) -> None:
     for subject in (SUBJECTS[name] for name in network):
         rows, best = choose_best(candidates(subject), subject, 2000)
         way = Way(
-            best["way"], "lipschitz", LowRank(), Placement(best["placement"]), "per_chip",
+            best["way"], best["training"], LowRank(), Placement(best["placement"]), "per_chip",
             beta=best["beta"],
         )  # fmt: skip
         refined = [
@@ -157,8 +155,9 @@ def choose(network: list[str]) -> None:
 
 def candidates(subject: Subject) -> Iterator[Way]:
     """Yield each penalty with each placement within the limits."""
-    for beta in subject.betas:
-        cost = cost_of(network(subject, 0, "lipschitz", beta), subject)
+    for beta in subject.betas or (None,):
+        training = chosen_training(beta)
+        cost = cost_of(network(subject, 0, training, beta), subject)
         placements = {
             "size 1": sizes(cost, 1),
             "size 2": sizes(cost, 2),
@@ -169,9 +168,14 @@ def candidates(subject: Subject) -> Iterator[Way]:
             placements["coordinate"] = found
         for name, placement in within_limits(placements, cost).items():
             yield Way(
-                f"beta {beta:g}, {name}", "lipschitz", LowRank(), placement, "per_chip",
+                f"beta {beta or 0:g}, {name}", training, LowRank(), placement, "per_chip",
                 images=2000, beta=beta,
             )  # fmt: skip
+
+
+def chosen_training(beta: float | None) -> str:
+    """Return the name of the training with a penalty, or without one."""
+    return "plain" if beta is None else "lipschitz"
 
 
 def ways(subject: Subject, seed: int) -> Iterator[Way]:
@@ -182,7 +186,8 @@ def ways(subject: Subject, seed: int) -> Iterator[Way]:
     cost = cost_of(network(subject, seed, "plain"), subject)
     everywhere = list(sizes(cost, 1))
     full = Placement(dict.fromkeys(everywhere, 1.0))
-    for training in subject.trainings.split(","):
+    trainings = subject.trainings.split(",")
+    for training in trainings:
         target = "mean_over_chips" if training.startswith("noise") else "clean"
         bare = Way(f"{training}, none", training, beta=beta if training == "lipschitz" else None)
         yield bare
@@ -204,7 +209,8 @@ def ways(subject: Subject, seed: int) -> Iterator[Way]:
         "ahwa-lora-like": ("plain", LowRank("x")),
         "vera-like": ("plain", Vera()),
     }
-    for name, (training, corrector) in correctors.items():
+    trained = {name: pair for name, pair in correctors.items() if pair[0] in trainings}
+    for name, (training, corrector) in trained.items():
         within = uniform_placement(cost, everywhere, LIMIT, corrector, limit_macs=LIMIT)
         b = beta if training == "lipschitz" else None
         lrs = VERA_LRS if isinstance(corrector, Vera) else Way.lrs

@@ -1,9 +1,9 @@
 """Networks that benchmarks measure on chips, ways to use a chip, and the measurement of a way.
 
 Data are in data/ (BENCHMARK_DATA names another folder): MNIST as torchvision lays it out, CIFAR-10
-as cifar10.npz, a text as shakespeare.txt. Networks and records are in outputs/per_chip, or in the
-folder that the environment names as BENCHMARK_PER_CHIP; networks that took hours, in
-benchmarks/networks.
+and CIFAR-100 as cifar10.npz and cifar100.npz, a text as shakespeare.txt. Networks and records are
+in outputs/per_chip, or in the folder that the environment names as BENCHMARK_PER_CHIP; networks
+that took hours, in benchmarks/networks.
 """
 
 from __future__ import annotations
@@ -114,6 +114,11 @@ SUBJECTS = {
         Subject("vgg16_narrow_cifar10", "cifar10", VGG16, (1e-3,), 2000, REFINED[:1]),
         Subject("vgg16_half_cifar10", "cifar10", VGG16, (1e-3,), 2000, (), budget=0, width=0.5,
                 trainings="plain,lipschitz,noise_from_plain"),
+        Subject("vgg16_half_cifar100", "cifar100", VGG16, (1e-3,), 2000, (), budget=0, width=0.5,
+                trainings="plain,lipschitz,noise_from_plain"),
+        Subject("vgg16_cifar10", "cifar10", VGG16, (), 2000, (), budget=0, width=1.0,
+                trainings="plain",
+                trained=(*ONE_CYCLE, "training.epochs=12", "training.validate_every=12")),
         Subject("resnet20_cifar10", "cifar10", ResNet20, (1e-3,), 2000, REFINED[:1], budget=0,
                 trainings="plain,lipschitz,noise_from_plain",
                 trained=(*ONE_CYCLE, "training.epochs=20", "training.validate_every=20")),
@@ -145,14 +150,14 @@ def dataset(name: str) -> Dataset:
         return digit_scenes()
     if name == "diabetes":
         return table("diabetes", target="number")
-    return arrays(DATA / "cifar10.npz", val_size=5000, augment=True)
+    return arrays(DATA / f"{name}.npz", val_size=5000, augment=True)
 
 
 def where(name: str) -> list[str]:
     """Return the words by which a command finds a data set."""
     if name == "mnist":
         return [f"data.root={DATA}", "data.download=false"]
-    files = {"cifar10": "cifar10.npz", "text": "shakespeare.txt"}
+    files = {name: f"{name}.npz" for name in ("cifar10", "cifar100")} | {"text": "shakespeare.txt"}
     return [f"data.path={DATA / files[name]}"] if name in files else []
 
 

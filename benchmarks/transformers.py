@@ -69,7 +69,7 @@ def choose(subject: Subject) -> dict[str, Any]:
     cost = cost_of(network(subject, 0, "plain", sigma=0.3), subject)
     images = IMAGES.get(subject.data, 1000)
     placements = {f"size {size}": sizes(cost, size) for size in (1, 2, 4)}
-    placements["spectrum"] = searched(subject, SpectrumSearcher(), None, 1, "plain", images)
+    placements["spectrum"] = searched(subject, SpectrumSearcher(), None, 1, images)
     candidates = [
         Way(name, "plain", LowRank(), placement, "per_chip", images=images)
         for name, placement in within_limits(placements, cost).items()
