@@ -13,6 +13,7 @@ from typing import Any
 from torch import nn
 
 from cnet_aihw.runtime.errors import CnetError, bad_value
+from cnet_aihw.runtime.records import read_json
 from cnet_aihw.runtime.typed import checked
 
 log = logging.getLogger(__name__)
@@ -197,7 +198,10 @@ def huggingface_model(
         if not pretrained and not Path(path).is_dir():
             fix = "set model.pretrained=true to take a network of that name from the hub"
             raise bad_value("model.path", path, "a folder with config.json and weights", fix)
-        return _without_cache(_from_weights(automatic, path, pretrained, further))
+        made = _without_cache(_from_weights(automatic, path, pretrained, further))
+        about = _preprocessing(transformers, path, pretrained)
+        _say_normalisation(path, about.get("image_mean"), about.get("image_std"))
+        return made
     described = _described(transformers, config)
     if not isinstance(config, str):  # files hold keys of other versions, too
         _check_entries(transformers, described, "model.config")
@@ -232,6 +236,17 @@ def _from_weights(
             *(path, ", ".join(absent[:3]), " and others" if len(absent) > 3 else ""),
         )
     return made
+
+
+def _preprocessing(transformers: Any, path: str, pretrained: bool) -> dict[str, Any]:
+    """Return what lies beside weights about their images; nothing where they are of other data."""
+    name = "preprocessor_config.json"
+    try:
+        found = transformers.utils.cached_file(path, name, local_files_only=not pretrained)
+    except OSError:
+        return {}
+    about: dict[str, Any] = read_json(found)
+    return about if about.get("do_normalize", True) else {}
 
 
 def _without_cache(model: nn.Module) -> nn.Module:

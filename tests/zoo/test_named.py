@@ -1,6 +1,8 @@
 """Networks by name: torchvision here, timm and transformers where they are installed."""
 
+import json
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -72,16 +74,42 @@ class Weights(nn.Linear):
         return self, {"missing_keys": self.absent}
 
 
+def as_transformers(weights: Weights) -> Any:
+    """Return what is used of transformers, for weights in a folder."""
+
+    def cached_file(path: str, name: str, local_files_only: bool) -> str:
+        assert local_files_only
+        if not (found := Path(path) / name).exists():
+            raise OSError(name)
+        return str(found)
+
+    utils = SimpleNamespace(cached_file=cached_file)
+    return SimpleNamespace(AutoModelForCausalLM=weights, utils=utils)
+
+
 def test_weights_that_a_folder_lacks_are_named(tmp_path, monkeypatch, caplog):
     for absent, warnings in ((set(), 0), ({"bias"}, 1)):
-        transformers = SimpleNamespace(AutoModelForCausalLM=Weights(absent))
-        monkeypatch.setitem(sys.modules, "transformers", transformers)
+        monkeypatch.setitem(sys.modules, "transformers", as_transformers(Weights(absent)))
         huggingface_model(path=str(tmp_path), head="AutoModelForCausalLM")
         assert len(caplog.records) == warnings
     assert "bias" in caplog.text
-    transformers.AutoModelForCausalLM = Weights({"weight", "bias"})
+    both = as_transformers(Weights({"weight", "bias"}))
+    monkeypatch.setitem(sys.modules, "transformers", both)
     with pytest.raises(CnetError, check=lambda e: e.key == "model.path"):
         huggingface_model(path=str(tmp_path), head="AutoModelForCausalLM")
+
+
+@pytest.mark.parametrize("normalised", [True, False])
+def test_the_normalisation_beside_weights_of_transformers_is_said(
+    normalised, tmp_path, monkeypatch, caplog
+):
+    caplog.set_level("INFO", "cnet_aihw")
+    monkeypatch.setitem(sys.modules, "transformers", as_transformers(Weights(set())))
+    about = {"do_normalize": normalised, "image_mean": [0.5, 0.25], "image_std": [0.125, 1]}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(about))
+    huggingface_model(path=str(tmp_path), head="AutoModelForCausalLM")
+    said = "data.mean=[0.5,0.25] data.std=[0.125,1.0]"
+    assert (said in caplog.text) is normalised
 
 
 def test_the_nearest_names_are_given():
