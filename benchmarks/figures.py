@@ -29,6 +29,7 @@ Row = Mapping[str, Any]
 METHODS = {  # ways of per_chip.json -> how they are called; colour and marker in the figure
     "plain, none": ("plain training", VERMILLION, "X"),
     "noise, none": ("noise injection", ORANGE, "s"),
+    "noise_from_plain, none": ("noise injection from the plain weights", None, ""),
     "noise_from_plain, batchnorm": ("noise from plain weights, BatchNorm per chip", YELLOW, "^"),
     "lipschitz, none": ("Lipschitz penalty", None, ""),
     "paper, shared": ("CorrectNet: penalty, one fit for all chips", BLUE, "D"),
@@ -46,6 +47,9 @@ TITLES = {
     "lenet5_cifar10": "LeNet-5, CIFAR-10",
     "vgg16_narrow_cifar10": "VGG16, 1/8 width, CIFAR-10",
     "vgg16_half_cifar10": "VGG16, 1/2 width, CIFAR-10",
+    "vgg16_cifar10": "VGG16, CIFAR-10",
+    "vgg16_half_cifar100": "VGG16, 1/2 width, CIFAR-100",
+    "resnet20_cifar10": "ResNet-20, CIFAR-10",
     "vit_cifar10": "Vision transformer, CIFAR-10",
     "language_model": "Language model of bytes",
 }

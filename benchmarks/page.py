@@ -204,7 +204,6 @@ def _averaged(network: str, found: Any) -> Iterator[dict[str, Any]]:
         if rows := found.get((network, way)):
             yield {
                 "method": method, "color": color, "marker": marker,
-                "percent": rows[0].get("metric") != "perplexity",
                 **{key: fmean(row[key] for row in rows) for key in AVERAGED},
             }  # fmt: skip
 

@@ -97,7 +97,7 @@ def train(network: list[str], seed: list[int]) -> None:
                           f"run={folder_of(subject, number)}")  # fmt: skip
             continue
         for beta in subject.betas or (None,):
-            names = subject.trainings if beta in (None, subject.betas[0]) else "lipschitz"
+            names = subject.trainings if beta in (None, *subject.betas[:1]) else "lipschitz"
             cnet_aihw(
                 f"experiment={subject.name}", "job=train", *subject.trained, *where(subject.data),
                 f"seed={number}", f"training.compare=[{names}]", "training.select=last",

@@ -40,8 +40,8 @@ def networks(found: Mapping[str, Sequence[Row]], methods: Iterable[str]) -> str:
 
 
 def _recovered(row: Row) -> str:
-    mean, std = ((100 if row["percent"] else 1) * row[key] for key in ("mean", "std"))
-    return f"**{100 * row['recovery']:.1f}** ({mean:.1f} ± {std:.1f})"
+    share = 100 * row["recovery"]
+    return f"{share:.1f} ± {share * row['std'] / row['mean']:.1f}"
 
 
 # -- searches
