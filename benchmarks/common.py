@@ -26,6 +26,8 @@ RESULTS = HERE / "results"
 RECORDS = Path(os.environ.get("BENCHMARK_RECORDS", "outputs/benchmarks"))
 OUTPUTS = Path(os.environ.get("BENCHMARK_PER_CHIP", "outputs/per_chip"))
 DATA = Path(os.environ.get("BENCHMARK_DATA", "data"))
+SIGMA = 0.5
+"""Of the log-normal variation, where it is not said otherwise."""
 
 
 def cnet_aihw(*words: str) -> None:

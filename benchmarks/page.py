@@ -13,6 +13,7 @@ from statistics import fmean
 from typing import Any
 
 from benchmarks import figures, pivots
+from benchmarks.common import SIGMA
 from benchmarks.paper import page as rows_page
 from benchmarks.tables import DOCS, OVER_CHIPS, README, Row, put, result, table
 
@@ -23,6 +24,8 @@ TABLES = {
     "per_chip": "network | training seed=training_seed | way | weights +% | MACs +% | "
     "images of the fit=images | steps=refine_steps | test images=samples | "
     f"{OVER_CHIPS} | recovery %",
+    "per_chip_deviations": "network | training seed=training_seed | way | 0.1 | 0.3 | 0.5 | 0.7 | "
+    "chips",
     "per_chip_curves": "network | curve=way | features | size | images | sigma | weights +% | "
     "MACs +% | mean % | std | chips | recovery %",
     "per_chip_fronts": "network | method=way | size | weights +% | MACs +% | mean % | std | "
@@ -109,6 +112,8 @@ def results() -> dict[str, str]:
     ]  # fmt: skip
     found["sensitivity"] = result("transformers").get("sensitivity", [])
     curves = found["per_chip_curves"]
+    found["per_chip_deviations"] = pivots.deviations(found["per_chip"])
+    found["per_chip"] = [row for row in found["per_chip"] if row["sigma"] == SIGMA]
     found["per_chip_fronts"] = [row for row in curves if row["curve"] == "overhead"]
     found["per_chip_curves"] = [row for row in curves if row["curve"] != "overhead"]
     found["search"] = pivots.regrets(found["search"])
@@ -188,8 +193,8 @@ def scaling() -> dict[str, str]:
 def of_networks() -> dict[str, list[dict[str, Any]]]:
     """Each network's methods in the README, at sigma 0.5: means over its trainings."""
     found: dict[tuple[str, str], list[Row]] = {}
-    others = [row for row in result("transformers")["rows"] if row["sigma"] == 0.5]
-    for row in result("per_chip")["rows"] + others:
+    rows = result("per_chip")["rows"] + result("transformers")["rows"]
+    for row in (row for row in rows if row["sigma"] == SIGMA):
         way = "ahwa-lora-like" if row["way"] == "plain, shared" else row["way"]
         found.setdefault((row["network"], way), []).append(row)
     return {

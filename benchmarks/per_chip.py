@@ -2,13 +2,13 @@
 
     python -m benchmarks.per_chip train    # networks: plain, penalty, noise; two seeds
     python -m benchmarks.per_chip choose   # penalty, sizes and refinement, on validation data
-    python -m benchmarks.per_chip run      # all ways on the same chips, on test data
+    python -m benchmarks.per_chip run      # all ways x sigma on the same chips, on test data
     python -m benchmarks.per_chip curves   # over size, images and sigma
     python -m benchmarks.per_chip cost     # seconds of a fit beside plain passes, a minute
     python -m benchmarks.per_chip table    # benchmarks/results/per_chip.json
 
-`--network NAME`, `--seed 0` and `--way 'plain*'` restrict it. Where networks, records and data are:
-see benchmarks/subjects.py. Each step resumes where it was stopped.
+`--network NAME`, `--seed 0`, `--sigma 0.5` and `--way 'plain*'` restrict it. Where networks,
+records and data are: see benchmarks/subjects.py. Each step resumes where it was stopped.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from fnmatch import fnmatch
+from itertools import product
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -68,6 +69,7 @@ from cnet_aihw.search.searchers import CoordinateSearcher, Searcher, SpectrumSea
 from cnet_aihw.zoo import VGG16, ResNet20
 
 SEEDS = [0, 1]
+SIGMAS = [SIGMA, 0.1, 0.3, 0.7]
 SIZES = (0, 1, 2, 3, 4, 6, 8)
 FROM_KEPT = (
     "experiment=vgg16_narrow_cifar10", "job=train",
@@ -217,12 +219,14 @@ def ways(subject: Subject, seed: int) -> Iterator[Way]:
         yield Way(name, training, corrector, within, "shared", beta=b, lrs=lrs)
 
 
-def run(network: list[str], seed: list[int], way: str, chips: int) -> None:
-    """Measure the ways whose names match a pattern, on test data."""
-    for subject, number in ((SUBJECTS[name], number) for name in network for number in seed):
+def run(network: list[str], seed: list[int], sigma: list[float], way: str, chips: int) -> None:
+    """Measure the ways whose names match a pattern, at each deviation, on test data."""
+    for name, number, deviation in product(network, seed, sigma):
+        subject, usual = SUBJECTS[name], deviation == SIGMA
         asked = (found for found in ways(subject, number) if fnmatch(found.name, way))
-        folder = folder_of(subject, number) / "test"
-        measure_all(asked, subject, number, folder, chips, f"{COMMAND} run --chips {chips}")
+        folder = folder_of(subject, number) / ("test" if usual else f"test-{deviation:g}")
+        command = f"{COMMAND} run --chips {chips}"
+        measure_all(asked, subject, number, folder, chips, command, None if usual else deviation)
 
 
 def curves(network: list[str]) -> None:
@@ -332,8 +336,9 @@ def table() -> None:
     for subject, seed in ((subject, seed) for subject in SUBJECTS.values() for seed in SEEDS):
         clean: dict[int, float] = {}
         for kind, found in rows.items():
-            for path in sorted((folder_of(subject, seed) / kind).glob("*.json")):
+            for path in sorted(folder_of(subject, seed).glob(f"{kind}*/*.json")):
                 row = read_json(path)
+                row["way"] = row["way"].removesuffix(f" {row['sigma']:g}")  # of shared fits
                 n = row["samples"]
                 clean[n] = clean.get(n) or plain_clean(subject, seed, n)
                 found.append({**row, "recovery": row["mean"] / clean[n]})
@@ -341,8 +346,11 @@ def table() -> None:
     choice = result("per_chip").get("choice", {})
     choice |= {name: read_json(path) for name, path in paths.items() if path.exists()}
     one = "network", "training_seed", "way"
-    test = with_earlier("per_chip", rows["test"], *one)
-    test.sort(key=lambda row: (list(SUBJECTS).index(row["network"]), row[one[1]], row["way"]))
+    test = with_earlier("per_chip", rows["test"], *one, "sigma")
+    test.sort(key=lambda row: (
+        row["sigma"] != SIGMA, list(SUBJECTS).index(row["network"]), *(row[k] for k in one[1:]),
+        row["sigma"],
+    ))  # fmt: skip
     write_result("per_chip", f"{COMMAND} run", test, limit=LIMIT, choice=choice)
     points = "curve", "size", "features", "images", "sigma"
     found = with_earlier("per_chip_curves", rows["curves"], *one, *points)
@@ -358,5 +366,5 @@ def table() -> None:
 if __name__ == "__main__":
     command_line(
         __doc__, train, choose, run, curves, cost, table,
-        network=list(SUBJECTS), seed=SEEDS, way="*", chips=50,
+        network=list(SUBJECTS), seed=SEEDS, sigma=SIGMAS, way="*", chips=50,
     )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from benchmarks.common import SIGMA
 from benchmarks.tables import Row, duration, find, grid, result
 
 PUBLISHED = {1: (81.90, 82.19), 3: (85.50, 85.57), 5: (86.34, 86.23)}
@@ -44,31 +45,53 @@ def _recovered(row: Row) -> str:
     return f"{share:.1f} ± {share * row['std'] / row['mean']:.1f}"
 
 
-# -- searches
+# -- columns of one value each
 
 
-def regrets(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """A line for each problem and searcher: mean regret, least and largest, over evaluations."""
-    lines: dict[tuple[Any, ...], dict[str, Any]] = {}
+Line = dict[str, Any]
+
+
+def pivot(
+    rows: Iterable[Row], identity: Sequence[str], column: Callable[[Row], str],
+    cell: Callable[[Row], str],
+) -> list[Line]:  # fmt: skip
+    """A line for each value of the identity, with a cell for each row; the last row's values."""
+    lines: dict[tuple[Any, ...], Line] = {}
     for row in rows:
-        line = lines.setdefault((row["problem"], row.get("first"), row["searcher"]), dict(row))
-        mean, low, high = (100 * row[f"regret_{name}"] for name in ("mean", "min", "max"))
-        cell = f"{mean:.2f}" if row["seeds"] == 1 else f"{mean:.2f} ({low:.2f} to {high:.2f})"
-        line[str(row["evaluations"])] = cell
+        line = lines.setdefault(tuple(row.get(name) for name in identity), {})
+        line |= {**row, column(row): cell(row)}
     return list(lines.values())
 
 
-# -- chips over time
+def regrets(rows: Sequence[Row]) -> list[Line]:
+    """A line for each problem and searcher: mean regret, least and largest, over evaluations."""
+
+    def cell(row: Row) -> str:
+        mean, low, high = (100 * row[f"regret_{name}"] for name in ("mean", "min", "max"))
+        return f"{mean:.2f}" if row["seeds"] == 1 else f"{mean:.2f} ({low:.2f} to {high:.2f})"
+
+    one = "problem", "first", "searcher"
+    return pivot(rows, one, lambda row: str(row["evaluations"]), cell)
 
 
-def drift(rows: Sequence[Row]) -> list[dict[str, Any]]:
+def drift(rows: Sequence[Row]) -> list[Line]:
     """A line for each device and way; recovery, passes and chips are those of the last time."""
-    lines: dict[tuple[str, str], dict[str, Any]] = {}
-    for row in sorted(rows, key=lambda row: float(row["t_inference"])):
-        line = lines.setdefault((row["device"], row["way"]), {})
-        cell = f"{100 * row['mean']:.1f} ± {100 * row['std']:.1f}"
-        line |= {**row, duration(row["t_inference"]): cell}
-    return sorted(lines.values(), key=lambda line: str(line["device"]))
+    in_order = sorted(rows, key=lambda row: float(row["t_inference"]))
+    lines = pivot(in_order, ("device", "way"), lambda row: duration(row["t_inference"]), _spread)
+    return sorted(lines, key=lambda line: str(line["device"]))
+
+
+def deviations(rows: Sequence[Row]) -> list[Line]:
+    """A line for each network, training and way that was measured at several deviations."""
+    one = "network", "training_seed", "way"
+    several = {tuple(row[key] for key in one) for row in rows if row["sigma"] != SIGMA}
+    found = [row for row in rows if tuple(row[key] for key in one) in several]
+    return pivot(found, one, lambda row: f"{row['sigma']:g}",
+                 lambda row: f"{_spread(row)} ({100 * row['recovery']:.1f})")  # fmt: skip
+
+
+def _spread(row: Row) -> str:
+    return f"{100 * row['mean']:.1f} ± {100 * row['std']:.1f}"
 
 
 # -- kernels

@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import nn
 
-from benchmarks.common import DATA, HERE, OUTPUTS, RECORDS
+from benchmarks.common import DATA, HERE, OUTPUTS, RECORDS, SIGMA
 from cnet_aihw.compensation import (
     Corrector,
     FitSettings,
@@ -54,7 +54,6 @@ from cnet_aihw.zoo import (
 )
 
 LIMIT = 0.05
-SIGMA = 0.5
 CHIPS_SEED, VALIDATION_SEED = 7000, 3000
 REFINED = ((300, 2000), (1000, 4000))  # steps and images of a refinement
 REFINE_LR = 3e-3
