@@ -207,8 +207,11 @@ def of_networks() -> dict[str, list[dict[str, Any]]]:
 def _averaged(network: str, found: Any) -> Iterator[dict[str, Any]]:
     for way, (method, color, marker) in figures.METHODS.items():
         if rows := found.get((network, way)):
+            clean = fmean(row["clean"] for row in rows)
+            accuracy = rows[0].get("metric") != "perplexity"
             yield {
                 "method": method, "color": color, "marker": marker,
+                "clean_score": f"{100 * clean:.1f} %" if accuracy else f"perplexity {clean:.2f}",
                 **{key: fmean(row[key] for row in rows) for key in AVERAGED},
             }  # fmt: skip
 
