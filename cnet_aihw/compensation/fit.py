@@ -80,6 +80,7 @@ def fit_compensation(
     objective = _distillation(model, settings, task, where)
     chosen = FitChoice(model, data, settings, folder, task, calibration, where)
     with _only_trainable(model, fitted), _batchnorm_kept(model):
+        chosen.check_earlier(objective)
         chosen.put_start()
         if settings.epochs == 0:
             return chosen.choose(None, objective)
