@@ -11,7 +11,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cnet_aihw.compensation import LowRank, Placement, compensate, compensation_parameters
+from cnet_aihw.compensation import (
+    Affine,
+    LowRank,
+    Placement,
+    compensate,
+    compensation_parameters,
+)
 from cnet_aihw.rram import (
     CompositeNoiseModel,
     LogNormalNoiseModel,
@@ -496,6 +502,34 @@ def test_a_batch_in_which_no_target_counts_changes_nothing(
         moved = any(not torch.equal(t, before[n]) for n, t in snapshot(model).items())
         losses = [record["loss"] for record in read_records(folder / "epochs.jsonl")]
         assert moved == bool(moves) and all((loss > 0.0) == moved for loss in losses)
+
+
+class Upsampled(nn.Module):
+    """A transposed convolution whose stride leaves two sizes, of which the network asks for one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(1, 3, 3, stride=2, padding=1)
+        self.up = nn.ConvTranspose2d(3, 1, 3, stride=2, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.up(torch.relu(self.down(x)), output_size=x.shape[-2:]).flatten(1)
+
+
+@pytest.mark.parametrize("tune", ["all", "progressive", "correctors"])
+def test_a_transposed_convolution_gives_the_size_that_is_asked_for(
+    tune: str, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    net = Upsampled()
+    model, data = analog(net, 0.0), TrainingParts((X, X.flatten(1)), (X, X.flatten(1)))
+    if tune == "correctors":
+        compensate(model, Placement({"up": 1.0}), Affine())
+    settings, chip = replace(FEW, tune=tune, lr=1e-9), SimulatedChip(model, 3)
+    found = tune_on_chip(model, chip, data, settings, tmp_path, task=Regression())
+    wanted = (net(X) - X.flatten(1)).square().mean().item()
+    assert read_records(tmp_path / "epochs.jsonl")[-1]["loss"] == pytest.approx(wanted, rel=1e-4)
+    assert score_on_chip(model, chip, data.val, task=Regression()) == pytest.approx(found.score)
 
 
 def test_weights_that_diverged_are_not_written(tmp_path: Path) -> None:
