@@ -24,6 +24,7 @@ from cnet_aihw.runtime.inputs import call
 from cnet_aihw.runtime.torch_device import resolve_device
 from cnet_aihw.runtime.typed import checked
 from cnet_aihw.tasks import Task, smoothed
+from cnet_aihw.tasks.base import loss_of_counted
 from cnet_aihw.training import train
 from cnet_aihw.training.run_identity import TrainingData
 from cnet_aihw.training.trainer import Objective
@@ -80,6 +81,7 @@ def fit_compensation(
     objective = _distillation(model, settings, task, where)
     chosen = FitChoice(model, data, settings, folder, task, calibration, where)
     with _only_trainable(model, fitted), _batchnorm_kept(model):
+        chosen.check_earlier(objective)
         chosen.put_start()
         if settings.epochs == 0:
             return chosen.choose(None, objective)
@@ -120,7 +122,7 @@ def _distillation(
             if divergence is None
             else divergence(outputs, wanted, temperature)
         )
-        return (1 - share) * judge.loss(outputs, targets) + share * apart
+        return (1 - share) * loss_of_counted(judge, outputs, targets) + share * apart
 
     return objective
 

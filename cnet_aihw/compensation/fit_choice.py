@@ -90,6 +90,19 @@ class FitChoice:
         self.calibration, self.device = calibration, device
         self.seconds = 0.0
 
+    def check_earlier(self, objective: Objective | None) -> None:
+        """Check that a result in the folder is this fit's.
+
+        A training checks its folder itself, but does not know of a fit without steps.
+
+        Raises:
+            CnetError: where it was made from something else.
+        """
+        path = self.folder / _CHOICE
+        made_from = read_json(path)["provenance"] if path.exists() else None
+        if made_from is not None or (path.exists() and self.settings.epochs == 0):
+            check_provenance(made_from or {}, self._provenance(objective), self.folder, _ANOTHER)
+
     def put_start(self) -> None:
         """Give the correctors their first weights; those of an earlier call, where it made any.
 
@@ -135,13 +148,11 @@ class FitChoice:
             objective: what was trained in place of the task's loss, if anything.
         """
         path = self.folder / _CHOICE
-        provenance = self._provenance(objective) if trained is None else None
         if path.exists():
             record = read_json(path)
-            if provenance is not None:
-                check_provenance(record["provenance"] or {}, provenance, self.folder, _ANOTHER)
             self._put(record["result"]["kept"])
             return FitResult(folder=self.folder, **record["result"])
+        provenance = self._provenance(objective) if trained is None else None
         result = self._compared(trained, objective)
         write_json_atomic(path, {"result": result.as_record(), "provenance": provenance})
         return result

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -15,6 +14,7 @@ from cnet_aihw.compensation.corrector import layer_shape, size_given
 from cnet_aihw.rram import RRAMLayer, analog_layers
 from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.typed import check_type, checked
+from cnet_aihw.runtime.values import is_number
 
 DIGITAL = "digital"
 """In place of a ratio: the layer leaves the crossbar and costs all its weights."""
@@ -40,11 +40,10 @@ class Placement(Mapping[str, float | str]):
         for name, value in layers.items():
             if not isinstance(name, str):
                 raise bad_value("placement", name, "names of layers as text")
-            number = isinstance(value, int | float) and not isinstance(value, bool)
             if (
                 value != DIGITAL
                 and size_given(value) is None
-                and not (number and math.isfinite(float(value)) and 0.0 <= float(value) <= 1.0)
+                and not (is_number(value) and 0.0 <= value <= 1.0)
             ):
                 expected = f"a number in [0, 1], text such as 'size 2', or {DIGITAL!r}"
                 raise bad_value(f"placement.{name}", value, expected)

@@ -39,6 +39,7 @@ from cnet_aihw.runtime.progress import progress_bar
 from cnet_aihw.runtime.records import RecordsFile
 from cnet_aihw.runtime.torch_device import resolve_device
 from cnet_aihw.runtime.typed import checked
+from cnet_aihw.runtime.values import is_number
 from cnet_aihw.tasks import Classification, Task
 
 
@@ -210,7 +211,7 @@ def evaluate_chips(
         )
         for t in times
     }
-    if t_inference is None or isinstance(t_inference, int | float):
+    if t_inference is None or is_number(t_inference):
         return statistics[times[0]]
     return {t: result for t, result in statistics.items() if t is not None}
 

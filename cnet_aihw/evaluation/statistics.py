@@ -122,6 +122,8 @@ def chip_statistics(
     """
     task = task or Classification()
     check_threshold_and_reference(task, threshold, reference)
+    threshold = None if threshold is None else float(threshold)
+    reference = None if reference is None else float(reference)
     scores = [None if score is None else float(score) for score in scores]
     if not scores:
         raise bad_value("scores", [], "at least one chip's score")
@@ -156,11 +158,11 @@ def chip_statistics(
         failed=len(scores) - len(found),
         threshold=threshold,
         yield_=None if good is None else good / len(scores),
-        clean=clean,
+        clean=None if clean is None else float(clean),
         reference=reference,
         recovery=None if reference is None else task.recovery(mean, reference),
-        seed=seed,
-        t_inference=t_inference,
+        seed=None if seed is None else int(seed),
+        t_inference=None if t_inference is None else float(t_inference),
     )
 
 

@@ -10,6 +10,7 @@ import hashlib
 import operator
 from collections.abc import Iterator
 from contextlib import contextmanager
+from numbers import Integral
 
 import torch
 
@@ -19,13 +20,17 @@ from cnet_aihw.runtime.errors import bad_value
 def derive_seed(*parts: int | str) -> int:
     """Derive a 63-bit seed from numbers and names; the same parts give the same seed everywhere.
 
+    Whole numbers of numpy are the same parts as those of Python.
+
     Args:
         *parts: what the seed belongs to, such as a chip's seed and a layer's name.
 
     Returns:
         A seed in [0, 2**63).
     """
-    digest = hashlib.sha256("\x1f".join(f"{type(p).__name__}:{p}" for p in parts).encode()).digest()
+    numpy_too = (p if isinstance(p, int) or not isinstance(p, Integral) else int(p) for p in parts)
+    named = "\x1f".join(f"{type(p).__name__}:{p}" for p in numpy_too)
+    digest = hashlib.sha256(named.encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 

@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -276,9 +277,20 @@ def _mend_end(descriptor: int) -> bytes:
     return b""
 
 
+def _plain_number(value: Any) -> int | float:
+    """Return a number of numpy as one of Python."""
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        return float(value)
+    raise TypeError(f"{type(value).__name__} is not plain")
+
+
 def _to_json(obj: Any, path: Path, indent: int | None = None) -> str:
     try:
-        return json.dumps(obj, allow_nan=False, ensure_ascii=False, indent=indent)
+        return json.dumps(
+            obj, allow_nan=False, ensure_ascii=False, indent=indent, default=_plain_number
+        )
     except (TypeError, ValueError) as error:
         where = _not_finite(obj, "")
         reason = f"{where} is NaN or infinite" if where else str(error)

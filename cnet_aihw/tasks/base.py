@@ -111,6 +111,19 @@ def counted(task: Task, targets: Tensor) -> Tensor | int:
     return len(targets) if own is None else own(targets)
 
 
+def loss_of_counted(task: Task, outputs: Any, targets: Tensor) -> Tensor:
+    """Return a task's mean loss of a batch; 0 of a batch in which no target counts.
+
+    Args:
+        task: the task.
+        outputs: outputs of the batch.
+        targets: its targets, [N, ...].
+    """
+    loss, count = task.loss(outputs, targets), counted(task, targets)
+    # a mean over nothing is not a number
+    return torch.where(count > 0, loss, 0.0) if isinstance(count, Tensor) else loss
+
+
 @checked
 def is_better(task: Task, score: float, other: float) -> bool:
     """Say whether a score is better than another one."""

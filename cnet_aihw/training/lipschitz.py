@@ -161,8 +161,8 @@ def following_batchnorms(model: nn.Module, example_input: Inputs) -> dict[str, _
     """Find the BatchNorm that takes an analog layer's output as it is, by the layer's name.
 
     One forward pass in evaluation mode finds it: a layer's output object is the BatchNorm's input
-    object. A layer used more than once counts if the same BatchNorm follows every use of it; a
-    layer whose uses differ has no single gain and is left out.
+    object, unchanged. A layer used more than once counts if the same BatchNorm follows every use
+    of it; a layer whose uses differ has no single gain and is left out.
 
     Args:
         model: converted model.
@@ -171,20 +171,20 @@ def following_batchnorms(model: nn.Module, example_input: Inputs) -> dict[str, _
     Returns:
         BatchNorm by layer name, for the layers that have one.
     """
-    outputs: list[tuple[str, Tensor]] = []  # the references keep ids from being used again
-    inputs: list[tuple[_BatchNorm, Tensor]] = []
+    outputs: list[tuple[str, Tensor, int]] = []  # references keep ids from being used again
+    inputs: list[tuple[_BatchNorm, Tensor, int]] = []
     handles = []
     for name, layer in analog_layers(model).items():
         handles.append(
             layer.register_forward_hook(
-                lambda _module, _args, out, name=name: outputs.append((name, out))
+                lambda _module, _args, out, name=name: outputs.append((name, out, out._version))
             )
         )
     for module in model.modules():
         if isinstance(module, _BatchNorm):
             handles.append(
                 module.register_forward_pre_hook(
-                    lambda module, args: inputs.append((module, args[0]))
+                    lambda module, args: inputs.append((module, args[0], args[0]._version))
                 )
             )
     try:
@@ -194,8 +194,8 @@ def following_batchnorms(model: nn.Module, example_input: Inputs) -> dict[str, _
         for handle in handles:
             handle.remove()
     uses: dict[str, list[list[_BatchNorm]]] = {}  # layer -> for each use the BatchNorms behind it
-    for name, out in outputs:
-        uses.setdefault(name, []).append([module for module, given in inputs if given is out])
+    for name, out, changes in outputs:
+        uses.setdefault(name, []).append([m for m, x, now in inputs if x is out and now == changes])
     return {
         name: found[0][0]
         for name, found in uses.items()

@@ -51,6 +51,9 @@ class Chip(Protocol):
     def forward(self, layer: str, x: Tensor, bias: Tensor | None) -> Tensor:
         """Return a layer's outputs on the chip.
 
+        Where a network gives a transposed convolution the sizes that it wants, they come as a
+        further argument ``output_size``.
+
         Args:
             layer: name of the layer.
             x: its inputs, as in the network: [..., in], or of a convolution [N, in, H, W].
@@ -136,12 +139,15 @@ class SimulatedChip:
         self._program(layer)
 
     @torch.no_grad()
-    def forward(self, layer: str, x: Tensor, bias: Tensor | None = None) -> Tensor:
+    def forward(
+        self, layer: str, x: Tensor, bias: Tensor | None = None, output_size: Any = None
+    ) -> Tensor:
         """Return a layer's outputs on the chip; see :class:`Chip`."""
         written: Any = self._written(layer)
         if bias is not None:
             written.bias.data = bias.detach()
-        outputs: Tensor = written(x)
+        sized = {} if output_size is None else {"output_size": output_size}
+        outputs: Tensor = written(x, **sized)
         return outputs
 
     def weight(self, layer: str) -> Tensor:

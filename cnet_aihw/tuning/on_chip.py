@@ -128,7 +128,12 @@ class NetworkOnChip:
         self._forget()
 
     def _forward(
-        self, name: str, layer: RRAMLayer, software: Callable[..., Tensor], x: Tensor
+        self,
+        name: str,
+        layer: RRAMLayer,
+        software: Callable[..., Tensor],
+        x: Tensor,
+        output_size: Any = None,
     ) -> Tensor:
         self.calls.append(name)
         gradient = torch.is_grad_enabled()
@@ -136,7 +141,8 @@ class NetworkOnChip:
             self.arrived[name] = x
         if gradient and self.cut:
             x = x.detach()
-        y = self._outputs(name, layer, software, x, gradient)
+        sized = {} if output_size is None else {"output_size": output_size}
+        y = self._outputs(name, layer, software, x, gradient, sized)
         if gradient and self.cut:
             if not y.requires_grad:  # a frozen layer; what follows may still be tuned
                 y = y.requires_grad_(True)
@@ -150,18 +156,19 @@ class NetworkOnChip:
         software: Callable[..., Tensor],
         x: Tensor,
         gradient: bool,
+        sized: dict[str, Any],
     ) -> Tensor:
         if name not in self.written:
-            return software(x)
+            return software(x, **sized)
         with torch.no_grad():
-            measured = self.chip.forward(name, x.detach(), layer.bias)
+            measured = self.chip.forward(name, x.detach(), layer.bias, **sized)
         if not gradient:
             return measured
         weight = None
         if self.exact:
             nominal = layer.nominal_weight()
             weight = cast(Any, self.chip).weight(name) + (nominal - nominal.detach())
-        return _Measured.apply(layer.digital_forward(x, weight), measured)
+        return _Measured.apply(layer.digital_forward(x, weight, **sized), measured)
 
     def _forget(self) -> None:
         self.calls: list[str] = []

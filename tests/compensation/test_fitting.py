@@ -1,6 +1,7 @@
 """Fitting: only the compensation changes, it helps on chips, and it survives kills."""
 
 import copy
+import math
 import multiprocessing
 import os
 import signal
@@ -32,6 +33,7 @@ from cnet_aihw.rram import (
     snapshot,
 )
 from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.tasks import Segmentation
 from cnet_aihw.training import LipschitzSettings, TrainingSettings, VariationSettings, train
 
 from .conftest import CORRECTORS
@@ -153,6 +155,24 @@ def test_distillation_draws_the_outputs_to_the_clean_network(model, tmp_path):
             distance += (wanted - given).abs().sum(1).mean().item()
         distances.append(distance)
     assert distances[1] < distances[0]
+
+
+def test_distillation_passes_batches_in_which_no_target_counts(tmp_path):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 3, 1))
+    network = convert_to_analog(net, RRAMRPUConfig(noise_model=LogNormalNoiseModel(0.4)))
+    compensate(network, Placement({"0": 0.5}), RESIDUAL)
+    x, y = torch.randn(8, 1, 6, 6), torch.randint(3, (8, 6, 6))
+    y[:6] = 255
+    data = SimpleNamespace(
+        train=SimpleNamespace(x=x, y=y), val=SimpleNamespace(x=x, y=y), augment=None,
+        fingerprint="void",
+    )  # fmt: skip
+    settings = fit_settings(epochs=1, batch_size=2, distillation=0.5)
+    result = fit_compensation(
+        network, data, settings, tmp_path, task=Segmentation(), device="cpu", progress=False
+    )
+    assert result.epochs == 1 and math.isfinite(result.fitted_score)
 
 
 def test_the_same_seed_gives_the_same_fit(model, tmp_path):

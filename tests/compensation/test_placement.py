@@ -1,5 +1,6 @@
 """Placements: parsing, checks against the model, costs, and the largest uniform one."""
 
+import numpy as np
 import pytest
 import torch
 from aihwkit.simulator.configs import TorchInferenceRPUConfig
@@ -516,3 +517,9 @@ def test_all_digital_weights_are_counted_and_unknown_macs_are_not_0():
     assert both["overhead_weights"] == pytest.approx(off.overhead_weights + 0.1)
     assert both["digital"]["unknown_macs"] == off.unknown
     assert (both["overhead_macs"] is None) == bool(off.unknown)
+
+
+def test_ratios_of_numpy_are_ratios():
+    given = Placement({"conv1": np.float32(0.5), "fc1": np.int64(1)})
+    assert given == Placement({"conv1": 0.5, "fc1": 1.0})
+    assert Placement.parse(given.to_json()) == given

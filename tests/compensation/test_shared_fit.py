@@ -223,6 +223,20 @@ def test_a_fit_to_other_projections_is_another_one(trained, tmp_path):  # noqa: 
             fitted(network, tmp_path, epochs=1)
 
 
+def test_a_fit_without_steps_is_not_the_result_of_one_with_steps(trained, tmp_path):  # noqa: F811
+    def network():
+        return compensate(copy.deepcopy(trained), Placement({"0": 1.0, "3": 1.0}), Vera())
+
+    assert fitted(network(), tmp_path, epochs=0).kept == "start"  # Vera has no closed form
+    with pytest.raises(CnetError) as error:
+        fitted(network(), tmp_path, epochs=3)
+    assert error.value.key == "training.epochs"
+    assert not (tmp_path / "epochs.jsonl").exists()  # before any step
+    assert fitted(network(), tmp_path / "other", epochs=3, lr=2e-2).epochs == 3
+    with pytest.raises(CnetError):
+        fitted(network(), tmp_path / "other", epochs=0)
+
+
 def test_what_is_worse_than_no_correction_is_not_kept(low_rank, tmp_path, caplog):
     plain = remove_compensation(copy.deepcopy(low_rank))
     changes = {

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from aihwkit.inference import ReRamWan2022NoiseModel
@@ -193,6 +194,23 @@ def test_read_noise_is_the_chips_own(data: Data) -> None:
     assert evaluate_chips(model, data, chips=2).scores == whole.scores[:2]
     torch.manual_seed(5)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_numbers_of_numpy_are_the_same_numbers(data: Data, tmp_path: Path) -> None:
+    config = RRAMRPUConfig(noise_model=ReRamWan2022NoiseModel(g_max=40.0))
+    model = convert_to_analog(network(), config)
+    expected = evaluate_chips(
+        model, data, chips=2, seed=3, t_inference=86400, threshold=0.25, reference=0.5
+    )
+    given: dict[str, Any] = {
+        "chips": np.int64(2), "seed": np.int64(3), "t_inference": np.int64(86400),
+        "threshold": np.float32(0.25), "reference": np.float32(0.5), "batch_size": np.int32(250),
+    }  # fmt: skip
+    found = evaluate_chips(model, data, **given, records=tmp_path / "chips.jsonl")
+    assert found == expected
+    json.dumps(found.as_record())
+    again = evaluate_chips(model, data, **given, records=tmp_path / "chips.jsonl")
+    assert again == found and len(read_records(tmp_path / "chips.jsonl")) == 2
 
 
 def test_drift_times_are_records_of_one_chip(data: Data, tmp_path: Path) -> None:

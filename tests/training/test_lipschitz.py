@@ -418,6 +418,16 @@ def test_following_batchnorms() -> None:
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
+@pytest.mark.parametrize("inplace", [False, True])
+def test_a_batchnorm_behind_an_activation_does_not_follow_the_layer(inplace: bool) -> None:
+    network = nn.Sequential(
+        nn.Conv2d(1, 3, 3), nn.ReLU(inplace=inplace), nn.BatchNorm2d(3),
+        nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2), nn.ReLU(inplace=inplace),
+    )  # fmt: skip
+    model = convert_to_analog(network, RRAMRPUConfig())
+    assert following_batchnorms(model, torch.randn(2, 1, 5, 5)) == {"3": model[4]}
+
+
 def test_batchnorm_folded_in_counts_with_its_gain() -> None:
     torch.manual_seed(0)
     model = convert_to_analog(Branched(), RRAMRPUConfig())

@@ -11,7 +11,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cnet_aihw.compensation import LowRank, Placement, compensate, compensation_parameters
+from cnet_aihw.compensation import (
+    Affine,
+    LowRank,
+    Placement,
+    compensate,
+    compensation_parameters,
+)
 from cnet_aihw.rram import (
     CompositeNoiseModel,
     LogNormalNoiseModel,
@@ -25,7 +31,7 @@ from cnet_aihw.rram import (
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.random_state import derive_seed
 from cnet_aihw.runtime.records import read_records
-from cnet_aihw.tasks import Classification, Regression
+from cnet_aihw.tasks import Classification, Regression, Segmentation
 from cnet_aihw.training import TrainingParts
 from cnet_aihw.tuning import (
     SimulatedChip,
@@ -477,6 +483,53 @@ def test_what_is_tuned_and_the_noise_of_software_belong_to_a_run(tmp_path: Path)
         with pytest.raises(CnetError) as caught:
             run(model)
         assert caught.value.key.partition(".")[0] == key
+
+
+@pytest.mark.parametrize("changes", [{}, {"tune": "digital", "backward": "perturbation"}], ids=str)
+def test_a_batch_in_which_no_target_counts_changes_nothing(
+    changes: dict[str, Any], tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    model = analog(nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 3, 1)))
+    settings = replace(FEW, batch_size=1, optimizer="sgd", lr=0.1, **changes)
+    classes = torch.randint(3, (4, 6, 6))
+    without = classes.clone()
+    without[2] = 255
+    for name, targets, moves in (("none", torch.full_like(classes, 255), 0), ("some", without, 1)):
+        data, before = TrainingParts((X[:4], targets), (X[:4], classes)), snapshot(model)
+        folder, chip = tmp_path / name, SimulatedChip(model, 3)
+        tune_on_chip(model, chip, data, settings, folder, task=Segmentation())
+        moved = any(not torch.equal(t, before[n]) for n, t in snapshot(model).items())
+        losses = [record["loss"] for record in read_records(folder / "epochs.jsonl")]
+        assert moved == bool(moves) and all((loss > 0.0) == moved for loss in losses)
+
+
+class Upsampled(nn.Module):
+    """A transposed convolution whose stride leaves two sizes, of which the network asks for one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(1, 3, 3, stride=2, padding=1)
+        self.up = nn.ConvTranspose2d(3, 1, 3, stride=2, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.up(torch.relu(self.down(x)), output_size=x.shape[-2:]).flatten(1)
+
+
+@pytest.mark.parametrize("tune", ["all", "progressive", "correctors"])
+def test_a_transposed_convolution_gives_the_size_that_is_asked_for(
+    tune: str, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    net = Upsampled()
+    model, data = analog(net, 0.0), TrainingParts((X, X.flatten(1)), (X, X.flatten(1)))
+    if tune == "correctors":
+        compensate(model, Placement({"up": 1.0}), Affine())
+    settings, chip = replace(FEW, tune=tune, lr=1e-9), SimulatedChip(model, 3)
+    found = tune_on_chip(model, chip, data, settings, tmp_path, task=Regression())
+    wanted = (net(X) - X.flatten(1)).square().mean().item()
+    assert read_records(tmp_path / "epochs.jsonl")[-1]["loss"] == pytest.approx(wanted, rel=1e-4)
+    assert score_on_chip(model, chip, data.val, task=Regression()) == pytest.approx(found.score)
 
 
 def test_weights_that_diverged_are_not_written(tmp_path: Path) -> None:

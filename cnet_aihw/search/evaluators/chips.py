@@ -32,7 +32,7 @@ from cnet_aihw.runtime.inputs import map_tensors
 from cnet_aihw.runtime.parts import Part, TensorPart, as_part, gathered
 from cnet_aihw.runtime.provenance import provenance_key
 from cnet_aihw.runtime.torch_device import resolve_device
-from cnet_aihw.runtime.values import check_count
+from cnet_aihw.runtime.values import check_count, is_number
 from cnet_aihw.tasks import Task
 
 
@@ -80,7 +80,7 @@ class ChipMeasurement:
         for name, value in (("samples", samples), ("threads", threads)):
             if value is not None:
                 check_count(name, value)
-        if t_inference is not None and not isinstance(t_inference, int | float):
+        if t_inference is not None and not is_number(t_inference):
             raise bad_value("t_inference", t_inference, "one time in seconds, or None")
         check_times_known(model, noise_model, [t_inference])
         self.part = _in_memory(as_part(data), samples)
