@@ -70,7 +70,6 @@ from cnet_aihw.zoo import VGG16, ResNet20
 
 SEEDS = [0, 1]
 SIGMAS = [SIGMA, 0.1, 0.3, 0.7]
-SIZES = (0, 1, 2, 3, 4, 6, 8)
 FROM_KEPT = (
     "experiment=vgg16_narrow_cifar10", "job=train",
     "training.schedule=onecycle", "training.lr=0.02", "training.warmup_epochs=0",
@@ -120,7 +119,7 @@ def searched(
     model, data = network(subject, 0, chosen_training(beta), beta), dataset(subject.data)
     cost = cost_of(model, subject)
     problem = placement_problem(
-        cost, list(cost.layers), LowRank(), limit, SpaceSettings(sizes=list(SIZES)),
+        cost, list(cost.layers), LowRank(), limit, SpaceSettings(sizes=list(subject.sizes)),
         objective=ObjectiveSettings(overhead="none"), limit_macs=limit,
     )  # fmt: skip
     evaluator = PerChipEvaluator(

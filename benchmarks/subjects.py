@@ -57,6 +57,7 @@ LIMIT = 0.05
 CHIPS_SEED, VALIDATION_SEED = 7000, 3000
 REFINED = ((300, 2000), (1000, 4000))  # steps and images of a refinement
 REFINE_LR = 3e-3
+WIDE = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24)  # filters of networks whose layers are wide
 ONE_CYCLE = (
     "data=arrays", "data.val_size=5000", "data.augment=true", "training.schedule=onecycle",
     "training.lr=0.1", "training.warmup_epochs=0", "training.label_smoothing=0.1",
@@ -89,6 +90,9 @@ class Subject:
     budget: int = 60
     """Placements of a search, beside that by spectrum; 0: no such search."""
 
+    sizes: tuple[int, ...] = (0, 1, 2, 3, 4, 6, 8)
+    """Numbers of filters that a search may give a layer."""
+
     fit_epochs: int = 2
     """Of a shared fit."""
 
@@ -114,9 +118,9 @@ SUBJECTS = {
         Subject("vgg16_half_cifar10", "cifar10", VGG16, (1e-3,), 2000, (), budget=0, width=0.5,
                 trainings="plain,lipschitz,noise_from_plain"),
         Subject("vgg16_half_cifar100", "cifar100", VGG16, (1e-3,), 2000, (), budget=0, width=0.5,
-                trainings="plain,lipschitz,noise_from_plain"),
+                sizes=WIDE, trainings="plain,lipschitz,noise_from_plain"),
         Subject("vgg16_cifar10", "cifar10", VGG16, (), 2000, (), budget=0, width=1.0,
-                trainings="plain",
+                sizes=WIDE, trainings="plain",
                 trained=(*ONE_CYCLE, "training.epochs=12", "training.validate_every=12")),
         Subject("resnet20_cifar10", "cifar10", ResNet20, (1e-3,), 2000, REFINED[:1], budget=0,
                 trainings="plain,lipschitz,noise_from_plain",
