@@ -45,6 +45,18 @@ def test_attacks_of_several_commands_stand_in_one_table(
         assert Path(f"run/report/{table}.csv").exists()
 
 
+def test_networks_of_another_run_are_attacked(
+    cli: Callable, trained: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("art", reason="the extra `attacks` is not installed")
+    monkeypatch.setattr("cnet_aihw.report.page.save_figure", lambda *_: "<svg></svg>")
+    outcome = cli(*trained[:-1], *FEW, "source=run", "run=attacked")
+    assert outcome.code == 0, outcome.err
+    page = write_report("attacked").read_text(encoding="utf-8")
+    for word in ("mlp on digits", "lognormal", "Success of attacks", "source=run"):
+        assert word in page
+
+
 @pytest.mark.slow
 def test_a_network_is_attacked_without_and_with_correctors_of_each_chip(cli: Callable) -> None:
     pytest.importorskip("art", reason="the extra `attacks` is not installed")

@@ -47,6 +47,16 @@ def test_sources_of_several_commands_stand_in_one_table(
         assert Path(f"run/report/{table}.csv").exists()
 
 
+def test_networks_of_another_run_are_measured(
+    cli: Callable, trained: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cnet_aihw.report.page.save_figure", lambda *_: "<svg></svg>")
+    outcome = cli(*trained[:-1], *FEW, "source=run", "run=other")
+    assert outcome.code == 0, outcome.err
+    page = write_report("other").read_text(encoding="utf-8")
+    assert "mlp on digits" in page and "Reliability" in page
+
+
 def test_no_forward_takes_more_inputs_than_the_batch_size(
     cli: Callable, trained: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
