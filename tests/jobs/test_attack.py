@@ -81,3 +81,16 @@ def test_impossible_attacks_are_refused(
     assert wrong("attack.eps=[-1]").key == "attack.eps"
     assert wrong("attack.threat=[mine]").key == "attack.threat"
     assert error_of(*trained, "job=attack", "attack.method=null").key == "attack.method"
+
+
+def test_what_cannot_be_attacked_is_refused_before_a_training(
+    error_of: Callable[..., CnetError], tiny: list[str]
+) -> None:
+    pytest.importorskip("art", reason="the extra `attacks` is not installed")
+    steps = "job.steps=[cnet_aihw.jobs.steps.train,cnet_aihw.jobs.steps_attack.attack]"
+    words = [*tiny, "model=mlp", "training=plain", steps, "run=run"]
+    error = error_of(*words, "attack.eps=[8]")
+    assert (error.key, error.value) == ("attack.eps", 8.0)
+    assert error_of(*words, "task=multi_label").key == "task"
+    assert error_of(*words, "data=table", "data.path=wine").key == "data"
+    assert not Path("run/plain").exists()
