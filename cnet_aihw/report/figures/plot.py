@@ -125,6 +125,7 @@ def along_network(axes: Axes, layers: Sequence[str]) -> dict[str, int]:
         range(0, len(layers), step), names[::step], rotation=90 if turned else 0, fontsize=size
     )
     figure = axes.get_figure(root=True)
+    assert figure is not None
     first = min(axes.get_shared_x_axes().get_siblings(axes), key=figure.axes.index)
     if turned and axes is first:  # room for the names of all axes that share them
         longest = max(map(len, names)) - _ROOM
