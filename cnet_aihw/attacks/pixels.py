@@ -122,8 +122,8 @@ def pixel_data(data: Any, samples: int | None = None) -> PixelData:
     return PixelData(pixels.clamp(0.0, 1.0).float().numpy(), y.cpu().long().numpy(), mean, std)
 
 
-def check_budget(data: PixelData, eps: float, norm: str) -> None:
-    """Check that a budget is in pixel units.
+def check_budget(data: PixelData, eps: float, norm: str, key: str = "eps") -> None:
+    """Check that a budget is in pixel units; ``key`` names it in messages.
 
     Raises:
         CnetError: if it is larger than the range, as budgets in 0 to 255 are; for a number of
@@ -132,9 +132,9 @@ def check_budget(data: PixelData, eps: float, norm: str) -> None:
     whole = data.whole(norm)
     if eps > whole:
         fix = f"divide it by 255: '{eps:g}/255'" if norm == "inf" else None
-        raise bad_value("eps", eps, f"at most {whole:g}, as pixels are 0 to 1", fix)
+        raise bad_value(key, eps, f"at most {whole:g}, as pixels are 0 to 1", fix)
     if norm == "0" and eps != int(eps):
-        raise bad_value("eps", eps, "a whole number of pixels, as the norm is 0")
+        raise bad_value(key, eps, "a whole number of pixels, as the norm is 0")
 
 
 def within_budget(x: Array, changed: Array, eps: float, norm: str) -> Array:

@@ -52,14 +52,25 @@ def mc_dropout(
         CnetError: for a network without dropout, or with dropout of 0.
     """
     check_count("samples", samples)
-    layers = [m for m in model.modules() if isinstance(m, _DropoutNd) and m.p > 0.0]
-    if not layers:
-        fix = "give the network nn.Dropout layers, and train it with them"
-        raise bad_value("model", type(model).__name__, "a network with dropout above 0", fix)
-    found = []
+    layers, found = dropouts_of(model), []
     for sample in range(samples):
         found.append(_logits(model, x, batch_size, layers, derive_seed(seed, "dropout", sample)))
     return torch.stack(found)
+
+
+def dropouts_of(model: nn.Module) -> list[nn.Module]:
+    """Return the layers of a network that drop something.
+
+    Raises:
+        CnetError: for a network without dropout, or with dropout of 0.
+    """
+    layers: list[nn.Module] = [
+        m for m in model.modules() if isinstance(m, _DropoutNd) and m.p > 0.0
+    ]
+    if not layers:
+        fix = "give the network nn.Dropout layers, and train it with them"
+        raise bad_value("model", type(model).__name__, "a network with dropout above 0", fix)
+    return layers
 
 
 @checked

@@ -100,30 +100,30 @@ def check_inputs(x: object) -> None:
         raise bad_value("x", found, "inputs [N, ...], at least one")
 
 
-def check_source(model: nn.Module, source: str, noise_model: BaseNoiseModel | None) -> None:
-    """Check that a network's devices can give such samples.
+def check_source(
+    model: nn.Module, source: str, noise_model: BaseNoiseModel | None, key: str = "source"
+) -> None:
+    """Check that a network's devices can give such samples; ``key`` names them in messages.
 
     Raises:
         CnetError: if they cannot.
     """
     if source not in SOURCES:
-        raise bad_choice("source", source, SOURCES)
+        raise bad_choice(key, source, SOURCES)
     analog_layers(model)  # says to convert first, where there is none
     configs = [tile.rpu_config for _, tile in rram_tiles(model)]
     models = [noise_model or config.noise_model for config in configs]
     cells = [cell_of(found) is not None for found in models]
     if source == "cells" and not all(cells):
         fix = "choose rram=stochastic_cell and training=bayes_binary"
-        raise bad_value(
-            "source", source, "chips or readings: devices are not stochastic cells", fix
-        )
+        raise bad_value(key, source, "chips or readings: devices are not stochastic cells", fix)
     if source == "readings":
         if any(cells):
-            raise bad_value("source", source, "cells, as devices are stochastic cells")
+            raise bad_value(key, source, "cells, as devices are stochastic cells")
         noisy = any(map(periphery_is_noisy, configs))
         if not noisy and not any(has_read_noise(found) for found in models):
             fix = "choose a device that is read with noise, such as rram=read_noise"
-            raise bad_value("source", source, "chips: all readings would be the same", fix)
+            raise bad_value(key, source, "chips: all readings would be the same", fix)
 
 
 def periphery_is_noisy(config: Any) -> bool:

@@ -33,11 +33,28 @@ _TABLE = ("attack-*.json", "config.evaluation.t_inference")
 
 
 def check_attack(job: JobContext) -> None:
-    """Check before the first step what the step needs, and what is in the folder."""
+    """Check before the first step what the step needs, and what is in the folder.
+
+    Raises:
+        CnetError: without an attack, for another task than classification, and for budgets and data
+            that are not in pixel units.
+    """
+    from cnet_aihw.attacks import eps_of, pixel_data
+    from cnet_aihw.attacks.base import evasion
+    from cnet_aihw.attacks.pixels import check_budget
+
     check_measuring(job)
+    method = _method(job)
+    if job.task.name != "classification":
+        raise bad_value("task", job.task.name, "classification, as attacks change classes")
+    evasion()
+    settings = job.variants[0].attack
+    pixels = pixel_data(job.data, settings.samples)
+    for eps in eps_of(settings.eps):
+        check_budget(pixels, eps, method.norm, "attack.eps")
     for variant in job.variants:
         checked_records(job, variant, *_TABLE)
-        method, settings = _method(job), variant.attack
+        settings = variant.attack
         time = times_of(variant.evaluation.t_inference)[0]
         asked = {
             "evaluation.seed": ("seed", variant.evaluation.seed),
@@ -58,15 +75,10 @@ def attack(job: JobContext) -> None:
 
     Records are TRAINING/attack-NAME-NORM.jsonl, the statistics lie beside them; attacks.json is the
     table of all attacks in the folder, also those of earlier commands.
-
-    Raises:
-        CnetError: without an attack, or for another task than classification.
     """
     from cnet_aihw.attacks import compare_attacks, statistics_of
 
     method = _method(job)
-    if job.task.name != "classification":
-        raise bad_value("task", job.task.name, "classification, as attacks change classes")
     for variant in job.variants:
         model = prepare(job, variant, trained(job, variant))
         kind = variant.evaluation.calibration

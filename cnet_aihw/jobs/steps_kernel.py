@@ -18,7 +18,13 @@ _RECORDS = "kernel"
 
 
 def check_kernel(job: JobContext) -> None:
-    """Check before the first step what the step needs, and what is in the folder."""
+    """Check before the first step what the step needs, and what is in the folder.
+
+    Raises:
+        CnetError: for another task than classification.
+    """
+    if job.task.name != "classification":
+        raise bad_value("task", job.task.name, "classification, as read-outs are fitted to classes")
     check_measuring(job)
     variant = job.variants[0]
     for path in sorted((job.folder / _RECORDS).glob("*.jsonl")):
@@ -29,16 +35,11 @@ def kernel(job: JobContext) -> None:
     """Measure kernels, features and sizes on the chips of the evaluation, and baselines.
 
     Records are kernel/*.jsonl, kernels.json is the table.
-
-    Raises:
-        CnetError: for another task than classification.
     """
     from cnet_aihw.evaluation.settings import times_of
     from cnet_aihw.jobs.build import network_rpu_config
     from cnet_aihw.kernels import measure_kernels
 
-    if job.task.name != "classification":
-        raise bad_value("task", job.task.name, "classification, as read-outs are fitted to classes")
     variant, data = job.variants[0], job.data
     evaluation, config = variant.evaluation, variant.config
     found = measure_kernels(

@@ -28,9 +28,27 @@ _TABLE = "uncertainty-*.json"
 
 
 def check_uncertainty(job: JobContext) -> None:
-    """Check before the first step what the step needs, and what is in the folder."""
+    """Check before the first step what the step needs, and what is in the folder.
+
+    Raises:
+        CnetError: for another task than classification, data of another kind of another shape, and
+            samples that the devices, or a baseline that the network, cannot give.
+    """
+    from cnet_aihw.bayes.baselines import dropouts_of
+    from cnet_aihw.bayes.sampling import check_source
+    from cnet_aihw.jobs.build import on_crossbars
+
     check_measuring(job)
+    if job.task.name != "classification":
+        raise bad_value("task", job.task.name, "classification, as probabilities are of classes")
+    _ood(job)
     for variant in job.variants:
+        model = job.networks[variant.name]
+        check_source(
+            on_crossbars(variant.config, model), variant.bayes.source, None, "bayes.source"
+        )
+        if "mc_dropout" in variant.bayes.baselines:
+            dropouts_of(model)
         checked_records(job, variant, _TABLE)
         asked = {"evaluation.seed": ("seed", variant.evaluation.seed)}
         for kind in variant.bayes.correction:
@@ -43,12 +61,7 @@ def uncertainty(job: JobContext) -> None:
 
     Records are TRAINING/uncertainty-SOURCE-CORRECTION.jsonl, the statistics lie beside them;
     uncertainties.json is the table of all in the folder, also those of earlier commands.
-
-    Raises:
-        CnetError: for another task than classification, or data of another kind of another shape.
     """
-    if job.task.name != "classification":
-        raise bad_value("task", job.task.name, "classification, as probabilities are of classes")
     ood = _ood(job)
     for variant in job.variants:
         model = prepare(job, variant, trained(job, variant))

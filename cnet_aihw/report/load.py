@@ -15,7 +15,10 @@ Record = dict[str, Any]
 
 SWEEP, SWEEP_SEARCHES = "sweep.json", "sweep-searches.json"
 _TABLES = ("table.json", "searches.json")
-_OF_A_TRAINING = ("run.json", "chips.json", "scan.json", "search.json")
+_OF_A_TRAINING = (
+    *("run.json", "chips.json", "scan.json", "search.json", "compensation.json"),
+    *("attack-*.json", "tuning-*.json", "uncertainty-*.json"),  # alone with source=
+)
 
 _FORMAT_1 = {
     "accuracy": "score",
@@ -186,6 +189,9 @@ class RunRecords:
     kernels: Record | None = None
     """kernels.json: kernel features on chips, if any were measured."""
 
+    tunings: Record | None = None
+    """tunings.json: the table of tuning on chips, which names the metric, if any was tuned."""
+
     @property
     def measurements(self) -> list[Measurement]:
         """Return those of all trainings."""
@@ -197,7 +203,8 @@ class RunRecords:
         statistics = [s for m in self.measurements for s in m.record["statistics"]]
         epochs = [epoch for t in self.trainings for epoch in t.epochs[:1]]
         others = [r for t in self.trainings for r in (t.result, t.scan)]
-        return Metric.of(*statistics, self.table, *others, *epochs, self.kernels)
+        tables = (self.kernels, self.tunings)
+        return Metric.of(*statistics, self.table, *others, *epochs, *tables)
 
 
 def read_run(folder: str | Path) -> RunRecords:
@@ -213,7 +220,7 @@ def read_run(folder: str | Path) -> RunRecords:
     found = {
         path.name: path
         for path in sorted(folder.iterdir() if folder.is_dir() else ())
-        if any((path / name).is_file() for name in _OF_A_TRAINING)
+        if any(inner.is_file() for pattern in _OF_A_TRAINING for inner in path.glob(pattern))
     }
     kernels = _json(folder / "kernels.json")
     if not found and kernels is None:
@@ -230,7 +237,8 @@ def read_run(folder: str | Path) -> RunRecords:
     names = [name for name in dict.fromkeys(order) if name in found]
     selected = _json(folder / "select.json")
     trainings = [_training(found[name], table) for name in names]
-    return RunRecords(table, selected, trainings, kernels)
+    tunings = _json(folder / "tunings.json")
+    return RunRecords(table, selected, trainings, kernels, tunings)
 
 
 def read_table(path: Path) -> Record:

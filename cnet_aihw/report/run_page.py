@@ -191,7 +191,8 @@ def _kernel_section(run: RunRecords) -> Section:
 def _origin(run: RunRecords) -> Mapping[str, Any]:
     """Return the provenance of the first result that has one; empty without results."""
     for of in run.trainings:
-        for record in (*(m.record for m in of.measurements), of.scan, of.compensation):
+        later = (*of.attacks, *of.tunings, *of.uncertainties)
+        for record in (*(m.record for m in of.measurements), of.scan, of.compensation, *later):
             if record is not None and "provenance" in record:
                 provenance: Mapping[str, Any] = record["provenance"]
                 return provenance
@@ -200,7 +201,12 @@ def _origin(run: RunRecords) -> Mapping[str, Any]:
 
 def _command(run: RunRecords) -> str | None:
     commands = (m.record.get("command") for m in run.measurements)
-    others = (of.scan.get("command") for of in run.trainings if of.scan is not None)
+    others = (
+        record.get("command")
+        for of in run.trainings
+        for record in (of.scan, *of.attacks, *of.tunings, *of.uncertainties)
+        if record is not None
+    )
     last = (run.kernels or {}).get("command")
     return next((c for c in (*commands, *others) if c is not None), last)
 

@@ -15,7 +15,13 @@ from cnet_aihw.runtime.inputs import of_numpy
 from cnet_aihw.runtime.memory import check_memory
 from cnet_aihw.runtime.typed import checked
 from cnet_aihw.zoo.augment import CropFlip
-from cnet_aihw.zoo.checks import check_alike, check_images, check_labels, check_no_empty_class
+from cnet_aihw.zoo.checks import (
+    SCALES,
+    check_alike,
+    check_images,
+    check_labels,
+    check_no_empty_class,
+)
 from cnet_aihw.zoo.dataset import Dataset, ImagePart
 from cnet_aihw.zoo.split import stratified_order, stratified_split
 
@@ -133,7 +139,10 @@ def build(
     need = 4 * sum(x.numel() for x, _ in (train, val, test))
     check_memory(need, f"the data set {name} as float32")
     given = _given(mean, std, train[0].shape[1])
-    moments = given or _moments(train[0])  # [C] float64
+    moments = _moments(train[0])  # [C] float64
+    if given is not None:
+        _check_units(train[0], moments[1], *given)
+        moments = given
     black = (-moments[0] / moments[1]).tolist()
     parts = [ImagePart(_normalised(x, *moments), y) for x, y in (train, val, test)]
     return Dataset(
@@ -165,6 +174,32 @@ def _given(
             kind = "finite numbers" if name == "mean" else "numbers above 0"
             raise bad_value(name, list(values), f"{kind}, one for each of {channels} channels")
     return torch.tensor(mean, dtype=torch.float64), torch.tensor(std, dtype=torch.float64)
+
+
+def _check_units(x: Tensor, deviation: Tensor, mean: Tensor, std: Tensor) -> None:
+    """Refuse a normalisation in other units than the pixels', such as of 0 to 255 for 0 to 1.
+
+    Args:
+        x: the training part, [N, C, H, W]; uint8 counts as 0 to 1.
+        deviation: its standard deviation, [C].
+        mean: what is subtracted, [C].
+        std: what it is divided by, [C].
+    """
+    peak = 1.0 if x.dtype == torch.uint8 else float(x.abs().max())
+    if (mean.abs() > SCALES * peak).all() or (std > SCALES * peak).all():
+        wrong = "larger"
+    elif (deviation > SCALES * std).all() and (std < 1).all():  # 0 and 1 leave pixels as they are
+        wrong = "smaller"
+    else:
+        return
+    found = [f"{value:.4g}" for value in deviation.tolist()]
+    raise bad_value(
+        "mean and std",
+        (mean.tolist(), std.tolist()),
+        f"numbers in the units of the pixels, which reach {peak:g} and have the standard deviation "
+        f"{', '.join(found)} (these are much {wrong})",
+        "divide pixels and normalisation by 255 alike; uint8 pixels count as 0 to 1",
+    )
 
 
 def limited(rows: Tensor, limit_train: int | None, classes: int) -> Tensor:

@@ -11,7 +11,7 @@ from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.zoo.split import label_of
 
 _LARGEST_PIXEL = 1e9
-_SCALES = 16.0  # ratio of brightness between two parts above which they have different units
+SCALES = 16.0  # ratio of brightness between two parts above which they have different units
 
 
 def check_images(name: str, x: Tensor) -> None:
@@ -149,10 +149,10 @@ def check_alike(train: Tensor, test: Tensor, name: str = "x_test") -> None:
 def _check_scale(train: Tensor, test: Tensor, name: str) -> None:
     """Refuse parts in different units, such as 0 to 1 and 0 to 255."""
     peaks = [float(x.max()) - min(0.0, float(x.min())) for x in (train, test)]
-    if min(peaks) <= 0.0 or max(peaks) / min(peaks) < _SCALES:
+    if min(peaks) <= 0.0 or max(peaks) / min(peaks) < SCALES:
         return
     means = [max(float(x.float().abs().mean()), 1e-30) for x in (train, test)]
-    if max(means) / min(means) >= _SCALES:
+    if max(means) / min(means) >= SCALES:
         raise CnetError(
             f"x_train reaches {float(train.max()):g} and {name} {float(test.max()):g}: give both "
             "on one scale, such as 0 to 1.",

@@ -21,6 +21,8 @@ from cnet_aihw.zoo.split import stratified_split
 
 _BUNDLED = ("iris", "wine", "breast_cancer", "digits", "diabetes")
 _LARGEST = 1e100  # whose square is still a number
+_NO_CLASS = ("?", "na", "n/a", "<na>", "null")
+"""Ways to write that a class is missing; "none" and "-" may be names of classes."""
 _ABSENT = ("", "?", "na", "n/a", "null", "none", "-")  # as tables write that a value is missing
 
 
@@ -66,6 +68,14 @@ def table(
         y = torch.tensor([number[label] for label in labels])
     else:
         values = [_value(name, line, cell) for line, cell in zip(lines, labels, strict=True)]
+        if len(set(values)) == 1:
+            raise CnetError(
+                f"the last column of {name} has the number {values[0]:g} in all of its "
+                f"{len(values)} rows, which leaves nothing to be found: give another table.",
+                key="path",
+                value=values[0],
+                expected="different numbers in the last column",
+            )
         y = torch.tensor(values, dtype=torch.float64)[:, None]
     groups = y if target == "class" else torch.zeros(len(y), dtype=torch.int64)
     sizes = {"test_size": test_size, "val_size": val_size}
@@ -136,8 +146,12 @@ def _read(path: Path) -> tuple[Tensor, list[str], Sequence[int]]:
                 expected=width,
             )
         values.append([_value(str(path), number, cell) for cell in row[:-1]])
-        if not row[-1].strip() or _is_no_value(row[-1]):
-            wanted = "a class or a finite number in the last column"
+        last = row[-1].strip()
+        if not last or last.lower() in _NO_CLASS or _is_no_value(last):
+            wanted = (
+                "a class or a finite number in the last column; leave out the row, or give a class "
+                "that is really called so another name"
+            )
             raise _wrong_cell(str(path), number, row[-1], wanted)
     labels = [row[-1].strip() for row in rows.values()]
     return torch.tensor(values, dtype=torch.float64), labels, list(rows)

@@ -47,7 +47,7 @@ def text(
         The data set, inputs and targets [N, context] int64, ``classes`` the size of the vocabulary.
 
     Raises:
-        CnetError: the file is absent, or too short.
+        CnetError: the file is absent, empty or too short.
     """
     path = Path(path)
     stride = context if stride is None else stride
@@ -65,6 +65,13 @@ def text(
             value=str(path),
             expected="the path of a file",
         ) from error
+    if not content:
+        raise CnetError(
+            f"the text {path} is empty: give a file with text in it.",
+            key="path",
+            value=str(path),
+            expected="a file with text in it",
+        )
     numbers, vocabulary = _numbers(path, content, tokens)
     ends = [round(len(numbers) * share) for share in (1 - val_share - test_share, 1 - test_share)]
     cut = numbers.tensor_split(ends)

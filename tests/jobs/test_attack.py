@@ -45,6 +45,18 @@ def test_attacks_of_several_commands_stand_in_one_table(
         assert Path(f"run/report/{table}.csv").exists()
 
 
+def test_networks_of_another_run_are_attacked(
+    cli: Callable, trained: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("art", reason="the extra `attacks` is not installed")
+    monkeypatch.setattr("cnet_aihw.report.page.save_figure", lambda *_: "<svg></svg>")
+    outcome = cli(*trained[:-1], *FEW, "source=run", "run=attacked")
+    assert outcome.code == 0, outcome.err
+    page = write_report("attacked").read_text(encoding="utf-8")
+    for word in ("mlp on digits", "lognormal", "Success of attacks", "source=run"):
+        assert word in page
+
+
 @pytest.mark.slow
 def test_a_network_is_attacked_without_and_with_correctors_of_each_chip(cli: Callable) -> None:
     pytest.importorskip("art", reason="the extra `attacks` is not installed")
@@ -69,3 +81,16 @@ def test_impossible_attacks_are_refused(
     assert wrong("attack.eps=[-1]").key == "attack.eps"
     assert wrong("attack.threat=[mine]").key == "attack.threat"
     assert error_of(*trained, "job=attack", "attack.method=null").key == "attack.method"
+
+
+def test_what_cannot_be_attacked_is_refused_before_a_training(
+    error_of: Callable[..., CnetError], tiny: list[str]
+) -> None:
+    pytest.importorskip("art", reason="the extra `attacks` is not installed")
+    steps = "job.steps=[cnet_aihw.jobs.steps.train,cnet_aihw.jobs.steps_attack.attack]"
+    words = [*tiny, "model=mlp", "training=plain", steps, "run=run"]
+    error = error_of(*words, "attack.eps=[8]")
+    assert (error.key, error.value) == ("attack.eps", 8.0)
+    assert error_of(*words, "task=multi_label").key == "task"
+    assert error_of(*words, "data=table", "data.path=wine").key == "data"
+    assert not Path("run/plain").exists()

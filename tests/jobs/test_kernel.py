@@ -86,5 +86,7 @@ def test_impossible_kernels_are_refused(
     both = wrong("kernel.readout=chip", "kernel.readout_on_crossbar=true")
     assert both.key == "kernel.readout_on_crossbar"
     of_numbers = ["data.path=diabetes", "data.target=number", "task=regression"]
-    assert error_of(*FEW, *of_numbers).key == "task"
+    steps = "job.steps=[cnet_aihw.jobs.steps.train,cnet_aihw.jobs.steps_kernel.kernel]"
+    assert error_of(*FEW, *of_numbers, "model=mlp", steps).key == "task"
+    assert not Path("run/plain").exists()
     assert error_of(*FEW, "rram=read_noise", "kernel.match=true").key == "match"

@@ -49,6 +49,22 @@ def test_ways_of_several_commands_stand_in_one_table(
         assert Path(f"run/report/{table}.csv").exists()
 
 
+def test_networks_of_another_run_are_tuned(
+    cli: Callable, tiny: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cnet_aihw.report.page.save_figure", lambda *_: "<svg></svg>")
+    words = [
+        *("data=table", "data.path=diabetes", "data.target=number", "task=regression"),
+        *("model=mlp", "training=plain", "training.epochs=1", "training.validation_chips=2"),
+        *("compensation=none", "evaluation.chips=2", "progress=false"),
+    ]
+    assert cli(*words, "job=train", "run=run").code == 0
+    outcome = cli(*words, *FEW, "source=run", "run=tuned")
+    assert outcome.code == 0, outcome.err
+    page = write_report("tuned").read_text(encoding="utf-8")
+    assert "mlp on table" in page and "RMSE" in page and "accuracy" not in page
+
+
 @pytest.mark.slow
 def test_correctors_are_fitted_to_each_chip_and_tuned_there(cli: Callable) -> None:
     words = [

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from cnet_aihw.report import write_report
+from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.records import read_json, read_records
 
 FEW = ["job=uncertainty", "bayes.samples=[1,3]", "bayes.chips=2", "bayes.fit_samples=3"]
@@ -45,6 +46,31 @@ def test_sources_of_several_commands_stand_in_one_table(
         assert title in page
     for table in ("uncertainties", "reliability"):
         assert Path(f"run/report/{table}.csv").exists()
+
+
+def test_networks_of_another_run_are_measured(
+    cli: Callable, trained: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cnet_aihw.report.page.save_figure", lambda *_: "<svg></svg>")
+    outcome = cli(*trained[:-1], *FEW, "source=run", "run=other")
+    assert outcome.code == 0, outcome.err
+    page = write_report("other").read_text(encoding="utf-8")
+    assert "mlp on digits" in page and "Reliability" in page
+
+
+def test_what_cannot_be_measured_is_refused_before_a_training(
+    error_of: Callable[..., CnetError], tiny: list[str]
+) -> None:
+    steps = "job.steps=[cnet_aihw.jobs.steps.train,cnet_aihw.jobs.steps_uncertainty.uncertainty]"
+    words = [*tiny, "model=mlp", "training=plain", steps, "run=run"]
+    assert error_of(*words, "task=multi_label").key == "task"
+    assert error_of(*words, "bayes.source=readings").key == "bayes.source"
+    assert error_of(*words, "bayes.source=cells").key == "bayes.source"
+    assert error_of(*words, "bayes.baselines=[mc_dropout]").key == "model"
+    assert (
+        error_of(*words, "bayes.ood={_target_: cnet_aihw.zoo.digits, size: 8}").key == "bayes.ood"
+    )
+    assert not Path("run/plain").exists()
 
 
 def test_no_forward_takes_more_inputs_than_the_batch_size(

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from matplotlib.collections import FillBetweenPolyCollection
 
 from cnet_aihw.report.figures import chips, layers, search, sweep, training
+from cnet_aihw.report.figures.plot import along_network
 from cnet_aihw.report.style import COLORS, figure_style, new_figure, save_figure
 from cnet_aihw.report.tables import Column, Metric, Table
 
@@ -284,3 +285,29 @@ def test_values_that_are_not_finite_stand_side_by_side() -> None:
     (axes,) = sweep.against(table(rows), "limit", [], COLORS_OF)[0].figure.axes
     assert [label.get_text() for label in axes.get_xticklabels()] == ["0.1", "inf"]
     assert list(axes.lines[0].get_xdata()) == [0.0, 1.0]
+
+
+def test_long_names_of_layers_leave_room_for_the_figure(tmp_path: Path) -> None:
+    ends = [f"{n}.attention.attention.{part}" for n in range(12) for part in ("query", "value")]
+    rows = [
+        {
+            **{"training": "plain", "layer": f"vit.encoder.layer.{end}", "candidate": True},
+            **{"ratio": 0.5, "weights": 10},
+        }
+        for end in ends
+    ]
+    figure = layers.placement(table(rows), COLORS_OF).figure
+    save_figure(figure, tmp_path, "placement")
+    (axes,) = figure.axes
+    names = [label.get_text() for label in axes.get_xticklabels()]
+    assert len(set(names)) == len(names) == len(ends)
+    assert names[0].startswith("0.atten") and names[-1].endswith("attention.value")
+    assert axes.get_window_extent().y0 < 0.8 * figure.bbox.height  # above its names
+    assert axes.get_window_extent().height > 0.2 * figure.bbox.height
+
+
+def test_of_hundreds_of_layers_some_are_named() -> None:
+    _, (axes,) = new_figure(2.0)
+    places = along_network(axes, [f"layer{n}" for n in range(400)])
+    assert places["layer399"] == 399
+    assert [label.get_text() for label in axes.get_xticklabels()][:2] == ["layer0", "layer5"]

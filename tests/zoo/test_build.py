@@ -94,6 +94,30 @@ def test_normalised_by_a_given_mean_and_std() -> None:
     assert data.fingerprint != made(**given).fingerprint
 
 
+@pytest.mark.parametrize(
+    ("kind", "mean", "std"),
+    [
+        (torch.uint8, 124.0, 58.0),  # which count as 0 to 1
+        (torch.uint8, 0.485, 58.0),
+        (torch.float32, 0.485, 0.229),  # of pixels from 0 to 255
+    ],
+)
+def test_a_mean_and_std_in_other_units_are_refused(
+    kind: torch.dtype, mean: float, std: float
+) -> None:
+    x = images(300).to(kind)
+    with pytest.raises(CnetError) as error:
+        made(train=(x, labels(300)), test=(x[:60], labels(60)), mean=[mean], std=[std])
+    assert error.value.key == "mean and std"
+
+
+@pytest.mark.parametrize(("mean", "std"), [(0.0, 1.0), (124.0, 58.0)])
+def test_pixels_to_255_have_a_mean_and_std_of_their_own(mean: float, std: float) -> None:
+    x = images(300).float()
+    data = made(train=(x, labels(300)), test=(x[:60], labels(60)), mean=[mean], std=[std])
+    torch.testing.assert_close(data.test.x, (x[:60] - mean) / std)
+
+
 def test_other_test_images_leave_mean_and_std_as_they_are() -> None:
     other = made(test=(255 - images(60), labels(60)))
     assert other.mean == made().mean and other.std == made().std

@@ -117,7 +117,11 @@ def test_a_first_row_with_a_missing_value_is_not_taken_for_names(
 
 
 @pytest.mark.parametrize(
-    ("row", "value", "line"), [("1,2,", "", 43), ("1,2,nan", "nan", 43), ("1e200,2,a", "1e200", 43)]
+    ("row", "value", "line"),
+    [
+        *(("1,2,", "", 43), ("1,2,nan", "nan", 43), ("1e200,2,a", "1e200", 43)),
+        *(("1,2,NA", "NA", 43), ("1,2,?", "?", 43), ("1,2,null", "null", 43)),
+    ],
 )
 def test_rows_that_cannot_be_learned_from_are_named_by_their_line(
     tmp_path: Path, row: str, value: str, line: int
@@ -134,6 +138,22 @@ def test_numbers_that_are_taken_for_classes_are_named() -> None:
         table("diabetes")
     assert error.value.key == "target"
     assert "data.target=number" in error.value.fix
+
+
+def test_missing_classes_are_not_a_class_of_their_own(tmp_path: Path) -> None:
+    rows = [f"{n},{n % 7},{('a', 'b', 'NA')[n % 3]}" for n in range(60)]
+    with pytest.raises(CnetError, match="line 3 of") as error:
+        table(written(tmp_path / "t.csv", *rows))
+    assert (error.value.key, error.value.value) == ("path", "NA")
+    called = [row.replace("NA", "none") for row in rows]
+    assert table(written(tmp_path / "t.csv", *called)).class_names == ("a", "b", "none")
+
+
+def test_one_number_in_all_rows_leaves_nothing_to_be_found(tmp_path: Path) -> None:
+    path = written(tmp_path / "t.csv", *(f"{n},0.1" for n in range(60)))
+    with pytest.raises(CnetError) as error:
+        table(path, target="number")
+    assert (error.value.key, error.value.value) == ("path", 0.1)
 
 
 def test_sizes_may_be_numpys() -> None:

@@ -38,6 +38,14 @@ def test_training_sequences_overlap_where_asked_for(book: Path) -> None:
     assert over.fingerprint != apart.fingerprint == text(book, context=4).fingerprint
 
 
+def test_an_empty_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "empty.txt"
+    path.touch()
+    with pytest.raises(CnetError) as error:
+        text(path)
+    assert (error.value.key, error.value.value) == ("path", str(path))
+
+
 @pytest.mark.parametrize(
     ("changes", "key"),
     [

@@ -25,6 +25,12 @@ NETWORK = ("training", "compensation", "calibration")
 """Columns that tell the networks of a run apart."""
 
 _LEGEND_WIDTH = 78
+_LONGEST_NAME = 24
+"""Characters of a layer's name on an axis."""
+_ROOM = 8
+"""Characters of a turned name that figures have room for."""
+_MOST_NAMES = 80
+"""Names of layers that an axis has room for."""
 
 
 @dataclass(frozen=True)
@@ -82,12 +88,48 @@ def beside(groups: int) -> list[float]:
     return [width * (g / (groups - 1) - 0.5) if groups > 1 else 0.0 for g in range(groups)]
 
 
+def short_names(layers: Sequence[str]) -> list[str]:
+    """Return names of layers of at most 24 characters, without a beginning that all share.
+
+    Args:
+        layers: their full names; where none is longer, these are returned.
+    """
+    if max(map(len, layers), default=0) <= _LONGEST_NAME:
+        return list(layers)
+    paths = [layer.split(".") for layer in layers]
+    shared = 0
+    while all(len(path) > shared + 1 and path[shared] == paths[0][shared] for path in paths):
+        shared += 1
+    names = [".".join(path[shared:]) for path in paths]
+    head = _LONGEST_NAME // 3
+    tail = _LONGEST_NAME - head - 1
+    return [
+        name
+        if len(name) <= _LONGEST_NAME
+        else f"{name[:head]}\N{HORIZONTAL ELLIPSIS}{name[-tail:]}"
+        for name in names
+    ]
+
+
 def along_network(axes: Axes, layers: Sequence[str]) -> dict[str, int]:
-    """Put the layers on the x axis in their order; returns the place of each."""
+    """Put the layers on the x axis in their order; returns the place of each.
+
+    Long names are shortened, and of many layers some are named, and the figure grows with them.
+    """
     places = {layer: place for place, layer in enumerate(layers)}
-    turned = sum(len(layer) + 2 for layer in layers) > 55  # characters that stand side by side
+    names = short_names(layers)
+    turned = sum(len(name) + 2 for name in names) > 55  # characters that stand side by side
     size = 9 if len(layers) <= 24 else 7
-    axes.set_xticks(range(len(layers)), list(layers), rotation=90 if turned else 0, fontsize=size)
+    step = -(-len(layers) // _MOST_NAMES)
+    axes.set_xticks(
+        range(0, len(layers), step), names[::step], rotation=90 if turned else 0, fontsize=size
+    )
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    first = min(axes.get_shared_x_axes().get_siblings(axes), key=figure.axes.index)
+    if turned and axes is first:  # room for the names of all axes that share them
+        longest = max(map(len, names)) - _ROOM
+        figure.set_figheight(figure.get_figheight() + max(longest, 0) * 0.65 * size / 72)
     axes.set_xlim(-0.5, len(layers) - 0.5)
     axes.grid(axis="x", visible=False)
     return places
