@@ -11,6 +11,7 @@ import operator
 from collections.abc import Iterator
 from contextlib import contextmanager
 from numbers import Integral
+from typing import Any
 
 import torch
 
@@ -28,10 +29,14 @@ def derive_seed(*parts: int | str) -> int:
     Returns:
         A seed in [0, 2**63).
     """
-    numpy_too = (p if isinstance(p, int) or not isinstance(p, Integral) else int(p) for p in parts)
-    named = "\x1f".join(f"{type(p).__name__}:{p}" for p in numpy_too)
+    named = "\x1f".join(f"{type(p).__name__}:{p}" for p in map(_of_python, parts))
     digest = hashlib.sha256(named.encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
+
+
+def _of_python(part: Any) -> Any:
+    """Return a whole number of numpy as one of Python; other parts as they are."""
+    return int(part) if isinstance(part, Integral) and not isinstance(part, int) else part
 
 
 def checked_seed(seed: int) -> int:
