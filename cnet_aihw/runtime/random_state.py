@@ -36,7 +36,9 @@ def derive_seed(*parts: int | str) -> int:
 
 def _of_python(part: Any) -> Any:
     """Return a whole number of numpy as one of Python; other parts as they are."""
-    return int(part) if isinstance(part, Integral) and not isinstance(part, int) else part
+    if isinstance(part, int | str):
+        return part
+    return int(part) if isinstance(part, Integral) else part
 
 
 def checked_seed(seed: int) -> int:
