@@ -122,7 +122,8 @@ def put_held_chip(model: nn.Module, effect: dict[str, Tensor]) -> None:
         name, is_factor, _ = key.partition(_FACTOR)
         held = Perturbation(tensor, None) if is_factor else Perturbation(None, tensor)
         held.read_noise = ReadNoise(stds[name]) if name in stds else None
-        tiles[name].tile.held = held.to(tiles[name].tile.weight.device)
+        weight = tiles[name].tile.weight
+        tiles[name].tile.held = held.to(weight.device, weight.dtype)
 
 
 def hold_again(
