@@ -165,3 +165,14 @@ def test_a_layers_scale_is_that_of_its_inputs() -> None:
     with pytest.raises(CnetError) as error:
         rram.make_binary(model, gain=0.0)
     assert error.value.key == "gain"
+
+
+def test_a_network_on_a_chip_is_on_none_once_its_weights_are_others() -> None:
+    layer = nn.Sequential(nn.Linear(8, 4))
+    model = rram.convert_to_analog(layer, rram.RRAMRPUConfig()).eval()
+    rram.program(model, 1)
+    rram.make_binary(model)
+    x = torch.ones(1, 8)
+    assert not rram.is_programmed(model)
+    assert torch.equal(model(x), rram.convert_to_digital(model)(x))
+    assert float(rram.effective_weights(model)["0"].abs().max()) <= 0.9 * math.sqrt(2 / 8) + 1e-6
