@@ -11,6 +11,7 @@ from torch import nn
 from cnet_aihw import rram
 from cnet_aihw.rram import CompositeNoiseModel, PowerLawDriftNoiseModel, StochasticCellNoiseModel
 from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.training.variation import held_chip, put_held_chip
 
 from .binary_networks import on_cells
 
@@ -176,3 +177,15 @@ def test_a_network_on_a_chip_is_on_none_once_its_weights_are_others() -> None:
     assert not rram.is_programmed(model)
     assert torch.equal(model(x), rram.convert_to_digital(model)(x))
     assert float(rram.effective_weights(model)["0"].abs().max()) <= 0.9 * math.sqrt(2 / 8) + 1e-6
+
+
+def test_a_held_chip_that_is_put_back_samples_the_same_cells() -> None:
+    model = on_cells(nn.Sequential(nn.Linear(6, 3))).train()
+    x = torch.randn(4, 6)
+    rram.set_variation(model, hold=True)
+    rram.resample_variation(model, 1)
+    effect, before = held_chip(model), model(x)
+    rram.resample_variation(model, 2)
+    assert not torch.equal(model(x), before)
+    put_held_chip(model, effect)
+    assert torch.equal(model(x), before)
