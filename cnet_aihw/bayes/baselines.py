@@ -9,12 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from cnet_aihw.bayes.sampling import check_inputs
+from cnet_aihw.bayes.sampling import check_inputs, logits_of
 from cnet_aihw.evaluation.chip_run import measuring
-from cnet_aihw.evaluation.first_batch import checked_call
 from cnet_aihw.rram import find_analog_layers
 from cnet_aihw.runtime.errors import bad_value
-from cnet_aihw.runtime.inputs import Inputs, inputs_on, main_output, samples_in, select
+from cnet_aihw.runtime.inputs import Inputs, inputs_on, samples_in, select
 from cnet_aihw.runtime.random_state import derive_seed, forked_random_state, seed_random_state
 from cnet_aihw.runtime.torch_device import device_of
 from cnet_aihw.runtime.typed import checked
@@ -113,7 +112,7 @@ def _logits(
         batches = []
         for start in range(0, samples_in(inputs), batch_size):
             some: Any = select(inputs, slice(start, start + batch_size))
-            batches.append(main_output(checked_call(model, some)))
+            batches.append(logits_of(model, some))
         for module in training:
             module.training = False
         return torch.cat(batches)

@@ -17,7 +17,13 @@ from cnet_aihw.rram import has_cells
 from cnet_aihw.rram.training_variation import rram_tiles
 from cnet_aihw.runtime.errors import bad_value
 from cnet_aihw.runtime.fingerprint import tensors_fingerprint
-from cnet_aihw.runtime.inputs import Inputs, inputs_on, named_tensors, samples_in
+from cnet_aihw.runtime.inputs import (
+    Inputs,
+    inputs_on,
+    main_output,
+    named_tensors,
+    samples_in,
+)
 from cnet_aihw.runtime.random_state import forked_random_state
 from cnet_aihw.runtime.torch_device import device_of
 from cnet_aihw.runtime.typed import checked
@@ -144,7 +150,7 @@ class LogitCorrection:
         self.samples, self.batch_size = samples, batch_size
 
     def __call__(self, model: nn.Module) -> AbstractContextManager[None]:
-        """Correct the programmed chip inside a block."""
+        """Correct the programmed chip inside a block, where it gives its logits alone."""
         return self._corrected(model)
 
     def label(self) -> str:
@@ -181,7 +187,7 @@ class LogitCorrection:
             scales = LogitScales(torch.tensor([torch.nan]), torch.tensor([torch.nan]))
 
         def correct(_: nn.Module, __: Any, output: Tensor) -> Tensor:
-            return scales(output)
+            return scales(main_output(output))
 
         hook = model.register_forward_hook(correct)
         try:

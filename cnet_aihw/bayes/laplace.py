@@ -106,6 +106,8 @@ class LastLayerLaplace:
             logits = deterministic(self.model, x, self.batch_size)[0]
         finally:
             hook.remove()
+        if logits.dim() != 2:
+            raise bad_value("model", f"outputs {tuple(logits.shape)}", "logits [N, C]")
         outputs = torch.cat([output for _, output in seen]) if seen else logits[:0]
         if outputs.shape != logits.shape or not torch.equal(outputs, logits):
             raise bad_value("model", type(self.model).__name__, "a network that ends linear")

@@ -199,9 +199,22 @@ def chip_logits(
             seed_random_state(derive_seed(drawn, start), device)  # of the periphery's noise
             for name, chip in tiles:
                 chip.seed_reads(derive_seed(drawn, name))
-            readings.append(main_output(checked_call(model, batch)))
+            readings.append(logits_of(model, batch))
         batches.append(torch.stack(readings))
     return torch.cat(batches, dim=1)
+
+
+def logits_of(model: nn.Module, batch: Inputs) -> Tensor:
+    """Return the logits of a batch, also of a network whose outputs have names.
+
+    Raises:
+        CnetError: if the network does not take the batch, or gives no logits.
+    """
+    found = main_output(checked_call(model, batch))
+    if not isinstance(found, Tensor):
+        expected = "a network that gives logits [N, C], or outputs one of which has that name"
+        raise bad_value("model", f"outputs of {type(found).__name__}", expected)
+    return found
 
 
 @contextmanager

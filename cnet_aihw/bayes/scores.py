@@ -145,4 +145,4 @@ def _checked(probabilities: Tensor, key: str) -> Tensor:
         raise bad_value(key, "not finite or negative", "probabilities")
     if not torch.allclose(sums, torch.ones_like(sums), atol=1e-4):
         raise bad_value(key, float(sums.min()), "probabilities that sum to 1")
-    return p
+    return p.clamp(max=1.0)  # torchmetrics takes all for logits where rounding leaves one above 1

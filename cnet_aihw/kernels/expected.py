@@ -71,6 +71,44 @@ def matched_scale(noise_model: BaseNoiseModel, weights: Tensor) -> float:
     raise _unknown("match", noise_model, "choose match=false")
 
 
+def check_reach(
+    key: str, kernel: str, noise_model: BaseNoiseModel, rpu_config: Any, weights: Tensor
+) -> None:
+    """Refuse crossbars on which the weight that an additive error is relative to differs.
+
+    The closed forms hold for one largest weight; columns scaled one by one, and tiles of a layer
+    that is split, have each its own. The arc-cosine kernel does not depend on the scale of a row.
+
+    Args:
+        key: what is asked for.
+        kernel: name of the kernel.
+        noise_model: the device.
+        rpu_config: configuration of the crossbars.
+        weights: the projection [s, d].
+
+    Raises:
+        CnetError: for such crossbars.
+    """
+    mapping: Any = getattr(rpu_config, "mapping", None)
+    additive = isinstance(noise_model, GaussianAdditiveNoiseModel) and not noise_model.is_off
+    if mapping is None or not additive:
+        return
+    model: Any = noise_model
+    scaled = (mapping.weight_scaling_omega or 0.0) > 0.0
+    limits = zip(weights.shape, (mapping.max_output_size, mapping.max_input_size), strict=True)
+    split = any(0 < limit < size for size, limit in limits)
+    relative = model.largest_weight is None
+    if kernel == "arc_cosine":
+        differs = split and (relative or scaled)
+    elif relative:
+        differs = split or (scaled and mapping.weight_scaling_columnwise)
+    else:
+        differs = scaled
+    if differs:
+        expected = "an error relative to one largest weight: weight_scaling=none, on one crossbar"
+        raise bad_value(key, label_of(noise_model), expected, "or choose match=false")
+
+
 @checked
 def expected_kernel(
     kernel: str,

@@ -20,7 +20,7 @@ from cnet_aihw.evaluation.adc import lacks_adc_range
 from cnet_aihw.evaluation.chip_run import measuring
 from cnet_aihw.kernels.baselines import baselines, run_baseline
 from cnet_aihw.kernels.classifier import KernelClassifier, kernel_classifier
-from cnet_aihw.kernels.expected import expected_kernel, predicted_error
+from cnet_aihw.kernels.expected import check_reach, expected_kernel, predicted_error
 from cnet_aihw.kernels.functions import exact_kernel, kernel_error
 from cnet_aihw.kernels.numbers import over_seeds, spread_of
 from cnet_aihw.kernels.on_chip import KernelScore, ReadoutFit
@@ -151,10 +151,13 @@ class _Study:
         """Return a classifier before it is fitted."""
         settings = self.settings
         match = self.rpu_config.noise_model if settings.match else None
-        return kernel_classifier(
+        made = kernel_classifier(
             self.train.x, self.classes, kernel, features, log2_ratio=ratio, gamma=settings.gamma,
             seed=settings.seed + seed, match=match, dtype=self.train.x.dtype,
         )  # fmt: skip
+        if match is not None and kernel != "arc_cosine":
+            self._check_reach("match", made)
+        return made
 
     def on_crossbars(self, made: KernelClassifier) -> Any:
         """Return a classifier on crossbars, ADC ranges calibrated where they are to be found."""
@@ -256,6 +259,7 @@ class _Study:
         exact = exact_kernel(kernel, first, second, gamma).diagonal()
         expected = None
         with suppress(CnetError):
+            self._check_reach("expected", made)
             expected = expected_kernel(
                 kernel, first, second, self.rpu_config.noise_model, *self._programmed(made)
             ).diagonal()
@@ -307,6 +311,7 @@ class _Study:
         if made.features.kind != "rff":
             return None
         try:
+            self._check_reach("predicted_error", made)
             return _finite(
                 predicted_error(
                     made.features.kernel,
@@ -318,6 +323,10 @@ class _Study:
             )
         except CnetError:
             return None
+
+    def _check_reach(self, key: str, made: KernelClassifier) -> None:
+        random, config = made.features, self.rpu_config
+        check_reach(key, random.kernel, config.noise_model, config, random.projection.weight)
 
     def _programmed(self, made: KernelClassifier) -> tuple[float, float, float]:
         random = made.features

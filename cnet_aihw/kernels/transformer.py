@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import nn
 
 from cnet_aihw.kernels.classifier import RandomFeatures
-from cnet_aihw.kernels.expected import matched_scale
+from cnet_aihw.kernels.expected import check_reach, matched_scale
 from cnet_aihw.kernels.functions import check_kernel, scale_bandwidth
 from cnet_aihw.rram import RRAMRPUConfig, convert_to_analog, program
 from cnet_aihw.runtime.errors import bad_value
@@ -97,6 +97,8 @@ class AnalogFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         more: dict[str, Any] = {"gamma": gamma, "seed": self.seed, "dtype": torch.float64}
         made: Any = RandomFeatures(*given, **more)
         if self.match and self.kernel != "arc_cosine":
+            weight = made.projection.weight
+            check_reach("match", self.kernel, config.noise_model, config, weight)
             scale = matched_scale(config.noise_model, made.projection.weight)
             made = RandomFeatures(*given, scale=scale, **more)
         with torch.inference_mode():

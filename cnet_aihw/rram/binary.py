@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from cnet_aihw.rram.devices.stochastic_cell import cell_of
 from cnet_aihw.rram.layer_names import analog_layers
-from cnet_aihw.rram.programming import nominal_weight
+from cnet_aihw.rram.programming import clear_chip, nominal_weight
 from cnet_aihw.rram.training_variation import rram_tiles
 from cnet_aihw.runtime.errors import bad_value
 from cnet_aihw.runtime.typed import checked
@@ -34,7 +34,8 @@ def make_binary(model: nn.Module, gain: float = math.sqrt(2.0), largest: float =
 
     A weight of layer l then is -s or +s, with s = gain / sqrt(inputs of an output), as He et al.
     2015 scale real ones, so that activations neither grow nor vanish from layer to layer; s is a
-    digital factor of the outputs. Means begin with the weights that the network has, clipped.
+    digital factor of the outputs. Means begin with the weights that the network has, clipped; a
+    chip, which holds others, is forgotten.
 
     Args:
         model: a network on stochastic cells; of others the weights are means of +-s as well.
@@ -49,7 +50,9 @@ def make_binary(model: nn.Module, gain: float = math.sqrt(2.0), largest: float =
         if value in (0.0, 1.0) and not (key == "gain" and value == 1.0):
             raise bad_value(key, value, "a number above 0 (and below 1 for means)")
     scales = {name: _scale(layer, gain) for name, layer in analog_layers(model).items()}
-    for name, tile in rram_tiles(model):
+    tiles = list(rram_tiles(model))
+    clear_chip(model)
+    for name, tile in tiles:
         scale = scales[name.rpartition("/")[0]]
         weight = tile.tile.weight
         tile.set_mapping_scales(torch.full((1,), scale, dtype=weight.dtype, device=weight.device))

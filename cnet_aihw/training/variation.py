@@ -111,7 +111,7 @@ def held_chip(model: nn.Module) -> dict[str, Tensor]:
 
 
 def put_held_chip(model: nn.Module, effect: dict[str, Tensor]) -> None:
-    """Give the held chip the effect of :func:`held_chip`."""
+    """Give the chip that is held the effect of :func:`held_chip`."""
     tiles = _tiles(model)
     stds: dict[str, list[Tensor]] = {}
     for name in sorted(name for name in effect if _READ in name):
@@ -122,7 +122,9 @@ def put_held_chip(model: nn.Module, effect: dict[str, Tensor]) -> None:
         name, is_factor, _ = key.partition(_FACTOR)
         held = Perturbation(tensor, None) if is_factor else Perturbation(None, tensor)
         held.read_noise = ReadNoise(stds[name]) if name in stds else None
-        tiles[name].tile.held = held.to(tiles[name].tile.weight.device)
+        present, weight = tiles[name].tile.held, tiles[name].tile.weight
+        held.temperature = None if present is None else present.temperature
+        tiles[name].tile.held = held.to(weight.device, weight.dtype)
 
 
 def hold_again(

@@ -11,6 +11,7 @@ from torch import nn
 from cnet_aihw import rram
 from cnet_aihw.rram import CompositeNoiseModel, PowerLawDriftNoiseModel, StochasticCellNoiseModel
 from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.training.variation import held_chip, put_held_chip
 
 from .binary_networks import on_cells
 
@@ -165,3 +166,26 @@ def test_a_layers_scale_is_that_of_its_inputs() -> None:
     with pytest.raises(CnetError) as error:
         rram.make_binary(model, gain=0.0)
     assert error.value.key == "gain"
+
+
+def test_a_network_on_a_chip_is_on_none_once_its_weights_are_others() -> None:
+    layer = nn.Sequential(nn.Linear(8, 4))
+    model = rram.convert_to_analog(layer, rram.RRAMRPUConfig()).eval()
+    rram.program(model, 1)
+    rram.make_binary(model)
+    x = torch.ones(1, 8)
+    assert not rram.is_programmed(model)
+    assert torch.equal(model(x), rram.convert_to_digital(model)(x))
+    assert float(rram.effective_weights(model)["0"].abs().max()) <= 0.9 * math.sqrt(2 / 8) + 1e-6
+
+
+def test_a_held_chip_that_is_put_back_samples_the_same_cells() -> None:
+    model = on_cells(nn.Sequential(nn.Linear(6, 3))).train()
+    x = torch.randn(4, 6)
+    rram.set_variation(model, hold=True)
+    rram.resample_variation(model, 1)
+    effect, before = held_chip(model), model(x)
+    rram.resample_variation(model, 2)
+    assert not torch.equal(model(x), before)
+    put_held_chip(model, effect)
+    assert torch.equal(model(x), before)

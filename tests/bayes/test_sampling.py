@@ -93,6 +93,41 @@ def test_a_correction_improves_its_own_data_and_leaves_no_trace(
     assert correction.fingerprint() != LogitCorrection(*data, kind, samples=8).fingerprint()
 
 
+class Outputs(nn.Module):
+    """A network with logits in a tensor, under a name, or in a tuple."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        torch.manual_seed(2)
+        self.layer, self.kind = nn.Linear(6, 3), kind
+
+    def forward(self, x: torch.Tensor) -> object:
+        logits = self.layer(x)
+        return {"tensor": logits, "named": {"logits": logits}, "tuple": (logits, x)}[self.kind]
+
+
+def test_a_correction_takes_networks_whose_outputs_have_names(data: tuple) -> None:
+    plain, named = (rram.convert_to_analog(Outputs(kind)) for kind in ("tensor", "named"))
+    for kind in ("temperature", "logit_affine"):
+        asked = {"samples": 2, "calibration": LogitCorrection(*data, kind)}
+        assert torch.equal(predict(named, data[0], **asked), predict(plain, data[0], **asked))
+    assert set(named(data[0])) == {"logits"}
+
+
+@pytest.mark.parametrize("call", [predict, deterministic])
+def test_outputs_without_names_are_refused(call: object, data: tuple) -> None:
+    with pytest.raises(CnetError) as error:
+        call(rram.convert_to_analog(Outputs("tuple")), data[0])
+    assert (error.value.key, error.value.value) == ("model", "outputs of tuple")
+
+
+def test_laplace_wants_one_row_of_logits_for_an_input() -> None:
+    part = torch.randn(20, 5, 6), torch.randint(0, 3, (20, 5))
+    with pytest.raises(CnetError) as error:
+        LastLayerLaplace(Outputs("tensor"), part, part)
+    assert (error.value.key, error.value.value) == ("model", "outputs (20, 5, 3)")
+
+
 def test_records_resume_and_more_extends_fewer(
     cells: nn.Module, data: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

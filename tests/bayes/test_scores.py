@@ -77,6 +77,16 @@ def test_scales_and_offsets_of_classes_are_recovered() -> None:
     assert (gap - gap.mean()).abs().max() < 0.05
 
 
+def test_a_probability_that_rounding_left_above_one_changes_no_score() -> None:
+    p = torch.tensor([[[0.9, 0.1], [1.0, 0.0], [0.2, 0.8]]], dtype=torch.float64)
+    y = torch.tensor([0, 0, 1])
+    rounded = p.clone()
+    rounded[0, 1, 0] += 1e-5
+    scores = uncertainty_scores(rounded, y)
+    assert scores == pytest.approx(uncertainty_scores(p, y), abs=1e-5)
+    assert scores["ece"] == pytest.approx((0.1 + 0.0 + 0.2) / 3, abs=1e-5)
+
+
 def test_unknown_inputs_are_told_apart_by_either_uncertainty() -> None:
     p, ood = probabilities(4, 30, 3), probabilities(4, 20, 3, seed=5) ** 0.3
     ood = ood / ood.sum(-1, keepdim=True)

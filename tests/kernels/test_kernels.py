@@ -31,6 +31,7 @@ from cnet_aihw.kernels import (
     scale_bandwidth,
 )
 from cnet_aihw.rram import (
+    CrossbarMapping,
     GaussianAdditiveNoiseModel,
     GaussianProportionalNoiseModel,
     LogNormalNoiseModel,
@@ -435,6 +436,32 @@ def test_the_classifier_is_a_plain_network() -> None:
     probe = x.clone().requires_grad_()
     made.fit(x, torch.arange(40) % 2)(probe)[:, 0].sum().backward()
     assert bool((probe.grad != 0).any())
+
+
+@pytest.mark.parametrize(
+    ("largest", "mapping", "fits"),
+    [
+        (None, CrossbarMapping(), True),
+        (None, CrossbarMapping(weight_scaling="tile"), True),
+        (None, CrossbarMapping(weight_scaling="column"), False),
+        (None, CrossbarMapping(max_rows=2), False),
+        (1.0, CrossbarMapping(max_rows=2), True),
+        (1.0, CrossbarMapping(weight_scaling="tile"), False),
+    ],
+)
+def test_a_match_is_right_on_the_crossbars_or_refused(
+    largest: float | None, mapping: CrossbarMapping, fits: bool
+) -> None:
+    law = GaussianAdditiveNoiseModel(0.1, largest)
+    config = RRAMRPUConfig(noise_model=law, mapping=mapping)
+    asked = {"s": 2000, "rpu_config": config, "chip": 1}
+    if not fits:
+        assert error(lambda: AnalogFeatures(match=True, **asked).fit(points(40))).key == "match"
+        return
+    made = AnalogFeatures(match=True, **asked).fit(points(40)).features_
+    wanted = AnalogFeatures(**asked).fit(points(40)).features_.projection[0].nominal_weight()
+    weights = effective_weights(made)["projection.projection"]
+    assert float(weights.square().mean()) == pytest.approx(float(wanted.square().mean()), rel=0.03)
 
 
 # -- what a reading belongs to

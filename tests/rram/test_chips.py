@@ -15,6 +15,7 @@ from torch import nn
 from cnet_aihw.rram import (
     LogNormalNoiseModel,
     PowerLawDriftNoiseModel,
+    ReadNoiseModel,
     RRAMRPUConfig,
     VariationParameter,
     at_time,
@@ -201,6 +202,21 @@ def test_held_chip_of_training_is_the_programmed_chip(analog, images):
     analog.norm.eval()
     assert torch.equal(analog(images), expected)
     assert torch.equal(analog(images), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("noise", [LogNormalNoiseModel(0.5), ReadNoiseModel(0.05)])
+def test_a_held_chip_is_cast_with_its_network(conv_net, images, noise, dtype):
+    model = convert_to_analog(conv_net, RRAMRPUConfig(noise_model=noise)).train()
+    model.norm.eval()
+    set_variation(model, hold=True)
+    resample_variation(model, 8)
+    torch.manual_seed(0)
+    before = model(images)
+    out = model.to(dtype)(images.to(dtype))
+    assert out.dtype == dtype
+    if isinstance(noise, LogNormalNoiseModel):
+        torch.testing.assert_close(out.float(), before, rtol=0.05, atol=0.05)
 
 
 @pytest.mark.parametrize("noise", [LogNormalNoiseModel(0.5), ReRamWan2022NoiseModel(g_max=40.0)])

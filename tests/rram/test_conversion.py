@@ -19,6 +19,7 @@ from cnet_aihw.rram import (
     analog_layers,
     convert_to_analog,
     convert_to_digital,
+    digital_state_dict,
     effective_weights,
     freeze_analog,
     programmed,
@@ -296,6 +297,32 @@ def test_weights_keep_their_number_type_and_every_bit(conv_net, images, dtype):
     back = convert_to_digital(copy.deepcopy(analog)).state_dict()
     for name, tensor in digital.state_dict().items():
         assert torch.equal(back[name], tensor) and back[name].dtype == tensor.dtype
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Linear(4, 6),
+        nn.Conv1d(4, 6, 3, groups=2),
+        nn.Conv2d(4, 6, 3, padding="same", padding_mode="reflect"),
+        nn.Conv3d(4, 6, 2, bias=False),
+        nn.ConvTranspose1d(4, 6, 3, groups=2),
+        nn.ConvTranspose2d(4, 6, 3, stride=2),
+        nn.ConvTranspose3d(4, 6, 2),
+        nn.LSTM(4, 6),
+        nn.MultiheadAttention(4, 2),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_weights_trained_in_double_precision_come_back_without_rounding(layer):
+    digital = nn.Sequential(copy.deepcopy(layer)).double()
+    with torch.no_grad():
+        for parameter in digital.parameters():
+            parameter.copy_(torch.randn_like(parameter))  # single precision does not hold these
+    analog = convert_to_analog(digital)
+    for back in (convert_to_digital(analog).state_dict(), digital_state_dict(analog)):
+        for name, tensor in digital.state_dict().items():
+            assert torch.equal(back[name], tensor)
 
 
 @pytest.mark.parametrize("dtype", CASTS)

@@ -149,6 +149,13 @@ def test_any_converter_works_and_an_unmappable_tile_is_refused():
         model.apply_programming_noise(torch.ones(4, 4))
 
 
+def test_weights_that_are_not_finite_are_named_as_such():
+    weights = torch.tensor([[0.5, math.nan]])
+    model = LogNormalNoiseModel(0.1, per_conductance=True, g_min=1.0)
+    with pytest.raises(CnetError, check=lambda e: (e.key, e.value) == ("weights", "not finite")):
+        model.apply_programming_noise(weights)
+
+
 def test_variation_does_not_drift():
     model = LogNormalNoiseModel(0.5)
     weights, drift = model.apply_programming_noise(torch.randn(5, 5))

@@ -105,13 +105,14 @@ class RRAMLayer(AnalogLayerBase):
 
     def _digital(self, layer: Any) -> Any:
         """Give a new digital layer the present weights, in the number type of the tiles."""
+        tile = self.tiles()[0]  # cast first: a copy into single precision would round
+        layer = layer.to(device=tile.tile.weight.device, dtype=tile.get_dtype())
         weight, bias = self.get_weights()
         with torch.no_grad():
             layer.weight.copy_(self.as_digital(weight))
             if bias is not None:
                 layer.bias.copy_(bias)
-        tile = self.tiles()[0]
-        return layer.to(device=tile.tile.weight.device, dtype=tile.get_dtype())
+        return layer
 
     def unregister_parameter(self, param_name: str) -> None:
         """Forget a parameter of the digital layer, which the tiles hold from now on."""

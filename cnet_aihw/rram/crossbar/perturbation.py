@@ -66,12 +66,12 @@ class Perturbation:
             noisy = noise_model.apply_drift_noise(noisy, drift, t_inference)
         return cls(None, noisy - weight, ReadNoise.of(noise_model, drift))
 
-    def to(self, device: torch.device) -> Perturbation:
-        """Move to a device."""
+    def to(self, device: torch.device, dtype: torch.dtype) -> Perturbation:
+        """Move to a device, and cast to the number type of the weights there."""
         return Perturbation(
-            None if self.factor is None else self.factor.to(device),
-            None if self.offset is None else self.offset.to(device),
-            None if self.read_noise is None else self.read_noise.to(device),
+            None if self.factor is None else self.factor.to(device, dtype),
+            None if self.offset is None else self.offset.to(device, dtype),
+            None if self.read_noise is None else self.read_noise.to(device, dtype),
             self.temperature,
         )
 

@@ -73,9 +73,9 @@ class ReadNoise:
         kind = cls if cell_of(noise_model) is None else CellReads
         return kind(stds) if stds else None
 
-    def to(self, device: torch.device) -> ReadNoise:
-        """Move to a device."""
-        return type(self)([std.to(device) for std in self.stds], self.seed, self.reads)
+    def to(self, device: torch.device, dtype: torch.dtype) -> ReadNoise:
+        """Move to a device, and cast to a number type."""
+        return type(self)([std.to(device, dtype) for std in self.stds], self.seed, self.reads)
 
     def add_to(self, weight: Tensor) -> Tensor:
         """Return weights as the next reading sees them, [out, in]; differentiable in them."""

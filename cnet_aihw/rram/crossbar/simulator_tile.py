@@ -125,7 +125,7 @@ class RRAMSimulatorTile(TorchSimulatorTile):
                 value=True,
                 fix="call cnet_aihw.resample_variation(model, seed)",
             )
-        return self.held.to(weight.device)
+        return self.held.to(weight.device, weight.dtype)
 
     def _vary(self, weight: Tensor, perturbation: Perturbation) -> Tensor:
         """Return weights, [out, in], with a variation."""

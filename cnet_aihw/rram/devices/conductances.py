@@ -15,7 +15,7 @@ import torch
 from aihwkit.inference.converter.base import BaseConductanceConverter
 from torch import Tensor
 
-from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.errors import CnetError, bad_value
 
 Stage = Literal["levels", "variation", "faults", "drift", "read noise"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
@@ -114,6 +114,9 @@ class TileDevices:
         targets = [given] if bare else list(given)
         # Where the device would be waited for, nothing is checked: programming is on the CPU.
         if weights.device.type == "cpu" and not all(torch.isfinite(g).all() for g in targets):
+            if not bool(torch.isfinite(weights).all()):
+                fix = "look at its training, which may have diverged"
+                raise bad_value("weights", "not finite", "finite numbers to program", fix)
             raise CnetError(
                 f"{type(converter).__name__} gives conductances that are not finite; it cannot map "
                 "a tile whose weights are all equal; use a pair of devices per weight, or leave "
