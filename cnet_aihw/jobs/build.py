@@ -277,7 +277,7 @@ def _check_search(variant: Variant, network: NetworkCost, task: Task) -> None:
                 layers,
                 variant.corrector,
                 settings.limit,
-                variant.space,
+                variant.space(network),
                 search.objective,
                 limit_macs=settings.limit_macs,
                 reference=1.0 if needs_reference(variant, task) else None,  # for the score to come

@@ -224,7 +224,7 @@ def _searched(
             layers,
             variant.corrector,
             variant.compensation.limit,
-            variant.space,
+            variant.space(network),
             settings.objective,
             scanned.get("sensitivity"),
             limit_macs=variant.compensation.limit_macs,

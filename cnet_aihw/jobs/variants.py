@@ -40,7 +40,7 @@ from cnet_aihw.training.settings import TrainingSettings, validate_training_sett
 from cnet_aihw.tuning.settings import TuningConfig, validate_tuning_settings
 
 if TYPE_CHECKING:
-    from cnet_aihw.compensation import Corrector, Placement
+    from cnet_aihw.compensation import Corrector, NetworkCost, Placement
 
 _TYPED = (
     *("training", "training.lipschitz", "training.variation", "training.bayes", "evaluation"),
@@ -49,8 +49,10 @@ _TYPED = (
     *("compensation.shared.lipschitz", "compensation.shared.variation"),
     *("search", "search.objective", "search.evaluator", "ray", "attack", "tuning"),
 )
-_SIZES = (0, 1, 2, 4, 8)
+_SIZES = (0, 1, 2, 4, 8, 16, 32, 64)
 """Numbers of filters that a search chooses from with a fit per chip."""
+_FEW, _SHARE = 8, 8
+"""So many filters any layer may be given; more, up to this share of the widest layer's channels."""
 _PLACEMENT_FILES = (".yaml", ".yml", ".json")
 
 
@@ -128,17 +130,21 @@ class Variant:
             )
         return made
 
-    @property
-    def space(self) -> SpaceSettings:
-        """Return the choices of each candidate layer in a search.
+    def space(self, network: NetworkCost) -> SpaceSettings:
+        """Return the choices of each candidate layer of a network in a search.
 
-        Unless they are given, these are few filters, of any width of a layer, with a fit per chip.
+        Unless they are given, with a fit per chip these are up to eight filters, and in networks
+        with wide layers up to an eighth of the widest one's channels.
         """
         given, corrector = self.search, self.corrector
         if not self.per_chip or given.sizes or given.ratios != SpaceSettings().ratios:
             return given
-        sizes = [size for size in _SIZES if size >= corrector.smallest] if corrector.sized else []
-        return replace(given, sizes=sizes)
+        if not corrector.sized:
+            return replace(given, sizes=[])
+        shapes = [layer.shape for layer in network.layers.values() if layer.analog]
+        widest = max((min(s.in_channels, s.out_channels) for s in shapes), default=0)
+        most = max(_FEW, widest // _SHARE)
+        return replace(given, sizes=[n for n in _SIZES if corrector.smallest <= n <= most])
 
     @cached_property
     def placement(self) -> Placement | None:

@@ -66,9 +66,9 @@ class SpaceSettings:
 
     sizes: list[int] = field(default_factory=list)
     """Numbers of filters to choose from, besides no compensation, in place of ratios; empty: the
-    ratios. A corrector of low rank takes 0 too: scale and offset alone. For correctors that a chip
-    is fitted with, few filters do most of the work whatever the width of a layer, so that sizes
-    state the choices better than shares of the width."""
+    ratios, or in a job with a fit per chip 0, 1, 2, 4 and 8, and in wide networks 16, 32 and 64 up
+    to an eighth of the widest layer's channels. A corrector of low rank takes 0 too: scale and
+    offset alone."""
 
     digital: bool = False
     """Whether keeping the layer digital is a further choice."""

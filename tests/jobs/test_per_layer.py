@@ -5,10 +5,12 @@ from pathlib import Path
 
 import hydra
 import pytest
+import torch
 from omegaconf import DictConfig
 from torch import nn
 
 import cnet_aihw
+from cnet_aihw.compensation import network_cost
 from cnet_aihw.jobs.build import build_analog, build_data, build_task, on_crossbars
 from cnet_aihw.jobs.schema import register_schema
 from cnet_aihw.jobs.variants import variants_of
@@ -87,3 +89,21 @@ def test_values_that_a_layer_cannot_have_are_refused(composed, words, key):
 def test_something_else_than_layers_is_refused_with_the_configuration(composed):
     with pytest.raises(CnetError, check=lambda e: e.key == "rram.per_layer"):
         variants_of(composed("rram.per_layer=[a]"))
+
+
+@pytest.mark.parametrize(
+    ("words", "width", "sizes"),
+    [
+        ((), 64, [0, 1, 2, 4, 8]),
+        ((), 256, [0, 1, 2, 4, 8, 16, 32]),
+        (("compensation/corrector=generator",), 256, [1, 2, 4, 8, 16, 32]),
+        (("compensation/corrector=affine",), 256, []),
+        (("search.sizes=[0,3]",), 256, [0, 3]),
+        (("compensation=paper",), 256, []),
+    ],
+)
+def test_a_search_gives_the_layers_of_wide_networks_more_filters(composed, words, width, sizes):
+    (variant,) = variants_of(composed(*words))
+    network = nn.Sequential(nn.Linear(512, width), nn.Linear(width, 512), nn.Linear(512, 3))
+    cost = network_cost(cnet_aihw.convert_to_analog(network), torch.zeros(1, 512))
+    assert variant.space(cost).sizes == sizes
