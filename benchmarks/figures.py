@@ -29,7 +29,7 @@ Row = Mapping[str, Any]
 METHODS = {  # ways of per_chip.json -> how they are called; colour and marker in the figure
     "plain, none": ("plain training", VERMILLION, "X"),
     "noise, none": ("noise injection", ORANGE, "s"),
-    "noise_from_plain, none": ("noise injection from the plain weights", None, ""),
+    "noise_from_plain, none": ("noise injection from the plain weights", YELLOW, "s"),
     "noise_from_plain, batchnorm": ("noise from plain weights, BatchNorm per chip", YELLOW, "^"),
     "lipschitz, none": ("Lipschitz penalty", None, ""),
     "paper, shared": ("CorrectNet: penalty, one fit for all chips", BLUE, "D"),

@@ -29,7 +29,7 @@ HEADS = (
 def networks(found: Mapping[str, Sequence[Row]], methods: Iterable[str]) -> str:
     """The table of the README: a method in each line, with its recovery on each network."""
     clean = [rows[0]["clean_score"] for rows in found.values()]
-    lines = [["method", "weights, MACs +%", *found], ["score without a chip", "", *clean]]
+    lines = [["method", "weights, MACs +%", *found], ["score without a chip", "-", *clean]]
     for method in methods:
         of_method = [find(rows, method=method) for rows in found.values()]
         costs = [

@@ -263,6 +263,34 @@ def test_correctors_need_no_penalty_on_the_vgg16_of_half_the_width() -> None:
         assert max(row["overhead_weights"], row["overhead_macs"]) <= 0.05
 
 
+@pytest.mark.parametrize("network", ["vgg16_half_cifar100", "resnet20_cifar10"])
+def test_correctors_per_chip_bring_deep_networks_and_many_classes_back(network: str) -> None:
+    rows = read_json(RESULTS / "per_chip.json")["rows"]
+    ways = {r["way"]: r for r in rows if r["network"] == network and r["sigma"] == 0.5}
+    assert ways["plain, none"]["recovery"] < 0.25
+    others = [row["recovery"] for row in ways.values() if row["corrector"] is None]
+    for row in (
+        row for way, row in ways.items() if way in ("plain, per chip", "lipschitz, per chip")
+    ):
+        assert row["recovery"] > 0.95 > max(others)
+        assert max(row["overhead_weights"], row["overhead_macs"]) <= 0.05
+    on_top = ways.get("noise_from_plain, per chip")
+    assert on_top is None or on_top["recovery"] < ways["plain, per chip"]["recovery"]
+
+
+def test_correctors_on_the_penalised_network_hold_at_all_deviations() -> None:
+    rows = read_json(RESULTS / "per_chip.json")["rows"]
+    kept = {
+        (row["way"], row["sigma"]): row["recovery"]
+        for row in rows
+        if (row["network"], row["training_seed"]) == ("lenet5_cifar10", 0)
+    }
+    for sigma, least in ((0.1, 0.99), (0.3, 0.97), (0.5, 0.93), (0.7, 0.87)):
+        best = kept["lipschitz, per chip", sigma]
+        assert best > least
+        assert best > kept["plain, per chip", sigma] > kept["plain, none", sigma]
+
+
 def test_a_search_with_correctors_per_chip_comes_near_the_optimum() -> None:
     """By the spectrum from one evaluation, by others from more; few chips rank as many do."""
     found = read_json(RESULTS / "search.json")
