@@ -82,8 +82,7 @@ def test_no_forward_takes_more_inputs_than_the_batch_size(
         sizes.append(len(inputs))
         return model(inputs)
 
-    for module in ("sampling", "baselines"):
-        monkeypatch.setattr(f"cnet_aihw.bayes.{module}.checked_call", seen)
+    monkeypatch.setattr("cnet_aihw.bayes.sampling.checked_call", seen)
     words = ["bayes.baselines=[deterministic,laplace]", "bayes.correction=[none,temperature]"]
     assert cli(*trained, *FEW, *words, "evaluation.batch_size=17", "bayes.chips=1").code == 0
     assert max(sizes) == 17
