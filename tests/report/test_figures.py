@@ -137,6 +137,21 @@ def test_values_over_decades_are_drawn_on_a_log_scale() -> None:
     assert axes.get_xscale() == "log"
 
 
+@pytest.mark.parametrize(
+    ("filters", "heights"), [((0, 1, 3), (1 / 8, 2 / 8, 4 / 8)), ((0, 3, 31), (1 / 32, 1 / 8, 1))]
+)
+def test_numbers_of_filters_are_drawn_beside_the_largest(filters: Any, heights: Any) -> None:
+    rows = [
+        {"training": "plain", "layer": f"conv{n}", "ratio": f"size {n}", "candidate": True,
+         "weights": n}
+        for n in filters
+    ]  # fmt: skip
+    found = layers.placement(table(rows), COLORS_OF)
+    (axes,) = found.figure.axes
+    assert tuple(bar[0].get_height() for bar in axes.containers) == heights
+    assert f"1 + that number / {max(8, 1 + filters[-1])})" in found.caption
+
+
 def test_a_placement_has_a_bar_for_each_layer_with_compensation() -> None:
     rows = [
         {"training": "plain", "layer": layer, "ratio": ratio, "candidate": True, "weights": 1234}

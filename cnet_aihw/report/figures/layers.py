@@ -155,11 +155,12 @@ def placement(placed: Table, colors: Colors) -> Plot | None:
         return None
     trainings = grouped(placed.rows, "training")
     layers = list(grouped(placed.rows, "layer"))
+    most = max(8, *(_filters(row["ratio"]) for row in placed.rows))
     figure, fields = new_figure(0.8 + 1.3 * len(trainings), len(trainings), sharex=True)
     for field, (training, rows) in zip(fields, trainings.items(), strict=True):
         places = along_network(field, layers)
         for row in rows:
-            _bar(field, row, places[row["layer"]], colors[training], len(layers))
+            _bar(field, row, places[row["layer"]], colors[training], len(layers), most)
         field.set_ylim(0.0, 1.3)
         field.set_yticks([0.0, 0.5, 1.0])
         field.set_ylabel("ratio")
@@ -174,23 +175,29 @@ def placement(placed: Table, colors: Colors) -> Plot | None:
     legend_below(figure, entries)
     caption = (
         "Placement of compensation along the network: generator filters / filters of the layer "
-        "(where numbers of filters were chosen, 1 + that number in eighths), with the number of "
+        f"(where numbers of filters were chosen, 1 + that number / {most}), with the number of "
         "weights that it adds. Layers on grey were candidates; a digital layer has left the "
         "crossbar."
     )
     return Plot("placement", "Placement of compensation", caption, figure, placed)
 
 
-def _height(ratio: float | str) -> float:
-    """Return a ratio, or 1 + the number of filters of a size such as "size 2", in eighths."""
-    return min((1 + int(ratio.split()[1])) / 8, 1.0) if isinstance(ratio, str) else ratio
+def _filters(ratio: float | str) -> int:
+    """Return 1 + the number of filters of a size such as "size 2"; 0 of a ratio or digital."""
+    sized = isinstance(ratio, str) and ratio != "digital"
+    return 1 + int(str(ratio).split()[1]) if sized else 0
 
 
-def _bar(field: Axes, row: Row, place: int, color: str, layers: int) -> None:
+def _height(ratio: float | str, most: int) -> float:
+    """Return a ratio, or 1 + the number of filters of a size as a share of the most."""
+    return _filters(ratio) / most if isinstance(ratio, str) else ratio
+
+
+def _bar(field: Axes, row: Row, place: int, color: str, layers: int, most: int) -> None:
     if row["candidate"]:
         field.axvspan(place - 0.45, place + 0.45, color=FAINT, alpha=0.5, linewidth=0)
     digital = row["ratio"] == "digital"
-    height = 1.0 if digital else _height(row["ratio"])
+    height = 1.0 if digital else _height(row["ratio"], most)
     if not height:
         return
     look: Look = {"facecolor": "white", "hatch": "////"} if digital else {"facecolor": color}
