@@ -140,7 +140,9 @@ def test_values_over_decades_are_drawn_on_a_log_scale() -> None:
 @pytest.mark.parametrize(
     ("filters", "heights"), [((0, 1, 3), (1 / 8, 2 / 8, 4 / 8)), ((0, 3, 31), (1 / 32, 1 / 8, 1))]
 )
-def test_numbers_of_filters_are_drawn_beside_the_largest(filters: Any, heights: Any) -> None:
+def test_numbers_of_filters_are_drawn_beside_the_largest(
+    filters: tuple[int, ...], heights: tuple[float, ...]
+) -> None:
     rows = [
         {"training": "plain", "layer": f"conv{n}", "ratio": f"size {n}", "candidate": True,
          "weights": n}
