@@ -24,7 +24,7 @@ from cnet_aihw.runtime.inputs import call
 from cnet_aihw.runtime.torch_device import resolve_device
 from cnet_aihw.runtime.typed import checked
 from cnet_aihw.tasks import Task, smoothed
-from cnet_aihw.tasks.base import loss_of_counted
+from cnet_aihw.tasks.base import counted, mean_of_counted
 from cnet_aihw.training import train
 from cnet_aihw.training.run_identity import TrainingData
 from cnet_aihw.training.trainer import Objective
@@ -122,7 +122,8 @@ def _distillation(
             if divergence is None
             else divergence(outputs, wanted, temperature)
         )
-        return (1 - share) * loss_of_counted(judge, outputs, targets) + share * apart
+        loss = mean_of_counted(judge.loss(outputs, targets), counted(judge, targets))
+        return (1 - share) * loss + share * apart
 
     return objective
 

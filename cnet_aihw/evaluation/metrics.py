@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from cnet_aihw.runtime.device_parts import placed
 from cnet_aihw.runtime.errors import bad_value
@@ -16,7 +16,7 @@ from cnet_aihw.runtime.parts import Part, as_part
 from cnet_aihw.runtime.torch_device import device_of
 from cnet_aihw.runtime.typed import checked
 from cnet_aihw.tasks import Classification, Metric, Task
-from cnet_aihw.tasks.base import counted
+from cnet_aihw.tasks.base import counted, mean_of_counted
 
 
 @checked
@@ -91,10 +91,7 @@ def pass_over(
             metric = new_metric(task, targets.device)
             total, number = total.to(targets.device), number.to(targets.device)
         some = counted(task, targets)
-        loss = task.loss(outputs, targets).double() * some
-        if isinstance(some, Tensor):  # a mean over nothing is not a number
-            loss = torch.where(some > 0, loss, 0.0)
-        total += loss
+        total += mean_of_counted(task.loss(outputs, targets).double(), some) * some
         number += some
         metric.update(outputs, targets)
     if metric is None:

@@ -111,16 +111,13 @@ def counted(task: Task, targets: Tensor) -> Tensor | int:
     return len(targets) if own is None else own(targets)
 
 
-def loss_of_counted(task: Task, outputs: Any, targets: Tensor) -> Tensor:
-    """Return a task's mean loss of a batch; 0 of a batch in which no target counts.
+def mean_of_counted(loss: Tensor, count: Tensor | int) -> Tensor:
+    """Return a mean loss; 0 where no target counts, as a mean over nothing is not a number.
 
     Args:
-        task: the task.
-        outputs: outputs of the batch.
-        targets: its targets, [N, ...].
+        loss: the mean, a scalar.
+        count: of how many targets, as `counted` gives it.
     """
-    loss, count = task.loss(outputs, targets), counted(task, targets)
-    # a mean over nothing is not a number
     return torch.where(count > 0, loss, 0.0) if isinstance(count, Tensor) else loss
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from cnet_aihw.runtime.inputs import Inputs, call, map_tensors, select
+from cnet_aihw.tasks.base import mean_of_counted
 from cnet_aihw.training.lipschitz import LipschitzPenalty
 from cnet_aihw.training.settings import TrainingSettings
 from cnet_aihw.training.variation import hold_chip
@@ -85,8 +86,7 @@ def backward(
         loss = loss_of(outputs, wanted, some)
         if parts > 1:
             loss = loss * share_of(wanted, targets, counted)
-        if isinstance(count := counted(wanted), Tensor):
-            loss = torch.where(count > 0, loss, 0.0)  # a mean over nothing is not a number
+        loss = mean_of_counted(loss, counted(wanted))
         loss.backward()
         total = loss.detach() if parts == 1 else total + loss.detach()
         see(map_tensors(outputs, Tensor.detach), wanted)

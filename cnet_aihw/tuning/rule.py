@@ -12,7 +12,7 @@ from cnet_aihw.runtime.inputs import Inputs, call, main_output
 from cnet_aihw.runtime.parts import Part
 from cnet_aihw.runtime.random_state import derive_seed
 from cnet_aihw.tasks import Task
-from cnet_aihw.tasks.base import loss_of_counted
+from cnet_aihw.tasks.base import counted, mean_of_counted
 from cnet_aihw.tuning.gradients import (
     angle_between,
     by_feedback,
@@ -78,7 +78,7 @@ class GradientRule:
     def loss(self, outputs: Any, targets: Tensor, inputs: Inputs) -> Tensor:
         """Return the mean loss: of the task, or the distance from the clean network's outputs."""
         if self.clean is None:
-            return loss_of_counted(self.task, outputs, targets)
+            return mean_of_counted(self.task.loss(outputs, targets), counted(self.task, targets))
         with torch.no_grad():
             wanted = main_output(call(self.clean, inputs))
         outputs = main_output(outputs)
