@@ -100,7 +100,7 @@ def train(network: list[str], seed: list[int]) -> None:
         for beta in subject.betas or (None,):
             names = subject.trainings if beta in (None, *subject.betas[:1]) else "lipschitz"
             cnet_aihw(
-                f"experiment={subject.name}", "job=train", *subject.trained, *where(subject.data),
+                f"experiment={subject.name}", "job=train", *subject.words, *where(subject.data),
                 f"seed={number}", f"training.compare=[{names}]", "training.select=last",
                 f"training.lipschitz.beta={beta or 0:g}", "progress=false",
                 f"run={folder_of(subject, number, beta)}",

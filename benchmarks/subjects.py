@@ -97,9 +97,10 @@ class Subject:
     """Of a shared fit."""
 
     trainings: str = "plain,lipschitz,noise,noise_from_plain"
+    """Names of its trainings."""
 
-    trained: tuple[str, ...] = ()
-    """Words of its training, beside those of its experiment."""
+    words: tuple[str, ...] = ()
+    """Words of the command that trains it, beside those of its experiment."""
 
     def build(self) -> nn.Module:
         """Return the network, untrained."""
@@ -121,10 +122,10 @@ SUBJECTS = {
                 sizes=WIDE, trainings="plain,lipschitz,noise_from_plain"),
         Subject("vgg16_cifar10", "cifar10", VGG16, (), 2000, (), budget=0, width=1.0,
                 sizes=WIDE, trainings="plain",
-                trained=(*ONE_CYCLE, "training.epochs=12", "training.validate_every=12")),
+                words=(*ONE_CYCLE, "training.epochs=12", "training.validate_every=12")),
         Subject("resnet20_cifar10", "cifar10", ResNet20, (1e-3,), 2000, REFINED[:1], budget=0,
                 trainings="plain,lipschitz,noise_from_plain",
-                trained=(*ONE_CYCLE, "training.epochs=20", "training.validate_every=20")),
+                words=(*ONE_CYCLE, "training.epochs=20", "training.validate_every=20")),
     )
 }  # fmt: skip
 """Networks of the paper."""

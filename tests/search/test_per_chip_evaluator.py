@@ -58,14 +58,7 @@ def test_fits_at_another_time_than_that_of_the_measurement_are_those_of_an_evalu
     ), "t_inference": 1e6}  # fmt: skip
     made = evaluator(model, fit=PerChipSettings(at=1.0), **drifting)
     part, fit = (DATA.val.x[:200], DATA.val.y[:200]), PerChipFit(DATA.train.x[:100], at=1.0)
-    for last in (
-        0.5,
-        0.5,
-        0.1,
-        0.0,
-        0.1,
-        0.5,
-    ):  # all but the last layer is reused
+    for last in (0.5, 0.5, 0.1, 0.0, 0.1, 0.5):  # all but the last layer is reused
         placement = Placement({"0": 0.5, "2": 0.34, "4": last})
         calibration = WithCompensation(placement, LowRank(), fit)
         alone = evaluate_chips(model, part, chips=4, seed=3, calibration=calibration, **drifting)
