@@ -22,6 +22,7 @@ from cnet_aihw.runtime.parts import Part, TensorPart
 from cnet_aihw.runtime.random_state import forked_random_state
 from cnet_aihw.runtime.torch_device import device_of
 from cnet_aihw.tasks import Task
+from cnet_aihw.tasks.base import check_counted, counted
 
 SAMPLES = 2
 
@@ -48,7 +49,7 @@ def check_first_batch(
 
     Raises:
         CnetError: where the network does not take the data, its outputs or the targets do not fit
-            the task, or none of its analog layers is called.
+            the task, no target counts for it, or none of its analog layers is called.
 
     Warns:
         UserWarning: for each analog layer that is not called.
@@ -62,6 +63,8 @@ def check_first_batch(
             if isinstance(outputs, Tensor):
                 raise
             raise _not_a_tensor(outputs, training) from error
+        if isinstance(part, TensorPart):
+            check_counted(task, counted(task, part.y), len(part))
 
 
 def check_inputs(model: nn.Module, inputs: Inputs, *, training: bool = False) -> Any:

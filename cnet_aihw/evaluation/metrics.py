@@ -16,7 +16,7 @@ from cnet_aihw.runtime.parts import Part, as_part
 from cnet_aihw.runtime.torch_device import device_of
 from cnet_aihw.runtime.typed import checked
 from cnet_aihw.tasks import Classification, Metric, Task
-from cnet_aihw.tasks.base import counted, mean_of_counted
+from cnet_aihw.tasks.base import check_counted, counted, mean_of_counted
 
 
 @checked
@@ -39,7 +39,8 @@ def measure(
         Mean loss and score.
 
     Raises:
-        CnetError: for empty data, targets that do not fit the outputs or a batch size below 1.
+        CnetError: for empty data, targets that do not fit the outputs or of which none counts, or
+            a batch size below 1.
     """
     part = placed(as_part(data), device_of(model))
     with evaluation_mode(model):
@@ -78,6 +79,9 @@ def pass_over(
         batch_size: samples a forward pass takes at once.
         task: loss and score.
         check: whether to check that outputs and targets fit the task, which waits at each batch.
+
+    Raises:
+        CnetError: for data without samples, or without targets that count.
     """
     if batch_size < 1:
         raise bad_value("batch_size", batch_size, "a whole number of at least 1")
@@ -96,6 +100,7 @@ def pass_over(
         metric.update(outputs, targets)
     if metric is None:
         raise bad_value("data", "empty", "at least one sample")
+    check_counted(task, number, len(part))
     return float(total / number), float(metric.compute())
 
 

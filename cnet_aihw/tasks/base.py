@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cnet_aihw.runtime.errors import bad_value
+from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.fingerprint import exact_text, holds_table, without_addresses
 from cnet_aihw.runtime.typed import checked
 from cnet_aihw.runtime.values import is_number
@@ -109,6 +109,28 @@ def counted(task: Task, targets: Tensor) -> Tensor | int:
     """
     own = getattr(task, "counted", None)
     return len(targets) if own is None else own(targets)
+
+
+def check_counted(task: Task, count: Tensor | int, samples: int) -> None:
+    """Refuse data of whose targets none counts.
+
+    Args:
+        task: the task.
+        count: of how many targets, as `counted` gives it.
+        samples: of the data.
+
+    Raises:
+        CnetError: if it is 0.
+    """
+    if not count:
+        raise CnetError(
+            f"none of the targets of the {samples} samples counts for {task.name}, as all have the "
+            "number that it ignores; check the targets.",
+            key="data",
+            value=samples,
+            expected="at least one target that is not ignored",
+            fix="check the targets",
+        )
 
 
 def mean_of_counted(loss: Tensor, count: Tensor | int) -> Tensor:

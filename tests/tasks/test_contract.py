@@ -508,3 +508,33 @@ def test_batches_without_a_score_do_not_end_a_training(
     train(make(), data, settings, tmp_path, task=task, progress=False)
     (record,) = read_records(tmp_path / "epochs.jsonl")
     assert math.isfinite(record["train_score"]) and math.isfinite(record["fit"])
+
+
+@pytest.mark.parametrize(
+    ("task", "make", "x", "ignored"),
+    [
+        (LanguageModelling(), Lookup, torch.ones(8, 4, dtype=torch.long), -100),
+        (Segmentation("mIoU"), lambda: nn.Conv2d(1, 3, 1), torch.ones(8, 1, 4, 4), 255),
+        (Segmentation("Dice"), lambda: nn.Conv2d(1, 3, 1), torch.ones(8, 1, 4, 4), 255),
+    ],
+    ids=lambda value: getattr(value, "metric", None),
+)
+def test_targets_of_which_none_counts_are_refused(
+    task: Any, make: Callable[[], nn.Module], x: Tensor, ignored: int, tmp_path: Path
+) -> None:
+    """A score over nothing would be 0 for one metric, and not a number for another."""
+    y = torch.full((8, 4), ignored) if x.dim() == 2 else torch.full((8, 4, 4), ignored)
+    good = y.clone()
+    good[0] = 1
+    on_chips = convert_to_analog(make(), RRAMRPUConfig(noise_model=LogNormalNoiseModel(0.3)))
+    settings = TrainingSettings(epochs=1, batch_size=4, lr=1e-3)
+    for measured in (
+        lambda: measure(make(), (x, y), task=task),
+        lambda: evaluate_chips(on_chips, (x, y), task=task, chips=1, seed=0),
+        lambda: train(make(), TrainingParts((x, good), (x, y)), settings, tmp_path, task=task),
+    ):
+        with pytest.raises(CnetError, match="none of the targets of the 8 samples counts") as error:
+            measured()
+        assert (error.value.key, error.value.value) == ("data", 8)
+    assert not list(tmp_path.glob("epochs.jsonl"))
+    assert math.isfinite(measure(make(), (x, good), task=task)[1])
