@@ -59,11 +59,11 @@ if TYPE_CHECKING:
     from cnet_aihw.rram.devices import StochasticCellNoiseModel as StochasticCellNoiseModel
     from cnet_aihw.rram.devices import StuckAtNoiseModel as StuckAtNoiseModel
     from cnet_aihw.rram.devices import Wan2022NoiseModel as Wan2022NoiseModel
+    from cnet_aihw.rram.devices.any_model import check_times as check_times
+    from cnet_aihw.rram.devices.any_model import has_read_noise as has_read_noise
+    from cnet_aihw.rram.devices.any_model import label_of as label_of
     from cnet_aihw.rram.devices.noise import DeviceNoiseModel as DeviceNoiseModel
     from cnet_aihw.rram.devices.noise import MultiplicativeNoiseModel as MultiplicativeNoiseModel
-    from cnet_aihw.rram.devices.noise import check_times as check_times
-    from cnet_aihw.rram.devices.noise import has_read_noise as has_read_noise
-    from cnet_aihw.rram.devices.noise import label_of as label_of
     from cnet_aihw.rram.devices.noise_model_id import noise_model_id as noise_model_id
     from cnet_aihw.rram.devices.noise_model_id import unprinted_attributes as unprinted_attributes
     from cnet_aihw.rram.layer_names import LayerWrapper as LayerWrapper

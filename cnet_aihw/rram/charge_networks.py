@@ -11,7 +11,8 @@ from torch import nn
 from cnet_aihw.rram.crossbar.charge import Charge
 from cnet_aihw.rram.crossbar.configs import RRAMRPUConfig
 from cnet_aihw.rram.crossbar.mapping import ReferenceColumnConverter
-from cnet_aihw.rram.devices.noise import DeviceNoiseModel, MultiplicativeNoiseModel, label_of
+from cnet_aihw.rram.devices.any_model import label_of
+from cnet_aihw.rram.devices.noise import DeviceNoiseModel, MultiplicativeNoiseModel
 from cnet_aihw.rram.training_variation import rram_tiles
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.typed import checked

@@ -15,7 +15,7 @@ from aihwkit.simulator.parameters.enums import (
 )
 
 from cnet_aihw.rram.crossbar.tiles import RRAMInferenceTile
-from cnet_aihw.rram.devices.noise import has_read_noise, label_of
+from cnet_aihw.rram.devices.any_model import has_read_noise, label_of
 from cnet_aihw.runtime.typed import checked
 
 

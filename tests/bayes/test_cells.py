@@ -66,14 +66,16 @@ def test_more_read_noise_than_was_counted_on_weakens_weights() -> None:
 
 
 @pytest.mark.parametrize("exponent", [0.0, 0.1])
-def test_drift_weakens_weights_and_a_gain_corrects_it(exponent: float) -> None:
-    drift = PowerLawDriftNoiseModel(0.1, 0.0)
+@pytest.mark.parametrize("nu", [0.1, 0.0, None])
+def test_drift_weakens_weights_and_a_gain_corrects_it(nu: float | None, exponent: float) -> None:
+    """A gain that corrects a drift which is not there makes them too strong."""
     cell = StochasticCellNoiseModel(0.2, drift_exponent=exponent)
-    model = one_layer(WEIGHTS, CompositeNoiseModel([drift, cell]))
+    drift = [] if nu is None else [PowerLawDriftNoiseModel(nu, 0.0)]
+    model = one_layer(WEIGHTS, CompositeNoiseModel([*drift, cell]) if drift else cell)
     with rram.programmed(model, 0, t_inference=86400.0):
         found = means(model)
     score = norm.ppf((1 + torch.tensor(WEIGHTS).double().numpy()) / 2)
-    left = 86400.0 ** (exponent - 0.1)
+    left = 86400.0 ** (exponent - (nu or 0.0))
     expected = torch.tensor(2 * norm.cdf(score * left) - 1, dtype=torch.float32)
     torch.testing.assert_close(found, expected, atol=2e-5, rtol=0)
 

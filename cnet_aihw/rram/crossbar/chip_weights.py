@@ -55,7 +55,7 @@ class ChipWeights:
         read_noise = ReadNoise.of(noise_model, memory)
         programmed = _as_weights(programmed, read_noise)
         ours = isinstance(noise_model, DeviceNoiseModel)
-        drifts = not ours or any(model.drifts for model in noise_model.chain())
+        drifts = not ours or any(model.acts_with_time for model in noise_model.chain())
         return cls(programmed, programmed, noise_model, memory if drifts else [], read_noise)
 
     @no_grad()

@@ -8,7 +8,8 @@ import torch
 from aihwkit.inference.noise.base import BaseNoiseModel
 from torch import Tensor
 
-from cnet_aihw.rram.devices.noise import MultiplicativeNoiseModel, label_of
+from cnet_aihw.rram.devices.any_model import label_of
+from cnet_aihw.rram.devices.noise import MultiplicativeNoiseModel
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.random_state import derive_seed, seeded_rng
 

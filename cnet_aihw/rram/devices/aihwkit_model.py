@@ -12,8 +12,9 @@ from aihwkit.exceptions import ArgumentError
 from aihwkit.inference.noise.base import BaseNoiseModel
 from torch import Tensor
 
+from cnet_aihw.rram.devices.any_model import label_of
 from cnet_aihw.rram.devices.conductances import WeightScale, range_of
-from cnet_aihw.rram.devices.noise import DeviceNoiseModel, label_of
+from cnet_aihw.rram.devices.noise import DeviceNoiseModel
 from cnet_aihw.rram.devices.noise_model_id import unprinted_attributes
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.typed import checked

@@ -66,7 +66,7 @@ class ActingModel(Protocol):
     """Interface that a tile's devices need of a noise model; see ``DeviceNoiseModel``."""
 
     stage: Any
-    drifts: Any
+    acts_with_time: Any
 
     def program_devices(
         self, devices: list[Tensor], scale: WeightScale
@@ -90,7 +90,7 @@ class TileDevices:
     Attributes:
         targets: conductances that were asked for.
         memories: for each model and each tensor, what the model keeps of its draws; empty where
-            nothing drifts.
+            nothing acts with time.
         present: conductances at the time last asked for.
         scale: what they stand for.
         converter: how they become weights.
@@ -137,11 +137,11 @@ class TileDevices:
         The draws of one model come before those of the next, so that a further model leaves what
         earlier ones draw.
         """
-        drifts = any(model.drifts for model in chain)
+        ages = any(model.acts_with_time for model in chain)
         for model in chain:
             programmed = model.program_devices(self.present, self.scale)
             self.present = [g for g, _ in programmed]
-            if drifts:
+            if ages:
                 self.memories.append([memory for _, memory in programmed])
 
     def drift(self, chain: Sequence[ActingModel], t_inference: float) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any, ClassVar
 
@@ -16,7 +16,6 @@ from torch.autograd import no_grad
 from cnet_aihw.rram.devices.conductances import Stage, TileDevices, WeightScale, range_of
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.fingerprint import exact_text
-from cnet_aihw.runtime.typed import checked
 
 
 class DeviceNoiseModel(BaseNoiseModel):
@@ -223,7 +222,7 @@ class DeviceNoiseModel(BaseNoiseModel):
         self.check_time(t_inference)
         (devices,) = drift_noise_parameters
         chain = self.chain()
-        if not any(model.drifts for model in chain):
+        if not any(model.acts_with_time for model in chain):
             return weights.clone()
         devices.drift(chain, t_inference)
         return devices.weights()
@@ -248,6 +247,11 @@ class DeviceNoiseModel(BaseNoiseModel):
         (devices,) = drift_noise_parameters
         return [] if devices is None else devices.read_stds(self.chain())
 
+    @property
+    def acts_with_time(self) -> bool:
+        """Whether its devices are others at a later time: by drift, or by how they are read."""
+        return self.drifts
+
     # -- telling models apart
 
     def __str__(self) -> str:
@@ -256,15 +260,15 @@ class DeviceNoiseModel(BaseNoiseModel):
         settings.append(f"g_converter={self.converter_text()}")
         return f"{type(self).__name__}({', '.join(settings)})"
 
+    def __repr__(self) -> str:
+        return str(self)
+
     def converter_text(self) -> str:
         """Say the converter with all its numbers; aihwkit's own text rounds them."""
         converter = self.g_converter
         values = {n: v for n, v in vars(converter).items() if v is not None}
         numbers = ", ".join(f"{n}={exact_text(v)}" for n, v in values.items())
         return f"{type(converter).__name__}({numbers})"
-
-    def __repr__(self) -> str:
-        return str(self)
 
     def __eq__(self, other: object) -> bool:
         """Compare the settings, not the identity, of converter and parameters."""
@@ -315,35 +319,6 @@ class MultiplicativeNoiseModel(DeviceNoiseModel):
         if self.is_off:
             return weights.clone(), [None]
         return self.sample_factor(weights).mul_(weights), [None]
-
-
-def label_of(noise_model: BaseNoiseModel) -> str:
-    """Return a short name of any noise model, for tables and records."""
-    if isinstance(noise_model, DeviceNoiseModel):
-        return noise_model.label()
-    return type(noise_model).__name__.removesuffix("NoiseModel")
-
-
-def has_read_noise(noise_model: BaseNoiseModel) -> bool:
-    """Return whether each forward pass on a chip of any noise model reads other weights."""
-    return isinstance(noise_model, DeviceNoiseModel) and noise_model.has_read_noise
-
-
-@checked
-def check_times(noise_model: BaseNoiseModel, times: Iterable[float | None]) -> None:
-    """Check that a noise model knows its device at these times, before any work.
-
-    Args:
-        noise_model: any noise model; aihwkit's own say nothing.
-        times: seconds since programming; None: just programmed.
-
-    Raises:
-        CnetError: for the first time that it does not know.
-    """
-    if isinstance(noise_model, DeviceNoiseModel):
-        for t_inference in times:
-            if t_inference is not None:
-                noise_model.check_time(t_inference)
 
 
 _NOT_SETTINGS = ("g_converter", "range_is_given", "valid_range", "default_range")

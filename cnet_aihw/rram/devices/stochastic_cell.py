@@ -134,6 +134,11 @@ class StochasticCellNoiseModel(DeviceNoiseModel):
         """Return the converter of pairs for the read noise that is counted on."""
         return CellConverter(g_max, g_min, self._assumed * g_max)
 
+    @property
+    def acts_with_time(self) -> bool:
+        """Whether its read-out amplifies, with or without a drift to correct."""
+        return self.drift_exponent != 0.0
+
     def label(self) -> str:
         """A short name for tables and records."""
         corrected = f", corrected {self.drift_exponent:g}" if self.drift_exponent else ""
