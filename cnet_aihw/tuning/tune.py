@@ -106,7 +106,8 @@ def tune_on_chip(
     val = placed(as_part(data.val).first(settings.validation_samples), device)
     for part in (train, val):
         with evaluation_mode(model):
-            check_first_batch(model, part, task)
+            labelled = part is val or settings.target != "clean"
+            check_first_batch(model, part, task, labelled=labelled)
     provenance = _provenance(model, chip, train, val, settings, task)
     if folder.is_file():
         raise bad_value("folder", str(folder), "a folder for the run; there is a file")

@@ -495,13 +495,21 @@ def test_a_batch_in_which_no_target_counts_changes_nothing(
     classes = torch.randint(3, (4, 6, 6))
     without = classes.clone()
     without[2] = 255
-    for name, targets, moves in (("none", torch.full_like(classes, 255), 0), ("some", without, 1)):
+    none = torch.full_like(classes, 255)
+
+    def tuned(name: str, targets: Tensor, **more: Any) -> tuple[bool, list[float]]:
         data, before = TrainingParts((X[:4], targets), (X[:4], classes)), snapshot(model)
         folder, chip = tmp_path / name, SimulatedChip(model, 3)
-        tune_on_chip(model, chip, data, settings, folder, task=Segmentation())
+        asked = replace(settings, **more)
+        tune_on_chip(model, chip, data, asked, folder, task=Segmentation())
         moved = any(not torch.equal(t, before[n]) for n, t in snapshot(model).items())
-        losses = [record["loss"] for record in read_records(folder / "epochs.jsonl")]
-        assert moved == bool(moves) and all((loss > 0.0) == moved for loss in losses)
+        return moved, [record["loss"] for record in read_records(folder / "epochs.jsonl")]
+
+    moved, losses = tuned("some", without)
+    assert moved and all(math.isfinite(loss) and loss > 0.0 for loss in losses)
+    with pytest.raises(CnetError, match="none of the targets of the 4 samples counts"):
+        tuned("none", none)
+    assert tuned("unlabelled", none, target="clean")[0]
 
 
 class Upsampled(nn.Module):
