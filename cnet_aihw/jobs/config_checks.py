@@ -121,6 +121,22 @@ def check_chips_differ(name: str, seed: int, others: dict[str, int]) -> None:
             raise bad_value(name, seed, f"another seed than {other}", fix)
 
 
+def check_uncalibrated(calibration: str, job: str, instead: str) -> None:
+    """Refuse ``evaluation.calibration`` where a job has calibrations of its own.
+
+    Args:
+        calibration: what it is.
+        job: name of the job.
+        instead: the key of those.
+
+    Raises:
+        CnetError: if it is not "none".
+    """
+    if calibration != "none":
+        fix = f"{instead} says what is done on each chip"
+        raise bad_value("evaluation.calibration", calibration, f"none with job={job}", fix)
+
+
 def _renamed(check: Callable[[], Any], names: Sequence[str], prefix: str) -> None:
     """Run a check of a room, whose keys have another prefix in the configuration."""
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cnet_aihw.jobs.artifacts import KERNELS, job_record, provenance
+from cnet_aihw.jobs.config_checks import check_uncalibrated
 from cnet_aihw.jobs.earlier import check_records
 from cnet_aihw.jobs.ray_checks import check_measuring
 from cnet_aihw.report.kernel_tables import kernel_columns, kernel_rows
@@ -21,12 +22,19 @@ def check_kernel(job: JobContext) -> None:
     """Check before the first step what the step needs, and what is in the folder.
 
     Raises:
-        CnetError: for another task than classification.
+        CnetError: for another task than classification, a calibration, and more times than one.
     """
+    from cnet_aihw.evaluation.settings import times_of
+
     if job.task.name != "classification":
         raise bad_value("task", job.task.name, "classification, as read-outs are fitted to classes")
     check_measuring(job)
     variant = job.variants[0]
+    check_uncalibrated(variant.evaluation.calibration, "kernel", "kernel.match")
+    times = times_of(variant.evaluation.t_inference)
+    if len(times) > 1:
+        fix = "-m evaluation.t_inference=1,3600 measures several, one after the other"
+        raise bad_value("evaluation.t_inference", times, "one time with job=kernel", fix)
     for path in sorted((job.folder / _RECORDS).glob("*.jsonl")):
         check_records(variant, path, {"evaluation.seed": ("seed", variant.evaluation.seed)})
 

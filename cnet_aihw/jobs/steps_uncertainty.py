@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from cnet_aihw.jobs.artifacts import UNCERTAINTIES, job_record, write_artifact
+from cnet_aihw.jobs.config_checks import check_uncalibrated
 from cnet_aihw.jobs.earlier import check_records
 from cnet_aihw.jobs.loading import checked_records, trained
 from cnet_aihw.jobs.measuring import prepare
@@ -31,8 +32,9 @@ def check_uncertainty(job: JobContext) -> None:
     """Check before the first step what the step needs, and what is in the folder.
 
     Raises:
-        CnetError: for another task than classification, data of another kind of another shape, and
-            samples that the devices, or a baseline that the network, cannot give.
+        CnetError: for another task than classification, a calibration that is no correction, data
+            of another kind of another shape, and samples that the devices, or a baseline that the
+            network, cannot give.
     """
     from cnet_aihw.bayes.baselines import dropouts_of
     from cnet_aihw.bayes.sampling import check_source
@@ -43,6 +45,7 @@ def check_uncertainty(job: JobContext) -> None:
         raise bad_value("task", job.task.name, "classification, as probabilities are of classes")
     _ood(job)
     for variant in job.variants:
+        check_uncalibrated(variant.evaluation.calibration, "uncertainty", "bayes.correction")
         model = job.networks[variant.name]
         check_source(
             on_crossbars(variant.config, model), variant.bayes.source, None, "bayes.source"

@@ -90,3 +90,6 @@ def test_impossible_kernels_are_refused(
     assert error_of(*FEW, *of_numbers, "model=mlp", steps).key == "task"
     assert not Path("run/plain").exists()
     assert error_of(*FEW, "rram=read_noise", "kernel.match=true").key == "match"
+    for key, value in (("calibration", "affine"), ("t_inference", "[1.0,60.0]")):
+        assert error_of(*FEW, f"evaluation.{key}={value}").key == f"evaluation.{key}"
+    assert not Path("run/kernel").exists()

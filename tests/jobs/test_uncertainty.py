@@ -65,6 +65,8 @@ def test_what_cannot_be_measured_is_refused_before_a_training(
     words = [*tiny, "model=mlp", "training=plain", steps, "run=run"]
     assert error_of(*words, "task=multi_label").key == "task"
     assert error_of(*words, "bayes.source=readings").key == "bayes.source"
+    own = "evaluation.calibration"
+    assert error_of(*words, f"{own}=affine").key == own
     assert error_of(*words, "bayes.source=cells").key == "bayes.source"
     assert error_of(*words, "bayes.baselines=[mc_dropout]").key == "model"
     assert (
