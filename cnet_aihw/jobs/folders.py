@@ -16,12 +16,11 @@ PATHS = ("data.path", "data.root", "pretrained", "source", "rram.path", "search.
 """Keys that hold paths, whose values are taken verbatim."""
 _FOLDERS = ("hydra.run.dir", "hydra.sweep.dir")
 _LEAST = 16384  # bytes that Hydra writes at the start
+_TABLES = ("searches", "attacks", "tunings", "uncertainties", "kernels")
 _WRITTEN = (
-    *("table.json", "table.txt", "report.html", "searches.json", "searches.txt", "device.json"),
-    *("attacks.json", "attacks.txt", "tunings.json", "tunings.txt"),
-    *("uncertainties.json", "uncertainties.txt"),
-    *("kernels.json", "kernels.txt"),
-    *("select.json", "sweep.json", "sweep.txt", "sweep-searches.json", "sweep-searches.txt"),
+    *("report.html", "device.json", "select.json", "table.json", "table.txt"),
+    *("sweep.json", "sweep.txt"),
+    *(f"{of}{n}.{kind}" for of in ("", "sweep-") for n in _TABLES for kind in ("json", "txt")),
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,8 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from cnet_aihw.report.run_tables import HIDDEN, results_columns
-from cnet_aihw.report.search_tables import searches_columns
+from cnet_aihw.report.run_tables import HIDDEN
+from cnet_aihw.report.swept_tables import ALL, MEASURED, SweptTable
 from cnet_aihw.report.tables import Column, Metric, Table
 from cnet_aihw.runtime.records import read_json, write_json_atomic
 
@@ -52,8 +52,8 @@ class SweepTable(Callback):
 def gather_sweep(folder: Path) -> bool:
     """Put the tables of a sweep's jobs into one, written and shown.
 
-    Measurements on chips go into sweep.json and sweep.txt, searches into sweep-searches.json and
-    sweep-searches.txt.
+    Measurements on chips go into sweep.json and sweep.txt; searches, attacks and the others into
+    files of their own, such as sweep-searches.json and sweep-searches.txt.
 
     Args:
         folder: the sweep's folder.
@@ -61,15 +61,12 @@ def gather_sweep(folder: Path) -> bool:
     Returns:
         Whether there was any table.
     """
-    measured = _gather(folder, "table.json", "sweep", results_columns)
-    searched = _gather(folder, "searches.json", "sweep-searches", searches_columns)
-    return measured or searched
+    found = [_gather(folder, table) for table in ALL]
+    return any(found)
 
 
-def _gather(
-    folder: Path, name: str, sweep: str, columns: Callable[[Metric], Sequence[Column]]
-) -> bool:
-    paths = sorted(folder.rglob(name), key=_job_number)
+def _gather(folder: Path, swept: SweptTable) -> bool:
+    paths = sorted(folder.rglob(swept.of_job), key=_job_number)
     if not paths:
         return False
     records = [read_json(path) for path in paths]
@@ -88,15 +85,15 @@ def _gather(
         for row in listed
     ]
     varied, first = list(called.values()), records[0]
-    if name == "table.json":
+    if swept is MEASURED:
         _add_recovery(rows, varied, first["task"])
     shown = {*varied, *(name.removeprefix("rram.") for name in varied)}
-    known = [column for column in columns(Metric.of(first)) if column.name not in shown]
-    table = Table(sweep, [*map(Column, varied), *known], rows).filled(*HIDDEN)
+    known = [column for column in swept.columns(Metric.of(first)) if column.name not in shown]
+    table = Table(swept.name, [*map(Column, varied), *known], rows).filled(*HIDDEN)
     text = table.as_text(f"sweep over {', '.join(varied)}")
     head = {key: first[key] for key in ("format", "task", "metric", "higher_is_better")}
-    write_json_atomic(folder / f"{sweep}.json", {**head, "varied": varied, "rows": rows})
-    (folder / f"{sweep}.txt").write_text(text, encoding="utf-8")
+    write_json_atomic(folder / swept.file, {**head, "varied": varied, "rows": rows})
+    (folder / f"{swept.name}.txt").write_text(text, encoding="utf-8")
     print(f"\n{text}\nin {folder}", flush=True)
     return True
 

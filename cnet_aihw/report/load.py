@@ -13,7 +13,6 @@ from cnet_aihw.runtime.records import read_json, read_records
 
 Record = dict[str, Any]
 
-SWEEP, SWEEP_SEARCHES = "sweep.json", "sweep-searches.json"
 _TABLES = ("table.json", "searches.json")
 _OF_A_TRAINING = (
     *("run.json", "chips.json", "scan.json", "search.json", "compensation.json"),

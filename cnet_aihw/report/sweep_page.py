@@ -11,12 +11,12 @@ from urllib.parse import quote
 from cnet_aihw.report.figures.plot import Plot, colors_of, grouped
 from cnet_aihw.report.figures.search import both
 from cnet_aihw.report.figures.sweep import against, number
-from cnet_aihw.report.load import SWEEP, SWEEP_SEARCHES, read_run, read_table
+from cnet_aihw.report.load import read_run, read_table
 from cnet_aihw.report.page import PAGE, Number, Page, Section, write_page
 from cnet_aihw.report.run_page import write_run_report
-from cnet_aihw.report.run_tables import results_columns, results_text
-from cnet_aihw.report.search_tables import SEARCH_TEXT, searches_columns
+from cnet_aihw.report.run_tables import results_text
 from cnet_aihw.report.style import figure_style
+from cnet_aihw.report.swept_tables import MEASURED, OTHERS, SEARCHED, SweptTable, is_sweep
 from cnet_aihw.report.tables import Column, Metric, Table, percent_text
 from cnet_aihw.runtime.typed import checked
 
@@ -24,18 +24,19 @@ _SIGMA = "rram.sigma"
 
 
 def write_sweep_report(folder: str | Path) -> Path:
-    """Write the page of a sweep from sweep.json, sweep-searches.json and its jobs' traces.
+    """Write the page of a sweep from its tables, such as sweep.json, and its jobs' traces.
 
     Args:
-        folder: the sweep's folder, with at least one of the two.
+        folder: the sweep's folder, with at least one table.
 
     Returns:
         The page, FOLDER/report.html.
     """
     folder = Path(folder)
-    measured, searched = (_Sweep.read(folder / name) for name in (SWEEP, SWEEP_SEARCHES))
+    measured, searched = (_Sweep.read(folder, table) for table in (MEASURED, SEARCHED))
+    others = [_Sweep.read(folder, table) for table in OTHERS]
     with figure_style():
-        return write_page(_page(measured, searched, folder), folder)
+        return write_page(_page(measured, searched, others, folder), folder)
 
 
 @checked
@@ -55,32 +56,37 @@ def write_report(folder: str | Path) -> Path:
         CnetError: if the folder holds neither, or a record is damaged.
     """
     folder = Path(folder)
-    is_sweep = any((folder / name).is_file() for name in (SWEEP, SWEEP_SEARCHES))
-    return write_sweep_report(folder) if is_sweep else write_run_report(folder)
+    return write_sweep_report(folder) if is_sweep(folder) else write_run_report(folder)
 
 
 @dataclass(frozen=True)
 class _Sweep:
-    """A table over a sweep."""
+    """A table over a sweep; without rows where the sweep has none of its kind."""
 
+    kind: SweptTable
     varied: list[str]
     rows: list[dict[str, Any]]
     metric: Metric
 
     @classmethod
-    def read(cls, path: Path) -> _Sweep:
-        record = read_table(path)
-        return cls(record["varied"], record["rows"], Metric.of(record))
+    def read(cls, folder: Path, kind: SweptTable) -> _Sweep:
+        record = read_table(folder / kind.file)
+        return cls(kind, record["varied"], record["rows"], Metric.of(record))
 
-    def table(self, name: str, known: Sequence[Column]) -> Table:
+    def table(self) -> Table:
+        known = self.kind.columns(self.metric)
         columns = [column for column in known if column.name not in self.varied]
+        name = Path(self.kind.of_job).stem if self.kind is not MEASURED else "sweep"
         return Table(name, [*map(Column, self.varied), *columns, Column("folder")], self.rows)
 
+    def section(self, text: str, plots: Sequence[Plot] = ()) -> Section:
+        return Section(self.kind.title, text=text, table=self.table(), plots=plots)
 
-def _page(measured: _Sweep, searched: _Sweep, folder: Path) -> Page:
-    results = measured.table("sweep", results_columns(measured.metric))
-    jobs = [str(job) for job in grouped([*measured.rows, *searched.rows], "folder")]
-    varied = list(dict.fromkeys([*measured.varied, *searched.varied]))
+
+def _page(measured: _Sweep, searched: _Sweep, others: Sequence[_Sweep], folder: Path) -> Page:
+    results, found = measured.table(), [measured, searched, *others]
+    jobs = [str(job) for job in grouped([row for sweep in found for row in sweep.rows], "folder")]
+    varied = list(dict.fromkeys(name for sweep in found for name in sweep.varied))
     return Page(
         title=f"Sweep over {', '.join(varied) or 'trainings'}",
         subtitle=f"{len(jobs)} job{'' if len(jobs) == 1 else 's'}",
@@ -89,30 +95,27 @@ def _page(measured: _Sweep, searched: _Sweep, folder: Path) -> Page:
         or _numbers(searched, "reward", "reward of a search"),
         sections=[
             Section("Curves", plots=_curves(measured, results)),
-            Section("Results", text=results_text(results, measured.metric), table=results),
-            Section(
-                "Searches",
-                text=SEARCH_TEXT,
-                table=searched.table("searches", searches_columns(searched.metric)),
-                plots=_searches(searched, folder),
-            ),
+            measured.section(results_text(results, measured.metric)),
+            searched.section(searched.kind.text, _searches(searched, folder)),
+            *(sweep.section(sweep.kind.text) for sweep in others),
             Section(
                 "Jobs",
                 text="Each job has a page of its own.",
-                links=list(_links(measured, searched, folder)),
+                links=list(_links(found, folder)),
             ),
         ],
     )
 
 
-def _links(measured: _Sweep, searched: _Sweep, folder: Path) -> Iterator[tuple[str, str]]:
+def _links(found: Sequence[_Sweep], folder: Path) -> Iterator[tuple[str, str]]:
     """Return each job's page under its varied values."""
-    for job, rows in grouped([*measured.rows, *searched.rows], "folder").items():
+    varied = dict.fromkeys(name for sweep in found for name in sweep.varied)
+    for job, rows in grouped([row for sweep in found for row in sweep.rows], "folder").items():
         if (folder / job / PAGE).exists():
-            trainings = ", ".join(dict.fromkeys(row["training"] for row in rows))
-            varied = dict.fromkeys([*measured.varied, *searched.varied])
+            trainings = ", ".join(dict.fromkeys(r["training"] for r in rows if "training" in r))
             said = [f"{name}={rows[0][name]}" for name in varied if rows[0].get(name) is not None]
-            yield ", ".join([*said, trainings]), f"{quote(job)}/{PAGE}"
+            words = ", ".join([*said, trainings] if trainings else said)
+            yield words, f"{quote(job)}/{PAGE}"
 
 
 def _searches(searched: _Sweep, folder: Path) -> list[Plot]:

@@ -1,8 +1,11 @@
 """job=uncertainty: records, statistics and table of predictions on chips; its page."""
 
+import csv
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -88,6 +91,29 @@ def test_no_forward_takes_more_inputs_than_the_batch_size(
     words = ["bayes.baselines=[deterministic,laplace]", "bayes.correction=[none,temperature]"]
     assert cli(*trained, *FEW, *words, "evaluation.batch_size=17", "bayes.chips=1").code == 0
     assert max(sizes) == 17
+
+
+def test_a_sweep_ends_with_one_table_and_page_of_all_jobs(
+    cli: Callable, trained: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cnet_aihw.report.page.save_figure", lambda *_: "<svg></svg>")
+    words = [*trained[:-1], *FEW, "source=run", "run=sweep", "bayes.baselines=[]"]
+    outcome = cli(*words, "bayes.correction=[none]", "evaluation.seed=1,2", "-m")
+    assert outcome.code == 0, outcome.err
+    table = read_json(Path("sweep/sweep-uncertainties.json"))
+    assert table["varied"] == ["evaluation.seed"] and not Path("sweep/sweep.json").exists()
+    assert [row["evaluation.seed"] for row in table["rows"]] == ["1", "1", "2", "2"]
+    jobs = dict.fromkeys(row["folder"] for row in table["rows"])
+    of_jobs = [row for job in jobs for row in read_json(f"sweep/{job}/uncertainties.json")["rows"]]
+    for row, own in zip(table["rows"], of_jobs, strict=True):
+        assert {name: row[name] for name in own} == own
+    assert "sweep over evaluation.seed" in outcome.out
+    for folder in (*(f"sweep/{job}" for job in jobs), "sweep"):
+        page = write_report(folder).read_text(encoding="utf-8")
+    assert re.findall(r'<a href="([^"]*)/report.html">', page) == [quote(job) for job in jobs]
+    with open("sweep/report/uncertainties.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["nll"] for row in rows] == [str(row["nll"]) for row in table["rows"]]
 
 
 @pytest.mark.slow
