@@ -26,6 +26,7 @@ from cnet_aihw.rram import (
     count_weights,
     digital_state_dict,
     effective_weights,
+    load_digital_state_dict,
     load_snapshot,
     periphery,
     program,
@@ -35,6 +36,7 @@ from cnet_aihw.rram import (
 from cnet_aihw.runtime.errors import CnetError
 
 ROWS, COLUMNS = 24, 10
+SCALINGS = ("none", "tile", "column")
 
 # weight_scaling="none" is what some tests ask for
 pytestmark = pytest.mark.filterwarnings("ignore:mapping.weight_scaling_omega is 0")
@@ -90,6 +92,20 @@ def test_split_layers_compute_as_whole_ones(
     rows = 36 if name == "conv" else ROWS
     count = -(-rows // (sizes[0] or rows)) * -(-COLUMNS // (sizes[1] or COLUMNS))
     assert len(list(tiled.analog_tiles())) == count
+
+
+@pytest.mark.parametrize(
+    ("saved", "own"), [(s, o) for s in SCALINGS for o in SCALINGS if s != o], ids=str
+)
+def test_weights_of_another_scaling_are_refused_and_carried_over(saved: str, own: str) -> None:
+    _, x, given = digital_and_tiled("linear", CrossbarMapping(8, 4, saved))
+    torch.manual_seed(1)
+    other = digital_and_tiled("linear", CrossbarMapping(8, 4, own))[2]
+    with pytest.raises(CnetError, match="of 0 have scales .*digital_state_dict") as caught:
+        other.load_state_dict(given.state_dict())
+    assert caught.value.key == "weight_scaling"
+    load_digital_state_dict(other, digital_state_dict(given))
+    torch.testing.assert_close(other(x), given(x))
 
 
 @pytest.mark.parametrize("scaling", ["none", "column"])
