@@ -13,7 +13,7 @@ from typing import Any
 
 from aihwkit.inference import GlobalDriftCompensation
 
-from benchmarks.common import command_line, once, with_earlier, write_result
+from benchmarks.common import command_line, once, result, with_earlier, write_result
 from benchmarks.subjects import (
     CHIPS_SEED,
     OUTPUTS,
@@ -23,7 +23,6 @@ from benchmarks.subjects import (
     loaded,
     plain_clean,
 )
-from benchmarks.tables import result
 from cnet_aihw.compensation import (
     LowRank,
     PerChipFit,

@@ -12,9 +12,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from benchmarks.common import cnet_aihw, command_line, once, with_earlier, write_result
+from benchmarks.common import cnet_aihw, command_line, once, result, with_earlier, write_result
 from benchmarks.subjects import SUBJECTS, Subject, Way, folder_of, measure, where
-from benchmarks.tables import result
 from cnet_aihw.compensation import LowRank, Placement
 from cnet_aihw.runtime.records import read_json
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from benchmarks.common import SIGMA
-from benchmarks.tables import Row, duration, find, grid, result
+from benchmarks.common import SIGMA, result
+from benchmarks.tables import Row, duration, find, grid
 
 PUBLISHED = {1: (81.90, 82.19), 3: (85.50, 85.57), 5: (86.34, 86.23)}
 """magic, RBF, RFF: log2 ratio -> accuracy in software and on the chip of Büchel et al., in percent,

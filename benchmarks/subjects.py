@@ -16,7 +16,8 @@ from typing import Any
 
 from torch import nn
 
-from benchmarks.common import DATA, HERE, OUTPUTS, RECORDS, SIGMA
+from benchmarks.common import DATA, HERE, OUTPUTS, RECORDS, SIGMA, Row, recorded
+from cnet_aihw.cluster import RaySettings
 from cnet_aihw.compensation import (
     Corrector,
     FitSettings,
@@ -30,9 +31,23 @@ from cnet_aihw.compensation import (
     fit_compensation,
     network_cost,
 )
-from cnet_aihw.evaluation import BatchNormReestimation, ChipCalibration, ceiling, evaluate_chips
+from cnet_aihw.evaluation import (
+    BatchNormReestimation,
+    ChipCalibration,
+    ChipStatistics,
+    ceiling,
+    evaluate_chips,
+)
 from cnet_aihw.rram import LogNormalNoiseModel, RRAMRPUConfig, convert_to_analog, load_snapshot
-from cnet_aihw.runtime.records import read_json, write_json_atomic
+from cnet_aihw.runtime.records import write_json_atomic
+from cnet_aihw.search import (
+    ObjectiveSettings,
+    PerChipEvaluator,
+    SpaceSettings,
+    placement_problem,
+    run_search,
+)
+from cnet_aihw.search.searchers import Searcher
 from cnet_aihw.tasks import Classification, LanguageModelling, Regression, Segmentation, Task
 from cnet_aihw.training import load_checkpoint
 from cnet_aihw.zoo import (
@@ -102,6 +117,24 @@ class Subject:
     words: tuple[str, ...] = ()
     """Words of the command that trains it, beside those of its experiment."""
 
+    of_paper: bool = True
+    """Whether it is a network of the paper, and not of another kind."""
+
+    images: int = 1000
+    """Samples that correctors are fitted to."""
+
+    batch: int = 64
+    """Samples of a step of refinement."""
+
+    from_plain: tuple[int, float] | None = None
+    """Epochs and learning rate of training under noise from the plain weights; None: both
+    trainings are those of its experiment."""
+
+    @property
+    def sigmas(self) -> tuple[float, ...]:
+        """Deviations of its measurements; at the first one its placement is chosen."""
+        return (SIGMA, 0.1, 0.3, 0.7) if self.of_paper else (0.3, 0.1, SIGMA)
+
     def build(self) -> nn.Module:
         """Return the network, untrained."""
         data = dataset(self.data)
@@ -110,6 +143,7 @@ class Subject:
         return self.kind(data.input_shape, data.classes, **narrow, **hidden)
 
 
+OTHER: dict[str, Any] = {"of_paper": False, "budget": 0, "trainings": "plain,noise"}
 SUBJECTS = {
     s.name: s
     for s in (
@@ -126,21 +160,19 @@ SUBJECTS = {
         Subject("resnet20_cifar10", "cifar10", ResNet20, (1e-3,), 2000, REFINED[:1], budget=0,
                 trainings="plain,lipschitz,noise_from_plain",
                 words=(*ONE_CYCLE, "training.epochs=20", "training.validate_every=20")),
-    )
-}  # fmt: skip
-"""Networks of the paper."""
-
-OTHERS = {
-    s.name: s
-    for s in (
-        Subject("vit_cifar10", "cifar10", ViT, (), 2000, ((100, 1000),), fit_epochs=1),
+        Subject("vit_cifar10", "cifar10", ViT, (), 2000, ((100, 1000),), fit_epochs=1,
+                from_plain=(4, 5e-4), **OTHER),
         Subject("language_model", "text", LanguageModel, (), None, ((100, 200),),
-                LanguageModelling(), fit_epochs=1),
-        Subject("recurrent_mnist", "mnist", Recurrent, (), 2000, ((300, 1000),)),
-        Subject("unet_scenes", "scenes", UNet, (), 200, ((100, 100),), Segmentation()),
-        Subject("diabetes", "diabetes", MLP, (), None, ((300, 300),), Regression(metric="R2")),
+                LanguageModelling(), fit_epochs=1, images=200, batch=16, from_plain=(8, 1e-3),
+                **OTHER),
+        Subject("recurrent_mnist", "mnist", Recurrent, (), 2000, ((300, 1000),), **OTHER),
+        Subject("unet_scenes", "scenes", UNet, (), 200, ((100, 100),), Segmentation(), images=100,
+                **OTHER),
+        Subject("diabetes", "diabetes", MLP, (), None, ((300, 300),), Regression(metric="R2"),
+                images=300, **OTHER),
     )
 }  # fmt: skip
+"""Name -> network: those of the paper, then others."""
 
 
 @cache
@@ -291,23 +323,22 @@ def measure(
     part: str = "test",
     samples: int | None = None,
     sigma: float = SIGMA,
-) -> dict[str, Any]:
+) -> Row:
     """Measure one way over chips; return its row."""
     model = prepared(way, subject, seed, sigma)
-    asked, measured = calibration(way, subject), getattr(dataset(subject.data), part)
-    if samples is not None:
-        measured = measured.first(samples)
+    asked = calibration(way, subject)
+    measured = getattr(dataset(subject.data), part).first(samples)
     chips_seed = CHIPS_SEED if part == "test" else VALIDATION_SEED
     records.parent.mkdir(parents=True, exist_ok=True)
     found = evaluate_chips(
         model, measured, task=subject.task, chips=chips, seed=chips_seed, calibration=asked,
         records=records, device="cpu", batch_size=500,
     )  # fmt: skip
-    spent, overheads = getattr(asked, "spent", None), (0.0, 0.0)
+    spent, per_chip = getattr(asked, "spent", None), way.fit == "per_chip"
+    cost = {"overhead_weights": 0.0, "overhead_macs": 0.0}
     if way.corrector is not None and way.placement is not None:
         bare = cost_of(network(subject, seed, way.training, way.beta), subject)
-        cost = compensation_cost(bare, way.placement, way.corrector)
-        overheads = cost.overhead_weights, cost.overhead_macs
+        cost = overheads(bare, way.placement, way.corrector)
     return {
         "way": way.name,
         "network": subject.name,
@@ -320,18 +351,14 @@ def measure(
         "features": getattr(way.corrector, "features", None),
         "placement": None if way.placement is None else dict(way.placement),
         "fit": way.fit,
-        "target": way.target if way.fit == "per_chip" else None,
-        "refine_steps": way.refine_steps if way.fit == "per_chip" else None,
+        "target": way.target if per_chip else None,
+        "refine_steps": way.refine_steps if per_chip else None,
         "images": way.images if way.fit in ("per_chip", "batchnorm") else None,
-        "overhead_weights": overheads[0],
-        "overhead_macs": overheads[1],
+        **cost,
         "part": part,
         "samples": len(measured),
         "sigma": sigma,
-        "clean": found.clean,
-        "mean": found.mean,
-        "std": found.std,
-        "q05": found.q05,
+        **over_chips(found),
         "chips": chips,
         "chips_seed": chips_seed,
         "seconds_per_chip": None if spent is None else spent.seconds,
@@ -339,42 +366,70 @@ def measure(
     }
 
 
-def measure_all(
-    ways: Iterable[Way], subject: Subject, seed: int, folder: Path, chips: int, command: str,
-    sigma: float | None = None,
-) -> None:  # fmt: skip
-    """Measure ways on test data, each in a file of its own, unless it has as many chips.
+def over_chips(found: ChipStatistics) -> dict[str, float | None]:
+    """Return what rows say of a measurement."""
+    return {name: getattr(found, name) for name in ("clean", "mean", "std", "q05")}
 
-    With a sigma, shared fits have it in the name of their folder.
-    """
+
+def overheads(cost: NetworkCost, placement: Placement, corrector: Corrector) -> dict[str, Any]:
+    """Return what rows say of the cost of correctors, relative to the network."""
+    found = compensation_cost(cost, placement, corrector)
+    return {"overhead_weights": found.overhead_weights, "overhead_macs": found.overhead_macs}
+
+
+def measure_all(ways: Iterable[Way], subject: Subject, seed: int, sigma: float, chips: int) -> None:
+    """Measure ways on test data, each in a file of its own, unless it has as many chips."""
+    usual = subject.of_paper and sigma == SIGMA  # then names go without the deviation
+    folder = folder_of(subject, seed) / ("test" if usual else f"test-{sigma:g}")
     for way in ways:
         path = folder / f"{way.name.replace(' ', '-')}.json"
-        if path.exists() and read_json(path)["chips"] >= chips:
+        if path.exists() and recorded(path)["chips"] >= chips:
             continue
-        if way.fit == "shared" and sigma is not None:
+        if way.fit == "shared" and not usual:
             way = replace(way, name=f"{way.name} {sigma:g}")
-        row = measure(
-            way, subject, seed, path.with_suffix(".jsonl"), chips, samples=subject.test,
-            sigma=SIGMA if sigma is None else sigma,
-        )  # fmt: skip
-        write_json_atomic(path, {**row, "command": command})
+        records = path.with_suffix(".jsonl")
+        row = measure(way, subject, seed, records, chips, samples=subject.test, sigma=sigma)
+        write_json_atomic(path, row)
         print(f"{path}: {row['mean']:.4f}", flush=True)
 
 
 def within_limits(placements: dict[str, Placement], cost: NetworkCost) -> dict[str, Placement]:
     """Return those that add at most `LIMIT` to the weights and to the MACs."""
-    made = {name: compensation_cost(cost, p, LowRank()) for name, p in placements.items()}
-    most = {name: max(c.overhead_weights, c.overhead_macs or 0.0) for name, c in made.items()}
-    return {name: p for name, p in placements.items() if most[name] <= LIMIT}
+    return {
+        name: placement for name, placement in placements.items()
+        if max(overheads(cost, placement, LowRank()).values()) <= LIMIT
+    }  # fmt: skip
 
 
-def choose_best(
-    candidates: Iterable[Way], subject: Subject, samples: int, sigma: float = SIGMA
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def searched(
+    subject: Subject, searcher: Searcher, beta: float | None, budget: int, limit: float = LIMIT
+) -> Placement:
+    """Return the placement that a search finds within both limits, on few chips and images."""
+    training, images = "plain" if beta is None else "lipschitz", subject.images
+    model, data = network(subject, 0, training, beta), dataset(subject.data)
+    cost = cost_of(model, subject)
+    problem = placement_problem(
+        cost, list(cost.layers), LowRank(), limit, SpaceSettings(sizes=list(subject.sizes)),
+        objective=ObjectiveSettings(overhead="none"), limit_macs=limit,
+    )  # fmt: skip
+    evaluator = PerChipEvaluator(
+        model, data.val, data.train.x[: images // 2], task=subject.task, chips=3,
+        samples=images, seed=2000, device="cpu",
+    )  # fmt: skip
+    folder, within = folder_of(subject, 0) / "choose", "" if limit == LIMIT else f"-{limit:g}"
+    found = run_search(
+        problem, evaluator, searcher, folder / f"beta-{beta or 0:g}-{searcher.name}{within}",
+        budget=budget, store=folder / "evaluations", ray=RaySettings(dashboard=False),
+    )  # fmt: skip
+    return found.placement
+
+
+def choose_best(candidates: Iterable[Way], subject: Subject, samples: int) -> tuple[list[Row], Row]:
     """Measure ways on validation data, on four chips; return all rows, and the best one."""
     rows, sign = [], 1 if subject.task.higher_is_better else -1
     for way in candidates:
         records = folder_of(subject, 0) / "choose" / f"{way.name.replace(' ', '-')}.jsonl"
+        sigma = subject.sigmas[0]
         row = measure(way, subject, 0, records, 4, part="val", samples=samples, sigma=sigma)
         print(f"{subject.name}: {way.name}: {row['mean']:.4f}", flush=True)
         rows.append(row)

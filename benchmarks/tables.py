@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import HERE, RESULTS
+from benchmarks.common import HERE
 from cnet_aihw.report.tables import Column, Table
-from cnet_aihw.runtime.records import read_json
 
 DOCS = HERE.parent / "docs"
 README = HERE.parent / "README.md"
@@ -77,12 +76,6 @@ def grid(lines: Sequence[Sequence[str]]) -> str:
 def find(rows: Iterable[Row], **values: Any) -> Row | None:
     """Return the first row with the values; a key that it lacks counts as None."""
     return next((r for r in rows if all(r.get(key) == v for key, v in values.items())), None)
-
-
-def result(name: str) -> Any:
-    """Return a result; an empty one where it is not measured yet."""
-    path = RESULTS / f"{name}.json"
-    return read_json(path) if path.exists() else {"rows": []}
 
 
 def put(path: Path, blocks: Mapping[str, str]) -> None:
