@@ -27,12 +27,11 @@ from benchmarks.subjects import (
     SUBJECTS,
     VALIDATION_SEED,
     Subject,
-    Way,
-    calibration,
     dataset,
     folder_of,
     network,
 )
+from benchmarks.ways import Way, calibration
 from cnet_aihw.attacks import APGD, PGD, Attack, OnePixel, Square, attack_chips
 from cnet_aihw.compensation import LowRank, Placement
 from cnet_aihw.evaluation import evaluate_chips

@@ -23,17 +23,8 @@ import torch
 from torch import nn
 
 from benchmarks.common import OUTPUTS, Row, command_line, once, rows_in, write_result
-from benchmarks.subjects import (
-    CHIPS_SEED,
-    Subject,
-    Way,
-    calibration,
-    cost_of,
-    dataset,
-    over_chips,
-    overheads,
-    sizes,
-)
+from benchmarks.subjects import CHIPS_SEED, Subject, cost_of, dataset, overheads, sizes
+from benchmarks.ways import Way, calibration, over_chips
 from cnet_aihw.compensation import LowRank, Placement
 from cnet_aihw.evaluation import evaluate_chips, fit_charge_scales
 from cnet_aihw.rram import (

@@ -21,7 +21,8 @@ from typing import Any
 from torch import nn
 
 from benchmarks.common import RECORDS, Row, command_line, once, rows_in, write_result
-from benchmarks.subjects import SUBJECTS, cost_of, dataset, over_chips, overheads, swept
+from benchmarks.subjects import SUBJECTS, cost_of, dataset, overheads, swept
+from benchmarks.ways import over_chips
 from cnet_aihw.compensation import (
     PAPER,
     FitSettings,

@@ -10,7 +10,8 @@ from time import perf_counter
 import torch
 
 from benchmarks.common import SIGMA, Row, recorded
-from benchmarks.subjects import Subject, Way, cost_of, dataset, folder_of, network, searched, sizes
+from benchmarks.subjects import Subject, cost_of, dataset, folder_of, network, sizes
+from benchmarks.ways import Way, searched
 from cnet_aihw.compensation import (
     Affine,
     GeneratorCompensator,

@@ -22,7 +22,8 @@ from benchmarks.common import (
     with_earlier,
     write_result,
 )
-from benchmarks.subjects import CHIPS_SEED, SUBJECTS, dataset, folder_of, loaded, plain_clean
+from benchmarks.subjects import CHIPS_SEED, SUBJECTS, dataset, folder_of, loaded
+from benchmarks.ways import plain_clean
 from cnet_aihw.compensation import (
     LowRank,
     PerChipFit,

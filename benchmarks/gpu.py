@@ -27,7 +27,8 @@ from torch import nn
 
 from benchmarks.common import DATA, RESULTS, SIGMA, Row, command_line
 from benchmarks.speed import IMAGE, TABLE, Step, inputs, race, ratio, training_step
-from benchmarks.subjects import LIMIT, ONE_CYCLE, SUBJECTS, dataset, loaded, over_chips, where
+from benchmarks.subjects import LIMIT, ONE_CYCLE, SUBJECTS, dataset, loaded, where
+from benchmarks.ways import over_chips
 from cnet_aihw.compensation import (
     LowRank,
     PerChipFit,

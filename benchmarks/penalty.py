@@ -22,7 +22,8 @@ from benchmarks.common import (
     with_earlier,
     write_result,
 )
-from benchmarks.subjects import SUBJECTS, Subject, Way, folder_of, measure, where
+from benchmarks.subjects import SUBJECTS, Subject, folder_of, where
+from benchmarks.ways import Way, measure
 from cnet_aihw.compensation import LowRank, Placement
 
 COMMAND = "python -m benchmarks.penalty"

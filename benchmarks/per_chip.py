@@ -38,19 +38,21 @@ from benchmarks.subjects import (
     LIMIT,
     SUBJECTS,
     Subject,
-    Way,
-    choose_best,
     cost_of,
     dataset,
     folder_of,
     kept,
-    measure,
-    measure_all,
     network,
-    plain_clean,
-    searched,
     sizes,
     where,
+)
+from benchmarks.ways import (
+    Way,
+    choose_best,
+    measure,
+    measure_all,
+    plain_clean,
+    searched,
     within_limits,
 )
 from cnet_aihw.compensation import (
