@@ -11,13 +11,11 @@ them from there.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import tarfile
-from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.common import HERE, RECORDS
+from benchmarks.common import HERE, RECORDS, command_line
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.records import read_json, write_json_atomic
 
@@ -79,13 +77,5 @@ def unpack(folder: Path, about: Path) -> None:
         tar.extractall(folder, filter="data")
 
 
-def main(words: Sequence[str] | None = None) -> None:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__)
-    parser.add_argument("step", choices=("pack", "unpack"))
-    asked = parser.parse_args(words)
-    (pack if asked.step == "pack" else unpack)(RECORDS, ABOUT)
-
-
 if __name__ == "__main__":
-    main()
+    command_line(__doc__, pack, unpack, folder=RECORDS, about=ABOUT)

@@ -12,7 +12,7 @@ and `--attack` restrict it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,19 +20,18 @@ from typing import Any
 from aihwkit.inference.noise.base import BaseNoiseModel
 from torch import nn
 
-from benchmarks.common import command_line, once, write_result
+from benchmarks.common import Row, command_line, once, recorded, write_result
 from benchmarks.subjects import (
     CHIPS_SEED,
     SIGMA,
     SUBJECTS,
     VALIDATION_SEED,
     Subject,
-    Way,
-    calibration,
     dataset,
     folder_of,
     network,
 )
+from benchmarks.ways import Way, calibration
 from cnet_aihw.attacks import APGD, PGD, Attack, OnePixel, Square, attack_chips
 from cnet_aihw.compensation import LowRank, Placement
 from cnet_aihw.evaluation import evaluate_chips
@@ -46,7 +45,6 @@ from cnet_aihw.rram import (
     convert_to_digital,
     periphery,
 )
-from cnet_aihw.runtime.records import read_json
 
 COMMAND = "python -m benchmarks.attacks"
 NETWORKS = ["lenet5_mnist", "lenet5_cifar10"]
@@ -102,7 +100,7 @@ def on_device(
 def recipes(subject: Subject) -> dict[str, Way]:
     """Return the ways that are attacked, the last of them the best one on validation data."""
     path = folder_of(subject, 0) / "choose.json"
-    chosen = read_json(path)["chosen"] if path.exists() else None
+    chosen = recorded(path)["chosen"] if path.exists() else None
     betas = {"lipschitz": chosen["beta"]} if chosen else {}
     found = {
         name: Way(name, name, beta=betas.get(name)) for name in ("plain", "noise", "lipschitz")
@@ -120,7 +118,7 @@ def run(network: list[str], attack: list[str]) -> None:
             for recipe, way in recipes(subject).items():
                 if name == "pgd" or recipe != "plain, per chip":
                     path = file_of(subject, f"{recipe.replace(' ', '-')}-{name}")
-                    once(path, lambda a=(subject, name, recipe, way, path): attacked(*a))
+                    once(path, attacked, subject, name, recipe, way, path)
 
 
 def file_of(subject: Subject, name: str) -> Path:
@@ -148,13 +146,10 @@ def attacked(subject: Subject, name: str, recipe: str, way: Way, path: Path) -> 
         calibration=calibration(way, subject),
         device="cpu",
     )
-    names = ("threat", "eps", "clean", "success", "ci95", "robust", "flips", "noise", "inputs",
-             "chips", "queries")  # fmt: skip
     about = {"network": subject.name, "recipe": recipe, "attack": name}
     command = {"command": f"{COMMAND} run --network {subject.name}"}
-    rows = [about | _values(names, found, each) | command for each in found.successes]
     failed = [check.name for check in found.checks if not check.passed]
-    return {"rows": rows, "failed_checks": failed}
+    return {"rows": [about | row | command for row in over_threats(found)], "failed_checks": failed}
 
 
 def matched(subject: Subject, stage: Stage, training: str) -> tuple[float, float, nn.Module]:
@@ -186,7 +181,7 @@ def stages(network: list[str]) -> None:
     for subject in (SUBJECTS[name] for name in network):
         for name in STAGES:
             path = file_of(subject, f"stage-{name}")
-            once(path, lambda a=(subject, name, path): staged(*a))
+            once(path, staged, subject, name, path)
 
 
 def staged(subject: Subject, name: str, path: Path) -> dict[str, Any]:
@@ -198,24 +193,25 @@ def staged(subject: Subject, name: str, path: Path) -> dict[str, Any]:
     )  # fmt: skip
     about = {"network": subject.name, "stage": name, "strength": strength, "kept": kept}
     command = {"command": f"{COMMAND} stages --network {subject.name}"}
-    names = ("threat", "eps", "success", "ci95", "chips")
-    return {"rows": [about | _values(names, found, each) | command for each in found.successes]}
+    return {"rows": [about | row | command for row in over_threats(found)]}
 
 
-def _values(names: Sequence[str], found: Any, success: Any) -> dict[str, Any]:
-    """Return values of one threat and budget by name; `success` is the mean over chips."""
-    of_all = {"inputs": found.inputs, "chips": found.chips, "success": success.mean}
-    return {name: of_all[name] if name in of_all else getattr(success, name) for name in names}
+def over_threats(found: Any) -> Iterator[Row]:
+    """Yield a row for each threat and budget; its success is the mean over chips."""
+    names = ("threat", "eps", "clean", "ci95", "robust", "flips", "noise", "queries")
+    for each in found.successes:
+        over_chips = {"success": each.mean, "inputs": found.inputs, "chips": found.chips}
+        yield {name: getattr(each, name) for name in names} | over_chips
 
 
 def table() -> None:
     """Write all rows."""
-    rows: dict[bool, list[Any]] = {False: [], True: []}
+    rows: dict[bool, list[Row]] = {False: [], True: []}
     for name in NETWORKS:
         for path in sorted(file_of(SUBJECTS[name], "x").parent.glob("*.json")):
-            record, of_stage = read_json(path), path.name.startswith("stage-")
-            more = {} if of_stage else {"failed_checks": record["failed_checks"]}
-            rows[of_stage] += [{**row, **more} for row in record["rows"]]
+            record = recorded(path)
+            more = {key: value for key, value in record.items() if key != "rows"}
+            rows[path.name.startswith("stage-")] += [{**row, **more} for row in record["rows"]]
     write_result("attacks", f"{COMMAND} run", rows[False])
     write_result("attacks_by_stage", f"{COMMAND} stages", rows[True])
 

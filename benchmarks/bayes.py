@@ -10,31 +10,123 @@ expected as for benchmarks.per_chip, with cifar100.npz beside. About 35 minutes 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from time import process_time
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
-from benchmarks.bayes_subjects import FOLDER, LR, PLANS, READ, dataset, parts, trained
-from benchmarks.common import RESULTS, command_line, once
+from benchmarks.common import DATA, OUTPUTS, command_line, once, recorded, write_lines
 from benchmarks.subjects import CHIPS_SEED
-from cnet_aihw import bayes, rram
+from cnet_aihw import bayes, rram, zoo
 from cnet_aihw.bayes.sampling import chip_logits
 from cnet_aihw.runtime.random_state import derive_seed
-from cnet_aihw.runtime.records import read_json
+from cnet_aihw.training import BayesSettings, TrainingSettings, VariationSettings, train
 
 COMMAND = "python -m benchmarks.bayes"
+FOLDER = OUTPUTS / "bayes"
 SAMPLES, SIGMAS, TIMES = (1, 4, 16, 64), (0.0, 0.1, 0.3), (1.0, 3600.0, 86400.0)
 CHIPS, SETS, FIT = 10, 3, 16  # chips; sets of 64 chips; readings that a correction is fitted to
-PLAIN_READ = 0.05  # read noise / g_max of plainly trained networks
+READ, PLAIN_READ = 0.2, 0.05  # read noise / g_max of cells, and of plainly trained networks
 NU, NU_STD = 0.05, 0.01  # of drift
+LR = 5e-3  # of log-odds
 _LEFT_OUT = ("ece_mass", "ood_entropy", "auroc_mutual_information")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is trained and measured on one data set."""
+
+    images: int | None
+    epochs: int
+    bayes_epochs: int
+    members: int  # of the deep ensemble
+    hidden: int  # 0: a VGG of five convolutions
+    test: int
+    data_weight: float = 20.0  # of the posterior: about 20 000 / training samples
+    held: int = 500  # validation inputs that corrections are fitted to
+    gradient: str = "reparametrized"  # auto: BatchNorm sees binary weights, as it will on cells
+
+
+PLANS = {
+    "breast_cancer": Plan(None, 30, 60, 5, 32, 200),
+    "digits": Plan(None, 20, 40, 5, 100, 360),
+    "mnist": Plan(10000, 5, 12, 5, 100, 500, 2.0),
+    "cifar10": Plan(20000, 6, 25, 4, 0, 300, 1.0, 200, "auto"),
+}
+
+
+@cache
+def dataset(name: str) -> zoo.Dataset:
+    """Return a data set, with as much of it as the plan says."""
+    if name == "breast_cancer":
+        return zoo.table(name)
+    if name == "digits":
+        return zoo.digits()
+    found = zoo.mnist(DATA) if name == "mnist" else zoo.arrays(DATA / "cifar10.npz")
+    return replace(found, train=found.train.first(PLANS[name].images))
+
+
+@cache
+def parts(name: str) -> dict[str, Tensor]:
+    """Return the inputs: test, validation, and another kind (grey CIFAR-10, or CIFAR-100)."""
+    data, count = dataset(name), PLANS[name].test
+    held = data.val.first(PLANS[name].held)
+    found: dict[str, Any] = {"test": data.test.first(count).x, "val": held.x}
+    if name != "breast_cancer":
+        raw = np.load(DATA / f"cifar{100 if name == 'cifar10' else 10}.npz")["x_test"][:count]
+        x = torch.from_numpy(raw).float().permute(0, 3, 1, 2) / 255
+        if name != "cifar10":
+            x = interpolate(x.mean(1, keepdim=True), size=(28, 28), mode="area")
+        mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (data.mean, data.std))
+        found["ood"] = (x - mean) / std
+    return found
+
+
+def network(name: str, dropout: float) -> nn.Module:
+    """Return an MLP, or a VGG of five convolutions."""
+    data, plan = dataset(name), PLANS[name]
+    if plan.hidden:
+        first = nn.Linear(int(np.prod(data.input_shape)), plan.hidden)
+        last = nn.Linear(plan.hidden, data.classes)
+        return nn.Sequential(nn.Flatten(), first, nn.ReLU(), nn.Dropout(dropout), last)
+    layers: list[nn.Module] = []
+    for number, (i, o) in enumerate(pairwise((3, 16, 16, 32, 32, 64))):
+        layers += [nn.Conv2d(i, o, 3, padding=1, bias=False), nn.BatchNorm2d(o), nn.ReLU()]
+        layers += [nn.MaxPool2d(2)] if number % 2 else []
+    layers += [nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Dropout(dropout), nn.Linear(256, 10)]
+    return nn.Sequential(*layers)
+
+
+@cache
+def trained(name: str, kind: str, seed: int = 0) -> nn.Module:
+    """Return a network: "plain", "dropout" or "bayes"; trained where it is not yet."""
+    plan, data, cells = PLANS[name], dataset(name), kind == "bayes"
+    torch.manual_seed(seed)
+    noise = rram.StochasticCellNoiseModel(READ) if cells else rram.GaussianAdditiveNoiseModel(0.0)
+    digital = network(name, 0.2 if kind == "dropout" else 0.0)
+    model = rram.convert_to_analog(digital, rram.RRAMRPUConfig(noise_model=noise))
+    settings = TrainingSettings(
+        name=kind, epochs=plan.bayes_epochs if cells else plan.epochs, batch_size=64, seed=seed,
+        optimizer="bayes_binary" if cells else "adam", lr=LR if cells else 2e-3, weight_decay=0.0,
+        select="last", validation_chips=0, bayes=BayesSettings(data_weight=plan.data_weight),
+        variation=VariationSettings(enabled=cells, gradient=plan.gradient if cells else "auto"),
+    )  # fmt: skip
+    if cells:
+        rram.make_binary(model)
+    small = replace(data, val=data.val.first(plan.held))
+    train(model, small, settings, FOLDER / name / f"{kind}-{seed}", device="cpu", progress=False)
+    return model.eval()
+
+
+# -- measurements
 
 
 def measured(name: str, logits: dict[str, Tensor], several: bool) -> list[dict[str, Any]]:
@@ -109,11 +201,10 @@ def digital(name: str) -> dict[str, list[dict[str, Any]]]:
 def run(data: list[str]) -> None:
     """Train, and measure all rows that are not there yet."""
     for name in data:
-        once(FOLDER / name / "digital.json", lambda name=name: digital(name))
+        once(FOLDER / name / "digital.json", digital, name)
         for row in rows(name):
             for chip in range(SETS if row[0] == "chips" else CHIPS):
-                file = file_of(name, row, chip)
-                once(file, lambda given=(name, *row, chip): timed(*given))
+                once(file_of(name, row, chip), timed, name, *row, chip)
 
 
 def file_of(name: str, row: tuple[Any, ...], chip: Any) -> Path:
@@ -129,15 +220,15 @@ def timed(*given: Any) -> dict[str, Any]:
 
 
 def table() -> None:
-    """Write means and deviations over chips of all rows that are there, one row a line."""
+    """Write means and deviations over chips of all rows that are there."""
     found: list[dict[str, Any]] = []
     for name in PLANS:
         path = FOLDER / name / "digital.json"
-        for method, scores in (read_json(path) if path.exists() else {}).items():
+        for method, scores in (recorded(path) if path.exists() else {}).items():
             found += [{"data": name, "method": method, **_over([row])} for row in scores]
         for row in rows(name):
             pattern, (kind, sigma, nu, t) = file_of(name, row, "*"), row
-            chips = [read_json(file)["rows"] for file in pattern.parent.glob(pattern.name)]
+            chips = [recorded(file)["rows"] for file in pattern.parent.glob(pattern.name)]
             head = {"data": name, "method": kind, "sigma": sigma, "chips": len(chips)}
             head |= {} if t is None else {"t": t, "corrected_nu": nu}
             found += [{**head, **_over(same)} for same in zip(*chips, strict=True)]
@@ -148,10 +239,8 @@ def table() -> None:
         "drift": {"nu": NU, "nu_std": NU_STD},
         "correction": {"readings": FIT},
     }
-    record = {"command": f"{COMMAND} run; {COMMAND} table", "settings": settings}
-    lines = ",\n".join(json.dumps(row) for row in found)
-    text = f'{json.dumps(record)[:-1]}, "rows": [\n{lines}\n]}}\n'
-    (RESULTS / "bayes.json").write_text(text, encoding="utf-8")
+    about = {"command": f"{COMMAND} run; {COMMAND} table", "settings": settings}
+    write_lines("bayes", about, rows=found)
 
 
 def _over(chips: Any) -> dict[str, Any]:

@@ -22,9 +22,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.common import OUTPUTS, command_line, once, write_result
-from benchmarks.subjects import CHIPS_SEED, Subject, Way, calibration, cost_of, dataset, sizes
-from cnet_aihw.compensation import LowRank, compensation_cost
+from benchmarks.common import OUTPUTS, Row, command_line, once, rows_in, write_result
+from benchmarks.subjects import CHIPS_SEED, Subject, cost_of, dataset, overheads, sizes
+from benchmarks.ways import Way, calibration, over_chips
+from cnet_aihw.compensation import LowRank, Placement
 from cnet_aihw.evaluation import evaluate_chips, fit_charge_scales
 from cnet_aihw.rram import (
     Charge,
@@ -36,7 +37,6 @@ from cnet_aihw.rram import (
     set_noise_model,
     set_readout,
 )
-from cnet_aihw.runtime.records import read_json
 from cnet_aihw.training import TrainingSettings, load_checkpoint
 from cnet_aihw.training import train as train_network
 from cnet_aihw.zoo import ClippedCNN, ClippedMLP
@@ -154,11 +154,11 @@ def run(network: list[str], rows: int) -> None:
             if path.exists() or left == 0:
                 continue
             left -= 1
-            given = plan, potential, way, sigma, corrected, path.with_suffix(".jsonl")
-            once(path, lambda given=given: measured(*given))
+            records = path.with_suffix(".jsonl")
+            once(path, measured, plan, potential, way, sigma, corrected, records)
 
 
-def measured(*given: Any) -> dict[str, Any]:
+def measured(*given: Any) -> Row:
     """Measure one row, with its seconds of the processor."""
     start = process_time()
     return {**measure(*given), "seconds": process_time() - start}
@@ -166,15 +166,14 @@ def measured(*given: Any) -> dict[str, Any]:
 
 def measure(
     plan: Plan, potential: float, way: str, sigma: float, corrected: bool, records: Path
-) -> dict[str, Any]:
+) -> Row:
     """Measure one row over chips."""
     data, subject = dataset(plan.subject.data), plan.subject
     model = trained(plan, potential, way)
     scales = scales_of(plan, model, potential) if way == "scaled" else (1.0, 1.0)
     set_readout(model, scale_plus=scales[0], scale_minus=scales[1])
     set_noise_model(model, LogNormalNoiseModel(sigma))
-    corrector = LowRank()
-    costs = cost_of(model, subject)
+    corrector, costs = LowRank(), cost_of(model, subject)
     placement = sizes(costs, 1)
     ask = Way(way, way, corrector, placement, "per_chip" if corrected else "none", FIT)
     chips = CHIPS if sigma else 1  # without variation all chips are the same
@@ -183,7 +182,6 @@ def measure(
         calibration=calibration(ask, subject),
     )  # fmt: skip
     clear_chip(model)
-    overhead = compensation_cost(costs, placement, corrector)
     return {
         "network": subject.name,
         "data": subject.data,
@@ -193,11 +191,8 @@ def measure(
         "corrected": corrected,
         "scale_plus": scales[0],
         "scale_minus": scales[1],
-        "overhead_weights": overhead.overhead_weights if corrected else 0.0,
-        "overhead_macs": overhead.overhead_macs if corrected else 0.0,
-        "clean": found.clean,
-        "mean": found.mean,
-        "std": found.std,
+        **overheads(costs, placement if corrected else Placement({}), corrector),
+        **over_chips(found),
         "chips": chips,
         "chips_seed": CHIPS_SEED,
         "samples": TEST,
@@ -217,24 +212,23 @@ def scales_of(plan: Plan, model: nn.Module, potential: float) -> tuple[float, fl
     return scales["plus"], scales["minus"]
 
 
-def over_potentials(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def over_potentials(found: list[Row]) -> list[Row]:
     """Return one row for each network, way, sigma and use of correctors, with all potentials."""
-    named = {name: place for place, name in enumerate(PLANS)}
-    ways = {way: place for place, way in enumerate(WAYS)}
-    grouped: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for row in found:
-        key = row["network"], row["way"], row["sigma"], row["corrected"]
-        names = ("network", "data", "way", "sigma", "corrected", "chips", "samples")
-        kept = grouped.setdefault(key, {n: row[n] for n in names} | {"mean": {}, "std": {}})
+    networks, rows = list(PLANS), dict[tuple[Any, ...], Row]()
+    same = ("network", "data", "way", "sigma", "corrected", "chips", "samples")
+    for row in sorted(found, key=lambda r: (
+        networks.index(r["network"]), r["sigma"], r["corrected"], WAYS.index(r["way"])
+    )):  # fmt: skip
+        about = {name: row[name] for name in same}
+        kept = rows.setdefault(tuple(about.values()), {**about, "mean": {}, "std": {}})
         point = "inf" if row["potential"] is None else f"{row['potential']:g}"
         kept["mean"][point], kept["std"][point] = row["mean"], row["std"]
-    order = sorted(grouped, key=lambda k: (named[k[0]], k[2], k[3], ways[k[1]]))
-    return [grouped[key] for key in order]
+    return list(rows.values())
 
 
 def table() -> None:
     """Write benchmarks/results/charge.json."""
-    found = [read_json(path) for path in sorted(FOLDER.glob("*/rows/*.json"))]
+    found = rows_in(sorted(FOLDER.glob("*/rows/*.json")))
     more = {"measured": found, "published": PUBLISHED}
     write_result("charge", f"{COMMAND} run", over_potentials(found), **more)
 

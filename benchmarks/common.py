@@ -13,13 +13,13 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from cnet_aihw.runtime.records import write_json_atomic
+from cnet_aihw.runtime.records import replace_file, write_json_atomic
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
@@ -28,6 +28,8 @@ OUTPUTS = Path(os.environ.get("BENCHMARK_PER_CHIP", "outputs/per_chip"))
 DATA = Path(os.environ.get("BENCHMARK_DATA", "data"))
 SIGMA = 0.5
 """Of the log-normal variation, where it is not said otherwise."""
+
+Row = dict[str, Any]
 
 
 def cnet_aihw(*words: str) -> None:
@@ -38,13 +40,39 @@ def cnet_aihw(*words: str) -> None:
     subprocess.run([sys.executable, "-c", script, *words], check=True, env=environment)
 
 
-def once(path: Path, measure: Callable[[], Any]) -> Any:
+# -- records, each of which is made once
+
+
+def once(path: Path, measure: Callable[..., Any], *given: Any) -> Any:
     """Return what a file records; where it is missing, measure it and write the file."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_json_atomic(path, measure())
+        write_json_atomic(path, measure(*given))
         print(f"{path}: done", flush=True)
+    return recorded(path)
+
+
+def recorded(path: Path) -> Any:
+    """Return what a file records."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def rows_in(paths: Iterable[Path]) -> list[Row]:
+    """Return the rows of the records that are there: of each its list, its `rows`, or itself."""
+    rows: list[Row] = []
+    for path in (path for path in paths if path.exists()):
+        found = recorded(path)
+        rows += found if isinstance(found, list) else found.get("rows", [found])
+    return rows
+
+
+# -- results, from which pages are made
+
+
+def result(name: str) -> Any:
+    """Return a result; an empty one where it is not measured yet."""
+    path = RESULTS / f"{name}.json"
+    return recorded(path) if path.exists() else {"rows": []}
 
 
 def write_result(name: str, command: str, rows: list[Any], **more: Any) -> None:
@@ -55,7 +83,16 @@ def write_result(name: str, command: str, rows: list[Any], **more: Any) -> None:
     )
 
 
-def with_earlier(name: str, rows: list[Any], *identity: str, key: str = "rows") -> list[Any]:
+def write_lines(name: str, head: Mapping[str, Any], **rows: Sequence[Any]) -> None:
+    """Write benchmarks/results/NAME.json with each row, of which there are many, on a line."""
+    parts = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in head.items()]
+    for key, found in rows.items():
+        parts.append(f"{json.dumps(key)}: [\n" + ",\n".join(map(json.dumps, found)) + "\n]")
+    text = "{\n" + ",\n".join(parts) + "\n}\n"
+    replace_file(RESULTS / f"{name}.json", lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def with_earlier(name: str, rows: list[Row], *identity: str, key: str = "rows") -> list[Row]:
     """Return rows beside those of benchmarks/results/NAME.json whose records are not here.
 
     Args:
@@ -64,10 +101,11 @@ def with_earlier(name: str, rows: list[Any], *identity: str, key: str = "rows") 
         identity: names of values by which rows are the same.
         key: where the rows of the result are.
     """
-    path = RESULTS / f"{name}.json"
-    earlier = json.loads(path.read_text(encoding="utf-8")).get(key, []) if path.exists() else []
-    merged = {tuple(row.get(value) for value in identity): row for row in [*earlier, *rows]}
-    return list(merged.values())
+    both = [*result(name).get(key, []), *rows]
+    return list({tuple(row.get(value) for value in identity): row for row in both}.values())
+
+
+# -- the command line
 
 
 def command_line(doc: str | None, *steps: Callable[..., Any], **options: Any) -> None:
@@ -75,20 +113,23 @@ def command_line(doc: str | None, *steps: Callable[..., Any], **options: Any) ->
 
     Args:
         doc: the module's docstring, which is the help.
-        steps: functions; the parameters of each are options.
+        steps: functions; the parameters of each are options. A single one needs no name.
         options: values by default. A list can be restricted to some of its values.
     """
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("step", choices=[step.__name__ for step in steps])
+    if len(steps) > 1:
+        parser.add_argument("step", choices=[step.__name__ for step in steps])
     for name, value in options.items():
         if isinstance(value, list):
             kind = type(value[0])
             parser.add_argument(f"--{name}", choices=value, type=kind, nargs="+", default=value)
+        elif isinstance(value, bool):
+            parser.add_argument(f"--{name}", action="store_true")
         else:
             parser.add_argument(f"--{name}", type=type(value), default=value)
     asked = vars(parser.parse_args())
     torch.set_num_threads(1)
-    step = next(step for step in steps if step.__name__ == asked["step"])
+    step = next(step for step in steps if step.__name__ == asked.get("step", step.__name__))
     step(**{name: asked[name] for name in inspect.signature(step).parameters})

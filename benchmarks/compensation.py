@@ -10,7 +10,6 @@ were stopped. `--data mnist` and `--training noise` restrict them. Some hours.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass
@@ -21,15 +20,15 @@ from typing import Any
 
 from torch import nn
 
-from benchmarks.common import RECORDS, command_line, once, write_result
-from benchmarks.subjects import SUBJECTS, cost_of, dataset, swept
+from benchmarks.common import RECORDS, Row, command_line, once, rows_in, write_result
+from benchmarks.subjects import SUBJECTS, cost_of, dataset, overheads, swept
+from benchmarks.ways import over_chips
 from cnet_aihw.compensation import (
     PAPER,
     FitSettings,
     GeneratorCompensator,
     Placement,
     compensate,
-    compensation_cost,
     digital_placement,
     fit_compensation,
     uniform_placement,
@@ -89,7 +88,7 @@ class Trained:
     def row(
         self, method: str, variant: str, model: nn.Module, part: str, records: Path,
         calibration: Any = None, **more: Any,
-    ) -> dict[str, Any]:  # fmt: skip
+    ) -> Row:  # fmt: skip
         """Measure a network; return its row."""
         chips, seed = PARTS[part]
         found = evaluate_chips(
@@ -107,23 +106,18 @@ class Trained:
             "overhead_weights": 0.0,
             "overhead_macs": 0.0,
             **more,
-            "clean": found.clean,
-            "mean": found.mean,
-            "std": found.std,
-            "q05": found.q05,
+            **over_chips(found),
             "chips": found.chips,
             "seed": found.seed,
         }
 
-    def placed(self, placement: Placement, variant: GeneratorCompensator) -> dict[str, Any]:
+    def placed(self, placement: Placement, variant: GeneratorCompensator) -> Row:
         """Return a placement with its overheads."""
-        cost = compensation_cost(self.cost, placement, variant)
-        overheads = {"overhead_weights": cost.overhead_weights, "overhead_macs": cost.overhead_macs}
-        return {"placement": dict(placement), **overheads}
+        return {"placement": dict(placement), **overheads(self.cost, placement, variant)}
 
     def compensated(
         self, method: str, variant: GeneratorCompensator, limit: float, part: str
-    ) -> list[dict[str, Any]]:
+    ) -> list[Row]:
         """Fit one variant within a limit and measure it; no row where it does not fit in."""
         try:
             placement = uniform_placement(
@@ -150,14 +144,14 @@ def folder_of(name: str, training: str) -> Path:
     return RECORDS / f"compensation_{name}" / training
 
 
-def variants(it: Trained) -> Iterator[dict[str, Any]]:
+def variants(it: Trained) -> Iterator[Row]:
     """No compensation, and every variant at 2 % overhead, on validation data."""
     yield it.row("none", "", it.model, "val", it.folder / "none-val.jsonl")
     for method, variant in VARIANTS.items():
         yield from it.compensated(method, variant, 0.02, "val")
 
 
-def methods(it: Trained) -> Iterator[dict[str, Any]]:
+def methods(it: Trained) -> Iterator[Row]:
     """All methods, on test data."""
     records = RECORDS / f"lenet5_{it.name}" / it.training / "chips.jsonl"  # measured there already
     yield it.row("none", "", it.model, "test", records)
@@ -177,23 +171,20 @@ def methods(it: Trained) -> Iterator[dict[str, Any]]:
 
 def select(data: list[str], training: list[str]) -> None:
     """Measure the variants."""
-    for name, kind in product(data, training):
-        path = folder_of(name, kind) / "variants.json"
-        once(path, lambda n=name, k=kind: list(variants(trained(n, k))))
+    for pair in product(data, training):
+        once(folder_of(*pair) / "variants.json", lambda p=pair: list(variants(trained(*p))))
 
 
 def run(data: list[str], training: list[str]) -> None:
     """Measure the methods."""
-    for name, kind in product(data, training):
-        path = folder_of(name, kind) / "compensation.json"
-        once(path, lambda n=name, k=kind: list(methods(trained(n, k))))
+    for pair in product(data, training):
+        once(folder_of(*pair) / "compensation.json", lambda p=pair: list(methods(trained(*p))))
 
 
 def table() -> None:
     """Write both results from what is there."""
     for result, step in (("variants", "select"), ("compensation", "run")):
-        paths = [folder_of(*pair) / f"{result}.json" for pair in product(SETS, TRAININGS)]
-        rows = [row for path in paths if path.exists() for row in json.loads(path.read_text())]
+        rows = rows_in(folder_of(*pair) / f"{result}.json" for pair in product(SETS, TRAININGS))
         command = f"{COMMAND} {step}"
         write_result(result, command, [{**row, "command": command} for row in rows])
 

@@ -13,17 +13,17 @@ from typing import Any
 
 from aihwkit.inference import GlobalDriftCompensation
 
-from benchmarks.common import command_line, once, with_earlier, write_result
-from benchmarks.subjects import (
-    CHIPS_SEED,
+from benchmarks.common import (
     OUTPUTS,
-    SUBJECTS,
-    dataset,
-    folder_of,
-    loaded,
-    plain_clean,
+    command_line,
+    once,
+    result,
+    rows_in,
+    with_earlier,
+    write_result,
 )
-from benchmarks.tables import result
+from benchmarks.subjects import CHIPS_SEED, SUBJECTS, dataset, folder_of, loaded
+from benchmarks.ways import plain_clean
 from cnet_aihw.compensation import (
     LowRank,
     PerChipFit,
@@ -40,7 +40,6 @@ from cnet_aihw.rram import (
     PowerLawDriftNoiseModel,
     RRAMRPUConfig,
 )
-from cnet_aihw.runtime.records import read_json
 
 COMMAND = "python -m benchmarks.drift"
 DEVICES: dict[str, Callable[[], Any]] = {
@@ -70,7 +69,7 @@ def run(device: list[str], chips: int) -> None:
     """Measure each device, in a file of its own."""
     for name in device:
         path = OUTPUTS / "drift" / f"{name.replace(', ', '-').replace(' ', '-')}.json"
-        once(path, lambda name=name: {"rows": list(measured(name, chips))})
+        once(path, lambda name=name: list(measured(name, chips)))
 
 
 def measured(device: str, chips: int) -> Iterator[dict[str, Any]]:
@@ -113,12 +112,9 @@ def measured(device: str, chips: int) -> Iterator[dict[str, Any]]:
 
 def table() -> None:
     """Write all rows."""
-    rows: list[dict[str, Any]] = []
-    for path in sorted((OUTPUTS / "drift").glob("*.json")):
-        rows += read_json(path)["rows"]
-    write_result(
-        "drift", f"{COMMAND} run", with_earlier("drift", rows, "device", "way", "t_inference")
-    )
+    rows = rows_in(sorted((OUTPUTS / "drift").glob("*.json")))
+    rows = with_earlier("drift", rows, "device", "way", "t_inference")
+    write_result("drift", f"{COMMAND} run", rows)
 
 
 if __name__ == "__main__":

@@ -86,6 +86,13 @@ def save(figure: Any, name: str) -> None:
     figure.savefig(IMAGES / f"{name}.png", dpi=160, metadata={"Software": None})
 
 
+def draw_spread(ax: Any, rows: Sequence[Row], x: str, color: str, label: str) -> None:
+    """Draw means over chips in percent, with their deviations, over a value of the rows."""
+    mean, std = ([100 * row[key] for row in rows] for key in ("mean", "std"))
+    ax.errorbar([row[x] for row in rows], mean, yerr=std, marker="o", color=color, capsize=3,
+                label=label)  # fmt: skip
+
+
 def draw_methods(networks: Mapping[str, Sequence[Row]]) -> None:
     """Draw the recovery of each method on each network, with the deviation over chips."""
     with figure_style():
@@ -144,11 +151,7 @@ def draw_drift(rows: Sequence[Row]) -> None:
             of_device = [row for row in rows if row["device"] == device]
             for way, color in AGED.items():
                 found = [row for row in of_device if row["way"] == way]
-                ax.errorbar(
-                    [row["t_inference"] for row in found], [100 * row["mean"] for row in found],
-                    yerr=[100 * row["std"] for row in found], marker="o", color=color, capsize=3,
-                    label=way,
-                )  # fmt: skip
+                draw_spread(ax, found, "t_inference", color, way)
             ax.set_xscale("log")
             ax.set_ylim(0, 70)
             ax.set_title(f"LeNet-5 on CIFAR-10, {of_device[0]['model']}")
@@ -196,16 +199,12 @@ def draw_sigmas(cells: Sequence[Row], names: Mapping[str, str]) -> None:
         figure, axes = new_figure(0.8 + 2.4 * len(titles), rows=len(titles), sharex=True)
         for ax, title in zip(axes, titles, strict=True):
             for method, color in SHOWN.items():
-                points = sorted(
-                    (cell["sigma"], 100 * cell["mean"], 100 * cell["std"]) for cell in cells
-                    if (cell["title"], cell["method"]) == (title, method)
+                found = [
+                    cell for cell in cells if (cell["title"], cell["method"]) == (title, method)
                     and (method.startswith("recipe") or cell["calibration"] == "none")
-                )  # fmt: skip
-                ax.errorbar(
-                    *([point[i] for point in points] for i in (0, 1)),
-                    yerr=[point[2] for point in points], marker="o", color=color, capsize=3,
-                    label=names[method].partition(":")[0],
-                )  # fmt: skip
+                ]  # fmt: skip
+                found.sort(key=lambda cell: float(cell["sigma"]))
+                draw_spread(ax, found, "sigma", color, names[method].partition(":")[0])
             ax.set_title(title)
             ax.set_xticks(sorted({cell["sigma"] for cell in cells}))
         axes[-1].set_xlabel("sigma")

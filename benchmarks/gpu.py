@@ -12,13 +12,12 @@ each chip, once both are trained. Results are written as they come, to benchmark
 
 from __future__ import annotations
 
-import argparse
 import signal
+import statistics
 import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,9 +25,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.common import DATA, RESULTS
-from benchmarks.speed import IMAGE, SIGMA, TABLE, Step, race, ratio, training_step
-from benchmarks.subjects import LIMIT
+from benchmarks.common import DATA, RESULTS, SIGMA, Row, command_line
+from benchmarks.speed import IMAGE, TABLE, Step, inputs, race, ratio, training_step
+from benchmarks.subjects import LIMIT, ONE_CYCLE, SUBJECTS, dataset, loaded, where
+from benchmarks.ways import over_chips
 from cnet_aihw.compensation import (
     LowRank,
     PerChipFit,
@@ -43,35 +43,30 @@ from cnet_aihw.rram import (
     VariationParameter,
     analog_layers,
     convert_to_analog,
-    load_snapshot,
 )
 from cnet_aihw.runtime.records import read_records, write_json_atomic
-from cnet_aihw.training import LipschitzPenalty, lipschitz_lambda, load_checkpoint
-from cnet_aihw.zoo import VGG16, LeNet5, ResNet20, ViT, arrays
+from cnet_aihw.training import LipschitzPenalty, lipschitz_lambda
+from cnet_aihw.zoo import VGG16, LeNet5, ResNet20, ViT
 
 ROOT = Path(__file__).parent.parent
 FOLDER = Path("outputs/gpu")
 CONFIG = RRAMRPUConfig(noise_model=LogNormalNoiseModel(SIGMA))
 TABLED = replace(CONFIG, variation=VariationParameter(table=TABLE))
 STEPS = 10  # between two looks at the clock
-EPOCHS = 30
-TRAINING = [
-    *("job=train", "model=vgg16", "data=arrays", "data.val_size=5000", "data.augment=true"),
-    *(f"training.epochs={EPOCHS}", "training.batch_size=512", "training.schedule=onecycle"),
-    *("training.lr=0.2", "training.label_smoothing=0.1", "training.bf16=true"),
-    *("training.channels_last=true", "training.select=last", "training.validation_chips=2"),
-    *(f"training.validate_every={EPOCHS}", "progress=false"),
-]
+WORDS = (
+    "job=train", "model=vgg16", *(w for w in ONE_CYCLE if not w.startswith("training.lr")),
+    "training.lr=0.2", "training.batch_size=512", "training.select=last", "progress=false",
+)  # fmt: skip
 
 
 def networks(quick: bool) -> list[tuple[str, nn.Module, tuple[int, ...], int]]:
     """Return name, network, shape of an input and batch size."""
-    digit, image = (1, 28, 28), IMAGE
+    digit = (1, 28, 28)
     found: list[tuple[str, nn.Module, tuple[int, ...], int]] = [
         ("LeNet-5", LeNet5(digit, 10), digit, 256),
-        ("ResNet-20", ResNet20(image, 10), image, 256),
-        ("VGG16", VGG16(image, 10), image, 256),
-        ("ViT, 64 tokens", ViT(image, 10), image, 128),
+        ("ResNet-20", ResNet20(IMAGE, 10), IMAGE, 256),
+        ("VGG16", VGG16(IMAGE, 10), IMAGE, 256),
+        ("ViT, 64 tokens", ViT(IMAGE, 10), IMAGE, 128),
     ]
     return found[:1] if quick else found
 
@@ -110,12 +105,12 @@ def waits(step: Step, device: torch.device) -> int | None:
     return sum("synchroniz" in str(warning.message) for warning in caught)
 
 
-def speed_rows(device: torch.device, quick: bool) -> list[dict[str, Any]]:
+def speed_rows(device: torch.device, quick: bool) -> list[Row]:
     """Measure training steps, chips and fits of all networks."""
     rows = []
     for name, digital, shape, batch in networks(quick):
         digital.to(device)
-        x, y = torch.randn(batch, *shape, device=device), torch.randint(10, (batch,)).to(device)
+        x, y = (part.to(device) for part in inputs(shape, batch))
         plain = training_step(digital, x, y, None)
         ours = {}
         for kind, config, probes in (("exact", CONFIG, None), ("table", TABLED, 1)):
@@ -142,42 +137,42 @@ def speed_rows(device: torch.device, quick: bool) -> list[dict[str, Any]]:
     return rows
 
 
+def fitted(model: nn.Module, example: torch.Tensor, x: torch.Tensor) -> WithCompensation:
+    """Return low-rank correctors at all layers, fitted to each chip."""
+    cost, layers = network_cost(model, example), list(analog_layers(model))
+    placement = uniform_placement(cost, layers, LIMIT, LowRank(), limit_macs=LIMIT)
+    return WithCompensation(placement, LowRank(), PerChipFit(x, batch_size=1000))
+
+
 def chip_rows(
     name: str, digital: nn.Module, shape: tuple[int, ...], device: torch.device, quick: bool
-) -> list[dict[str, Any]]:
+) -> list[Row]:
     """Measure chips a second over 2,000 inputs, bare and with correctors fitted to each."""
-    images, chips = (64, 2) if quick else (2000, 10)
-    x, y = torch.randn(images, *shape), torch.randint(10, (images,))
+    data, chips = inputs(shape, 64 if quick else 2000), 2 if quick else 10
     model = convert_to_analog(digital, CONFIG).eval()
-    cost = network_cost(model, x[:1].to(device))
-    placement = uniform_placement(
-        cost, list(analog_layers(model)), LIMIT, LowRank(), limit_macs=None
-    )
-    fit = WithCompensation(placement, LowRank(), PerChipFit(x[:1000], batch_size=1000))
-    rows = []
-    for kind, calibration in (("chip", None), ("chip with its correctors", fit)):
-        records = FOLDER / "speed.jsonl"
+    rows, records = [], FOLDER / "speed.jsonl"
+    correctors = fitted(model, data[0][:1].to(device), data[0][:1000])
+    for kind, calibration in (("chip", None), ("chip with its correctors", correctors)):
         records.unlink(missing_ok=True)
         records.parent.mkdir(parents=True, exist_ok=True)
         evaluate_chips(
-            model, (x, y), chips=chips, calibration=calibration, records=records,
+            model, data, chips=chips, calibration=calibration, records=records,
             device=str(device), batch_size=1000,
         )  # fmt: skip
-        spent = sorted(record["seconds"] for record in read_records(records))
-        median = spent[len(spent) // 2]
-        rows.append({"network": name, "case": kind, "per_second": round(1 / median, 2)})
+        seconds = statistics.median(record["seconds"] for record in read_records(records))
+        rows.append({"network": name, "case": kind, "per_second": round(1 / seconds, 2)})
     return rows
 
 
 def train(kind: str, device: torch.device, until: float, quick: bool) -> bool:
     """Train VGG16 at full width until a time at most; return whether it is trained."""
-    folder = FOLDER / kind
+    folder, epochs = FOLDER / kind, 1 if quick else 30
     if (folder / kind / "best.safetensors").exists():
         return True
-    small = ["data.limit_train=64", "model.width=0.0625", "training.epochs=1"] if quick else []
     words = [
-        *TRAINING, f"training={kind}", f"data.path={DATA / 'cifar10.npz'}", f"device={device}",
-        f"run={folder}", *small,
+        *WORDS, *where("cifar10"), f"training={kind}", f"training.epochs={epochs}",
+        f"training.validate_every={epochs}", f"device={device}", f"run={folder}",
+        *(["data.limit_train=64", "model.width=0.0625"] if quick else []),
     ]  # fmt: skip
     job = subprocess.Popen([sys.executable, "-m", "cnet_aihw.jobs.cli", *words])
     try:
@@ -188,64 +183,50 @@ def train(kind: str, device: torch.device, until: float, quick: bool) -> bool:
     return (folder / kind / "best.safetensors").exists()
 
 
-def row_of(device: torch.device, chips: int) -> dict[str, Any]:
+def row_of(device: torch.device, chips: int) -> Row:
     """Measure the penalised network with correctors fitted to each chip beside the plain one."""
-    data = arrays(DATA / "cifar10.npz", val_size=5000)
-    rows: dict[str, dict[str, Any]] = {}
+    data, rows = dataset("cifar10"), {}
     for kind in ("plain", "lipschitz"):
-        model = convert_to_analog(VGG16(data.input_shape, data.classes), CONFIG)
-        load_snapshot(model, load_checkpoint(FOLDER / kind / kind / "best.safetensors").model)
-        cost, layers = network_cost(model, data.val.first(1).x), list(analog_layers(model))
-        placement = uniform_placement(cost, layers, LIMIT, LowRank(), limit_macs=LIMIT)
-        fit = PerChipFit(data.train.x[:2000], batch_size=1000)
-        fitted = WithCompensation(placement, LowRank(), fit)
-        for name, way in (("none", None), ("per chip", fitted)):
+        model = loaded(SUBJECTS["vgg16_cifar10"], FOLDER / kind / kind, CONFIG)
+        correctors = fitted(model, data.val.first(1).x, data.train.x[:2000])
+        for name, way in (("none", None), ("per chip", correctors)):
             found = evaluate_chips(
                 model, data.test, chips=chips, calibration=way, device=str(device), batch_size=1000
             )
-            record = found.as_record()
-            rows[f"{kind}, {name}"] = {key: record[key] for key in ("clean", "mean", "std", "q05")}
-    clean = rows["plain, none"]["clean"]
-    rows = {name: {**row, "recovery": row["mean"] / clean} for name, row in rows.items()}
+            rows[f"{kind}, {name}"] = over_chips(found)
+            rows[f"{kind}, {name}"]["recovery"] = found.mean / rows["plain, none"]["clean"]
     return {"network": "VGG16 on CIFAR-10", "sigma": SIGMA, "chips": chips, "rows": rows}
 
 
-def main(words: Sequence[str] | None = None) -> None:
+def run(minutes: float, device: str, quick: bool, output: Path) -> None:
     """Do all of it, one after the other, and write what is there after each."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=8.0)
-    parser.add_argument("--device", default="cuda")
-    parser.add_argument("--quick", action="store_true", help="small, to see that it runs")
-    parser.add_argument("--output", type=Path, default=RESULTS / "gpu.json")
-    asked = parser.parse_args(words)
-    until = time.monotonic() + 60 * asked.minutes
-    device = torch.device(asked.device)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        parser.error(
+    until, where_to = time.monotonic() + 60 * minutes, torch.device(device)
+    is_cuda = where_to.type == "cuda"
+    if is_cuda and not torch.cuda.is_available():
+        raise SystemExit(
             "a CUDA device is missing here; --device cpu --quick tries the script without one"
         )
-    is_cuda = device.type == "cuda"
     record: dict[str, Any] = {
         "command": "python -m benchmarks.gpu",
         "torch": torch.__version__,
-        "device": torch.cuda.get_device_name(device) if is_cuda else "cpu",
+        "device": torch.cuda.get_device_name(where_to) if is_cuda else "cpu",
     }
     if is_cuda:
         tests = [sys.executable, "-m", "pytest", "-q", "-m", "cuda", "tests"]
         record["tests"] = subprocess.run(tests, cwd=ROOT, check=False).returncode
-    record["speed"] = speed_rows(device, asked.quick)
-    write_json_atomic(asked.output, record)
+    record["speed"] = speed_rows(where_to, quick)
+    write_json_atomic(output, record)
     if (DATA / "cifar10.npz").exists():
         middle = time.monotonic() + (until - time.monotonic() - 60) / 2
         trained = [
-            train("plain", device, middle, asked.quick),
-            train("lipschitz", device, until - 60, asked.quick),
+            train("plain", where_to, middle, quick),
+            train("lipschitz", where_to, until - 60, quick),
         ]
-        if all(trained) and not asked.quick:
-            record["vgg16"] = row_of(device, 10)
-            write_json_atomic(asked.output, record)
+        if all(trained) and not quick:
+            record["vgg16"] = row_of(where_to, 10)
+            write_json_atomic(output, record)
     print(record)
 
 
 if __name__ == "__main__":
-    main()
+    command_line(__doc__, run, minutes=8.0, device="cuda", quick=False, output=RESULTS / "gpu.json")

@@ -28,7 +28,7 @@ from aihwkit.simulator.configs import TorchInferenceRPUConfig
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from benchmarks.common import write_result
+from benchmarks.common import command_line, write_result
 from benchmarks.speed import (
     OURS,
     Step,
@@ -222,10 +222,9 @@ def memory() -> Iterator[dict]:
         }
 
 
-def main() -> None:
+def run() -> None:
     """Measure all and write the rows."""
     warnings.filterwarnings("ignore", category=UserWarning)
-    torch.set_num_threads(1)
     torch.manual_seed(0)
     rows = []
     for row in chain(networks(), chips(), placements(), together(), memory()):
@@ -235,4 +234,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command_line(__doc__, run)

@@ -13,9 +13,9 @@ from statistics import fmean
 from typing import Any
 
 from benchmarks import figures, pivots
-from benchmarks.common import SIGMA
+from benchmarks.common import SIGMA, result
 from benchmarks.paper import page as rows_page
-from benchmarks.tables import DOCS, OVER_CHIPS, README, Row, put, result, table
+from benchmarks.tables import DOCS, OVER_CHIPS, README, Row, put, table
 
 TABLES = {
     "training": f"data | training | {OVER_CHIPS} | seed | recovery %=recovery:.2%",

@@ -10,13 +10,21 @@ the first row. Placement and plain network are those of `benchmarks.per_chip`.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
-from benchmarks.common import cnet_aihw, command_line, once, with_earlier, write_result
-from benchmarks.subjects import SUBJECTS, Subject, Way, folder_of, measure, where
-from benchmarks.tables import result
+from benchmarks.common import (
+    Row,
+    cnet_aihw,
+    command_line,
+    once,
+    recorded,
+    result,
+    rows_in,
+    with_earlier,
+    write_result,
+)
+from benchmarks.subjects import SUBJECTS, Subject, folder_of, where
+from benchmarks.ways import Way, measure
 from cnet_aihw.compensation import LowRank, Placement
-from cnet_aihw.runtime.records import read_json
 
 COMMAND = "python -m benchmarks.penalty"
 SETTINGS: dict[str, tuple[str, ...]] = {
@@ -48,36 +56,32 @@ def run(network: list[str], chips: int) -> None:
                 "training=lipschitz", "training.select=last", *given, "progress=false",
                 f"run={folder}",
             )  # fmt: skip
-            once(folder / "rows.json", lambda s=subject, n=name: measured(s, n, chips))
+            once(folder / "rows.json", measured, subject, name, chips)
 
 
-def measured(subject: Subject, name: str, chips: int) -> dict[str, Any]:
+def measured(subject: Subject, name: str, chips: int) -> list[Row]:
     """Return the rows of a setting."""
     kept = folder_of(subject, 0) / "choose.json"
-    choice = read_json(kept) if kept.exists() else result("per_chip")["choice"][subject.name]
+    choice = recorded(kept) if kept.exists() else result("per_chip")["choice"][subject.name]
     training = f"penalty/{name.replace(' ', '-')}/lipschitz"
     bare = Way(f"{name}, none", training)
     placement = Placement(choice["chosen"]["placement"])
     fitted = replace(
         bare, name=f"{name}, per chip", corrector=LowRank(), placement=placement, fit="per_chip"
     )
-    rows = [
+    return [
         {**measure(way, subject, 0, folder_of(subject, 0) / training / f"{way.name}.jsonl", chips,
                    part="val", samples=2000),
          "setting": name, "command": f"{COMMAND} run --network {subject.name} --chips {chips}"}
         for way in (bare, fitted)
     ]  # fmt: skip
-    return {"rows": rows}
 
 
 def table() -> None:
     """Write all rows."""
-    rows: list[dict[str, Any]] = []
-    for subject in SUBJECTS.values():
-        for path in sorted((folder_of(subject, 0) / "penalty").glob("*/rows.json")):
-            rows += read_json(path)["rows"]
-    rows = with_earlier("penalty", rows, "network", "way")
-    write_result("penalty", f"{COMMAND} run", rows)
+    folders = (folder_of(subject, 0) / "penalty" for subject in SUBJECTS.values())
+    rows = rows_in(path for folder in folders for path in sorted(folder.glob("*/rows.json")))
+    write_result("penalty", f"{COMMAND} run", with_earlier("penalty", rows, "network", "way"))
 
 
 if __name__ == "__main__":

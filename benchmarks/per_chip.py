@@ -3,12 +3,14 @@
     python -m benchmarks.per_chip train    # networks: plain, penalty, noise; two seeds
     python -m benchmarks.per_chip choose   # penalty, sizes and refinement, on validation data
     python -m benchmarks.per_chip run      # all ways x sigma on the same chips, on test data
+    python -m benchmarks.per_chip scan     # sensitivity of each layer, on validation data
     python -m benchmarks.per_chip curves   # over size, images and sigma
     python -m benchmarks.per_chip cost     # seconds of a fit beside plain passes, a minute
-    python -m benchmarks.per_chip table    # benchmarks/results/per_chip.json
+    python -m benchmarks.per_chip table    # benchmarks/results/per_chip.json, transformers.json
 
-`--network NAME`, `--seed 0`, `--sigma 0.5` and `--way 'plain*'` restrict it. Where networks,
-records and data are: see benchmarks/subjects.py. Each step resumes where it was stopped.
+`--network NAME`, `--seed 0`, `--sigma 0.5` and `--way 'plain*'` restrict it. Networks, those of the
+paper and others, and where records and data are: see benchmarks/subjects.py. Each step resumes
+where it was stopped.
 """
 
 from __future__ import annotations
@@ -17,173 +19,163 @@ from collections.abc import Iterator
 from dataclasses import replace
 from fnmatch import fnmatch
 from itertools import product
-from statistics import median
-from time import perf_counter
 from typing import Any
 
-import torch
-
-from benchmarks.common import cnet_aihw, command_line, once, with_earlier, write_result
+from benchmarks.common import (
+    SIGMA,
+    Row,
+    cnet_aihw,
+    command_line,
+    once,
+    recorded,
+    result,
+    rows_in,
+    with_earlier,
+    write_result,
+)
+from benchmarks.curves import cost_row, on_front, points
 from benchmarks.subjects import (
     LIMIT,
-    SIGMA,
     SUBJECTS,
     Subject,
-    Way,
-    choose_best,
     cost_of,
     dataset,
     folder_of,
     kept,
-    measure,
-    measure_all,
     network,
-    plain_clean,
     sizes,
     where,
+)
+from benchmarks.ways import (
+    Way,
+    choose_best,
+    measure,
+    measure_all,
+    plain_clean,
+    searched,
     within_limits,
 )
-from benchmarks.tables import result
-from cnet_aihw.cluster import RaySettings
 from cnet_aihw.compensation import (
     Affine,
     GeneratorCompensator,
     LowRank,
-    PerChipFit,
     Placement,
     Vera,
-    compensate,
-    compensation_disabled,
     uniform_placement,
 )
-from cnet_aihw.rram import programmed
-from cnet_aihw.runtime.records import read_json, write_json_atomic
-from cnet_aihw.search import (
-    ObjectiveSettings,
-    PerChipEvaluator,
-    SpaceSettings,
-    placement_problem,
-    run_search,
-)
-from cnet_aihw.search.searchers import CoordinateSearcher, Searcher, SpectrumSearcher
+from cnet_aihw.evaluation import scan_layers
+from cnet_aihw.search.searchers import CoordinateSearcher, SpectrumSearcher
 from cnet_aihw.zoo import VGG16, ResNet20
 
-SEEDS = [0, 1]
-SIGMAS = [SIGMA, 0.1, 0.3, 0.7]
+COMMAND = "python -m benchmarks.per_chip"
+SEEDS, SIGMAS = [0, 1], [SIGMA, 0.1, 0.3, 0.7]
 FROM_KEPT = (
     "experiment=vgg16_narrow_cifar10", "job=train",
     "training.schedule=onecycle", "training.lr=0.02", "training.warmup_epochs=0",
     "training.label_smoothing=0.1", "training.bf16=true", "progress=false",
 )  # fmt: skip
 VERA_LRS = (2e-3, 2e-4, 2e-5)  # its fit diverges with that of the others on some networks
-METHODS = (
-    ("xy", LowRank(), "per_chip"), ("y", LowRank("y"), "per_chip"),
-    ("affine", Affine(), "per_chip"), ("generator", GeneratorCompensator(), "per_chip"),
-    ("shared generator", GeneratorCompensator(), "shared"),
-    ("shared low rank", LowRank("x"), "shared"),
-)  # fmt: skip
-"""Methods of the curve over overhead: name, corrector and fit."""
-COMMAND = "python -m benchmarks.per_chip"
+
+
+def asked(names: list[str], seeds: list[int]) -> Iterator[tuple[Subject, int]]:
+    """Yield each network with each of its seeds that is asked for."""
+    for subject, seed in product((SUBJECTS[name] for name in names), seeds):
+        if subject.of_paper or seed == 0:  # the others have one training
+            yield subject, seed
 
 
 def train(network: list[str], seed: list[int]) -> None:
     """Train all networks, by the commands that are printed."""
-    for subject, number in ((SUBJECTS[name], number) for name in network for number in seed):
-        if (plain := kept(subject, "plain")).exists():  # it took hours: others start from it
-            for name in subject.trainings.split(",")[1:]:
-                kind, epochs = ("lipschitz", 4) if name == "lipschitz" else ("noise", 8)
-                cnet_aihw(f"training={kind}", f"training.name={name}", f"training.epochs={epochs}",
-                          *FROM_KEPT, *where(subject.data), f"model.width={subject.width:g}",
-                          f"pretrained={plain}", f"training.lipschitz.beta={subject.betas[0]:g}",
-                          f"run={folder_of(subject, number)}")  # fmt: skip
-            continue
+    for subject, number in asked(network, seed):
+        for words in commands(subject, number):
+            cnet_aihw(*words)
+
+
+def commands(subject: Subject, seed: int) -> Iterator[list[str]]:
+    """Yield the words of the commands that train a network."""
+    plain, folder = kept(subject, "plain"), folder_of(subject, seed)
+    words = [f"experiment={subject.name}", "job=train", *subject.words, *where(subject.data)]
+    words.append("progress=false")
+    if subject.from_plain is not None:
+        epochs, lr = subject.from_plain
+        if not plain.exists():
+            plain = folder / "plain" / "best.safetensors"
+            yield [*words, f"run={folder}", "training=plain"]
+        yield [*words, f"run={folder}", "training=noise", f"pretrained={plain}",
+               f"training.epochs={epochs}", f"training.lr={lr:g}"]  # fmt: skip
+    elif not subject.of_paper:
+        yield [*words, f"run={folder}"]
+    elif plain.exists():  # it took hours: others start from it
+        for name in subject.trainings.split(",")[1:]:
+            kind, epochs = ("lipschitz", 4) if name == "lipschitz" else ("noise", 8)
+            yield [f"training={kind}", f"training.name={name}", f"training.epochs={epochs}",
+                   *FROM_KEPT, *where(subject.data), f"model.width={subject.width:g}",
+                   f"pretrained={plain}", f"training.lipschitz.beta={subject.betas[0]:g}",
+                   f"run={folder}"]  # fmt: skip
+    else:
         for beta in subject.betas or (None,):
             names = subject.trainings if beta in (None, *subject.betas[:1]) else "lipschitz"
-            cnet_aihw(
-                f"experiment={subject.name}", "job=train", *subject.words, *where(subject.data),
-                f"seed={number}", f"training.compare=[{names}]", "training.select=last",
-                f"training.lipschitz.beta={beta or 0:g}", "progress=false",
-                f"run={folder_of(subject, number, beta)}",
-            )  # fmt: skip
+            yield [*words, f"seed={seed}", f"training.compare=[{names}]", "training.select=last",
+                   f"training.lipschitz.beta={beta or 0:g}",
+                   f"run={folder_of(subject, seed, beta)}"]  # fmt: skip
 
 
-def searched(
-    subject: Subject,
-    searcher: Searcher,
-    beta: float | None,
-    budget: int,
-    samples: int = 1000,
-    limit: float = LIMIT,
-) -> Placement:
-    """Return the placement that a search finds within both limits, on few chips and images."""
-    model, data = network(subject, 0, chosen_training(beta), beta), dataset(subject.data)
-    cost = cost_of(model, subject)
-    problem = placement_problem(
-        cost, list(cost.layers), LowRank(), limit, SpaceSettings(sizes=list(subject.sizes)),
-        objective=ObjectiveSettings(overhead="none"), limit_macs=limit,
-    )  # fmt: skip
-    evaluator = PerChipEvaluator(
-        model, data.val, data.train.x[: samples // 2], task=subject.task, chips=3,
-        samples=samples, seed=2000, device="cpu",
-    )  # fmt: skip
-    folder, within = folder_of(subject, 0) / "choose", "" if limit == LIMIT else f"-{limit:g}"
-    found = run_search(
-        problem, evaluator, searcher, folder / f"beta-{beta or 0:g}-{searcher.name}{within}",
-        budget=budget, store=folder / "evaluations", ray=RaySettings(dashboard=False),
-    )  # fmt: skip
-    return found.placement
+# -- the choice of a penalty, a placement and a refinement, on validation data
 
 
 def choose(network: list[str]) -> None:
-    """Choose penalty, placement and refinement on validation data, by the first seed's networks."""
+    """Choose penalty, placement and refinement by the first seed's networks."""
     for subject in (SUBJECTS[name] for name in network):
-        rows, best = choose_best(candidates(subject), subject, 2000)
-        way = Way(
-            best["way"], best["training"], LowRank(), Placement(best["placement"]), "per_chip",
-            beta=best["beta"],
-        )  # fmt: skip
-        refined = [
-            replace(
-                way, name=f"{way.name}, {steps} steps, {images} images", images=images,
-                refine_steps=steps,
-            )
-            for steps, images in subject.refined
-        ]  # fmt: skip
-        more, chosen = choose_best(refined, subject, 2000) if refined else ([], None)
-        record = {"rows": rows + more, "chosen": best, "refined": chosen}
-        write_json_atomic(folder_of(subject, 0) / "choose.json", record)
+        choice_of(subject)
 
 
-def candidates(subject: Subject) -> Iterator[Way]:
+def choice_of(subject: Subject) -> dict[str, Any]:
+    """Return what is chosen, once."""
+    choice: dict[str, Any] = once(folder_of(subject, 0) / "choose.json", chosen, subject)
+    return choice
+
+
+def chosen(subject: Subject) -> dict[str, Any]:
+    """Measure all candidates, then refinements of the best one."""
+    samples = 2000 if subject.of_paper else subject.images
+    rows, best = choose_best(candidates(subject, samples), subject, samples)
+    if not (subject.refined and subject.of_paper):
+        return {"rows": rows, "chosen": best, "refined": None}
+    way = Way(
+        best["way"], best["training"], LowRank(), Placement(best["placement"]), "per_chip",
+        beta=best["beta"],
+    )  # fmt: skip
+    refined = [
+        replace(way, name=f"{way.name}, {n} steps, {images} images", images=images, refine_steps=n)
+        for n, images in subject.refined
+    ]
+    more, best_refined = choose_best(refined, subject, samples)
+    return {"rows": rows + more, "chosen": best, "refined": best_refined}
+
+
+def candidates(subject: Subject, images: int) -> Iterator[Way]:
     """Yield each penalty with each placement within the limits."""
     for beta in subject.betas or (None,):
-        training = chosen_training(beta)
+        training = "plain" if beta is None else "lipschitz"
         cost = cost_of(network(subject, 0, training, beta), subject)
-        placements = {
-            "size 1": sizes(cost, 1),
-            "size 2": sizes(cost, 2),
-            "spectrum": searched(subject, SpectrumSearcher(), beta, 1),
-        }
+        few = (1, 2) if subject.of_paper else (1, 2, 4)
+        placements = {f"size {size}": sizes(cost, size) for size in few}
+        placements["spectrum"] = searched(subject, SpectrumSearcher(), beta, 1)
         if subject.budget:
             found = searched(subject, CoordinateSearcher(), beta, subject.budget)
             placements["coordinate"] = found
         for name, placement in within_limits(placements, cost).items():
-            yield Way(
-                f"beta {beta or 0:g}, {name}", training, LowRank(), placement, "per_chip",
-                images=2000, beta=beta,
-            )  # fmt: skip
+            named = f"beta {beta or 0:g}, {name}" if subject.of_paper else name
+            yield Way(named, training, LowRank(), placement, "per_chip", images=images, beta=beta)
 
 
-def chosen_training(beta: float | None) -> str:
-    """Return the name of the training with a penalty, or without one."""
-    return "plain" if beta is None else "lipschitz"
+# -- ways to use a chip, on test data
 
 
 def ways(subject: Subject, seed: int) -> Iterator[Way]:
-    """Yield all ways that are compared."""
-    choice = read_json(folder_of(subject, 0) / "choose.json")
-    chosen, refined = choice["chosen"], choice["refined"]
-    beta, placement = chosen["beta"], Placement(chosen["placement"])
+    """Yield all ways that are compared; of networks beside the paper's, fewer."""
+    choice, paper = choice_of(subject), subject.of_paper
+    beta, placement = choice["chosen"]["beta"], Placement(choice["chosen"]["placement"])
     cost = cost_of(network(subject, seed, "plain"), subject)
     everywhere = list(sizes(cost, 1))
     full = Placement(dict.fromkeys(everywhere, 1.0))
@@ -194,12 +186,21 @@ def ways(subject: Subject, seed: int) -> Iterator[Way]:
         yield bare
         if subject.kind in (VGG16, ResNet20):
             yield replace(bare, name=f"{training}, batchnorm", fit="batchnorm")
-        fitted = replace(bare, fit="per_chip", target=target)
-        yield replace(fitted, name=f"{training}, affine", corrector=Affine(), placement=full)
-        yield replace(
+        fitted = replace(bare, fit="per_chip", target=target, images=subject.images)
+        if paper or training == "plain":
+            yield replace(fitted, name=f"{training}, affine", corrector=Affine(), placement=full)
+        fitted = replace(
             fitted, name=f"{training}, per chip", corrector=LowRank(), placement=placement
         )
-    if refined is not None:
+        yield fitted
+        if not paper:
+            steps, _ = subject.refined[0]
+            yield replace(fitted, name=f"{training}, per chip, refined", refine_steps=steps,
+                          refine_batch=subject.batch)  # fmt: skip
+    if not paper:
+        yield Way("plain, shared", "plain", LowRank(), placement, "shared")
+        return
+    if (refined := choice["refined"]) is not None:
         yield Way(
             "lipschitz, per chip, refined", "lipschitz", LowRank(), placement, "per_chip",
             images=refined["images"], refine_steps=refined["refine_steps"], beta=beta,
@@ -210,74 +211,58 @@ def ways(subject: Subject, seed: int) -> Iterator[Way]:
         "ahwa-lora-like": ("plain", LowRank("x")),
         "vera-like": ("plain", Vera()),
     }
-    trained = {name: pair for name, pair in correctors.items() if pair[0] in trainings}
-    for name, (training, corrector) in trained.items():
-        within = uniform_placement(cost, everywhere, LIMIT, corrector, limit_macs=LIMIT)
-        b = beta if training == "lipschitz" else None
-        lrs = VERA_LRS if isinstance(corrector, Vera) else Way.lrs
-        yield Way(name, training, corrector, within, "shared", beta=b, lrs=lrs)
+    for name, (training, corrector) in correctors.items():
+        if training in trainings:
+            within = uniform_placement(cost, everywhere, LIMIT, corrector, limit_macs=LIMIT)
+            b = beta if training == "lipschitz" else None
+            lrs = VERA_LRS if isinstance(corrector, Vera) else Way.lrs
+            yield Way(name, training, corrector, within, "shared", beta=b, lrs=lrs)
 
 
 def run(network: list[str], seed: list[int], sigma: list[float], way: str, chips: int) -> None:
-    """Measure the ways whose names match a pattern, at each deviation, on test data."""
-    for name, number, deviation in product(network, seed, sigma):
-        subject, usual = SUBJECTS[name], deviation == SIGMA
-        asked = (found for found in ways(subject, number) if fnmatch(found.name, way))
-        folder = folder_of(subject, number) / ("test" if usual else f"test-{deviation:g}")
-        command = f"{COMMAND} run --chips {chips}"
-        measure_all(asked, subject, number, folder, chips, command, None if usual else deviation)
+    """Measure the ways whose names match a pattern, at each deviation."""
+    for subject, number in asked(network, seed):
+        for deviation in (each for each in subject.sigmas if each in sigma):
+            matching = (found for found in ways(subject, number) if fnmatch(found.name, way))
+            most = chips or (50 if subject.of_paper else 25)
+            measure_all(matching, subject, number, deviation, most)
+
+
+def scan(network: list[str]) -> None:
+    """Measure plain networks beside the paper's with one layer at a time on the chip."""
+    for subject in (SUBJECTS[name] for name in network):
+        if not subject.of_paper:
+            once(folder_of(subject, 0) / "scan.json", scanned, subject)
+
+
+def scanned(subject: Subject) -> dict[str, Any]:
+    """Return the mean of each layer alone."""
+    found = scan_layers(
+        network(subject, 0, "plain", sigma=subject.sigmas[0]),
+        dataset(subject.data).val.first(min(500, subject.images)), mode="single",
+        task=subject.task, chips=5, seed=1, device="cpu",
+        records=folder_of(subject, 0) / "scan.jsonl",
+    )  # fmt: skip
+    about = {"network": subject.name}
+    rows = [about | {"layer": r.name, "mean": r.mean, "clean": found.clean} for r in found.rows]
+    return {"rows": rows}
 
 
 def curves(network: list[str]) -> None:
     """Measure the penalised network over size, images and sigma, on the first seed."""
     for subject in (SUBJECTS[name] for name in network):
-        folder, samples = folder_of(subject, 0) / "curves", min(subject.test or 2000, 2000)
+        samples = min(subject.test or 2000, 2000)
         for curve, name, way, sigma in points(subject):
-            path = folder / f"{curve}-{name}.json"
+            path = folder_of(subject, 0) / "curves" / f"{curve}-{name}.json"
             size = name.rpartition("-")[2] if curve == "size" else None
             if curve == "overhead":
                 size = f"within {100 * float(name.rpartition('-')[2]):g} %"
-            method = way.name.partition(", within")[0]
-            about = {"curve": curve, "way": method, "size": size, "command": f"{COMMAND} curves"}
-            asked = way, subject, 0, path.with_suffix(".jsonl"), 10
-            once(path, lambda a=asked, n=samples, s=sigma, more=about: {
-                **measure(*a, samples=n, sigma=s), **more
+            about = {"curve": curve, "way": way.name.partition(", within")[0], "size": size}
+            records = path.with_suffix(".jsonl")
+            given = {"samples": samples, "sigma": sigma}
+            once(path, lambda w=way, s=subject, r=records, g=given, about=about: {
+                **measure(w, s, 0, r, 10, **g), **about
             })  # fmt: skip
-
-
-def points(subject: Subject) -> Iterator[tuple[str, str, Way, float]]:
-    """Yield curve, name, way and sigma of each point."""
-    chosen = read_json(folder_of(subject, 0) / "choose.json")["chosen"]
-    cost = cost_of(network(subject, 0, "lipschitz", chosen["beta"]), subject)
-    bare = Way("none", "lipschitz", beta=chosen["beta"])
-    way = replace(
-        bare, corrector=LowRank(), placement=Placement(chosen["placement"]), fit="per_chip"
-    )
-    for features in ("xy", "y", "patch"):
-        for size in (1, 2, 4, 8):
-            sized = replace(
-                way, name="size", corrector=LowRank(features), placement=sizes(cost, size)
-            )
-            yield "size", f"{features}-{size}", sized, SIGMA
-    for images in (10, 30, 100, 300, 1000, 4000):
-        yield "images", str(images), replace(way, name="images", images=images), SIGMA
-        fixed = replace(way, name="images, ridge 0.001", images=images, ridge=1e-3)
-        yield "images", f"{images}-ridge", fixed, SIGMA
-    for sigma in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7):
-        yield "sigma", f"{sigma:g}", replace(way, name="sigma"), sigma
-        yield "sigma", f"{sigma:g}-none", bare, sigma
-    for limit in (0.01, 0.02, 0.05, 0.1, 0.2):
-        for name, corrector, fit in METHODS:
-            trained = fit == "shared" and not 0.02 <= limit <= 0.1
-            if trained or (name == "affine" and limit > 0.01):  # of one size, or minutes each
-                continue
-            within = uniform_placement(cost, list(cost.layers), limit, corrector, limit_macs=limit)
-            named = f"{name}, within {limit:g}"
-            given = replace(way, name=named, corrector=corrector, placement=within, fit=fit)
-            yield "overhead", f"{name}-{limit:g}", given, SIGMA
-        found = searched(subject, SpectrumSearcher(), chosen["beta"], 1, limit=limit)
-        given = replace(way, name=f"spectrum, within {limit:g}", placement=found)
-        yield "overhead", f"spectrum-{limit:g}", given, SIGMA
 
 
 def cost(network: list[str]) -> None:
@@ -286,84 +271,66 @@ def cost(network: list[str]) -> None:
     write_result("per_chip_cost", f"{COMMAND} cost", with_earlier("per_chip_cost", rows, "network"))
 
 
-def cost_row(subject: Subject) -> dict[str, Any]:
-    """Return the median seconds of fits and passes, for two filters at all layers."""
-    model, x = network(subject, 0, "lipschitz"), dataset(subject.data).train.x[:1000]
-    placement = sizes(cost_of(model, subject), 2)
-    compensate(model, placement, LowRank(), 0)
-    fit = PerChipFit(x)
-    passes, fits = [], []
-    with programmed(model, 1), torch.no_grad():
-        with fit(model):  # wanted outputs are kept for all chips that follow
-            pass
-        for _ in range(5):
-            with compensation_disabled(model):
-                begun = perf_counter()
-                model(x)
-                passes.append(perf_counter() - begun)
-            begun = perf_counter()
-            with fit(model):
-                fits.append(perf_counter() - begun)
-    return {
-        "network": subject.name,
-        "layers": len(placement),
-        "images": len(x),
-        "plain_pass_seconds": median(passes),
-        "fit_seconds": median(fits),
-        "ratio": median(fits) / median(passes),
-        "target": 3 * len(placement) / 2,
-    }
+# -- results
 
 
-def on_front(row: dict[str, Any], rows: list[dict[str, Any]]) -> bool:
-    """Say whether no other row costs less, in weights and in MACs, and recovers as much."""
-    costs = "overhead_weights", "overhead_macs"
-    return not any(
-        all(other[key] <= row[key] for key in costs)
-        and other["mean"] >= row["mean"]
-        and any(other[key] != row[key] for key in (*costs, "mean"))
-        for other in rows
-    )
+def rows_of(subject: Subject, seed: int, kind: str, command: str) -> Iterator[Row]:
+    """Yield rows with their recovery, that of the plain network's clean score."""
+    clean: dict[int, float] = {}
+    for row in rows_in(sorted(folder_of(subject, seed).glob(f"{kind}*/*.json"))):
+        top = clean.get(row["samples"]) or plain_clean(subject, seed, row["samples"])
+        clean[row["samples"]] = top
+        yield {
+            **row,
+            "way": row["way"].removesuffix(f" {row['sigma']:g}"),  # of shared fits
+            "command": command.format(**row),
+            "plain_clean": top,
+            "recovery": subject.task.recovery(row["mean"], top),
+        }
 
 
 def table() -> None:
-    """Write all rows with their recovery, mean / the plain network's clean score.
-
-    Rows and choices of which no records are here stay as they are in the results.
-    """
-    rows: dict[str, list[dict[str, Any]]] = {"test": [], "curves": []}
-    for subject, seed in ((subject, seed) for subject in SUBJECTS.values() for seed in SEEDS):
-        clean: dict[int, float] = {}
-        for kind, found in rows.items():
-            for path in sorted(folder_of(subject, seed).glob(f"{kind}*/*.json")):
-                row = read_json(path)
-                row["way"] = row["way"].removesuffix(f" {row['sigma']:g}")  # of shared fits
-                n = row["samples"]
-                clean[n] = clean.get(n) or plain_clean(subject, seed, n)
-                found.append({**row, "recovery": row["mean"] / clean[n]})
-    paths = {name: folder_of(subject, 0) / "choose.json" for name, subject in SUBJECTS.items()}
-    choice = result("per_chip").get("choice", {})
-    choice |= {name: read_json(path) for name, path in paths.items() if path.exists()}
+    """Write all results; rows of which no records are here stay as they are there."""
+    each, place = list(asked(list(SUBJECTS), SEEDS)), list(SUBJECTS).index
+    found: dict[str, list[Row]] = {"per_chip": [], "transformers": []}
+    for subject, seed in each:
+        rows = rows_of(subject, seed, "test", f"{COMMAND} run --chips {{chips}}")
+        found["per_chip" if subject.of_paper else "transformers"] += rows
     one = "network", "training_seed", "way"
-    test = with_earlier("per_chip", rows["test"], *one, "sigma")
-    test.sort(key=lambda row: (
-        row["sigma"] != SIGMA, list(SUBJECTS).index(row["network"]), *(row[k] for k in one[1:]),
+    rows = with_earlier("per_chip", found["per_chip"], *one, "sigma")
+    rows.sort(key=lambda row: (
+        row["sigma"] != SIGMA, place(row["network"]), row["training_seed"], row["way"],
         row["sigma"],
     ))  # fmt: skip
-    write_result("per_chip", f"{COMMAND} run", test, limit=LIMIT, choice=choice)
-    points = "curve", "size", "features", "images", "sigma"
-    found = with_earlier("per_chip_curves", rows["curves"], *one, *points)
-    found.sort(key=lambda row: (
+    paths = {s.name: folder_of(s, 0) / "choose.json" for s in SUBJECTS.values() if s.of_paper}
+    choice = result("per_chip").get("choice", {})
+    choice |= {name: recorded(path) for name, path in paths.items() if path.exists()}
+    write_result("per_chip", f"{COMMAND} run", rows, limit=LIMIT, choice=choice)
+
+    rows = with_earlier("transformers", found["transformers"], "network", "sigma", "way")
+    rows.sort(key=lambda row: (place(row["network"]), row["sigma"], row["way"]))
+    scans = rows_in(folder_of(subject, 0) / "scan.json" for subject in SUBJECTS.values())
+    scans = with_earlier("transformers", scans, "network", "layer", key="sensitivity")
+    for row in scans:
+        recovery = SUBJECTS[row["network"]].task.recovery(row["mean"], row["clean"])
+        row["lost"] = None if recovery is None else 1 - recovery
+    scans.sort(key=lambda row: (row["network"], -(row["lost"] or 0.0)))
+    write_result("transformers", f"{COMMAND} run", rows, limit=LIMIT, sensitivity=scans)
+
+    rows = [row for pair in each for row in rows_of(*pair, "curves", f"{COMMAND} curves")]
+    of_point = "curve", "size", "features", "images", "sigma"
+    rows = with_earlier("per_chip_curves", rows, *one, *of_point)
+    rows.sort(key=lambda row: (
         row["curve"], row["way"], row["features"] or "", row["images"] or 0, row["sigma"],
         max(row["overhead_weights"], row["overhead_macs"]),
     ))  # fmt: skip
-    over = [row for row in found if row["curve"] == "overhead"]
-    found = [{**row, "front": on_front(row, over)} if row in over else row for row in found]
-    write_result("per_chip_curves", f"{COMMAND} curves", found)
+    over = [row for row in rows if row["curve"] == "overhead"]
+    rows = [{**row, "front": on_front(row, over)} if row in over else row for row in rows]
+    write_result("per_chip_curves", f"{COMMAND} curves", rows)
 
 
 if __name__ == "__main__":
     command_line(
-        __doc__, train, choose, run, curves, cost, table,
-        network=list(SUBJECTS), seed=SEEDS, sigma=SIGMAS, way="*", chips=50,
+        __doc__, train, choose, run, scan, curves, cost, table,
+        network=list(SUBJECTS), seed=SEEDS, sigma=SIGMAS, way="*", chips=0,
     )  # fmt: skip

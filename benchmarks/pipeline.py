@@ -15,7 +15,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from benchmarks.common import DATA, cnet_aihw, write_result
+from benchmarks.common import DATA, cnet_aihw, command_line, write_result
 from benchmarks.subjects import where
 from cnet_aihw.runtime.records import read_json
 
@@ -35,18 +35,18 @@ STEPS = {
 }
 
 
-def main() -> None:
+def run() -> None:
     """Run and time all steps; each search pays for its own evaluations."""
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
         for step, words in STEPS.items():
             store = f"search.store={Path(name) / f'store{len(rows)}'}"
             begun = perf_counter()
-            folder, run = Path(name) / "run", [f"hydra.run.dir={Path(name) / 'run'}"]
+            folder, where_to = Path(name) / "run", [f"hydra.run.dir={Path(name) / 'run'}"]
             if words[1:]:  # a folder holds one search of a kind
                 folder = Path(name) / f"search{len(rows)}"
-                run = [f"source={Path(name) / 'run'}", f"hydra.run.dir={folder}"]
-            cnet_aihw(*WORDS, *words, store, *run)
+                where_to = [f"source={Path(name) / 'run'}", f"hydra.run.dir={folder}"]
+            cnet_aihw(*WORDS, *words, store, *where_to)
             seconds, command = perf_counter() - begun, shlex.join(["cnet-aihw", *WORDS, *words])
             command = command.replace(str(DATA), "data")
             rows.append({"step": step, "seconds": seconds, "command": command})
@@ -60,4 +60,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command_line(__doc__, run)

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
-from benchmarks.common import SIGMA
-from benchmarks.tables import Row, duration, find, grid, result
+from benchmarks.common import SIGMA, result
+from benchmarks.tables import Row, duration, find, grid, pivot
 
-PUBLISHED = {1: (81.90, 82.19), 3: (85.50, 85.57), 5: (86.34, 86.23)}
-"""magic, RBF, RFF: log2 ratio -> accuracy in software and on the chip of Büchel et al., in percent,
-means over ten projections of their published measurements."""
-
-HEADS = (
-    "data | kernel | s | exact | in software | sigma 0.1 | 0.3 | 0.5 | matched 0.3 | matched 0.5",
-    "data | s | in software | sigma 0.3 | sigma 0.5 | matched 0.3 | matched 0.5",
-    "data | s | linear ridge | RBFSampler | Nystroem | in software | sigma 0.5 | matched | "
-    "fitted to each chip",
-    "log2 s/d | paper, software | paper, PCM chip | ours, software | ours, sigma 0.1 | "
-    "ours, sigma 0.3",
-)
-"""Of the tables of accuracy, errors, read-outs, and of what the paper published."""
+Line = dict[str, Any]
 
 
 # -- the README
@@ -28,17 +17,17 @@ HEADS = (
 
 def networks(found: Mapping[str, Sequence[Row]], methods: Iterable[str]) -> str:
     """The table of the README: a method in each line, with its recovery on each network."""
-    clean = [rows[0]["clean_score"] for rows in found.values()]
-    lines = [["method", "weights, MACs +%", *found], ["score without a chip", "-", *clean]]
+    lines: list[Line] = [{"method": "score without a chip"}]
+    lines[0] |= {network: rows[0]["clean_score"] for network, rows in found.items()}
     for method in methods:
-        of_method = [find(rows, method=method) for rows in found.values()]
-        costs = [
-            max(100 * row[key] for row in of_method if row is not None)
-            for key in ("overhead_weights", "overhead_macs")
-        ]
-        cells = ["-" if row is None else _recovered(row) for row in of_method]
-        lines.append([method, ", ".join(f"{cost:.1f}" for cost in costs), *cells])
-    return grid(lines)
+        of = {network: find(rows, method=method) for network, rows in found.items()}
+        there = {network: row for network, row in of.items() if row is not None}
+        costs = [max(100 * row[f"overhead_{kind}"] for row in there.values())
+                 for kind in ("weights", "macs")]  # fmt: skip
+        cost = ", ".join(f"{cost:.1f}" for cost in costs)
+        line = {network: _recovered(row) for network, row in there.items()}
+        lines.append({"method": method, "weights, MACs +%": cost, **line})
+    return grid(lines, " | ".join(["method", "weights, MACs +%", *found]))
 
 
 def _recovered(row: Row) -> str:
@@ -47,21 +36,6 @@ def _recovered(row: Row) -> str:
 
 
 # -- columns of one value each
-
-
-Line = dict[str, Any]
-
-
-def pivot(
-    rows: Iterable[Row], identity: Sequence[str], column: Callable[[Row], str],
-    cell: Callable[[Row], str],
-) -> list[Line]:  # fmt: skip
-    """A line for each value of the identity, with a cell for each row; the last row's values."""
-    lines: dict[tuple[Any, ...], Line] = {}
-    for row in rows:
-        line = lines.setdefault(tuple(row.get(name) for name in identity), {})
-        line |= {**row, column(row): cell(row)}
-    return list(lines.values())
 
 
 def regrets(rows: Sequence[Row]) -> list[Line]:
@@ -98,69 +72,72 @@ def _spread(row: Row) -> str:
 # -- kernels
 
 
-class Kernels:
-    """Rows of kernels.json by what they are of."""
+PUBLISHED = {1: (81.90, 82.19), 3: (85.50, 85.57), 5: (86.34, 86.23)}
+"""magic, RBF, RFF: log2 ratio -> accuracy in software and on the chip of Büchel et al., in percent,
+means over ten projections of their published measurements."""
 
-    def __init__(self) -> None:
-        self.found = result("kernels")
-        self.rows = [dict(zip(self.found["columns"], r, strict=True)) for r in self.found["rows"]]
-
-    def numbers(self, name: str, points: Sequence[tuple[float, str]], **given: Any) -> list[str]:
-        """Return a number at each sigma and way, as written; accuracies in percent."""
-        rows = [find(self.rows, sigma=sigma, way=way, **given) for sigma, way in points]
-        values = [None if row is None else row[name] for row in rows]
-        scale, digits = (100, 1) if name == "accuracy" else (1, 3)
-        return ["-" if value is None else f"{scale * value:.{digits}f}" for value in values]
-
-    def baseline(self, data: str, method: str, kernel: str | None, s: int | None = None) -> str:
-        """Return the accuracy of a method of scikit-learn, the mean over its seeds."""
-        keys, asked = ("data", "method", "kernel", "s"), (data, method, kernel, s)
-        rows = [r for r in self.found["baselines"] if tuple(r[key] for key in keys) == asked]
-        return f"{100 * sum(r['accuracy'] for r in rows) / len(rows):.1f}" if rows else "-"
-
-    def sets(self) -> Iterator[tuple[str, int, int]]:
-        """Yield each set, its largest log2 ratio and the rows s there."""
-        for data in self.found["samples"]:
-            of_set = [r for r in self.rows if r["data"] == data]
-            if of_set:
-                last = max(of_set, key=lambda r: int(r["log2_ratio"]))
-                yield data, last["log2_ratio"], last["s"]
+KERNELS = {
+    "accuracy": "data | kernel | s | exact | in software=0 | sigma 0.1=0.1 | 0.3 | 0.5 | "
+    "matched 0.3=0.3 match | matched 0.5=0.5 match",
+    "errors": "data | s | in software=0 | sigma 0.3=0.3 | sigma 0.5=0.5 | "
+    "matched 0.3=0.3 match | matched 0.5=0.5 match",
+    "readouts": "data | s | linear ridge | RBFSampler | Nystroem | in software=0 | sigma 0.5=0.5 | "
+    "matched=0.5 match | fitted to each chip=0.5 chip",
+    "published": "log2 s/d=log2_ratio | paper, software=theirs:.1f | paper, PCM chip=chip:.1f | "
+    "ours, software=0 | ours, sigma 0.1=0.1 | ours, sigma 0.3=0.3",
+    "attention": "log2 s/d=log2_ratio | sigma 0=0 | sigma 0.1=0.1 | sigma 0.3=0.3 | sigma 0.5=0.5",
+}
+"""Columns of the tables; those of a deviation are named by it, and by the way."""
 
 
 def kernels() -> dict[str, str]:
     """The tables of docs/kernels.md."""
-    of, exact, sampled = Kernels(), "KernelRidge", ("RBFSampler", "Nystroem")
-    bare, matched = [(s, "") for s in (0.0, 0.1, 0.3, 0.5)], [(s, "match") for s in (0.3, 0.5)]
-    accuracy, errors, readouts, published = ([head.split(" | ")] for head in HEADS)
+    found = result("kernels")
+    rows = [dict(zip(found["columns"], row, strict=True)) for row in found["rows"]]
+    last = {row["data"]: row["log2_ratio"] for row in rows}  # the largest of each set
+    largest = [row for row in rows if row["log2_ratio"] == last[row["data"]]]
+
+    def lines(rows: list[Row], one: str, cell: Callable[[Row], str], **given: Any) -> list[Line]:
+        """Return a line for each set, kernel and size, of the rows with the values."""
+        those = [row for row in rows if all(row[key] == value for key, value in given.items())]
+        return pivot(those, ("data", one), lambda r: f"{r['sigma']:g} {r['way']}".strip(), cell)
+
+    def accuracy(row: Row) -> str:
+        return f"{100 * row['accuracy']:.1f}"
+
+    def error(row: Row) -> str:
+        pair = (row["error"], row["predicted"])
+        return " / ".join("-" if value is None else f"{value:.3f}" for value in pair)
+
+    def baseline(data: str, method: str, kernel: str | None, s: int | None = None) -> str | None:
+        """Return the accuracy of a method of scikit-learn, the mean over its seeds."""
+        keys, asked = ("data", "method", "kernel", "s"), (data, method, kernel, s)
+        same = [r for r in found["baselines"] if tuple(r[key] for key in keys) == asked]
+        return accuracy({"accuracy": fmean(r["accuracy"] for r in same)}) if same else None
+
     rff = {"kernel": "rbf", "features": "rff"}
-    for data, ratio, s in of.sets():
-        for kernel in ("rbf", "arc_cosine", "softmax"):
-            given = {"data": data, "kernel": kernel, "log2_ratio": ratio, "features": "orf"}
-            values = of.numbers("accuracy", [*bare, *matched], **given)
-            accuracy.append([data, kernel, str(s), of.baseline(data, exact, kernel), *values])
-        points = [bare[0], *bare[2:], *matched]
-        pairs = (of.numbers(name, points, data=data, log2_ratio=ratio, **rff)
-                 for name in ("error", "predicted"))  # fmt: skip
-        errors.append([data, str(s), *map(" / ".join, zip(*pairs, strict=True))])
-        row = find(of.rows, data=data, log2_ratio=2, sigma=0.0, way="", **rff)
-        small = row["s"] if row else None
-        points = [(0.0, ""), (0.5, ""), (0.5, "match"), (0.5, "chip")]
-        readouts.append([
-            data, str(small), of.baseline(data, "linear ridge", None),
-            *(of.baseline(data, method, "rbf", small) for method in sampled),
-            *of.numbers("accuracy", points, data=data, log2_ratio=2, **rff),
-        ])  # fmt: skip
-    for ratio, theirs in PUBLISHED.items():
-        ours = of.numbers("accuracy", bare[:3], data="magic", log2_ratio=ratio, **rff)
-        published.append([str(ratio), *(f"{value:.1f}" for value in theirs), *ours])
-    found = {(ratio, s): f"{error:.2f}" for ratio, s, error in of.found["attention"]}
-    sigmas, ratios = (sorted({key[i] for key in found}) for i in (1, 0))
-    attention = [["log2 s/d", *(f"sigma {sigma:g}" for sigma in sigmas)]]
-    attention += [[str(ratio), *(found[ratio, s] for s in sigmas)] for ratio in ratios]
-    return {
-        "accuracy": grid(accuracy), "errors": grid(errors), "readouts": grid(readouts),
-        "published": grid(published), "attention": grid(attention),
+    made = {
+        "accuracy": lines(largest, "kernel", accuracy, features="orf"),
+        "errors": lines(largest, "kernel", error, **rff),
+        "readouts": lines(rows, "kernel", accuracy, log2_ratio=2, **rff),
+        "published": [
+            line for line in lines(rows, "log2_ratio", accuracy, data="magic", **rff)
+            if line["log2_ratio"] in PUBLISHED
+        ],
+        "attention": pivot(
+            [{"log2_ratio": ratio, "sigma": s, "error": e} for ratio, s, e in found["attention"]],
+            ("log2_ratio",), lambda row: f"{row['sigma']:g}", lambda row: f"{row['error']:.2f}",
+        ),
     }  # fmt: skip
+    for line in made["accuracy"]:
+        line["exact"] = baseline(line["data"], "KernelRidge", line["kernel"])
+    for line in made["readouts"]:
+        line["linear ridge"] = baseline(line["data"], "linear ridge", None)
+        for method in ("RBFSampler", "Nystroem"):
+            line[method] = baseline(line["data"], method, "rbf", line["s"])
+    for line in made["published"]:
+        line["theirs"], line["chip"] = PUBLISHED[line["log2_ratio"]]
+    return {name: grid(found, KERNELS[name]) for name, found in made.items()}
 
 
 # -- uncertainty of predictions
@@ -169,85 +146,84 @@ def kernels() -> dict[str, str]:
 TITLES = {
     "breast_cancer": "breast cancer", "digits": "digits", "mnist": "MNIST", "cifar10": "CIFAR-10",
 }  # fmt: skip
+SOURCES = {
+    ("deterministic", 1): "digital, plain",
+    ("MC dropout", 64): "MC dropout, T 64",
+    ("deep ensemble", 4): "deep ensemble of 4",
+    ("laplace", 64): "Laplace, T 64",
+    ("mean binary weights", 1): "means of binary weights, digital",
+    **{("cells", n): f"cells, sigma {{:g}}, T {n}" for n in (1, 4, 16, 64)},
+    ("readings", 1): "plain, one chip, sigma {:g}",
+    ("chips", 64): "plain, 64 chips, sigma {:g}",
+    ("readings", 64): "plain, 64 readings of one chip, sigma {:g}",
+}
+"""Method and samples -> name of a line."""
+
 CORRECTED = {"none": "", "temperature": ", temperature", "logit_affine": ", affine by class"}
 SIGMAS = (0.0, 0.1, 0.3)
-Asked = tuple[str, dict[str, Any]]
-"""Name of a line, and the values of its rows."""
+AFTER = {
+    (1.0, 0.0): "just programmed",
+    (3600.0, 0.0): "after an hour",
+    (3600.0, 0.05): "after an hour, amplified",
+    (86400.0, 0.0): "after a day",
+    (86400.0, 0.05): "after a day, amplified",
+}
+"""Time, and the exponent that corrects the drift -> name of a line."""
+
+Asked = tuple[str, int, str, float | None]
+"""Method, samples, correction and sigma of a line."""
 
 
-def asked(name: str, method: str, samples: int, correction: str = "none", **more: Any) -> Asked:
-    """Return a line of a table."""
-    values = {"method": method, "samples": samples, "correction": correction}
-    return name + CORRECTED[correction], {**values, "sigma": None, "t": None, **more}
-
-
-DIGITAL = [
-    asked("digital, plain", "deterministic", 1),
-    asked("digital, plain", "deterministic", 1, "temperature"),
-    asked("MC dropout, T 64", "MC dropout", 64),
-    asked("deep ensemble of 4", "deep ensemble", 4),
-    asked("Laplace, T 64", "laplace", 64),
-    asked("means of binary weights, digital", "mean binary weights", 1),
-]
-
-
-def on_chips(sigma: float) -> list[Asked]:
-    """Return the lines of one programming error."""
-    cells, plain = f"cells, sigma {sigma:g}", f"plain, 64 readings of one chip, sigma {sigma:g}"
-    lines = [asked(f"{cells}, T {t}", "cells", t, sigma=sigma) for t in (1, 4, 16, 64)]
-    for correction in ("temperature", "logit_affine"):
-        lines.append(asked(f"{cells}, T 64", "cells", 64, correction, sigma=sigma))
-    if sigma:
-        lines.append(asked(f"plain, one chip, sigma {sigma:g}", "readings", 1, sigma=sigma))
-        lines.append(asked(f"plain, 64 chips, sigma {sigma:g}", "chips", 64, sigma=sigma))
-    corrections = ("none", "logit_affine")
-    return lines + [asked(plain, "readings", 64, each, sigma=sigma) for each in corrections]
-
-
-def over_time() -> list[Asked]:
-    """Return the lines of drifting cells."""
-    return [
-        asked(name, "cells", 16, correction, sigma=0.1, t=t, corrected_nu=nu)
-        for name, t, nu in (
-            ("just programmed", 1.0, 0.0),
-            ("after an hour", 3600.0, 0.0),
-            ("after an hour, amplified", 3600.0, 0.05),
-            ("after a day", 86400.0, 0.0),
-            ("after a day, amplified", 86400.0, 0.05),
-        )
-        for correction in ("none", "temperature")
-    ]
+def scored() -> list[Asked]:
+    """Return the lines of scores: without chips, then for each deviation."""
+    digital = [(*source, "none", None) for source in list(SOURCES)[:5]]
+    digital.insert(1, ("deterministic", 1, "temperature", None))
+    lines: list[Asked] = [*digital]
+    for sigma in SIGMAS:
+        lines += [("cells", n, "none", sigma) for n in (1, 4, 16, 64)]
+        lines += [("cells", 64, kind, sigma) for kind in ("temperature", "logit_affine")]
+        if sigma:
+            lines += [("readings", 1, "none", sigma), ("chips", 64, "none", sigma)]
+        lines += [("readings", 64, kind, sigma) for kind in ("none", "logit_affine")]
+    return lines
 
 
 def unknown() -> list[Asked]:
     """Return the lines that tell unknown inputs apart."""
-    cells = [asked(f"cells, sigma {s:g}, T 64", "cells", 64, sigma=s) for s in SIGMAS]
-    chips = [asked(f"plain, 64 chips, sigma {s:g}", "chips", 64, sigma=s) for s in SIGMAS[1:]]
-    return [DIGITAL[0], *DIGITAL[2:5], *cells, *chips]
-
-
-def scores(row: Row) -> str:
-    """Write accuracy, NLL and ECE of a row."""
-    return f"{100 * row['accuracy']:.1f} / {row['nll']:.3f} / {row['ece']:.3f}"
+    digital = [(*source, "none", None) for source in list(SOURCES)[:4]]
+    cells = [("cells", 64, "none", sigma) for sigma in SIGMAS]
+    return [*digital, *cells, *(("chips", 64, "none", sigma) for sigma in SIGMAS[1:])]
 
 
 def uncertainty() -> dict[str, str]:
     """The tables of docs/uncertainty.md: a line for each that is asked for, a column for a set."""
-    rows = result("bayes")["rows"]
+    identity = ("method", "samples", "correction", "sigma", "t", "corrected_nu")
 
-    def made(head: str, lines: list[Asked], cell: Callable[[Row], str], key: str) -> str:
-        sets = [n for n in TITLES if any(r["data"] == n and key in r for r in rows)]
-        shown = [[head, *(TITLES[name] for name in sets)]]
-        for title, values in lines:
-            found = [find(rows, data=name, **values) for name in sets]
-            if any(found):
-                shown.append([title, *("-" if row is None else cell(row) for row in found)])
-        return grid(shown)
+    def made(head: str, asked: Mapping[Any, str], key: str, cell: Callable[[Row], str]) -> str:
+        rows = [row for row in result("bayes")["rows"] if key in row]
+        lines = pivot(rows, identity, lambda row: TITLES[row["data"]], cell)
+        by_identity = {tuple(line.get(name) for name in identity): line for line in lines}
+        shown = [{**by_identity[one], head: title} for one, title in asked.items()
+                 if one in by_identity]  # fmt: skip
+        sets = [title for name, title in TITLES.items() if any(r["data"] == name for r in rows)]
+        return grid(shown, " | ".join([head, *sets]))
 
-    lines = [*DIGITAL, *(line for sigma in SIGMAS for line in on_chips(sigma))]
+    def titled(lines: list[Asked]) -> dict[Any, str]:
+        return {
+            (method, n, kind, sigma, None, None): SOURCES[method, n].format(sigma) + CORRECTED[kind]
+            for method, n, kind, sigma in lines
+        }
+
+    def scores(row: Row) -> str:
+        return f"{100 * row['accuracy']:.1f} / {row['nll']:.3f} / {row['ece']:.3f}"
+
+    over_time = {
+        ("cells", 16, kind, 0.1, *point): name + CORRECTED[kind]
+        for point, name in AFTER.items() for kind in ("none", "temperature")
+    }  # fmt: skip
     return {
-        "scores": made("accuracy % / NLL / ECE", lines, scores, "accuracy"),
-        "time": made("cells, sigma 0.1, T 16", over_time(), scores, "accuracy"),
-        "unknown": made("AUROC of the entropy", unknown(), lambda r: f"{r['auroc_entropy']:.3f}",
-                        "auroc_entropy"),
+        "scores": made("accuracy % / NLL / ECE", titled(scored()), "accuracy", scores),
+        "time": made("cells, sigma 0.1, T 16", over_time, "accuracy", scores),
+        "unknown": made("AUROC of the entropy", titled(unknown()), "auroc_entropy",
+                        lambda row: f"{row['auroc_entropy']:.3f}"),
     }  # fmt: skip

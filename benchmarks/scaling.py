@@ -9,7 +9,6 @@ for networks that they were not measured on. Writes benchmarks/results/scaling.j
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import time
@@ -19,7 +18,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.common import RESULTS
+from benchmarks.common import RESULTS, command_line
+from benchmarks.speed import inputs
 from cnet_aihw.cluster import RaySettings, start_ray
 from cnet_aihw.compensation import network_cost
 from cnet_aihw.evaluation import Score, evaluate_chips, measured_chips
@@ -43,9 +43,9 @@ BILLION_INPUTS = 1000
 WORKERS = (1, 8, 64)
 
 
-def efficiency(chips: int, images_: int) -> list[dict[str, Any]]:
+def efficiency(chips: int, count: int) -> list[dict[str, Any]]:
     """Time the chips of LeNet-5 with none, one and two workers; the faster of two turns each."""
-    model, data = analog(LeNet5(SHAPE, 10)), images(SHAPE, images_)
+    model, data = analog(LeNet5(SHAPE, 10)), inputs(SHAPE, count)
     start_ray(RaySettings(num_cpus=2, dashboard=False))
     turns = [turn(model, data, workers, chips) for _ in range(TURNS) for workers in (0, 1, 2)]
     return [
@@ -91,7 +91,7 @@ def rates() -> dict[str, float]:
     call = seconds(lambda: tiny(one), 200) / 200
     found = {"weight": seconds(programming) / 1024**2, "layer_call": call}
     for family, sizes in FAMILIES.items():
-        model, batch = analog(network(family, *sizes[0])), images(SHAPE, 16)[0]
+        model, batch = analog(network(family, *sizes[0])), inputs(SHAPE, 16)[0]
         layers = on_crossbars(model, batch)
         products = len(batch) * sum(layer.macs for layer in layers)
         spent = seconds(lambda model=model, batch=batch: model(batch))
@@ -117,8 +117,11 @@ def check(rate: Mapping[str, float]) -> list[dict[str, Any]]:
     rows = []
     for family, sizes in FAMILIES.items():
         for size in sizes[1:]:
-            model, data = analog(network(family, *size)), images(SHAPE, 64)
-            measured = min(chip_seconds(model, data, seed) for seed in range(3))
+            model, data = analog(network(family, *size)), inputs(SHAPE, 64)
+            tries = [
+                measured_chips(model, data, Score(), 1, seed=n, batch_size=32) for n in range(3)
+            ]
+            measured = min(chip.seconds for (chip,) in tries)
             by_model = predicted(rate, family, model, data[0], 32)
             layers = on_crossbars(model, data[0][:1])
             rows.append(
@@ -134,12 +137,6 @@ def check(rate: Mapping[str, float]) -> list[dict[str, Any]]:
             )
             print(rows[-1], flush=True)
     return rows
-
-
-def chip_seconds(model: nn.Module, data: tuple[torch.Tensor, torch.Tensor], seed: int) -> float:
-    """Seconds of one chip, by its own record."""
-    (chip,) = measured_chips(model, data, Score(), 1, seed=seed, batch_size=32)
-    return chip.seconds
 
 
 def network(family: str, width: int, blocks: int) -> nn.Module:
@@ -185,13 +182,6 @@ def analog(network: nn.Module) -> nn.Module:
     return convert_to_analog(nn.Sequential(network), RRAMRPUConfig()).eval()
 
 
-def images(shape: tuple[int, ...], count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return random images and classes."""
-    generator = torch.Generator().manual_seed(1)
-    x = torch.rand(count, *shape, generator=generator)
-    return x, torch.randint(10, (count,), generator=generator)
-
-
 @torch.no_grad()
 def seconds(work: Callable[[], object], times: int = 1) -> float:
     """Seconds of doing something a number of times, the least of some rounds."""
@@ -205,16 +195,12 @@ def seconds(work: Callable[[], object], times: int = 1) -> float:
     return min(found)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--chips", type=int, default=CHIPS)
-    parser.add_argument("--images", type=int, default=IMAGES)
-    given = parser.parse_args()
-    torch.set_num_threads(1)
+def run(chips: int, images: int) -> None:
+    """Measure all and write the result."""
     load = os.getloadavg()[0]  # of others
     rate = rates()
     print(rate, flush=True)
-    checked, rows = check(rate), efficiency(given.chips, given.images)
+    checked, rows = check(rate), efficiency(chips, images)
     one, two = rows[1], rows[2]
     found = {
         "speedup": one["seconds"] / two["seconds"],
@@ -236,4 +222,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command_line(__doc__, run, chips=CHIPS, images=IMAGES)

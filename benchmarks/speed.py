@@ -11,7 +11,6 @@ the ratios within a round: on a machine shared with others ratios say more than 
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import itertools
 import json
@@ -37,7 +36,7 @@ from aihwkit.simulator.parameters.enums import WeightModifierType
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.common import RESULTS
+from benchmarks.common import RESULTS, command_line
 from cnet_aihw.compensation import PAPER, Placement, compensate, compensation_parameters
 from cnet_aihw.evaluation import evaluate_chips
 from cnet_aihw.rram import (
@@ -336,35 +335,26 @@ def inputs(shape: tuple[int, ...], count: int, classes: int = 10) -> tuple[Tenso
     return torch.randn(count, *shape), torch.randint(classes, (count,))
 
 
-def version() -> str:
-    """Return the version of aihwkit-lightning."""
-    return str(importlib.import_module("aihwkit_lightning.version").__version__)
-
-
-def main() -> None:
+def run(quick: bool, output: Path) -> None:
     """Run all cases and write the rows."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="few rounds and small inputs")
-    parser.add_argument("--output", type=Path, default=RESULTS / "speed.json")
-    arguments = parser.parse_args()
     warnings.filterwarnings("ignore", category=UserWarning)
-    torch.set_num_threads(1)
     torch.manual_seed(0)
     found: list[dict[str, Any]] = []
-    for case, variants, rounds, ours in cases(arguments.quick):
+    for case, variants, rounds, ours in cases(quick):
         found += rows(case, race(variants, rounds), ours)
         print(json.dumps(found[-1]), flush=True)
+    lightning = LIGHTNING and importlib.import_module("aihwkit_lightning.version").__version__
     record = {
-        "command": COMMAND + " --quick" * arguments.quick,
+        "command": COMMAND + " --quick" * quick,
         "threads": 1,
         "machine": platform.machine(),
         "torch": torch.__version__,
         "aihwkit": aihwkit.__version__,
-        "aihwkit-lightning": LIGHTNING and version(),
+        "aihwkit-lightning": lightning,
         "rows": found,
     }
-    write_json_atomic(arguments.output, record)
+    write_json_atomic(output, record)
 
 
 if __name__ == "__main__":
-    main()
+    command_line(__doc__, run, quick=False, output=RESULTS / "speed.json")

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 
-from benchmarks.common import RESULTS
+from benchmarks.common import RESULTS, command_line
 from cnet_aihw.runtime.records import write_json_atomic
 
 REPEATS = 5
@@ -38,25 +38,25 @@ def seconds(code: str) -> float:
     return time.perf_counter() - start
 
 
-def main() -> None:
+def run() -> None:
     """Measure and write."""
     times: dict[str, list[float]] = {name: [] for name in VARIANTS}
     for _ in range(REPEATS):
         for name, code in VARIANTS.items():
             times[name].append(seconds(code))
     median = {name: statistics.median(values) for name, values in times.items()}
-    base = median["torch and aihwkit"]
+    base, package, rooms, help_ = median.values()
     result = {
         "command": "python -m benchmarks.startup",
         "repeats": REPEATS,
         "seconds": {name: round(value, 2) for name, value in median.items()},
-        "import_over_torch_and_aihwkit": round(median["and cnet_aihw"] - base, 2),
-        "all_names_over_torch_and_aihwkit": round(median["and all names of all rooms"] - base, 2),
-        "help": round(median["cnet-aihw --help"], 2),
+        "import_over_torch_and_aihwkit": round(package - base, 2),
+        "all_names_over_torch_and_aihwkit": round(rooms - base, 2),
+        "help": round(help_, 2),
     }
     print(result)
     write_json_atomic(RESULTS / "startup.json", result)
 
 
 if __name__ == "__main__":
-    main()
+    command_line(__doc__, run)

@@ -1,4 +1,4 @@
-"""Networks that benchmarks measure on chips, ways to use a chip, and the measurement of a way.
+"""Networks that benchmarks measure on chips: their data, their trainings and what they cost.
 
 Data are in data/ (BENCHMARK_DATA names another folder): MNIST as torchvision lays it out, CIFAR-10
 and CIFAR-100 as cifar10.npz and cifar100.npz, a text as shakespeare.txt. Networks and records are
@@ -8,8 +8,8 @@ that took hours, in benchmarks/networks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,20 +19,12 @@ from torch import nn
 from benchmarks.common import DATA, HERE, OUTPUTS, RECORDS, SIGMA
 from cnet_aihw.compensation import (
     Corrector,
-    FitSettings,
-    LowRank,
     NetworkCost,
-    PerChipFit,
     Placement,
-    WithCompensation,
-    compensate,
     compensation_cost,
-    fit_compensation,
     network_cost,
 )
-from cnet_aihw.evaluation import BatchNormReestimation, ChipCalibration, ceiling, evaluate_chips
 from cnet_aihw.rram import LogNormalNoiseModel, RRAMRPUConfig, convert_to_analog, load_snapshot
-from cnet_aihw.runtime.records import read_json, write_json_atomic
 from cnet_aihw.tasks import Classification, LanguageModelling, Regression, Segmentation, Task
 from cnet_aihw.training import load_checkpoint
 from cnet_aihw.zoo import (
@@ -56,7 +48,6 @@ from cnet_aihw.zoo import (
 LIMIT = 0.05
 CHIPS_SEED, VALIDATION_SEED = 7000, 3000
 REFINED = ((300, 2000), (1000, 4000))  # steps and images of a refinement
-REFINE_LR = 3e-3
 WIDE = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24)  # filters of networks whose layers are wide
 ONE_CYCLE = (
     "data=arrays", "data.val_size=5000", "data.augment=true", "training.schedule=onecycle",
@@ -102,6 +93,24 @@ class Subject:
     words: tuple[str, ...] = ()
     """Words of the command that trains it, beside those of its experiment."""
 
+    of_paper: bool = True
+    """Whether it is a network of the paper, and not of another kind."""
+
+    images: int = 1000
+    """Samples that correctors are fitted to."""
+
+    batch: int = 64
+    """Samples of a step of refinement."""
+
+    from_plain: tuple[int, float] | None = None
+    """Epochs and learning rate of training under noise from the plain weights; None: both
+    trainings are those of its experiment."""
+
+    @property
+    def sigmas(self) -> tuple[float, ...]:
+        """Deviations of its measurements; at the first one its placement is chosen."""
+        return (SIGMA, 0.1, 0.3, 0.7) if self.of_paper else (0.3, 0.1, SIGMA)
+
     def build(self) -> nn.Module:
         """Return the network, untrained."""
         data = dataset(self.data)
@@ -110,6 +119,7 @@ class Subject:
         return self.kind(data.input_shape, data.classes, **narrow, **hidden)
 
 
+OTHER: dict[str, Any] = {"of_paper": False, "budget": 0, "trainings": "plain,noise"}
 SUBJECTS = {
     s.name: s
     for s in (
@@ -126,21 +136,19 @@ SUBJECTS = {
         Subject("resnet20_cifar10", "cifar10", ResNet20, (1e-3,), 2000, REFINED[:1], budget=0,
                 trainings="plain,lipschitz,noise_from_plain",
                 words=(*ONE_CYCLE, "training.epochs=20", "training.validate_every=20")),
-    )
-}  # fmt: skip
-"""Networks of the paper."""
-
-OTHERS = {
-    s.name: s
-    for s in (
-        Subject("vit_cifar10", "cifar10", ViT, (), 2000, ((100, 1000),), fit_epochs=1),
+        Subject("vit_cifar10", "cifar10", ViT, (), 2000, ((100, 1000),), fit_epochs=1,
+                from_plain=(4, 5e-4), **OTHER),
         Subject("language_model", "text", LanguageModel, (), None, ((100, 200),),
-                LanguageModelling(), fit_epochs=1),
-        Subject("recurrent_mnist", "mnist", Recurrent, (), 2000, ((300, 1000),)),
-        Subject("unet_scenes", "scenes", UNet, (), 200, ((100, 100),), Segmentation()),
-        Subject("diabetes", "diabetes", MLP, (), None, ((300, 300),), Regression(metric="R2")),
+                LanguageModelling(), fit_epochs=1, images=200, batch=16, from_plain=(8, 1e-3),
+                **OTHER),
+        Subject("recurrent_mnist", "mnist", Recurrent, (), 2000, ((300, 1000),), **OTHER),
+        Subject("unet_scenes", "scenes", UNet, (), 200, ((100, 100),), Segmentation(), images=100,
+                **OTHER),
+        Subject("diabetes", "diabetes", MLP, (), None, ((300, 300),), Regression(metric="R2"),
+                images=300, **OTHER),
     )
 }  # fmt: skip
+"""Name -> network: those of the paper, then others."""
 
 
 @cache
@@ -205,29 +213,6 @@ def swept(subject: Subject, training: str, sigma: float = SIGMA) -> nn.Module:
     return loaded(subject, RECORDS / subject.name / training, sigma)
 
 
-@dataclass(frozen=True)
-class Way:
-    """One way to use a chip: a row of the results."""
-
-    name: str
-    training: str
-    corrector: Corrector | None = None
-    placement: Placement | None = None
-    fit: str = "none"
-    """"none", "per_chip", "shared" (trained over chips) or "batchnorm"."""
-
-    images: int = 1000
-    refine_steps: int = 0
-    refine_batch: int = 64
-    target: str = "clean"
-    beta: float | None = None
-    lrs: tuple[float, ...] = (FitSettings.lr,)
-    """Learning rates of a shared fit to choose among, on validation chips."""
-
-    ridge: float | None = None
-    """Of a fit per chip; None: chosen at each layer."""
-
-
 def sizes(cost: NetworkCost, size: int) -> Placement:
     """Return the placement with one size at all layers."""
     return Placement({name: f"size {size}" for name, row in cost.layers.items() if row.analog})
@@ -238,150 +223,7 @@ def cost_of(model: nn.Module, subject: Subject) -> NetworkCost:
     return network_cost(model, dataset(subject.data).val.first(1).x)
 
 
-def calibration(way: Way, subject: Subject) -> ChipCalibration | None:
-    """Return what is done on each chip."""
-    x = dataset(subject.data).train.x[: way.images]
-    if way.fit == "batchnorm":
-        return BatchNormReestimation(x)
-    if way.fit != "per_chip":
-        return None
-    assert way.corrector is not None and way.placement is not None
-    fit = PerChipFit(
-        x, batch_size=2000, refine_steps=way.refine_steps, refine_lr=REFINE_LR,
-        refine_batch=way.refine_batch, ridge=way.ridge,
-        target=way.target, task=subject.task,
-    )  # fmt: skip
-    return WithCompensation(way.placement, way.corrector, fit)
-
-
-def prepared(way: Way, subject: Subject, seed: int, sigma: float = SIGMA) -> nn.Module:
-    """Return the network of a way, with its shared correctors fitted if it has any."""
-    if way.fit != "shared":
-        return network(subject, seed, way.training, way.beta, sigma)
-    fits = [fitted(way, subject, seed, sigma, lr) for lr in way.lrs]
-    sign = 1 if subject.task.higher_is_better else -1
-    return max(fits, key=lambda fit: sign * fit[0])[1]
-
-
-def fitted(
-    way: Way, subject: Subject, seed: int, sigma: float, lr: float
-) -> tuple[float, nn.Module]:
-    """Fit the shared correctors of a way; return their score on validation chips, and the model."""
-    assert way.corrector is not None and way.placement is not None
-    model = network(subject, seed, way.training, way.beta, sigma)
-    compensate(model, way.placement, way.corrector, 0)
-    name = way.name if lr == way.lrs[0] else f"{way.name}, lr {lr:g}"
-    settings = FitSettings(epochs=subject.fit_epochs, lr=lr, validation_chips=2)
-    folder = folder_of(subject, seed) / "shared" / name
-    result = fit_compensation(
-        model, dataset(subject.data), settings, folder, task=subject.task, progress=False
-    )
-    print(f"{subject.name} seed {seed}: {name}: lr {lr:g}, validation {result.chip_score}")
-    assert result.chip_score is not None
-    return result.chip_score, model
-
-
-def measure(
-    way: Way,
-    subject: Subject,
-    seed: int,
-    records: Path,
-    chips: int,
-    *,
-    part: str = "test",
-    samples: int | None = None,
-    sigma: float = SIGMA,
-) -> dict[str, Any]:
-    """Measure one way over chips; return its row."""
-    model = prepared(way, subject, seed, sigma)
-    asked, measured = calibration(way, subject), getattr(dataset(subject.data), part)
-    if samples is not None:
-        measured = measured.first(samples)
-    chips_seed = CHIPS_SEED if part == "test" else VALIDATION_SEED
-    records.parent.mkdir(parents=True, exist_ok=True)
-    found = evaluate_chips(
-        model, measured, task=subject.task, chips=chips, seed=chips_seed, calibration=asked,
-        records=records, device="cpu", batch_size=500,
-    )  # fmt: skip
-    spent, overheads = getattr(asked, "spent", None), (0.0, 0.0)
-    if way.corrector is not None and way.placement is not None:
-        bare = cost_of(network(subject, seed, way.training, way.beta), subject)
-        cost = compensation_cost(bare, way.placement, way.corrector)
-        overheads = cost.overhead_weights, cost.overhead_macs
-    return {
-        "way": way.name,
-        "network": subject.name,
-        "data": subject.data,
-        "training": way.training,
-        "training_seed": seed,
-        "beta": way.beta or (subject.betas[0] if way.training == "lipschitz" else None),
-        "metric": subject.task.metric,
-        "corrector": None if way.corrector is None else way.corrector.label(),
-        "features": getattr(way.corrector, "features", None),
-        "placement": None if way.placement is None else dict(way.placement),
-        "fit": way.fit,
-        "target": way.target if way.fit == "per_chip" else None,
-        "refine_steps": way.refine_steps if way.fit == "per_chip" else None,
-        "images": way.images if way.fit in ("per_chip", "batchnorm") else None,
-        "overhead_weights": overheads[0],
-        "overhead_macs": overheads[1],
-        "part": part,
-        "samples": len(measured),
-        "sigma": sigma,
-        "clean": found.clean,
-        "mean": found.mean,
-        "std": found.std,
-        "q05": found.q05,
-        "chips": chips,
-        "chips_seed": chips_seed,
-        "seconds_per_chip": None if spent is None else spent.seconds,
-        "passes": None if spent is None else spent.passes,
-    }
-
-
-def measure_all(
-    ways: Iterable[Way], subject: Subject, seed: int, folder: Path, chips: int, command: str,
-    sigma: float | None = None,
-) -> None:  # fmt: skip
-    """Measure ways on test data, each in a file of its own, unless it has as many chips.
-
-    With a sigma, shared fits have it in the name of their folder.
-    """
-    for way in ways:
-        path = folder / f"{way.name.replace(' ', '-')}.json"
-        if path.exists() and read_json(path)["chips"] >= chips:
-            continue
-        if way.fit == "shared" and sigma is not None:
-            way = replace(way, name=f"{way.name} {sigma:g}")
-        row = measure(
-            way, subject, seed, path.with_suffix(".jsonl"), chips, samples=subject.test,
-            sigma=SIGMA if sigma is None else sigma,
-        )  # fmt: skip
-        write_json_atomic(path, {**row, "command": command})
-        print(f"{path}: {row['mean']:.4f}", flush=True)
-
-
-def within_limits(placements: dict[str, Placement], cost: NetworkCost) -> dict[str, Placement]:
-    """Return those that add at most `LIMIT` to the weights and to the MACs."""
-    made = {name: compensation_cost(cost, p, LowRank()) for name, p in placements.items()}
-    most = {name: max(c.overhead_weights, c.overhead_macs or 0.0) for name, c in made.items()}
-    return {name: p for name, p in placements.items() if most[name] <= LIMIT}
-
-
-def choose_best(
-    candidates: Iterable[Way], subject: Subject, samples: int, sigma: float = SIGMA
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Measure ways on validation data, on four chips; return all rows, and the best one."""
-    rows, sign = [], 1 if subject.task.higher_is_better else -1
-    for way in candidates:
-        records = folder_of(subject, 0) / "choose" / f"{way.name.replace(' ', '-')}.jsonl"
-        row = measure(way, subject, 0, records, 4, part="val", samples=samples, sigma=sigma)
-        print(f"{subject.name}: {way.name}: {row['mean']:.4f}", flush=True)
-        rows.append(row)
-    return rows, max(rows, key=lambda row: sign * row["mean"])
-
-
-def plain_clean(subject: Subject, seed: int, samples: int | None) -> float:
-    """Return the clean score of the plain network on the first samples of the test part."""
-    part, model = dataset(subject.data).test.first(samples), network(subject, seed, "plain")
-    return ceiling(model, part, [], task=subject.task, chips=1, batch_size=500).clean
+def overheads(cost: NetworkCost, placement: Placement, corrector: Corrector) -> dict[str, Any]:
+    """Return what rows say of the cost of correctors, relative to the network."""
+    found = compensation_cost(cost, placement, corrector)
+    return {"overhead_weights": found.overhead_weights, "overhead_macs": found.overhead_macs}

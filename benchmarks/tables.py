@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import HERE, RESULTS
+from benchmarks.common import HERE
 from cnet_aihw.report.tables import Column, Table
-from cnet_aihw.runtime.records import read_json
 
 DOCS = HERE.parent / "docs"
 README = HERE.parent / "README.md"
@@ -59,19 +58,27 @@ def cell(value: Any, form: str) -> str:
 
 def table(rows: Iterable[Row], columns: str) -> str:
     """Return a Markdown table of the columns, which `|` separates."""
+    head, cells = cells_of(rows, columns)
+    lines = [dict(zip(head, line, strict=True)) for line in cells]
+    return Table("page", [Column(heading) for heading in head], lines).as_markdown()
+
+
+def grid(rows: Iterable[Row], columns: str) -> str:
+    """Return the same as `table`, in the form of the pages of neighbours."""
+    head, cells = cells_of(rows, columns)
+    lines = [head, ["---"] * len(head), *cells]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def cells_of(rows: Iterable[Row], columns: str) -> tuple[list[str], list[list[str]]]:
+    """Return the headings of the columns, and the cells of each row as they are written."""
     named = []
     for column in columns.split(" | "):
         heading, _, given = column.partition("=")
         key, _, form = (given or KNOWN.get(heading, heading)).partition(":")
         named.append((heading, key, form))
-    cells = [{heading: cell(row.get(key), form) for heading, key, form in named} for row in rows]
-    return Table("page", [Column(heading) for heading, _, _ in named], cells).as_markdown()
-
-
-def grid(lines: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table of cells, the heading first."""
-    head, *rest = lines
-    return "\n".join("| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *rest))
+    cells = [[cell(row.get(key), form) for _, key, form in named] for row in rows]
+    return [heading for heading, _, _ in named], cells
 
 
 def find(rows: Iterable[Row], **values: Any) -> Row | None:
@@ -79,10 +86,16 @@ def find(rows: Iterable[Row], **values: Any) -> Row | None:
     return next((r for r in rows if all(r.get(key) == v for key, v in values.items())), None)
 
 
-def result(name: str) -> Any:
-    """Return a result; an empty one where it is not measured yet."""
-    path = RESULTS / f"{name}.json"
-    return read_json(path) if path.exists() else {"rows": []}
+def pivot(
+    rows: Iterable[Row], identity: Sequence[str], column: Callable[[Row], str],
+    cell: Callable[[Row], str],
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Return a line for each identity, with a cell for each row, and the last row's values."""
+    lines: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in rows:
+        line = lines.setdefault(tuple(row.get(name) for name in identity), {})
+        line |= {**row, column(row): cell(row)}
+    return list(lines.values())
 
 
 def put(path: Path, blocks: Mapping[str, str]) -> None:

@@ -17,11 +17,10 @@ from functools import cache
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 from torch import nn
 
-from benchmarks.common import OUTPUTS, command_line, once, write_result
+from benchmarks.common import OUTPUTS, Row, command_line, once, rows_in, write_result
 from benchmarks.subjects import (
     CHIPS_SEED,
     LIMIT,
@@ -34,7 +33,6 @@ from benchmarks.subjects import (
 from benchmarks.subjects import network as trained
 from cnet_aihw.compensation import LowRank, PerChipFit, WithCompensation, uniform_placement
 from cnet_aihw.evaluation import evaluate_chips, measure
-from cnet_aihw.runtime.records import read_json
 from cnet_aihw.tuning import TuningSettings, tune_chips
 
 COMMAND = "python -m benchmarks.tuning"
@@ -79,10 +77,10 @@ def run(
     """Measure the rows that are not there yet."""
     ways = [each for each in WAYS if each.name in way]
     for cell in product(network, [training], sigma, rewrite, ways):
-        once(folder_of(*cell) / "row.json", lambda cell=cell: tuned(*cell))
+        once(folder_of(*cell) / "row.json", tuned, *cell)
 
 
-def tuned(name: str, training: str, sigma: float, rewrite: float, way: Way) -> dict[str, Any]:
+def tuned(name: str, training: str, sigma: float, rewrite: float, way: Way) -> Row:
     """Tune each chip in one way; return the row."""
     subject, folder = SUBJECTS[name], folder_of(name, training, sigma, rewrite, way)
     model, data = trained(subject, 0, training, sigma=sigma), dataset(subject.data)
@@ -152,8 +150,8 @@ def folder_of(name: str, training: str, sigma: float, rewrite: float, way: Way) 
 def table() -> None:
     """Write all rows that are there."""
     cells = product(NETWORKS, TRAININGS, SIGMAS, REWRITES, WAYS)
-    paths = [folder_of(*cell) / "row.json" for cell in cells]
-    write_result("tuning", f"{COMMAND} run", [read_json(path) for path in paths if path.exists()])
+    rows = rows_in(folder_of(*cell) / "row.json" for cell in cells)
+    write_result("tuning", f"{COMMAND} run", rows)
 
 
 if __name__ == "__main__":

@@ -13,10 +13,11 @@ from torch import nn
 
 from benchmarks import archive, figures, sweeps
 from benchmarks import page as pages
+from benchmarks.common import result
 from benchmarks.paper import cells, page, rows
 from benchmarks.paper.cells import AFFINE, NONE, Subject
 from benchmarks.paper.rows import ROWS, SIGMAS, composed
-from benchmarks.tables import put, result, table
+from benchmarks.tables import put, table
 from cnet_aihw.compensation import Placement
 from cnet_aihw.evaluation import ChipStatistics, chip_statistics
 from cnet_aihw.runtime.errors import CnetError

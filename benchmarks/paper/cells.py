@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -64,6 +64,8 @@ RECIPES = {"recipe": float("inf"), "recipe_macs": LIMIT}
 """The recipes, each with its limit on added MACs; that on added weights is for both."""
 
 
+TRAININGS = ("lipschitz", "noise", "lipschitz_noise")
+NOWHERE = Placement({})
 _WITHOUT = {
     "noise_best": "noise", "correctnet": "lipschitz", "both_compensated": "lipschitz_noise",
     "ramped_compensated": "noise_ramped", "correctnet_per_chip": "lipschitz",
@@ -81,7 +83,7 @@ class Subject:
     trained_at: float | None = None
     """The sigma injected in training, or that of the penalty's lambda; None: neither."""
 
-    placement: Placement = field(default_factory=lambda: Placement({}))
+    placement: Placement = NOWHERE
     overhead_weights: float = 0.0
     overhead_macs: float = 0.0
 
@@ -110,7 +112,7 @@ class Subject:
 def prepare(row: Row, sigma: float, seed: int) -> None:
     """Train all networks of a sigma, and search and fit their compensation."""
     train(row, "plain", REFERENCE, seed)
-    for training in ("lipschitz", "noise", "lipschitz_noise"):
+    for training in TRAININGS:
         train(row, training, sigma, seed)
     compensated(row, "lipschitz", sigma, seed, "ppo")
     compensated(row, "lipschitz_noise", sigma, seed, "surrogate")
@@ -124,47 +126,45 @@ def prepare(row: Row, sigma: float, seed: int) -> None:
 
 def subjects(row: Row, sigma: float, seed: int) -> Iterator[Subject]:
     """All networks that are measured at a sigma; those of the recipe's choice come last."""
-    cost = _cost(row, seed)
-    here = row.folder(sigma, seed)
-    plain = row.folder(REFERENCE, seed) / "plain"
-    yield Subject("plain", network(row, plain, sigma, seed), plain)
-    for training in ("lipschitz", "noise", "lipschitz_noise"):
-        folder = here / training
-        yield Subject(training, network(row, folder, sigma, seed), folder, sigma)
+    here, plain = row.folder(sigma, seed), row.folder(REFERENCE, seed) / "plain"
+
+    def on_chips(folder: Path, exclude: Placement = NOWHERE) -> nn.Module:
+        return network(row, folder, sigma, seed, exclude)
+
+    def placed(
+        method: str, model: nn.Module, folder: Path, placement: Placement, at: float = sigma
+    ) -> Subject:
+        found = compensation_cost(_cost(row, seed), placement, PAPER)
+        overheads = found.overhead_weights, found.overhead_macs
+        return Subject(method, model, folder, at, placement, *overheads)
+
+    def fitted(method: str, folder: Path) -> Subject:
+        model = on_chips(folder)
+        return placed(method, model, folder, with_compensation(model, folder))
+
+    yield Subject("plain", on_chips(plain), plain)
+    for training in TRAININGS:
+        yield Subject(training, on_chips(here / training), here / training, sigma)
     yield _best_noise(row, sigma, seed)
-    compensations = [("correctnet", here / "lipschitz")]
+    yield fitted("correctnet", here / "lipschitz")
     if row.batchnorm:
-        folder = row.folder(sigma, seed, PER_CHIP) / "lipschitz"
-        compensations.append(("correctnet_per_chip", folder))
-    compensations.append(("both_compensated", here / "lipschitz_noise"))
-    for method, folder in compensations:
-        model = network(row, folder, sigma, seed)
-        placement = with_compensation(model, folder)
-        yield Subject(method, model, folder, sigma, placement, *_overheads(cost, placement))
+        yield fitted("correctnet_per_chip", row.folder(sigma, seed, PER_CHIP) / "lipschitz")
+    yield fitted("both_compensated", here / "lipschitz_noise")
     for method, folder in (("plain_centred", plain), ("lipschitz_centred", here / "lipschitz")):
-        model = centred(network(row, folder, sigma, seed))
-        yield Subject(method, model, folder, sigma)
-    placement, folder = _digital(row, sigma, seed), here / "lipschitz"
-    model = compensate(network(row, folder, sigma, seed), placement)
-    overheads = _overheads(cost, placement)
-    yield Subject("digital", model, folder, sigma, placement, *overheads)
-    for variant, trained_at in product(_variants(row), SIGMAS):
-        folder = row.folder(trained_at, seed, variant) / "noise"
+        yield Subject(method, centred(on_chips(folder)), folder, sigma)
+    digital, folder = _digital(row, sigma, seed), here / "lipschitz"
+    yield placed("digital", compensate(on_chips(folder), digital), folder, digital)
+    for variant, at in product(_variants(row), SIGMAS):
+        folder, method = row.folder(at, seed, variant) / "noise", f"noise_{variant}"
         if not (folder / "result.json").exists():
             continue
         if variant.startswith("digital"):
-            placement = _digital(row, trained_at, seed)
-            model = network(row, folder, sigma, seed, exclude=placement)
-            overheads = _overheads(cost, placement)
-            yield Subject(f"noise_{variant}", model, folder, trained_at, placement, *overheads)
+            digital = _digital(row, at, seed)
+            yield placed(method, on_chips(folder, digital), folder, digital, at)
         else:
-            model = network(row, folder, sigma, seed)
-            yield Subject(f"noise_{variant}", model, folder, trained_at)
-            if variant == "ramped" and trained_at == sigma:
-                model = network(row, folder, sigma, seed)
-                placement = with_compensation(model, folder)
-                overheads = _overheads(cost, placement)
-                yield Subject("ramped_compensated", model, folder, sigma, placement, *overheads)
+            yield Subject(method, on_chips(folder), folder, at)
+            if variant == "ramped" and at == sigma:
+                yield fitted("ramped_compensated", folder)
 
 
 def centred(model: nn.Module) -> nn.Module:
@@ -228,18 +228,12 @@ def recipes(
 
 def _best_noise(row: Row, sigma: float, seed: int) -> Subject:
     """Of the networks trained under any of the row's sigmas, the best on validation chips."""
-    best: tuple[float, Subject] | None = None
-    for trained_at in SIGMAS:
-        folder = row.folder(trained_at, seed) / "noise"
-        if not (folder / "result.json").exists():
-            continue
-        model = network(row, folder, sigma, seed)
-        subject = Subject("noise_best", model, folder, trained_at)
-        mean = _measured(row, subject, NONE, "validation", sigma, seed).mean
-        if best is None or mean > best[0]:
-            best = (mean, subject)
-    assert best is not None
-    return best[1]
+    folders = {at: row.folder(at, seed) / "noise" for at in SIGMAS}
+    found = [
+        Subject("noise_best", network(row, folder, sigma, seed), folder, at)
+        for at, folder in folders.items() if (folder / "result.json").exists()
+    ]  # fmt: skip
+    return max(found, key=lambda it: _measured(row, it, NONE, "validation", sigma, seed).mean)
 
 
 def _measured(
@@ -332,8 +326,3 @@ def _digital(row: Row, sigma: float, seed: int) -> Placement:
     """The layers kept digital: the most sensitive first, as many as the limit allows."""
     order = by_sensitivity(row.folder(sigma, seed) / "lipschitz")
     return digital_placement(_cost(row, seed), order, LIMIT, limit_macs=None)
-
-
-def _overheads(cost: NetworkCost, placement: Placement) -> tuple[float, float]:
-    found = compensation_cost(cost, placement, PAPER)
-    return found.overhead_weights, found.overhead_macs

@@ -9,8 +9,9 @@ from typing import Any
 
 from scipy.special import stdtrit
 
+from benchmarks.common import result
 from benchmarks.figures import draw_sigmas
-from benchmarks.tables import OVER_CHIPS, result, table
+from benchmarks.tables import OVER_CHIPS, table
 from cnet_aihw.evaluation import chip_statistics
 
 NONE = "none"

@@ -1,0 +1,241 @@
+"""Ways to use a chip: what is trained, what is fitted to it, and how it is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import nn
+
+from benchmarks.common import SIGMA, Row, recorded
+from benchmarks.subjects import (
+    CHIPS_SEED,
+    LIMIT,
+    VALIDATION_SEED,
+    Subject,
+    cost_of,
+    dataset,
+    folder_of,
+    network,
+    overheads,
+)
+from cnet_aihw.cluster import RaySettings
+from cnet_aihw.compensation import (
+    Corrector,
+    FitSettings,
+    LowRank,
+    NetworkCost,
+    PerChipFit,
+    Placement,
+    WithCompensation,
+    compensate,
+    fit_compensation,
+)
+from cnet_aihw.evaluation import (
+    BatchNormReestimation,
+    ChipCalibration,
+    ChipStatistics,
+    ceiling,
+    evaluate_chips,
+)
+from cnet_aihw.runtime.records import write_json_atomic
+from cnet_aihw.search import (
+    ObjectiveSettings,
+    PerChipEvaluator,
+    SpaceSettings,
+    placement_problem,
+    run_search,
+)
+from cnet_aihw.search.searchers import Searcher
+
+REFINE_LR = 3e-3
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to use a chip: a row of the results."""
+
+    name: str
+    training: str
+    corrector: Corrector | None = None
+    placement: Placement | None = None
+    fit: str = "none"
+    """"none", "per_chip", "shared" (trained over chips) or "batchnorm"."""
+
+    images: int = 1000
+    refine_steps: int = 0
+    refine_batch: int = 64
+    target: str = "clean"
+    beta: float | None = None
+    lrs: tuple[float, ...] = (FitSettings.lr,)
+    """Learning rates of a shared fit to choose among, on validation chips."""
+
+    ridge: float | None = None
+    """Of a fit per chip; None: chosen at each layer."""
+
+
+def calibration(way: Way, subject: Subject) -> ChipCalibration | None:
+    """Return what is done on each chip."""
+    x = dataset(subject.data).train.x[: way.images]
+    if way.fit == "batchnorm":
+        return BatchNormReestimation(x)
+    if way.fit != "per_chip":
+        return None
+    assert way.corrector is not None and way.placement is not None
+    fit = PerChipFit(
+        x, batch_size=2000, refine_steps=way.refine_steps, refine_lr=REFINE_LR,
+        refine_batch=way.refine_batch, ridge=way.ridge,
+        target=way.target, task=subject.task,
+    )  # fmt: skip
+    return WithCompensation(way.placement, way.corrector, fit)
+
+
+def prepared(way: Way, subject: Subject, seed: int, sigma: float = SIGMA) -> nn.Module:
+    """Return the network of a way, with its shared correctors fitted if it has any."""
+    if way.fit != "shared":
+        return network(subject, seed, way.training, way.beta, sigma)
+    fits = [fitted(way, subject, seed, sigma, lr) for lr in way.lrs]
+    sign = 1 if subject.task.higher_is_better else -1
+    return max(fits, key=lambda fit: sign * fit[0])[1]
+
+
+def fitted(
+    way: Way, subject: Subject, seed: int, sigma: float, lr: float
+) -> tuple[float, nn.Module]:
+    """Fit the shared correctors of a way; return their score on validation chips, and the model."""
+    assert way.corrector is not None and way.placement is not None
+    model = network(subject, seed, way.training, way.beta, sigma)
+    compensate(model, way.placement, way.corrector, 0)
+    name = way.name if lr == way.lrs[0] else f"{way.name}, lr {lr:g}"
+    settings = FitSettings(epochs=subject.fit_epochs, lr=lr, validation_chips=2)
+    folder = folder_of(subject, seed) / "shared" / name
+    result = fit_compensation(
+        model, dataset(subject.data), settings, folder, task=subject.task, progress=False
+    )
+    print(f"{subject.name} seed {seed}: {name}: lr {lr:g}, validation {result.chip_score}")
+    assert result.chip_score is not None
+    return result.chip_score, model
+
+
+def measure(
+    way: Way,
+    subject: Subject,
+    seed: int,
+    records: Path,
+    chips: int,
+    *,
+    part: str = "test",
+    samples: int | None = None,
+    sigma: float = SIGMA,
+) -> Row:
+    """Measure one way over chips; return its row."""
+    model = prepared(way, subject, seed, sigma)
+    asked = calibration(way, subject)
+    measured = getattr(dataset(subject.data), part).first(samples)
+    chips_seed = CHIPS_SEED if part == "test" else VALIDATION_SEED
+    records.parent.mkdir(parents=True, exist_ok=True)
+    found = evaluate_chips(
+        model, measured, task=subject.task, chips=chips, seed=chips_seed, calibration=asked,
+        records=records, device="cpu", batch_size=500,
+    )  # fmt: skip
+    spent, per_chip = getattr(asked, "spent", None), way.fit == "per_chip"
+    cost = {"overhead_weights": 0.0, "overhead_macs": 0.0}
+    if way.corrector is not None and way.placement is not None:
+        bare = cost_of(network(subject, seed, way.training, way.beta), subject)
+        cost = overheads(bare, way.placement, way.corrector)
+    return {
+        "way": way.name,
+        "network": subject.name,
+        "data": subject.data,
+        "training": way.training,
+        "training_seed": seed,
+        "beta": way.beta or (subject.betas[0] if way.training == "lipschitz" else None),
+        "metric": subject.task.metric,
+        "corrector": None if way.corrector is None else way.corrector.label(),
+        "features": getattr(way.corrector, "features", None),
+        "placement": None if way.placement is None else dict(way.placement),
+        "fit": way.fit,
+        "target": way.target if per_chip else None,
+        "refine_steps": way.refine_steps if per_chip else None,
+        "images": way.images if way.fit in ("per_chip", "batchnorm") else None,
+        **cost,
+        "part": part,
+        "samples": len(measured),
+        "sigma": sigma,
+        **over_chips(found),
+        "chips": chips,
+        "chips_seed": chips_seed,
+        "seconds_per_chip": None if spent is None else spent.seconds,
+        "passes": None if spent is None else spent.passes,
+    }
+
+
+def over_chips(found: ChipStatistics) -> dict[str, float | None]:
+    """Return what rows say of a measurement."""
+    return {name: getattr(found, name) for name in ("clean", "mean", "std", "q05")}
+
+
+def measure_all(ways: Iterable[Way], subject: Subject, seed: int, sigma: float, chips: int) -> None:
+    """Measure ways on test data, each in a file of its own, unless it has as many chips."""
+    usual = subject.of_paper and sigma == SIGMA  # then names go without the deviation
+    folder = folder_of(subject, seed) / ("test" if usual else f"test-{sigma:g}")
+    for way in ways:
+        path = folder / f"{way.name.replace(' ', '-')}.json"
+        if path.exists() and recorded(path)["chips"] >= chips:
+            continue
+        if way.fit == "shared" and not usual:
+            way = replace(way, name=f"{way.name} {sigma:g}")
+        records = path.with_suffix(".jsonl")
+        row = measure(way, subject, seed, records, chips, samples=subject.test, sigma=sigma)
+        write_json_atomic(path, row)
+        print(f"{path}: {row['mean']:.4f}", flush=True)
+
+
+def within_limits(placements: dict[str, Placement], cost: NetworkCost) -> dict[str, Placement]:
+    """Return those that add at most `LIMIT` to the weights and to the MACs."""
+    return {
+        name: placement for name, placement in placements.items()
+        if max(overheads(cost, placement, LowRank()).values()) <= LIMIT
+    }  # fmt: skip
+
+
+def searched(
+    subject: Subject, searcher: Searcher, beta: float | None, budget: int, limit: float = LIMIT
+) -> Placement:
+    """Return the placement that a search finds within both limits, on few chips and images."""
+    training, images = "plain" if beta is None else "lipschitz", subject.images
+    model, data = network(subject, 0, training, beta), dataset(subject.data)
+    cost = cost_of(model, subject)
+    problem = placement_problem(
+        cost, list(cost.layers), LowRank(), limit, SpaceSettings(sizes=list(subject.sizes)),
+        objective=ObjectiveSettings(overhead="none"), limit_macs=limit,
+    )  # fmt: skip
+    evaluator = PerChipEvaluator(
+        model, data.val, data.train.x[: images // 2], task=subject.task, chips=3,
+        samples=images, seed=2000, device="cpu",
+    )  # fmt: skip
+    folder, within = folder_of(subject, 0) / "choose", "" if limit == LIMIT else f"-{limit:g}"
+    found = run_search(
+        problem, evaluator, searcher, folder / f"beta-{beta or 0:g}-{searcher.name}{within}",
+        budget=budget, store=folder / "evaluations", ray=RaySettings(dashboard=False),
+    )  # fmt: skip
+    return found.placement
+
+
+def choose_best(candidates: Iterable[Way], subject: Subject, samples: int) -> tuple[list[Row], Row]:
+    """Measure ways on validation data, on four chips; return all rows, and the best one."""
+    rows, sign = [], 1 if subject.task.higher_is_better else -1
+    for way in candidates:
+        records = folder_of(subject, 0) / "choose" / f"{way.name.replace(' ', '-')}.jsonl"
+        sigma = subject.sigmas[0]
+        row = measure(way, subject, 0, records, 4, part="val", samples=samples, sigma=sigma)
+        print(f"{subject.name}: {way.name}: {row['mean']:.4f}", flush=True)
+        rows.append(row)
+    return rows, max(rows, key=lambda row: sign * row["mean"])
+
+
+def plain_clean(subject: Subject, seed: int, samples: int | None) -> float:
+    """Return the clean score of the plain network on the first samples of the test part."""
+    part, model = dataset(subject.data).test.first(samples), network(subject, seed, "plain")
+    return ceiling(model, part, [], task=subject.task, chips=1, batch_size=500).clean
