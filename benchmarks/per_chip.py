@@ -1,6 +1,6 @@
 """Correctors fitted to each chip against every other way to use a chip, at 5 % of weights and MACs.
 
-    python -m benchmarks.per_chip train    # networks: plain, penalty, noise; two seeds
+    python -m benchmarks.per_chip train    # networks: plain, penalty, noise; three seeds
     python -m benchmarks.per_chip choose   # penalty, sizes and refinement, on validation data
     python -m benchmarks.per_chip run      # all ways x sigma on the same chips, on test data
     python -m benchmarks.per_chip scan     # sensitivity of each layer, on validation data
@@ -68,7 +68,7 @@ from cnet_aihw.search.searchers import CoordinateSearcher, SpectrumSearcher
 from cnet_aihw.zoo import VGG16, ResNet20
 
 COMMAND = "python -m benchmarks.per_chip"
-SEEDS, SIGMAS = [0, 1], [SIGMA, 0.1, 0.3, 0.7]
+SEEDS, SIGMAS = [0, 1, 2], [SIGMA, 0.1, 0.3, 0.7]
 FROM_KEPT = (
     "experiment=vgg16_narrow_cifar10", "job=train",
     "training.schedule=onecycle", "training.lr=0.02", "training.warmup_epochs=0",
@@ -105,12 +105,17 @@ def commands(subject: Subject, seed: int) -> Iterator[list[str]]:
                f"training.epochs={epochs}", f"training.lr={lr:g}"]  # fmt: skip
     elif not subject.of_paper:
         yield [*words, f"run={folder}"]
-    elif plain.exists():  # it took hours: others start from it
+    elif plain.exists() or subject.later is not None:  # it takes hours: others start from it
+        if not plain.exists():
+            plain = folder / "plain" / "best.safetensors"
+            yield [*words, f"seed={seed}", "training.compare=[plain]", "training.select=last",
+                   f"run={folder}"]  # fmt: skip
         for name in subject.trainings.split(",")[1:]:
             kind, epochs = ("lipschitz", 4) if name == "lipschitz" else ("noise", 8)
+            beta = [f"training.lipschitz.beta={subject.betas[0]:g}"] if subject.betas else []
             yield [f"training={kind}", f"training.name={name}", f"training.epochs={epochs}",
                    *FROM_KEPT, *where(subject.data), f"model.width={subject.width:g}",
-                   f"pretrained={plain}", f"training.lipschitz.beta={subject.betas[0]:g}",
+                   f"pretrained={plain}", *beta, *(subject.later or ()),
                    f"run={folder}"]  # fmt: skip
     else:
         for beta in subject.betas or (None,):

@@ -93,6 +93,10 @@ class Subject:
     words: tuple[str, ...] = ()
     """Words of the command that trains it, beside those of its experiment."""
 
+    later: tuple[str, ...] | None = None
+    """Words of trainings that start from the plain weights and are shorter than they; None: there
+    are such only where the plain network is in benchmarks/networks."""
+
     of_paper: bool = True
     """Whether it is a network of the paper, and not of another kind."""
 
@@ -131,8 +135,10 @@ SUBJECTS = {
         Subject("vgg16_half_cifar100", "cifar100", VGG16, (1e-3,), 2000, (), budget=0, width=0.5,
                 sizes=WIDE, trainings="plain,lipschitz,noise_from_plain"),
         Subject("vgg16_cifar10", "cifar10", VGG16, (), 2000, (), budget=0, width=1.0,
-                sizes=WIDE, trainings="plain",
-                words=(*ONE_CYCLE, "training.epochs=12", "training.validate_every=12")),
+                sizes=WIDE, trainings="plain,noise_from_plain",
+                words=(*ONE_CYCLE, "training.epochs=12", "training.validate_every=12"),
+                later=("training.channels_last=true", "training.validation_chips=2",
+                       "training.validate_every=8", "training.select=last")),
         Subject("resnet20_cifar10", "cifar10", ResNet20, (1e-3,), 2000, REFINED[:1], budget=0,
                 trainings="plain,lipschitz,noise_from_plain",
                 words=(*ONE_CYCLE, "training.epochs=20", "training.validate_every=20")),
