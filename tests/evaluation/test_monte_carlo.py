@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from cnet_aihw.evaluation import (
+    AffineCorrection,
     AllChipsFailed,
     ChipStatistics,
     Score,
@@ -27,6 +29,7 @@ from cnet_aihw.evaluation import (
 from cnet_aihw.rram import (
     LogNormalNoiseModel,
     RRAMRPUConfig,
+    Wan2022NoiseModel,
     clear_chip,
     convert_to_analog,
     convert_to_digital,
@@ -196,6 +199,30 @@ def test_read_noise_is_the_chips_own(data: Data) -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
+class Drawing(AffineCorrection):
+    """Changes nothing, but draws random numbers on each chip."""
+
+    def __init__(self) -> None:
+        super().__init__(torch.zeros(2, 1, 6, 6))
+        self.drawn: list[float] = []
+
+    @contextmanager
+    def __call__(self, model: nn.Module) -> Iterator[None]:
+        self.drawn.append(float(torch.rand(())))
+        yield
+
+
+def test_draws_of_a_calibration_are_the_chips_own_and_not_those_of_its_noise(data: Data) -> None:
+    config = RRAMRPUConfig(noise_model=LogNormalNoiseModel(0.0), forward=periphery(out_noise=0.3))
+    model, drawing = convert_to_analog(network(), config), Drawing()
+    plain = evaluate_chips(model, data, chips=3)
+    torch.manual_seed(5)
+    assert evaluate_chips(model, data, chips=3, calibration=drawing).scores == plain.scores
+    torch.manual_seed(6)
+    evaluate_chips(model, data, chips=2, calibration=drawing)
+    assert drawing.drawn[3:] == drawing.drawn[:2] and len(set(drawing.drawn)) == 3
+
+
 def test_numbers_of_numpy_are_the_same_numbers(data: Data, tmp_path: Path) -> None:
     config = RRAMRPUConfig(noise_model=ReRamWan2022NoiseModel(g_max=40.0))
     model = convert_to_analog(network(), config)
@@ -237,6 +264,17 @@ def test_another_noise_model_for_the_chips_only(model: nn.Module, data: Data) ->
     exact = evaluate_chips(model, data, chips=3, noise_model=LogNormalNoiseModel(0.0))
     assert exact.scores == (exact.clean,) * 3
     assert evaluate_chips(model, data, chips=3) == own
+
+
+def test_a_time_that_the_chips_own_noise_model_does_not_know_is_refused_first(
+    model: nn.Module, data: Data, tmp_path: Path
+) -> None:
+    path = tmp_path / "records" / "chips.jsonl"
+    with pytest.raises(CnetError) as error:
+        evaluate_chips(
+            model, data, noise_model=Wan2022NoiseModel(), t_inference=1e6, records=path
+        )
+    assert (error.value.key, path.parent.exists()) == ("t_inference", False)
 
 
 def change_weights(model: nn.Module, data: Data) -> dict:
@@ -303,7 +341,8 @@ def test_foreign_and_older_records_are_refused(
 
 
 def test_statistics_take_threshold_and_reference(model: nn.Module, data: Data) -> None:
-    result = evaluate_chips(model, data, chips=4, threshold=0.3, reference=0.5)
+    result = evaluate_chips(model, data, chips=4, seed=2, threshold=0.3, reference=0.5)
+    assert result.seed == 2
     assert result.yield_ == sum(a >= 0.3 for a in result.scores) / 4
     assert result.recovery == pytest.approx(result.mean / 0.5)
     assert (result.metric, result.higher_is_better, result.failed) == ("accuracy", True, 0)
