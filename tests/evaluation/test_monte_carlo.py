@@ -271,9 +271,7 @@ def test_a_time_that_the_chips_own_noise_model_does_not_know_is_refused_first(
 ) -> None:
     path = tmp_path / "records" / "chips.jsonl"
     with pytest.raises(CnetError) as error:
-        evaluate_chips(
-            model, data, noise_model=Wan2022NoiseModel(), t_inference=1e6, records=path
-        )
+        evaluate_chips(model, data, noise_model=Wan2022NoiseModel(), t_inference=1e6, records=path)
     assert (error.value.key, path.parent.exists()) == ("t_inference", False)
 
 
