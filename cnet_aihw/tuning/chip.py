@@ -177,9 +177,7 @@ class SimulatedChip:
                     assert chip is not None
                     if scales is not None:  # in the units of the other tile
                         assert tile.tile.scales is not None
-                        factor = chip.drift_factor
                         chip = chip.apply(partial(_times, scales / tile.tile.scales))
-                        chip = replace(chip, drift_factor=factor)
                     tile.chip = chip
             yield model
         finally:

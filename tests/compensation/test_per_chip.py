@@ -338,6 +338,18 @@ def test_refinement_is_the_same_each_time():
     assert torch.equal(*outputs)
 
 
+def test_batches_of_the_refinement_belong_to_its_seed_and_are_parts_of_a_pass():
+    torch.manual_seed(0)
+    net, x = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 4)), X[:32]
+    model, outputs = network(net, "everywhere", LowRank()), []
+    for seed in (0, 1, 0):
+        fit = PerChipFit(x, refine_steps=6, refine_batch=8, refine_lr=1e-2, seed=seed)
+        with programmed(model, 3), fit(model):
+            outputs.append(model(x))
+        assert fit.spent.passes == 1 + 6 * 8 / 32
+    assert torch.equal(outputs[0], outputs[2]) and not torch.equal(outputs[0], outputs[1])
+
+
 def test_tokens_are_rows_like_any_other():
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 4))

@@ -35,7 +35,7 @@ from cnet_aihw.rram import (
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.random_state import derive_seed
 from cnet_aihw.tasks import Classification, Regression
-from cnet_aihw.training import TrainingSettings, VariationSettings, train
+from cnet_aihw.training import TrainingParts, TrainingSettings, VariationSettings, train
 from cnet_aihw.training.step import backward
 from cnet_aihw.training.variation import hold_chip, training_variation
 
@@ -260,6 +260,17 @@ def test_steps_that_only_harm_leave_the_start(low_rank, tmp_path):
     )
     assert result.kept == "start"
     assert result.chip_score == result.start_score > max(result.fitted_score, result.without_score)
+
+
+def test_of_two_errors_the_smaller_one_is_kept(tmp_path):
+    network, net = linear(Affine())
+    data = TrainingParts(*((part, net(part).detach()) for part in (X[:60], X[60:])))
+    settings = fit_settings(epochs=0, start_chips=8, start_samples=60)
+    result = fit_compensation(
+        network, data, settings, tmp_path, task=Regression(), device="cpu", progress=False
+    )
+    assert result.kept == "start"
+    assert result.chip_score == result.start_score < result.without_score
 
 
 def test_without_validation_chips_the_fit_is_kept(low_rank, tmp_path):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from aihwkit.inference import ReRamWan2022NoiseModel
+from aihwkit.inference import GlobalDriftCompensation, ReRamWan2022NoiseModel
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -26,8 +26,12 @@ from cnet_aihw.evaluation import (
     scan_layers,
     score,
 )
+from cnet_aihw.evaluation.chip_identity import chip_provenance
 from cnet_aihw.rram import (
+    Charge,
+    CrossbarMapping,
     LogNormalNoiseModel,
+    ReadNoiseModel,
     RRAMRPUConfig,
     Wan2022NoiseModel,
     clear_chip,
@@ -308,6 +312,46 @@ def test_records_are_not_mixed(
         evaluate_chips(model, data, chips=3, records=path, **arguments)
     assert error.value.key == key and "chips.jsonl" in str(error.value)
     assert len(read_records(path)) == 2
+
+
+def of_chips(config: RRAMRPUConfig, noise_model: Any = None) -> dict[str, Any]:
+    torch.manual_seed(0)
+    model = convert_to_analog(nn.Sequential(nn.Linear(4, 3)), config)
+    part = TensorPart(torch.zeros(2, 4), torch.zeros(2).long())
+    return chip_provenance(
+        *(model, part, Score()), noise_model=noise_model, calibration=None, seed=0, batch_size=40,
+        device=torch.device("cpu"),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ({"forward": periphery(out_noise=0.1)}, "periphery"),
+        ({"mapping": CrossbarMapping(weight_scaling="tile").as_parameter(True)}, "periphery"),
+        ({"drift_compensation": GlobalDriftCompensation()}, "periphery"),
+        ({"readout": Charge(spike_noise=0.0)}, "periphery"),
+        ({"noise_model": LogNormalNoiseModel(0.1)}, "noise_model"),
+    ],
+)
+def test_what_chips_are_made_of_tells_them_apart(change: dict[str, Any], key: str) -> None:
+    plain = {"noise_model": LogNormalNoiseModel(0.3), "drift_compensation": None}
+    before, after = of_chips(RRAMRPUConfig(**plain)), of_chips(RRAMRPUConfig(**{**plain, **change}))
+    assert before[key] != after[key]
+
+
+def test_the_batch_size_counts_where_noise_is_drawn_batch_by_batch() -> None:
+    lasting, read = LogNormalNoiseModel(0.3), ReadNoiseModel(0.1)
+    for wanted, noise_model, config in (
+        (None, None, RRAMRPUConfig(noise_model=lasting)),
+        (None, lasting, RRAMRPUConfig(noise_model=read)),
+        (None, None, RRAMRPUConfig(noise_model=lasting, readout=Charge(spike_noise=0.0))),
+        (40, None, RRAMRPUConfig(noise_model=lasting, readout=Charge(spike_noise=0.1))),
+        (40, None, RRAMRPUConfig(noise_model=lasting, forward=periphery(out_noise=0.1))),
+        (40, None, RRAMRPUConfig(noise_model=read)),
+        (40, read, RRAMRPUConfig(noise_model=lasting)),
+    ):
+        assert of_chips(config, noise_model)["batch_size"] == wanted
 
 
 def test_records_of_another_kind_of_device_are_another_thing(

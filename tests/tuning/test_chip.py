@@ -133,7 +133,9 @@ def test_the_state_of_a_chip_brings_back_weights_and_readings() -> None:
     assert not torch.equal(*wanted)
     other = SimulatedChip(model, 5, rewrite_sigma=0.3)
     assert other.fingerprint() == chip.fingerprint()
-    assert SimulatedChip(model, 6, rewrite_sigma=0.3).fingerprint() != chip.fingerprint()
+    for others in ({"seed": 6}, {"rewrite_sigma": 0.2}, {"t_inference": 1.0}):
+        another = SimulatedChip(model, **{"seed": 5, "rewrite_sigma": 0.3, **others})
+        assert another.fingerprint() != chip.fingerprint()
     other.load(state)
     for reading in wanted:
         assert torch.equal(other.forward("0", x), reading)
