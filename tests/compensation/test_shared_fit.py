@@ -39,7 +39,7 @@ from cnet_aihw.training import TrainingParts, TrainingSettings, VariationSetting
 from cnet_aihw.training.step import backward
 from cnet_aihw.training.variation import hold_chip, training_variation
 
-from .test_fitting import DATA, fit_settings, model, trained  # noqa: F401 (fixtures)
+from .test_fitting import DATA, Faded, fit_settings, model, trained  # noqa: F401 (fixtures)
 
 X = torch.randn(80, 4, generator=torch.Generator().manual_seed(1))
 SEEDS = range(5)
@@ -263,7 +263,9 @@ def test_steps_that_only_harm_leave_the_start(low_rank, tmp_path):
 
 
 def test_of_two_errors_the_smaller_one_is_kept(tmp_path):
-    network, net = linear(Affine())
+    net = nn.Sequential(nn.Linear(4, 3))
+    network = convert_to_analog(net, RRAMRPUConfig(noise_model=Faded(0.3))).eval()
+    compensate(network, Placement({"0": 1.0}), Affine())
     data = TrainingParts(*((part, net(part).detach()) for part in (X[:60], X[60:])))
     settings = fit_settings(epochs=0, start_chips=8, start_samples=60)
     result = fit_compensation(

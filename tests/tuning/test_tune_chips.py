@@ -77,9 +77,10 @@ def test_chips_are_used_at_the_time_after_their_writes(tmp_path: Path) -> None:
     torch.manual_seed(0)
     config = RRAMRPUConfig(noise_model=PowerLawDriftNoiseModel(0.3, 0.3))
     model = convert_to_analog(nn.Sequential(nn.Linear(8, 3)), config)
-    at = {"chips": 2, "seed": 4, "t_inference": 1e4, "device": "cpu"}
-    found = tune_chips(model, DATA, SETTINGS, tmp_path, **at)
-    wanted = evaluate_chips(model, DATA.val, **at)
+    data = TrainingParts((X[:40], X[:40, :3]), (X[40:], X[40:, :3]))
+    at = {"chips": 2, "seed": 4, "t_inference": 1e4, "task": Regression(), "device": "cpu"}
+    found = tune_chips(model, data, SETTINGS, tmp_path, **at)
+    wanted = evaluate_chips(model, data.val, **at)
     assert found.before == pytest.approx(wanted.mean) != wanted.clean
 
 
