@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from cnet_aihw.runtime.inputs import Inputs, call, main_output
 from cnet_aihw.runtime.parts import Part
-from cnet_aihw.runtime.random_state import derive_seed
+from cnet_aihw.runtime.random_state import derive_seed, forked_random_state
+from cnet_aihw.runtime.torch_device import device_of
 from cnet_aihw.tasks import Task
 from cnet_aihw.tasks.base import counted, mean_of_counted
 from cnet_aihw.tuning.gradients import (
@@ -92,16 +93,14 @@ class GradientRule:
         self, inputs: Inputs, targets: Tensor, tuned: list[nn.Parameter], step: int
     ) -> float | None:
         """Return the angle in degrees between the rule's gradient of a batch and the exact one."""
-        state = torch.random.get_rng_state()
         found = []
         for exact in (False, True):
-            torch.random.set_rng_state(state)  # layers in software draw the same variation
             for parameter in tuned:
                 parameter.grad = None
-            if exact:
-                through_network(self.network, inputs, targets, self.loss, True)
-            else:
-                self.add_gradients(inputs, targets, tuned, step)
+            with forked_random_state(device_of(self.network.model)):  # both draw the same variation
+                if exact:
+                    through_network(self.network, inputs, targets, self.loss, True)
+                else:
+                    self.add_gradients(inputs, targets, tuned, step)
             found.append([None if p.grad is None else p.grad.clone() for p in tuned])
-        torch.random.set_rng_state(state)
         return angle_between(*found)

@@ -50,6 +50,8 @@ from cnet_aihw.tuning.gradients import (
 from cnet_aihw.tuning.on_chip import NetworkOnChip
 from cnet_aihw.tuning.result import result_of
 
+from ..fake_cuda import cuda
+
 X = torch.rand(48, 1, 6, 6, generator=torch.Generator().manual_seed(1))
 Y = torch.arange(48) % 3
 DATA = TrainingParts((X, Y), (X[:20], Y[:20]))
@@ -222,6 +224,18 @@ def test_angles() -> None:
     assert angle_between(one, [torch.tensor([1.0, 1.0]), None]) == pytest.approx(45.0)
     assert angle_between(one, [torch.tensor([-2.0, 0.0]), None]) == pytest.approx(180.0)
     assert angle_between(one, [torch.zeros(2), None]) is None
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=[pytest.mark.cuda, cuda])])
+def test_angles_change_nothing_of_a_run(device: str, tmp_path: Path) -> None:
+    """Layers that wait in software draw the same variation, however often gradients are taken."""
+    found = []
+    for angles in (False, True):
+        model = analog().to(device)
+        settings = replace(FEW, tune="progressive", epochs=1, angles=angles)
+        tune_on_chip(model, SimulatedChip(model, 3), DATA, settings, tmp_path / str(angles))
+        found.append(snapshot(model))
+    assert all(torch.equal(tensor, found[1][name]) for name, tensor in found[0].items())
 
 
 def test_writes_are_counted_exactly(tmp_path: Path) -> None:
