@@ -278,13 +278,15 @@ def test_a_chip_whose_outputs_are_not_finite_fails_and_the_others_go_on():
     assert None not in found.scores[1:]
 
 
-def test_gradients_that_were_there_stay():
+def test_gradients_that_were_there_stay_and_what_is_frozen_is_so_again():
     model = network(linear_network(), "everywhere", LowRank())
     parameters = compensation_parameters(model).values()
     for parameter in parameters:
         parameter.grad = torch.ones_like(parameter)
+        parameter.requires_grad_(False)
     with programmed(model, 3), PerChipFit(X, refine_steps=1)(model):
         pass
+    assert not any(p.requires_grad for p in parameters)
     assert all(torch.equal(p.grad, torch.ones_like(p)) for p in parameters)
 
 
