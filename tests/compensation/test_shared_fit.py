@@ -298,7 +298,7 @@ def test_a_constant_prediction_has_the_entropy_of_the_classes_or_their_variance(
 # -- several chips a step
 
 
-@pytest.mark.parametrize("chips", [1, 3])
+@pytest.mark.parametrize("chips", [1, 3, 5])  # at least two samples each
 def test_a_steps_gradient_is_the_mean_over_its_parts_each_on_its_own_chip(chips):
     torch.manual_seed(0)
     network = convert_to_analog(

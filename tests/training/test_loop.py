@@ -42,6 +42,7 @@ from cnet_aihw.training import (
     load_checkpoint,
     train,
 )
+from cnet_aihw.training.lipschitz import following_batchnorms, spectral_norms
 
 from .conftest import Data, analog_network, digital_network
 
@@ -225,6 +226,16 @@ def test_the_penalty_pulls_singular_values_down(data: Data, tmp_path: Path) -> N
         distance = (values - lipschitz_lambda(LogNormalNoiseModel(0.5))).abs().max().item()
         distances.append(distance)
     assert distances[1] < distances[0] / 3
+
+
+def test_recorded_norms_have_the_gain_that_the_penalty_counts(data: Data, tmp_path: Path) -> None:
+    model, settings = analog_network(), replace(PLAIN, epochs=1)
+    settings.lipschitz = LipschitzSettings(enabled=True, fold_batchnorm=True)
+    train(model, data, settings, tmp_path)
+    (record,) = read_records(tmp_path / "epochs.jsonl")
+    folded = spectral_norms(model, following_batchnorms(model, data.train.x[:2]))
+    assert record["spectral_norms"] == pytest.approx(folded)
+    assert folded["0"] != pytest.approx(spectral_norms(model)["0"])
 
 
 def test_lambda_is_in_proportion_to_k_and_that_of_the_chips_time(

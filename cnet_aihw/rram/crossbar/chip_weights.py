@@ -125,14 +125,18 @@ class ChipWeights:
         read_noise = self.read_noise and replace(
             self.read_noise, stds=[change(std) for std in self.read_noise.stds]
         )
-        names = ("drift_factor", "factor", "read_factor")
-        factors = {name: getattr(self, name) for name in names}
+
+        def changed(factor: Tensor | None) -> Tensor | None:
+            return None if factor is None else change(factor)
+
         return replace(
             self,
             weight=weight,
             programmed=programmed,
             read_noise=read_noise,
-            **{name: None if value is None else change(value) for name, value in factors.items()},
+            drift_factor=changed(self.drift_factor),
+            factor=changed(self.factor),
+            read_factor=changed(self.read_factor),
         )
 
 
