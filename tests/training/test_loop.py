@@ -228,6 +228,16 @@ def test_the_penalty_pulls_singular_values_down(data: Data, tmp_path: Path) -> N
     assert distances[1] < distances[0] / 3
 
 
+def test_validation_chips_are_as_old_as_those_of_the_training(data: Data, tmp_path: Path) -> None:
+    drift, old = PowerLawDriftNoiseModel(0.3, 0.3), VariationParameter(t_inference=1e4)
+    model = analog_network(noise_model=drift, variation=old)
+    result = train(model, data, replace(PLAIN, epochs=0), tmp_path)
+    chips = evaluate_chips(
+        model, data.val, chips=5, seed=derive_seed(0, "validation"), t_inference=1e4
+    )
+    assert result.chip_score == chips.mean != result.clean_score
+
+
 def test_recorded_norms_have_the_gain_that_the_penalty_counts(data: Data, tmp_path: Path) -> None:
     model, settings = analog_network(), replace(PLAIN, epochs=1)
     settings.lipschitz = LipschitzSettings(enabled=True, fold_batchnorm=True)
