@@ -27,7 +27,9 @@ from cnet_aihw.compensation import (
 from cnet_aihw.evaluation import evaluate_chips
 from cnet_aihw.rram import (
     LogNormalNoiseModel,
+    PowerLawDriftNoiseModel,
     RRAMRPUConfig,
+    VariationParameter,
     convert_to_analog,
     periphery,
     programmed,
@@ -260,6 +262,19 @@ def test_steps_that_only_harm_leave_the_start(low_rank, tmp_path):
     )
     assert result.kept == "start"
     assert result.chip_score == result.start_score > max(result.fitted_score, result.without_score)
+
+
+def test_the_start_is_fitted_to_chips_as_old_as_those_of_the_training(tmp_path):
+    net = nn.Sequential(nn.Linear(4, 3))
+    drift, old = PowerLawDriftNoiseModel(0.2, 0.0), VariationParameter(t_inference=1e4)
+    network = convert_to_analog(net, RRAMRPUConfig(noise_model=drift, variation=old)).eval()
+    compensate(network, Placement({"0": 1.0}), Affine())
+    data = TrainingParts(*((part, net(part).detach()) for part in (X[:60], X[60:])))
+    settings = fit_settings(epochs=0, start_chips=2, start_samples=60)
+    given = {"task": Regression(), "device": "cpu", "progress": False}
+    fit_compensation(network, data, settings, tmp_path, **given)
+    scale = network[0].corrector_module.scale.detach()
+    torch.testing.assert_close(scale, torch.full((3,), 1e4**0.2), rtol=1e-3, atol=0.0)
 
 
 def test_of_two_errors_the_smaller_one_is_kept(tmp_path):

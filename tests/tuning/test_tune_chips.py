@@ -73,15 +73,17 @@ def test_chips_are_those_of_an_evaluation_without_and_with_correctors(tmp_path: 
         tune_chips(model, DATA, replace(SETTINGS, lr=0.1), tmp_path, **given)
 
 
-def test_chips_are_used_at_the_time_after_their_writes(tmp_path: Path) -> None:
+def test_chips_are_measured_on_the_test_part_at_the_time_after_their_writes(tmp_path: Path) -> None:
     torch.manual_seed(0)
     config = RRAMRPUConfig(noise_model=PowerLawDriftNoiseModel(0.3, 0.3))
     model = convert_to_analog(nn.Sequential(nn.Linear(8, 3)), config)
     data = TrainingParts((X[:40], X[:40, :3]), (X[40:], X[40:, :3]))
     at = {"chips": 2, "seed": 4, "t_inference": 1e4, "task": Regression(), "device": "cpu"}
-    found = tune_chips(model, data, SETTINGS, tmp_path, **at)
-    wanted = evaluate_chips(model, data.val, **at)
+    found = tune_chips(model, data, SETTINGS, tmp_path, test=data.train, **at)
+    wanted = evaluate_chips(model, data.train, **at)
     assert found.before == pytest.approx(wanted.mean) != wanted.clean
+    for record in read_records(tmp_path / "chips.jsonl"):
+        assert record["score"] != record["validation"] == record["epochs"][-1]["score"]
 
 
 def test_statistics_over_chips_are_those_by_hand() -> None:

@@ -170,6 +170,17 @@ def test_feedback_through_the_product_of_weights_is_backpropagation_where_all_is
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
+def test_random_feedback_has_the_size_of_weights_that_keep_a_signals() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 900), nn.Tanh(), nn.Linear(900, 10))
+    model = analog(net)
+    network = NetworkOnChip(model, SimulatedChip(model, 3))
+    with network.computing():
+        found = [feedback_matrices(network, torch.rand(2, 4), "random", s)["2"] for s in (0, 1)]
+    assert found[0].shape == (10, 900) and not torch.equal(*found)
+    assert float(found[0].std()) == pytest.approx(1 / 30, rel=0.05)
+
+
 def test_feedback_to_a_single_layer_is_backpropagation_bit_for_bit() -> None:
     torch.manual_seed(0)
     model = analog(nn.Sequential(nn.Flatten(), nn.Linear(36, 3)))
