@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import replace
-from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -177,9 +175,8 @@ class SimulatedChip:
                     assert chip is not None
                     if scales is not None:  # in the units of the other tile
                         assert tile.tile.scales is not None
-                        factor = chip.drift_factor
-                        chip = chip.apply(partial(_times, scales / tile.tile.scales))
-                        chip = replace(chip, drift_factor=factor)
+                        ratio = scales / tile.tile.scales
+                        chip = chip.times(ratio, ratio)
                     tile.chip = chip
             yield model
         finally:
@@ -255,9 +252,7 @@ class SimulatedChip:
                 chip = tile.chip
                 assert chip is not None
                 if factor is not None:
-                    tile.chip = chip = replace(
-                        chip, weight=chip.weight * factor, programmed=chip.programmed * factor
-                    )
+                    tile.chip = chip = chip.times(factor)
                 times = self._times[name]
                 chip.seed_reads(derive_seed(self.seed, f"{name}/{index}", "read noise", times))
 
@@ -290,8 +285,3 @@ def _by_tile(layer: RRAMLayer, matrix: Tensor) -> list[Tensor]:
         return [matrix]
     columns = matrix.split(list(array.in_sizes), 1)
     return [part for column in columns for part in column.split(list(array.out_sizes), 0)]
-
-
-def _times(ratio: Tensor, tensor: Tensor) -> Tensor:
-    """Return a matrix in other units; other tensors as they are."""
-    return tensor * ratio if tensor.dim() == 2 else tensor

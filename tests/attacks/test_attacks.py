@@ -2,6 +2,7 @@
 
 import gc
 import json
+import math
 import random
 import sys
 import weakref
@@ -33,6 +34,7 @@ from cnet_aihw.attacks import (
     wilson,
     within_budget,
 )
+from cnet_aihw.attacks.judging import Judge
 from cnet_aihw.attacks.networks import Networks
 from cnet_aihw.attacks.statistics import success_of
 from cnet_aihw.cluster import RaySettings
@@ -303,10 +305,12 @@ def test_a_killed_run_resumes_to_the_same_result(
     noise = CompositeNoiseModel([LogNormalNoiseModel(0.3), ReadNoiseModel(0.05)])
     threats = ["other_chips_eot", "other_chip", "this_chip", "this_chip_eot"]
 
-    def run(path: Path, chips: int = 2, eps: Any = (0.05, 0.1)) -> AttackStatistics:
+    def run(path: Path, **changes: Any) -> AttackStatistics:
+        given = {"attack": PGD(steps=2), "eps": (0.05, 0.1), "readings": 3}
+        given |= {"eot_chips": 2, "eot_readings": 2, **changes}
         return attack_chips(
-            *(small(noise), images, PGD(steps=2), threats, eps, chips, 1, path),
-            samples=10, readings=3, eot_chips=2, eot_readings=2,
+            *(small(noise), images), threat=threats, chips=2, seed=1, records=path, samples=10,
+            **given,
         )  # fmt: skip
 
     whole = run(tmp_path / "whole.jsonl")
@@ -321,9 +325,14 @@ def test_a_killed_run_resumes_to_the_same_result(
     few = tmp_path / "few.jsonl"
     run(few, eps=0.1)
     assert without_seconds(run(few)) == without_seconds(whole)
-    with pytest.raises(CnetError) as caught:
-        attack_chips(small(noise), images, PGD(steps=3), threats, 0.1, 2, 1, few, samples=10)
-    assert caught.value.key in ("attack.steps", "readings")
+    for key, changes in (
+        *(("attack.steps", {"attack": PGD(steps=3)}), ("readings", {"readings": 5})),
+        *(("eot.chips", {"eot_chips": 3}), ("eot.readings", {"eot_readings": 3})),
+        *(("attack_seed", {"attack_seed": 1}), ("t_inference", {"t_inference": 1.0})),
+    ):
+        with pytest.raises(CnetError) as caught:
+            run(few, **changes)
+        assert caught.value.key == key
 
 
 def test_a_chip_that_reads_with_noise_flips_by_itself(images: Images) -> None:
@@ -614,6 +623,44 @@ def test_several_attackers_of_the_same_inputs_do_not_narrow_the_interval() -> No
     assert one.ci95 == four.ci95 == wilson(10, 40)
     assert mixed.mean == pytest.approx(10.5 / 40)
     assert mixed.ci95[0] < 10.5 / 40 < mixed.ci95[1]
+
+
+def test_rates_over_chips_are_those_by_hand() -> None:
+    def record(target: int, correct: int, fooled: int) -> dict[str, Any]:
+        counts = {"inputs": 50, "clean_correct": correct, "fooled": fooled, "flips": 0}
+        pair = {"threat": "nominal", "source": "nominal", "target": target, "eps": 0.1}
+        return {**pair, **counts, "noise_fooled": 0, "queries": 1.0, "seconds": 2.0}
+
+    found = success_of([record(0, 40, 10), record(1, 30, 15)], "nominal", 0.1, 2)
+    assert found.rates == (0.25, 0.5)
+    assert (found.mean, found.std) == pytest.approx((0.375, 0.125 * 2**0.5))
+    assert (found.clean, found.robust) == pytest.approx((0.7, 0.45))
+    assert found.seconds == 2.0  # one attack, which both chips judge
+
+
+class Answers(nn.Module):
+    """Gives one answer after the other, whatever it is asked."""
+
+    def __init__(self, answers: tuple[list[float], ...]) -> None:
+        super().__init__()
+        self.anchor, self.answers = nn.Parameter(torch.zeros(())), iter(answers)
+
+    def seed(self, seed: int) -> None:
+        """Draw nothing."""
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return torch.tensor([next(self.answers)])
+
+
+def test_most_readings_decide_and_outputs_that_are_not_finite_are_wrong() -> None:
+    def wrong(*answers: list[float]) -> bool:
+        judge: Any = Judge(Answers(answers), np.zeros(1, dtype=np.int64), 0, len(answers), 8)
+        return bool(judge.wrong(np.zeros((1, 1), dtype=np.float32), "clean")[0])
+
+    right, miss = [1.0, 0.0], [0.0, 1.0]
+    assert not wrong(right, miss) and not wrong(right, miss, right)
+    assert wrong(miss) and wrong(right, miss, miss)
+    assert wrong([math.inf, 0.0])
 
 
 def test_chips_that_judged_need_not_stay_in_memory(

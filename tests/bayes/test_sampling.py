@@ -148,6 +148,10 @@ def test_records_resume_and_more_extends_fewer(
     assert evaluate_uncertainty(cells, data, samples=8, chips=3, records=path, **asked).rows
     with pytest.raises(CnetError):
         evaluate_uncertainty(cells, data, samples=8, chips=3, seed=1, records=path, **asked)
+    for key, other in (("ood", (2 * data[0], data[1])), ("source", "chips")):
+        with pytest.raises(CnetError) as error:
+            evaluate_uncertainty(cells, data, chips=3, records=path, **{**asked, key: other})
+        assert error.value.key == key
     with pytest.raises(CnetError) as error:
         whole.of(2)
     assert error.value.key == "samples"

@@ -8,6 +8,7 @@ import torch
 from sklearn.metrics import log_loss, roc_auc_score
 
 from cnet_aihw.bayes import fit_logits, reliability, uncertainty_scores
+from cnet_aihw.bayes.statistics import pooled, row_of
 from cnet_aihw.runtime.errors import CnetError
 
 
@@ -64,6 +65,17 @@ def test_calibrated_data_have_no_calibration_error_and_temperature_one() -> None
     assert wrong["ece"] > 0.1
     right = uncertainty_scores(sharpened(3.0 * p.log()).softmax(-1), y)
     assert right["nll"] == pytest.approx(found["nll"], abs=1e-3)
+
+
+def test_statistics_over_chips_are_those_by_hand() -> None:
+    same = {"brier": 0.2, "ece": 0.1}
+    records = [{"accuracy": 0.9, "nll": 1.0, **same}, {"accuracy": 0.7, "nll": 2.0, **same}]
+    row = row_of([*records, {"failed": True}], 4, None)
+    assert (row.mean["accuracy"], row.std["accuracy"]) == pytest.approx((0.8, 0.02**0.5))
+    assert (row.worst["accuracy"], row.worst["nll"], row.failed) == (0.7, 2.0, 1)
+    empty = [0.0, 0.0, 0.0]
+    full, no_input = pooled([[[3.0, 0.6, 1.0], empty], [[1.0, 0.8, 0.0], empty]])
+    assert full == pytest.approx((4.0, (3 * 0.6 + 0.8) / 4, 0.75)) and no_input == (0.0, 0.0, 0.0)
 
 
 def test_scales_and_offsets_of_classes_are_recovered() -> None:

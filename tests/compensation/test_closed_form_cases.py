@@ -18,7 +18,7 @@ from cnet_aihw.compensation import (
     compensation_parameters,
 )
 from cnet_aihw.compensation.closed_form import Moments, fit_linear
-from cnet_aihw.compensation.ridge import chosen_ridge
+from cnet_aihw.compensation.ridge import chosen_ridge, solve
 from cnet_aihw.rram import (
     CompositeNoiseModel,
     LogNormalNoiseModel,
@@ -128,6 +128,12 @@ def test_a_map_of_the_output_and_filters_are_fitted_together(size):
     left_over = ((wanted - of_y - added) ** 2).sum() / 300
     assert fit.unexplained == pytest.approx(left_over, rel=1e-6)
     assert fit.wanted == pytest.approx((wanted**2).sum() / 300, rel=1e-9)
+
+
+def test_without_a_ridge_small_eigenvalues_count_and_those_of_0_do_not():
+    covariance, right = torch.diag(torch.tensor([4.0, 1e-6, 0.0]).double()), torch.ones(3, 1)
+    found = solve(covariance, right.double(), 0.0)
+    assert found.flatten().tolist() == pytest.approx([0.25, 1e6, 0.0])
 
 
 def test_all_zero_inputs_give_an_offset_alone():

@@ -24,6 +24,7 @@ from cnet_aihw.compensation import (
     remove_compensation,
     save_compensation,
 )
+from cnet_aihw.compensation.fit import _distillation
 from cnet_aihw.evaluation import evaluate_chips, measure
 from cnet_aihw.rram import (
     LogNormalNoiseModel,
@@ -155,6 +156,18 @@ def test_distillation_draws_the_outputs_to_the_clean_network(model, tmp_path):
             distance += (wanted - given).abs().sum(1).mean().item()
         distances.append(distance)
     assert distances[1] < distances[0]
+
+
+def test_the_teacher_is_the_network_without_its_correctors():
+    model, x = network().eval(), DATA.train.x[:20]
+    wanted = model(x).detach()
+    compensate(model, Placement({"0": 0.5}), GeneratorCompensator())
+    with torch.no_grad():
+        for parameter in compensation_parameters(model).values():
+            parameter.add_(0.3)
+    assert not torch.allclose(model.eval()(x), wanted)
+    objective = _distillation(model, fit_settings(distillation=1.0), None, torch.device("cpu"))
+    assert float(objective(wanted, DATA.train.y[:20], x)) == pytest.approx(0.0, abs=1e-5)
 
 
 def test_distillation_passes_batches_in_which_no_target_counts(tmp_path):

@@ -15,8 +15,10 @@ from cnet_aihw.compensation import (
     compensate,
     compensated_layers,
     compensation_parameters,
+    save_one_chip,
 )
 from cnet_aihw.evaluation import evaluate_chips
+from cnet_aihw.evaluation.settings import EvaluationSettings
 from cnet_aihw.rram import (
     CompositeNoiseModel,
     LogNormalNoiseModel,
@@ -24,20 +26,22 @@ from cnet_aihw.rram import (
     RRAMRPUConfig,
     convert_to_analog,
     is_programmed,
+    periphery,
     programmed,
     snapshot,
 )
 from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.tasks import Classification
 
 X = torch.randn(200, 8, generator=torch.Generator().manual_seed(1))
 DRIFT = CompositeNoiseModel([LogNormalNoiseModel(0.3), PowerLawDriftNoiseModel(0.05, 0.03)])
 TIMES = (1.0, 1e3, 1e7)
 
 
-def network():
+def network(**config):
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(8, 12), nn.Tanh(), nn.Linear(12, 5))
-    return convert_to_analog(net, RRAMRPUConfig(noise_model=DRIFT)).eval()
+    return convert_to_analog(net, RRAMRPUConfig(noise_model=DRIFT, **config)).eval()
 
 
 def labelled(model):
@@ -70,6 +74,28 @@ def test_fitted_when_it_is_measured_it_is_what_evaluate_chips_gives():
     assert all(record["fitted_at"] == record["t_inference"] for record in records)
     assert [record["calibration"]["passes"] for record in records[:3]] == [1, 2, 3]
     assert [record["calibration"]["images"] for record in records[:3]] == [100, 200, 300]
+
+
+def test_draws_on_each_chip_are_those_of_an_evaluation():
+    model = network(forward=periphery(out_noise=0.3))
+    data = X, network()(X).argmax(1)
+    records = accuracy_over_time(model, data, [1.0], calibration(), fits=[1.0], chips=3)
+    expected = evaluate_chips(model, data, chips=3, t_inference=1.0, calibration=calibration())
+    assert tuple(scores(records, 1.0)) == expected.scores
+
+
+def test_one_chip_is_that_of_the_evaluation_at_its_first_time(tmp_path):
+    model = network()
+    data, late = labelled(model), 1e7
+    settings = EvaluationSettings(chips=2, seed=4, t_inference=[late, 1.0])
+    found = save_one_chip(
+        model, data, 1, tmp_path / "chip.safetensors", settings,
+        task=Classification(), calibration=calibration(),
+    )  # fmt: skip
+    wanted = evaluate_chips(
+        model, data, chips=2, seed=4, t_inference=late, calibration=calibration()
+    )
+    assert (found.t_inference, found.values["score"]) == (late, wanted.scores[1])
 
 
 def test_a_fit_at_a_time_serves_whatever_time_is_measured():

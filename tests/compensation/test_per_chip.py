@@ -278,13 +278,15 @@ def test_a_chip_whose_outputs_are_not_finite_fails_and_the_others_go_on():
     assert None not in found.scores[1:]
 
 
-def test_gradients_that_were_there_stay():
+def test_gradients_that_were_there_stay_and_what_is_frozen_is_so_again():
     model = network(linear_network(), "everywhere", LowRank())
     parameters = compensation_parameters(model).values()
     for parameter in parameters:
         parameter.grad = torch.ones_like(parameter)
+        parameter.requires_grad_(False)
     with programmed(model, 3), PerChipFit(X, refine_steps=1)(model):
         pass
+    assert not any(p.requires_grad for p in parameters)
     assert all(torch.equal(p.grad, torch.ones_like(p)) for p in parameters)
 
 
@@ -336,6 +338,18 @@ def test_refinement_is_the_same_each_time():
         with programmed(model, 3), PerChipFit(x, refine_steps=5)(model):
             outputs.append(model(x))
     assert torch.equal(*outputs)
+
+
+def test_batches_of_the_refinement_belong_to_its_seed_and_are_parts_of_a_pass():
+    torch.manual_seed(0)
+    net, x = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 4)), X[:32]
+    model, outputs = network(net, "everywhere", LowRank()), []
+    for seed in (0, 1, 0):
+        fit = PerChipFit(x, refine_steps=6, refine_batch=8, refine_lr=1e-2, seed=seed)
+        with programmed(model, 3), fit(model):
+            outputs.append(model(x))
+        assert fit.spent.passes == 1 + 6 * 8 / 32
+    assert torch.equal(outputs[0], outputs[2]) and not torch.equal(outputs[0], outputs[1])
 
 
 def test_tokens_are_rows_like_any_other():

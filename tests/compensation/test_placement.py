@@ -14,7 +14,9 @@ from cnet_aihw.compensation import (
     Digital,
     GeneratorCompensator,
     LowRank,
+    PerChipFit,
     Placement,
+    WithCompensation,
     calibration_overhead,
     check_placement,
     compensate,
@@ -32,6 +34,7 @@ from cnet_aihw.compensation import (
     total_overhead,
     uniform_placement,
 )
+from cnet_aihw.evaluation import AffineCorrection
 from cnet_aihw.rram import convert_to_analog
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.zoo import LeNet5
@@ -517,6 +520,19 @@ def test_all_digital_weights_are_counted_and_unknown_macs_are_not_0():
     assert both["overhead_weights"] == pytest.approx(off.overhead_weights + 0.1)
     assert both["digital"]["unknown_macs"] == off.unknown
     assert (both["overhead_macs"] is None) == bool(off.unknown)
+
+
+def test_overheads_of_digital_layers_calibration_and_compensation_are_added():
+    net = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2))  # 15 + 8 weights, 12 + 6 MACs
+    model, x = convert_to_analog(net, exclude=["1"]), torch.rand(4, 4)
+    affine, given = AffineCorrection(x), {"overhead_weights": 0.1, "overhead_macs": 0.2}
+    both = overheads(model, x, affine, given)
+    assert both["overhead_weights"] == pytest.approx((8 + 2 * 3) / 23 + 0.1)
+    assert both["overhead_macs"] == pytest.approx(6 / 18 + 0.2)
+    assert both["calibration"] == {"label": affine.label(), "overhead_weights": 6 / 23}
+    fitted = WithCompensation(Placement({"0": "size 1"}), LowRank(), PerChipFit(x))
+    # its correctors are what is given
+    assert overheads(model, x, fitted, given)["calibration"]["overhead_weights"] == 0.0
 
 
 def test_ratios_of_numpy_are_ratios():

@@ -27,7 +27,9 @@ from cnet_aihw.compensation import (
 from cnet_aihw.evaluation import evaluate_chips
 from cnet_aihw.rram import (
     LogNormalNoiseModel,
+    PowerLawDriftNoiseModel,
     RRAMRPUConfig,
+    VariationParameter,
     convert_to_analog,
     periphery,
     programmed,
@@ -35,11 +37,11 @@ from cnet_aihw.rram import (
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.random_state import derive_seed
 from cnet_aihw.tasks import Classification, Regression
-from cnet_aihw.training import TrainingSettings, VariationSettings, train
+from cnet_aihw.training import TrainingParts, TrainingSettings, VariationSettings, train
 from cnet_aihw.training.step import backward
 from cnet_aihw.training.variation import hold_chip, training_variation
 
-from .test_fitting import DATA, fit_settings, model, trained  # noqa: F401 (fixtures)
+from .test_fitting import DATA, Faded, fit_settings, model, trained  # noqa: F401 (fixtures)
 
 X = torch.randn(80, 4, generator=torch.Generator().manual_seed(1))
 SEEDS = range(5)
@@ -262,6 +264,32 @@ def test_steps_that_only_harm_leave_the_start(low_rank, tmp_path):
     assert result.chip_score == result.start_score > max(result.fitted_score, result.without_score)
 
 
+def test_the_start_is_fitted_to_chips_as_old_as_those_of_the_training(tmp_path):
+    net = nn.Sequential(nn.Linear(4, 3))
+    drift, old = PowerLawDriftNoiseModel(0.2, 0.0), VariationParameter(t_inference=1e4)
+    network = convert_to_analog(net, RRAMRPUConfig(noise_model=drift, variation=old)).eval()
+    compensate(network, Placement({"0": 1.0}), Affine())
+    data = TrainingParts(*((part, net(part).detach()) for part in (X[:60], X[60:])))
+    settings = fit_settings(epochs=0, start_chips=2, start_samples=60)
+    given = {"task": Regression(), "device": "cpu", "progress": False}
+    fit_compensation(network, data, settings, tmp_path, **given)
+    scale = network[0].corrector_module.scale.detach()
+    torch.testing.assert_close(scale, torch.full((3,), 1e4**0.2), rtol=1e-3, atol=0.0)
+
+
+def test_of_two_errors_the_smaller_one_is_kept(tmp_path):
+    net = nn.Sequential(nn.Linear(4, 3))
+    network = convert_to_analog(net, RRAMRPUConfig(noise_model=Faded(0.3))).eval()
+    compensate(network, Placement({"0": 1.0}), Affine())
+    data = TrainingParts(*((part, net(part).detach()) for part in (X[:60], X[60:])))
+    settings = fit_settings(epochs=0, start_chips=8, start_samples=60)
+    result = fit_compensation(
+        network, data, settings, tmp_path, task=Regression(), device="cpu", progress=False
+    )
+    assert result.kept == "start"
+    assert result.chip_score == result.start_score < result.without_score
+
+
 def test_without_validation_chips_the_fit_is_kept(low_rank, tmp_path):
     result = fitted(low_rank, tmp_path, epochs=1, validation_chips=0, select="last", start_chips=2)
     assert isinstance(result, FitResult)
@@ -285,7 +313,7 @@ def test_a_constant_prediction_has_the_entropy_of_the_classes_or_their_variance(
 # -- several chips a step
 
 
-@pytest.mark.parametrize("chips", [1, 3])
+@pytest.mark.parametrize("chips", [1, 3, 5])  # at least two samples each
 def test_a_steps_gradient_is_the_mean_over_its_parts_each_on_its_own_chip(chips):
     torch.manual_seed(0)
     network = convert_to_analog(

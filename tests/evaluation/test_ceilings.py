@@ -5,7 +5,12 @@ import torch
 from torch import nn
 
 from cnet_aihw.evaluation import Ceiling, ceiling, scan_layers
-from cnet_aihw.rram import LogNormalNoiseModel, RRAMRPUConfig, convert_to_analog
+from cnet_aihw.rram import (
+    LogNormalNoiseModel,
+    PowerLawDriftNoiseModel,
+    RRAMRPUConfig,
+    convert_to_analog,
+)
 from cnet_aihw.runtime.errors import CnetError
 
 
@@ -31,6 +36,13 @@ def test_the_rest_on_chips_is_a_row_of_the_suffix_scan(model, data):
     assert found.left_out == ("2", "4")
 
 
+def test_the_chips_are_of_the_noise_model_and_time_that_are_given(model, data):
+    options = {"chips": 3, "seed": 5, "device": "cpu"}
+    options |= {"noise_model": PowerLawDriftNoiseModel(nu=0.2, nu_std=0.2), "t_inference": 1e4}
+    found = ceiling(model, data, ["0"], **options)
+    assert found.exact == scan_layers(model, data, **options).rows[1].mean < 1.0
+
+
 def test_all_layers_exact_is_the_clean_network(model, data):
     found = ceiling(model, data, ["0", "2", "4"], chips=2, device="cpu")
     assert (found.exact, found.share, found.reached) == (1.0, 1.0, True)
@@ -42,6 +54,7 @@ def test_all_layers_exact_is_the_clean_network(model, data):
     ("clean", "exact", "reached", "at_fault"),
     [
         (0.97, 0.96, True, None),
+        (0.95, 0.95, True, None),
         (0.90, 0.89, False, "the network itself"),
         (0.97, 0.80, False, "the layers left as they are on the chip (fc1, fc2)"),
     ],

@@ -168,3 +168,12 @@ def test_compiled_networks_are_scanned_as_they_are_written(inner):
     assert error_growth(compiled, X, chips=1, device="cpu") == error_growth(
         model, X, chips=1, device="cpu"
     )
+
+
+def test_the_targets_of_each_part_that_is_measured_are_checked() -> None:
+    model, measurement, x = nn.Linear(4, 3), Score(), torch.zeros(6, 4)
+    parts = [TensorPart(x, torch.full((6,), label)) for label in (2, 3)]
+    assert measurement(model, parts[0], 4)["loss"] > 0.0
+    with pytest.raises(CnetError) as error:
+        measurement(model, parts[1], 4)
+    assert error.value.key == "targets"

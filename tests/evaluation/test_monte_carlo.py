@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,11 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from aihwkit.inference import ReRamWan2022NoiseModel
+from aihwkit.inference import GlobalDriftCompensation, ReRamWan2022NoiseModel
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from cnet_aihw.evaluation import (
+    AffineCorrection,
     AllChipsFailed,
     ChipStatistics,
     Score,
@@ -24,9 +26,14 @@ from cnet_aihw.evaluation import (
     scan_layers,
     score,
 )
+from cnet_aihw.evaluation.chip_identity import chip_provenance
 from cnet_aihw.rram import (
+    Charge,
+    CrossbarMapping,
     LogNormalNoiseModel,
+    ReadNoiseModel,
     RRAMRPUConfig,
+    Wan2022NoiseModel,
     clear_chip,
     convert_to_analog,
     convert_to_digital,
@@ -196,6 +203,30 @@ def test_read_noise_is_the_chips_own(data: Data) -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
+class Drawing(AffineCorrection):
+    """Changes nothing, but draws random numbers on each chip."""
+
+    def __init__(self) -> None:
+        super().__init__(torch.zeros(2, 1, 6, 6))
+        self.drawn: list[float] = []
+
+    @contextmanager
+    def __call__(self, model: nn.Module) -> Iterator[None]:
+        self.drawn.append(float(torch.rand(())))
+        yield
+
+
+def test_draws_of_a_calibration_are_the_chips_own_and_not_those_of_its_noise(data: Data) -> None:
+    config = RRAMRPUConfig(noise_model=LogNormalNoiseModel(0.0), forward=periphery(out_noise=0.3))
+    model, drawing = convert_to_analog(network(), config), Drawing()
+    plain = evaluate_chips(model, data, chips=3)
+    torch.manual_seed(5)
+    assert evaluate_chips(model, data, chips=3, calibration=drawing).scores == plain.scores
+    torch.manual_seed(6)
+    evaluate_chips(model, data, chips=2, calibration=drawing)
+    assert drawing.drawn[3:] == drawing.drawn[:2] and len(set(drawing.drawn)) == 3
+
+
 def test_numbers_of_numpy_are_the_same_numbers(data: Data, tmp_path: Path) -> None:
     config = RRAMRPUConfig(noise_model=ReRamWan2022NoiseModel(g_max=40.0))
     model = convert_to_analog(network(), config)
@@ -239,6 +270,15 @@ def test_another_noise_model_for_the_chips_only(model: nn.Module, data: Data) ->
     assert evaluate_chips(model, data, chips=3) == own
 
 
+def test_a_time_that_the_chips_own_noise_model_does_not_know_is_refused_first(
+    model: nn.Module, data: Data, tmp_path: Path
+) -> None:
+    path = tmp_path / "records" / "chips.jsonl"
+    with pytest.raises(CnetError) as error:
+        evaluate_chips(model, data, noise_model=Wan2022NoiseModel(), t_inference=1e6, records=path)
+    assert (error.value.key, path.parent.exists()) == ("t_inference", False)
+
+
 def change_weights(model: nn.Module, data: Data) -> dict:
     with torch.no_grad():
         next(p for p in model.parameters() if p.shape == (3,)).add_(1.0)
@@ -274,6 +314,46 @@ def test_records_are_not_mixed(
     assert len(read_records(path)) == 2
 
 
+def of_chips(config: RRAMRPUConfig, noise_model: Any = None) -> dict[str, Any]:
+    torch.manual_seed(0)
+    model = convert_to_analog(nn.Sequential(nn.Linear(4, 3)), config)
+    part = TensorPart(torch.zeros(2, 4), torch.zeros(2).long())
+    return chip_provenance(
+        *(model, part, Score()), noise_model=noise_model, calibration=None, seed=0, batch_size=40,
+        device=torch.device("cpu"),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ({"forward": periphery(out_noise=0.1)}, "periphery"),
+        ({"mapping": CrossbarMapping(weight_scaling="tile").as_parameter(True)}, "periphery"),
+        ({"drift_compensation": GlobalDriftCompensation()}, "periphery"),
+        ({"readout": Charge(spike_noise=0.0)}, "periphery"),
+        ({"noise_model": LogNormalNoiseModel(0.1)}, "noise_model"),
+    ],
+)
+def test_what_chips_are_made_of_tells_them_apart(change: dict[str, Any], key: str) -> None:
+    plain = {"noise_model": LogNormalNoiseModel(0.3), "drift_compensation": None}
+    before, after = of_chips(RRAMRPUConfig(**plain)), of_chips(RRAMRPUConfig(**{**plain, **change}))
+    assert before[key] != after[key]
+
+
+def test_the_batch_size_counts_where_noise_is_drawn_batch_by_batch() -> None:
+    lasting, read = LogNormalNoiseModel(0.3), ReadNoiseModel(0.1)
+    for wanted, noise_model, config in (
+        (None, None, RRAMRPUConfig(noise_model=lasting)),
+        (None, lasting, RRAMRPUConfig(noise_model=read)),
+        (None, None, RRAMRPUConfig(noise_model=lasting, readout=Charge(spike_noise=0.0))),
+        (40, None, RRAMRPUConfig(noise_model=lasting, readout=Charge(spike_noise=0.1))),
+        (40, None, RRAMRPUConfig(noise_model=lasting, forward=periphery(out_noise=0.1))),
+        (40, None, RRAMRPUConfig(noise_model=read)),
+        (40, read, RRAMRPUConfig(noise_model=lasting)),
+    ):
+        assert of_chips(config, noise_model)["batch_size"] == wanted
+
+
 def test_records_of_another_kind_of_device_are_another_thing(
     model: nn.Module, data: Data, tmp_path: Path
 ) -> None:
@@ -303,7 +383,8 @@ def test_foreign_and_older_records_are_refused(
 
 
 def test_statistics_take_threshold_and_reference(model: nn.Module, data: Data) -> None:
-    result = evaluate_chips(model, data, chips=4, threshold=0.3, reference=0.5)
+    result = evaluate_chips(model, data, chips=4, seed=2, threshold=0.3, reference=0.5)
+    assert result.seed == 2
     assert result.yield_ == sum(a >= 0.3 for a in result.scores) / 4
     assert result.recovery == pytest.approx(result.mean / 0.5)
     assert (result.metric, result.higher_is_better, result.failed) == ("accuracy", True, 0)

@@ -30,6 +30,7 @@ from cnet_aihw.kernels import (
     predicted_error,
     scale_bandwidth,
 )
+from cnet_aihw.kernels.numbers import spread_of
 from cnet_aihw.rram import (
     CrossbarMapping,
     GaussianAdditiveNoiseModel,
@@ -117,6 +118,20 @@ def test_kernels_have_their_definitions() -> None:
     assert torch.allclose(exact_kernel("softmax", x, y, 0.3), torch.exp(0.6 * x @ y.T))
     a, b = torch.tensor([[1.0, 0.0]]), torch.tensor([[2.0, 0.0], [0.0, 3.0], [-1.0, 0.0]])
     assert exact_kernel("arc_cosine", a, b).tolist()[0] == pytest.approx([1.0, 0.5, 0.0])
+
+
+def test_the_default_bandwidth_is_one_over_columns_and_spread() -> None:
+    x = points(50, 4) + 1.0
+    variance, square = float(x.var(correction=0)), float(x.square().mean())
+    found = [scale_bandwidth(kernel, x) for kernel in ("rbf", "softmax")]
+    assert found == pytest.approx([1 / (4 * variance), 1 / (2 * 4 * square)])
+
+
+def test_a_spread_leaves_failed_chips_out() -> None:
+    found = spread_of("score", [0.5, None, 0.7])
+    wanted = {"score_mean": 0.6, "score_std": 0.02**0.5, "score_q05": 0.51}
+    assert found == pytest.approx(wanted)
+    assert set(spread_of("score", [None]).values()) == {None}
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

@@ -55,6 +55,17 @@ def test_a_chip_that_lost_nothing_has_nothing_to_recover(
         assert found is None if value is None else found == pytest.approx(value)
     (row,) = recovered_table(read_run(tmp_path)).rows
     assert row["better"] == pytest.approx(2 / 3)
+    worst = max if metric else min
+    assert (row["worst_without"], row["worst_with"]) == (worst(without), worst(with_))
+
+
+def test_a_chip_that_stays_as_it_was_gains_nothing_and_a_score_of_0_is_one(tmp_path: Path) -> None:
+    write(tmp_path, "chips", statistics([0.0, 0.8], 0.9))
+    write(tmp_path, "chips-compensated", statistics([0.0, 0.85], 0.9), **COMPENSATED)
+    run = read_run(tmp_path)
+    assert [row["score"] for row in chips_table(run).rows] == [0.0, 0.8, 0.0, 0.85]
+    (row,) = recovered_table(run).rows
+    assert (row["better"], row["chips"]) == (0.5, 2)
 
 
 def test_chips_are_compared_at_the_same_time_on_the_same_device(tmp_path: Path) -> None:

@@ -2,11 +2,15 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cnet_aihw.report.load import read_run
+from cnet_aihw.report.rows import results_rows
+from cnet_aihw.report.run_tables import results_columns, results_text
 from cnet_aihw.report.tables import Column, Metric, Table, counted, counted_in
+from cnet_aihw.report.tuning_tables import tuning_columns
 from cnet_aihw.report.uncertainty_tables import uncertainties_table
 from cnet_aihw.tasks import Classification, MultiLabel, Regression, Segmentation, Task
 
@@ -35,6 +39,39 @@ def test_text_is_aligned_by_kind() -> None:
         "a        12.35      3  <1>",
         "longer       -     12  <2>",
     ]
+
+
+def test_a_column_of_zeros_is_shown_and_one_without_values_is_not() -> None:
+    table = Table("some", [Column("zero"), Column("none")], [{"zero": 0, "none": None}, {}])
+    assert [column.name for column in table.filled().columns] == ["zero"]
+
+
+@pytest.mark.parametrize(
+    ("metric", "worst", "words"),
+    [
+        (Metric(), "min", "at least 50.00"),
+        (Metric("RMSE", higher_is_better=False), "max", "at most 0.5"),
+    ],
+)
+def test_worst_chips_and_thresholds_are_those_of_the_direction(
+    metric: Metric, worst: str, words: str
+) -> None:
+    for columns in (results_columns(metric), tuning_columns(metric)):
+        assert [c.name for c in columns if c.heading == "worst chip"] == [worst]
+    assert words in results_text(Table("results", (), [{"threshold": 0.5}]), metric)
+
+
+def test_a_recovery_is_relative_to_the_plain_network_without_compensation() -> None:
+    def result(training: str, clean: float, mean: float, **more: Any) -> dict[str, Any]:
+        costs = dict.fromkeys(("overhead_weights", "overhead_macs"))
+        crossbar = dict.fromkeys(("levels", "adc_bits", "adc_cost"))
+        measured = {"calibration": {"label": None}, "statistics": [{"clean": clean, "mean": mean}]}
+        return {"training": training, "crossbar": crossbar, **costs, **measured, **more}
+
+    compensated = result("plain", 0.7, 0.6, compensation={"label": "low rank"})
+    results = [compensated, result("plain", 0.8, 0.4), result("noise", 0.7, 0.6)]
+    rows = results_rows(results, lambda score, clean: score / clean)
+    assert [row["recovery"] for row in rows] == pytest.approx([0.75, 0.5, 0.75])
 
 
 def test_markdown_has_the_same_cells() -> None:

@@ -38,6 +38,7 @@ from cnet_aihw.rram import (
 )
 from cnet_aihw.rram.crossbar.charge import charge_voltage
 from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.tasks import Classification, Regression, Task
 from cnet_aihw.zoo import ClippedCNN, ClippedMLP, digits
 from cnet_aihw.zoo.clipped import UnitInterval
 
@@ -284,6 +285,21 @@ def test_the_best_scales_are_set(data: Any) -> None:
     voltages = column_voltages(model, data.val.x[:7])
     assert list(voltages) == ["layers.conv1", "layers.fc1", "layers.fc2"]
     assert all(float(v.abs().max()) <= 0.5 for v in voltages.values())
+
+
+@pytest.mark.parametrize(
+    ("task", "scores"),
+    [(Classification(), (0.5, 0.5, 0.9, 0.9, 0.1)), (Regression(), (5.0, 5.0, 2.0, 2.0, 9.0))],
+)
+def test_the_best_score_wins_and_of_equal_ones_that_of_the_lower_loss(
+    data: Any, monkeypatch: pytest.MonkeyPatch, task: Task, scores: tuple[float, ...]
+) -> None:
+    model = network(data, Charge(0.5, -0.5, test_steps=2), 0.0)
+    found = iter(zip((1.0, 1.0, 0.8, 0.3, 0.1), scores, strict=True))  # unscaled, then all pairs
+    monkeypatch.setattr("cnet_aihw.evaluation.charge.pass_over", lambda *_, **__: next(found))
+    fit = fit_charge_scales(model, data.val, (1.0, 2.0), task=task)
+    assert (fit.scale_plus, fit.scale_minus) == (2.0, 1.0)
+    assert (fit.score, fit.unscaled) == (scores[3], scores[0])
 
 
 def test_the_circuit_is_part_of_provenance(data: Any) -> None:

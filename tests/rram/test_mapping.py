@@ -101,7 +101,7 @@ def test_weights_of_another_scaling_are_refused_and_carried_over(saved: str, own
     _, x, given = digital_and_tiled("linear", CrossbarMapping(8, 4, saved))
     torch.manual_seed(1)
     other = digital_and_tiled("linear", CrossbarMapping(8, 4, own))[2]
-    with pytest.raises(CnetError, match="of 0 have scales .*digital_state_dict") as caught:
+    with pytest.raises(CnetError, match=r"of 0 have scales .*digital_state_dict") as caught:
         other.load_state_dict(given.state_dict())
     assert caught.value.key == "weight_scaling"
     load_digital_state_dict(other, digital_state_dict(given))

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from cnet_aihw.runtime.errors import CnetError
-from cnet_aihw.runtime.provenance import check_provenance
+from cnet_aihw.runtime.provenance import check_provenance, provenance_key
 from cnet_aihw.runtime.records import (
     RecordsFile,
     append_record,
@@ -247,3 +247,17 @@ def test_a_digest_is_named_only_where_nothing_else_differs() -> None:
     asked["evaluator"] = {**asked["evaluator"], "chips": 2}
     with pytest.raises(CnetError, match=r"different evaluator\.key"):
         check_provenance(made, asked, "folder", "give another folder")
+
+
+def test_a_value_that_only_one_side_knows_is_a_difference() -> None:
+    for made, asked in (({"a": 1}, {"a": 1, "b": None}), ({"a": 1, "b": None}, {"a": 1})):
+        with pytest.raises(CnetError) as error:
+            check_provenance(made, asked, "folder", "give another folder")
+        assert error.value.key == "b"
+        check_provenance(made, asked, "folder", "give another folder", common_only=True)
+
+
+def test_the_key_of_a_provenance_does_not_hang_on_the_order_of_its_names() -> None:
+    key = provenance_key({"a": 1, "b": {"c": 2, "d": 3}})
+    assert key == provenance_key({"b": {"d": 3, "c": 2}, "a": 1})
+    assert key != provenance_key({"a": 1, "b": {"c": 3, "d": 2}})

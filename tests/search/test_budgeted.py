@@ -1,6 +1,7 @@
 """Evaluations of a search: what is counted, what is written, and how a search is resumed."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +104,15 @@ def test_a_line_of_the_trace_tells_all_of_an_evaluation(tmp_path: Path) -> None:
     assert second["best_reward"] == max(first["reward"], second["reward"])
     assert [row.as_record() for row in evaluations.rows] == [first, second]
     assert evaluations.best == max(evaluations.rows, key=lambda row: row.reward)
+
+
+def test_the_bad_end_of_errors_is_the_upper_one() -> None:
+    problem = replace(PROBLEM, higher_is_better=False, reference=1.0)
+    evaluations = Evaluations(problem, Measured(), 1)
+    evaluations(A)
+    (row,) = evaluations.rows
+    middle = row.score + 0.08 / 3  # of three chips; the others are 0.1 below and 0.02 above it
+    assert row.q05 == pytest.approx(middle + 0.9 * 0.02)
 
 
 def test_of_equals_the_first_is_the_best() -> None:

@@ -269,6 +269,14 @@ def test_a_folder_of_another_search_is_refused(tmp_path: Path, change: dict, nam
     assert error.value.key == named
 
 
+def test_another_seed_is_another_search(tmp_path: Path) -> None:
+    found = []
+    for seed in (0, 1):
+        search(tmp_path / str(seed), synthetic(), RandomSearcher(), seed=seed)
+        found.append(trace(tmp_path / str(seed)))
+    assert found[0] != found[1]
+
+
 def test_a_trace_of_unknown_origin_is_not_overwritten(tmp_path: Path) -> None:
     append_record(tmp_path / "search.jsonl", {"encoding": [1]})
     with pytest.raises(CnetError) as error:

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -13,7 +14,9 @@ from torch import Tensor, nn
 from cnet_aihw.evaluation import evaluate_chips, make_calibration, scan_layers, score
 from cnet_aihw.rram import (
     LogNormalNoiseModel,
+    PowerLawDriftNoiseModel,
     RRAMRPUConfig,
+    VariationParameter,
     analog_layers,
     convert_to_analog,
     freeze_analog,
@@ -39,6 +42,7 @@ from cnet_aihw.training import (
     load_checkpoint,
     train,
 )
+from cnet_aihw.training.lipschitz import following_batchnorms, spectral_norms
 
 from .conftest import Data, analog_network, digital_network
 
@@ -222,6 +226,40 @@ def test_the_penalty_pulls_singular_values_down(data: Data, tmp_path: Path) -> N
         distance = (values - lipschitz_lambda(LogNormalNoiseModel(0.5))).abs().max().item()
         distances.append(distance)
     assert distances[1] < distances[0] / 3
+
+
+def test_validation_chips_are_as_old_as_those_of_the_training(data: Data, tmp_path: Path) -> None:
+    drift, old = PowerLawDriftNoiseModel(0.3, 0.3), VariationParameter(t_inference=1e4)
+    model = analog_network(noise_model=drift, variation=old)
+    result = train(model, data, replace(PLAIN, epochs=0), tmp_path)
+    chips = evaluate_chips(
+        model, data.val, chips=5, seed=derive_seed(0, "validation"), t_inference=1e4
+    )
+    assert result.chip_score == chips.mean != result.clean_score
+
+
+def test_recorded_norms_have_the_gain_that_the_penalty_counts(data: Data, tmp_path: Path) -> None:
+    model, settings = analog_network(), replace(PLAIN, epochs=1)
+    settings.lipschitz = LipschitzSettings(enabled=True, fold_batchnorm=True)
+    train(model, data, settings, tmp_path)
+    (record,) = read_records(tmp_path / "epochs.jsonl")
+    folded = spectral_norms(model, following_batchnorms(model, data.train.x[:2]))
+    assert record["spectral_norms"] == pytest.approx(folded)
+    assert folded["0"] != pytest.approx(spectral_norms(model)["0"])
+
+
+def test_lambda_is_in_proportion_to_k_and_that_of_the_chips_time(
+    data: Data, tmp_path: Path
+) -> None:
+    def lambda_of(name: str, k: float, **config: Any) -> float | None:
+        settings = replace(PLAIN, epochs=0, lipschitz=LipschitzSettings(enabled=True, k=k))
+        return train(analog_network(**config), data, settings, tmp_path / name).lambda_
+
+    half = 0.5 * lipschitz_lambda(LogNormalNoiseModel(0.5))
+    assert lambda_of("half", 0.5) == pytest.approx(half)
+    drift = PowerLawDriftNoiseModel(nu=0.1, nu_std=0.0)  # all weights alike, 1e4 ** -0.1 then
+    late = lambda_of("late", 1.0, noise_model=drift, variation=VariationParameter(t_inference=1e4))
+    assert late == pytest.approx(1e4**0.1, rel=1e-3)
 
 
 def test_only_what_requires_a_gradient_is_trained(data: Data, tmp_path: Path) -> None:

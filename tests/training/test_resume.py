@@ -380,6 +380,23 @@ def test_a_folder_of_another_run_is_refused(tmp_path: Path, change: dict, named:
     assert error.value.key == named
 
 
+def test_what_is_trained_on_what_under_which_noise_belongs_to_a_run(tmp_path: Path) -> None:
+    frozen, data, settings = analog_network(), Data(), replace(SETTINGS, epochs=1)
+    frozen[1].requires_grad_(False)
+    train(analog_network(), data, settings, tmp_path)
+    scaled = replace(data, train=replace(data.train, x=2.0 * data.train.x))
+    noise = replace(settings.variation, noise_model=LogNormalNoiseModel(0.1))
+    for change, named in (
+        ({"model": frozen}, "model.trained_parameters"),
+        ({"data": scaled}, "data.normalization"),
+        ({"settings": replace(settings, variation=noise)}, "training.variation.noise_model"),
+    ):
+        arguments = {"model": analog_network(), "data": data, "settings": settings, **change}
+        with pytest.raises(CnetError) as error:
+            train(**arguments, folder=tmp_path)
+        assert error.value.key == named
+
+
 def test_other_settings_of_an_augmentation_or_a_modifier_are_another_run(tmp_path: Path) -> None:
     modified = {
         std: WeightModifierParameter(type=WeightModifierType.ADD_NORMAL, std_dev=std)

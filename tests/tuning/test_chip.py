@@ -11,11 +11,14 @@ from torch import Tensor, nn
 from cnet_aihw.rram import (
     CompositeNoiseModel,
     LogNormalNoiseModel,
+    PowerLawDriftNoiseModel,
     ReadNoiseModel,
     RRAMRPUConfig,
+    at_time,
     convert_to_analog,
     effective_weights,
     named_tiles,
+    periphery,
     program,
 )
 from cnet_aihw.runtime.errors import CnetError
@@ -119,6 +122,23 @@ def test_a_network_can_be_put_on_the_chip_for_calibrations() -> None:
             torch.testing.assert_close(weight, chip.weight(name))
 
 
+def test_a_chip_that_is_put_on_a_network_is_the_same_at_other_times() -> None:
+    """Also what a write adds, and where the network's weights, and so its units, are others."""
+    torch.manual_seed(0)
+    device = CompositeNoiseModel([PowerLawDriftNoiseModel(0.1, 0.0), ReadNoiseModel(0.05)])
+    config = RRAMRPUConfig(noise_model=device, forward=periphery(out_noise=0.01))
+    model = convert_to_analog(nn.Sequential(nn.Linear(6, 4)), config).eval()
+    (tile,) = model.analog_tiles()
+    chip = SimulatedChip(model, 5, rewrite_sigma=0.3)
+    chip.write("0", 2.0 * weights_of(model)["0"])
+    with chip.put_on(model):
+        now, noise = weights_of(model)["0"], tile.chip.read_noise.stds[0]
+        torch.testing.assert_close(now, chip.weight("0"))
+        with at_time(model, 1e4):
+            torch.testing.assert_close(weights_of(model)["0"], now * 1e4**-0.1)
+            torch.testing.assert_close(tile.chip.read_noise.stds[0], noise)
+
+
 def test_the_state_of_a_chip_brings_back_weights_and_readings() -> None:
     torch.manual_seed(0)
     device = CompositeNoiseModel([LogNormalNoiseModel(0.5), ReadNoiseModel(0.05)])
@@ -133,7 +153,9 @@ def test_the_state_of_a_chip_brings_back_weights_and_readings() -> None:
     assert not torch.equal(*wanted)
     other = SimulatedChip(model, 5, rewrite_sigma=0.3)
     assert other.fingerprint() == chip.fingerprint()
-    assert SimulatedChip(model, 6, rewrite_sigma=0.3).fingerprint() != chip.fingerprint()
+    for others in ({"seed": 6}, {"rewrite_sigma": 0.2}, {"t_inference": 1.0}):
+        another = SimulatedChip(model, **{"seed": 5, "rewrite_sigma": 0.3, **others})
+        assert another.fingerprint() != chip.fingerprint()
     other.load(state)
     for reading in wanted:
         assert torch.equal(other.forward("0", x), reading)

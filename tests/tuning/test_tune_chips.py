@@ -11,7 +11,13 @@ from torch import nn
 
 from cnet_aihw.compensation import LowRank, PerChipFit, Placement, WithCompensation
 from cnet_aihw.evaluation import evaluate_chips
-from cnet_aihw.rram import LogNormalNoiseModel, RRAMRPUConfig, convert_to_analog, snapshot
+from cnet_aihw.rram import (
+    LogNormalNoiseModel,
+    PowerLawDriftNoiseModel,
+    RRAMRPUConfig,
+    convert_to_analog,
+    snapshot,
+)
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.records import read_records
 from cnet_aihw.tasks import Regression
@@ -23,7 +29,7 @@ from cnet_aihw.tuning import (
     tune_chips,
     write_all,
 )
-from cnet_aihw.tuning.statistics import tuning_statistics_of
+from cnet_aihw.tuning.statistics import statistics_over_chips, tuning_statistics_of
 
 X = torch.rand(60, 8, generator=torch.Generator().manual_seed(1))
 Y = (X[:, :3] * 1.0).argmax(1)
@@ -62,8 +68,31 @@ def test_chips_are_those_of_an_evaluation_without_and_with_correctors(tmp_path: 
     records = read_records(tmp_path / "chips.jsonl")
     assert [record["chip"] for record in records] == [0, 1, 2]
     assert again.score == pytest.approx(sum(record["score"] for record in records) / 3)
+    assert any(record["others"] != record["score"] for record in records)
     with pytest.raises(CnetError):
         tune_chips(model, DATA, replace(SETTINGS, lr=0.1), tmp_path, **given)
+
+
+def test_chips_are_measured_on_the_test_part_at_the_time_after_their_writes(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = RRAMRPUConfig(noise_model=PowerLawDriftNoiseModel(0.3, 0.3))
+    model = convert_to_analog(nn.Sequential(nn.Linear(8, 3)), config)
+    data = TrainingParts((X[:40], X[:40, :3]), (X[40:], X[40:, :3]))
+    at = {"chips": 2, "seed": 4, "t_inference": 1e4, "task": Regression(), "device": "cpu"}
+    found = tune_chips(model, data, SETTINGS, tmp_path, test=data.train, **at)
+    wanted = evaluate_chips(model, data.train, **at)
+    assert found.before == pytest.approx(wanted.mean) != wanted.clean
+    for record in read_records(tmp_path / "chips.jsonl"):
+        assert record["score"] != record["validation"] == record["epochs"][-1]["score"]
+
+
+def test_statistics_over_chips_are_those_by_hand() -> None:
+    one = {"tune": "all", "backward": "model", "steps": 2, "epochs": []}
+    one |= {"score": 0.5, "writes_most": 3, "writes_mean": 2.0}
+    other = one | {"score": 0.7, "writes_most": 5, "writes_mean": 3.0}
+    found = statistics_over_chips([one, other], 0.1, 0, 0.0)
+    assert (found.writes_most, found.writes_mean, found.min, found.max) == (5, 2.5, 0.5, 0.7)
+    assert (found.score, found.std) == (pytest.approx(0.6), pytest.approx(0.02**0.5))
 
 
 def test_correctors_begin_where_the_fit_to_the_chip_ends(tmp_path: Path) -> None:

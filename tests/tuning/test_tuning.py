@@ -50,6 +50,8 @@ from cnet_aihw.tuning.gradients import (
 from cnet_aihw.tuning.on_chip import NetworkOnChip
 from cnet_aihw.tuning.result import result_of
 
+from ..fake_cuda import cuda
+
 X = torch.rand(48, 1, 6, 6, generator=torch.Generator().manual_seed(1))
 Y = torch.arange(48) % 3
 DATA = TrainingParts((X, Y), (X[:20], Y[:20]))
@@ -168,6 +170,17 @@ def test_feedback_through_the_product_of_weights_is_backpropagation_where_all_is
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
+def test_random_feedback_has_the_size_of_weights_that_keep_a_signals() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 900), nn.Tanh(), nn.Linear(900, 10))
+    model = analog(net)
+    network = NetworkOnChip(model, SimulatedChip(model, 3))
+    with network.computing():
+        found = [feedback_matrices(network, torch.rand(2, 4), "random", s)["2"] for s in (0, 1)]
+    assert found[0].shape == (10, 900) and not torch.equal(*found)
+    assert float(found[0].std()) == pytest.approx(1 / 30, rel=0.05)
+
+
 def test_feedback_to_a_single_layer_is_backpropagation_bit_for_bit() -> None:
     torch.manual_seed(0)
     model = analog(nn.Sequential(nn.Flatten(), nn.Linear(36, 3)))
@@ -222,6 +235,18 @@ def test_angles() -> None:
     assert angle_between(one, [torch.tensor([1.0, 1.0]), None]) == pytest.approx(45.0)
     assert angle_between(one, [torch.tensor([-2.0, 0.0]), None]) == pytest.approx(180.0)
     assert angle_between(one, [torch.zeros(2), None]) is None
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=[pytest.mark.cuda, cuda])])
+def test_angles_change_nothing_of_a_run(device: str, tmp_path: Path) -> None:
+    """Layers that wait in software draw the same variation, however often gradients are taken."""
+    found = []
+    for angles in (False, True):
+        model = analog().to(device)
+        settings = replace(FEW, tune="progressive", epochs=1, angles=angles)
+        tune_on_chip(model, SimulatedChip(model, 3), DATA, settings, tmp_path / str(angles))
+        found.append(snapshot(model))
+    assert all(torch.equal(tensor, found[1][name]) for name, tensor in found[0].items())
 
 
 def test_writes_are_counted_exactly(tmp_path: Path) -> None:

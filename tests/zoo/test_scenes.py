@@ -12,6 +12,7 @@ def test_pixels_of_digits_have_their_class() -> None:
     x, y = data.train.x, data.train.y
     assert (x.shape, y.shape, data.classes) == ((30, 1, 48, 48), (30, 48, 48), 11)
     assert set(y.unique().tolist()) == set(range(11))
+    assert (float(x.mean()), float(x.std())) == pytest.approx((0.0, 1.0), abs=1e-5)
     dark = x.min()
     assert ((x[:, 0] > dark) | (y == 0)).all()  # without noise, what has a class has ink
     assert 0.02 < (y > 0).float().mean() < 0.2

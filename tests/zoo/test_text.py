@@ -21,14 +21,16 @@ def book(tmp_path: Path) -> Path:
 
 
 def test_targets_are_the_bytes_that_follow(book: Path) -> None:
-    data = text(book, context=4, val_share=0.1, test_share=0.1)
+    data = text(book, context=4, val_share=0.1, test_share=0.2)
     assert (data.name, data.classes, data.input_shape) == ("book", 256, (4,))
     assert torch.equal(data.train.x[0], torch.arange(4))
     assert torch.equal(data.train.y, data.train.x + 1)
-    # 160 + 20 + 20 bytes; the last byte of a part is a target alone
-    assert [len(part) for part in (data.train, data.val, data.test)] == [39, 4, 4]
-    assert int(data.val.x.min()), int(data.test.x.min()) == (160, 180)
-    assert int(data.train.y.max()) < 160
+    # 140 + 20 + 40 bytes; the last byte of a part is a target alone
+    assert [len(part) for part in (data.train, data.val, data.test)] == [34, 4, 9]
+    assert (int(data.val.x.min()), int(data.test.x.min())) == (140, 160)
+    assert int(data.train.y.max()) < 140
+    others = [text(book, context=4, val_share=val, test_share=0.2) for val in (0.1, 0.2)]
+    assert data.fingerprint == others[0].fingerprint != others[1].fingerprint
 
 
 def test_training_sequences_overlap_where_asked_for(book: Path) -> None:

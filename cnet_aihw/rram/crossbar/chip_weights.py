@@ -40,6 +40,12 @@ class ChipWeights:
     drift_baseline: Any = None
     """Its read-out just after programming."""
 
+    factor: Tensor | None = None
+    """Factor on the weights that the noise model gives at any time, see :meth:`times`."""
+
+    read_factor: Tensor | None = None
+    """The same on its read noise."""
+
     @classmethod
     @no_grad()
     def program(cls, noise_model: BaseNoiseModel, weight: Tensor) -> ChipWeights:
@@ -70,16 +76,38 @@ class ChipWeights:
                 self.noise_model.check_time(t_inference)
             read_noise = self.read_noise and replace(self.read_noise, reads=0)
             return replace(self, weight=self.programmed, read_noise=read_noise)
-        weight = self.noise_model.apply_drift_noise(self.programmed, self.memory, t_inference)
+        factor = self.factor
+        programmed = self.programmed if factor is None else self.programmed / factor
+        weight = self.noise_model.apply_drift_noise(programmed, self.memory, t_inference)
         read_noise = ReadNoise.of(self.noise_model, self.memory)
         weight = _as_weights(weight, read_noise)
         if read_noise is not None:
+            read_noise = _times(read_noise, self.read_factor)
             read_noise.seed = seed
+        weight = weight if factor is None else weight * factor
         return replace(self, weight=weight, read_noise=read_noise)
 
     def read(self) -> Tensor:
         """Return the weights as the next forward reads them, [out, in]."""
         return self.weight if self.read_noise is None else self.read_noise.add_to(self.weight)
+
+    def times(self, factor: Tensor, read_factor: Tensor | None = None) -> ChipWeights:
+        """Return the chip with its weights times a factor, now and at any other time.
+
+        Args:
+            factor: of each weight, or of each output, [out, 1].
+            read_factor: the same of its read noise; None: that stays as it is.
+        """
+        weight = self.weight * factor
+        same, noise = self.programmed is self.weight, self.read_noise
+        return replace(
+            self,
+            weight=weight,
+            programmed=weight if same else self.programmed * factor,
+            read_noise=None if noise is None else _times(noise, read_factor),
+            factor=_product(self.factor, factor),
+            read_factor=_product(self.read_factor, read_factor),
+        )
 
     def exact(self) -> ChipWeights:
         """Return the same chip, read without noise."""
@@ -97,16 +125,33 @@ class ChipWeights:
         read_noise = self.read_noise and replace(
             self.read_noise, stds=[change(std) for std in self.read_noise.stds]
         )
-        factor = None if self.drift_factor is None else change(self.drift_factor)
+
+        def changed(factor: Tensor | None) -> Tensor | None:
+            return None if factor is None else change(factor)
+
         return replace(
             self,
             weight=weight,
             programmed=programmed,
             read_noise=read_noise,
-            drift_factor=factor,
+            drift_factor=changed(self.drift_factor),
+            factor=changed(self.factor),
+            read_factor=changed(self.read_factor),
         )
 
 
 def _as_weights(given: Tensor, read_noise: ReadNoise | None) -> Tensor:
     """Return what a noise model gives as weights: of stochastic cells, their means."""
     return cell_means(given, read_noise.stds) if isinstance(read_noise, CellReads) else given
+
+
+def _times(noise: ReadNoise, factor: Tensor | None) -> ReadNoise:
+    """Return read noise times a factor."""
+    return noise if factor is None else replace(noise, stds=[std * factor for std in noise.stds])
+
+
+def _product(one: Tensor | None, other: Tensor | None) -> Tensor | None:
+    """Return the product of two factors; None stands for 1."""
+    if one is None or other is None:
+        return other if one is None else one
+    return one * other
