@@ -204,6 +204,14 @@ def test_a_search_measures_placements_fitted_to_each_chip(cli: Cli, words: list[
     )
 
 
+def test_a_network_that_affords_no_filter_has_scales_and_offsets_throughout(cli: Cli) -> None:
+    outcome = cli(*WORDS, "model.hidden=[8]", "training=noise", "run=run")
+    assert outcome.code == 0, outcome.err
+    placed = read("run/noise/compensation.json")
+    assert list(placed["placement"].values()) == ["size 0"]
+    assert 0.0 < placed["overhead_weights"] <= 0.05
+
+
 def test_the_correctors_of_one_chip_are_saved(cli: Cli, words: list[str]) -> None:
     asked = ["training.compare=[]", "training=noise", "job=chip", "chip=1"]
     outcome = cli(*words, *asked)
