@@ -423,7 +423,7 @@ def test_where_no_filter_fits_scale_and_offset_alone_are_placed(costs):
     added = compensation_cost(costs, placement, LowRank())
     assert added.overhead_weights == 2 * (6 + 16) / costs.weights < 0.001  # fc3 has 20 more
     assert added.overhead_macs == 0.0
-    with pytest.raises(CnetError, match="the least, at 'conv1', costs 0.000194"):
+    with pytest.raises(CnetError, match=r"the least, at 'conv1', costs 0\.000194"):
         uniform_placement(costs, layers, 1e-5, LowRank())
 
 
