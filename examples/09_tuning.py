@@ -1,4 +1,4 @@
-"""Example 08: a network tuned on the one chip that it is used on.
+"""Example 09: a network tuned on the one chip that it is used on.
 
 A LeNet-5 on digits is tuned on a simulated chip in three ways: written layer by layer while the
 rest is tuned in software, written at each step with gradients through the nominal weights

@@ -613,6 +613,10 @@ CASES: dict[str, tuple[Callable[..., Any], Make]] = {
         zoo.from_tensors,
         lambda: {"name": "a", "train": (X, Y), "test": (X, Y), "val_size": 6},
     ),
+    "from_samples": (
+        zoo.from_samples,
+        lambda: {"name": "a", "train": (ROWS, Y), "test": (ROWS, Y), "val_size": 6},
+    ),
     "arrays": (zoo.arrays, npz),
     "text": (zoo.text, lambda: {"path": written("book.txt", "to be or not " * 20), "context": 4}),
     "table": (zoo.table, lambda: {"path": written("rows.csv", "1,2,a\n3,4,b\n" * 20)}),

@@ -14,6 +14,11 @@ FOLDER = Path(__file__).parent.parent / "examples"
 SCRIPTS = sorted(path.name for path in FOLDER.glob("*.py"))
 
 
+def test_each_docstring_begins_with_the_number_of_its_file() -> None:
+    for name in SCRIPTS:
+        assert (FOLDER / name).read_text().startswith(f'"""Example {name[:2]}: '), name
+
+
 def numbers(line: str) -> list[float]:
     return [float(text) for text in re.findall(r"-?\d+\.\d+", line)]
 
@@ -46,10 +51,12 @@ def pretrained(lines: list[str]) -> None:
 
 
 def compensation(lines: list[str]) -> None:
-    cost, before, compensated, removed = lines
-    assert 0 < numbers(cost)[0] < 5
+    *costs, before, compensated, removed, own = lines
+    assert [0 < numbers(cost)[0] <= 5 for cost in costs] == [True, True]
     assert numbers(compensated) != numbers(before)
     assert numbers(removed) == numbers(before)
+    assert numbers(own)[0] == numbers(before)[0]
+    assert numbers(own) != numbers(before)
 
 
 def searchers(lines: list[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from cnet_aihw.compensation.corrector import CORRECTABLE, Corrector
+from cnet_aihw.compensation.corrector import CORRECTABLE, Corrector, with_size
 from cnet_aihw.compensation.digital import Digital
 from cnet_aihw.compensation.generator import PAPER
 from cnet_aihw.compensation.network import LayerCost, NetworkCost, OtherCost
@@ -160,7 +160,8 @@ def uniform_placement(
 
     It is one of the ratios k / C of whole filters of the layers' widths C (1 for a corrector
     without a size). Layers are taken in the order given, each that still fits with the smallest
-    ratio (at least one filter).
+    ratio (at least one filter). Where none fits with a filter, and something is left of the
+    corrector without filters, layers get that: ``"size 0"``.
 
     Args:
         network: costs of the network.
@@ -175,22 +176,31 @@ def uniform_placement(
     """
     _check_given(network, layers)
 
-    def cost(names: Sequence[str], ratio: float) -> CompensationCost:
+    def cost(names: Sequence[str], ratio: float | str) -> CompensationCost:
         return compensation_cost(network, Placement(dict.fromkeys(names, ratio)), corrector)
 
-    def fits(names: Sequence[str], ratio: float) -> bool:
+    def fits(names: Sequence[str], ratio: float | str) -> bool:
         return over_limit(cost(names, ratio), limit, limit_macs) is None
+
+    def fitting(ratio: float | str) -> list[str]:
+        chosen: list[str] = []
+        for name in layers:
+            if fits([*chosen, name], ratio):
+                chosen.append(name)
+        return chosen
 
     widths = {network.layers[name].shape.out_channels for name in layers}
     # one filter of the widest layer, where no smallest ratio is given
     least = max(min_ratio, 1 / max(widths)) if corrector.sized else 1.0
-    chosen: list[str] = []
-    for name in layers:
-        if fits([*chosen, name], least):
-            chosen.append(name)
+    chosen = fitting(least)
     if not chosen:
+        bare = corrector.sized and not corrector.smallest and not min_ratio
+        smallest = with_size(0) if bare else least
+        if bare and (chosen := fitting(smallest)):
+            return Placement(dict.fromkeys(chosen, smallest))
         advice = f"take a cheaper corrector than {corrector.label()}"
-        raise _none_fits({name: cost([name], least) for name in layers}, limit, limit_macs, advice)
+        costs = {name: cost([name], smallest) for name in layers}
+        raise _none_fits(costs, limit, limit_macs, advice)
     ratios = {least}
     if corrector.sized:
         widths = {network.layers[name].shape.out_channels for name in chosen}

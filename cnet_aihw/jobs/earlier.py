@@ -18,6 +18,7 @@ from cnet_aihw.jobs.artifacts import (
     MEASURED,
     MEASURED_COMPENSATED,
     MEASURED_SELECTED,
+    NETWORK,
     SEARCHED,
     check,
 )
@@ -71,6 +72,7 @@ def check_scans(job: JobContext) -> None:
         CnetError: names the first value that differs.
     """
     for variant in job.variants:
+        _check_data(job, variant)
         settings = variant.compensation.scan
         for path in sorted(job.folder_of(variant).glob("scan-*.jsonl")):
             asked = {
@@ -195,6 +197,7 @@ def check_selections(job: JobContext) -> None:
     from cnet_aihw.jobs.measuring import calibration_of
 
     for variant in job.variants:
+        _check_data(job, variant)
         folder, settings = job.folder_of(variant), variant.select
         for path in sorted(folder.glob("select-*.jsonl")):
             asked = {
@@ -230,6 +233,13 @@ def check_tables(job: JobContext) -> None:
         for name in sorted(names):
             if (job.folder_of(variant) / name).exists():
                 check_measured(job, variant, name)
+
+
+def _check_data(job: JobContext, variant: Variant) -> None:
+    """Check the data of a folder's training, before samples of other data seem another number."""
+    path = job.folder_of(variant) / NETWORK
+    if path.exists():
+        check(job, variant, path, ["config.data", "data"], _FIX)
 
 
 def check_records(variant: Variant, path: Path, asked: Mapping[str, tuple[str, Any]]) -> None:

@@ -126,7 +126,11 @@ def table(job: JobContext) -> None:
             names = [name for name in (*names, MEASURED_SELECTED) if (folder / name).exists()]
         results += [measured(job, variant, name) for name in names]
     made = results[0]["provenance"]
-    title = "  ".join(f"{name}: {value}" for name, value in made["choices"].items())
+    metric = job.task.metric, getattr(job.task, "unit", "")
+    score = " in ".join(part for part in metric if part)
+    better = "" if job.task.higher_is_better else ", better where it is lower"
+    shown = {**made["choices"], "score": score + better}
+    title = "  ".join(f"{name}: {value}" for name, value in shown.items())
     record = {
         **job_record(job),
         **made["choices"],

@@ -17,7 +17,7 @@ NETWORK = (
 """Which network a row is of."""
 
 COSTS = (
-    Column("images", "images per chip"),
+    Column("images", "inputs per chip"),
     Column("passes", "passes per chip"),
     Column("fit_seconds", "to fit a chip", "s", text="{:.3g}".format),
 )

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 from torch.utils.data.sampler import RandomSampler, SequentialSampler
 
-from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.fingerprint import tensors_fingerprint
 from cnet_aihw.runtime.inputs import Batch, Inputs, from_numpy, joined, named_tensors, select
 from cnet_aihw.runtime.inputs import call as call
@@ -73,8 +73,12 @@ class TensorPart:
                     value=type(value).__name__,
                     expected="a tensor",
                 )
-        lengths = {name: len(tensor) for name, tensor in named_tensors(x).items()}
-        for name, length in lengths.items():
+        tensors = {**named_tensors(self.x), "y": self.y}
+        for name, tensor in tensors.items():
+            if tensor.ndim == 0:
+                raise bad_value(name, f"one number, {tensor}", "one for each sample, [N, ...]")
+        for name, tensor in tensors.items():
+            length = len(tensor)
             if length == 0 or length != len(y):
                 raise CnetError(
                     f"{name} has {length} samples and there are {len(y)} targets; expected as many "

@@ -74,12 +74,15 @@ def check_targets(targets: Tensor, shape: Sequence[int], kind: str, good: bool) 
     """
     if not good or targets.shape[1:] != torch.Size(shape):
         expected = ("N", *shape)
+        fixes = {((), (1,)): "give targets.unsqueeze(1)", ((1,), ()): "give targets.squeeze(1)"}
+        fix = fixes.get((tuple(targets.shape[1:]), tuple(shape))) if good else None
         raise CnetError(
             f"the targets are {targets.dtype} of shape {tuple(targets.shape)}; expected {kind} of "
-            f"shape ({', '.join(map(str, expected))}).",
+            f"shape ({', '.join(map(str, expected))}){f': {fix}' if fix else ''}.",
             key="targets",
             value=(str(targets.dtype), tuple(targets.shape)),
             expected=expected,
+            fix=fix,
         )
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from cnet_aihw.zoo.random_features import random_projection as random_projection
     from cnet_aihw.zoo.recurrent import Recurrent as Recurrent
     from cnet_aihw.zoo.resnet import ResNet20 as ResNet20
+    from cnet_aihw.zoo.samples import from_samples as from_samples
     from cnet_aihw.zoo.scenes import digit_scenes as digit_scenes
     from cnet_aihw.zoo.sources import cifar10 as cifar10
     from cnet_aihw.zoo.sources import cifar100 as cifar100

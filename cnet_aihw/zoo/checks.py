@@ -27,9 +27,11 @@ def check_images(name: str, x: Tensor) -> None:
     """
     if x.ndim != 4:
         raise CnetError(
-            f"{name} has shape {tuple(x.shape)}: images have four dimensions, [N, C, H, W].",
+            f"{name} has shape {tuple(x.shape)}: images have four dimensions, [N, C, H, W]; "
+            "rows and sequences are for cnet_aihw.zoo.from_samples.",
             key=name,
             value=tuple(x.shape),
+            fix="give rows and sequences to cnet_aihw.zoo.from_samples",
         )
     if x.numel() == 0:
         raise CnetError(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from cnet_aihw.runtime.errors import CnetError, bad_value
+from cnet_aihw.runtime.inputs import select
 from cnet_aihw.runtime.parts import TensorPart
 from cnet_aihw.runtime.typed import check_type, checked
 
@@ -85,17 +87,17 @@ class Dataset:
 
 @checked
 def batches(
-    part: ImagePart, batch_size: int, generator: torch.Generator | None = None
-) -> Iterator[tuple[Tensor, Tensor]]:
+    part: TensorPart, batch_size: int, generator: torch.Generator | None = None
+) -> Iterator[tuple[Any, Tensor]]:
     """Cut a part into batches; the last one may be smaller.
 
     Args:
-        part: the images to go through, once.
-        batch_size: images in a batch, at least 1.
+        part: the samples to go through, once.
+        batch_size: samples in a batch, at least 1.
         generator: shuffles when given (one draw per pass); None keeps the part's order.
 
     Yields:
-        x [B, C, H, W] and y [B], on the device of the part.
+        x, such as images [B, C, H, W], and y [B, ...], on the device of the part.
 
     Raises:
         CnetError: for a ``batch_size`` below 1 (at the call, before the first batch).
@@ -105,11 +107,11 @@ def batches(
     order = None
     if generator is not None:
         order = torch.randperm(len(part), generator=generator, device=generator.device)
-        order = order.to(part.x.device)
+        order = order.to(part.y.device)
     return _batches(part, batch_size, order)
 
 
-def _batches(part: ImagePart, size: int, order: Tensor | None) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(part: TensorPart, size: int, order: Tensor | None) -> Iterator[tuple[Any, Tensor]]:
     for start in range(0, len(part), size):
         rows = slice(start, start + size) if order is None else order[start : start + size]
-        yield part.x[rows], part.y[rows]
+        yield select(part.x, rows), part.y[rows]

@@ -23,7 +23,7 @@ class LeNet5(nn.Module):
 
     Args:
         input_shape: (C, 28, 28) or (C, 32, 32).
-        classes: number of classes.
+        classes: number of classes, or of numbers to be found.
 
     Raises:
         CnetError: another image size, or fewer than 2 classes.
@@ -36,7 +36,7 @@ class LeNet5(nn.Module):
         channels, height, width = image_shape("LeNet5", input_shape, fits)
         if height != width or height not in (28, 32):
             raise misfit("LeNet5", (channels, height, width), fits)
-        check_classes(classes)
+        check_classes(classes, 1)
         self.conv1 = nn.Conv2d(channels, 6, 5, padding=(32 - height) // 2)
         self.conv2 = nn.Conv2d(6, 16, 5)
         self.fc1 = nn.Linear(16 * 5 * 5, 120)

@@ -21,7 +21,7 @@ class Recurrent(nn.Module):
 
     Args:
         input_shape: (C, H, W), or (T, k) for sequences of vectors.
-        classes: number of classes.
+        classes: number of classes, or of numbers to be found.
         cell: "gru", "lstm" or "rnn".
         width: numbers of the state.
         layers: recurrent layers, one above the other.
@@ -40,7 +40,7 @@ class Recurrent(nn.Module):
         layers: int = 1,
     ) -> None:
         super().__init__()
-        check_classes(classes)
+        check_classes(classes, 1)
         if cell not in CELLS:
             raise bad_value("cell", cell, " or ".join(CELLS))
         shape = tuple(input_shape)

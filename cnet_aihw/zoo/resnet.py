@@ -21,7 +21,7 @@ class ResNet20(nn.Module):
 
     Args:
         input_shape: (C, H, W), H and W of at least 8.
-        classes: number of classes.
+        classes: number of classes, or of numbers to be found.
         width: factor on all channels, rounded to multiples of 8, at least 8.
 
     Raises:
@@ -40,7 +40,7 @@ class ResNet20(nn.Module):
         shape = image_shape("ResNet20", input_shape, fits)
         if min(shape[1:]) < 8:
             raise misfit("ResNet20", shape, fits)
-        check_classes(classes)
+        check_classes(classes, 1)
         first, second, third = (scaled_width(channels, width) for channels in (16, 32, 64))
         self.conv1 = nn.Conv2d(shape[0], first, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(first)

@@ -11,14 +11,18 @@ from cnet_aihw.runtime.memory import check_memory
 _MOST_CLASSES = 1_000_000
 
 
-def check_classes(classes: int) -> None:
-    """Refuse a number of classes below 2 or above a million.
+def check_classes(classes: int, least: int = 2) -> None:
+    """Refuse a number of classes below the least, or above a million.
+
+    Args:
+        classes: the number.
+        least: the smallest; 1 for networks that a regression may take.
 
     Raises:
         CnetError: for another one.
     """
-    if not 2 <= classes <= _MOST_CLASSES:
-        expected = f"from 2 to {_MOST_CLASSES}"
+    if not least <= classes <= _MOST_CLASSES:
+        expected = f"from {least} to {_MOST_CLASSES}"
         raise bad_value("classes", classes, expected)
 
 

@@ -70,7 +70,7 @@ class ViT(nn.Module):
 
     Args:
         input_shape: (C, H, W), H and W multiples of ``patch``.
-        classes: number of classes.
+        classes: number of classes, or of numbers to be found.
         patch: side of a patch in pixels.
         width: numbers of a token.
         depth: blocks.
@@ -94,7 +94,7 @@ class ViT(nn.Module):
     ) -> None:
         super().__init__()
         channels, high, wide = image_shape("ViT", input_shape, "(C, H, W)")
-        check_classes(classes)
+        check_classes(classes, 1)
         hidden = check_sizes(width, depth, heads, hidden)
         if patch < 1 or high % patch or wide % patch:
             fits = f"(C, H, W) with H and W multiples of patch={patch}"

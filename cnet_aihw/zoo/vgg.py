@@ -24,7 +24,7 @@ class VGG16(nn.Module):
 
     Args:
         input_shape: (C, 32, 32).
-        classes: number of classes.
+        classes: number of classes, or of numbers to be found.
         batch_norm: put a BatchNorm behind each convolution.
         width: factor on all channels and hidden widths, rounded to multiples of 8, at least 8.
 
@@ -45,7 +45,7 @@ class VGG16(nn.Module):
         shape = image_shape("VGG16", input_shape, fits)
         if shape[1:] != (32, 32):
             raise misfit("VGG16", shape, fits)
-        check_classes(classes)
+        check_classes(classes, 1)
         self.features = _features(shape[0], batch_norm, width)
         wide = scaled_width(512, width)
         self.classifier = nn.Sequential()

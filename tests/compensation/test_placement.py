@@ -419,6 +419,17 @@ def test_correctors_without_a_size_have_one_ratio(costs):
     assert dict(uniform_placement(costs, ["fc1", "fc3"], 0.05, Digital())) == {"fc3": 1.0}
 
 
+def test_where_no_filter_fits_scale_and_offset_alone_are_placed(costs):
+    layers = ["conv1", "conv2", "fc3"]
+    placement = uniform_placement(costs, layers, 0.001, LowRank(), limit_macs=0.0)
+    assert dict(placement) == {"conv1": "size 0", "conv2": "size 0"}
+    added = compensation_cost(costs, placement, LowRank())
+    assert added.overhead_weights == 2 * (6 + 16) / costs.weights < 0.001  # fc3 has 20 more
+    assert added.overhead_macs == 0.0
+    with pytest.raises(CnetError, match=r"the least, at 'conv1', costs 0\.000194"):
+        uniform_placement(costs, layers, 1e-5, LowRank())
+
+
 @pytest.mark.parametrize("limits", [(0.05, 0.03), (None, 0.03), (0.5, 0.05), (0.005, 0.05)])
 def test_placements_stay_within_both_limits_and_fill_one(costs, limits):
     layers, (weights, macs) = ["conv1", "conv2", "fc1"], limits

@@ -45,6 +45,13 @@ finally:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_package_itself_is_the_command(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "cnet_aihw", "--help"]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("cnet-aihw trains networks")
+
+
 def test_help_comes_whatever_else_is_given(cli: Cli) -> None:
     whole = cli("--help").out
     assert cli("-m", "rram=pcm", "-h").out == whole

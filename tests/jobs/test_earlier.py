@@ -57,6 +57,7 @@ CHANGED = [
     ("compensation.limit=0.3", "config.compensation.limit"),
     ("compensation.per_chip.samples=60", "config.compensation.per_chip.samples"),
     ("training.lr=0.2", "training.lr"),
+    ("data.split_seed=1", "config.data.split_seed"),
     ("seed=1", "compensation.per_chip.seed"),
 ]
 

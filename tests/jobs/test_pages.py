@@ -117,7 +117,7 @@ def run_blocks(text: str, names: dict[str, Any], cli: Cli | None = None) -> None
                 if not _has_package_of(command):
                     continue
                 folder = [] if " run=" in command else [f"run=job{next(numbers)}"]
-                images = not re.search("data=(table|text|digit_scenes)", command)
+                images = not re.search("data=(table|text|digit_scenes|custom)", command)
                 limit = ["data.limit_train=60"] if images else []
                 small = [*SMALL_JOB, *limit, *SMALL_SEARCH, *folder]
                 outcome = cli(*shlex.split(command)[1:], *small)

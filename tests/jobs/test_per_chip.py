@@ -114,7 +114,7 @@ def test_what_a_chip_costs_is_recorded(finished: Path) -> None:
     assert (row["images"], row["passes"]) == (50, 1.0)
     assert row["fit_seconds"] == pytest.approx(sum(cost["seconds"] for cost in costs) / 2)
     text = (finished / "table.txt").read_text()
-    assert "images per chip" in text and "to fit a chip s" in text
+    assert "inputs per chip" in text and "to fit a chip s" in text
 
 
 def test_epochs_are_chosen_by_chips_as_they_will_be_used(finished: Path) -> None:
@@ -202,6 +202,14 @@ def test_a_search_measures_placements_fitted_to_each_chip(cli: Cli, words: list[
     assert read("run/noise/search.json")["candidates"] == list(
         network_cost(model, data.val.x[:1]).layers
     )
+
+
+def test_a_network_that_affords_no_filter_has_scales_and_offsets_throughout(cli: Cli) -> None:
+    outcome = cli(*WORDS, "model.hidden=[8]", "training=noise", "run=run")
+    assert outcome.code == 0, outcome.err
+    placed = read("run/noise/compensation.json")
+    assert list(placed["placement"].values()) == ["size 0"]
+    assert 0.0 < placed["overhead_weights"] <= 0.05
 
 
 def test_the_correctors_of_one_chip_are_saved(cli: Cli, words: list[str]) -> None:

@@ -63,6 +63,7 @@ def test_the_way_from_training_to_table(
     assert len(starts) == 1
     text = Path("run/table.txt").read_text()
     assert text in outcome.out
+    assert text.splitlines()[0].endswith("  score: accuracy")
     assert f"{100 * clean:.2f}" in text
     assert "yield" not in text  # no threshold was given
 

@@ -69,6 +69,7 @@ def test_a_regression_is_trained_and_measured(cli: Cli, words: list[str]) -> Non
         assert row["yield"] == sum(record["score"] <= 2.0 for record in records) / 2
     text = Path("run/table.txt").read_text()
     assert "clean %" not in text and "mean %" not in text
+    assert text.splitlines()[0].endswith("  score: RMSE in V, better where it is lower")
     assert " V clean" in outcome.out
 
 

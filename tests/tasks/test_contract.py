@@ -324,6 +324,17 @@ def test_what_regression_cannot_take(outputs: Any, targets: Tensor, key: str) ->
     assert error.value.key == key
 
 
+@pytest.mark.parametrize(("outputs", "targets"), [((5, 1), (5,)), ((5,), (5, 1))])
+def test_one_number_in_another_shape_is_refused_with_what_mends_it(
+    outputs: tuple[int, ...], targets: tuple[int, ...]
+) -> None:
+    made, y = torch.zeros(outputs), torch.zeros(targets)
+    with pytest.raises(CnetError) as error:
+        Regression().check(made, y)
+    said = str(error.value.fix).removeprefix("give targets")
+    assert eval(f"y{said}.shape", {"y": y}) == made.shape
+
+
 def test_other_scores_of_regression_in_closed_form() -> None:
     outputs, targets = torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.tensor([1.0, 4.0, 3.0, 0.0])
     for metric, wanted in (("MAE", 6 / 4), ("R2", 1 - 20 / 10)):
