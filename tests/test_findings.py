@@ -263,6 +263,22 @@ def test_correctors_need_no_penalty_on_the_vgg16_of_half_the_width() -> None:
         assert max(row["overhead_weights"], row["overhead_macs"]) <= 0.05
 
 
+def test_wider_networks_lose_less_and_more_of_it_comes_back() -> None:
+    """Shares kept by the VGG16s on CIFAR-10, of an eighth of the width, half of it and all."""
+    rows = read_json(RESULTS / "per_chip.json")["rows"]
+    for way, shares in (("plain, none", (0.21, 0.57, 0.74)),
+                        ("plain, per chip", (0.927, 0.986, 1.0))):  # fmt: skip
+        for network, share in zip(("vgg16_narrow", "vgg16_half", "vgg16"), shares, strict=True):
+            found = [
+                row for row in rows
+                if (row["network"], row["way"]) == (f"{network}_cifar10", way)
+                and row["sigma"] == 0.5
+            ]  # fmt: skip
+            mean = sum(row["recovery"] for row in found) / len(found)
+            assert mean == pytest.approx(share, abs=0.005)
+            assert all(max(r["overhead_weights"], r["overhead_macs"]) <= 0.05 for r in found)
+
+
 @pytest.mark.parametrize("network", ["vgg16_half_cifar100", "resnet20_cifar10"])
 def test_correctors_per_chip_bring_deep_networks_and_many_classes_back(network: str) -> None:
     rows = read_json(RESULTS / "per_chip.json")["rows"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -100,8 +101,10 @@ def pass_over(
         metric.update(outputs, targets)
     if metric is None:
         raise bad_value("data", "empty", "at least one sample")
-    check_counted(task, number, len(part))
-    return float(total / number), float(metric.compute())
+    loss = float(total / number)
+    if math.isnan(loss):
+        check_counted(task, number, len(part))
+    return loss, float(metric.compute())
 
 
 def new_metric(task: Task, device: torch.device) -> Metric:

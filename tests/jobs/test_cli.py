@@ -323,7 +323,10 @@ def test_a_mistake_in_code_of_the_users_own_has_its_place(
     ("words", "key"),
     [
         (["search=none"], "compensation.limit"),
-        (["search=none", "compensation.limit=null"], "compensation.limit_macs"),
+        (
+            ["search=none", "compensation.limit=null", "compensation=paper"],
+            "compensation.limit_macs",
+        ),
         (["search=random"], "compensation.limit"),
     ],
 )
