@@ -267,7 +267,7 @@ def test_wider_networks_lose_less_and_more_of_it_comes_back() -> None:
     """Shares kept by the VGG16s on CIFAR-10, of an eighth of the width, half of it and all."""
     rows = read_json(RESULTS / "per_chip.json")["rows"]
     for way, shares in (("plain, none", (0.21, 0.57, 0.74)),
-                        ("plain, per chip", (0.927, 0.986, 1.0))):  # fmt: skip
+                        ("plain, per chip", (0.928, 0.986, 1.0))):  # fmt: skip
         for network, share in zip(("vgg16_narrow", "vgg16_half", "vgg16"), shares, strict=True):
             found = [
                 row for row in rows

@@ -32,7 +32,7 @@ def check_uncertainty(job: JobContext) -> None:
     """Check before the first step what the step needs, and what is in the folder.
 
     Raises:
-        CnetError: for another task than classification, a calibration that is no correction, data
+        CnetError: for another task than classification, a calibration beside corrections, data
             of another kind of another shape, and samples that the devices, or a baseline that the
             network, cannot give.
     """
