@@ -202,4 +202,4 @@ def test_nothing_stays_behind_after_ctrl_c() -> None:
 
 def test_nothing_stays_behind_after_a_kill(killed: Killed) -> None:
     # Ray's agents alone would try for a minute to reach the head node, which is gone too.
-    wait_until_gone(killed.mark, killed.moment + 30)
+    wait_until_gone(killed.mark, killed.moment + 45)
