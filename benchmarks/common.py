@@ -77,6 +77,7 @@ def result(name: str) -> Any:
 
 def write_result(name: str, command: str, rows: list[Any], **more: Any) -> None:
     """Write benchmarks/results/NAME.json; single values stand before the rows."""
+    _refuse_empty(name, rows)
     single = {key: value for key, value in more.items() if not isinstance(value, list | dict)}
     write_json_atomic(
         RESULTS / f"{name}.json", {"command": command, **single, "rows": rows, **more}
@@ -85,11 +86,19 @@ def write_result(name: str, command: str, rows: list[Any], **more: Any) -> None:
 
 def write_lines(name: str, head: Mapping[str, Any], **rows: Sequence[Any]) -> None:
     """Write benchmarks/results/NAME.json with each row, of which there are many, on a line."""
+    _refuse_empty(name, *rows.values())
     parts = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in head.items()]
     for key, found in rows.items():
         parts.append(f"{json.dumps(key)}: [\n" + ",\n".join(map(json.dumps, found)) + "\n]")
     text = "{\n" + ",\n".join(parts) + "\n}\n"
     replace_file(RESULTS / f"{name}.json", lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def _refuse_empty(name: str, *rows: Sequence[Any]) -> None:
+    """End with a sentence where there is nothing to write, and leave the result as it is."""
+    if not any(rows):
+        raise SystemExit(f"{name}.json stays as it is: its records are neither in {RECORDS} nor in "
+                         f"{OUTPUTS}; unpack the archive, or measure")  # fmt: skip
 
 
 def with_earlier(name: str, rows: list[Row], *identity: str, key: str = "rows") -> list[Row]:
