@@ -2,20 +2,18 @@
 
 import hashlib
 import importlib
-import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from torch import nn
 
-from benchmarks import archive, figures, sweeps
+from benchmarks import archive, common, figures, sweeps
 from benchmarks import page as pages
-from benchmarks.common import RESULTS, result
+from benchmarks.common import result
 from benchmarks.paper import cells, page, rows
 from benchmarks.paper.cells import AFFINE, NONE, Subject
 from benchmarks.paper.rows import ROWS, SIGMAS, composed
@@ -248,15 +246,20 @@ def test_tracked_files_are_few_and_small() -> None:
     assert sum(path.stat().st_size for path in results if path.exists()) < 5e6
 
 
-@pytest.mark.parametrize("name", ["attacks", "bayes", "charge"])
-def test_a_table_without_records_leaves_the_result_as_it_is(name: str, tmp_path: Path) -> None:
-    path = RESULTS / f"{name}.json"
-    before = path.read_bytes()
-    nowhere = {f"BENCHMARK_{key}": str(tmp_path) for key in ("RECORDS", "PER_CHIP")}
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", f"benchmarks.{name}", "table"],
-        cwd=ROOT, env={**os.environ, **nowhere}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 1
-    assert done.stderr.startswith(f"{name}.json stays as it is: its records are neither in")
-    assert path.read_bytes() == before
+@pytest.mark.parametrize("write", [common.write_result, common.write_lines])
+def test_a_table_without_records_leaves_the_result_as_it_is(
+    write: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(common, "RESULTS", tmp_path)
+
+    def table(rows: list[dict[str, int]]) -> Any:
+        if write is common.write_lines:
+            write("found", {"command": "table"}, rows=rows, baselines=[])
+        else:
+            write("found", "table", rows)
+        return result("found")["rows"]
+
+    assert table([{"a": 1}]) == [{"a": 1}]
+    with pytest.raises(SystemExit, match=r"found\.json stays as it is"):
+        table([])
+    assert result("found")["rows"] == [{"a": 1}]
