@@ -1,6 +1,7 @@
 """The simulated chip: lasting and fresh variation, writes of cells, endurance, its state."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from cnet_aihw.rram import (
     ReadNoiseModel,
     RRAMRPUConfig,
     at_time,
+    conductance_converter,
     convert_to_analog,
     effective_weights,
     named_tiles,
@@ -132,11 +134,38 @@ def test_a_chip_that_is_put_on_a_network_is_the_same_at_other_times() -> None:
     chip = SimulatedChip(model, 5, rewrite_sigma=0.3)
     chip.write("0", 2.0 * weights_of(model)["0"])
     with chip.put_on(model):
-        now, noise = weights_of(model)["0"], tile.chip.read_noise.stds[0]
+        now, noise = weights_of(model)["0"], read_off(tile)
         torch.testing.assert_close(now, chip.weight("0"))
         with at_time(model, 1e4):
             torch.testing.assert_close(weights_of(model)["0"], now * 1e4**-0.1)
-            torch.testing.assert_close(tile.chip.read_noise.stds[0], noise)
+            tile.chip.seed_reads(3)
+            torch.testing.assert_close(read_off(tile), noise)
+
+
+def read_off(tile: Any) -> Tensor:
+    """Return what a reading adds to the weights, as it is in the network's units."""
+    tile.chip.seed_reads(3)
+    return (tile.chip.read() - tile.chip.weight) * tile.tile.scales
+
+
+@pytest.mark.parametrize("cell", ["pair", "reference"])
+def test_read_noise_is_shared_as_written_also_on_a_network_of_another_scaling(cell: str) -> None:
+    """A chip keeps the noise that it was written with, and the outputs that share it."""
+    torch.manual_seed(0)
+    noise_model = ReadNoiseModel(0.05, g_converter=conductance_converter(cell))
+    config = RRAMRPUConfig(noise_model=noise_model)
+    config.mapping.weight_scaling_omega = 1.0
+    config.mapping.weight_scaling_columnwise = True
+    model = convert_to_analog(nn.Sequential(nn.Linear(5, 3, bias=False)), config).eval()
+    larger = torch.tensor([[1.0], [3.0], [0.5]]) * weights_of(model)["0"]
+    chip, x = SimulatedChip(model, 5), torch.eye(5)
+    chip.write("0", larger)
+    wanted = chip.forward("0", x)
+    assert (wanted - larger.T).abs().max() > 0.01
+    chip = SimulatedChip(model, 5)
+    chip.write("0", larger)
+    with chip.put_on(model):
+        torch.testing.assert_close(model(x), wanted)
 
 
 def test_the_state_of_a_chip_brings_back_weights_and_readings() -> None:

@@ -82,14 +82,15 @@ class ChipWeights:
         read_noise = ReadNoise.of(self.noise_model, self.memory)
         weight = _as_weights(weight, read_noise)
         if read_noise is not None:
-            read_noise = _times(read_noise, self.read_factor)
             read_noise.seed = seed
         weight = weight if factor is None else weight * factor
         return replace(self, weight=weight, read_noise=read_noise)
 
     def read(self) -> Tensor:
         """Return the weights as the next forward reads them, [out, in]."""
-        return self.weight if self.read_noise is None else self.read_noise.add_to(self.weight)
+        if self.read_noise is None:
+            return self.weight
+        return self.read_noise.add_to(self.weight, self.read_factor)
 
     def times(self, factor: Tensor, read_factor: Tensor | None = None) -> ChipWeights:
         """Return the chip with its weights times a factor, now and at any other time.
@@ -99,12 +100,11 @@ class ChipWeights:
             read_factor: the same of its read noise; None: that stays as it is.
         """
         weight = self.weight * factor
-        same, noise = self.programmed is self.weight, self.read_noise
+        same = self.programmed is self.weight
         return replace(
             self,
             weight=weight,
             programmed=weight if same else self.programmed * factor,
-            read_noise=None if noise is None else _times(noise, read_factor),
             factor=_product(self.factor, factor),
             read_factor=_product(self.read_factor, read_factor),
         )
@@ -143,11 +143,6 @@ class ChipWeights:
 def _as_weights(given: Tensor, read_noise: ReadNoise | None) -> Tensor:
     """Return what a noise model gives as weights: of stochastic cells, their means."""
     return cell_means(given, read_noise.stds) if isinstance(read_noise, CellReads) else given
-
-
-def _times(noise: ReadNoise, factor: Tensor | None) -> ReadNoise:
-    """Return read noise times a factor."""
-    return noise if factor is None else replace(noise, stds=[std * factor for std in noise.stds])
 
 
 def _product(one: Tensor | None, other: Tensor | None) -> Tensor | None:

@@ -77,14 +77,20 @@ class ReadNoise:
         """Move to a device, and cast to a number type."""
         return type(self)([std.to(device, dtype) for std in self.stds], self.seed, self.reads)
 
-    def add_to(self, weight: Tensor) -> Tensor:
-        """Return weights as the next reading sees them, [out, in]; differentiable in them."""
+    def add_to(self, weight: Tensor, factor: Tensor | None = None) -> Tensor:
+        """Return weights as the next reading sees them, [out, in]; differentiable in them.
+
+        Args:
+            weight: what is read, [out, in].
+            factor: of each reading's noise, as [out, 1]: outputs that share a draw still share it.
+        """
         generator = self._next_generator(weight.device)
         for std in self.stds:
             draw = torch.randn(
                 std.shape, generator=generator, device=weight.device, dtype=weight.dtype
             )
-            weight = weight + std.to(weight.device) * draw
+            noise = std.to(weight.device) * draw
+            weight = weight + (noise if factor is None else noise * factor)
         return weight
 
     def _next_generator(self, device: torch.device) -> torch.Generator | None:
@@ -125,16 +131,19 @@ class ReadNoise:
 class CellReads(ReadNoise):
     """Readings of stochastic cells: each one a draw of binary weights by their means."""
 
-    def add_to(self, weight: Tensor) -> Tensor:
-        """Return -1 or +1 for each cell, [out, in].
+    def add_to(self, weight: Tensor, factor: Tensor | None = None) -> Tensor:
+        """Return -1 or +1 for each cell, [out, in]; with a factor, these times the factor.
 
         Args:
-            weight: means of the cells, within -1 and 1.
+            weight: means of the cells, within -1 and 1, times the factor.
+            factor: of what is read, as [out, 1]; None: 1.
         """
+        means = weight if factor is None else weight / factor
         draw = torch.rand(
             weight.shape,
             generator=self._next_generator(weight.device),
             device=weight.device,
             dtype=weight.dtype,
         )
-        return torch.where(2.0 * draw - 1.0 < weight, 1.0, -1.0).to(weight.dtype)
+        read = torch.where(2.0 * draw - 1.0 < means, 1.0, -1.0).to(weight.dtype)
+        return read if factor is None else read * factor
