@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.records import replace_file, write_json_atomic
 
 HERE = Path(__file__).parent
@@ -141,4 +142,7 @@ def command_line(doc: str | None, *steps: Callable[..., Any], **options: Any) ->
     asked = vars(parser.parse_args())
     torch.set_num_threads(1)
     step = next(step for step in steps if step.__name__ == asked.get("step", step.__name__))
-    step(**{name: asked[name] for name in inspect.signature(step).parameters})
+    try:
+        step(**{name: asked[name] for name in inspect.signature(step).parameters})
+    except CnetError as error:
+        raise SystemExit(f"{error} See --help for what comes before this step.") from None

@@ -13,7 +13,7 @@ from torch import nn
 
 from benchmarks import archive, common, figures, sweeps
 from benchmarks import page as pages
-from benchmarks.common import result
+from benchmarks.common import command_line, result
 from benchmarks.paper import cells, page, rows
 from benchmarks.paper.cells import AFFINE, NONE, Subject
 from benchmarks.paper.rows import ROWS, SIGMAS, composed
@@ -22,6 +22,7 @@ from cnet_aihw.compensation import Placement
 from cnet_aihw.evaluation import ChipStatistics, chip_statistics
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.records import read_json, write_json_atomic
+from cnet_aihw.training import load_checkpoint
 
 ROOT = Path(__file__).parents[1]
 
@@ -263,3 +264,12 @@ def test_a_table_without_records_leaves_the_result_as_it_is(
     with pytest.raises(SystemExit, match=r"found\.json stays as it is"):
         table([])
     assert result("found")["rows"] == [{"a": 1}]
+
+
+def test_a_command_whose_networks_are_not_there_ends_with_a_sentence(monkeypatch) -> None:
+    def run(network: list[str]) -> None:
+        load_checkpoint(f"{network[0]}.safetensors")
+
+    monkeypatch.setattr("sys.argv", ["run", "--network", "second"])
+    with pytest.raises(SystemExit, match=r"^second\.safetensors does not exist; give the .* See "):
+        command_line("Measures.", run, network=["first", "second"])
