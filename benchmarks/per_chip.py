@@ -101,8 +101,11 @@ def commands(subject: Subject, seed: int) -> Iterator[list[str]]:
         if not plain.exists():
             plain = folder / "plain" / "best.safetensors"
             yield [*words, f"run={folder}", "training=plain"]
-        yield [*words, f"run={folder}", "training=noise", f"pretrained={plain}",
-               f"training.epochs={epochs}", f"training.lr={lr:g}"]  # fmt: skip
+        for sigma in (subject.sigmas[0], SIGMA):
+            name = subject.under("noise", sigma)
+            yield [*words, f"run={folder}", "training=noise", f"training.name={name}",
+                   f"rram.sigma={sigma:g}", f"pretrained={plain}", f"training.epochs={epochs}",
+                   f"training.lr={lr:g}"]  # fmt: skip
     elif not subject.of_paper:
         yield [*words, f"run={folder}"]
     elif plain.exists() or subject.later is not None:  # it takes hours: others start from it
@@ -177,8 +180,11 @@ def candidates(subject: Subject, images: int) -> Iterator[Way]:
 # -- ways to use a chip, on test data
 
 
-def ways(subject: Subject, seed: int) -> Iterator[Way]:
-    """Yield all ways that are compared; of networks beside the paper's, fewer."""
+def ways(subject: Subject, seed: int, sigma: float = SIGMA) -> Iterator[Way]:
+    """Yield all ways that are compared; of networks beside the paper's, fewer.
+
+    Those were trained under noise at the deviation that is measured, or at their first one.
+    """
     choice, paper = choice_of(subject), subject.of_paper
     beta, placement = choice["chosen"]["beta"], Placement(choice["chosen"]["placement"])
     cost = cost_of(network(subject, seed, "plain"), subject)
@@ -187,7 +193,8 @@ def ways(subject: Subject, seed: int) -> Iterator[Way]:
     trainings = subject.trainings.split(",")
     for training in trainings:
         target = "mean_over_chips" if training.startswith("noise") else "clean"
-        bare = Way(f"{training}, none", training, beta=beta if training == "lipschitz" else None)
+        found = subject.under(training, sigma)
+        bare = Way(f"{training}, none", found, beta=beta if training == "lipschitz" else None)
         yield bare
         if subject.kind in (VGG16, ResNet20):
             yield replace(bare, name=f"{training}, batchnorm", fit="batchnorm")
@@ -228,7 +235,9 @@ def run(network: list[str], seed: list[int], sigma: list[float], way: str, chips
     """Measure the ways whose names match a pattern, at each deviation."""
     for subject, number in asked(network, seed):
         for deviation in (each for each in subject.sigmas if each in sigma):
-            matching = (found for found in ways(subject, number) if fnmatch(found.name, way))
+            matching = (
+                found for found in ways(subject, number, deviation) if fnmatch(found.name, way)
+            )
             most = chips or (50 if subject.of_paper else 25)
             measure_all(matching, subject, number, deviation, most)
 

@@ -107,13 +107,18 @@ class Subject:
     """Samples of a step of refinement."""
 
     from_plain: tuple[int, float] | None = None
-    """Epochs and learning rate of training under noise from the plain weights; None: both
-    trainings are those of its experiment."""
+    """Epochs and learning rate of trainings under noise from the plain weights, at two deviations;
+    None: both trainings are those of its experiment."""
 
     @property
     def sigmas(self) -> tuple[float, ...]:
         """Deviations of its measurements; at the first one its placement is chosen."""
         return (SIGMA, 0.1, 0.3, 0.7) if self.of_paper else (0.3, 0.1, SIGMA)
+
+    def under(self, training: str, sigma: float) -> str:
+        """Return the folder of a training, that of the deviation for which there is its own."""
+        own = training == "noise" and self.from_plain is not None and sigma == SIGMA
+        return f"{training}_{SIGMA:g}" if own else training
 
     def build(self) -> nn.Module:
         """Return the network, untrained."""
@@ -149,7 +154,7 @@ SUBJECTS = {
                 **OTHER),
         Subject("recurrent_mnist", "mnist", Recurrent, (), 2000, ((300, 1000),), **OTHER),
         Subject("unet_scenes", "scenes", UNet, (), 200, ((100, 100),), Segmentation(), images=100,
-                **OTHER),
+                from_plain=(6, 1e-3), **OTHER),
         Subject("diabetes", "diabetes", MLP, (), None, ((300, 300),), Regression(metric="R2"),
                 images=300, **OTHER),
     )
