@@ -100,7 +100,8 @@ def commands(subject: Subject, seed: int) -> Iterator[list[str]]:
         epochs, lr = subject.from_plain
         if not plain.exists():
             plain = folder / "plain" / "best.safetensors"
-            yield [*words, f"run={folder}", "training=plain"]
+            if not plain.exists():
+                yield [*words, f"run={folder}", "training=plain"]
         for sigma in (subject.sigmas[0], SIGMA):
             name = subject.under("noise", sigma)
             yield [*words, f"run={folder}", "training=noise", f"training.name={name}",
