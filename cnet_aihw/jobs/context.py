@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from contextlib import nullcontext
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
@@ -31,6 +32,8 @@ _READ_ALONE = {"cnet_aihw.jobs.steps.report"}
 """Steps that another job in the same folder does not disturb."""
 
 log = logging.getLogger(__name__)
+
+_PACKAGE = Path(__file__).parents[1]
 
 
 @dataclass
@@ -135,10 +138,26 @@ def run_job(config: DictConfig) -> float | None:
     for name in config.job.steps:
         _check_of(name)(job)
     reads_alone = set(config.job.steps) <= _READ_ALONE
-    with nullcontext() if reads_alone else alone(folder, "job", "a job"):
+    with _warnings_logged(), nullcontext() if reads_alone else alone(folder, "job", "a job"):
         for step in steps:
             step(job)
     return job.objectives.get(variants[-1].name)
+
+
+@contextmanager
+def _warnings_logged() -> Iterator[None]:
+    """Have warnings of this package be lines of the log, where Python adds a line of code."""
+    shown = warnings.showwarning
+
+    def show(message: Any, category: type[Warning], filename: str, *rest: Any, **more: Any) -> None:
+        if _PACKAGE in Path(filename).parents:
+            log.warning("%s", message)
+        else:
+            shown(message, category, filename, *rest, **more)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
 
 
 def _check_of(name: str) -> Callable[[JobContext], None]:

@@ -274,6 +274,25 @@ def test_a_network_of_the_users_own_lies_in_the_folder(cli: Cli, tiny: list[str]
     assert "analog   Linear (512 weights)" in outcome.out
 
 
+def test_a_warning_is_a_line_of_the_log_without_a_line_of_code(cli: Cli, tiny: list[str]) -> None:
+    Path("mostly_digital.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.table, self.head = nn.Embedding(400, 8), nn.Linear(8, 10)\n"
+        "    def forward(self, x):\n"
+        "        return self.head(self.table((9 * x.flatten(1)).long().clamp(0, 399)).mean(1))\n"
+    )
+    network = ["model=custom", "model._target_=mostly_digital.Net", "job=train", "progress=false"]
+    outcome = cli(*network, "training=plain", *tiny, "hydra.run.dir=run")
+    assert outcome.code == 0, outcome.err
+    for text in (outcome.out, Path("run/cnet-aihw.log").read_text()):
+        (line,) = (line for line in text.splitlines() if "are on crossbars; the largest" in line)
+        assert "[WARNING] - only 80 of 3,280 weights (2.4 %)" in line
+    assert "warnings.warn" not in outcome.err + outcome.out
+
+
 OWN = """
 import torch
 from torch import nn
