@@ -49,6 +49,9 @@ class EvaluationSettings:
     calibration_samples: int = 1000
     """Training inputs, the first ones, that this takes; their targets are not used."""
 
+    samples: int | None = None
+    """Samples of the test part that jobs measure on, from its beginning; None: all."""
+
 
 def validate_evaluation_settings(settings: EvaluationSettings) -> None:
     """Check all values.
@@ -65,6 +68,8 @@ def validate_evaluation_settings(settings: EvaluationSettings) -> None:
     ):
         check_count(f"evaluation.{name}", value, low)
     check_count("evaluation.chips", settings.chips, most=MOST_CHIPS)
+    if settings.samples is not None:
+        check_count("evaluation.samples", settings.samples)
     if not is_seed(settings.seed):
         raise bad_value("evaluation.seed", settings.seed, "a whole number of 64 bits")
     if settings.calibration not in CALIBRATIONS:

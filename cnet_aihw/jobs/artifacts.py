@@ -56,6 +56,8 @@ def provenance(job: JobContext, variant: Variant) -> dict[str, Any]:
     config = plain_values(variant.config)
     if not config["rram"].get("per_layer", True):  # none: as in runs from before there was the key
         del config["rram"]["per_layer"]
+    if config["evaluation"].get("samples") is None:  # the same
+        config["evaluation"].pop("samples", None)
     return {
         "training": variant.name,
         "task": describe_task(job.task),

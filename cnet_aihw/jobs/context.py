@@ -6,7 +6,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -68,10 +68,11 @@ class JobContext:
 
     @cached_property
     def data(self) -> Dataset:
-        """Return the data set, loaded when first used."""
+        """Return the data set, loaded when first used; of its test part, the samples asked for."""
         from cnet_aihw.jobs.build import build_data, fill_inputs
 
         data = build_data(self.config)
+        data = replace(data, test=data.test.first(self.config.evaluation.samples))
         for variant in self.variants:
             fill_inputs(variant.config, data)
         log.info(

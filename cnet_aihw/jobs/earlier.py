@@ -172,8 +172,12 @@ def check_chips(job: JobContext) -> None:
     from cnet_aihw.jobs.measuring import calibration_of
 
     for variant in job.variants:
+        _check_data(job, variant)
         folder, evaluation = job.folder_of(variant), variant.evaluation
-        asked: dict[str, tuple[str, Any]] = {"evaluation.seed": ("seed", evaluation.seed)}
+        asked: dict[str, tuple[str, Any]] = {
+            "evaluation.seed": ("seed", evaluation.seed),
+            "evaluation.samples": ("data", job.data.test.fingerprint),
+        }
         for name in (MEASURED, MEASURED_COMPENSATED):
             records = (folder / name).with_suffix(".jsonl")
             if records.exists():

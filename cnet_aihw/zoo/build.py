@@ -23,7 +23,7 @@ from cnet_aihw.zoo.checks import (
     check_no_empty_class,
 )
 from cnet_aihw.zoo.dataset import Dataset, ImagePart
-from cnet_aihw.zoo.split import stratified_order, stratified_split
+from cnet_aihw.zoo.split import mixing_order, stratified_order, stratified_split
 
 Raw = tuple[Tensor, Tensor]
 """Images [N, C, H, W] as given (uint8 or floating) and labels [N] int64."""
@@ -64,7 +64,8 @@ def from_tensors(
             label in ``train`` plus one.
         class_names: names of the classes.
         val_size: size of the validation part, images or share of ``train``; unused with ``val``.
-        split_seed: seed of the split and of the order of the training part.
+        split_seed: seed of the split, of the order of the training part, and of that of the others
+            where their classes lie in blocks.
         limit_train: keep only the first so many images of the training part's order.
         augment: give the data set a random crop and flip.
         crop: border of the random crop in pixels; 0 does not crop.
@@ -92,7 +93,7 @@ def from_tensors(
             classes = int(y.max()) + 1
     assert classes is not None
     _check_classes(classes, class_names, len(train[0]))
-    train, test = (train[0], train[1].long()), (test[0], test[1].long())
+    train, test = (train[0], train[1].long()), _mixed(test, split_seed)
     check_no_empty_class(train[1], classes, class_names)
     if val is None:
         rows, kept = stratified_split(
@@ -101,7 +102,7 @@ def from_tensors(
         val = (train[0][rows], train[1][rows])
     else:
         kept = stratified_order(train[1], torch.Generator().manual_seed(split_seed))
-        val = (val[0], val[1].long())
+        val = _mixed(val, split_seed)
     kept = limited(kept, limit_train, classes)
     return build(
         name,
@@ -116,6 +117,13 @@ def from_tensors(
         mean=mean,
         std=std,
     )
+
+
+def _mixed(part: Raw, seed: int) -> Raw:
+    """Return a part with its classes mixed where they lie in blocks."""
+    x, y = part[0], part[1].long()
+    order = mixing_order(y, seed)
+    return (x, y) if order is None else (x[order], y[order])
 
 
 def build(

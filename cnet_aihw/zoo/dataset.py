@@ -60,7 +60,7 @@ class Dataset:
     """The validation part: checkpoint choice and searches look here, never at ``test``."""
 
     test: TensorPart
-    """The test part, in the order of its source."""
+    """The test part, in the order of its source; where its classes lie in blocks, mixed."""
 
     classes: int
     """Number of classes, or of numbers to be found for each sample."""

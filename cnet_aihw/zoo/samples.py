@@ -13,7 +13,7 @@ from cnet_aihw.runtime.inputs import from_numpy, map_tensors, named_tensors, sel
 from cnet_aihw.runtime.parts import TensorPart
 from cnet_aihw.runtime.typed import checked
 from cnet_aihw.zoo.dataset import Dataset
-from cnet_aihw.zoo.split import stratified_split
+from cnet_aihw.zoo.split import mixing_order, stratified_split
 
 Given = tuple[Any, Any]
 """Inputs [N, ...], or a tuple or mapping of them, and targets [N, ...]; of torch or numpy."""
@@ -44,7 +44,7 @@ def from_samples(
         classes: number of classes, or of numbers to be found; None takes the largest class [N] in
             ``train`` plus one, or the columns of floating targets [N] or [N, k].
         val_size: size of the validation part, samples or share of ``train``; unused with ``val``.
-        split_seed: seed of the split.
+        split_seed: seed of the split, and of the order of parts whose classes [N] lie in blocks.
 
     Returns:
         The data set, on the CPU.
@@ -62,8 +62,11 @@ def from_samples(
     found = _outputs(whole) if classes is None else classes
     if found < 1:
         raise bad_value("classes", found, "at least 1")
+    grouped = whole.ndim == 1 and not whole.is_floating_point() and int(whole.min()) >= 0
+    if grouped:  # a training part that is cut gets its order there
+        for part in ("test", *(("train", "val") if val is not None else ())):
+            parts[part] = _mixed(parts[part], split_seed)
     if val is None:
-        grouped = whole.ndim == 1 and not whole.is_floating_point() and int(whole.min()) >= 0
         groups, count = (whole, found) if grouped else (torch.zeros(len(whole)).long(), 1)
         rows, kept = stratified_split(groups, {"val_size": val_size}, split_seed, count)
         parts["val"], parts["train"] = (
@@ -95,6 +98,14 @@ def _part(name: str, given: Given) -> TensorPart:
             raise bad_value(f"{key} of {name}", f"not finite in sample {first}", "finite numbers")
     whole = part.y.is_floating_point() or part.y.is_complex()
     return part if whole else TensorPart(part.x, part.y.long())
+
+
+def _mixed(part: TensorPart, seed: int) -> TensorPart:
+    """Return a part with its classes mixed where they lie in blocks."""
+    if bool((part.y < 0).any()):  # of samples that do not count
+        return part
+    order = mixing_order(part.y, seed)
+    return part if order is None else TensorPart(select(part.x, order), part.y[order])
 
 
 def _plain(tensor: Tensor) -> Tensor:

@@ -34,6 +34,28 @@ def stratified_order(labels: Tensor, generator: torch.Generator) -> Tensor:
     return shuffled[torch.argsort(rank.double() / counts[drawn], stable=True)]
 
 
+def mixing_order(labels: Tensor, seed: int) -> Tensor | None:
+    """A stratified order for rows whose classes lie in blocks; None for those that are mixed.
+
+    Scans, searches and fits take the first rows, which are of one class alone where files were read
+    folder by folder.
+
+    Args:
+        labels: class numbers [N], int64.
+        seed: seed of the order, at least 0.
+
+    Returns:
+        Row numbers [N], int64, or None.
+    """
+    if len(labels) < 2:
+        return None
+    changes = (labels[1:] != labels[:-1]).double().mean()
+    of_a_random_order = 1.0 - (torch.bincount(labels).double() / len(labels)).square().sum()
+    if changes >= of_a_random_order / 2:
+        return None
+    return stratified_order(labels, torch.Generator().manual_seed(seed))
+
+
 def stratified_split(
     labels: Tensor,
     sizes: Mapping[str, int | float],

@@ -10,7 +10,7 @@ import pytest
 
 from cnet_aihw.jobs.sweep import gather_sweep
 from cnet_aihw.runtime.errors import CnetError
-from cnet_aihw.runtime.records import read_json, write_json_atomic
+from cnet_aihw.runtime.records import read_json, read_records, write_json_atomic
 
 from .conftest import MLP8, command
 
@@ -59,6 +59,7 @@ CHANGED = [
     ("training.lr=0.2", "training.lr"),
     ("data.split_seed=1", "config.data.split_seed"),
     ("seed=1", "compensation.per_chip.seed"),
+    ("evaluation.samples=40", "evaluation.samples"),
 ]
 
 
@@ -172,6 +173,18 @@ def test_a_table_that_needs_other_values_is_refused_before_the_measurement(
     words = [*trained, "evaluation.threshold=0.1", "evaluation.chips=3"]
     assert error_of(*words).key == "config.evaluation.threshold"
     assert Path("run/plain/chips.jsonl").read_bytes() == before
+
+
+def test_chips_are_measured_on_as_many_test_samples_as_are_asked_for(
+    cli: Cli, trained: list[str]
+) -> None:
+    words = [word for word in trained if not word.startswith("hydra.run.dir")]
+    outcome = cli(*words, "source=run", "run=few", "job=evaluate", "evaluation.samples=7")
+    assert outcome.code == 0, outcome.err
+    assert "7 test samples" in outcome.out
+    scores = [record["score"] for record in read_records(Path("few/plain/chips.jsonl"))]
+    assert scores and all((7 * score) == pytest.approx(round(7 * score)) for score in scores)
+    assert scores != [record["score"] for record in read_records(Path("run/plain/chips.jsonl"))]
 
 
 def test_a_refused_command_does_not_change_the_words_of_a_sweep(

@@ -200,7 +200,20 @@ def test_image_folder_keeps_images_of_the_right_size_as_they_are(tmp_path: Path)
     data = image_folder(tmp_path, size=5, val_size=3)
     mean, std = (torch.tensor(m)[None, :, None, None] for m in (data.mean, data.std))
     seen = ((data.test.x * std + mean) * 255).round().permute(0, 2, 3, 1)
-    np.testing.assert_array_equal(seen, np.concatenate([pixels[n] for n in sorted(pixels)]))
+    for label, name in enumerate(sorted(pixels)):
+        some = {image.int().numpy().tobytes() for image in seen[data.test.y == label]}
+        assert some == {image.astype(np.int32).tobytes() for image in pixels[name]}
+
+
+def test_the_beginning_of_each_part_of_an_image_folder_holds_all_classes(tmp_path: Path) -> None:
+    """Its files come class by class; scans, searches, attacks and fits take the first samples."""
+    root = write_folder(tmp_path, {"train": 8, "val": 7, "test": 9})
+    data = image_folder(root, size=4)
+    for part in (data.train, data.val, data.test):
+        for count in (3, 6, 9):
+            assert part.first(count).y.bincount().tolist() == [count // 3] * 3
+    again = image_folder(root, size=4)
+    assert torch.equal(again.test.y, data.test.y) and again.fingerprint == data.fingerprint
 
 
 def test_image_folder_takes_its_own_validation_part_and_grey(tmp_path: Path) -> None:

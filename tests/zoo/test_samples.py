@@ -36,6 +36,16 @@ def test_classes_of_sequences_are_evenly_mixed() -> None:
     assert data.val.y.bincount().tolist() == [2, 2, 2, 2]
 
 
+def test_parts_whose_classes_lie_in_blocks_are_mixed_with_their_inputs() -> None:
+    y = torch.arange(40) // 10
+    x = {"a": torch.rand(40, 2), "b": 100 * y + torch.arange(40)}
+    data = from_samples("blocks", (x, y), (x, y), (x, y))
+    for part in (data.train, data.val, data.test):
+        assert part.y[:4].bincount().tolist() == [1, 1, 1, 1]
+        rows = part.x["b"] % 100
+        assert torch.equal(part.y, y[rows]) and torch.equal(part.x["a"], x["a"][rows])
+
+
 def test_a_mapping_of_inputs_and_a_part_given_are_kept_in_order() -> None:
     x = {"a": ROWS, "b": torch.arange(20)}
     data = from_samples("pair", (x, TWO), (x, TWO), ({"a": ROWS[:3], "b": x["b"][:3]}, TWO[:3]))

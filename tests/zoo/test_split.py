@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnet_aihw.runtime.errors import CnetError
-from cnet_aihw.zoo.split import stratified_order, stratified_split
+from cnet_aihw.zoo.split import mixing_order, stratified_order, stratified_split
 
 
 def labels_of(counts: list[int]) -> torch.Tensor:
@@ -41,6 +41,25 @@ def test_every_beginning_of_the_order_holds_the_classes_evenly(
         fair = n * torch.tensor(counts) / len(y)
         assert held.min() >= 1
         assert (held - fair).abs().max() <= len(counts)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [[0] * 9 + [1] * 9 + [2] * 9, [2] * 9 + [0] * 9 + [1] * 9, ([0] * 5 + [1] * 5 + [2] * 5) * 4],
+)
+def test_classes_that_lie_in_blocks_are_mixed(labels: list[int]) -> None:
+    y = torch.tensor(labels)
+    order = mixing_order(y, 3)
+    assert order is not None and sorted(order.tolist()) == list(range(len(labels)))
+    assert sorted(y[order][:3].tolist()) == [0, 1, 2]
+    assert torch.equal(order, mixing_order(y, 3))
+
+
+@pytest.mark.parametrize("labels", [[], [1], [1] * 9, [0, 1, 2] * 9, [0] * 8 + [0, 1, 0, 0]])
+def test_rows_that_are_mixed_or_of_one_class_stay_as_they_are(labels: list[int]) -> None:
+    assert mixing_order(torch.tensor(labels, dtype=torch.int64), 0) is None
+    drawn = torch.randint(0, 4, (200,), generator=torch.Generator().manual_seed(0))
+    assert mixing_order(drawn, 0) is None
 
 
 def test_balanced_classes_are_cut_exactly() -> None:
