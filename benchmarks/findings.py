@@ -32,7 +32,7 @@ def findings() -> dict[str, Any]:
     """Return the values of the findings."""
     ours = shares("low rank")
     best = shares("low rank", "penalty, low rank", "the same, refined", "noise, low rank")
-    penalty = shares("penalty, low rank")
+    gain = {n: 100 * (s - ours[n]) for n, s in shares("penalty, low rank").items() if n in ours}
     rows = [row for ways in measured().values() for of in ways.values() for row in of]
     curves = result("per_chip_curves")["rows"]
     images = {row["images"]: row["recovery"] for row in curves if row["way"] == "images"}
@@ -47,7 +47,7 @@ def findings() -> dict[str, Any]:
         "short": listed({n: 100 * share for n, share in ours.items() if share < ENOUGH}),
         "still_short": listed({n: 100 * best[n] for n in ours if best[n] < ENOUGH}),
         "limit": f"{max(max(r['overhead_weights'], r['overhead_macs']) for r in rows):.0%}"[:-1],
-        "penalty": listed({n: 100 * (s - ours[n]) for n, s in penalty.items() if n in ours}, "+.1f"),
+        "penalty": listed(gain, "+.1f"),
         **{f"ahead_of_{name}": _ahead(ours, heading) for name, heading in {
             "noise": "noise", "batchnorm": "noise, BatchNorm", "correctnet": "CorrectNet",
             "shared": "AHWA-LoRA-like", "few": "DoRA-like"}.items()},
