@@ -32,6 +32,7 @@ DOCS = HERE.parent / "docs"
 README = HERE.parent / "README.md"
 Row = Mapping[str, Any]
 MARK = re.compile(r"(<!-- (table [\w.]+|words)\n(.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+UNBROKEN = re.compile(r"(?<=\d) (±|to) (?=[-\d])")
 NAMES = {
     **TITLES,
     "recurrent_mnist": "GRU, MNIST by rows",
@@ -124,7 +125,10 @@ def table(head: list[str], cells: list[list[str]], keep: Sequence[str] = ()) -> 
         said = [f"{name} {cell}" for name, cell, one in zip(head, cells[0], same, strict=True)
                 if one and cell != "-"]  # fmt: skip
         lines = [[c for c, one in zip(line, same, strict=True) if not one] for line in lines]
-    written = ["| " + " | ".join(c.replace("|", r"\|") for c in line) + " |" for line in lines]
+    text = "\n".join(
+        "| " + " | ".join(c.replace("|", r"\|") for c in line) + " |" for line in lines
+    )
+    written = UNBROKEN.sub("\N{NO-BREAK SPACE}\\1\N{NO-BREAK SPACE}", text).split("\n")
     written.insert(1, "|" + "---|" * len(lines[0]))
     return "\n".join([f"All rows: {'; '.join(said)}.\n", *written] if said else written)
 
