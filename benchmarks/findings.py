@@ -46,6 +46,9 @@ def findings() -> dict[str, Any]:
         "kept": span(share for share in ours.values() if share >= ENOUGH),
         "short": listed({n: 100 * share for n, share in ours.items() if share < ENOUGH}),
         "still_short": listed({n: 100 * best[n] for n in ours if best[n] < ENOUGH}),
+        "widths": "; ".join(f"{100 * left:.1f} and {100 * ours[name]:.1f} ({name})"
+                            for name, left in shares("nothing").items() if name in ours
+                            and name.startswith("VGG16") and name.endswith("CIFAR-10")),
         "limit": f"{max(max(r['overhead_weights'], r['overhead_macs']) for r in rows):.0%}"[:-1],
         "penalty": listed(gain, "+.1f"),
         **{f"ahead_of_{name}": _ahead(ours, heading) for name, heading in {

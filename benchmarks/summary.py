@@ -29,7 +29,7 @@ WAYS = {
 """Heading -> ways; of two, the one with the higher mean on the network stands there."""
 
 
-def chips() -> list[Row]:
+def chips() -> Sequence[Row]:
     """Return all rows of networks on chips with their scores as they are written."""
     found = [*result("per_chip")["rows"], *result("transformers")["rows"]]
     order = list(dict.fromkeys([*NAMES, *(row["network"] for row in found)]))
@@ -64,7 +64,7 @@ def recoveries() -> dict[tuple[str, float, str], list[float]]:
     return found
 
 
-def means() -> list[Row]:
+def means() -> Sequence[Row]:
     """A row for each network, deviation and heading: its recovery over trainings."""
     found, lines = recoveries(), []
     for (network, sigma), ways in measured().items():

@@ -159,7 +159,8 @@ def asked(rows: Sequence[Row], lines: str) -> str:
         if kind == "where":
             rows = [row for row in rows if str(row.get(key)) in values.split("; ")]
         elif kind == "across" and rows:
-            rows, heads = _across(rows, *key.split(" of "), values)
+            key, _, identity = key.partition(" of ")
+            rows, heads = _across(rows, key, identity, values)
         elif kind == "by":
             by = words
         else:
@@ -170,10 +171,10 @@ def asked(rows: Sequence[Row], lines: str) -> str:
     if not by:
         return table(head, cells, heads)
     parts: dict[str, list[list[str]]] = {}
-    names, values = cells_of(rows, by)
-    for line, of in zip(cells, values, strict=True):
+    names, titles = cells_of(rows, by)
+    for one, of in zip(cells, titles, strict=True):
         title = ", ".join(f"{n} {c}".strip() for n, c in zip(names, of, strict=True) if c != "-")
-        parts.setdefault(title, []).append(line)
+        parts.setdefault(title, []).append(one)
     return "\n\n".join(
         f"### {title}\n\n{table(head, part, heads)}" for title, part in parts.items()
     )

@@ -60,7 +60,7 @@ def choices() -> list[Cell]:
     return [{**choice, "per chip": _per_chip(choice["calibration"])} for choice in found]
 
 
-def summary() -> list[Row]:
+def summary() -> Sequence[Row]:
     """Recovery by method and network; in brackets that with BatchNorm re-estimated on each chip."""
     at = [cell for cell in cells() if (cell["seed"], cell["sigma"]) == (0, 0.5)]
     rows = []
@@ -72,7 +72,7 @@ def summary() -> list[Row]:
     return rows
 
 
-def repetitions() -> tuple[list[Row], dict[str, str]]:
+def repetitions() -> tuple[Sequence[Row], dict[str, str]]:
     """Rows run with several seeds, with their 95 % intervals over chips; how many agree."""
     grouped: dict[tuple[Any, ...], list[Cell]] = {}
     for cell in cells():
