@@ -34,7 +34,7 @@ def findings() -> dict[str, Any]:
     best = shares("low rank", "penalty, low rank", "the same, refined", "noise, low rank")
     gain = {n: 100 * (s - ours[n]) for n, s in shares("penalty, low rank").items() if n in ours}
     rows = [row for ways in measured().values() for of in ways.values() for row in of]
-    curves = result("per_chip_curves")["rows"]
+    curves = [r for r in result("per_chip_curves")["rows"] if r["network"] == "lenet5_cifar10"]
     images = {row["images"]: row["recovery"] for row in curves if row["way"] == "images"}
     passes = [row["ratio"] for row in result("per_chip_cost")["rows"]]
     year = {way: [row["recovery"] for row in result("drift")["rows"]

@@ -144,9 +144,15 @@ def pivot(
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Return a line for each identity, with a cell for each row, and the last row's values."""
     lines: dict[tuple[Any, ...], dict[str, Any]] = {}
+    filled = set()
     for row in rows:
-        line = lines.setdefault(tuple(row.get(name) for name in identity), {})
-        line |= {**row, column(row): cell(row)}
+        one = tuple(row.get(name) for name in identity)
+        if (one, head := column(row)) in filled:
+            raise SystemExit(f"Two rows would stand in column {head} of {one}: leave one out with "
+                             "`where`, or add what differs to the keys after `of`.")  # fmt: skip
+        filled.add((one, head))
+        line = lines.setdefault(one, {})
+        line |= {**row, head: cell(row)}
     return list(lines.values())
 
 
@@ -157,7 +163,10 @@ def asked(rows: Sequence[Row], lines: str) -> str:
         kind, _, words = line.partition(" ")
         key, _, values = words.partition(" = ")
         if kind == "where":
-            rows = [row for row in rows if str(row.get(key)) in values.split("; ")]
+            wanted, there = values.split("; "), {str(row.get(key)) for row in rows}
+            if there.intersection(wanted) and (missing := set(wanted) - there):
+                raise KeyError(", ".join(missing))
+            rows = [row for row in rows if str(row.get(key)) in wanted]
         elif kind == "across" and rows:
             key, _, identity = key.partition(" of ")
             rows, heads = _across(rows, key, identity, values)

@@ -119,7 +119,7 @@ def test_every_training_stands_in_the_detail_page_and_in_the_mean() -> None:
         accuracy = row.get("metric", "accuracy") in ("accuracy", "mIoU")
         mean = f"{100 * row['mean']:.2f}" if accuracy else f"{row['mean']:.4f}"
         assert f"| {row['way']} | " in text and f"| {mean} ± " in text
-    assert text.count(" ± ") == len(rows)
+    assert len(re.findall(r"\d ± \d", text)) == len(rows)
 
 
 def training(seed: int, recovery: float, **more: Any) -> dict[str, Any]:
@@ -181,6 +181,10 @@ def test_rows_go_into_columns_and_under_headings() -> None:
         "### mine", f"{head}| b | 30 | - | - |",
     ]  # fmt: skip
     assert asked([], lines) == "Not measured yet."
+    with pytest.raises(SystemExit, match=r"Two rows would stand in column 0\.1"):
+        asked([*rows, {**rows[0], "s": 0.1}], lines)
+    with pytest.raises(KeyError, match="z"):
+        asked(rows, lines.replace("a; b", "a; z"))
 
 
 def test_marks_of_a_page_are_filled_and_wrong_ones_refused(tmp_path: Path) -> None:
