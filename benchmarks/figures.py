@@ -214,6 +214,6 @@ def draw_sigmas(cells: Sequence[Row], names: Mapping[str, str]) -> None:
             ax.set_title(title)
             ax.set_xticks(sorted({cell["sigma"] for cell in cells}))
         axes[-1].set_xlabel("sigma")
-        figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+        figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center")
         axes[0].set_ylabel("accuracy on chips in %")
         save(figure, "rows")
