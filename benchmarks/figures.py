@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common import HERE
-from benchmarks.tables import duration
 from cnet_aihw.report.style import (
     BLACK,
     BLUE,
@@ -26,6 +25,7 @@ from cnet_aihw.report.style import (
 
 IMAGES = HERE.parent / "docs" / "images"
 Row = Mapping[str, Any]
+MARKED: dict[str, Any] = {"markersize": 7, "markeredgecolor": "black", "markeredgewidth": 0.5}
 METHODS = {  # ways of per_chip.json -> how they are called; colour and marker in the figure
     "plain, none": ("plain training", VERMILLION, "X"),
     "noise, none": ("noise injection", ORANGE, "s"),
@@ -80,6 +80,13 @@ SHOWN = {  # methods of paper.json in the figure
 }
 
 
+def duration(seconds: float) -> str:
+    """Write a time in the largest unit that it has one of."""
+    units = {"year": 31536000.0, "month": 2592000.0, "day": 86400.0, "h": 3600.0, "s": 1.0}
+    name, unit = next((name, unit) for name, unit in units.items() if seconds >= unit)
+    return f"{seconds / unit:g} {name}"
+
+
 def save(figure: Any, name: str) -> None:
     """Write a figure."""
     IMAGES.mkdir(exist_ok=True)
@@ -93,31 +100,30 @@ def draw_spread(ax: Any, rows: Sequence[Row], x: str, color: str, label: str) ->
                 label=label)  # fmt: skip
 
 
-def draw_methods(networks: Mapping[str, Sequence[Row]]) -> None:
+def draw_methods(rows: Sequence[Row]) -> None:
     """Draw the recovery of each method on each network, with the deviation over chips."""
+    networks = list(dict.fromkeys(row["network"] for row in rows))
     with figure_style():
-        height = 1.5 + 0.42 * len(networks)
+        height = 1.5 + 0.48 * len(networks)
         figure, (ax,) = new_figure(height, rows=1)
         figure.set_size_inches(8.4, height)
-        for place, rows in enumerate(networks.values()):
-            shares = [row["recovery"] for row in rows if row["color"]]
-            ax.plot([100 * min(shares), 100 * max(shares)], [place, place], color=FAINT, zorder=0)
-            for row in (row for row in rows if row["color"]):
-                share = 100 * row["recovery"]
+        for place, network in enumerate(networks):
+            drawn = [row for row in rows if row["network"] == network and row.get("color")]
+            for i, row in enumerate(drawn):  # each a little lower, so that none hides another
                 ax.errorbar(
-                    share, place, xerr=share * row["std"] / row["mean"], fmt=row["marker"],
-                    color=row["color"], markersize=8, elinewidth=1,
+                    row["share"], place + 0.7 * ((i + 0.5) / len(drawn) - 0.5), fmt=row["marker"],
+                    xerr=row["spread"], color=row["color"], elinewidth=1.2, **MARKED,
                 )  # fmt: skip
+            ax.axhline(place + 0.5, color=FAINT, linewidth=1)
         ax.axvline(95, color="black", linestyle=":", linewidth=1)
-        ax.set_yticks(range(len(networks)), list(networks))
+        ax.grid(visible=False, axis="y")
+        ax.set_yticks(range(len(networks)), networks)
         ax.set_ylim(len(networks) - 0.5, -0.5)
         ax.set_xlim(0, 105)
         ax.set_xlabel("recovery in %: score on chips / clean score of the plain network, sigma 0.5")
-        shown = {row["method"]: row for rows in networks.values() for row in rows if row["color"]}
-        handles = [
-            ax.plot([], [], row["marker"], color=row["color"], markersize=8, label=name)[0]
-            for name, row in shown.items()
-        ]
+        shown = {row["method"]: row for row in rows if row.get("color")}
+        handles = [ax.plot([], [], row["marker"], color=row["color"], label=name, **MARKED)[0]
+                   for name, row in shown.items()]  # fmt: skip
         figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=9)
         save(figure, "results")
 
@@ -208,6 +214,6 @@ def draw_sigmas(cells: Sequence[Row], names: Mapping[str, str]) -> None:
             ax.set_title(title)
             ax.set_xticks(sorted({cell["sigma"] for cell in cells}))
         axes[-1].set_xlabel("sigma")
-        figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+        figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center")
         axes[0].set_ylabel("accuracy on chips in %")
         save(figure, "rows")

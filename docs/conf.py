@@ -33,3 +33,5 @@ html_title = "cnet_aihw"
 html_copy_source = False
 html_show_sphinx = False
 html_math_renderer = "mathml"
+html_static_path = ["_static"]
+html_css_files = ["tables.css"]

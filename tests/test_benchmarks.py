@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from torch import nn
 
-from benchmarks import archive, common, figures, sweeps
+from benchmarks import archive, common, figures, findings, summary, sweeps
 from benchmarks import page as pages
 from benchmarks.common import command_line, result
 from benchmarks.paper import cells, page, rows
 from benchmarks.paper.cells import AFFINE, NONE, Subject
 from benchmarks.paper.rows import ROWS, SIGMAS, composed
-from benchmarks.tables import put, table
+from benchmarks.tables import asked, fill
 from cnet_aihw.compensation import Placement
 from cnet_aihw.evaluation import ChipStatistics, chip_statistics
 from cnet_aihw.runtime.errors import CnetError
@@ -97,31 +97,117 @@ def test_the_pages_are_those_of_the_results(
         assert (tmp_path / "images" / f"{name}.png").stat().st_size > 10_000
 
 
-@pytest.mark.parametrize("name", pages.TABLES)
-def test_the_page_names_the_command_of_each_result(name: str) -> None:
-    if rows := result(name)["rows"]:
-        assert f"Command: `{result(name)['command']}`." in (pages.DOCS / "results.md").read_text()
-        assert len(rows) < 1000
+MADE_OF = {"chips": "per_chip", "means": "per_chip", "attention": "kernels", "readme": "per_chip"}
 
 
-def test_columns_have_keys_and_formats() -> None:
-    rows = [
-        {"a": 0.1234, "b": None, "c": [0.1, 0.25], "d": 3, "mean": 0.5},
-        {"a": 1.0, "c": [0, 1]},
-    ]
-    text = table(rows, "a=a:.1% | none=b:.2f | c=c:interval | d | mean %")
-    assert text.splitlines()[2:] == [
-        "| 12.3 | - | 10.0 to 25.0 | 3 | 50.00 |", "| 100.0 | - | 0.0 to 100.0 | - | - |"
+def test_pages_show_each_result_with_its_command() -> None:
+    shown = {"transformers"}  # beside those of per_chip.json, by the same command
+    for path in pages.DOCS.glob("*.md"):
+        text = path.read_text()
+        for name in re.findall(r"<!-- table (\w+)", text):
+            of = "paper" if name.startswith("paper_") else MADE_OF.get(name, name)
+            assert result(of).get("command", "python -m benchmarks").split(";")[0] in text, name
+            shown.add(of)
+    assert {path.stem for path in common.RESULTS.glob("*.json")} == shown
+
+
+def test_every_training_stands_in_the_detail_page_and_in_the_mean() -> None:
+    rows = result("per_chip")["rows"] + result("transformers")["rows"]
+    text = (pages.DOCS / "results_per_chip.md").read_text()
+    text = text.partition("\n## Every network\n")[2].partition("\n## ")[0]
+    text = text.partition("-->")[2].replace("\xa0", " ")
+    for row in rows:
+        accuracy = row.get("metric", "accuracy") in ("accuracy", "mIoU")
+        mean = f"{100 * row['mean']:.2f}" if accuracy else f"{row['mean']:.4f}"
+        assert f"| {row['way']} | " in text and f"| {mean} ± " in text
+    assert len(re.findall(r"\d ± \d", text)) == len(rows)
+
+
+def training(seed: int, recovery: float, **more: Any) -> dict[str, Any]:
+    return {
+        "network": "mine", "sigma": 0.5, "way": "plain, per chip", "training_seed": seed,
+        "metric": "accuracy", "clean": 0.9, "mean": 0.9 * recovery, "std": 0.01, "q05": 0.5,
+        "recovery": recovery, "overhead_weights": 0.04, "overhead_macs": 0.0, **more,
+    }  # fmt: skip
+
+
+def test_tables_and_findings_take_new_networks_trainings_and_deviations(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows = [training(seed, 0.9 + 0.01 * seed) for seed in range(3)]
+    rows += [training(0, 0.5, way="plain, none"), training(0, 0.6, way="noise, none")]
+    rows += [training(0, 0.4, way="noise_from_plain, none"), training(0, 0.97, sigma=0.2)]
+    rows += [training(0, 0.96, network="other", metric="perplexity")]
+    found = {"per_chip": {"rows": rows}, "transformers": {"rows": []}}
+    monkeypatch.setattr(summary, "result", found.__getitem__)
+    kept = {(r["network"], r["sigma"], r["way"]): r for r in summary.means()}
+    assert kept["mine", 0.5, "low rank"]["kept"] == "91.0 (88.5 to 93.5)"  # 4.303 * 1 / sqrt 3
+    assert kept["mine", 0.5, "low rank"]["trainings"] == 3
+    assert kept["mine", 0.5, "noise"]["kept"] == "60.0 [1]"
+    assert kept["mine", 0.5, "CorrectNet"]["kept"] is None
+    assert kept["mine", 0.2, "low rank"]["several"] and not kept["mine", 0.5, "noise"]["several"]
+    said = findings.findings()
+    assert (said["networks"], said["good"], said["kept"]) == (2, 1, "96.0")
+    assert (said["before"], said["short"]) == ("50.0", "91.0 (mine)")
+    assert said["ahead_of_noise"] == "1 of 1 (+31.0 to +31.0)"
+    assert said["ahead_of_correctnet"] == "none measured"
+    assert (said["deviations"], said["limit"]) == ("0.2: 1 of 1 (97.0 %)", "4")
+
+
+ROWS_OF_A_TABLE: list[dict[str, Any]] = [
+    {"a": 0.1234, "b": None, "c": [0.1, 0.25], "d": {"e": 3}, "mean": 0.5, "std": 0.01},
+    {"a": 1.0, "b": None, "c": [0, 1], "d": {"e": 3}, "mean": 0.25, "std": None},
+    {"a": 0.5, "b": None, "c": [0, 1], "d": {"e": 3}},
+]
+
+
+def test_columns_have_keys_and_formats_and_one_of_one_value_stands_above() -> None:
+    columns = "a=a:.1% | none=b:.2f | c=c:interval | n=d[e] | mean % | m={mean:.0%} ± {std:.0%}"
+    assert asked(ROWS_OF_A_TABLE, columns).replace("\xa0", " ").splitlines() == [
+        "All rows: n 3.", "",
+        "| a | c | mean % | m |", "|---|---|---|---|",
+        "| 12.3 | 10.0 to 25.0 | 50.00 | 50 ± 1 |", "| 100.0 | 0.0 to 100.0 | 25.00 | 25 |",
+        "| 50.0 | 0.0 to 100.0 | - | - |",
     ]  # fmt: skip
 
 
-def test_a_page_without_marks_is_refused(tmp_path: Path) -> None:
+def test_rows_go_into_columns_and_under_headings() -> None:
+    rows = [{"n": name, "s": s, "way": way, "v": v} for name, s, way, v in (
+        ("diabetes", 0.5, "a", 0.1), ("diabetes", 0.1, "a", 0.2), ("mine", 0.1, "b", 0.3),
+        ("mine", 0.1, "c", 0.4))]  # fmt: skip
+    lines = "where way = a; b\nacross s of n, way = {v:.0%}\nby =n:title\nway | * | max=0.5"
+    head = "| way | 0.1 | 0.5 | max |\n|---|---|---|---|\n"
+    assert asked(rows, lines).split("\n\n") == [
+        "### Regression, diabetes", f"{head}| a | 20 | 10 | 10 |",
+        "### mine", f"{head}| b | 30 | - | - |",
+    ]  # fmt: skip
+    assert asked([], lines) == "Not measured yet."
+    with pytest.raises(SystemExit, match=r"Two rows would stand in column 0\.1"):
+        asked([*rows, {**rows[0], "s": 0.1}], lines)
+    with pytest.raises(KeyError, match="z"):
+        asked(rows, lines.replace("a; b", "a; z"))
+
+
+def test_marks_of_a_page_are_filled_and_wrong_ones_refused(tmp_path: Path) -> None:
     path = tmp_path / "page.md"
-    path.write_text("words\n\n<!-- a: begin -->\n\nold\n\n<!-- a: end -->\n\nmore\n")
-    put(path, {"a": "new"})
-    assert path.read_text() == "words\n\n<!-- a: begin -->\n\nnew\n\n<!-- a: end -->\n\nmore\n"
-    with pytest.raises(SystemExit, match="b: begin"):
-        put(path, {"b": "new"})
+
+    def filled(text: str) -> str:
+        path.write_text(text)
+        fill(path, {"found": ROWS_OF_A_TABLE}.__getitem__, {"value": 7})
+        return path.read_text()
+
+    whole = "a\n\n<!-- words\n{value} b -->\nold\n<!-- end -->\n\nc\n"
+    assert filled(whole) == "a\n\n<!-- words\n{value} b -->\n\n7 b\n\n<!-- end -->\n\nc\n"
+    assert filled(filled(whole)) == filled(whole)
+    for wrong, message in {
+        "<!-- words\n{other} -->\n<!-- end -->": "other",
+        "<!-- table other\na -->\n<!-- end -->": "other",
+        "<!-- table found\na | z -->\n<!-- end -->": "'z'",
+        "<!-- words\n{value} -->\n": "1 marks, of which 0",
+    }.items():
+        with pytest.raises(SystemExit, match=message):
+            filled(wrong)
+        assert path.read_text() == wrong
 
 
 @pytest.mark.parametrize(
@@ -167,7 +253,6 @@ def cell(method: str, seed: int, mean: float) -> dict[str, Any]:
 def test_the_page_shows_each_cell_and_whether_repetitions_agree(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(figures, "IMAGES", tmp_path)
     cells = [cell(method, 0, 0.9 + 0.01 * i) for i, method in enumerate(figures.SHOWN)]
     cells += [cell("plain", 1, 0.903), cell("noise", 1, 0.95), cell("noise", 2, 0.94)]
     for method, fourth in {"lipschitz": 0.9596, "lipschitz_noise": 0.9598}.items():
@@ -176,26 +261,25 @@ def test_the_page_shows_each_cell_and_whether_repetitions_agree(
     missing = {"row": "vgg16_cifar100", "title": "VGG16 on CIFAR-100", "missing": "no data",
                "command": "python -m benchmarks.paper run --row vgg16_cifar100"}  # fmt: skip
     paper = {"rows": [*cells, missing], "choices": [{**cell("plain", 0, 0.777)}]}
-    found = {"paper": paper, "ablations": {"rows": []}}
-    monkeypatch.setattr(page, "result", found.__getitem__)
-    text = "\n".join(page.blocks().values())
+    monkeypatch.setattr(page, "result", {"paper": paper}.__getitem__)
+    shutil.copy(pages.DOCS / "results_rows.md", tmp_path)
+    fill(tmp_path / "results_rows.md", pages.found, page.repetitions()[1])
+    text = (tmp_path / "results_rows.md").read_text().replace("\xa0", " ")
     lines = text.splitlines()
-    shown = [line for line in lines if line.startswith("| 0.5 |")]
-    assert len(shown) == len(cells)
-    assert all("| 1.23 |" in line and "| 99.00 |" in line for line in shown)
-    assert "7 epochs, 10000 test images; a CPU." in text
-    assert "No figures: no data." in text
+    for kept in ("weights, MACs +% 1.23, 0.00", "clean % 99.00", "epochs 7", "machine a CPU"):
+        assert kept in text
+    assert len([c for c in cells if f"| {100 * c['mean']:.2f} ± 1.00 |" in text]) == len(cells)
+    assert "## VGG16 on CIFAR-100\n" in text and "Not measured yet." in text
     assert "| plain-0.5 | - | 77.70 | 1.00 |" in text
-    (plain,) = (line for line in lines if "90.00 (89.80 to 90.20); 90.30 (90.10 to 90.50)" in line)
+    (plain,) = (line for line in lines if "| 90.00 ± 0.20; 90.30 ± 0.20 |" in line)
     assert plain.endswith("| yes | - | - |")
-    (noise,) = (line for line in lines if "91.00 (90.80 to 91.20); 95.00 (94.80 to 95.20)" in line)
+    (noise,) = (line for line in lines if "| 91.00 ± 0.20; 95.00 ± 0.20; 94.00 ± 0.20 |" in line)
     assert noise.endswith("| no, 3.60 apart | 93.33 +- 2.08 (88.16 to 98.50) | - |")  # t = 4.303
     for fourth, inside in {"95.96": 4, "95.98": 3}.items():  # 91 +- 4.303 * 1.1547
-        (line,) = (line for line in lines if f"; {fourth} (" in line)
+        (line,) = (line for line in lines if f"; {fourth} ± " in line)
         assert line.endswith(f"| {inside} of 4 |")
     assert "overlap: LeNet-5 on MNIST, sigma 0.5: 1 of 16. As the others" in text  # 1 + 3 + 6 + 6
     assert "As the others predict: 7 of 8 (88 %)." in text
-    assert (tmp_path / "rows.png").stat().st_size > 10_000
 
 
 # -- the archive of records

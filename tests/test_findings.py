@@ -252,6 +252,27 @@ def test_readings_of_a_plain_network_are_not_a_posterior() -> None:
         assert 0 < one - many < 0.06
 
 
+def test_the_headings_of_the_findings_hold() -> None:
+    """Docs/results.md: what is printed bold above figures that are made from the results."""
+    kept: dict[tuple[str, str], list[float]] = {}
+    for name in ("per_chip", "transformers"):
+        for row in read_json(RESULTS / f"{name}.json")["rows"]:
+            if row["sigma"] == 0.5 and row["network"] != "diabetes":
+                kept.setdefault((row["network"], row["way"]), []).append(row["recovery"])
+    mean = {key: sum(values) / len(values) for key, values in kept.items()}
+    ours = {network: share for (network, way), share in mean.items() if way == "plain, per chip"}
+    assert sum(share >= 0.95 for share in ours.values()) > len(ours) / 2
+    for network, share in ours.items():
+        assert share > mean[network, "plain, none"]
+        for other in ("noise, none", "noise_from_plain, none", "noise_from_plain, batchnorm",
+                      "paper, shared", "ahwa-lora-like", "plain, shared", "dora-like"):  # fmt: skip
+            assert share > mean.get((network, other), 0.0), (network, other)
+    gain = {n: mean[n, "lipschitz, per chip"] - share for n, share in ours.items()
+            if (n, "lipschitz, per chip") in mean}  # fmt: skip
+    assert min(gain["lenet5_cifar10"], gain["vgg16_narrow_cifar10"]) > 0.03
+    assert max(abs(gain[n]) for n in ("vgg16_half_cifar10", "vgg16_half_cifar100")) < 0.01
+
+
 def test_correctors_need_no_penalty_on_the_vgg16_of_half_the_width() -> None:
     rows = read_json(RESULTS / "per_chip.json")["rows"]
     rows = [row for row in rows if row["sigma"] == 0.5]

@@ -186,4 +186,4 @@ class GeneratorCompensatorModule(ClosedFormModule):
 
 PAPER = GeneratorCompensator()
 """CorrectNet's corrector (DATE 2023, step 2), as we read the paper; the default of this package.
-At 2 % overhead it has the highest sum of scores on validation chips (docs/results.md)."""
+At 2 % overhead it has the highest sum of scores on validation chips (docs/results_method.md)."""
