@@ -103,7 +103,7 @@ def commands(subject: Subject, seed: int) -> Iterator[list[str]]:
             if not plain.exists():
                 yield [*words, f"run={folder}", "training=plain"]
         for sigma in (subject.sigmas[0], SIGMA):
-            name = subject.under("noise", sigma)
+            name = subject.under("noise_from_plain", sigma)
             yield [*words, f"run={folder}", "training=noise", f"training.name={name}",
                    f"rram.sigma={sigma:g}", f"pretrained={plain}", f"training.epochs={epochs}",
                    f"training.lr={lr:g}"]  # fmt: skip

@@ -117,7 +117,7 @@ class Subject:
 
     def under(self, training: str, sigma: float) -> str:
         """Return the folder of a training, that of the deviation for which there is its own."""
-        own = training == "noise" and self.from_plain is not None and sigma == SIGMA
+        own = training == "noise_from_plain" and self.from_plain is not None and sigma == SIGMA
         return f"{training}_{SIGMA:g}" if own else training
 
     def build(self) -> nn.Module:
@@ -129,6 +129,7 @@ class Subject:
 
 
 OTHER: dict[str, Any] = {"of_paper": False, "budget": 0, "trainings": "plain,noise"}
+LATER: dict[str, Any] = OTHER | {"trainings": "plain,noise_from_plain"}
 SUBJECTS = {
     s.name: s
     for s in (
@@ -148,13 +149,13 @@ SUBJECTS = {
                 trainings="plain,lipschitz,noise_from_plain",
                 words=(*ONE_CYCLE, "training.epochs=20", "training.validate_every=20")),
         Subject("vit_cifar10", "cifar10", ViT, (), 2000, ((100, 1000),), fit_epochs=1,
-                from_plain=(4, 5e-4), **OTHER),
+                from_plain=(4, 5e-4), **LATER),
         Subject("language_model", "text", LanguageModel, (), None, ((100, 200),),
                 LanguageModelling(), fit_epochs=1, images=200, batch=16, from_plain=(8, 1e-3),
-                **OTHER),
+                **LATER),
         Subject("recurrent_mnist", "mnist", Recurrent, (), 2000, ((300, 1000),), **OTHER),
         Subject("unet_scenes", "scenes", UNet, (), 200, ((100, 100),), Segmentation(), images=100,
-                from_plain=(6, 1e-3), **OTHER),
+                from_plain=(6, 1e-3), **LATER),
         Subject("diabetes", "diabetes", MLP, (), None, ((300, 300),), Regression(metric="R2"),
                 images=300, **OTHER),
     )

@@ -53,6 +53,11 @@ def one_sentence(error: BaseException) -> str:
                 f"{link.override!r} cannot be read; write KEY=VALUE, or GROUP=OPTION, and a value "
                 "with = ( ) , : or a space in it as \"KEY='VALUE'\"."
             )
+        if isinstance(link, BrokenPipeError):
+            return (
+                "what read this command's output has ended before it, such as head; the same "
+                "command goes on, and with > FILE its output is kept."
+            )
         if isinstance(link, OSError) and link.strerror and link.filename is None:
             return (
                 f"the results cannot be written ({link.strerror}); make room on the disk, or give "

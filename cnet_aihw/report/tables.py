@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 from cnet_aihw.runtime.records import replace_file
@@ -15,6 +16,7 @@ from cnet_aihw.runtime.records import replace_file
 Row = Mapping[str, Any]
 
 _DASH = "-"
+_HEADING = 9  # characters that a heading may have in a line, where its column is narrower
 _IN_PERCENT = ("accuracy", "mIoU", "Dice", "mAP", "F1")
 
 
@@ -153,19 +155,35 @@ class Table:
         return any(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
 
     def as_text(self, title: str = "") -> str:
-        """Write aligned lines, for a terminal: title, headings, a rule, one line a row."""
-        lines = [[column.title for column in self.columns], *self.cells()]
-        widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
-        left = [not self.is_number(column) for column in self.columns]
-        written = [
-            "  ".join(
-                cell.ljust(width) if to_left else cell.rjust(width)
-                for cell, width, to_left in zip(line, widths, left, strict=True)
-            ).rstrip()
-            for line in lines
+        """Write aligned lines, for a terminal: title, headings, a rule, one line a row.
+
+        Headings wider than what stands under them go over several lines.
+        """
+        cells = self.cells()
+        columns = list(zip(*cells, strict=True)) or [()] * len(self.columns)
+        widest = [max(map(len, found), default=0) for found in columns]
+        headings = [
+            wrap(column.title, max(width, _HEADING), break_long_words=False)
+            for column, width in zip(self.columns, widest, strict=True)
         ]
+        high = max(map(len, headings), default=0)
+        headings = [[""] * (high - len(heading)) + heading for heading in headings]
+        widths = [
+            max(width, *map(len, heading)) for width, heading in zip(widest, headings, strict=True)
+        ]
+        left = [not self.is_number(column) for column in self.columns]
+        above, below = (
+            [
+                "  ".join(
+                    cell.ljust(width) if to_left else cell.rjust(width)
+                    for cell, width, to_left in zip(line, widths, left, strict=True)
+                ).rstrip()
+                for line in lines
+            ]
+            for lines in (zip(*headings, strict=True), cells)
+        )
         rule = "-" * (sum(widths) + 2 * max(len(widths) - 1, 0))
-        return "\n".join([*([title] if title else []), written[0], rule, *written[1:]]) + "\n"
+        return "\n".join([*([title] if title else []), *above, rule, *below]) + "\n"
 
     def as_markdown(self) -> str:
         """Write a Markdown table."""

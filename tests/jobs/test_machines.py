@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from cnet_aihw.jobs.messages import one_sentence
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.locks import alone
 from cnet_aihw.runtime.records import read_records
@@ -180,6 +181,11 @@ def test_following_the_advice_for_damaged_weights_works(
     assert outcome.code == 0, outcome.err
     again = Path("other/plain/best.safetensors").read_bytes()
     assert again == (trained_once / "plain/best.safetensors").read_bytes()
+
+
+def test_a_reader_that_stops_early_is_not_called_a_full_disk() -> None:
+    said = one_sentence(BrokenPipeError(32, "Broken pipe"))
+    assert "has ended before it" in said and "disk" not in said
 
 
 # -- users, alphabets and signals

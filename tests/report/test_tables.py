@@ -41,6 +41,19 @@ def test_text_is_aligned_by_kind() -> None:
     ]
 
 
+def test_headings_wider_than_their_values_go_over_lines_above_the_rule() -> None:
+    columns = [Column("kind"), Column("q", "worst 5 % quantile", "%"), Column("indivisible")]
+    row = {"kind": "plain network", "q": 0.5, "indivisible": 1}
+    assert Table("some", columns, [row]).as_text().splitlines() == [
+        "               worst 5 %",
+        "                quantile",
+        "kind                   %  indivisible",
+        "-------------------------------------",
+        "plain network      50.00            1",
+    ]
+    assert Table("none", columns[:1], []).as_text() == "kind\n----\n"
+
+
 def test_a_column_of_zeros_is_shown_and_one_without_values_is_not() -> None:
     table = Table("some", [Column("zero"), Column("none")], [{"zero": 0, "none": None}, {}])
     assert [column.name for column in table.filled().columns] == ["zero"]
