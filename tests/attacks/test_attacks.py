@@ -191,23 +191,51 @@ def test_without_variation_it_is_the_library_on_plain_torch(images: Images, atta
         assert (ours != data.x).any() or attack.name == "one_pixel"
 
 
-def test_pgd_is_the_library_called_by_hand(images: Images) -> None:
-    from art.attacks.evasion import ProjectedGradientDescent
+@pytest.mark.parametrize(
+    ("attack", "theirs", "eps", "settings"),
+    [
+        (
+            PGD(steps=10), "ProjectedGradientDescent", 0.125,
+            {"eps_step": 0.125 / 4, "max_iter": 10, "num_random_init": 1},
+        ),
+        (
+            PGD(steps=6, step=0.3, restarts=0), "ProjectedGradientDescent", 0.125,
+            {"eps_step": 0.125 * 0.3, "max_iter": 6, "num_random_init": 0},
+        ),
+        (
+            APGD(steps=8, restarts=2, loss="difference_logits_ratio"),
+            "AutoProjectedGradientDescent", 0.125,
+            {
+                "eps_step": 0.25, "max_iter": 8, "nb_random_init": 2,
+                "loss_type": "difference_logits_ratio",
+            },
+        ),
+        (
+            Square(steps=12, share=0.2, restarts=2), "SquareAttack", 0.125,
+            {"max_iter": 12, "p_init": 0.2, "nb_restarts": 2},
+        ),
+        (OnePixel(steps=1), "PixelAttack", 3.0, {"th": 3, "es": 1, "max_iter": 1}),
+    ],
+    ids=["pgd", "pgd of other steps", "apgd", "square", "one pixel"],
+)  # fmt: skip
+def test_it_is_the_library_called_by_hand(
+    images: Images, attack: Attack, theirs: str, eps: float, settings: dict[str, Any]
+) -> None:
+    from art.attacks import evasion
     from art.estimators.classification import PyTorchClassifier
 
-    data, seed, eps = pixel_data(images, 10), 4, 0.125
+    data, seed = pixel_data(images, 2 if attack.norm == "0" else 10), 4
     torch.manual_seed(2)
     plain = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(48, 4)).eval()
-    ((_, ours),) = PGD(steps=10).perturb(plain, data.x, data.y, [eps], seed)
+    ((_, ours),) = attack.perturb(plain, data.x, data.y, [eps], seed)
     classifier = PyTorchClassifier(
         plain, nn.CrossEntropyLoss(), (1, 6, 6), 4, clip_values=(0.0, 1.0), device_type="cpu"
     )
+    if attack.norm != "0":
+        settings = {**settings, "norm": np.inf, "eps": eps, "batch_size": 128}
     np.random.seed(derive_seed(seed, repr(eps)) % 2**32)
-    attack = ProjectedGradientDescent(
-        classifier, norm=np.inf, eps=eps, eps_step=eps / 4, max_iter=10, num_random_init=1,
-        batch_size=128, verbose=False,
-    )  # fmt: skip
-    assert np.abs(attack.generate(data.x, data.y) - ours).max() <= 1e-7
+    found = getattr(evasion, theirs)(classifier, verbose=False, **settings)
+    assert np.abs(found.generate(data.x, data.y) - ours).max() <= 1e-6
 
 
 @pytest.mark.parametrize("attack", FIVE, ids=IDS)
@@ -408,6 +436,27 @@ def test_an_attack_that_does_nothing_does_not_pass(images: Images) -> None:
     assert [c.passed for c in compare_attacks([strong, strong])] == []
 
 
+def test_attacks_are_compared_in_their_own_norm_and_within_a_margin(images: Images) -> None:
+    black = attack_chips(
+        linear(), images, Square(steps=5, share=0.3), "this_chip", 0.1, 2, checks=False
+    )
+    (success,) = black.successes
+    less = replace(success, mean=(success.mean or 0.0) - 0.005)
+    white = replace(black, white_box=True, successes=(less,))
+    assert [c.passed for c in compare_attacks([black, white])] == [True]
+    assert [c.passed for c in compare_attacks([black, white], margin=0.004)] == [False]
+    assert compare_attacks([black, replace(white, norm="2")]) == []
+
+
+def test_the_chips_of_a_mean_are_none_of_those_that_are_attacked(images: Images) -> None:
+    networks = Networks(linear().eval(), pixel_data(images), 3)
+    attacked = [networks.chip(number) for number in range(4)]
+    members = [m for network in (*attacked, networks.others(4)) for m in network.members]
+    weights = [next(iter(effective_weights(member).values())) for member in members]
+    for number, weight in enumerate(weights):
+        assert not any(torch.equal(weight, other) for other in weights[:number])
+
+
 def test_a_calibrated_chip_is_attacked_as_it_is_used(images: Images, tmp_path: Path) -> None:
     model, path = small(LogNormalNoiseModel(0.5), batchnorm=True), tmp_path / "records.jsonl"
     calibration = BatchNormReestimation(images.test.x)
@@ -513,7 +562,7 @@ def test_impossible_settings_are_refused(make: Any) -> None:
 
 
 def test_budgets_are_read() -> None:
-    assert eps_of("8/255") == [8 / 255]
+    assert eps_of("8/255") == eps_of(["8/255", " 8 / 255"]) == [8 / 255]
     assert eps_of([0, "1/4", 0.25, 1]) == [0.0, 0.25, 1.0]
     validate_attack_settings(AttackSettings())
     wrong = {"threat": [], "eps": ["x"], "samples": 0, "sources": 1, "eot_chips": 1, "seed": 0.5}

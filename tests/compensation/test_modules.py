@@ -186,7 +186,8 @@ def test_projections_of_vera_are_uniform_as_he_et_al_and_belong_to_the_seed():
         assert matrix.shape == (40, width)
         assert 0.99 < float(matrix.abs().max()) * (width / 3.0) ** 0.5 <= 1.0, name
         assert float(matrix.var()) * width == pytest.approx(1.0, abs=0.05), name
-    assert not torch.isclose(module.down, other.down, atol=1e-6).any(1).all()
+    for drawn_elsewhere in (other.down, module.up.T[:, :300] * (500 / 300) ** 0.5):
+        assert torch.isclose(module.down, drawn_elsewhere).float().mean() < 0.01
 
 
 def test_labels_tell_settings_apart():
