@@ -335,9 +335,9 @@ def test_a_killed_run_resumes_to_the_same_result(
 
     def run(path: Path, **changes: Any) -> AttackStatistics:
         given = {"attack": PGD(steps=2), "eps": (0.05, 0.1), "readings": 3}
-        given |= {"eot_chips": 2, "eot_readings": 2, **changes}
+        given |= {"eot_chips": 2, "eot_readings": 2, "data": images, **changes}
         return attack_chips(
-            *(small(noise), images), threat=threats, chips=2, seed=1, records=path, samples=10,
+            small(noise), threat=threats, chips=2, seed=1, records=path, samples=10,
             **given,
         )  # fmt: skip
 
@@ -357,6 +357,7 @@ def test_a_killed_run_resumes_to_the_same_result(
         *(("attack.steps", {"attack": PGD(steps=3)}), ("readings", {"readings": 5})),
         *(("eot.chips", {"eot_chips": 3}), ("eot.readings", {"eot_readings": 3})),
         *(("attack_seed", {"attack_seed": 1}), ("t_inference", {"t_inference": 1.0})),
+        ("pixels.mean", {"data": Images(images.test, mean=(0.42,))}),
     ):
         with pytest.raises(CnetError) as caught:
             run(few, **changes)
@@ -416,6 +417,8 @@ def test_an_attack_checks_itself(images: Images) -> None:
     assert all(check.passed for check in found.checks)
     assert checks["whole_range"].value == 1.0
     assert checks["gradient"].value < 0.01
+    assert PGD(steps=10).stronger() == PGD(steps=40)
+    assert OnePixel(steps=3).stronger() == OnePixel(steps=12)
 
 
 def test_an_attack_that_does_nothing_does_not_pass(images: Images) -> None:

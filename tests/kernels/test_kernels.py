@@ -320,12 +320,12 @@ def test_a_matched_network_has_the_same_chips_and_read_out() -> None:
 # -- read-outs
 
 
-@pytest.mark.parametrize("features", [20, 200])
-def test_the_ridge_is_scikit_learns(features: int) -> None:
+@pytest.mark.parametrize(("features", "alpha"), [(20, 3.0), (200, 3.0), (200, 0.5)])
+def test_the_ridge_is_scikit_learns(features: int, alpha: float) -> None:
     z = points(60, features)
     y = torch.arange(60) % 3
-    weight, bias = fit_ridge(z, y, 3, 0.5)
-    theirs = Ridge(alpha=0.5).fit(z.numpy(), np.eye(3)[y.numpy()])
+    weight, bias = fit_ridge(z, y, 3, alpha)
+    theirs = Ridge(alpha=alpha).fit(z.numpy(), np.eye(3)[y.numpy()])
     assert weight.numpy() == pytest.approx(theirs.coef_, abs=1e-8)
     assert bias.numpy() == pytest.approx(theirs.intercept_, abs=1e-8)
 

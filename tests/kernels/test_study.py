@@ -70,6 +70,17 @@ def test_records_of_other_settings_are_refused(tmp_path: Path) -> None:
     assert caught.value.key == "weights"
 
 
+def test_a_study_of_two_projections_is_the_mean_of_theirs(tmp_path: Path) -> None:
+    rows = [
+        study(tmp_path / f"{seeds} {seed}", baselines=False, seeds=seeds, seed=seed)["rows"][0]
+        for seeds, seed in ((2, 3), (1, 3), (1, 4))
+    ]
+    for name in ("clean_mean", "clean_error_mean", "score_mean", "kernel_error_mean"):
+        both, first, second = (row[name] for row in rows)
+        assert both == pytest.approx((first + second) / 2, rel=1e-12)
+        assert first != second or "error" not in name
+
+
 def test_kernel_ridge_is_scikit_learns() -> None:
     model = KernelRidge(alpha=0.5, kernel="rbf", gamma=0.3)
     labels = 2.0 * TRAIN[1] - 1.0  # of two classes, centred as the one-hot targets are
