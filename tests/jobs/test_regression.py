@@ -45,9 +45,13 @@ def words(tiny: list[str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ]
 
 
-def test_a_regression_is_trained_and_measured(cli: Cli, words: list[str]) -> None:
+def test_a_regression_is_trained_and_measured(
+    cli: Cli, words: list[str], returned: list[float | None]
+) -> None:
     outcome = cli(*words)
     assert outcome.code == 0, outcome.err
+    trained = json.loads(Path("run/noise/result.json").read_text())
+    assert returned == [-trained["chip_score"]]  # sweepers maximise
     table = json.loads(Path("run/table.json").read_text())
     assert (table["metric"], table["higher_is_better"]) == ("RMSE", False)
     plain, noise = table["rows"]

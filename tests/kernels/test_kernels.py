@@ -192,6 +192,13 @@ def test_the_expected_kernel_is_a_product_over_columns() -> None:
     assert torch.allclose(whole, single[0] * single[1] * single[2], rtol=1e-10)
 
 
+def test_factors_far_apart_leave_a_half_where_inputs_differ() -> None:
+    """They are next to 0, where the kernel is 1, or so large that it is 0."""
+    x, y = torch.tensor([[1.0], [2.0]]), torch.ones(1, 1)
+    found = expected_kernel("rbf", x, y, LogNormalNoiseModel(100.0))
+    assert found[:, 0].tolist() == pytest.approx([1.0, 0.5], abs=1e-9)
+
+
 def test_additive_variation_has_the_formulas_of_gaussian_rows() -> None:
     x, y, gamma = points(4), points(3, seed=1), 0.2
     law = GaussianAdditiveNoiseModel(0.25)
@@ -365,7 +372,8 @@ def test_correctors_of_the_projection_come_before_the_read_out() -> None:
     assert min(before) > 1.1 * floor
     assert kernel_errors(both) == after
     assert both.cost(model) == correct.cost(model) > 0
-    assert both.fingerprint() != ReadoutFit(x, y).fingerprint()
+    fits = (both, ReadoutFit(x, y), ReadoutFit(x, y, alpha=1.0), ReadoutFit(x, 1 - y))
+    assert len({fit.fingerprint() for fit in fits}) == 4
     stats = evaluate_chips(model, (x, y), chips=3, calibration=both, device="cpu")
     assert stats.mean >= stats.clean - 0.05
 

@@ -112,6 +112,15 @@ def test_what_has_no_closed_form_is_left_empty_or_refused(tmp_path: Path) -> Non
     assert caught.value.key == "data"
 
 
+def test_chips_that_fail_are_counted_and_left_out(tmp_path: Path) -> None:
+    config = RRAMRPUConfig(noise_model=LogNormalNoiseModel(40.0))  # to inf on some chips
+    (row,) = study(tmp_path, config, baselines=False)["rows"]
+    scores = [r["score"] for of in records(tmp_path).values() for r in of]
+    counted = [score for score in scores if score is not None]
+    assert 0 < row["failed"] == len(scores) - len(counted) < 4
+    assert row["score_mean"] == pytest.approx(sum(counted) / len(counted))
+
+
 def test_values_of_the_kernel_on_noisy_chips_do_not_hang_on_what_was_drawn(tmp_path: Path) -> None:
     config = RRAMRPUConfig(noise_model=LogNormalNoiseModel(0.5))
     config.forward.is_perfect, config.forward.out_noise = False, 0.3
