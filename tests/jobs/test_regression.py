@@ -76,6 +76,16 @@ def test_a_regression_is_trained_and_measured(
     assert text.splitlines()[0].endswith("  score: RMSE in V, better where it is lower")
     assert " V clean" in outcome.out
 
+    # the one of the smaller error is selected
+    steps = "job.steps=[cnet_aihw.jobs.steps_select.select]"
+    chosen = ["select.calibrations=[none]", "select.chips=2", "select.samples=32"]
+    outcome = cli(*words, "job=select", steps, *chosen)
+    assert outcome.code == 0, outcome.err
+    found = json.loads(Path("run/select.json").read_text())
+    means = {row["training"]: row["mean"] for row in found["rows"]}
+    assert len(set(means.values())) == 2
+    assert found["chosen"]["training"] == min(means, key=lambda name: means[name])
+
 
 def test_the_search_of_a_regression_is_checked_before_its_training(
     cli: Cli, words: list[str], only: Callable[[Callable[[Any], Any]], str]
