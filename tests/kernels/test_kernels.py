@@ -340,7 +340,7 @@ def test_the_ridge_is_scikit_learns(features: int, alpha: float) -> None:
 def test_a_read_out_is_fitted_to_each_chip(tmp_path: Path) -> None:
     model, x, y = classifier(noise=LogNormalNoiseModel(0.8), log2_ratio=2.0)
     old = model.readout.weight.clone()
-    fit = ReadoutFit(x, y)
+    fit = ReadoutFit(x, y, alpha=20.0)
     path = tmp_path / "chips.jsonl"
     bare = evaluate_chips(model, (x, y), chips=4, device="cpu")
     fitted = evaluate_chips(model, (x, y), chips=4, device="cpu", calibration=fit, records=path)
@@ -350,7 +350,7 @@ def test_a_read_out_is_fitted_to_each_chip(tmp_path: Path) -> None:
     for record in read_records(path):
         with programmed(model, record["seed"]), torch.no_grad():
             z = model.features(x)
-            weight, bias = fit_ridge(z, y, 2, 0.5)
+            weight, bias = fit_ridge(z, y, 2, 20.0)
             right = (z.double() @ weight.T + bias).argmax(1) == y
         assert record["score"] == pytest.approx(float(right.double().mean()))
 
@@ -508,6 +508,12 @@ def test_a_fit_with_a_noisy_periphery_belongs_to_the_seed_of_the_projection() ->
         assert torch.equal(torch.random.get_rng_state(), state)
     assert torch.equal(*found)
     assert model.training and model.features.projection.training
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_features_have_the_number_type_of_the_data(dtype: Any) -> None:
+    x = points(10, 4).numpy().astype(dtype)
+    assert AnalogFeatures(s=8).fit_transform(x).dtype == dtype
 
 
 def test_each_transform_is_a_new_reading_of_the_same_seeds() -> None:
