@@ -90,6 +90,13 @@ def test_scales_and_offsets_of_classes_are_recovered() -> None:
     assert (gap - gap.mean()).abs().max() < 0.05
 
 
+def test_a_probability_at_the_bound_of_two_bins_is_of_the_lower_one() -> None:
+    p = torch.tensor([[[0.75, 0.25], [0.5, 0.5], [0.0, 1.0], [0.8, 0.2]]], dtype=torch.float64)
+    found = reliability(p, torch.tensor([0, 0, 1, 1]), bins=4)
+    assert [row[0] for row in found] == [0, 1, 1, 2]
+    assert found[2] == [1, 0.75, 1.0] and found[3] == [2, pytest.approx(0.9), 0.5]
+
+
 def test_a_temperature_is_fitted_to_the_mean_over_samples() -> None:
     """The least log loss of mean probabilities, which samples that differ need sharper."""
     logits = 2 * torch.randn(4, 300, 3, generator=torch.Generator().manual_seed(3)).double()

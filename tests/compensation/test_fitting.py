@@ -171,7 +171,9 @@ def test_the_teacher_is_the_network_without_its_correctors():
     assert float(objective(wanted, DATA.train.y[:20], x)) == pytest.approx(0.0, abs=1e-5)
     aim, given = (torch.softmax(logits / 4.0, 1) for logits in (wanted, 3.0 * wanted))
     apart = 16.0 * (aim * (aim.log() - given.log())).sum(1).mean()
-    assert float(objective(3.0 * wanted, DATA.train.y[:20], x)) == pytest.approx(float(apart), rel=1e-4)
+    assert float(objective(3.0 * wanted, DATA.train.y[:20], x)) == pytest.approx(
+        float(apart), rel=1e-4
+    )
 
 
 def test_distillation_passes_batches_in_which_no_target_counts(tmp_path):

@@ -65,7 +65,8 @@ STOCK = {
     "cmo 0.2": (CMONoiseModel(), ReRamCMONoiseModel(acceptance_range=0.2)),
     "cmo 2": (CMONoiseModel(acceptance=2), ReRamCMONoiseModel(acceptance_range=2)),
     "cmo, scaled": (
-        CMONoiseModel(**HALVES, acceptance=2), ReRamCMONoiseModel(**HALVES, acceptance_range=2),
+        CMONoiseModel(**HALVES, acceptance=2),
+        ReRamCMONoiseModel(**HALVES, acceptance_range=2),
     ),
     "pcm": (PCMNoiseModel(), PCMLikeNoiseModel()),
     "pcm, scaled": (PCMNoiseModel(**HALVES), PCMLikeNoiseModel(**HALVES)),
