@@ -127,8 +127,8 @@ class LogNormalNoiseModel(MultiplicativeNoiseModel):
             )
         variance = self.sigma**2 + self.sigma_die**2
         if variance > _LARGEST_VARIANCE:
-            largest = f"at most {math.sqrt(_LARGEST_VARIANCE):.3g}, as factors spread beyond numbers"
-            raise bad_value("sigma", math.sqrt(variance), largest)
+            most = f"at most {math.sqrt(_LARGEST_VARIANCE):.3g}, as no number holds the deviation"
+            raise bad_value("sigma", math.sqrt(variance), most)
         return math.exp(variance / 2), math.sqrt(math.expm1(variance) * math.exp(variance))
 
     @no_grad()
