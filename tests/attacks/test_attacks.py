@@ -585,6 +585,17 @@ def test_one_run_of_hop_skip_jump_costs_the_same_at_each_budget(images: Images) 
     assert small.mean <= large.mean == 1.0
 
 
+def test_queries_are_those_of_one_input_at_one_budget(images: Images) -> None:
+    queries = []
+    for samples in (5, 20):
+        found = attack_chips(
+            linear(), images, PGD(steps=3), "nominal", (0.05, 0.1), 1, samples=samples, checks=False
+        )
+        queries += [found.of("nominal", eps).queries for eps in (0.05, 0.1)]
+    assert queries == pytest.approx([queries[-1]] * 4, abs=0.5)
+    assert 3 <= queries[-1] < 10
+
+
 @pytest.mark.parametrize("eps", [0.003, 0.01, 0.3])
 def test_small_euclidean_budgets_hold_in_exact_arithmetic(eps: float) -> None:
     rng = np.random.default_rng(0)
