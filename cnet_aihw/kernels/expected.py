@@ -245,7 +245,8 @@ def _log_moment(t: Tensor, law: _Law) -> Tensor:
     nodes, weights = np.polynomial.hermite_e.hermegauss(_NODES)
     total = torch.zeros_like(t)
     for node, weight in zip(nodes, weights, strict=True):
-        total += float(weight) * (t * math.exp(2.0 * law.sigma * float(node))).exp()
+        square = math.exp(min(2.0 * law.sigma * float(node), 700.0))  # more is beyond numbers
+        total += float(weight) * (t * square).exp()
     return (total / math.sqrt(2.0 * math.pi)).log()
 
 

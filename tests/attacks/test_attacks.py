@@ -191,23 +191,51 @@ def test_without_variation_it_is_the_library_on_plain_torch(images: Images, atta
         assert (ours != data.x).any() or attack.name == "one_pixel"
 
 
-def test_pgd_is_the_library_called_by_hand(images: Images) -> None:
-    from art.attacks.evasion import ProjectedGradientDescent
+@pytest.mark.parametrize(
+    ("attack", "theirs", "eps", "settings"),
+    [
+        (
+            PGD(steps=10), "ProjectedGradientDescent", 0.125,
+            {"eps_step": 0.125 / 4, "max_iter": 10, "num_random_init": 1},
+        ),
+        (
+            PGD(steps=6, step=0.3, restarts=0), "ProjectedGradientDescent", 0.125,
+            {"eps_step": 0.125 * 0.3, "max_iter": 6, "num_random_init": 0},
+        ),
+        (
+            APGD(steps=8, restarts=2, loss="difference_logits_ratio"),
+            "AutoProjectedGradientDescent", 0.125,
+            {
+                "eps_step": 0.25, "max_iter": 8, "nb_random_init": 2,
+                "loss_type": "difference_logits_ratio",
+            },
+        ),
+        (
+            Square(steps=12, share=0.2, restarts=2), "SquareAttack", 0.125,
+            {"max_iter": 12, "p_init": 0.2, "nb_restarts": 2},
+        ),
+        (OnePixel(steps=1), "PixelAttack", 3.0, {"th": 3, "es": 1, "max_iter": 1}),
+    ],
+    ids=["pgd", "pgd of other steps", "apgd", "square", "one pixel"],
+)  # fmt: skip
+def test_it_is_the_library_called_by_hand(
+    images: Images, attack: Attack, theirs: str, eps: float, settings: dict[str, Any]
+) -> None:
+    from art.attacks import evasion
     from art.estimators.classification import PyTorchClassifier
 
-    data, seed, eps = pixel_data(images, 10), 4, 0.125
+    data, seed = pixel_data(images, 2 if attack.norm == "0" else 10), 4
     torch.manual_seed(2)
     plain = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(48, 4)).eval()
-    ((_, ours),) = PGD(steps=10).perturb(plain, data.x, data.y, [eps], seed)
+    ((_, ours),) = attack.perturb(plain, data.x, data.y, [eps], seed)
     classifier = PyTorchClassifier(
         plain, nn.CrossEntropyLoss(), (1, 6, 6), 4, clip_values=(0.0, 1.0), device_type="cpu"
     )
+    if attack.norm != "0":
+        settings = {**settings, "norm": np.inf, "eps": eps, "batch_size": 128}
     np.random.seed(derive_seed(seed, repr(eps)) % 2**32)
-    attack = ProjectedGradientDescent(
-        classifier, norm=np.inf, eps=eps, eps_step=eps / 4, max_iter=10, num_random_init=1,
-        batch_size=128, verbose=False,
-    )  # fmt: skip
-    assert np.abs(attack.generate(data.x, data.y) - ours).max() <= 1e-7
+    found = getattr(evasion, theirs)(classifier, verbose=False, **settings)
+    assert np.abs(found.generate(data.x, data.y) - ours).max() <= 1e-6
 
 
 @pytest.mark.parametrize("attack", FIVE, ids=IDS)
@@ -307,9 +335,9 @@ def test_a_killed_run_resumes_to_the_same_result(
 
     def run(path: Path, **changes: Any) -> AttackStatistics:
         given = {"attack": PGD(steps=2), "eps": (0.05, 0.1), "readings": 3}
-        given |= {"eot_chips": 2, "eot_readings": 2, **changes}
+        given |= {"eot_chips": 2, "eot_readings": 2, "data": images, **changes}
         return attack_chips(
-            *(small(noise), images), threat=threats, chips=2, seed=1, records=path, samples=10,
+            small(noise), threat=threats, chips=2, seed=1, records=path, samples=10,
             **given,
         )  # fmt: skip
 
@@ -329,6 +357,7 @@ def test_a_killed_run_resumes_to_the_same_result(
         *(("attack.steps", {"attack": PGD(steps=3)}), ("readings", {"readings": 5})),
         *(("eot.chips", {"eot_chips": 3}), ("eot.readings", {"eot_readings": 3})),
         *(("attack_seed", {"attack_seed": 1}), ("t_inference", {"t_inference": 1.0})),
+        ("pixels.mean", {"data": Images(images.test, mean=(0.42,))}),
     ):
         with pytest.raises(CnetError) as caught:
             run(few, **changes)
@@ -388,6 +417,8 @@ def test_an_attack_checks_itself(images: Images) -> None:
     assert all(check.passed for check in found.checks)
     assert checks["whole_range"].value == 1.0
     assert checks["gradient"].value < 0.01
+    assert PGD(steps=10).stronger() == PGD(steps=40)
+    assert OnePixel(steps=3).stronger() == OnePixel(steps=12)
 
 
 def test_an_attack_that_does_nothing_does_not_pass(images: Images) -> None:
@@ -406,6 +437,27 @@ def test_an_attack_that_does_nothing_does_not_pass(images: Images) -> None:
     assert not check.passed
     assert (check.value, check.limit) == (0.0, strong.of("this_chip", 0.1).mean)
     assert [c.passed for c in compare_attacks([strong, strong])] == []
+
+
+def test_attacks_are_compared_in_their_own_norm_and_within_a_margin(images: Images) -> None:
+    black = attack_chips(
+        linear(), images, Square(steps=5, share=0.3), "this_chip", 0.1, 2, checks=False
+    )
+    (success,) = black.successes
+    less = replace(success, mean=(success.mean or 0.0) - 0.005)
+    white = replace(black, white_box=True, successes=(less,))
+    assert [c.passed for c in compare_attacks([black, white])] == [True]
+    assert [c.passed for c in compare_attacks([black, white], margin=0.004)] == [False]
+    assert compare_attacks([black, replace(white, norm="2")]) == []
+
+
+def test_the_chips_of_a_mean_are_none_of_those_that_are_attacked(images: Images) -> None:
+    networks = Networks(linear().eval(), pixel_data(images), 3)
+    attacked = [networks.chip(number) for number in range(4)]
+    members = [m for network in (*attacked, networks.others(4)) for m in network.members]
+    weights = [next(iter(effective_weights(member).values())) for member in members]
+    for number, weight in enumerate(weights):
+        assert not any(torch.equal(weight, other) for other in weights[:number])
 
 
 def test_a_calibrated_chip_is_attacked_as_it_is_used(images: Images, tmp_path: Path) -> None:
@@ -513,7 +565,7 @@ def test_impossible_settings_are_refused(make: Any) -> None:
 
 
 def test_budgets_are_read() -> None:
-    assert eps_of("8/255") == [8 / 255]
+    assert eps_of("8/255") == eps_of(["8/255", " 8 / 255"]) == [8 / 255]
     assert eps_of([0, "1/4", 0.25, 1]) == [0.0, 0.25, 1.0]
     validate_attack_settings(AttackSettings())
     wrong = {"threat": [], "eps": ["x"], "samples": 0, "sources": 1, "eot_chips": 1, "seed": 0.5}
@@ -531,6 +583,17 @@ def test_one_run_of_hop_skip_jump_costs_the_same_at_each_budget(images: Images) 
     small, large = (found.of("nominal", eps) for eps in (0.1, 5.0))
     assert small.queries == large.queries > 20
     assert small.mean <= large.mean == 1.0
+
+
+def test_queries_are_those_of_one_input_at_one_budget(images: Images) -> None:
+    queries = []
+    for samples in (5, 20):
+        found = attack_chips(
+            linear(), images, PGD(steps=3), "nominal", (0.05, 0.1), 1, samples=samples, checks=False
+        )
+        queries += [found.of("nominal", eps).queries for eps in (0.05, 0.1)]
+    assert queries == pytest.approx([queries[-1]] * 4, abs=0.5)
+    assert 3 <= queries[-1] < 10
 
 
 @pytest.mark.parametrize("eps", [0.003, 0.01, 0.3])

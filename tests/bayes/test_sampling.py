@@ -18,6 +18,7 @@ from cnet_aihw.bayes import (
     predict,
     uncertainty_scores,
 )
+from cnet_aihw.bayes.statistics import pooled
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.records import read_records
 
@@ -144,6 +145,8 @@ def test_records_resume_and_more_extends_fewer(
     rows = [r for r in read_records(path) if r["chip"] < 2 and r["samples"] == 4]
     assert few.of(4).mean["nll"] == pytest.approx(sum(r["nll"] for r in rows) / 2)
     assert sum(row[0] for row in whole.reliability) == 3 * len(data[0])
+    most = [r["reliability"] for r in read_records(path) if r["samples"] == 8]
+    assert whole.reliability == pooled(most)
     monkeypatch.setattr("cnet_aihw.bayes.evaluate.sampled_logits", None)
     assert evaluate_uncertainty(cells, data, samples=8, chips=3, records=path, **asked).rows
     with pytest.raises(CnetError):
@@ -196,7 +199,11 @@ def test_laplace_has_the_curvature_of_logistic_regression(data: tuple) -> None:
     network = nn.Sequential(nn.Linear(6, 2))
     nn.init.zeros_(network[0].weight)
     nn.init.zeros_(network[0].bias)
-    laplace = LastLayerLaplace(network, (x, (x[:, 0] > 0).long()), (x, (x[:, 0] > 0).long()))
+    y = (x[:, 0] > 0).long()
+    laplace = LastLayerLaplace(network, (x, y), (x, y))
+    drawn = {10.0**n: laplace.sample(x, 16, precision=10.0**n) for n in range(-3, 5)}
+    scores = {n: uncertainty_scores(of.softmax(-1), y)["nll"] for n, of in drawn.items()}
+    assert laplace.precision == min(scores, key=lambda n: scores[n]) != 1e-3
     logits = laplace.sample(x, 4000, precision=1.0)
     ones = torch.cat([x, torch.ones(len(x), 1)], 1).double()
     gram = ones.T @ ones

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from scipy.optimize import minimize_scalar
 from sklearn.metrics import log_loss, roc_auc_score
 
 from cnet_aihw.bayes import fit_logits, reliability, uncertainty_scores
@@ -87,6 +88,26 @@ def test_scales_and_offsets_of_classes_are_recovered() -> None:
     assert found.scale.tolist() == pytest.approx((1 / scale).tolist(), rel=0.05)
     gap = found.offset + offset / scale
     assert (gap - gap.mean()).abs().max() < 0.05
+
+
+def test_a_probability_at_the_bound_of_two_bins_is_of_the_lower_one() -> None:
+    p = torch.tensor([[[0.75, 0.25], [0.5, 0.5], [0.0, 1.0], [0.8, 0.2]]], dtype=torch.float64)
+    found = reliability(p, torch.tensor([0, 0, 1, 1]), bins=4)
+    assert [row[0] for row in found] == [0, 1, 1, 2]
+    assert found[2] == [1, 0.75, 1.0] and found[3] == [2, pytest.approx(0.9), 0.5]
+
+
+def test_a_temperature_is_fitted_to_the_mean_over_samples() -> None:
+    """The least log loss of mean probabilities, which samples that differ need sharper."""
+    logits = 2 * torch.randn(4, 300, 3, generator=torch.Generator().manual_seed(3)).double()
+    y = drawn(logits.mean(0).softmax(-1))
+
+    def loss(log_scale: float) -> float:
+        mean = (logits * math.exp(log_scale)).softmax(-1).mean(0)
+        return float(log_loss(y, mean.numpy(), labels=[0, 1, 2])) + 1e-4 * log_scale**2
+
+    best = minimize_scalar(loss, bounds=(-3.0, 3.0), method="bounded", options={"xatol": 1e-7})
+    assert fit_logits(logits, y).temperature == pytest.approx(math.exp(-best.x), rel=1e-4)
 
 
 def test_a_probability_that_rounding_left_above_one_changes_no_score() -> None:

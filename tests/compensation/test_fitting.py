@@ -166,8 +166,14 @@ def test_the_teacher_is_the_network_without_its_correctors():
         for parameter in compensation_parameters(model).values():
             parameter.add_(0.3)
     assert not torch.allclose(model.eval()(x), wanted)
-    objective = _distillation(model, fit_settings(distillation=1.0), None, torch.device("cpu"))
+    settings = fit_settings(distillation=1.0, temperature=4.0)
+    objective = _distillation(model, settings, None, torch.device("cpu"))
     assert float(objective(wanted, DATA.train.y[:20], x)) == pytest.approx(0.0, abs=1e-5)
+    aim, given = (torch.softmax(logits / 4.0, 1) for logits in (wanted, 3.0 * wanted))
+    apart = 16.0 * (aim * (aim.log() - given.log())).sum(1).mean()
+    assert float(objective(3.0 * wanted, DATA.train.y[:20], x)) == pytest.approx(
+        float(apart), rel=1e-4
+    )
 
 
 def test_distillation_passes_batches_in_which_no_target_counts(tmp_path):

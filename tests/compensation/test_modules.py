@@ -178,6 +178,18 @@ def test_a_low_rank_corrector_of_size_0_shrinks_to_itself():
     assert LowRank().shrink(module, 0) == dict(module.named_parameters())
 
 
+def test_projections_of_vera_are_uniform_as_he_et_al_and_belong_to_the_seed():
+    """Bounds sqrt(3 / width), hence variance 1 / width, so that sums keep the size of inputs."""
+    shape = LayerShape(0, 300, 500)
+    module, other = (Vera(seed).build(shape, 40) for seed in (0, 1))
+    for name, matrix, width in (("down", module.down, 300), ("up", module.up.T, 500)):
+        assert matrix.shape == (40, width)
+        assert 0.99 < float(matrix.abs().max()) * (width / 3.0) ** 0.5 <= 1.0, name
+        assert float(matrix.var()) * width == pytest.approx(1.0, abs=0.05), name
+    for drawn_elsewhere in (other.down, module.up.T[:, :300] * (500 / 300) ** 0.5):
+        assert torch.isclose(module.down, drawn_elsewhere).float().mean() < 0.01
+
+
 def test_labels_tell_settings_apart():
     labels = [corrector.label() for corrector in (*CORRECTORS.values(), Vera(), Vera(1), Vera(2))]
     assert len(set(labels)) == len(set(CORRECTORS.values()) | {Vera(), Vera(1), Vera(2)})

@@ -11,6 +11,7 @@ from cnet_aihw.compensation import (
     GeneratorCompensator,
     LowRank,
     PerChipFit,
+    PerChipSettings,
     Placement,
     Vera,
     compensate,
@@ -18,6 +19,7 @@ from cnet_aihw.compensation import (
     remove_compensation,
 )
 from cnet_aihw.compensation.closed_form import Moments, fit_linear
+from cnet_aihw.compensation.refinement import refine
 from cnet_aihw.evaluation import error_growth, evaluate_chips
 from cnet_aihw.rram import (
     CompositeNoiseModel,
@@ -30,6 +32,7 @@ from cnet_aihw.rram import (
     programmed,
 )
 from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.tasks import Regression
 from cnet_aihw.zoo import LeNet5
 
 SIGMA = LogNormalNoiseModel(0.5)
@@ -327,6 +330,21 @@ def test_refinement_brings_outputs_nearer_to_the_clean_ones(corrector):
                 distances.append((model(x) - net(x)).square().mean().item())
             assert {n: p.requires_grad for n, p in model.named_parameters()} == frozen
     assert distances[1] < 0.9 * distances[0]
+
+
+def test_the_learning_rate_of_a_refinement_falls_to_0_along_half_a_cosine():
+    torch.manual_seed(0)
+    net, wanted = nn.Linear(6, 4), torch.randn(32, 4)
+    oracle, settings = copy.deepcopy(net), PerChipSettings(refine_steps=7, refine_lr=0.1)
+    refine(net, X[:32], wanted, settings, Regression(), list(net.parameters()))
+    optimizer = torch.optim.Adam(oracle.parameters(), lr=0.1)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 7)
+    for _ in range(7):
+        optimizer.zero_grad()
+        (oracle(X[:32]) - wanted).square().mean().backward()
+        optimizer.step()
+        schedule.step()
+    torch.testing.assert_close(net.weight, oracle.weight)
 
 
 def test_refinement_is_the_same_each_time():

@@ -45,6 +45,7 @@ from .test_fitting import DATA, Faded, fit_settings, model, trained  # noqa: F40
 
 X = torch.randn(80, 4, generator=torch.Generator().manual_seed(1))
 SEEDS = range(5)
+DRIFT = PowerLawDriftNoiseModel(0.2, 0.0)
 
 
 def linear(corrector):
@@ -127,6 +128,21 @@ def test_the_closed_form_behind_a_noisy_periphery_hangs_on_the_chips_seeds_alone
         assert torch.equal(torch.rand(1), expected)
         found.append(torch.cat([p.flatten() for p in compensation_parameters(network).values()]))
     assert torch.equal(*found)
+
+
+def test_batchnorm_with_the_statistics_of_each_chip_takes_the_drift_of_earlier_layers_away():
+    """What is left to correct is the drift of the layer itself, as BatchNorm undoes the other."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3, momentum=0.0, eps=1e-9), nn.Linear(3, 2))
+    var, mean = torch.var_mean(net[0](X).detach(), 0, correction=0)
+    net[1].running_mean.copy_(mean), net[1].running_var.copy_(var)
+    network = convert_to_analog(net, RRAMRPUConfig(noise_model=DRIFT)).eval()
+    compensate(network, Placement({"2": 1.0}), Affine())
+    fit_shared_closed_form(
+        network, X, [0], ridge=0.0, t_inference=1e4, batch_statistics=True
+    )  # fmt: skip
+    scale = network[2].corrector_module.scale
+    torch.testing.assert_close(scale, torch.full((2,), 1e4**0.2), rtol=1e-4, atol=0.0)
 
 
 # -- in a fit
@@ -264,13 +280,19 @@ def test_steps_that_only_harm_leave_the_start(low_rank, tmp_path):
     assert result.chip_score == result.start_score > max(result.fitted_score, result.without_score)
 
 
-def test_the_start_is_fitted_to_chips_as_old_as_those_of_the_training(tmp_path):
+@pytest.mark.parametrize(
+    ("own", "of_training"), [(DRIFT, None), (PowerLawDriftNoiseModel(0.19, 0.0), DRIFT)]
+)
+def test_the_start_is_fitted_to_chips_as_those_of_the_training_and_as_old(
+    own, of_training, tmp_path
+):
     net = nn.Sequential(nn.Linear(4, 3))
-    drift, old = PowerLawDriftNoiseModel(0.2, 0.0), VariationParameter(t_inference=1e4)
-    network = convert_to_analog(net, RRAMRPUConfig(noise_model=drift, variation=old)).eval()
+    old = VariationParameter(t_inference=1e4)
+    network = convert_to_analog(net, RRAMRPUConfig(noise_model=own, variation=old)).eval()
     compensate(network, Placement({"0": 1.0}), Affine())
     data = TrainingParts(*((part, net(part).detach()) for part in (X[:60], X[60:])))
-    settings = fit_settings(epochs=0, start_chips=2, start_samples=60)
+    variation = VariationSettings(True, noise_model=of_training)
+    settings = fit_settings(epochs=0, start_chips=2, start_samples=60, variation=variation)
     given = {"task": Regression(), "device": "cpu", "progress": False}
     fit_compensation(network, data, settings, tmp_path, **given)
     scale = network[0].corrector_module.scale.detach()

@@ -285,6 +285,11 @@ def change_weights(model: nn.Module, data: Data) -> dict:
     return {}
 
 
+def change_network(model: nn.Module, data: Data) -> dict:
+    model[2] = nn.Tanh()
+    return {}
+
+
 def change_data(model: nn.Module, data: Data) -> dict:
     data[1][0] = (data[1][0] + 1) % 3
     return {}
@@ -294,6 +299,7 @@ def change_data(model: nn.Module, data: Data) -> dict:
     ("change", "key"),
     [
         (change_weights, "weights"),
+        (change_network, "network"),
         (change_data, "data"),
         (lambda m, d: {"seed": 1}, "seed"),
         (lambda m, d: {"noise_model": LogNormalNoiseModel(0.1)}, "noise_model"),

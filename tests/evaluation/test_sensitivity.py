@@ -1,5 +1,6 @@
 """Scans over layers: against plain torch, the same with and without replay, and the candidates."""
 
+import copy
 import json
 from collections import Counter
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from aihwkit.inference import ReRamWan2022NoiseModel
+from aihwkit.nn import AnalogLinear
+from aihwkit.simulator.configs import InferenceRPUConfig, IOParameters
 from torch import Tensor, nn
 
 from cnet_aihw.evaluation import (
@@ -21,6 +24,7 @@ from cnet_aihw.evaluation import (
     scan_layers,
     score,
 )
+from cnet_aihw.evaluation.activation_cache import ActivationCache, trace_calls
 from cnet_aihw.rram import (
     LayerWrapper,
     LogNormalNoiseModel,
@@ -90,7 +94,7 @@ def computations() -> Iterator[Counter]:
     """Count real computations of analog layers, by the number of their weights."""
     counts: Counter = Counter()
     with pytest.MonkeyPatch.context() as patch:
-        for kind in (RRAMConv2d, RRAMLinear):
+        for kind in (RRAMConv2d, RRAMLinear, AnalogLinear):
 
             def counted(self, x, forward=kind.forward):
                 counts[id(self)] += 1
@@ -327,6 +331,31 @@ def test_a_model_that_is_one_layer() -> None:
     x = torch.randn(10, 4)
     scan = scan_layers(model, (x, torch.arange(10) % 2), chips=2, batch_size=4)
     assert [row.name for row in scan.rows] == [""]
+
+
+def test_noise_of_the_simulators_own_tiles_is_not_replayed(data: Data) -> None:
+    """Torch's random state does not know of it."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(36, 8), nn.ReLU(), nn.Linear(8, 3))
+    for forward, replayed in ((IOParameters(is_perfect=True), 2), (IOParameters(), 0)):
+        config = InferenceRPUConfig(forward=forward, noise_model=LogNormalNoiseModel(0.5))
+        model = convert_to_analog(copy.deepcopy(net), config)
+        with computations() as counts:
+            scan_layers(model, data, chips=2)
+        assert counts[id(model[1])] == 2 + 4 - replayed  # trace, clean, 2 chips of 2 measurements
+
+
+def test_kept_outputs_are_as_many_batches_as_the_memory_allows() -> None:
+    model = convert_to_analog(nn.Sequential(nn.Linear(36, 36), nn.Linear(36, 36)), RRAMRPUConfig())
+    x = torch.randn(10, 36)
+    calls, size = trace_calls(model, x), 10 * 36 * 4
+    cache = ActivationCache(calls, {0: 1, 1: 2}, batches=3, limit=5 * size - 1)
+    with cache.recorded(model), torch.no_grad():
+        for _ in range(3):
+            model(x)
+    kept = sorted((call, batch) for batch, call in cache._kept)
+    assert kept == [(0, 0), (1, 0), (1, 1), (1, 2)]
+    assert all(output.nbytes == size for _, output in cache._kept.values())
 
 
 def test_a_random_digital_part_is_not_replayed(data: Data) -> None:

@@ -147,7 +147,10 @@ def test_it_resumes_and_more_chips_extend_it(cli: Cli, words: list[str]) -> None
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("compensation.per_chip.at=25", "at is 25.0; expected at most the first of"),
+        (
+            "rram=power_law_drift evaluation.t_inference=[20,1e7] compensation.per_chip.at=25",
+            "at is 25.0; expected at most the first of evaluation.t_inference, 20",
+        ),
         (
             "rram=reram_wan2022 evaluation.t_inference=3600 compensation.per_chip.at=0.5",
             "at is 0.5",

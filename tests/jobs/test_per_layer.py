@@ -99,6 +99,7 @@ def test_something_else_than_layers_is_refused_with_the_configuration(composed):
         (("compensation/corrector=generator",), 256, [1, 2, 4, 8, 16, 32]),
         (("compensation/corrector=affine",), 256, []),
         (("search.sizes=[0,3]",), 256, [0, 3]),
+        (("search.ratios=[0,0.5]",), 256, []),
         (("compensation=paper",), 256, []),
     ],
 )

@@ -91,7 +91,9 @@ def test_workers_inside_jobs_are_refused_before_ray_starts(
         assert error_of("-m", LAUNCHER, "seed=0,1", "ray.workers=2").key == "ray.workers"
 
 
-def test_each_job_has_a_line_with_its_progress() -> None:
+@pytest.mark.parametrize("end", ["done", "failed"])
+def test_each_job_has_a_line_with_its_progress(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cnet_aihw.jobs.sweep_screen.time.time", lambda: 110.0)
     jobs: list[dict[str, Any]] = [{"name": name, "state": "waiting"} for name in ("a=1", "a=2")]
     _update(jobs, {1: {"state": "running", "started": 100.0}})
     _update(jobs, {1: {"what": "chips", "done": 3.0, "total": 10.0, "text": "accuracy 90 %"}})
@@ -99,9 +101,9 @@ def test_each_job_has_a_line_with_its_progress() -> None:
         ("#0", "a=1", "waiting", "", ""),
         ("#1", "a=2", "running", "chips 3/10  accuracy 90 %", "7 s"),
     ]
-    _update(jobs, {1: {"state": "done"}})
+    _update(jobs, {1: {"state": end}})
     _update(jobs, {1: {"state": "running", "done": 4.0}})  # late news
-    assert lines(jobs, now=200.0)[1][2:4] == ("done", "")
+    assert lines(jobs, now=200.0)[1][2:] == (end, "", "10 s")
 
 
 def test_progress_is_reported_in_place_of_shown() -> None:

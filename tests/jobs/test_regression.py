@@ -45,9 +45,13 @@ def words(tiny: list[str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ]
 
 
-def test_a_regression_is_trained_and_measured(cli: Cli, words: list[str]) -> None:
+def test_a_regression_is_trained_and_measured(
+    cli: Cli, words: list[str], returned: list[float | None]
+) -> None:
     outcome = cli(*words)
     assert outcome.code == 0, outcome.err
+    trained = json.loads(Path("run/noise/result.json").read_text())
+    assert returned == [-trained["chip_score"]]  # sweepers maximise
     table = json.loads(Path("run/table.json").read_text())
     assert (table["metric"], table["higher_is_better"]) == ("RMSE", False)
     plain, noise = table["rows"]
@@ -71,6 +75,16 @@ def test_a_regression_is_trained_and_measured(cli: Cli, words: list[str]) -> Non
     assert "clean %" not in text and "mean %" not in text
     assert text.splitlines()[0].endswith("  score: RMSE in V, better where it is lower")
     assert " V clean" in outcome.out
+
+    # the one of the smaller error is selected
+    steps = "job.steps=[cnet_aihw.jobs.steps_select.select]"
+    chosen = ["select.calibrations=[none]", "select.chips=2", "select.samples=32"]
+    outcome = cli(*words, "job=select", steps, *chosen)
+    assert outcome.code == 0, outcome.err
+    found = json.loads(Path("run/select.json").read_text())
+    means = {row["training"]: row["mean"] for row in found["rows"]}
+    assert len(set(means.values())) == 2
+    assert found["chosen"]["training"] == min(means, key=lambda name: means[name])
 
 
 def test_the_search_of_a_regression_is_checked_before_its_training(

@@ -192,6 +192,13 @@ def test_the_expected_kernel_is_a_product_over_columns() -> None:
     assert torch.allclose(whole, single[0] * single[1] * single[2], rtol=1e-10)
 
 
+def test_factors_far_apart_leave_a_half_where_inputs_differ() -> None:
+    """They are next to 0, where the kernel is 1, or so large that it is 0."""
+    x, y = torch.tensor([[1.0], [2.0]]), torch.ones(1, 1)
+    found = expected_kernel("rbf", x, y, LogNormalNoiseModel(100.0))
+    assert found[:, 0].tolist() == pytest.approx([1.0, 0.5], abs=1e-9)
+
+
 def test_additive_variation_has_the_formulas_of_gaussian_rows() -> None:
     x, y, gamma = points(4), points(3, seed=1), 0.2
     law = GaussianAdditiveNoiseModel(0.25)
@@ -320,12 +327,12 @@ def test_a_matched_network_has_the_same_chips_and_read_out() -> None:
 # -- read-outs
 
 
-@pytest.mark.parametrize("features", [20, 200])
-def test_the_ridge_is_scikit_learns(features: int) -> None:
+@pytest.mark.parametrize(("features", "alpha"), [(20, 3.0), (200, 3.0), (200, 0.5)])
+def test_the_ridge_is_scikit_learns(features: int, alpha: float) -> None:
     z = points(60, features)
     y = torch.arange(60) % 3
-    weight, bias = fit_ridge(z, y, 3, 0.5)
-    theirs = Ridge(alpha=0.5).fit(z.numpy(), np.eye(3)[y.numpy()])
+    weight, bias = fit_ridge(z, y, 3, alpha)
+    theirs = Ridge(alpha=alpha).fit(z.numpy(), np.eye(3)[y.numpy()])
     assert weight.numpy() == pytest.approx(theirs.coef_, abs=1e-8)
     assert bias.numpy() == pytest.approx(theirs.intercept_, abs=1e-8)
 
@@ -333,7 +340,7 @@ def test_the_ridge_is_scikit_learns(features: int) -> None:
 def test_a_read_out_is_fitted_to_each_chip(tmp_path: Path) -> None:
     model, x, y = classifier(noise=LogNormalNoiseModel(0.8), log2_ratio=2.0)
     old = model.readout.weight.clone()
-    fit = ReadoutFit(x, y)
+    fit = ReadoutFit(x, y, alpha=20.0)
     path = tmp_path / "chips.jsonl"
     bare = evaluate_chips(model, (x, y), chips=4, device="cpu")
     fitted = evaluate_chips(model, (x, y), chips=4, device="cpu", calibration=fit, records=path)
@@ -343,7 +350,7 @@ def test_a_read_out_is_fitted_to_each_chip(tmp_path: Path) -> None:
     for record in read_records(path):
         with programmed(model, record["seed"]), torch.no_grad():
             z = model.features(x)
-            weight, bias = fit_ridge(z, y, 2, 0.5)
+            weight, bias = fit_ridge(z, y, 2, 20.0)
             right = (z.double() @ weight.T + bias).argmax(1) == y
         assert record["score"] == pytest.approx(float(right.double().mean()))
 
@@ -365,7 +372,8 @@ def test_correctors_of_the_projection_come_before_the_read_out() -> None:
     assert min(before) > 1.1 * floor
     assert kernel_errors(both) == after
     assert both.cost(model) == correct.cost(model) > 0
-    assert both.fingerprint() != ReadoutFit(x, y).fingerprint()
+    fits = (both, ReadoutFit(x, y), ReadoutFit(x, y, alpha=1.0), ReadoutFit(x, 1 - y))
+    assert len({fit.fingerprint() for fit in fits}) == 4
     stats = evaluate_chips(model, (x, y), chips=3, calibration=both, device="cpu")
     assert stats.mean >= stats.clean - 0.05
 
@@ -500,6 +508,12 @@ def test_a_fit_with_a_noisy_periphery_belongs_to_the_seed_of_the_projection() ->
         assert torch.equal(torch.random.get_rng_state(), state)
     assert torch.equal(*found)
     assert model.training and model.features.projection.training
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_features_have_the_number_type_of_the_data(dtype: Any) -> None:
+    x = points(10, 4).numpy().astype(dtype)
+    assert AnalogFeatures(s=8).fit_transform(x).dtype == dtype
 
 
 def test_each_transform_is_a_new_reading_of_the_same_seeds() -> None:

@@ -70,6 +70,17 @@ def test_records_of_other_settings_are_refused(tmp_path: Path) -> None:
     assert caught.value.key == "weights"
 
 
+def test_a_study_of_two_projections_is_the_mean_of_theirs(tmp_path: Path) -> None:
+    rows = [
+        study(tmp_path / f"{seeds} {seed}", baselines=False, seeds=seeds, seed=seed)["rows"][0]
+        for seeds, seed in ((2, 3), (1, 3), (1, 4))
+    ]
+    for name in ("clean_mean", "clean_error_mean", "score_mean", "kernel_error_mean"):
+        both, first, second = (row[name] for row in rows)
+        assert both == pytest.approx((first + second) / 2, rel=1e-12)
+        assert first != second or "error" not in name
+
+
 def test_kernel_ridge_is_scikit_learns() -> None:
     model = KernelRidge(alpha=0.5, kernel="rbf", gamma=0.3)
     labels = 2.0 * TRAIN[1] - 1.0  # of two classes, centred as the one-hot targets are
@@ -99,6 +110,15 @@ def test_what_has_no_closed_form_is_left_empty_or_refused(tmp_path: Path) -> Non
             (TRAIN[0], TRAIN[0][:, :1]), TEST, 2, KernelSettings(), config, tmp_path / "numbers"
         )
     assert caught.value.key == "data"
+
+
+def test_chips_that_fail_are_counted_and_left_out(tmp_path: Path) -> None:
+    config = RRAMRPUConfig(noise_model=LogNormalNoiseModel(40.0))  # to inf on some chips
+    (row,) = study(tmp_path, config, baselines=False)["rows"]
+    scores = [r["score"] for of in records(tmp_path).values() for r in of]
+    counted = [score for score in scores if score is not None]
+    assert 0 < row["failed"] == len(scores) - len(counted) < 4
+    assert row["score_mean"] == pytest.approx(sum(counted) / len(counted))
 
 
 def test_values_of_the_kernel_on_noisy_chips_do_not_hang_on_what_was_drawn(tmp_path: Path) -> None:

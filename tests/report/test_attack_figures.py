@@ -1,7 +1,10 @@
 """Figures of attacks: rows that they draw."""
 
+from types import SimpleNamespace
+
 import pytest
 
+from cnet_aihw.report.attack_tables import matrix_table
 from cnet_aihw.report.figures import attacks
 from cnet_aihw.report.style import figure_style
 from cnet_aihw.report.tables import Column, Table
@@ -24,6 +27,14 @@ def test_success_is_drawn_over_budgets_by_threat() -> None:
         assert x == [0.0, 0.1, 0.2]
         assert y == pytest.approx([0.0, 0.1 * factor, 0.2 * factor])
     assert attacks.success(Table("attacks", [], [])) is None
+
+
+def test_the_matrix_is_that_of_the_middle_budget_above_0() -> None:
+    matrices = [{"eps": eps, "rates": [[eps, None], [0.0, eps]]} for eps in (0.3, 0.0, 0.1, 0.2)]
+    result = {**NAMES, "calibration": None, "attack": {"name": "pgd"}, "matrices": matrices}
+    run = SimpleNamespace(trainings=[SimpleNamespace(attacks=[result])])
+    found = [(r["eps"], r["source"], r["target"], r["success"]) for r in matrix_table(run).rows]
+    assert found == [(0.2, 0, 0, 0.2), (0.2, 1, 0, 0.0), (0.2, 1, 1, 0.2)]
 
 
 def test_the_matrix_has_sources_in_rows() -> None:

@@ -73,8 +73,9 @@ def test_chips_are_compared_at_the_same_time_on_the_same_device(tmp_path: Path) 
     late, early = (statistics([s], 0.9, t_inference=t) for s, t in ((0.5, 99.0), (0.8, 1.0)))
     write(tmp_path, "chips-compensated", late, early, **COMPENSATED)
     assert shares(tmp_path) == [pytest.approx(0.5)]
-    write(tmp_path, "chips-compensated", late, **COMPENSATED)
-    assert shares(tmp_path) == []
+    for others in (late, {**early, "seed": 1}):
+        write(tmp_path, "chips-compensated", others, **COMPENSATED)
+        assert shares(tmp_path) == []
     for name, device in (("chips", "one"), ("chips-compensated", "other")):
         provenance = {"provenance": {"noise_model": device}}
         more = COMPENSATED if name != "chips" else {}

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from matplotlib.collections import FillBetweenPolyCollection
 
 from cnet_aihw.report.figures import chips, layers, search, sweep, training
-from cnet_aihw.report.figures.plot import along_network
+from cnet_aihw.report.figures.plot import along_network, short_names
 from cnet_aihw.report.style import COLORS, figure_style, new_figure, save_figure
 from cnet_aihw.report.tables import Column, Metric, Table
 
@@ -188,7 +188,8 @@ def test_curves_leave_out_epochs_without_a_validation_on_chips() -> None:
         {"training": "plain", "epoch": e, "loss": 1.0, "clean_score": 0.5, "chip_score": c}
         for e, c in enumerate([None, 0.4, None, 0.6])
     ]
-    _, lower = training.curves(table(rows), COLORS_OF).figure.axes
+    upper, lower = training.curves(table(rows), COLORS_OF).figure.axes
+    assert list(upper.lines[0].get_xdata()) == [1, 2, 3, 4]
     assert list(lower.lines[0].get_xdata()) == [1, 2, 3, 4]
     assert list(lower.lines[1].get_xdata()) == [2, 4]
     assert list(lower.lines[1].get_ydata()) == [40.0, 60.0]
@@ -321,6 +322,11 @@ def test_long_names_of_layers_leave_room_for_the_figure(tmp_path: Path) -> None:
     assert names[0].startswith("0.atten") and names[-1].endswith("attention.value")
     assert axes.get_window_extent().y0 < 0.8 * figure.bbox.height  # above its names
     assert axes.get_window_extent().height > 0.2 * figure.bbox.height
+
+
+def test_a_name_keeps_its_last_part_where_all_is_shared() -> None:
+    assert short_names(["encoder.with.a.long.name.attention"]) == ["attention"]
+    assert short_names(["encoder.attention"] * 2) == ["encoder.attention"] * 2
 
 
 def test_of_hundreds_of_layers_some_are_named() -> None:

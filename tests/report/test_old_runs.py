@@ -31,12 +31,13 @@ def test_names_of_the_first_format_become_todays() -> None:
     record = {
         "key": "weights=1;data=2",
         "accuracy": 0.5,
+        "cross_entropy": 1.5,
         "statistics": [{"accuracies": [0.5]}],
         "config": evaluator,
         "data_fingerprint": "abc",
     }
     found = current(record)
-    assert found["score"] == 0.5
+    assert (found["score"], found["fit"]) == (0.5, 1.5)
     assert found["statistics"] == [{"scores": [0.5]}]
     assert "key" not in found
     assert found["provenance"]["data"] == {"fingerprint": "abc"}

@@ -141,14 +141,15 @@ def test_a_score_has_the_unit_in_which_its_task_writes_it(task: Task) -> None:
 
 def test_the_accuracy_of_uncertain_predictions_is_in_the_table(tmp_path: Path) -> None:
     scores = {"nll": 0.5, "brier": 0.2, "ece": 0.1, "ece_mass": 0.1, "entropy": 1.0}
-    row = {"samples": 4, "t_inference": None, "std": None, "mean": {"accuracy": 0.75, **scores}}
+    row = {"samples": 4, "t_inference": None, "mean": {"accuracy": 0.75, **scores}}
+    row["std"] = {"accuracy": 0.1, "nll": 0.2}
     found = {"training": "plain", "method": "chips", "correction": "none", "chips": 2}
     (tmp_path / "plain").mkdir()
     (tmp_path / "plain" / "run.json").write_text("{}")
     record = {**found, "rows": [row], "reliability": []}
     (tmp_path / "plain" / "uncertainty-chips.json").write_text(json.dumps(record))
     (shown,) = uncertainties_table(read_run(tmp_path)).rows
-    assert shown["accuracy"] == 0.75
+    assert (shown["accuracy"], shown["nll_std"]) == (0.75, 0.2)
 
 
 def test_a_number_of_things_has_its_plural() -> None:

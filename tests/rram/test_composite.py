@@ -202,6 +202,13 @@ def test_what_does_not_compose_is_refused(models: Any, given: Any, words: str) -
     assert words in str(refusal.value)
 
 
+def test_a_time_that_any_of_the_models_does_not_know_is_refused() -> None:
+    model = CompositeNoiseModel([LevelsNoiseModel(4), CMONoiseModel()])
+    model.check_time(1.0)
+    with pytest.raises(CnetError, check=lambda e: (e.key, e.value) == ("t_inference", 0.5)):
+        model.check_time(0.5)
+
+
 def test_a_drift_that_is_off_may_stand_beside_a_device_that_drifts() -> None:
     off = PowerLawDriftNoiseModel(0.0, 0.0)
     assert CompositeNoiseModel([Wan2022NoiseModel(), off]).label() == "Wan 2022"

@@ -55,6 +55,7 @@ def chip(model: Any, nominal: Tensor, time: float | None = None) -> Tensor:
 
 # -- aihwkit's models at the same seed
 
+HALVES = {"prog_noise_scale": 0.5, "read_noise_scale": 1.5, "drift_scale": 2.0}
 STOCK = {
     "wan": (Wan2022NoiseModel(), ReRamWan2022NoiseModel(g_max=40.0)),
     "wan, half": (
@@ -63,7 +64,12 @@ STOCK = {
     ),
     "cmo 0.2": (CMONoiseModel(), ReRamCMONoiseModel(acceptance_range=0.2)),
     "cmo 2": (CMONoiseModel(acceptance=2), ReRamCMONoiseModel(acceptance_range=2)),
+    "cmo, scaled": (
+        CMONoiseModel(**HALVES, acceptance=2),
+        ReRamCMONoiseModel(**HALVES, acceptance_range=2),
+    ),
     "pcm": (PCMNoiseModel(), PCMLikeNoiseModel()),
+    "pcm, scaled": (PCMNoiseModel(**HALVES), PCMLikeNoiseModel(**HALVES)),
     "pcm in ours": (AihwkitNoiseModel(PCMLikeNoiseModel(g_max=20.0)), PCMLikeNoiseModel(g_max=20)),
 }
 
@@ -217,7 +223,7 @@ def test_drift_follows_the_power_law() -> None:
     exponent = (chip(spread, weights(), 1000.0) / weights()).log().double() / -math.log(100.0)
     assert exponent.mean().item() == pytest.approx(0.05, rel=0.01)
     assert exponent.std().item() == pytest.approx(0.01, rel=0.02)
-    for time in (0.0, 10.0):
+    for time in (0.0, 5.0, 10.0):
         torch.testing.assert_close(chip(spread, weights(), time), weights())
 
 

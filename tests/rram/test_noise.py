@@ -124,6 +124,13 @@ def test_the_die_part_of_a_tile_is_drawn_where_its_weights_are():
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_moments_beyond_the_range_of_numbers_are_refused():
+    assert all(map(math.isfinite, LogNormalNoiseModel(18.8).factor_moments()))
+    for sigma in (18.9, 30.0):
+        with pytest.raises(CnetError, check=lambda e: e.key == "sigma"):
+            LogNormalNoiseModel(sigma).factor_moments()
+
+
 def test_die_and_within_die_variances_add_up():
     model = LogNormalNoiseModel(0.3, sigma_die=0.4)
     assert model.factor_moments() == pytest.approx(LogNormalNoiseModel(0.5).factor_moments())

@@ -94,6 +94,16 @@ def test_what_one_layer_reads_does_not_depend_on_the_others() -> None:
     assert torch.equal(*seen)
 
 
+def test_layers_of_the_same_weights_read_with_noise_of_their_own() -> None:
+    layer = nn.Linear(16, 16)
+    digital = nn.Sequential(layer, copy.deepcopy(layer))
+    model = convert_to_analog(digital, RRAMRPUConfig(noise_model=READ)).eval()
+    program(model, 3)
+    with torch.no_grad():
+        seen = [of(torch.ones(1, 16)) - layer(torch.ones(1, 16)) for of in model]
+    assert torch.corrcoef(torch.cat(seen))[0, 1].abs() < 0.6
+
+
 @pytest.mark.parametrize(
     "forward", [periphery(), periphery(dac_bits=16, adc_bits=16, adc_range=50.0)]
 )

@@ -364,6 +364,23 @@ def test_language_modelling_in_closed_form() -> None:
 
 
 @pytest.mark.parametrize(
+    ("task", "shape", "classes"),
+    [
+        (Classification(), (3,), 1),
+        (Segmentation(), (3, 4, 6), 1),
+        (LanguageModelling(), (4, 3), 2),
+    ],
+)
+def test_the_divergence_is_a_mean_over_what_is_classified_times_temperature_squared(
+    task: Any, shape: tuple[int, ...], classes: int
+) -> None:
+    outputs, wanted = vectors(5, 0, *shape), vectors(5, 1, *shape)
+    q, p = (torch.softmax(logits / 3.0, classes) for logits in (outputs, wanted))
+    expected = 9.0 * (p * (p / q).log()).sum(classes).mean()
+    torch.testing.assert_close(task.divergence(outputs, wanted, 3.0), expected)
+
+
+@pytest.mark.parametrize(
     ("task", "shape"),
     [
         (Classification(), (1, 3)),

@@ -1,6 +1,7 @@
 """The loop does what the settings say, against plain torch where there is an equal."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -56,8 +57,12 @@ BOTH = replace(
 
 def by_hand(
     model: nn.Module, data: Data, settings: TrainingSettings, lambda_: float | None = None
-) -> None:
-    """The same training in a few lines of plain torch, for a network without randomness."""
+) -> list[dict[str, float]]:
+    """The same training in a few lines of plain torch, for a network without randomness.
+
+    Returns the means over the samples of each epoch.
+    """
+    means = []
     optimizer = torch.optim.SGD(
         model.parameters(), lr=1.0, momentum=settings.momentum, weight_decay=settings.weight_decay
     )
@@ -65,9 +70,13 @@ def by_hand(
     for epoch in range(settings.epochs):
         seed = derive_seed(settings.seed, "order", epoch)
         order = torch.randperm(70, generator=torch.Generator().manual_seed(seed))
+        sums: Counter[str] = Counter()
         for step, chosen in enumerate(order.split(16)):
             x, y = data.train.x[chosen], data.train.y[chosen]
-            loss = F.cross_entropy(model(x), y, label_smoothing=settings.label_smoothing)
+            logits = model(x)
+            loss = F.cross_entropy(logits, y, label_smoothing=settings.label_smoothing)
+            sums["fit"] += len(y) * loss.item()
+            sums["train_score"] += int((logits.argmax(1) == y).sum())
             if lambda_ is not None:
                 for module in model:
                     if isinstance(module, nn.Conv2d | nn.Linear):
@@ -80,6 +89,9 @@ def by_hand(
             if settings.grad_clip is not None:
                 nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip)
             optimizer.step()
+            sums["loss"] += len(y) * loss.item()
+        means.append({name: total / 70 for name, total in sums.items()})
+    return means
 
 
 SMOOTHED = {"label_smoothing": 0.1, "grad_clip": 0.5, "schedule": "onecycle"}
@@ -105,7 +117,7 @@ def test_training_is_plain_torch_training(
         lambda_ = lipschitz_lambda(LogNormalNoiseModel(0.5))
     reference = digital_network()
     reference[3] = nn.Identity()  # dropout draws from a generator of its own
-    by_hand(reference, data, settings, lambda_)
+    means = by_hand(reference, data, settings, lambda_)
     model = analog_network() if analog else digital_network()
     model[3] = nn.Identity()
     result = train(model, data, settings, tmp_path)
@@ -113,11 +125,13 @@ def test_training_is_plain_torch_training(
     tensors = snapshot(model)
     for name, expected in reference.state_dict().items():
         torch.testing.assert_close(tensors[name].view_as(expected), expected, atol=1e-5, rtol=1e-4)
+    for record, of in zip(read_records(tmp_path / "epochs.jsonl"), means, strict=True):
+        assert {name: record[name] for name in of} == pytest.approx(dict(of), rel=1e-4)
 
 
 def test_epoch_records_are_what_was_measured(data: Data, tmp_path: Path) -> None:
     model = analog_network()
-    result = train(model, data, replace(BOTH, epochs=2, validate_every=2, select="last"), tmp_path)
+    result = train(model, data, replace(BOTH, epochs=2, validate_every=3, select="last"), tmp_path)
     first, last = read_records(tmp_path / "epochs.jsonl")
     assert [first["epoch"], last["epoch"]] == [0, 1]
     assert first["chip_score"] is None and first["chip_std"] is None

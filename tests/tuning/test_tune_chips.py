@@ -178,13 +178,19 @@ def test_a_score_on_a_chip_belongs_to_its_seed_and_leaves_the_random_state(tmp_p
     assert caught.value.key == "batch_size"
 
 
-def test_other_validation_data_are_another_measurement(tmp_path: Path) -> None:
-    given = {"chips": 1, "device": "cpu", "test": DATA.val}
-    tune_chips(network(), DATA, SETTINGS, tmp_path, **given)
-    other = TrainingParts((X[:40], Y[:40]), (X[30:50], Y[30:50]))
-    with pytest.raises(CnetError) as caught:
-        tune_chips(network(), other, SETTINGS, tmp_path, **given)
-    assert caught.value.key == "val"
+def test_other_data_and_devices_are_another_measurement(tmp_path: Path) -> None:
+    given = {"data": DATA, "chips": 1, "device": "cpu", "test": DATA.val}
+    tune_chips(network(), settings=SETTINGS, folder=tmp_path, **given)
+    train, val = DATA.train, DATA.val
+    for key, changes in (
+        ("val", {"data": TrainingParts(train, (X[30:50], Y[30:50]))}),
+        ("train", {"data": TrainingParts((X[1:40], Y[1:40]), val)}),
+        *(("rewrite_sigma", {"rewrite_sigma": 0.1}), ("others", {"others": 3})),
+        ("t_inference", {"t_inference": 1.0}),
+    ):
+        with pytest.raises(CnetError) as caught:
+            tune_chips(network(), settings=SETTINGS, folder=tmp_path, **{**given, **changes})
+        assert caught.value.key == key
 
 
 def test_outputs_that_are_not_finite_have_no_score(tmp_path: Path) -> None:

@@ -221,7 +221,8 @@ def test_the_mean_over_all_perturbations_of_a_quadratic_is_its_gradient() -> Non
     for signs in itertools.product((-1.0, 1.0), repeat=4):
         theta.grad = None
         delta = torch.tensor(signs)
-        perturbation_gradient(loss, [theta], [delta], 0.1)
+        mean = perturbation_gradient(loss, [theta], [delta], 0.1)
+        torch.testing.assert_close(mean, loss().detach() + 0.005 * delta @ a @ delta)
         torch.testing.assert_close(theta.grad, (exact @ delta) * delta, rtol=1e-4, atol=1e-4)
         found.append(theta.grad)
     torch.testing.assert_close(torch.stack(found).mean(0), exact, rtol=1e-4, atol=1e-4)

@@ -18,10 +18,13 @@ from torch.autograd import no_grad
 from cnet_aihw.rram.devices.chip_scope import current_chip_seed
 from cnet_aihw.rram.devices.conductances import WeightScale
 from cnet_aihw.rram.devices.noise import DeviceNoiseModel, MultiplicativeNoiseModel
-from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.random_state import derive_seed
 from cnet_aihw.runtime.typed import checked
 from cnet_aihw.runtime.values import check_number
+
+_LARGEST_VARIANCE = 354.0
+"""Of a factor's logarithm; the square of exp of more is beyond the range of numbers."""
 
 
 class LogNormalNoiseModel(MultiplicativeNoiseModel):
@@ -113,7 +116,8 @@ class LogNormalNoiseModel(MultiplicativeNoiseModel):
             :math:`v = \sigma^2 + \sigma_\text{die}^2`.
 
         Raises:
-            CnetError: if conductances vary in a way that is not a factor on the weight.
+            CnetError: if conductances vary in a way that is not a factor on the weight, and for a
+                sigma so large that the deviation is beyond the range of numbers.
         """
         if not self.multiplicative:
             raise CnetError(
@@ -122,6 +126,9 @@ class LogNormalNoiseModel(MultiplicativeNoiseModel):
                 key=str(self),
             )
         variance = self.sigma**2 + self.sigma_die**2
+        if variance > _LARGEST_VARIANCE:
+            most = f"at most {math.sqrt(_LARGEST_VARIANCE):.3g}, as no number holds the deviation"
+            raise bad_value("sigma", math.sqrt(variance), most)
         return math.exp(variance / 2), math.sqrt(math.expm1(variance) * math.exp(variance))
 
     @no_grad()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -108,16 +108,10 @@ class ReusingFit(PerChipFit):
     def __call__(self, model: nn.Module) -> AbstractContextManager[None]:
         """Fit the next chip inside a block, in which it is to be measured once."""
         if not compensation_parameters(model):
-            return self._left_as_it_is()
+            return nullcontext()
         if self._chip is None or not self._order or _has_read_noise(model):
             return super().__call__(model)
         return self._reused(model)
-
-    @contextmanager
-    def _left_as_it_is(self) -> Iterator[None]:
-        yield
-        if self._chip is not None:
-            self._chip += 1
 
     def _look_at(self, model: nn.Module) -> None:
         """Find the order of layers, and those through which all passes."""
