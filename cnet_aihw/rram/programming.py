@@ -261,13 +261,8 @@ def nominal_weight(layer: AnalogLayerBase) -> Tensor:
         CnetError: if it is another kind of layer.
     """
     if not isinstance(layer, RRAMLayer):
-        raise CnetError(
-            f"{type(layer).__name__} is not an RRAM layer; convert "
-            "convert_to_digital(model) with an RRAMRPUConfig.",
-            key="layer",
-            value=type(layer).__name__,
-            expected="an RRAM layer",
-        )
+        fix = "convert convert_to_digital(model) with an RRAMRPUConfig"
+        raise bad_value("layer", type(layer).__name__, "an RRAM layer", fix)
     return layer.nominal_weight()
 
 
@@ -311,9 +306,8 @@ def _check_holds_chips(name: str, tile: Any) -> None:
     if not isinstance(tile, RRAMInferenceTile):
         layer, kind = name.rpartition("/")[0], type(tile).__name__
         expected = "an RRAM layer, whose chips do not overwrite its weights"
-        raise bad_value(
-            layer, kind, expected, "convert convert_to_digital(model) with an RRAMRPUConfig"
-        )
+        fix = "convert convert_to_digital(model) with an RRAMRPUConfig"
+        raise bad_value(layer, kind, expected, fix)
 
 
 def check_programmable(name: str, tile: Any) -> None:
