@@ -10,7 +10,7 @@ from cnet_aihw.compensation.digital import Digital
 from cnet_aihw.compensation.generator import PAPER
 from cnet_aihw.compensation.network import LayerCost, NetworkCost, OtherCost
 from cnet_aihw.compensation.placement import DIGITAL, Placement
-from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.typed import checked
 
 
@@ -330,3 +330,8 @@ def _check_given(network: NetworkCost, layers: Sequence[str]) -> None:
             expected="at least one layer",
         )
     _check_known(network, layers)
+    analog = [name for name, layer in network.layers.items() if layer.analog]
+    for name in layers:
+        if analog and name not in analog:
+            expected = f"layers on crossbars: {', '.join(analog)}"
+            raise bad_value("layers", name, expected, "give network_cost(...).correctable")

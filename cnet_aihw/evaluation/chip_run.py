@@ -18,7 +18,8 @@ from cnet_aihw.evaluation.calibration import ChipCalibration
 from cnet_aihw.evaluation.first_batch import check_first_batch
 from cnet_aihw.evaluation.measurement import Measurement, Score
 from cnet_aihw.evaluation.metrics import evaluation_mode
-from cnet_aihw.rram import analog_layers, check_times, nominal_inside, programmed
+from cnet_aihw.rram import analog_layers, check_times, named_tiles, nominal_inside, programmed
+from cnet_aihw.rram.programming import check_programmable
 from cnet_aihw.runtime.determinism import deterministic
 from cnet_aihw.runtime.device_parts import placed
 from cnet_aihw.runtime.errors import CnetError, bad_value
@@ -119,7 +120,6 @@ def measured_chips(
     check_count("batch_size", batch_size)
     if not is_seed(seed):
         raise bad_value("seed", seed, "a whole number of 64 bits")
-    analog_layers(model)  # says to convert first, where there is none
     check_times_known(model, noise_model, [time for _, time in todo])
     device = device_of(model)
     part = placed(as_part(data), device)
@@ -257,15 +257,16 @@ def measure_clean(
 def check_times_known(
     model: nn.Module, noise_model: BaseNoiseModel | None, times: Iterable[float | None]
 ) -> None:
-    """Check that the chips' noise model knows its device at these times.
+    """Check that tiles can be programmed, and that the noise model knows these times.
 
     Raises:
-        CnetError: for the first time that it does not know.
+        CnetError: for tiles of training, and for the first time that is not known.
     """
     times = list(times)
-    for layer in analog_layers(model).values():
-        for tile in layer.analog_tiles():
-            check_times(noise_model or tile.rpu_config.noise_model, times)
+    analog_layers(model)  # says to convert first, where there is none
+    for name, tile in named_tiles(model):
+        check_programmable(name, tile)
+        check_times(noise_model or tile.rpu_config.noise_model, times)
 
 
 def writing(records: str | Path | None, todo: int) -> AbstractContextManager[None]:

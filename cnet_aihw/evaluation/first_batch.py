@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 from aihwkit.nn.modules.container import AnalogWrapper
+from aihwkit.optim.context import AnalogContext
 from torch import Tensor, nn
 
 from cnet_aihw.evaluation.metrics import evaluation_mode
-from cnet_aihw.rram import find_analog_layers
+from cnet_aihw.rram import find_analog_layers, named_tiles
 from cnet_aihw.rram.called import called_layers
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.inputs import Inputs, call, inputs_on, named_tensors, samples_in
@@ -38,7 +39,7 @@ def check_first_batch(
 ) -> None:
     """Pass the first samples through a network, and check that it computes what is reported.
 
-    Modes, buffers and random states are as before afterwards.
+    Modes, buffers, ranges of tiles and random states are as before afterwards.
 
     Args:
         model: the network, analog or digital.
@@ -85,7 +86,7 @@ def check_inputs(model: nn.Module, inputs: Inputs, *, training: bool = False) ->
     with torch.no_grad(), forked_random_state(device), eager(), called_layers(model) as called:
         try:
             if training:
-                with _buffers_kept(model):
+                with _state_kept(model):
                     outputs = call(model, inputs_on(device, inputs))
             else:
                 with evaluation_mode(model):
@@ -196,14 +197,17 @@ def _not_a_tensor(outputs: Any, training: bool) -> CnetError:
 
 
 @contextmanager
-def _buffers_kept(model: nn.Module) -> Iterator[None]:
-    """Put back what a forward in training mode changes, such as statistics of BatchNorm."""
-    before = [(buffer, buffer.clone()) for buffer in model.buffers()]
+def _state_kept(model: nn.Module) -> Iterator[None]:
+    """Put back what a forward in training mode changes: BatchNorm's statistics, tiles' ranges."""
+    of_tiles = (p for _, tile in named_tiles(model) for p in tile.parameters(recurse=False))
+    kept = [*model.buffers(), *(p for p in of_tiles if not isinstance(p, AnalogContext))]
+    before = [(tensor, tensor.detach().clone()) for tensor in kept]
     try:
         yield
     finally:
-        for buffer, content in before:
-            buffer.copy_(content)
+        with torch.no_grad():
+            for tensor, content in before:
+                tensor.copy_(content)
 
 
 @contextmanager

@@ -79,7 +79,7 @@ def binary_weights(model: nn.Module) -> list[BinaryWeights]:
 def has_cells(model: nn.Module) -> bool:
     """Return whether any layer of a network is on stochastic cells."""
     return any(
-        cell_of(tile.rpu_config.noise_model) is not None
+        cell_of(getattr(tile.rpu_config, "noise_model", None)) is not None
         for layer in analog_layers(model).values()
         for tile in layer.analog_tiles()
     )

@@ -63,7 +63,7 @@ def program(
     chosen, others = [], []
     for name, tile in named_tiles(model):
         if layers is None or name.rpartition("/")[0] in layers:
-            _check_programmable(name, tile)
+            check_programmable(name, tile)
             chosen.append((name, tile))
         else:
             others.append(tile)
@@ -261,13 +261,8 @@ def nominal_weight(layer: AnalogLayerBase) -> Tensor:
         CnetError: if it is another kind of layer.
     """
     if not isinstance(layer, RRAMLayer):
-        raise CnetError(
-            f"{type(layer).__name__} is not an RRAM layer; convert with "
-            "cnet_aihw.convert_to_analog and an RRAMRPUConfig.",
-            key="layer",
-            value=type(layer).__name__,
-            expected="an RRAM layer",
-        )
+        fix = "convert convert_to_digital(model) with an RRAMRPUConfig"
+        raise bad_value("layer", type(layer).__name__, "an RRAM layer", fix)
     return layer.nominal_weight()
 
 
@@ -311,15 +306,17 @@ def _check_holds_chips(name: str, tile: Any) -> None:
     if not isinstance(tile, RRAMInferenceTile):
         layer, kind = name.rpartition("/")[0], type(tile).__name__
         expected = "an RRAM layer, whose chips do not overwrite its weights"
-        raise bad_value(layer, kind, expected, "convert the model with an RRAMRPUConfig")
+        fix = "convert convert_to_digital(model) with an RRAMRPUConfig"
+        raise bad_value(layer, kind, expected, fix)
 
 
-def _check_programmable(name: str, tile: Any) -> None:
+def check_programmable(name: str, tile: Any) -> None:
+    """Refuse a tile that holds no chips, or none that are right; its name is LAYER/NUMBER."""
     layer, kind = name.rpartition("/")[0], type(tile).__name__
     if not isinstance(tile, InferenceTileWithPeriphery):
         raise CnetError(
-            f"layer {layer!r} is on {kind}, which has no noise model to program with; convert the "
-            "model with an inference configuration such as RRAMRPUConfig.",
+            f"layer {layer!r} is on {kind}, which trains on the device and has no noise model to "
+            "program with; convert convert_to_digital(model) with an RRAMRPUConfig.",
             key=layer,
             value=kind,
             expected="an inference tile",

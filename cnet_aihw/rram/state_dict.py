@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from aihwkit.nn.modules.base import AnalogLayerBase
 from aihwkit.optim.context import AnalogContext
+from aihwkit.simulator.tiles.inference import InferenceTileWithPeriphery
 from torch import Tensor, nn
 from torch.nn import Parameter
 
@@ -18,7 +19,7 @@ from cnet_aihw.rram.crossbar.tiles import RRAMInferenceTile
 from cnet_aihw.rram.crossbar.unfolded import UnfoldedModule
 from cnet_aihw.rram.layer_names import named_tiles, without_wrappers
 from cnet_aihw.rram.programming import clear_chip, nominal_inside
-from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.typed import checked
 
 
@@ -32,6 +33,9 @@ def snapshot(model: nn.Module) -> dict[str, Tensor]:
     Returns:
         Names as in the digital network (a tile's parts without aihwkit's intermediate names) ->
         detached copies in the shapes that the tiles hold.
+
+    Raises:
+        CnetError: for aihwkit's training tiles, whose weights torch does not see.
     """
     with nominal_inside(model):
         return {name: tensor.detach().clone() for name, tensor in _named_tensors(model)}
@@ -160,6 +164,10 @@ def _named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
             if b not in module._non_persistent_buffers_set
         )
     }
+    for name, tile in named_tiles(model):
+        if not isinstance(tile, InferenceTileWithPeriphery):
+            kind, fix = type(tile).__name__, "take model.state_dict(), or digital_state_dict(model)"
+            raise bad_value(name, kind, "an inference tile, whose weights torch sees", fix)
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         is_placeholder = isinstance(tensor, AnalogContext)
         is_drift_factor = "analog_module" in name and name.endswith(

@@ -23,6 +23,7 @@ from cnet_aihw.runtime.parts import Part, as_part, gathered
 from cnet_aihw.runtime.provenance import provenance_key
 from cnet_aihw.tasks import Task, describe_task
 from cnet_aihw.training.settings import TrainingSettings
+from cnet_aihw.training.variation import changes_after_steps
 
 Augment = Callable[[Any, torch.Generator], Any]
 """Random change of a batch: (inputs, generator) -> inputs of the same structure.
@@ -151,6 +152,8 @@ def _describe_injected(model: nn.Module) -> list[str]:
     return [
         f"{name} {config.modifier} {getattr(config, 'pre_post', None)} "
         f"{getattr(getattr(config, 'variation', None), 't_inference', None)}"
+        # nothing where none is asked for: as in runs from before there was the text
+        f"{f' {config.clip} {config.remap}' if changes_after_steps(config) else ''}"
         for name, layer in analog_layers(model).items()
         for config in (tile.rpu_config for tile in layer.analog_tiles())
     ]

@@ -41,6 +41,7 @@ from cnet_aihw.training.state import EpochSums, RunState, TrainingDiverged, Trai
 from cnet_aihw.training.step import backward, enter_training_mode
 from cnet_aihw.training.validation import Validation, counts, is_better, validate
 from cnet_aihw.training.variation import (
+    clip_after_steps,
     held_chip,
     hold_again,
     let_chip_go,
@@ -98,10 +99,9 @@ class Trainer:
         self.steps = full + (rest > 1 or full == 0)  # BatchNorm has no use for a single sample
         self.parameters = trainable_parameters(model)
         binary = binary_weights(model) if settings.optimizer == "bayes_binary" else []
-        samples = len(self.part)
-        self.optimizer = make_optimizer(settings, self.parameters, binary, samples)
-        self.penalty = self._make_penalty()
-        self.state = RunState.start()
+        self.optimizer = make_optimizer(settings, self.parameters, binary, len(self.part))
+        clip_after_steps(model, self.optimizer)
+        self.penalty, self.state = self._make_penalty(), RunState.start()
         # such as causal masks and observers; parameters are finite here
         self.infinite = {n for n, t in snapshot(model).items() if not all_finite({n: t})}
         self.saved_at = time.monotonic()

@@ -3,6 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
+from aihwkit.simulator.parameters.base import RPUConfigBase
+from aihwkit.simulator.parameters.enums import WeightClipType, WeightRemapType
 from torch import Tensor, nn
 
 from cnet_aihw.rram import (
@@ -77,6 +80,29 @@ def try_variation(model: nn.Module, settings: TrainingSettings) -> None:
             tile.tile.set_config(tile.rpu_config)
             tile.tile.mvm_weight(is_test=False)
     let_chip_go(model)
+
+
+def changes_after_steps(config: RPUConfigBase) -> bool:
+    """Say whether a configuration asks for weights to be clipped or remapped after each step."""
+    clip, remap = getattr(config, "clip", None), getattr(config, "remap", None)
+    clips = clip is not None and clip.type != WeightClipType.NONE
+    return clips or (remap is not None and remap.type != WeightRemapType.NONE)
+
+
+def clip_after_steps(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Let each step clip and remap the trained tiles whose configurations ask for it."""
+    tiles = [
+        tile
+        for tile in _tiles(model).values()
+        if tile.tile.weight.requires_grad and changes_after_steps(tile.rpu_config)
+    ]
+
+    def clip(*_: object) -> None:
+        for tile in tiles:
+            tile.post_update_step()
+
+    if tiles:
+        optimizer.register_step_post_hook(clip)
 
 
 def hold_chip(model: nn.Module, settings: TrainingSettings, step: int) -> None:

@@ -30,6 +30,7 @@ from cnet_aihw.rram import (
     LogNormalNoiseModel,
     RRAMRPUConfig,
     convert_to_analog,
+    periphery,
     programmed,
     snapshot,
 )
@@ -110,6 +111,27 @@ def test_only_the_compensation_changes(model, tmp_path, batchnorm):
     after = snapshot(remove_compensation(model))
     assert after.keys() == base.keys()
     assert all(torch.equal(after[name], base[name]) for name in base)
+
+
+def test_input_ranges_that_are_not_known_yet_stay_in_a_fit(tmp_path):
+    """The first batches of a training set them; a fit trains no tile, and ends with its base."""
+    config = RRAMRPUConfig(noise_model=Faded(0.3), forward=periphery(dac_bits=8))
+    config.pre_post.input_range.enable = True
+    config.pre_post.input_range.init_from_data = 5
+    digital = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
+    model = convert_to_analog(digital, config)
+    before = snapshot(model)
+    compensate(model, Placement({"1": 0.5}), GeneratorCompensator())
+    fit_compensation(model, DATA, FitSettings(epochs=1), tmp_path, progress=False)
+    save_compensation(model, tmp_path / "fitted.safetensors")
+    outputs = model(DATA.val.x)
+    remove_compensation(model)
+    after = snapshot(model)
+    assert before["1.input_range"].item() == 3.0
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    again = convert_to_analog(digital, config).eval()
+    load_compensation(again, tmp_path / "fitted.safetensors")
+    assert torch.equal(again(DATA.val.x), outputs)
 
 
 @pytest.mark.parametrize("batchnorm", ["frozen", "per_chip"])

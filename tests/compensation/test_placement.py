@@ -241,6 +241,18 @@ def test_layers_off_the_crossbars_cost_as_if_they_were_placed_digital():
     assert off.overhead_weights == (150 + 6 + 840 + 10) / 61_706
 
 
+@pytest.mark.parametrize("place", [uniform_placement, digital_placement])
+def test_layers_off_the_crossbars_are_not_placed(place):
+    """They cannot be compensated, and would be paid for a second time as digital ones."""
+    model = convert_to_analog(LeNet5(), exclude=["fc3"])
+    costs = network_cost(model, torch.zeros(1, 1, 28, 28))
+    with pytest.raises(CnetError, match="correctable") as error:
+        place(costs, list(costs.layers), 0.5, limit_macs=None)
+    assert (error.value.key, error.value.value) == ("layers", "fc3")
+    assert costs.correctable == ["conv1", "conv2", "fc1", "fc2"]
+    compensate(model, uniform_placement(costs, costs.correctable, 0.5, LowRank()), LowRank())
+
+
 def test_costs_of_no_sample_are_refused(lenet):
     with pytest.raises(CnetError) as error:
         network_cost(lenet, torch.zeros(0, 1, 28, 28))

@@ -14,7 +14,7 @@ from cnet_aihw.evaluation import (
     scan_layers,
 )
 from cnet_aihw.evaluation.first_batch import check_first_batch
-from cnet_aihw.rram import convert_to_analog
+from cnet_aihw.rram import RRAMRPUConfig, convert_to_analog, periphery, snapshot
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.parts import TensorPart, as_part
 from cnet_aihw.tasks import Classification
@@ -145,6 +145,18 @@ def test_a_check_leaves_everything_as_it_was():
     assert all(torch.equal(before[n], t) for n, t in net.state_dict().items())
     assert torch.equal(torch.get_rng_state(), state)
     assert [m.training for m in net] == [False, True, True, True]
+
+
+def test_a_check_in_training_mode_leaves_input_ranges() -> None:
+    config = RRAMRPUConfig(forward=periphery(dac_bits=8))
+    config.pre_post.input_range.enable = True
+    config.pre_post.input_range.init_from_data = 5
+    model = convert_to_analog(nn.Sequential(nn.Linear(8, 4)), config).train()
+    before = snapshot(model)
+    check_first_batch(model, as_part((X, Y)), Classification(), training=True)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in snapshot(model).items())
+    model(X)
+    assert not torch.equal(snapshot(model)["0.input_range"], before["0.input_range"])
 
 
 def test_outputs_in_training_mode_alone_are_checked_there():

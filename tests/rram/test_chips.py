@@ -10,8 +10,10 @@ from aihwkit.simulator.configs import (
     TorchInferenceRPUConfig,
 )
 from aihwkit.simulator.parameters import IOParameters
+from aihwkit.simulator.presets import ReRamESPreset
 from torch import nn
 
+from cnet_aihw.evaluation import evaluate_chips, scan_layers
 from cnet_aihw.rram import (
     LogNormalNoiseModel,
     PowerLawDriftNoiseModel,
@@ -31,10 +33,12 @@ from cnet_aihw.rram import (
     resample_variation,
     set_noise_model,
     set_variation,
+    snapshot,
     unfreeze_analog,
 )
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.random_state import derive_seed
+from cnet_aihw.training import TrainingParts, TrainingSettings, train
 
 
 @pytest.fixture
@@ -320,6 +324,26 @@ def test_models_without_programmable_tiles_are_refused():
         forward=IOParameters(is_perfect=True), drift_compensation=None))  # fmt: skip
     with pytest.raises(CnetError, check=lambda e: e.key == "0"):
         set_variation(stock, enabled=False)
+
+
+@pytest.mark.parametrize(
+    ("use", "key"),
+    [
+        (lambda model, data, _: evaluate_chips(model, data, chips=1), "0"),
+        (lambda model, data, _: scan_layers(model, data, chips=1), "0"),
+        (lambda model, *_: snapshot(model), "0/0"),
+        (lambda model, data, folder: train(
+            model, TrainingParts(data, data), TrainingSettings(epochs=1), folder
+        ), "layer"),
+    ],
+)  # fmt: skip
+def test_networks_on_tiles_of_training_are_refused_with_a_way_out(tmp_path, use, key):
+    """Their weights are not among a module's parameters, and they hold no chips."""
+    torch.manual_seed(0)
+    data = (torch.randn(6, 3), torch.arange(6) % 3)
+    model = convert_to_analog(nn.Sequential(nn.Linear(3, 3)), ReRamESPreset())
+    with pytest.raises(CnetError, match="digital", check=lambda e: e.key == key):
+        use(model, data, tmp_path)
 
 
 def test_stock_tiles_are_programmed_and_restored_too():

@@ -10,6 +10,12 @@ from unittest import mock
 import pytest
 import torch
 import torch.nn.functional as F
+from aihwkit.simulator.parameters import (
+    MappingParameter,
+    WeightClipParameter,
+    WeightRemapParameter,
+)
+from aihwkit.simulator.parameters.enums import WeightClipType, WeightRemapType
 from torch import Tensor, nn
 
 from cnet_aihw.evaluation import evaluate_chips, make_calibration, scan_layers, score
@@ -481,3 +487,29 @@ def test_a_clean_score_that_is_no_number_ends_a_training(tmp_path: Path) -> None
     with pytest.raises(CnetError) as error:
         train(nn.Linear(4, 1), data, PLAIN, tmp_path, task=Regression(metric="R2"))
     assert error.value.key == "score"
+
+
+def test_clipping_and_remapping_of_the_configuration_follow_each_step(
+    data: Data, tmp_path: Path
+) -> None:
+    """As aihwkit's own optimizers have it; a folder of a run without it is another run's."""
+    settings = replace(PLAIN, lr=0.2, select="last")
+    clip = WeightClipParameter(type=WeightClipType.FIXED_VALUE, fixed_value=0.05)
+    remap = WeightRemapParameter(type=WeightRemapType.CHANNELWISE_SYMMETRIC)
+    columns = MappingParameter(weight_scaling_omega=1.0, weight_scaling_columnwise=True)
+    free, clipped = analog_network(mapping=columns), analog_network(clip=clip)
+    remapped = analog_network(mapping=columns, remap=remap)
+    networks = {"free": free, "clipped": clipped, "remapped": remapped}
+    for name, model in networks.items():
+        train(model, data, settings, tmp_path / name, progress=False)
+    largest = {
+        name: [nominal_weight(a).abs().amax(1) for a in analog_layers(model).values()]
+        for name, model in networks.items()
+    }
+    assert min(rows.max().item() for rows in largest["free"]) > 0.1
+    assert [rows.max().item() for rows in largest["clipped"]] == pytest.approx([0.05, 0.05])
+    for layer, rows in zip(analog_layers(remapped).values(), largest["remapped"], strict=True):
+        (tile,) = layer.analog_tiles()
+        torch.testing.assert_close(tile.mapping_scales, rows)
+    with pytest.raises(CnetError, match="injected"):
+        train(analog_network(), data, settings, tmp_path / "clipped", progress=False)

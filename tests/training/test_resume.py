@@ -15,8 +15,12 @@ from typing import Any
 import pytest
 import torch
 from aihwkit.inference import ReRamWan2022NoiseModel
-from aihwkit.simulator.parameters import WeightModifierParameter
-from aihwkit.simulator.parameters.enums import WeightModifierType
+from aihwkit.simulator.parameters import (
+    MappingParameter,
+    WeightModifierParameter,
+    WeightRemapParameter,
+)
+from aihwkit.simulator.parameters.enums import WeightModifierType, WeightRemapType
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -137,6 +141,13 @@ def pair_network() -> nn.Module:
     return network
 
 
+def remapped_network() -> nn.Module:
+    """Scales of columns follow the weights after each step."""
+    remap = WeightRemapParameter(type=WeightRemapType.CHANNELWISE_SYMMETRIC)
+    columns = MappingParameter(weight_scaling_omega=1.0, weight_scaling_columnwise=True)
+    return analog_network(remap=remap, mapping=columns)
+
+
 @pytest.mark.parametrize(
     ("make", "changes"),
     [
@@ -148,6 +159,7 @@ def pair_network() -> nn.Module:
         (additive_network, {"variation": VariationSettings(enabled=True, steps_per_chip=4)}),
         (read_network, {"variation": VariationSettings(enabled=True, steps_per_chip=4)}),
         (pair_network, {"variation": VariationSettings(enabled=True, steps_per_chip=4)}),
+        (remapped_network, {}),
         (analog_network, {"select": "last", "patience": 1, "lr": 1e-9}),
         (analog_network, {"lipschitz": LipschitzSettings(enabled=True, fold_batchnorm=True)}),
     ],

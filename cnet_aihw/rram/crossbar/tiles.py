@@ -99,12 +99,16 @@ class RRAMInferenceTile(TorchInferenceTile):
         self._prepare_forward()
         return super().forward(x_input, tensor_view)
 
+    def apply_input_range(self, values: Tensor, update_from_data: bool = False) -> Tensor:
+        """Clip inputs to the learned range, which data change only where the tile is trained."""
+        trained = self.tile.weight.requires_grad
+        return super().apply_input_range(values, update_from_data and trained)
+
     def post_forward(
         self, x_output: Tensor, dim: int, is_test: bool = False, ctx: Any = None
     ) -> Any:
         """Scale outputs digitally, and undo a chip's drift where that is compensated."""
-        x_output = super().post_forward(x_output, dim, is_test, ctx)
-        chip = self.tile.chip
+        x_output, chip = super().post_forward(x_output, dim, is_test, ctx), self.tile.chip
         if is_test and chip is not None and chip.drift_factor is not None:
             x_output = x_output * chip.drift_factor
         return x_output
@@ -210,8 +214,7 @@ class RRAMInferenceTile(TorchInferenceTile):
 
     def sync_scales(self) -> None:
         """Let the simulator tile have the scales that the mapping has now."""
-        tile = self._modules.get("tile")  # none yet while the tile is made
-        scales = self.mapping_scales
+        tile, scales = self._modules.get("tile"), self.mapping_scales  # while it is made, no tile
         if tile is not None:
             tile.scales = None if scales is None else scales.to(tile.weight).view(-1, 1)
 
@@ -275,8 +278,7 @@ class RRAMInferenceTile(TorchInferenceTile):
             self.program_weights()
         assert tile.chip is not None
         on_cpu = tile.chip.apply(lambda tensor: tensor.cpu())
-        chip = on_cpu.drifted(t_inference).apply(lambda tensor: tensor.to(tile.weight.device))
-        tile.chip = chip
+        tile.chip = chip = on_cpu.drifted(t_inference).apply(lambda t: t.to(tile.weight.device))
         if self.rpu_config.drift_compensation is not None:
             tile.chip = chip.exact()
             chip.drift_factor = self.rpu_config.drift_compensation.apply(
@@ -331,9 +333,7 @@ class RRAMInferenceTile(TorchInferenceTile):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state for copying and saving, such that stock aihwkit can load it."""
-        state: dict[str, Any] = super().__getstate__()
-        state[AnalogTileStateNames.CLASS] = TorchInferenceTile.__name__
-        return state
+        return {**super().__getstate__(), AnalogTileStateNames.CLASS: TorchInferenceTile.__name__}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Rebuild after copying, unpickling or loading; a frozen tile stays frozen."""

@@ -155,7 +155,7 @@ class StochasticCellNoiseModel(DeviceNoiseModel):
         return torch.full_like(g, self.sigma_read * scale.g_max)
 
 
-def cell_of(noise_model: BaseNoiseModel) -> StochasticCellNoiseModel | None:
+def cell_of(noise_model: BaseNoiseModel | None) -> StochasticCellNoiseModel | None:
     """Return the stochastic cells of a noise model, if it has any."""
     if not isinstance(noise_model, DeviceNoiseModel):
         return None
