@@ -18,7 +18,7 @@ from cnet_aihw.compensation import (
     compensate,
     layer_shape,
 )
-from cnet_aihw.compensation.wrapping import replace_module
+from cnet_aihw.compensation.wrapping import replace_modules
 from cnet_aihw.rram import LayerWrapper, find_module
 from cnet_aihw.search.problem import Choice, Encoding, PlacementProblem
 
@@ -88,12 +88,12 @@ def build_supernet(
         Layer name -> its wrapper.
     """
     compensate(model, largest, corrector, seed)
-    wrappers: dict[str, SupernetLayer | SwitchedLayer] = {}
-    for name in largest:
-        old = find_module(model, name)
-        wrapped = SupernetLayer(old) if isinstance(old, CompensatedLayer) else SwitchedLayer(old)
-        wrappers[name] = wrapped
-        replace_module(model, old, wrappers[name])
+    layers = {name: find_module(model, name) for name in largest}
+    wrappers: dict[str, SupernetLayer | SwitchedLayer] = {
+        name: SupernetLayer(old) if isinstance(old, CompensatedLayer) else SwitchedLayer(old)
+        for name, old in layers.items()
+    }
+    replace_modules(model, {layers[name]: wrapper for name, wrapper in wrappers.items()})
     return wrappers
 
 
