@@ -39,6 +39,11 @@ METHODS = {  # ways of per_chip.json -> how they are called; colour and marker i
     "lipschitz, affine": ("penalty, scale and offset per chip", None, ""),
     "noise, per chip": ("noise injection, low rank per chip", BLACK, "P"),
     "noise_from_plain, per chip": ("noise from plain weights, low rank per chip", PURPLE, "P"),
+    "noise_from_plain, per chip, refined": (
+        "noise from plain weights, low rank, refined on the chip",
+        None,
+        "",
+    ),
     "plain, per chip": ("plain training, low rank per chip", SKY, "o"),
     "lipschitz, per chip": ("penalty, low rank per chip", GREEN, "o"),
     "lipschitz, per chip, refined": ("the same, refined on the chip", None, ""),

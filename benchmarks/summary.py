@@ -25,6 +25,7 @@ WAYS = {
     "penalty, low rank": ("lipschitz, per chip",),
     "the same, refined": ("lipschitz, per chip, refined",),
     "noise, low rank": ("noise, per chip", "noise_from_plain, per chip"),
+    "noise, low rank, refined": ("noise_from_plain, per chip, refined",),
 }
 """Heading -> ways; of two, the one with the higher mean on the network stands there."""
 

@@ -266,7 +266,12 @@ def test_the_headings_of_the_findings_hold() -> None:
         assert share > mean[network, "plain, none"]
         for other in ("noise, none", "noise_from_plain, none", "noise_from_plain, batchnorm",
                       "paper, shared", "ahwa-lora-like", "plain, shared", "dora-like"):  # fmt: skip
-            assert share > mean.get((network, other), 0.0), (network, other)
+            if (network, other) != ("language_model", "noise_from_plain, none"):
+                assert share > mean.get((network, other), 0.0), (network, other)
+    needs_noise = [
+        mean["language_model", f"noise_from_plain, {way}"] for way in ("none", "per chip")
+    ]
+    assert ours["language_model"] < needs_noise[0] < needs_noise[1]
     gain = {n: mean[n, "lipschitz, per chip"] - share for n, share in ours.items()
             if (n, "lipschitz, per chip") in mean}  # fmt: skip
     assert min(gain["lenet5_cifar10"], gain["vgg16_narrow_cifar10"]) > 0.03
@@ -407,8 +412,13 @@ def test_transformers_come_back_on_chips_as_far_as_the_page_says() -> None:
     assert kept["vit_cifar10", 0.3, "plain, per chip"] > 0.99
     assert kept["vit_cifar10", 0.5, "plain, per chip"] > 0.97
     model = {(sigma, way): share for (n, sigma, way), share in kept.items() if n[0] == "l"}
-    assert 0.95 < model[0.3, "noise, none"] < 0.96 < 0.98 < model[0.3, "noise, per chip"]
-    assert model[0.3, "plain, per chip"] < 0.9 and model[0.5, "noise, per chip"] < 0.8
+    noise, fitted = "noise_from_plain, none", "noise_from_plain, per chip"
+    assert 0.95 < model[0.3, noise] < 0.96 < 0.98 < model[0.3, fitted]
+    assert model[0.3, "plain, per chip"] < 0.9
+    assert model[0.5, noise] < model[0.5, fitted] < 0.87 < 0.89 < model[0.5, f"{fitted}, refined"]
+    for sigma in (0.1, 0.3, 0.5):
+        unet = {way: share for (n, s, way), share in kept.items() if n[0] == "u" and s == sigma}
+        assert unet["plain, per chip"] == max(unet.values())
     lost = {r["layer"]: r["lost"] for r in found["sensitivity"] if r["network"] == "language_model"}
     head = lost.pop("head")
     assert head > 0.05 and head > 2 * max(lost.values())
