@@ -117,6 +117,11 @@ class Column:
         return f"{value:.4g}" if isinstance(value, float) else str(value)
 
     @property
+    def glued(self) -> str:
+        """Return the heading with its unit, which does not break from the last word."""
+        return "\N{NO-BREAK SPACE}".join(filter(None, (self.heading or self.name, self.unit)))
+
+    @property
     def title(self) -> str:
         """Return the heading with its unit."""
         return " ".join(filter(None, (self.heading or self.name, self.unit)))
@@ -163,7 +168,10 @@ class Table:
         columns = list(zip(*cells, strict=True)) or [()] * len(self.columns)
         widest = [max(map(len, found), default=0) for found in columns]
         headings = [
-            wrap(column.title, max(width, _HEADING), break_long_words=False)
+            [
+                line.replace("\N{NO-BREAK SPACE}", " ")
+                for line in wrap(column.glued, max(width, _HEADING), break_long_words=False)
+            ]
             for column, width in zip(self.columns, widest, strict=True)
         ]
         high = max(map(len, headings), default=0)

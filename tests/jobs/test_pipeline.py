@@ -172,7 +172,7 @@ def test_a_sweep_over_the_seed_keeps_that_of_the_chips(cli: Cli, tiny: list[str]
     sweep = read("sweep/sweep.json")
     assert sweep["varied"] == ["seed="]
     assert [(row["seed="], row["seed"]) for row in sweep["rows"]] == [("1", 0), ("2", 0)]
-    assert " chips' " in Path("sweep/sweep.txt").read_text()
+    assert "chips'" in Path("sweep/sweep.txt").read_text()
 
 
 @pytest.mark.slow

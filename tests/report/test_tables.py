@@ -45,11 +45,10 @@ def test_headings_wider_than_their_values_go_over_lines_above_the_rule() -> None
     columns = [Column("kind"), Column("q", "worst 5 % quantile", "%"), Column("indivisible")]
     row = {"kind": "plain network", "q": 0.5, "indivisible": 1}
     assert Table("some", columns, [row]).as_text().splitlines() == [
-        "               worst 5 %",
-        "                quantile",
-        "kind                   %  indivisible",
-        "-------------------------------------",
-        "plain network      50.00            1",
+        "                worst 5 %",
+        "kind           quantile %  indivisible",
+        "--------------------------------------",
+        "plain network       50.00            1",
     ]
     assert Table("none", columns[:1], []).as_text() == "kind\n----\n"
 
