@@ -1,4 +1,4 @@
-"""What all networks keep on chips, over their trainings: rows of docs/results.md and the README."""
+"""Recovery of all networks on chips, over their trainings, for docs/results.md and the README."""
 
 from __future__ import annotations
 

@@ -146,11 +146,11 @@ def _check_layer(name: str, layer: object) -> None:
     if not isinstance(layer, RRAMLayer):
         raise CnetError(
             f"layer {name!r} is a {type(layer).__name__}; compensation goes to RRAM layers, so "
-            "convert convert_to_digital(model) with an RRAMRPUConfig.",
+            "convert the digital network, convert_to_digital(model), with an RRAMRPUConfig.",
             key=f"placement.{name}",
             value=type(layer).__name__,
             expected="an RRAM layer",
-            fix="convert convert_to_digital(model) with an RRAMRPUConfig",
+            fix="convert the digital network, convert_to_digital(model), with an RRAMRPUConfig",
         )
     assert isinstance(layer, nn.Module)
     layer_shape(layer)

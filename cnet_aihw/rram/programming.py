@@ -261,7 +261,7 @@ def nominal_weight(layer: AnalogLayerBase) -> Tensor:
         CnetError: if it is another kind of layer.
     """
     if not isinstance(layer, RRAMLayer):
-        fix = "convert convert_to_digital(model) with an RRAMRPUConfig"
+        fix = "convert the digital network, convert_to_digital(model), with an RRAMRPUConfig"
         raise bad_value("layer", type(layer).__name__, "an RRAM layer", fix)
     return layer.nominal_weight()
 
@@ -306,7 +306,7 @@ def _check_holds_chips(name: str, tile: Any) -> None:
     if not isinstance(tile, RRAMInferenceTile):
         layer, kind = name.rpartition("/")[0], type(tile).__name__
         expected = "an RRAM layer, whose chips do not overwrite its weights"
-        fix = "convert convert_to_digital(model) with an RRAMRPUConfig"
+        fix = "convert the digital network, convert_to_digital(model), with an RRAMRPUConfig"
         raise bad_value(layer, kind, expected, fix)
 
 
@@ -316,7 +316,8 @@ def check_programmable(name: str, tile: Any) -> None:
     if not isinstance(tile, InferenceTileWithPeriphery):
         raise CnetError(
             f"layer {layer!r} is on {kind}, which trains on the device and has no noise model to "
-            "program with; convert convert_to_digital(model) with an RRAMRPUConfig.",
+            "program with; convert the digital network, convert_to_digital(model), with an "
+            "RRAMRPUConfig.",
             key=layer,
             value=kind,
             expected="an inference tile",

@@ -114,7 +114,7 @@ def rram_tiles(model: nn.Module) -> Iterator[tuple[str, RRAMInferenceTile]]:
             layer = name.rpartition("/")[0]
             raise CnetError(
                 f"layer {layer!r} is on {type(tile).__name__}, where variation cannot be injected; "
-                "convert convert_to_digital(model) with an RRAMRPUConfig.",
+                "convert the digital network, convert_to_digital(model), with an RRAMRPUConfig.",
                 key=layer,
                 value=type(tile).__name__,
                 expected="an RRAM layer",

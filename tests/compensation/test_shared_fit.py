@@ -131,7 +131,7 @@ def test_the_closed_form_behind_a_noisy_periphery_hangs_on_the_chips_seeds_alone
 
 
 def test_batchnorm_with_the_statistics_of_each_chip_takes_the_drift_of_earlier_layers_away():
-    """What is left to correct is the drift of the layer itself, as BatchNorm undoes the other."""
+    """The drift of the layer itself is left to correct, as BatchNorm undoes the other."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3, momentum=0.0, eps=1e-9), nn.Linear(3, 2))
     var, mean = torch.var_mean(net[0](X).detach(), 0, correction=0)
