@@ -189,7 +189,7 @@ def placement_of(model: nn.Module) -> Placement:
 def replace_modules(model: nn.Module, new_of: Mapping[nn.Module, nn.Module]) -> None:
     """Put modules in place of others wherever these are registered or kept in a list.
 
-    The network is walked once: of one with hundreds of layers each walk takes a tenth of a second.
+    The network is walked once, however many they are: this is done for each chip.
 
     Args:
         model: the network, changed in place.
