@@ -47,7 +47,8 @@ def network_record(
         model: the network as it is measured.
         test: inputs and targets of the statistics.
         validation: inputs of the growth of the error, the first ones.
-        settings: chips, times and the rest.
+        settings: of these the chips, their seed, the batch size, times and threshold; the
+            calibration, and how many samples, are those that are given.
         task: loss and score.
         calibration: what is calibrated on each chip.
         reference: as in :func:`~cnet_aihw.evaluation.error_growth`.
