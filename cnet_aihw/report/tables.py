@@ -119,12 +119,15 @@ class Column:
     @property
     def glued(self) -> str:
         """Return the heading with its unit, which does not break from the last word."""
-        return "\N{NO-BREAK SPACE}".join(filter(None, (self.heading or self.name, self.unit)))
+        return self._with_unit("\N{NO-BREAK SPACE}")
 
     @property
     def title(self) -> str:
         """Return the heading with its unit."""
-        return " ".join(filter(None, (self.heading or self.name, self.unit)))
+        return self._with_unit(" ")
+
+    def _with_unit(self, space: str) -> str:
+        return space.join(filter(None, (self.heading or self.name, self.unit)))
 
 
 @dataclass(frozen=True)
