@@ -16,9 +16,13 @@ from cnet_aihw.compensation import (
     GeneratorCompensator,
     LayerShape,
     LowRank,
+    Placement,
     Vera,
+    compensate,
+    compensation_parameters,
     corrector_from,
     layer_shape,
+    remove_compensation,
 )
 from cnet_aihw.compensation.generator import GeneratorCompensatorModule
 from cnet_aihw.rram import RRAMRPUConfig, convert_to_analog
@@ -272,3 +276,31 @@ def test_layers_of_another_kind_are_refused():
     with pytest.raises(CnetError) as error:
         layer_shape(nn.Conv3d(1, 1, 1))
     assert error.value.value == "Conv3d"
+
+
+def test_layers_kept_in_lists_are_corrected_too_and_come_back() -> None:
+    """Also several at once, of which one is used through the list alone."""
+
+    class Listed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 3)
+            self.order = [self.first, self.second]
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for layer in self.order:
+                x = layer(x)
+            return x
+
+    model = convert_to_analog(Listed(), RRAMRPUConfig()).eval()
+    layers, x = list(model.order), torch.rand(5, 4)
+    before = model(x)
+    compensate(model, Placement({"first": 1.0, "second": 1.0}), Affine())
+    assert model.order == [model.first, model.second] != layers
+    with torch.no_grad():
+        for parameter in compensation_parameters(model).values():
+            parameter.add_(1.0)
+    assert not torch.equal(model(x), before)
+    remove_compensation(model)
+    assert model.order == layers == [model.first, model.second]
+    assert torch.equal(model(x), before)
