@@ -8,7 +8,7 @@ import secrets
 import socket
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,9 +99,9 @@ def start_ray(settings: RaySettings) -> RaySession:
         options = _private(settings)
     else:
         options = _cluster(settings)
-    with same_handlers(), _watched(settings.address is None):
-        context = _init(settings, options)
-    info = context.address_info
+    with same_handlers(), _watched(settings.address is None) as watch:
+        info = _init(settings, options).address_info
+        watch(info["session_dir"])
     _log_to_file(Path(info["session_dir"]) / "logs")
     url = info["webui_url"] if settings.dashboard or settings.address is not None else None
     _session = RaySession(settings.address, info["gcs_address"], url or None)
@@ -141,10 +141,13 @@ def check_gpus(wanted: float) -> None:
 
 
 @contextmanager
-def _watched(private: bool) -> Iterator[None]:
-    """Mark the processes that Ray starts in the block, which then end with this one."""
+def _watched(private: bool) -> Iterator[Callable[[str], object]]:
+    """Mark the processes that Ray starts in the block, which then end with this one.
+
+    Yields what is called with the folder of Ray's session, as soon as it is known.
+    """
     if not private:
-        yield
+        yield lambda _: None
         return
     mark = secrets.token_hex(16)
     read, write = os.pipe()  # the end that stays open here closes with this process
@@ -157,7 +160,7 @@ def _watched(private: bool) -> Iterator[None]:
     _pipes.append(write)
     os.environ[_MARK] = mark
     try:
-        yield
+        yield lambda folder: os.write(write, os.fsencode(Path(folder).resolve()))
     finally:
         del os.environ[_MARK]
 

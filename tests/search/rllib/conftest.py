@@ -41,6 +41,8 @@ class Killed:
     folder: Path
     mark: str
     """Stands in the environment of the process and of all that it started."""
+    driver: int
+    """Its number, with which the name of its Ray's session ends."""
     said: str
     moment: float
 
@@ -79,4 +81,4 @@ def killed(
             time.sleep(0.02)
         driver.send_signal(signal.SIGKILL)
         driver.wait()
-        yield Killed(folder, mark, driver.stderr.read(), time.monotonic())
+        yield Killed(folder, mark, driver.pid, driver.stderr.read(), time.monotonic())

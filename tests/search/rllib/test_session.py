@@ -164,19 +164,23 @@ ray.get(waiting)
 """
 
 
-def marked(mark: str) -> list[str]:
-    """Processes in whose environment a mark stands, which what they start inherits."""
+def belonging(mark: str, driver: int) -> list[str]:
+    """Processes with a mark in their environment, or a file of the session of a driver open.
+
+    What a process starts inherits its environment, but Ray's agents write their titles over it.
+    """
     found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            with suppress(OSError):
-                if mark.encode() in (folder / "environ").read_bytes():
-                    found.append((folder / "cmdline").read_text())
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            files = [os.readlink(file) for file in (folder / "fd").iterdir()]
+            inherited = mark.encode() in (folder / "environ").read_bytes()
+            if inherited or any(f"_{driver}/logs/" in file for file in files):
+                found.append((folder / "cmdline").read_text())
     return found
 
 
-def wait_until_gone(mark: str, deadline: float) -> None:
-    while left := marked(mark):
+def wait_until_gone(mark: str, driver: int, deadline: float) -> None:
+    while left := belonging(mark, driver):
         assert time.monotonic() < deadline, left
         time.sleep(0.1)
 
@@ -190,17 +194,16 @@ def test_nothing_stays_behind_after_ctrl_c() -> None:
     ) as driver:
         assert driver.stdout is not None and driver.stderr is not None
         assert driver.stdout.readline() == "started\n", driver.stderr.read()
-        assert len(marked(mark)) > 3
+        there = belonging(mark, driver.pid)
+        assert len(there) > 3 and any("Agent" in process for process in there)
         driver.send_signal(signal.SIGINT)
         try:
             driver.wait(60)
         finally:
             driver.kill()
         assert "KeyboardInterrupt\n" in driver.stderr.read()  # Ray's core may have the last word
-    wait_until_gone(mark, time.monotonic() + 30)
+    wait_until_gone(mark, driver.pid, time.monotonic() + 30)
 
 
 def test_nothing_stays_behind_after_a_kill(killed: Killed) -> None:
-    # The watchdog ends nearly all at once. An agent that it does not see, now and then, tries for a
-    # minute to reach the head node, which is gone too.
-    wait_until_gone(killed.mark, killed.moment + 100)
+    wait_until_gone(killed.mark, killed.driver, killed.moment + 30)
