@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from statistics import fmean
 from typing import Any
 
 from benchmarks.common import SIGMA, result
-from benchmarks.summary import measured, recoveries
+from benchmarks.summary import measured, recovery, trained
 from benchmarks.tables import NAMES, find
 
 WITHOUT_ZERO = ("diabetes",)
@@ -21,10 +20,10 @@ ENOUGH = 0.95
 def shares(*headings: str, sigma: float = SIGMA) -> dict[str, float]:
     """Return each network's mean recovery by the best of some ways, but where it has no meaning."""
     found: dict[str, float] = {}
-    for (network, s, heading), of in recoveries().items():
+    for (network, s, heading), of in trained().items():
         if s == sigma and heading in headings and network not in WITHOUT_ZERO:
             name = NAMES.get(network, network)
-            found[name] = max(fmean(of), found.get(name, -math.inf))
+            found[name] = max(recovery(of), found.get(name, -math.inf))
     return found
 
 

@@ -19,7 +19,6 @@ from benchmarks.paper import page as paper
 from benchmarks.tables import DOCS, README, Row, fill
 
 MADE: dict[str, Callable[[], Iterable[Row]]] = {
-    "readme": summary.readme,
     "chips": summary.chips,
     "means": summary.means,
     "startup": lambda: [{"what": k, "s": v} for k, v in result("startup")["seconds"].items()],
@@ -69,7 +68,7 @@ def scaling() -> dict[str, Any]:
 
 def main() -> None:
     """Write all pages."""
-    figures.draw_methods(list(summary.readme()))
+    figures.draw_methods(list(summary.methods()))
     figures.draw_fronts(
         [row for row in result("per_chip_curves")["rows"] if row["curve"] == "overhead"]
     )

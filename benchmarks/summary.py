@@ -1,4 +1,4 @@
-"""Recovery of all networks on chips, over their trainings, for docs/results.md and the README."""
+"""Recovery of all networks on chips, over their trainings, for the README and docs/results.md."""
 
 from __future__ import annotations
 
@@ -55,29 +55,49 @@ def measured() -> dict[tuple[str, float], Ways]:
     return found
 
 
-def recoveries() -> dict[tuple[str, float, str], list[float]]:
-    """Return the recovery of each training, by network, deviation and heading of `WAYS`."""
+def trained() -> dict[tuple[str, float, str], list[Row]]:
+    """Return the rows of each network, deviation and heading of `WAYS`, one for each training."""
     found = {}
     for (network, sigma), ways in measured().items():
         for heading, names in WAYS.items():
-            if of := [[r["recovery"] for r in ways[name]] for name in names if name in ways]:
-                found[network, sigma, heading] = max(of, key=fmean)
+            if of := [ways[name] for name in names if name in ways]:
+                found[network, sigma, heading] = max(of, key=recovery)
     return found
+
+
+def recovery(rows: Sequence[Row]) -> float:
+    """Return the mean over trainings."""
+    return fmean(row["recovery"] for row in rows)
 
 
 def means() -> Sequence[Row]:
     """A row for each network, deviation and heading: its recovery over trainings."""
-    found, lines = recoveries(), []
+    found, lines = trained(), []
     for (network, sigma), ways in measured().items():
         most = max(len(rows) for rows in ways.values())
+        plain = ways.get("plain, none", [])
         for heading in WAYS:
-            shares = found.get((network, sigma, heading))
+            rows = found.get((network, sigma, heading), [])
             sigmas = sum((network, heading) == (n, h) for n, _, h in found)
             lines.append({
                 "network": network, "sigma": sigma, "way": heading, "several": sigmas > 1,
-                "trainings": most, "kept": shares and over_trainings(shares, most),
+                "trainings": most, "score": without_chip(plain) if plain else None,
+                "kept": over_trainings([r["recovery"] for r in rows], most) if rows else None,
+                "spread": "{:.1f} ± {:.1f}".format(*over_chips(rows)) if rows else None,
             })  # fmt: skip
     return lines
+
+
+def without_chip(rows: Sequence[Row]) -> str:
+    """Write the clean score, a mean over trainings."""
+    clean, score = fmean(row["clean"] for row in rows), rows[0]["score"]
+    return f"{100 * clean:.1f} %" if score == "accuracy" else f"{score} {clean:.2f}"
+
+
+def over_chips(rows: Sequence[Row]) -> tuple[float, float]:
+    """Return recovery and its standard deviation over chips in percent, means over trainings."""
+    std, mean = (fmean(row[key] for row in rows) for key in ("std", "mean"))
+    return 100 * recovery(rows), 100 * recovery(rows) * std / mean
 
 
 def over_trainings(shares: Sequence[float], most: int) -> str:
@@ -89,27 +109,14 @@ def over_trainings(shares: Sequence[float], most: int) -> str:
     return text if len(shares) == most else f"{text} [{len(shares)}]"
 
 
-# -- the README and its figure, at sigma 0.5
-
-
-def readme() -> Iterator[Row]:
-    """Yield a row for each method and network: means over its trainings, cost is the largest."""
+def methods() -> Iterator[Row]:
+    """Yield what the figure of the methods shows at sigma 0.5."""
     of = {TITLES[n]: ways for (n, s), ways in measured().items() if s == SIGMA and n in TITLES}
-    for network, ways in of.items():
-        if not (plain := ways.get("plain, none")):
-            continue
-        clean, accuracy = fmean(row["clean"] for row in plain), plain[0]["score"] == "accuracy"
-        kept = f"{100 * clean:.1f} %" if accuracy else f"{plain[0]['score']} {clean:.2f}"
-        yield {"method": "score without a chip", "network": network, "kept": kept}
     for way, (method, color, marker) in METHODS.items():
-        found = {network: ways[way] for network, ways in of.items() if way in ways}
-        cost = [max((row[f"overhead_{kind}"] for rows in found.values() for row in rows), default=0)
-                for kind in ("weights", "macs")]  # fmt: skip
-        for network, rows in found.items():
-            share, std, mean = (fmean(r[key] for r in rows) for key in ("recovery", "std", "mean"))
-            yield {
-                "method": method, "color": color, "marker": marker, "network": network,
-                "cost": f"{100 * cost[0]:.1f}, {100 * cost[1]:.1f}", "share": 100 * share,
-                "spread": 100 * share * std / mean,
-                "kept": f"{100 * share:.1f} ± {100 * share * std / mean:.1f}",
-            }  # fmt: skip
+        for network, ways in of.items():
+            if way in ways:
+                share, spread = over_chips(ways[way])
+                yield {
+                    "method": method, "color": color, "marker": marker, "network": network,
+                    "share": share, "spread": spread,
+                }  # fmt: skip
