@@ -9,7 +9,7 @@ from typing import Any
 
 from cnet_aihw.runtime.errors import bad_value
 from cnet_aihw.runtime.typed import check_fields, check_type
-from cnet_aihw.runtime.values import bad_choice, check_count, is_number, is_seed
+from cnet_aihw.runtime.values import bad_choice, check_count, check_seed, is_number
 
 THREATS = ("nominal", "other_chip", "other_chips_eot", "this_chip", "this_chip_eot")
 """Knowledge of attackers: the nominal weights, one other chip, the mean over several other chips,
@@ -76,8 +76,7 @@ def validate_attack_settings(settings: AttackSettings) -> None:
         check_count(f"attack.{name}", getattr(settings, name), least)
     if settings.sources is not None:
         check_count("attack.sources", settings.sources, 2)
-    if not is_seed(settings.seed):
-        raise bad_value("attack.seed", settings.seed, "a whole number of 64 bits")
+    check_seed("attack.seed", settings.seed)
 
 
 def threats_of(threat: str | Iterable[str], key: str = "threat") -> list[str]:

@@ -22,7 +22,6 @@ from cnet_aihw.evaluation.chip_run import check_times_known, measuring, writing
 from cnet_aihw.evaluation.first_batch import check_first_batch
 from cnet_aihw.evaluation.settings import times_of
 from cnet_aihw.evaluation.spread import OnDevice, check_workers, spread
-from cnet_aihw.runtime.errors import bad_value
 from cnet_aihw.runtime.inputs import inputs_on
 from cnet_aihw.runtime.parts import Part, as_part, gathered
 from cnet_aihw.runtime.progress import progress_bar
@@ -30,7 +29,7 @@ from cnet_aihw.runtime.random_state import derive_seed
 from cnet_aihw.runtime.records import RecordsFile
 from cnet_aihw.runtime.torch_device import resolve_device
 from cnet_aihw.runtime.typed import checked
-from cnet_aihw.runtime.values import MOST_CHIPS, check_count, is_seed
+from cnet_aihw.runtime.values import MOST_CHIPS, check_count, check_seed
 from cnet_aihw.tasks import Classification
 
 Task = tuple[int, float | None, tuple[int, ...]]
@@ -93,8 +92,7 @@ def evaluate_uncertainty(
     counts, times = samples_of(samples), times_of(t_inference)
     check_count("chips", chips, most=MOST_CHIPS)
     check_count("batch_size", batch_size)
-    if not is_seed(seed):
-        raise bad_value("seed", seed, "a whole number of 64 bits")
+    check_seed("seed", seed)
     check_source(model, source, noise_model)
     check_times_known(model, noise_model, times)
     where, part = resolve_device(device), as_part(data)

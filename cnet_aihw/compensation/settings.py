@@ -8,7 +8,7 @@ from typing import Any
 from cnet_aihw.evaluation.settings import ScanSettings, validate_scan_settings
 from cnet_aihw.runtime.errors import bad_value
 from cnet_aihw.runtime.typed import check_fields, check_type
-from cnet_aihw.runtime.values import bad_choice, check_count, check_limit, is_number
+from cnet_aihw.runtime.values import bad_choice, check_count, check_limit, check_seed, is_number
 from cnet_aihw.training.settings import (
     TrainingSettings,
     VariationSettings,
@@ -94,7 +94,7 @@ def validate_per_chip_settings(settings: PerChipSettings, prefix: str = "per_chi
         ("target_chips", s.target_chips, 1),
     ):
         check_count(f"{prefix}{name}", whole, low)
-    check_count(f"{prefix}seed", s.seed, 0, most=2**63 - 1)
+    check_seed(f"{prefix}seed", s.seed)
     if s.ridge is not None and not (is_number(s.ridge) and s.ridge >= 0.0):
         raise bad_value(f"{prefix}ridge", s.ridge, "a number of at least 0, or null")
     if not (is_number(s.refine_lr) and s.refine_lr > 0.0):

@@ -28,7 +28,7 @@ from cnet_aihw.runtime.parts import Part, as_part
 from cnet_aihw.runtime.random_state import derive_seed, forked_random_state, seed_random_state
 from cnet_aihw.runtime.torch_device import device_of, moved_to
 from cnet_aihw.runtime.typed import checked
-from cnet_aihw.runtime.values import MOST_CHIPS, check_count, is_number, is_seed, is_whole
+from cnet_aihw.runtime.values import MOST_CHIPS, check_count, check_seed, is_number, is_whole
 
 
 @dataclass(frozen=True)
@@ -118,8 +118,7 @@ def measured_chips(
     """
     todo = _asked(chips)
     check_count("batch_size", batch_size)
-    if not is_seed(seed):
-        raise bad_value("seed", seed, "a whole number of 64 bits")
+    check_seed("seed", seed)
     check_times_known(model, noise_model, [time for _, time in todo])
     device = device_of(model)
     part = placed(as_part(data), device)

@@ -13,8 +13,8 @@ from cnet_aihw.runtime.values import (
     bad_choice,
     check_count,
     check_limit,
+    check_seed,
     is_number,
-    is_seed,
 )
 
 CALIBRATIONS = ("none", "batchnorm", "affine")
@@ -70,8 +70,7 @@ def validate_evaluation_settings(settings: EvaluationSettings) -> None:
     check_count("evaluation.chips", settings.chips, most=MOST_CHIPS)
     if settings.samples is not None:
         check_count("evaluation.samples", settings.samples)
-    if not is_seed(settings.seed):
-        raise bad_value("evaluation.seed", settings.seed, "a whole number of 64 bits")
+    check_seed("evaluation.seed", settings.seed)
     if settings.calibration not in CALIBRATIONS:
         raise bad_choice("evaluation.calibration", settings.calibration, CALIBRATIONS)
     if settings.threshold is not None and not is_number(settings.threshold):

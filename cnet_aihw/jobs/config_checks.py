@@ -16,7 +16,7 @@ from cnet_aihw.compensation.settings import (
 )
 from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.typed import check_type, one_word
-from cnet_aihw.runtime.values import is_seed
+from cnet_aihw.runtime.values import check_seed
 from cnet_aihw.search.settings import SearchSettings, validate_search_settings
 
 _RRAM: dict[str, tuple[Any, Any]] = {
@@ -104,9 +104,7 @@ def check_seeds(config: Any) -> None:
         CnetError: names the first one that cannot be.
     """
     for key in _SEEDS:
-        value = OmegaConf.select(config, key)
-        if not is_seed(value):
-            raise bad_value(key, value, "a whole number of 64 bits")
+        check_seed(key, OmegaConf.select(config, key))
 
 
 def check_chips_differ(name: str, seed: int, others: dict[str, int]) -> None:

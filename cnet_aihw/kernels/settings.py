@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from cnet_aihw.runtime.errors import bad_value
 from cnet_aihw.runtime.typed import check_fields, check_type
-from cnet_aihw.runtime.values import bad_choice, check_count, is_number, is_seed
+from cnet_aihw.runtime.values import bad_choice, check_count, check_seed, is_number
 
 KERNELS = ("rbf", "arc_cosine", "softmax")
 """Kernels: exp(-g |x - y|^2); 1 - angle / pi, the arc-cosine kernel of order 0; exp(2 g x.y)."""
@@ -110,5 +110,4 @@ def validate_kernel_settings(settings: KernelSettings, prefix: str = "kernel.") 
     for name in ("samples", "test_samples"):
         if getattr(settings, name) is not None:
             check_count(f"{prefix}{name}", getattr(settings, name), 2)
-    if not is_seed(settings.seed):
-        raise bad_value(f"{prefix}seed", settings.seed, "a whole number of 64 bits")
+    check_seed(f"{prefix}seed", settings.seed)

@@ -22,6 +22,16 @@ def is_seed(value: object) -> TypeGuard[int]:
     return is_whole(value) and -(2**63) <= value < 2**63
 
 
+def check_seed(key: str, value: object) -> None:
+    """Check a seed.
+
+    Raises:
+        CnetError: if it is not a whole number of 64 bits with sign.
+    """
+    if not is_seed(value):
+        raise bad_value(key, value, "a whole number of 64 bits")
+
+
 def is_number(value: object) -> TypeGuard[float]:
     """Say whether a setting is a finite number, of Python or numpy; True and False are not."""
     if isinstance(value, bool) or not isinstance(value, Real):

@@ -5,7 +5,7 @@ from typing import Any
 
 from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.typed import check_fields, check_type
-from cnet_aihw.runtime.values import GRADIENTS, bad_choice, check_count, is_number, is_seed
+from cnet_aihw.runtime.values import GRADIENTS, bad_choice, check_count, check_seed, is_number
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "bayes_binary")
 SCHEDULES = ("cosine", "onecycle", "constant")
@@ -194,8 +194,7 @@ def validate_training_settings(settings: TrainingSettings) -> None:
     ):
         if value is not None:  # as patience and probes may be; others have been checked
             check_count(f"training.{name}", value, low)
-    if not is_seed(s.seed):
-        raise bad_value("training.seed", s.seed, "a whole number of 64 bits")
+    check_seed("training.seed", s.seed)
     for name, number, positive in (
         ("lr", s.lr, True),
         ("grad_clip", s.grad_clip, True),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.typed import check_fields, check_type
-from cnet_aihw.runtime.values import bad_choice, check_count, is_number, is_seed
+from cnet_aihw.runtime.values import bad_choice, check_count, check_seed, is_number
 
 TUNES = ("progressive", "all", "digital", "correctors")
 BACKWARDS = ("model", "exact", "feedback", "random_target", "perturbation")
@@ -120,8 +120,7 @@ def validate_tuning_settings(settings: TuningSettings, prefix: str = "tuning.") 
         if not is_number(value) or value < 0 or (positive and value == 0):
             expected = "a number above 0" if positive else "a number of at least 0"
             raise bad_value(prefix + name, value, expected)
-    if not is_seed(s.seed):
-        raise bad_value(prefix + "seed", s.seed, "a whole number of 64 bits")
+    check_seed(prefix + "seed", s.seed)
     if s.backward == "perturbation" and s.tune not in ("digital", "correctors"):
         raise CnetError(
             f"{prefix}backward=perturbation with {prefix}tune={s.tune} would write each cell three "

@@ -31,7 +31,7 @@ from cnet_aihw.runtime.random_state import (
 from cnet_aihw.runtime.records import read_json, write_json_atomic
 from cnet_aihw.runtime.torch_device import device_of
 from cnet_aihw.runtime.typed import checked
-from cnet_aihw.runtime.values import is_seed
+from cnet_aihw.runtime.values import check_seed
 from cnet_aihw.tasks import Classification, Task, describe_task
 from cnet_aihw.training.checkpoint import load_checkpoint
 from cnet_aihw.training.run_identity import TrainingData
@@ -161,8 +161,7 @@ def score_on_chip(
     Raises:
         CnetError: where outputs are not finite.
     """
-    if not is_seed(seed):
-        raise bad_value("seed", seed, "a whole number of 64 bits")
+    check_seed("seed", seed)
     device = device_of(model)
     part = placed(as_part(data), device)
     network = NetworkOnChip(model, chip)

@@ -8,10 +8,9 @@ import torch
 from scipy.linalg import hadamard
 from torch import Tensor
 
-from cnet_aihw.runtime.errors import bad_value
 from cnet_aihw.runtime.random_state import derive_seed
 from cnet_aihw.runtime.typed import checked
-from cnet_aihw.runtime.values import bad_choice, check_count, is_seed
+from cnet_aihw.runtime.values import bad_choice, check_count, check_seed
 
 FEATURES = ("rff", "orf", "sorf")
 """Random features: Gaussian rows, orthogonal rows, rows of products of Hadamard matrices."""
@@ -44,8 +43,7 @@ def random_projection(
         raise bad_choice("features", features, FEATURES)
     check_count("inputs", inputs)
     check_count("outputs", outputs)
-    if not is_seed(seed):
-        raise bad_value("seed", seed, "a whole number of 64 bits")
+    check_seed("seed", seed)
     generator = torch.Generator().manual_seed(derive_seed(seed, "features", features))
     if features == "rff":
         return _normal(outputs, inputs, generator).to(dtype)

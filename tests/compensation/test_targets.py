@@ -224,7 +224,7 @@ def test_refinement_goes_to_the_mean_over_chips():
     [
         ("samples", 1), ("ridge", -1.0), ("batch_size", 1), ("refine_steps", -1),
         ("refine_lr", 0.0), ("refine_batch", 0), ("target", "mean"), ("target_chips", 0),
-        ("weighting", "gradient"), ("batchnorm", "yes"), ("seed", -1), ("seed", 0.5),
+        ("weighting", "gradient"), ("batchnorm", "yes"), ("seed", 2**63), ("seed", 0.5),
     ],
 )  # fmt: skip
 def test_impossible_settings_name_their_field(name, value):

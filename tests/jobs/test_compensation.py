@@ -342,9 +342,10 @@ def test_the_files_are_the_correctors_of_the_library(cli: Cli, only: Only) -> No
     assert [run.variants[0].corrector for run in seen[3:]] == [CORRECTORS[name] for name in kinds]
     default = seen[0].variants[0].compensation
     assert replace(default, corrector=None) == CompensationSettings()  # it repeats the defaults
-    assert cli("seed=7", "training=plain", only(seen.append)).code == 0
-    settings = seen[-1].variants[0].compensation
-    assert settings.shared.seed == settings.per_chip.seed == 7
+    for seed in (7, -7):
+        assert cli(f"seed={seed}", "training=plain", only(seen.append)).code == 0
+        settings = seen[-1].variants[0].compensation
+        assert settings.shared.seed == settings.per_chip.seed == seed
 
 
 def test_a_placement_may_keep_the_most_sensitive_layers_digital(cli: Cli, small: list[str]) -> None:
