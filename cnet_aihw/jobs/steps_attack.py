@@ -59,6 +59,7 @@ def check_attack(job: JobContext) -> None:
         asked = {
             "evaluation.seed": ("seed", variant.evaluation.seed),
             "evaluation.t_inference": ("t_inference", time),
+            "attack.samples": ("data", pixels.part.fingerprint),
             "attack.seed": ("attack_seed", settings.seed),
             "attack.readings": ("readings", settings.readings),
             "attack.eot_chips": ("eot.chips", settings.eot_chips),

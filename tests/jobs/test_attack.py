@@ -45,6 +45,22 @@ def test_attacks_of_several_commands_stand_in_one_table(
         assert Path(f"run/report/{table}.csv").exists()
 
 
+def test_other_values_than_those_of_earlier_attacks_are_refused_by_their_names(
+    cli: Callable, trained: list[str], error_of: Callable[..., CnetError]
+) -> None:
+    pytest.importorskip("art", reason="the extra `attacks` is not installed")
+    assert cli(*trained, *FEW).code == 0
+    for word, key in (
+        ("attack.samples=19", "attack.samples"),
+        ("attack.seed=1", "attack.seed"),
+        ("evaluation.seed=1", "evaluation.seed"),
+        ("attack.method.steps=4", "attack.method.steps"),
+    ):
+        error = error_of(*trained, *FEW, word)
+        assert error.key is not None and error.key.removeprefix("config.") == key, error
+        assert "attack-pgd-inf" in str(error)
+
+
 def test_networks_of_another_run_are_attacked(
     cli: Callable, trained: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
