@@ -207,9 +207,9 @@ def ways(subject: Subject, seed: int, sigma: float = SIGMA) -> Iterator[Way]:
         )
         yield fitted
         if not paper:
-            steps, _ = subject.refined[0]
+            steps, images = subject.refined[0]
             yield replace(fitted, name=f"{training}, per chip, refined", refine_steps=steps,
-                          refine_batch=subject.batch)  # fmt: skip
+                          images=images, refine_batch=subject.batch)  # fmt: skip
     if not paper:
         yield Way("plain, shared", "plain", LowRank(), placement, "shared")
         return

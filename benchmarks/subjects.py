@@ -154,7 +154,7 @@ SUBJECTS = {
                 LanguageModelling(), fit_epochs=1, images=200, batch=16, from_plain=(8, 1e-3),
                 **LATER),
         Subject("recurrent_mnist", "mnist", Recurrent, (), 2000, ((300, 1000),), **OTHER),
-        Subject("unet_scenes", "scenes", UNet, (), 200, ((100, 100),), Segmentation(), images=100,
+        Subject("unet_scenes", "scenes", UNet, (), 200, ((300, 300),), Segmentation(), images=100,
                 from_plain=(6, 1e-3), **LATER),
         Subject("diabetes", "diabetes", MLP, (), None, ((300, 300),), Regression(metric="R2"),
                 images=300, **OTHER),

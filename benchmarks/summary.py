@@ -23,7 +23,7 @@ WAYS = {
     "scale, offset": ("plain, affine",),
     "low rank": ("plain, per chip",),
     "penalty, low rank": ("lipschitz, per chip",),
-    "the same, refined": ("lipschitz, per chip, refined",),
+    "refined": ("lipschitz, per chip, refined", "plain, per chip, refined"),
     "noise, low rank": ("noise, per chip", "noise_from_plain, per chip"),
     "noise, low rank, refined": ("noise_from_plain, per chip, refined",),
 }
