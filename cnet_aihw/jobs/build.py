@@ -256,11 +256,8 @@ def _check_compensation(variant: Variant, model: nn.Module, example: Inputs, tas
         return
     if variant.searches:
         _check_search(variant, network, task)
-    elif variant.per_chip and settings.fill == "uniform":
+    elif settings.fill == "uniform" and (variant.per_chip or settings.scan.mode == "suffix"):
         check_placement(uniform(variant, network, network.correctable), model)
-    elif settings.scan.mode == "suffix" and settings.fill == "uniform":
-        # where there are candidates, the first layer is one
-        check_placement(uniform(variant, network, network.correctable[:1]), model)
 
 
 def _check_search(variant: Variant, network: NetworkCost, task: Task) -> None:

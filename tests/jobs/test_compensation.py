@@ -433,6 +433,18 @@ def test_what_only_the_network_shows_is_reported_before_training(
     assert {p.name for p in Path("run").iterdir()} <= {".hydra", ".locks", "cnet-aihw.log"}
 
 
+def test_a_first_layer_that_is_too_dear_does_not_refuse_the_others(cli: Cli) -> None:
+    # The compensator of 256 outputs has more weights than the network, that of 10 0.5 % of them.
+    outcome = cli(
+        *("model=mlp", "data.size=8", "data.limit_train=200", "training=plain", "rram.sigma=1"),
+        *("training.epochs=1", "training.validation_chips=2", "evaluation.chips=2"),
+        *("compensation=paper", "compensation.limit=0.01", "compensation.threshold=1.0"),
+        *("compensation.shared.epochs=1", "search=none", "progress=false", "hydra.run.dir=run"),
+    )
+    assert outcome.code == 0, outcome.err
+    assert set(read("run/plain/compensation.json")["placement"]) == {"layers.fc3"}
+
+
 def test_a_step_without_the_one_before_names_it(
     cli: Cli, words: list[str], error_of: ErrorOf
 ) -> None:
