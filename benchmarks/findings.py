@@ -60,7 +60,7 @@ def findings() -> dict[str, Any]:
         "sizes": ", ".join(f"{100 * row['recovery']:.1f} % {row['size']}" for row in curves
                            if row["way"] == "spectrum"),
         **{way.replace(" ", "_"): span(kept) for way, kept in year.items()},
-        **_searched(), "attacked": _attacked(),
+        **_searched(), "attacked": _attacked(), **_on_devices(),
     }  # fmt: skip
 
 
@@ -85,6 +85,20 @@ def _ahead(ours: Mapping[str, float], heading: str) -> str:
 def _at(sigma: float) -> str:
     kept = shares("low rank", "penalty, low rank", "noise, low rank", sigma=sigma).values()
     return f"{sigma:g}: {sum(s >= ENOUGH for s in kept)} of {len(kept)} ({span(kept)} %)"
+
+
+def _on_devices() -> dict[str, str]:
+    rows = [row for row in result("devices")["rows"] if row["point"] == "harsher"]
+    ways = {"plain": "plain", "noise": "noise-injected", "per_chip": "low rank per chip",
+            "penalty": "penalty, low rank per chip", "correctnet": "correctnet"}  # fmt: skip
+    clean = {row["device"]: row["clean"] for row in rows if row["method"] == "plain"}
+    found = {
+        f"devices_{name}": span(
+            row["mean"] / clean[row["device"]] for row in rows if row["method"] == way
+        )
+        for name, way in ways.items()
+    }
+    return {"devices": str(len(clean)), **found}
 
 
 def _searched() -> dict[str, str]:

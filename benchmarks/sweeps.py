@@ -211,46 +211,53 @@ POINTS: dict[str, tuple[list[str], list[str]]] = {
 """Device -> words of its published operating point, and of a harsher one."""
 
 COMMON = (
-    "experiment=lenet5_mnist", "data.root=data", "training.epochs=3", "evaluation.chips=25",
+    "experiment=lenet5_mnist", "data.root=data", "training.epochs=3", "evaluation.chips=50",
+    "evaluation.samples=5000",
 )  # fmt: skip
-PARTS = {
-    "plain": ("training=plain", "job=evaluate", f"source={os.path.relpath(DEVICES / 'plain')}"),
-    "noise": ("training=noise",),
-    "correctnet": (
-        "training=lipschitz", "compensation=paper", "compensation.scan.chips=10",
-        "compensation.scan.samples=500", "compensation.shared.epochs=1", "search=coordinate",
-        "search.budget=25", "search.chips=5", "search.samples=500",
-        "search.evaluator.shared_steps=400",
-        f"search.store={os.path.relpath(DEVICES / 'evaluations')}",
-    ),
-}  # fmt: skip
-"""The plain network; noise injection with the device; the penalty (its lambda from the device),
-and that network with a searched placement of compensation."""
+METHODS = {
+    ("plain", False): "plain",
+    ("noise", False): "noise-injected",
+    ("lipschitz", False): "lipschitz",
+    ("plain", True): "low rank per chip",
+    ("noise", True): "noise, low rank per chip",
+    ("lipschitz", True): "penalty, low rank per chip",
+}
+"""Training, and whether there are correctors -> how its row is called."""
 
 
 def devices() -> Iterator[Command]:
-    """Every device at both points; no device comes into the plain network's training."""
-    plain = (*COMMON, "training=plain", "job=train")
-    yield Command(DEVICES / "plain", plain, "result.json")
+    """Every device at both points: three trainings, each without and with correctors per chip.
+
+    Noise injection has the device, and the penalty its lambda; CorrectNet has that network.
+    """
     for device, points in POINTS.items():
         path = [f"rram.path={os.path.relpath(MEASUREMENTS)}"] if device == "measured" else []
         for point, knobs in zip(("published", "harsher"), points, strict=True):
-            about = {"device": device, "point": point}
+            folder, about = DEVICES / f"{device}-{point}", {"device": device, "point": point}
             about["knobs"] = ", ".join(word.partition(".")[2] for word in knobs)
-            for part, words in PARTS.items():
-                folder = DEVICES / f"{device}-{point}" / part
-                chosen = (*COMMON, *words, f"rram={device}", *path, *knobs)
-                yield Command(folder, chosen, about=about)
+            on = (f"rram={device}", *path, *knobs)
+            fitted = ("training=all", "compensation=default", "search=spectrum")
+            yield Command(folder, (*COMMON, *fitted, *on), about=about)
+            steps = ("_compensation.compensate", ".evaluate", ".table", ".report")
+            steps = ",".join(f"cnet_aihw.jobs.steps{step}" for step in steps)
+            shared = (
+                f"job.steps=[{steps}]", "training=lipschitz", f"source={os.path.relpath(folder)}",
+                "compensation=paper", "compensation.limit_macs=0.05", "compensation.shared.epochs=1", "search=none",
+                "compensation.fill=uniform",
+            )  # fmt: skip
+            about = {**about, "method": "correctnet"}
+            yield Command(folder / "correctnet", (*COMMON, *shared, *on), about=about)
 
 
 def devices_rows() -> Iterator[Row]:
-    """Accuracy over chips of each method."""
-    methods = {"noise": "noise-injected"}
+    """Accuracy over chips of each method, and its recovery of the plain network's clean one."""
     for command in devices():
-        for row in command.rows() if command.about else ():
+        for row in command.rows():
             compensated = row["compensation"] is not None
-            method = "correctnet" if compensated else methods.get(row["training"], row["training"])
-            yield {**command.about, "method": method, **row, "command": str(command)}
+            if "method" in command.about and not compensated:
+                continue  # measured by the other command
+            method = METHODS[row["training"], compensated]
+            yield {"method": method, **command.about, **row, "command": str(command)}
 
 
 def make_measurements() -> None:
