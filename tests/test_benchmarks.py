@@ -71,7 +71,7 @@ def test_each_module_can_be_imported(name: str) -> None:
     assert all(hasattr(module, step) for step in steps)
 
 
-POINTS = {c.about["device"] + "-" + c.about["point"]: c for c in sweeps.devices() if c.about}
+POINTS = {str(command.folder.relative_to(sweeps.DEVICES)): command for command in sweeps.devices()}
 
 
 @pytest.mark.parametrize("command", POINTS.values(), ids=list(POINTS))
