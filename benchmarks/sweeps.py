@@ -242,7 +242,7 @@ def devices() -> Iterator[Command]:
             steps = ",".join(f"cnet_aihw.jobs.steps{step}" for step in steps)
             shared = (
                 f"job.steps=[{steps}]", "training=lipschitz", f"source={os.path.relpath(folder)}",
-                "compensation=paper", "compensation.limit_macs=0.05", "compensation.shared.epochs=1", "search=none",
+                "compensation=paper", "compensation.shared.epochs=1", "search=none",
                 "compensation.fill=uniform",
             )  # fmt: skip
             about = {**about, "method": "correctnet"}
