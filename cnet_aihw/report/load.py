@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -258,7 +259,10 @@ def _training(folder: Path, table: Record) -> Training:
         scan=_json(folder / "scan.json"),
         compensation=_json(folder / "compensation.json"),
         fit=_records(folder / "compensation" / "epochs.jsonl"),
-        measurements=_once([m for m in measurements if not tabled or m.compensation in tabled]),
+        measurements=first_of_each(
+            [m for m in measurements if not tabled or m.compensation in tabled],
+            lambda measured: measured.record,
+        ),
         tunings=[read_json(path) for path in _named(folder, "tuning-*.json")],
         uncertainties=[read_json(path) for path in _named(folder, "uncertainty-*.json")],
         attacks=[read_json(path) for path in _named(folder, "attack-*.json")],
@@ -275,14 +279,16 @@ def _named(folder: Path, pattern: str) -> list[Path]:
     return sorted(folder.glob(pattern), key=lambda path: path.stem)
 
 
-def _once(measurements: list[Measurement]) -> list[Measurement]:
+def first_of_each[Measured](
+    measurements: Sequence[Measured], record_of: Callable[[Measured], Mapping[str, Any]]
+) -> list[Measured]:
     """Leave out a network that was selected and then measured on the same chips again."""
-    kept: list[Measurement] = []
+    kept: dict[str, Measured] = {}
     for measured in measurements:
-        same = ("statistics", "calibration", "compensation")
-        if not any(all(measured.record.get(n) == m.record.get(n) for n in same) for m in kept):
-            kept.append(measured)
-    return kept
+        record = record_of(measured)
+        same = [record.get(n) for n in ("training", "statistics", "calibration", "compensation")]
+        kept.setdefault(json.dumps(same, sort_keys=True), measured)
+    return list(kept.values())
 
 
 def _measurement(path: Path) -> Measurement:

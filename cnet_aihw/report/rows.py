@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cnet_aihw.report.load import first_of_each
 from cnet_aihw.report.run_tables import HIDDEN, NETWORK, calibration_cost_of
 from cnet_aihw.report.search_tables import placement_text, searches_columns
 from cnet_aihw.report.tables import Column, Metric, Table
@@ -35,7 +36,7 @@ def results_rows(
     recovery: Callable[[float, float], float | None],
     plain: str = "plain",
 ) -> list[dict[str, Any]]:
-    """Return one row for each measured network and time.
+    """Return one row for each measured network and time; a network that was selected has one, too.
 
     Args:
         results: contents of chips.json, chips-compensated.json and chips-selected.json.
@@ -55,7 +56,7 @@ def results_rows(
             "failed": statistics.get("failed") or None,
             "recovery": None,
         }
-        for result in results
+        for result in first_of_each(results, lambda result: result)
         for statistics in result["statistics"]
     ]
     of_plain = [r for r in rows if r["training"] == plain and r["compensation"] is None]

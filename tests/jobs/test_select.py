@@ -90,6 +90,9 @@ def test_the_best_on_validation_chips_is_measured_on_the_test_part(
     again = read("run/select.json")
     assert [row["allowed"] for row in again["rows"]] == [True, False, True, False]
     assert again["chosen"]["calibration"] is None
+    words = ["training.compare=[plain]", "select.limit=1e-6"]
+    assert cli(*small, "job=select", *words).code == 0
+    assert [row["training"] for row in read("run/table.json")["rows"]] == ["plain"]  # once
     assert error_of(*small, "job=select", "select.seed=0").key == "select.seed"
 
 
