@@ -13,8 +13,14 @@ from aihwkit.inference.noise.base import BaseNoiseModel
 from torch import Tensor
 from torch.autograd import no_grad
 
-from cnet_aihw.rram.devices.conductances import Stage, TileDevices, WeightScale, range_of
-from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.rram.devices.conductances import (
+    STAGES,
+    Stage,
+    TileDevices,
+    WeightScale,
+    range_of,
+)
+from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.fingerprint import exact_text
 
 
@@ -32,8 +38,8 @@ class DeviceNoiseModel(BaseNoiseModel):
         g_min: smallest conductance in uS of the default converter.
 
     Raises:
-        CnetError: if the conductances are no range or outside that of the device, or both a
-            converter and its range are given.
+        CnetError: if the conductances are no range or outside that of the device, both a
+            converter and its range are given, or the class names a stage that there is not.
     """
 
     stage: ClassVar[Stage] = "variation"
@@ -54,6 +60,8 @@ class DeviceNoiseModel(BaseNoiseModel):
         g_max: float | None = None,
         g_min: float | None = None,
     ) -> None:
+        if self.stage not in STAGES:
+            raise bad_value("stage", self.stage, f"one of {', '.join(STAGES)}")
         self.range_is_given = not (g_converter is None and g_max is None and g_min is None)
         super().__init__(self.make_converter(g_converter, g_max, g_min))
         self.check_range(*range_of(self.g_converter))
