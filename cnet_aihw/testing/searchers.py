@@ -88,7 +88,7 @@ def check_searcher(
     promise(
         set(whole) == set(every) or ends_early,
         searcher,
-        "a large budget evaluates all placements, and ends",
+        "a large budget evaluates all placements, and ends; give ends_early=True where it need not",
     )
 
 
