@@ -160,6 +160,14 @@ class DoesNothing(Window):
         return g, g
 
 
+class HasLaw(Window):
+    """Its text is an address, which is another one in each process."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.law = object()
+
+
 class Hidden(Window):
     def __init__(self, width: float = 1.0) -> None:
         super().__init__()
@@ -181,6 +189,7 @@ DEVICES: dict[type[DeviceNoiseModel], str] = {
     NegativeReading: "0 or more",
     NotOff: "is_off means",
     DoesNothing: "changes weights",
+    HasLaw: "the setting 'law'",
     Hidden: "the setting 'width'",
 }
 
