@@ -97,7 +97,7 @@ class Double(Window):
 class Locked(Window):
     def __init__(self) -> None:
         super().__init__()
-        self.lock = threading.Lock()
+        self._lock = threading.Lock()
 
 
 class FirstChipStays(Window):
