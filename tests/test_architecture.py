@@ -24,7 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "compensation": {"runtime", "cluster", "tasks", "rram", "evaluation", "training"},
     "tuning": {"runtime", "tasks", "rram", "evaluation", "training", "compensation"},
     "search": {"runtime", "cluster", "tasks", "rram", "evaluation", "training", "compensation"},
-    "testing": {"runtime", "tasks", "rram", "compensation", "search"},
+    "testing": {"runtime", "tasks", "rram", "compensation", "search", "attacks"},
     "report": {"runtime"},
     "doctor": {"runtime", "cluster", "rram"},
     "jobs": {

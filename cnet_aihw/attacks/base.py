@@ -6,7 +6,7 @@ import logging
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -29,7 +29,8 @@ STRONGER = 4
 class Attack:
     """Changes images within a budget so that a network misclassifies them.
 
-    A new attack is a dataclass with ``name`` and :meth:`generate`; its fields are its settings.
+    A new attack is a frozen dataclass with ``name``, ``white_box``, :meth:`generate` and a field
+    that makes it stronger, ``steps`` or what :attr:`effort` names; its fields are its settings.
     """
 
     name: ClassVar[str]
@@ -42,7 +43,7 @@ class Attack:
     """Norms of budgets that it knows."""
 
     effort: ClassVar[str] = "steps"
-    """Field that makes it stronger and slower."""
+    """Field that makes it stronger and slower: a whole number from 1."""
 
     one_run: ClassVar[bool] = False
     """Whether one run serves all budgets, whose records have its whole cost each."""
@@ -59,6 +60,17 @@ class Attack:
             known = self.norms if self.norm in NORMS else NORMS
             raise bad_choice("norm", self.norm, known)
         check_count("batch_size", self.batch_size)
+        if self.effort not in {field.name for field in fields(self)}:
+            kind = type(self).__name__
+            raise CnetError(
+                f"{kind} has no field {self.effort!r}, of which more makes it stronger; make it a "
+                f"dataclass with the field {self.effort!r}, or with another one that its `effort` "
+                "names.",
+                key="effort",
+                value=self.effort,
+                expected="a field of the dataclass",
+                fix=f"give {kind} the field {self.effort!r}",
+            )
         check_count(self.effort, getattr(self, self.effort))
 
     def describe(self) -> dict[str, Any]:
@@ -72,8 +84,11 @@ class Attack:
     def generate(self, classifier: Any, x: Array, y: Array, eps: float) -> Array:
         """Return changed images, [N, C, H, W] in pixels.
 
+        Draws are from the global generators of numpy, Python and torch, which are seeded here.
+
         Args:
-            classifier: the library's view of the network.
+            classifier: the library's view of the network, a ``PyTorchClassifier``: its ``model``
+                takes pixels and gives logits.
             x: pixels, [N, C, H, W], float32.
             y: labels, [N].
             eps: the budget, above 0.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import secrets
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -151,15 +150,10 @@ class Workers:
         settings = self._settings
         try:
             self._work_ref = [ray.put(self._work)]
-        except (TypeError, AttributeError, pickle.PicklingError) as error:
-            raise CnetError(
-                f"the {self._key} cannot be sent to worker processes "
-                f"({error.__cause__ or error}); make all that it holds picklable, or give "
-                "ray.workers=0.",
-                key=self._key,
-                value=type(self._work).__name__,
-                expected="an object that cloudpickle can pickle",
-            ) from error
+        except ray.exceptions.RayError:
+            raise
+        except Exception as error:  # of any kind: parametrized modules raise a RuntimeError
+            raise cannot_be_sent(self._key, self._work, error, "ray.workers=0") from error
         options = {
             "num_cpus": settings.cpus_per_worker,
             "num_gpus": settings.gpus_per_worker,
@@ -262,6 +256,27 @@ class WorkerProcess:
         if self._work is None:
             self._work = ray.get(work_ref[0])
         return self._work
+
+
+def cannot_be_sent(key: str, what: object, error: Exception, alone: str) -> CnetError:
+    """Return the error of an object that other processes cannot be given.
+
+    Args:
+        key: name of the object in messages.
+        what: the object.
+        error: what pickling it raised.
+        alone: setting that works in this process alone.
+    """
+    reason = str(error.__cause__ or error).strip().partition("\n")[0]
+    return CnetError(
+        f"the {key} cannot be sent to worker processes ({reason}); make all that it holds "
+        f"picklable (parametrizations: torch.nn.utils.parametrize.remove_parametrizations), or "
+        f"give {alone}.",
+        key=key,
+        value=type(what).__name__,
+        expected="an object that cloudpickle can pickle",
+        fix=alone,
+    )
 
 
 def _no_workers(what: str) -> CnetError:

@@ -204,7 +204,8 @@ def describe_search(
     """Return all that determines the course of a search, as plain values.
 
     Raises:
-        CnetError: if the searcher is not a dataclass, so that its settings are not known.
+        CnetError: if the searcher is not a dataclass, so that its settings are not known, and for
+            values that a file cannot hold.
     """
     described = {
         "searcher": {"name": searcher.name, **_settings_of(searcher)},
@@ -212,6 +213,11 @@ def describe_search(
         "problem": problem.as_record(),
         "evaluator": {**evaluator.describe(), "key": evaluator.key()},
     }
+    for key in ("searcher", "evaluator"):
+        try:
+            json.dumps(described[key])
+        except (TypeError, ValueError) as error:
+            raise bad_value(key, described[key], f"values for a file ({error})") from error
     return cast(dict[str, Any], json.loads(json.dumps(described)))  # as the file gives it back
 
 

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.values import is_number
 from cnet_aihw.search.settings import ObjectiveSettings
 
 
@@ -50,6 +53,36 @@ class Evaluation:
         """Return the evaluation that :meth:`as_record` described."""
         scores = tuple(None if score is None else float(score) for score in record["scores"])
         return cls(scores, float(record["seconds"]))
+
+
+def scores_of(evaluator: Any, placement: Any) -> tuple[float | None, ...]:
+    """Return what an evaluator says of a placement, as plain numbers.
+
+    Args:
+        evaluator: a :class:`~cnet_aihw.search.PlacementEvaluator`; its scores may be numbers of
+            numpy or torch.
+        placement: the placement.
+
+    Raises:
+        CnetError: for anything but a sequence of numbers and None, and without a finite number.
+    """
+    given = evaluator.evaluate(placement)
+    found = given.tolist() if isinstance(given, np.ndarray | Tensor) else given
+    listed = list(found) if isinstance(found, list | tuple) else [given]
+    values = [v.item() if isinstance(v, np.generic | Tensor) and v.ndim == 0 else v for v in listed]
+    right = isinstance(found, list | tuple) and all(
+        value is None or (is_number(value) and math.isfinite(value)) for value in values
+    )
+    if not right or all(value is None for value in values):
+        expected = "a finite score, or None, for each chip, and at least one score"
+        raise CnetError(
+            f"{type(evaluator).__name__}.evaluate returns the scores {given!r} for "
+            f"{dict(placement)}; an evaluator returns {expected}, as a tuple.",
+            key="scores",
+            value=given,
+            expected=expected,
+        )
+    return tuple(None if value is None else float(value) for value in values)
 
 
 def objective_value(

@@ -18,7 +18,7 @@ from cnet_aihw.runtime.processes import is_alive, this_process
 from cnet_aihw.runtime.typed import checked
 from cnet_aihw.runtime.waiting import Patience
 from cnet_aihw.search.evaluators.protocol import PlacementEvaluator
-from cnet_aihw.search.scores import Evaluation
+from cnet_aihw.search.scores import Evaluation, scores_of
 
 FILE = "evaluations.sqlite3"
 
@@ -170,7 +170,7 @@ class EvaluationStore:
                 continue
             try:
                 start = time.perf_counter()
-                scores = tuple(evaluator.evaluate(placement))
+                scores = scores_of(evaluator, placement)
                 value = Evaluation(scores, time.perf_counter() - start)
                 self.put(placement, value, evaluator)
             finally:

@@ -1,10 +1,11 @@
-"""Contracts that a new device, task, corrector or searcher keeps; call them in your own tests."""
+"""Contracts that a new device, task, corrector, searcher or attack keeps, for your own tests."""
 
 from typing import TYPE_CHECKING
 
 from cnet_aihw.runtime.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from cnet_aihw.testing.attacks import check_attack as check_attack
     from cnet_aihw.testing.correctors import check_corrector as check_corrector
     from cnet_aihw.testing.devices import check_device as check_device
     from cnet_aihw.testing.searchers import check_searcher as check_searcher

@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from cnet_aihw.cluster.workers import cannot_be_sent
 from cnet_aihw.rram import load_snapshot
 from cnet_aihw.runtime.determinism import deterministic
 from cnet_aihw.runtime.errors import CnetError, bad_value
@@ -62,7 +63,7 @@ def training_group(
         The group; None with one process.
 
     Raises:
-        CnetError: if another process ends in between.
+        CnetError: if another process ends in between, or cannot be given the network.
     """
     if processes == 1:
         yield None
@@ -72,7 +73,10 @@ def training_group(
     threads = torch.get_num_threads()
     with tempfile.TemporaryDirectory() as folder:
         with moved_to(model, torch.device("cpu")):
-            sent = cloudpickle.dumps((list(sys.path), model, dict(trainer)))
+            try:
+                sent = cloudpickle.dumps((list(sys.path), model, dict(trainer)))
+            except Exception as error:  # of any kind: parametrized modules raise a RuntimeError
+                raise cannot_be_sent("model", model, error, "processes=1") from error
         (Path(folder) / "training").write_bytes(sent)
         share = max(1, threads // processes)
         env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": str(share)}

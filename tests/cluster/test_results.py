@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from cnet_aihw.cluster.workers import _result
+from cnet_aihw.cluster.settings import RaySettings
+from cnet_aihw.cluster.workers import Workers, _result
 from cnet_aihw.evaluation import AllChipsFailed
 from cnet_aihw.runtime.errors import CnetError
 
@@ -63,3 +64,22 @@ def test_a_worker_that_died_too_often_is_named_with_its_task(
     with pytest.raises(CnetError) as raised:
         result(monkeypatch, Died("gone"))
     assert (raised.value.key, raised.value.value) == ("ray.workers", 3)
+
+
+def test_a_work_that_cannot_be_sent_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever error that is: torch raises a RuntimeError for parametrized modules."""
+
+    class RayError(Exception):
+        """Stands for an error of Ray itself."""
+
+    def put(work: object) -> None:
+        raise RuntimeError("Serialization of parametrized modules is not supported.\nSee: there")
+
+    fake = SimpleNamespace(put=put, exceptions=SimpleNamespace(RayError=RayError))
+    monkeypatch.setitem(sys.modules, "ray", fake)
+    workers = Workers(str, RaySettings(workers=2), "chips", "measurement")
+    with pytest.raises(CnetError) as raised:
+        workers._start()
+    assert (raised.value.key, raised.value.value) == ("measurement", "type")
+    assert raised.value.fix == "ray.workers=0"
+    assert "\n" not in str(raised.value)

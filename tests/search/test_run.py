@@ -307,6 +307,11 @@ class NoDataclass:
     name = "own"
 
 
+@dataclass
+class NotPlain(Lazy):
+    folder: Path = Path("here")
+
+
 @pytest.mark.parametrize(
     ("make", "key"),
     [
@@ -314,6 +319,7 @@ class NoDataclass:
         (lambda s, f: search(f, s, ray=RaySettings(workers=-1)), "ray.workers"),
         (lambda s, f: search(f, s, Lazy()), "searcher"),
         (lambda s, f: search(f, s, NoDataclass()), "searcher"),
+        (lambda s, f: search(f, s, NotPlain()), "searcher"),
         (lambda s, f: search(f, s, ExhaustiveSearcher()), "budget"),
     ],
 )

@@ -9,7 +9,9 @@ import sqlite3
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from cnet_aihw.compensation import Placement
 from cnet_aihw.runtime.errors import CnetError
@@ -190,6 +192,32 @@ def test_an_evaluator_that_gives_no_chip_leaves_nothing(store, evaluator):
             store.measure(Placement({}), evaluator)
         assert (error.value.key, error.value.value) == ("scores", scores)
     assert len(store) == 0
+
+
+@pytest.mark.parametrize("scores", [0.9, None, "0.9", ("0.9",), (True,), {0.1, 0.2}])
+def test_scores_that_are_none_are_named(store, evaluator, scores):
+    evaluator.evaluate = lambda placement: scores
+    with pytest.raises(CnetError) as error:
+        store.measure(Placement({}), evaluator)
+    assert (error.value.key, error.value.value) == ("scores", scores)
+    assert claims(store) == []
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [
+        [0.5, 0.75],
+        np.array([0.5, 0.75]),
+        torch.tensor([0.5, 0.75]),
+        (np.float32(0.5), torch.tensor(0.75)),
+    ],
+)
+def test_scores_of_numpy_and_torch_are_plain_numbers(store, evaluator, scores):
+    evaluator.evaluate = lambda placement: scores
+    value, _ = store.measure(Placement({}), evaluator)
+    assert value.scores == (0.5, 0.75)
+    assert {type(score) for score in value.scores} == {float}
+    assert reopened(store).get(Placement({})) == value
 
 
 def test_chips_that_failed_are_kept_as_such(store, evaluator):

@@ -110,3 +110,16 @@ def test_a_run_resumes_with_as_many_processes_as_it_began_with(tmp_path: Path) -
     with pytest.raises(CnetError) as error:
         train(network(), data(), settings(), processes=2, **given)
     assert (error.value.key, error.value.value) == ("processes", 2)
+
+
+def test_a_network_that_cannot_be_sent_is_refused_before_any_process_starts(
+    tmp_path: Path,
+) -> None:
+    """The error of torch, for one, is a RuntimeError."""
+    torch.manual_seed(0)
+    stem = nn.utils.parametrizations.weight_norm(nn.Conv2d(1, 4, 3))
+    model = convert_to_analog(nn.Sequential(stem, nn.Flatten(), nn.Linear(64, 3)), RRAMRPUConfig())
+    with pytest.raises(CnetError) as error:
+        train(model, data(), settings(), tmp_path / "run", device="cpu", processes=2)
+    assert (error.value.key, error.value.fix) == ("model", "processes=1")
+    assert "parametriz" in str(error.value)

@@ -140,7 +140,7 @@ class TileDevices:
         ages = any(model.acts_with_time for model in chain)
         for model in chain:
             programmed = model.program_devices(self.present, self.scale)
-            self.present = [g for g, _ in programmed]
+            self.present = _as_given(model, [g for g, _ in programmed], self.present)
             if ages:
                 self.memories.append([memory for _, memory in programmed])
 
@@ -149,10 +149,11 @@ class TileDevices:
         self.present = self.targets
         stages = list(zip(chain, self.memories, strict=True))
         for model, memories in sorted(stages, key=lambda stage: _AGEING.index(stage[0].stage)):
-            self.present = [
+            drifted = [
                 model.drift_device(g, memory, t_inference)
                 for g, memory in zip(self.present, memories, strict=True)
             ]
+            self.present = _as_given(model, drifted, self.present)
 
     def read_stds(self, chain: Sequence[ActingModel]) -> list[Tensor]:
         """Return how far a reading of the weights is off; see ``DeviceNoiseModel.read_stds``."""
@@ -160,8 +161,10 @@ class TileDevices:
         for model in chain:
             if model.stage != "read noise":
                 continue
-            for g, slope in zip(self.present, self.scale.slopes, strict=True):
-                variance = (slope * model.read_std_of_device(g, self.scale)).square()
+            stds = [model.read_std_of_device(g, self.scale) for g in self.present]
+            stds = _as_given(model, stds, self.present)
+            for g, std, slope in zip(self.present, stds, self.scale.slopes, strict=True):
+                variance = (slope * std).square()
                 variances[g.shape] = variances.get(g.shape, torch.zeros_like(g)) + variance
         return [variance.sqrt() for variance in variances.values()]
 
@@ -185,6 +188,30 @@ def range_of(converter: BaseConductanceConverter) -> tuple[float, float]:
             fix="give it the attributes g_min and g_max, in uS",
         )
     return known["g_min"], known["g_max"]
+
+
+def _as_given(model: ActingModel, found: list[Tensor], given: list[Tensor]) -> list[Tensor]:
+    """Return what a model makes of devices, which must be one number for each of them.
+
+    Raises:
+        CnetError: for tensors of another shape or type: others would be broadcast, or cast.
+    """
+    for one, g in zip(found, given, strict=True):
+        right = isinstance(one, Tensor) and one.shape == g.shape and one.dtype == g.dtype
+        if not right:
+            kind, expected = type(model).__name__, f"{g.dtype} {tuple(g.shape)}"
+            was = (
+                f"{one.dtype} {tuple(one.shape)}" if isinstance(one, Tensor) else type(one).__name__
+            )
+            raise CnetError(
+                f"{kind} gives {was} for conductances {expected}; return one number for each "
+                "device, in the shape and type of what it is given.",
+                key=kind,
+                value=was,
+                expected=expected,
+                fix="return the shape and type of what it is given",
+            )
+    return found
 
 
 def _to_weights(

@@ -10,11 +10,18 @@ from typing import Any, ClassVar
 from aihwkit.inference.converter.base import BaseConductanceConverter
 from aihwkit.inference.converter.conductance import SinglePairConductanceConverter
 from aihwkit.inference.noise.base import BaseNoiseModel
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.autograd import no_grad
 
-from cnet_aihw.rram.devices.conductances import Stage, TileDevices, WeightScale, range_of
-from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.rram.devices.chip_scope import generator_of_chip
+from cnet_aihw.rram.devices.conductances import (
+    STAGES,
+    Stage,
+    TileDevices,
+    WeightScale,
+    range_of,
+)
+from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.fingerprint import exact_text
 
 
@@ -32,15 +39,16 @@ class DeviceNoiseModel(BaseNoiseModel):
         g_min: smallest conductance in uS of the default converter.
 
     Raises:
-        CnetError: if the conductances are no range or outside that of the device, or both a
-            converter and its range are given.
+        CnetError: if the conductances are no range or outside that of the device, both a
+            converter and its range are given, or the class names a stage that there is not.
     """
 
     stage: ClassVar[Stage] = "variation"
     """Stage in a :class:`~cnet_aihw.rram.CompositeNoiseModel`."""
 
     drifts: ClassVar[bool] = False
-    """Whether it has a change with time of its own."""
+    """Whether it has a change with time of its own; False: :meth:`drift_device` gives what was
+    programmed, for compositions."""
 
     valid_range: tuple[float, float] = (0.0, math.inf)
     """Conductances in uS that the device was measured at."""
@@ -54,6 +62,8 @@ class DeviceNoiseModel(BaseNoiseModel):
         g_max: float | None = None,
         g_min: float | None = None,
     ) -> None:
+        if self.stage not in STAGES:
+            raise bad_value("stage", self.stage, f"one of {', '.join(STAGES)}")
         self.range_is_given = not (g_converter is None and g_max is None and g_min is None)
         super().__init__(self.make_converter(g_converter, g_max, g_min))
         self.check_range(*range_of(self.g_converter))
@@ -158,8 +168,22 @@ class DeviceNoiseModel(BaseNoiseModel):
         """Program all devices of a tile; to be overridden where they have something in common."""
         return [self.program_device(g, scale) for g in devices]
 
+    def chip_generator(self, name: str) -> Generator:
+        """Return a generator, on the CPU, for what all tiles of a chip have in common.
+
+        Each tile draws from a seed of its own, from torch's global generator; this one begins with
+        the same draws at each tile of one chip.
+
+        Args:
+            name: name of the part in common; others draw otherwise.
+
+        Raises:
+            CnetError: where no chip is programmed, as in training without one that is held.
+        """
+        return generator_of_chip(name, type(self).__name__)
+
     def drift_device(self, g: Tensor, memory: Any, t_inference: float) -> Tensor:
-        """Return the same devices at a later time.
+        """Return the same devices at a later time; asked for where :attr:`drifts` is True.
 
         Args:
             g: conductances in uS that the models before this one give at that time.

@@ -16,7 +16,7 @@ from cnet_aihw.compensation import Placement
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.waiting import Patience
 from cnet_aihw.search.evaluators.protocol import PlacementEvaluator
-from cnet_aihw.search.scores import Evaluation
+from cnet_aihw.search.scores import Evaluation, scores_of
 from cnet_aihw.search.store import EvaluationStore
 
 _POLL = 0.1  # seconds between looks at placements that another process evaluates
@@ -148,5 +148,5 @@ class _Evaluate:
 
     def __call__(self, placement: Placement) -> tuple[tuple[float | None, ...], float]:
         start = time.perf_counter()
-        scores = tuple(self.evaluator.evaluate(placement))
+        scores = scores_of(self.evaluator, placement)
         return scores, time.perf_counter() - start
