@@ -26,6 +26,7 @@ __all__ = [
     "replace_file",
     "write_json_atomic",
     "write_records",
+    "write_text_atomic",
 ]
 
 
@@ -158,7 +159,15 @@ def write_json_atomic(path: str | Path, obj: Any) -> None:
             it.
     """
     path = Path(path)
-    text = _to_json(obj, path, indent=2) + "\n"
+    write_text_atomic(path, _to_json(obj, path, indent=2) + "\n")
+
+
+def write_text_atomic(path: Path, text: str) -> None:
+    """Write a text file that is either the old one or the new one, never a part.
+
+    Raises:
+        CnetError: when the disk does not take it.
+    """
     replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
@@ -186,8 +195,7 @@ def write_records(path: str | Path, records: list[dict[str, Any]]) -> None:
         CnetError: as :func:`write_json_atomic`.
     """
     path = Path(path)
-    text = "".join(_to_json(record, path) + "\n" for record in records)
-    replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_text_atomic(path, "".join(_to_json(record, path) + "\n" for record in records))
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
