@@ -180,10 +180,11 @@ def read_json(path: str | Path) -> dict[str, Any]:
     record = _parse(Path(path).read_bytes())
     if record is None:
         raise CnetError(
-            f"{path} is damaged: it does not hold a JSON object; start again in another folder.",
+            f"{path} is damaged: it does not hold a JSON object; delete it, so that the job that "
+            "wrote it makes it again, or start again in another folder.",
             key=str(path),
             expected="a JSON object",
-            fix="start again in another folder",
+            fix="delete it, or start again in another folder",
         )
     return record
 

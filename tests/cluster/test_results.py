@@ -63,3 +63,12 @@ def test_a_worker_that_died_too_often_is_named_with_its_task(
     with pytest.raises(CnetError) as raised:
         result(monkeypatch, Died("gone"))
     assert (raised.value.key, raised.value.value) == ("ray.workers", 3)
+
+
+def test_a_ray_that_ended_is_not_a_want_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = (
+        "The actor died unexpectedly.\nThe actor is dead because its owner has died. Owner Id: 01"
+    )
+    with pytest.raises(CnetError) as raised:
+        result(monkeypatch, Died(said))
+    assert (raised.value.key, raised.value.fix) == ("ray", "give the same command again")
