@@ -175,9 +175,14 @@ def _init(settings: RaySettings, options: dict[str, Any]) -> Any:
 
     private = settings.address is None
     for left in reversed(range(_STARTS if private else 1)):
+        place = _dashboard(settings) if private else {}
         try:
             return ray.init(
-                namespace=NAMESPACE, logging_level=logging.ERROR, log_to_driver=False, **options
+                namespace=NAMESPACE,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+                **options,
+                **place,
             )
         except Exception as error:  # as Ray raises when its start takes too long
             reason = " ".join(str(error).split())
@@ -210,17 +215,28 @@ def _end_node(error: BaseException) -> None:
 
 def _private(settings: RaySettings) -> dict[str, Any]:
     # "local" starts a private one even where RAY_ADDRESS names a cluster.
-    options: dict[str, Any] = {
+    return {
         "address": "local",
         "include_dashboard": settings.dashboard,
         # Not 15, with which workers, which the search waits for, starve on a busy machine.
         "_system_config": {"worker_niceness": 0},
         "num_cpus": private_cpus(settings),
     }
-    if settings.dashboard:
-        port = _free_port(settings.dashboard_port)
-        options |= {"dashboard_host": "127.0.0.1", "dashboard_port": port}
-    return options
+
+
+def _dashboard(settings: RaySettings) -> dict[str, Any]:
+    """Return where the dashboard of a private Ray is, by the ports that are free now.
+
+    Another Ray that starts at the same time may take the port before this one does. From its own
+    default on, Ray then takes the next one; from any other it gives up, and is started again.
+    """
+    from ray._private.ray_constants import DEFAULT_DASHBOARD_PORT
+
+    if not settings.dashboard:
+        return {}
+    port = _free_port(settings.dashboard_port)
+    by_ray = settings.dashboard_port == DEFAULT_DASHBOARD_PORT
+    return {"dashboard_host": "127.0.0.1", "dashboard_port": None if by_ray else port}
 
 
 def _free_port(wanted: int) -> int:

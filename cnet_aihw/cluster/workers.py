@@ -20,6 +20,7 @@ RETRIES = 3
 _LOOK = 10.0  # seconds between looks at whether workers are alive
 _START_SECONDS = {True: 180.0, False: 900.0}  # for one more worker, by whether Ray is private
 _LOST_SECONDS = 120.0  # for a worker that died to come back
+_RAY_ENDED = "owner has died"  # in the error of workers whose Ray is gone
 
 
 class Workers:
@@ -296,6 +297,14 @@ def _result(ref: Any, task: Any) -> Any:
             raise
         failure = error.cause
     except (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError) as error:
+        if _RAY_ENDED in str(error):
+            raise CnetError(
+                "Ray itself ended in the middle of the work, as where one of its own processes is "
+                "killed; give the same command again, which resumes.",
+                key="ray",
+                value=task,
+                fix="give the same command again",
+            ) from error
         raise CnetError(
             f"the worker with {task} died {RETRIES + 1} times; it may need more memory than there "
             "is, so give fewer ray.workers.",

@@ -19,7 +19,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 import cnet_aihw.conf
 import cnet_aihw.jobs.sweep  # registers the names of a sweep's folders
-from cnet_aihw.jobs.folders import quoted_path, quoted_value, refuse_foreign_folder
+from cnet_aihw.jobs.folders import (
+    quoted_path,
+    quoted_value,
+    refuse_foreign_folder,
+    typed_folder,
+)
 from cnet_aihw.jobs.messages import help_text, one_sentence
 from cnet_aihw.jobs.ray_launcher import RayJobs  # registers it too
 from cnet_aihw.jobs.schema import register_schema
@@ -87,8 +92,8 @@ def run(words: list[str], stop: Stop) -> None:
 def _app(config: DictConfig) -> float | None:
     node = HydraConfig.get()
     in_sweep = node.mode == RunMode.MULTIRUN
-    place = f"sweep.dir={node.sweep.dir}" if in_sweep else f"run.dir={node.run.dir}"
-    _stop.message = f"stopped; the same command with hydra.{place} resumes it."
+    place = typed_folder(node.sweep.dir if in_sweep else node.run.dir)
+    _stop.message = f"stopped; the same command with {place} resumes it."
     try:
         from cnet_aihw.jobs.context import run_job
 
@@ -99,7 +104,7 @@ def _app(config: DictConfig) -> float | None:
         if not isinstance(error, CnetError):
             raise
         if in_sweep:  # Hydra runs the other jobs, and reports failures at the end
-            more = f"table and report of the finished jobs: job=report run={node.sweep.dir}"
+            more = f"table and report of the finished jobs: job=report {place}"
             raise CnetError(f"{error} ({more})", key=error.key) from error
         raise _PastHydra from error
 

@@ -1,5 +1,7 @@
 """The command `cnet-aihw`: its door, which imports nothing until signals end it well."""
 
+import atexit
+import logging
 import sys
 
 from cnet_aihw.runtime.stopping import ignore_signals, stoppable
@@ -27,6 +29,7 @@ def main() -> None:
             if not (isinstance(error, KeyboardInterrupt) or stop.number):
                 raise
             ignore_signals()
+            atexit.register(logging.disable)  # how to resume is the last line, not what torch logs
             print(f"cnet-aihw: {stop.message}", file=sys.stderr, flush=True)
             sys.exit(stop.exit_code)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,6 +53,11 @@ def quoted_path(word: str) -> str:
     except HydraException:
         return f"{key}={quoted_value(value)}"
     return word
+
+
+def typed_folder(folder: str | Path) -> str:
+    """Return the word that gives a folder of results, as a user types it in a shell."""
+    return shlex.quote(f"run={folder}")
 
 
 def refuse_foreign_folder(words: Sequence[str]) -> None:

@@ -26,6 +26,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from cnet_aihw.jobs.folders import typed_folder
 from cnet_aihw.jobs.ray_job import Job, JobStates, run_in_worker
 from cnet_aihw.jobs.sweep_screen import DONE, FAILED, sweep_screen
 from cnet_aihw.runtime.errors import CnetError, bad_value
@@ -88,7 +89,7 @@ class RayJobs(Launcher):
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         folder = str(self.config.hydra.sweep.dir)
         Path(folder).mkdir(parents=True, exist_ok=True)
-        self.stop.message = f"stopped; the same command with hydra.sweep.dir={folder} resumes it."
+        self.stop.message = f"stopped; the same command with {typed_folder(folder)} resumes it."
         jobs = [
             self._job(initial_job_idx + number, overrides, name)
             for number, (overrides, name) in enumerate(

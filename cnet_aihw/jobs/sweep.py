@@ -15,7 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 from cnet_aihw.report.run_tables import HIDDEN
 from cnet_aihw.report.swept_tables import ALL, MEASURED, SweptTable
 from cnet_aihw.report.tables import Column, Metric, Table
-from cnet_aihw.runtime.records import read_json, write_json_atomic
+from cnet_aihw.runtime.locks import locked
+from cnet_aihw.runtime.records import read_json, write_json_atomic, write_text_atomic
 
 _LONGEST = 120  # bytes; encrypted homes take 143, of which 13 are the hash at the end
 _Job = tuple[dict[str, str], list[dict[str, Any]]]
@@ -61,7 +62,8 @@ def gather_sweep(folder: Path) -> bool:
     Returns:
         Whether there was any table.
     """
-    found = [_gather(folder, table) for table in ALL]
+    with locked(folder, "tables"):  # of a sweep that ends while job=report is given, or of two
+        found = [_gather(folder, table) for table in ALL]
     return any(found)
 
 
@@ -93,7 +95,7 @@ def _gather(folder: Path, swept: SweptTable) -> bool:
     text = table.as_text(f"sweep over {', '.join(varied)}")
     head = {key: first[key] for key in ("format", "task", "metric", "higher_is_better")}
     write_json_atomic(folder / swept.file, {**head, "varied": varied, "rows": rows})
-    (folder / f"{swept.name}.txt").write_text(text, encoding="utf-8")
+    write_text_atomic(folder / f"{swept.name}.txt", text)
     print(f"\n{text}\nin {folder}", flush=True)
     return True
 

@@ -13,11 +13,14 @@ from cnet_aihw.report.figures.plot import Plot
 from cnet_aihw.report.run_tables import HIDDEN
 from cnet_aihw.report.style import save_figure
 from cnet_aihw.report.tables import Table
-from cnet_aihw.runtime.records import replace_file
+from cnet_aihw.runtime.locks import locked
+from cnet_aihw.runtime.records import write_text_atomic
 
 PAGE = "report.html"
 FOLDER = "report"
 """The folder beside the page with PNG and SVG of each figure and a CSV file of each table."""
+
+_WAIT = 600.0  # seconds for another process that writes the page
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,8 @@ class Page:
 def write_page(page: Page, folder: Path) -> Path:
     """Write report.html, and report/ with a PNG and SVG of each figure and a CSV of each table.
 
-    Files of an earlier page in report/ are removed. Call it within `figure_style`.
+    Files of an earlier page in report/ are removed. Call it within `figure_style`. A second process
+    waits: job=report may be given while a job ends with its page.
 
     Args:
         page: its content.
@@ -92,7 +96,15 @@ def write_page(page: Page, folder: Path) -> Path:
 
     Returns:
         The page's path.
+
+    Raises:
+        CnetError: if the folder cannot be written to, or another process writes there for minutes.
     """
+    with locked(folder, "report", _WAIT):
+        return _written(page, folder)
+
+
+def _written(page: Page, folder: Path) -> Path:
     sections = [section for section in page.sections if section.filled]
     files = folder / FOLDER
     files.mkdir(parents=True, exist_ok=True)
@@ -116,5 +128,5 @@ def write_page(page: Page, folder: Path) -> Path:
         page=page, sections=sections, svgs=svgs, files=FOLDER, hidden=HIDDEN
     )
     path = folder / PAGE
-    replace_file(path, lambda temporary: temporary.write_text(text + "\n", encoding="utf-8"))
+    write_text_atomic(path, text + "\n")
     return path

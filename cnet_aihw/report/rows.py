@@ -10,7 +10,7 @@ from cnet_aihw.report.load import first_of_each
 from cnet_aihw.report.run_tables import HIDDEN, NETWORK, calibration_cost_of
 from cnet_aihw.report.search_tables import placement_text, searches_columns
 from cnet_aihw.report.tables import Column, Metric, Table
-from cnet_aihw.runtime.records import write_json_atomic
+from cnet_aihw.runtime.records import write_json_atomic, write_text_atomic
 
 _MEASURED = ("t_inference", "clean", "mean", "std", "q05", "min", "max", "yield", "chips", "seed")
 _CROSSBAR = ("levels", "adc_bits", "adc_cost")
@@ -138,5 +138,5 @@ def write_table(
     table = Table(path.stem, columns_here, record["rows"]).filled(*HIDDEN).as_text(title)
     text = "\n".join([table, *notes, record["command"]]) + "\n"
     write_json_atomic(path, record)
-    path.with_suffix(".txt").write_text(text, encoding="utf-8")
+    write_text_atomic(path.with_suffix(".txt"), text)
     print(f"\n{text}", flush=True)

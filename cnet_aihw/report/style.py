@@ -15,6 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from cnet_aihw.runtime.errors import bad_value
+from cnet_aihw.runtime.records import replace_file, write_text_atomic
 from cnet_aihw.runtime.typed import checked
 from cnet_aihw.runtime.values import check_count
 
@@ -114,11 +115,14 @@ def save_figure(figure: Figure, folder: str | Path, name: str) -> str:
     if layout is not None:  # once for both files: it takes as long as drawing
         layout.execute(figure)
         figure.set_layout_engine("none")
-    figure.savefig(folder / f"{name}.png", dpi=160, metadata={"Software": None})
+    replace_file(
+        folder / f"{name}.png",
+        lambda path: figure.savefig(path, format="png", dpi=160, metadata={"Software": None}),
+    )
     text = io.StringIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     figure.savefig(text, format="svg", metadata=nothing)
-    (folder / f"{name}.svg").write_text(text.getvalue(), encoding="utf-8")
+    write_text_atomic(folder / f"{name}.svg", text.getvalue())
     return _inline(text.getvalue(), name)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
-from cnet_aihw.runtime.records import replace_file
+from cnet_aihw.runtime.records import write_text_atomic
 
 Row = Mapping[str, Any]
 
@@ -233,6 +233,4 @@ class Table:
 
     def write(self, folder: Path) -> None:
         """Write NAME.csv into a folder."""
-        text = self.as_csv()
-        path = folder / f"{self.name}.csv"
-        replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        write_text_atomic(folder / f"{self.name}.csv", self.as_csv())

@@ -68,7 +68,7 @@ def _held(folder: Path, name: str, refused: str, seconds: float) -> Iterator[Pat
         descriptor = _open(path)
         try:
             while (release := _taken(descriptor, path)) is None:
-                if patience.is_over():
+                if not seconds or patience.is_over():
                     raise _refusal(path, folder, refused)
                 time.sleep(_POLL)
         except BaseException:

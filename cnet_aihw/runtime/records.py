@@ -26,6 +26,7 @@ __all__ = [
     "replace_file",
     "write_json_atomic",
     "write_records",
+    "write_text_atomic",
 ]
 
 
@@ -158,7 +159,15 @@ def write_json_atomic(path: str | Path, obj: Any) -> None:
             it.
     """
     path = Path(path)
-    text = _to_json(obj, path, indent=2) + "\n"
+    write_text_atomic(path, _to_json(obj, path, indent=2) + "\n")
+
+
+def write_text_atomic(path: Path, text: str) -> None:
+    """Write a text file that is either the old one or the new one, never a part.
+
+    Raises:
+        CnetError: when the disk does not take it.
+    """
     replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
@@ -171,10 +180,11 @@ def read_json(path: str | Path) -> dict[str, Any]:
     record = _parse(Path(path).read_bytes())
     if record is None:
         raise CnetError(
-            f"{path} is damaged: it does not hold a JSON object; start again in another folder.",
+            f"{path} is damaged: it does not hold a JSON object; delete it, so that the job that "
+            "wrote it makes it again, or start again in another folder.",
             key=str(path),
             expected="a JSON object",
-            fix="start again in another folder",
+            fix="delete it, or start again in another folder",
         )
     return record
 
@@ -186,8 +196,7 @@ def write_records(path: str | Path, records: list[dict[str, Any]]) -> None:
         CnetError: as :func:`write_json_atomic`.
     """
     path = Path(path)
-    text = "".join(_to_json(record, path) + "\n" for record in records)
-    replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_text_atomic(path, "".join(_to_json(record, path) + "\n" for record in records))
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:

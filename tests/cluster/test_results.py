@@ -83,3 +83,12 @@ def test_a_work_that_cannot_be_sent_is_named(monkeypatch: pytest.MonkeyPatch) ->
     assert (raised.value.key, raised.value.value) == ("measurement", "type")
     assert raised.value.fix == "ray.workers=0"
     assert "\n" not in str(raised.value)
+
+
+def test_a_ray_that_ended_is_not_a_want_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = (
+        "The actor died unexpectedly.\nThe actor is dead because its owner has died. Owner Id: 01"
+    )
+    with pytest.raises(CnetError) as raised:
+        result(monkeypatch, Died(said))
+    assert (raised.value.key, raised.value.fix) == ("ray", "give the same command again")

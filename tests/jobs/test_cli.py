@@ -1,6 +1,8 @@
 """The command as the user meets it: help, mistakes, Ctrl-C."""
 
 import os
+import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -221,12 +223,14 @@ def test_the_word_for_a_sweep_may_stand_anywhere(cli: Cli, only: Only) -> None:
 
 def test_in_a_sweep_the_other_jobs_still_run(cli: Cli, only: Only) -> None:
     seen: list[Any] = []
-    words = ["-m", "training=plain", only(seen.append), "hydra.sweep.dir=sweep"]
+    words = ["-m", "training=plain", only(seen.append), "run=a sweep"]
     outcome = cli(*words, "training.epochs=-1,2")
     assert outcome.code == 2
     assert [run.variants[0].training.epochs for run in seen] == [2]
     assert "training.epochs=-1" in outcome.err
-    assert outcome.err.endswith("(table and report of the finished jobs: job=report run=sweep)\n")
+    assert outcome.err.endswith(
+        "(table and report of the finished jobs: job=report 'run=a sweep')\n"
+    )
 
 
 @pytest.mark.parametrize("word", ["pretrained=a.pt,b.pt", "data.root=choice(a,b)"])
@@ -242,8 +246,8 @@ def test_a_sweep_whose_jobs_would_share_a_folder_is_refused(
 @pytest.mark.parametrize(
     ("words", "place"),
     [
-        (["training=plain", "hydra.run.dir=run"], "hydra.run.dir=run"),
-        (["-m", "training=plain,noise", "hydra.sweep.dir=sweep"], "hydra.sweep.dir=sweep"),
+        (["training=plain", "hydra.run.dir=run"], "run=run"),
+        (["-m", "training=plain,noise", "run=a sweep; b=1"], "'run=a sweep; b=1'"),
     ],
 )
 def test_ctrl_c_says_how_to_resume(cli: Cli, only: Only, words: list[str], place: str) -> None:
@@ -257,6 +261,28 @@ def test_ctrl_c_says_how_to_resume(cli: Cli, only: Only, words: list[str], place
     assert outcome.code == 130
     assert outcome.err == f"cnet-aihw: stopped; the same command with {place} resumes it.\n"
     assert len(calls) == 1
+    folder = next(calls[0].folder.glob("cnet-aihw.log")).parent
+    if "-m" in words:
+        folder = folder.parent
+    (pasted,) = shlex.split(place)  # as a shell reads it
+    assert folder == Path(pasted.removeprefix("run=")).absolute()
+
+
+def test_how_to_resume_is_the_last_line(tmp_path: Path) -> None:
+    """Also where a library logs when Python ends, as torch does, with the level of a job."""
+    code = """
+import atexit, logging, os, signal
+import cnet_aihw.jobs.application as application
+from cnet_aihw.jobs.cli import main
+logging.basicConfig(level=logging.INFO)
+atexit.register(lambda: logging.info("statistics of a cache"))
+application.run = lambda words, stop: os.kill(os.getpid(), signal.SIGTERM)
+main()
+"""
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 128 + signal.SIGTERM
+    assert done.stderr == "cnet-aihw: stopped before any work.\n"
 
 
 def test_a_network_of_the_users_own_lies_in_the_folder(cli: Cli, tiny: list[str]) -> None:

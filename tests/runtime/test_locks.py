@@ -25,7 +25,9 @@ def _hold(folder: Path, inside: Event) -> None:
         time.sleep(600)
 
 
-def test_another_process_is_refused_until_the_first_dies(tmp_path: Path) -> None:
+def test_another_process_is_refused_until_the_first_dies(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     inside = FORK.Event()
     other = FORK.Process(target=_hold, args=(tmp_path, inside))
     other.start()
@@ -37,6 +39,7 @@ def test_another_process_is_refused_until_the_first_dies(tmp_path: Path) -> None
         ):
             pytest.fail("two are inside")
         assert (error.value.key, error.value.value) == ("work", str(tmp_path))
+        assert caplog.messages == []  # it waits for nothing
         with alone(tmp_path, "else", "another work"):  # other names are free
             pass
     finally:

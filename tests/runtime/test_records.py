@@ -19,6 +19,7 @@ from cnet_aihw.runtime.provenance import check_provenance, provenance_key
 from cnet_aihw.runtime.records import (
     RecordsFile,
     append_record,
+    read_json,
     read_records,
     replace_file,
     write_json_atomic,
@@ -99,6 +100,18 @@ def test_json_is_replaced_whole(tmp_path: Path) -> None:
         write_json_atomic(path, {"a": object()})
     assert json.loads(path.read_text()) == {"a": [0.1, None]}
     assert [file.name for file in tmp_path.iterdir()] == ["result.json"]
+
+
+@pytest.mark.parametrize("left", [b"", b'{"a": 1', b"[1]", b"\0\0\0\0"])
+def test_a_damaged_json_file_is_named_and_need_not_cost_the_run(
+    tmp_path: Path, left: bytes
+) -> None:
+    path = tmp_path / "chips.json"
+    path.write_bytes(left)
+    with pytest.raises(CnetError) as error:
+        read_json(path)
+    assert (error.value.key, error.value.expected) == (str(path), "a JSON object")
+    assert error.value.fix is not None and error.value.fix.startswith("delete it")
 
 
 def test_a_records_file_is_replaced_whole(tmp_path: Path) -> None:

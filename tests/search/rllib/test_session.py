@@ -137,11 +137,40 @@ def test_a_dashboard_port_that_is_taken_gives_the_next_free_one(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with taken_port() as taken:
-        options = module._private(RaySettings(dashboard_port=taken))
+        options = module._dashboard(RaySettings(dashboard_port=taken))
     assert taken < options["dashboard_port"] < taken + 50
     assert f"Port {taken} is taken; the dashboard is at port {options['dashboard_port']}" in (
         caplog.text
     )
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_ray_that_takes_the_port_meanwhile_costs_one_more_start(
+    monkeypatch: pytest.MonkeyPatch, own: bool
+) -> None:
+    """A sweep that starts at the same time keeps the port for hours."""
+    import ray
+
+    asked: list[int | None] = []
+    with socket.socket() as other:
+
+        def init(dashboard_port: int | None, **_: object) -> str:
+            asked.append(dashboard_port)
+            if len(asked) > 1 or dashboard_port is None:
+                return "started"  # with None Ray looks for the next free one itself
+            other.bind(("127.0.0.1", dashboard_port))
+            other.listen()
+            raise OSError("Failed to find a valid port for dashboard after 0 retries")
+
+        monkeypatch.setattr(ray, "init", init)
+        settings = RaySettings() if own else RaySettings(dashboard_port=free_port())
+        assert module._init(settings, module._private(settings)) == "started"
+    if own:
+        assert asked == [None]
+    else:
+        first, second = asked
+        assert first == settings.dashboard_port
+        assert second is not None and first is not None and first < second < first + 50
 
 
 INTERRUPTED = """
