@@ -30,6 +30,7 @@ from cnet_aihw.evaluation import BatchNormReestimation
 from cnet_aihw.evaluation.calibration import running_batchnorms
 from cnet_aihw.evaluation.metrics import evaluation_mode
 from cnet_aihw.rram import at_time
+from cnet_aihw.rram.tile_chips import is_read_with_noise
 from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.fingerprint import tensors_fingerprint
 from cnet_aihw.runtime.inputs import Inputs, call, inputs_on, named_tensors, samples_in, select
@@ -75,12 +76,14 @@ class PerChipFit:
     Wanted outputs do not depend on the chip; they are computed once and kept for the next chips
     where memory allows. Where the inputs fit into one batch and no layer is called several times,
     all layers are fitted in one pass of the chip; otherwise a layer takes a pass as far as that
-    layer, and memory does not depend on the number of inputs.
+    layer, and memory does not depend on the number of inputs. A chip that is read with noise is
+    read many times (``readings``).
 
     Args:
         x: unlabelled inputs, at least two: a tensor [N, ...], or a tuple or mapping of them.
         ridge: as all that follow, in :class:`~cnet_aihw.compensation.PerChipSettings`.
         batch_size: inputs that a forward pass takes at once.
+        readings: least number of passes on chips that are read with noise.
         refine_steps: steps of Adam after the closed form; 0: none.
         refine_lr: largest learning rate of these.
         refine_batch: inputs of a step.
@@ -104,6 +107,7 @@ class PerChipFit:
         ridge: float | None = None,
         *,
         batch_size: int = 1000,
+        readings: int = 64,
         refine_steps: int = 0,
         refine_lr: float = 1e-3,
         refine_batch: int = 64,
@@ -122,9 +126,10 @@ class PerChipFit:
                 raise bad_value(name, "inputs with NaN or infinity", "finite inputs")
         self.x = x
         self.settings = PerChipSettings(
-            samples=samples_in(x), ridge=ridge, batch_size=batch_size, refine_steps=refine_steps,
-            refine_lr=refine_lr, refine_batch=refine_batch, target=target,
-            target_chips=target_chips, weighting=weighting, batchnorm=batchnorm, at=at, seed=seed,
+            samples=samples_in(x), ridge=ridge, batch_size=batch_size, readings=readings,
+            refine_steps=refine_steps, refine_lr=refine_lr, refine_batch=refine_batch,
+            target=target, target_chips=target_chips, weighting=weighting, batchnorm=batchnorm,
+            at=at, seed=seed,
         )  # fmt: skip
         validate_per_chip_settings(self.settings, prefix="")
         self.task: Task = task or Classification()
@@ -164,6 +169,8 @@ class PerChipFit:
             del s["target_chips"]
         if s["at"] is None:
             del s["at"]
+        if s["readings"] == PerChipSettings.readings:
+            del s["readings"]
         task = describe_task(self.task) if "refine_lr" in s or s["weighting"] == "loss" else ""
         settings = f"{type(self).__name__} {sorted(s.items())} {task}"
         return tensors_fingerprint(
@@ -179,7 +186,7 @@ class PerChipFit:
         start = time.perf_counter()
         layers = self._checked_layers(model)
         x = inputs_on(device_of(model), self.x)
-        batches = self._batches(x)
+        batches = self._batches(model, x)
         parameters = compensation_parameters(model)
         before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
         known = self._targets.passes
@@ -235,8 +242,10 @@ class PerChipFit:
     def _layers(self, model: nn.Module) -> dict[str, CompensatedLayer]:
         return closed_form_layers(model)
 
-    def _batches(self, x: Inputs) -> list[Inputs]:
+    def _batches(self, model: nn.Module, x: Inputs) -> list[Inputs]:
         size = self.settings.batch_size
+        if is_read_with_noise(model):
+            size = min(size, max(2, samples_in(x) // self.settings.readings))
         starts = range(0, samples_in(x), size)
         batches = [select(x, slice(start, start + size)) for start in starts]
         if len(batches) > 1 and samples_in(batches[-1]) < 2:  # a single one has no spread

@@ -41,6 +41,10 @@ class PerChipSettings:
     batch_size: int = 1000
     """Inputs that a forward pass takes at once."""
 
+    readings: int = 64
+    """Least number of passes of a fit on chips that are read with noise, each over a part of the
+    inputs: one would correct the noise of that reading, and so add it to all others."""
+
     refine_steps: int = 0
     """Steps of Adam on the correctors after the closed form, towards the wanted outputs of the
     network; 0: none."""
@@ -89,6 +93,7 @@ def validate_per_chip_settings(settings: PerChipSettings, prefix: str = "per_chi
     for name, whole, low in (
         ("samples", s.samples, 2),
         ("batch_size", s.batch_size, 2),
+        ("readings", s.readings, 1),
         ("refine_steps", s.refine_steps, 0),
         ("refine_batch", s.refine_batch, 1),
         ("target_chips", s.target_chips, 1),

@@ -19,6 +19,7 @@ from torch.nn.modules.conv import _ConvNd
 from cnet_aihw.evaluation.metrics import evaluation_mode
 from cnet_aihw.evaluation.settings import CALIBRATIONS
 from cnet_aihw.rram import CrossbarRecurrent, analog_layers, nominal_inside
+from cnet_aihw.rram.tile_chips import is_read_with_noise
 from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.fingerprint import tensors_fingerprint
 from cnet_aihw.runtime.inputs import Inputs, call, inputs_on, named_tensors, samples_in, select
@@ -26,6 +27,12 @@ from cnet_aihw.runtime.parts import Part, gathered
 from cnet_aihw.runtime.torch_device import device_of
 from cnet_aihw.runtime.typed import checked
 from cnet_aihw.runtime.values import bad_choice
+
+READINGS = 16
+"""Readings of a chip that is read with noise, so that little of it is taken for the chip's own."""
+
+_IN_A_READING = 32
+"""Samples of a reading, at least, for BatchNorm's statistics."""
 
 
 class ChipCalibration(Protocol):
@@ -60,7 +67,7 @@ class BatchNormReestimation:
         x: unlabelled inputs, at least two: a tensor [N, ...], or a tuple or mapping of them; moved
             to the model's device.
         batch_size: samples a forward pass takes at once (the last ones may come on top rather than
-            stand alone).
+            stand alone); fewer on chips that are read with noise, over up to 16 readings.
 
     Raises:
         CnetError: for fewer than two inputs or a batch size below 2; when calibrating, for a
@@ -131,6 +138,8 @@ class BatchNormReestimation:
 
         x, samples = inputs_on(device_of(model), self.x), samples_in(self.x)
         batches = max(1, min(-(-samples // self.batch_size), samples // 2))
+        if is_read_with_noise(model):
+            batches = max(batches, min(READINGS, samples // _IN_A_READING))
         with ExitStack() as stack:
             for norm in norms:
                 norm.reset_running_stats()
@@ -161,7 +170,8 @@ class AffineCorrection:
     and one of the chip, all inputs in one batch; there each layer is corrected before the next one
     sees its outputs. A channel that is constant on the chip gets an offset only. A layer that is
     called several times is corrected everywhere by what its first call gives, a recurrent one by
-    its second, since states begin with zeros.
+    its second, since states begin with zeros. A chip that is read with noise is read 16 times;
+    means and variances are averages over the readings.
 
     Args:
         x: unlabelled inputs, at least two: a tensor [N, ...], or a tuple or mapping of them; moved
@@ -210,7 +220,12 @@ class AffineCorrection:
         with ExitStack() as correcting:
             _hook(correcting, correctors)
             with evaluation_mode(model):
-                _forward(model, x)
+                for _ in range(READINGS if is_read_with_noise(model) else 1):
+                    for corrector in correctors.values():
+                        corrector.begin()
+                    _forward(model, x)
+            for corrector in correctors.values():
+                corrector.average()
             yield
 
 
@@ -267,23 +282,38 @@ class _Corrector:
     """
 
     def __init__(self, wanted: tuple[Tensor, Tensor], number: int) -> None:
-        self.wanted = wanted
-        self._left = number
+        self.wanted, self.number = wanted, number
         self.scale: Tensor | None = None  # [channels, 1, ...]
         self.offset = torch.empty(0)
+        self._left = 0
+        self._readings: list[tuple[Tensor, Tensor]] = []
+
+    def begin(self) -> None:
+        """Estimate again, from the next reading."""
+        self._left, self.scale = self.number, None
+
+    def average(self) -> None:
+        """Correct from here on by the averages over all readings."""
+        if len(self._readings) > 1:
+            means, stds = (torch.stack(values) for values in zip(*self._readings, strict=True))
+            std = stds.square().mean(0).sqrt()
+            self.scale, self.offset = self._towards_wanted(means.mean(0), std)
 
     def __call__(self, layer: nn.Module, inputs: Any, output: Tensor) -> Tensor:
         if self._left:
             self._left -= 1
             return output
         if self.scale is None:
-            mean, std = _channel_statistics(layer, output)
-            wanted_mean, wanted_std = self.wanted
-            # the rest that a float32 sum leaves of a constant channel is not a spread
-            constant = std <= 1e-6 * mean.abs()
-            scale = torch.where(constant, 1.0, wanted_std / std)
-            self.scale, self.offset = scale, wanted_mean - scale * mean
+            self._readings.append(_channel_statistics(layer, output))
+            self.scale, self.offset = self._towards_wanted(*self._readings[-1])
         return (output * self.scale + self.offset).to(output.dtype)
+
+    def _towards_wanted(self, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
+        wanted_mean, wanted_std = self.wanted
+        # the rest that a float32 sum leaves of a constant channel is not a spread
+        constant = std <= 1e-6 * mean.abs()
+        scale = torch.where(constant, 1.0, wanted_std / std)
+        return scale, wanted_mean - scale * mean
 
 
 def _channel_statistics(layer: nn.Module, output: Tensor) -> tuple[Tensor, Tensor]:

@@ -37,6 +37,11 @@ def chips_of(model: nn.Module) -> list[tuple[Any, Any]]:
     return found
 
 
+def is_read_with_noise(model: nn.Module) -> bool:
+    """Say whether each pass over the programmed chip reads other weights."""
+    return any(getattr(chip, "read_noise", None) is not None for _, chip in chips_of(model))
+
+
 def put_chips(chips_of_tiles: list[tuple[Any, Any]]) -> None:
     """Put back what :func:`chips_of` returned."""
     for tile, chip in chips_of_tiles:

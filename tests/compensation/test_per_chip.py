@@ -1,6 +1,7 @@
 """Correctors fitted to one chip, against closed forms and a singular value decomposition."""
 
 import copy
+from contextlib import ExitStack
 
 import pytest
 import torch
@@ -314,6 +315,27 @@ def test_it_reads_what_an_owner_can_measure_and_no_weight_of_the_chip(monkeypatc
         monkeypatch.setattr("cnet_aihw.rram.effective_weights", unreadable)
         with PerChipFit(X)(model):
             assert (model(X) - clean).abs().mean() < 0.3 * before
+
+
+def test_noise_of_readings_is_not_taken_for_the_chips_own_error():
+    """Such a chip has no lasting error. A fit to one reading corrects the noise of that one, and so
+    adds it to all others, whose variance doubles; over n readings it adds one nth of it."""
+    torch.manual_seed(0)
+    x = torch.randn(2048, 12)
+    net = nn.Sequential(nn.Linear(12, 16), nn.Linear(16, 8))
+    model = network(net, "everywhere", LowRank(), ReadNoiseModel(0.1))
+    clean = remove_compensation(copy.deepcopy(model))(x)
+
+    def error(*fit):
+        with programmed(model, 3), ExitStack() as stack:
+            for one in fit:
+                stack.enter_context(one(model))
+            return torch.stack([(model(x) - clean).square().mean() for _ in range(100)]).mean()
+
+    bare, many = error(), error(PerChipFit(x))
+    one = error(PerChipFit(x, readings=1, batch_size=2048))
+    assert one > 1.4 * bare
+    assert many < 1.03 * bare
 
 
 @pytest.mark.parametrize("corrector", [LowRank(), Vera(), GeneratorCompensator()])

@@ -1,5 +1,6 @@
 """Calibration of chips: against statistics by hand, exact where it can be, nothing left behind."""
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from cnet_aihw.evaluation import (
 from cnet_aihw.rram import (
     LayerWrapper,
     LogNormalNoiseModel,
+    ReadNoiseModel,
     RRAMRPUConfig,
     clear_chip,
     convert_to_analog,
@@ -74,6 +76,27 @@ def model(digital: nn.Module) -> nn.Module:
 
 def random_images(count: int, seed: int) -> Tensor:
     return torch.randn(count, 1, 6, 6, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("kind", [BatchNormReestimation, AffineCorrection])
+def test_noise_of_readings_is_not_taken_for_the_chips_own_error(
+    digital: nn.Module, kind: Callable[[Tensor], ChipCalibration], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = RRAMRPUConfig(noise_model=ReadNoiseModel(0.1))
+    x = 2.0 + random_images(512, 1)  # the noise of a weight moves a channel's mean
+    with BatchNormReestimation(x)(digital):  # so that nothing is left to correct but the noise
+        model = convert_to_analog(copy.deepcopy(digital), config).eval()
+    clean = convert_to_digital(copy.deepcopy(model))(x)
+
+    def error() -> Tensor:
+        with programmed(model, 3), kind(x)(model):
+            return torch.stack([(model(x) - clean).square().mean() for _ in range(100)]).mean()
+
+    many = error()
+    monkeypatch.setattr("cnet_aihw.evaluation.calibration.READINGS", 1)
+    with programmed(model, 3):
+        bare = torch.stack([(model(x) - clean).square().mean() for _ in range(100)]).mean()
+    assert many < 1.1 * bare < error()
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from cnet_aihw.compensation.closed_form import Moments
 from cnet_aihw.compensation.layer_passes import Enough, add_rows, layers_seen, run
 from cnet_aihw.evaluation.activation_cache import forward_replaced, trace_calls
 from cnet_aihw.rram import analog_layers
-from cnet_aihw.rram.tile_chips import chips_of
+from cnet_aihw.rram.tile_chips import is_read_with_noise
 from cnet_aihw.runtime.inputs import Inputs, call, inputs_on, select
 from cnet_aihw.runtime.torch_device import device_of
 from cnet_aihw.search.evaluators.bounded_memory import BoundedMemory
@@ -109,7 +109,7 @@ class ReusingFit(PerChipFit):
         """Fit the next chip inside a block, in which it is to be measured once."""
         if not compensation_parameters(model):
             return nullcontext()
-        if self._chip is None or not self._order or _has_read_noise(model):
+        if self._chip is None or not self._order or is_read_with_noise(model):
             return super().__call__(model)
         return self._reused(model)
 
@@ -310,11 +310,6 @@ class _Run:
                 samples = sum(len(output) for output in node.outputs)
                 cost = self._fit._work[name] * samples
                 self._fit.memory.put(self._prefixes[name], node, node.bytes, cost)
-
-
-def _has_read_noise(model: nn.Module) -> bool:
-    """Say whether each pass over the programmed chip reads other weights."""
-    return any(getattr(chip, "read_noise", None) is not None for _, chip in chips_of(model))
 
 
 def _same(outputs: Any, expected: Any) -> bool:
