@@ -44,12 +44,13 @@ def refuse_source(job: JobContext, step: str) -> None:
         CnetError: if ``source`` names another run.
     """
     if job.config.source is not None:
+        fix = "choose a job that uses them, such as job=search or job=evaluate, or leave source out"
         raise CnetError(
             f"source={job.config.source} names a run whose trained networks and scans are used, "
-            f"but this job would {step}; choose job=search, or leave source out.",
+            f"but this job would {step}; {fix}.",
             key="source",
             value=job.config.source,
-            fix="choose job=search, or leave source out",
+            fix=fix,
         )
 
 
