@@ -262,6 +262,24 @@ def test_readings_of_a_plain_network_are_not_a_posterior() -> None:
         assert 0 < one - many < 0.06
 
 
+def test_correctors_per_chip_bring_back_most_on_every_device() -> None:
+    """Of what plain training loses at the harsher points; training under noise brings back less,
+    but where each reading differs or few levels are all that is wrong."""
+    ways: dict[str, dict[str, float]] = {}
+    for row in read_json(RESULTS / "devices.json")["rows"]:
+        if row["point"] == "harsher":
+            ways.setdefault(row["device"], {})[row["method"]] = row["mean"]
+            ways[row["device"]]["clean"] = max(ways[row["device"]].get("clean", 0.0), row["clean"])
+    assert len(ways) == 12
+    for device, of in ways.items():
+        lost = of["clean"] - of["plain"]
+        left = of["clean"] - of["low rank per chip"]
+        assert left < (0.7 if device == "read_noise" else 0.3) * lost, device
+        noise = of["noise-injected"] > of["low rank per chip"]
+        assert noise == (device in ("read_noise", "levels")), device
+        assert of["low rank per chip"] > of.get("correctnet", 0.0), device
+
+
 def test_the_headings_of_the_findings_hold() -> None:
     """Docs/results.md: what is printed bold above figures that are made from the results."""
     kept: dict[tuple[str, str], list[float]] = {}

@@ -37,7 +37,8 @@ from cnet_aihw.jobs.measuring import (
 )
 from cnet_aihw.jobs.ray_checks import check_measuring
 from cnet_aihw.report.rows import device_table, results_rows, write_table
-from cnet_aihw.report.run_tables import results_columns
+from cnet_aihw.report.run_tables import results_columns, worse_with_correctors
+from cnet_aihw.report.tables import Metric
 from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.records import write_json_atomic
 
@@ -137,6 +138,8 @@ def table(job: JobContext) -> None:
         "noise_model": made["noise_model"],
         "rows": results_rows(results, job.task.recovery),
     }
+    rated = Metric(job.task.metric, job.task.higher_is_better)
+    notes += worse_with_correctors(record["rows"], rated)
     notes.append(f"device: {made['noise_model']}")
     write_table(job.folder / TABLE, record, title, results_columns, notes)
 

@@ -77,7 +77,11 @@ def _page(run: RunRecords) -> Page:
                 "Results",
                 text=run_tables.results_text(results, metric),
                 table=results,
-                notes=[*_without_compensation(run), *_selected(run)],
+                notes=[
+                    *_without_compensation(run),
+                    *run_tables.worse_with_correctors(results.rows, metric),
+                    *_selected(run),
+                ],
             ),
             *_figures(run, results, colors),
             _search_section(run),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from cnet_aihw.report.load import Measurement, RunRecords
@@ -57,6 +57,32 @@ def results_columns(metric: Metric) -> tuple[Column, ...]:
         Column("chips_seconds", "on chips", "s"),
         Column("command"),
     )
+
+
+def worse_with_correctors(rows: Iterable[Mapping[str, Any]], metric: Metric) -> Iterator[str]:
+    """Yield a sentence for each network whose score correctors lower, by more than chance would.
+
+    That is two standard errors of a difference between means over several chips.
+
+    Args:
+        rows: of each network and time ``training``, ``compensation``, ``t_inference``, ``mean``,
+            ``std``, ``chips``, and ``images`` of a fit to each chip.
+        metric: the score.
+    """
+    bare: dict[tuple[str, float | None], Mapping[str, Any]] = {}
+    for row in rows:
+        key = row["training"], row["t_inference"]
+        if row["compensation"] is None:
+            bare.setdefault(key, row)
+        elif (other := bare.get(key)) is not None and row["chips"] > 1:
+            lost = (other["mean"] - row["mean"]) * (1 if metric.higher_is_better else -1)
+            if lost > 2 * math.hypot(other["std"], row["std"]) / math.sqrt(row["chips"]):
+                time = "" if key[1] is None else f" at {key[1]:g} s"
+                aim = ", or another compensation.per_chip.target" if row.get("images") else ""
+                yield (
+                    f"{key[0]} is worse with its correctors{time}: {metric.text(row['mean'])}, and "
+                    f"{metric.text(other['mean'])} without; give compensation=none{aim}."
+                )
 
 
 def results_table(run: RunRecords) -> Table:

@@ -8,8 +8,8 @@ import pytest
 
 from cnet_aihw.report.load import read_run
 from cnet_aihw.report.rows import results_rows
-from cnet_aihw.report.run_tables import results_columns, results_text
-from cnet_aihw.report.tables import Column, Metric, Table, counted, counted_in
+from cnet_aihw.report.run_tables import results_columns, results_text, worse_with_correctors
+from cnet_aihw.report.tables import Column, Metric, Row, Table, counted, counted_in
 from cnet_aihw.report.tuning_tables import tuning_columns
 from cnet_aihw.report.uncertainty_tables import uncertainties_table
 from cnet_aihw.tasks import Classification, MultiLabel, Regression, Segmentation, Task
@@ -84,6 +84,27 @@ def test_a_recovery_is_relative_to_the_plain_network_without_compensation() -> N
     results = [compensated, result("plain", 0.8, 0.4), result("noise", 0.7, 0.6)]
     rows = results_rows(results, lambda score, clean: score / clean)
     assert [row["recovery"] for row in rows] == pytest.approx([0.75, 0.5, 0.75])
+
+
+@pytest.mark.parametrize(("metric", "sign"), [(Metric(), 1), (Metric("RMSE", False), -1)])
+def test_correctors_that_lower_a_score_beyond_chance_are_said(metric: Metric, sign: int) -> None:
+    def row(training: str, mean: float, compensation: str | None = None, **more: Any) -> Row:
+        values = {"t_inference": None, "mean": 0.5 + sign * mean, "std": 0.05, "chips": 50}
+        return {"training": training, "compensation": compensation, **values, **more}
+
+    two_errors = 2 * (2 * 0.05**2 / 50) ** 0.5
+    rows = [
+        *(row("plain", 0.2), row("plain", 0.3, "low rank")),
+        *(row("chance", 0.2), row("chance", 0.2 - 0.99 * two_errors, "low rank")),
+        *(row("noise", 0.2), row("noise", 0.2 - 1.01 * two_errors, "low rank", images=1000)),
+        *(row("one", 0.2, chips=1), row("one", 0.1, "low rank", chips=1)),
+        *(row("late", 0.2, t_inference=60.0), row("late", 0.1, "shared", t_inference=60.0)),
+    ]
+    noise, late = worse_with_correctors(rows, metric)
+    assert noise.startswith("noise is worse with its correctors: ")
+    assert noise.endswith("give compensation=none, or another compensation.per_chip.target.")
+    assert late.startswith("late is worse with its correctors at 60 s: ")
+    assert late.endswith(" without; give compensation=none.")
 
 
 def test_markdown_has_the_same_cells() -> None:
