@@ -246,7 +246,8 @@ def devices() -> Iterator[Command]:
                 "compensation.fill=uniform",
             )  # fmt: skip
             about = {**about, "method": "correctnet"}
-            yield Command(folder / "correctnet", (*COMMON, *shared, *on), about=about)
+            beside = folder.with_name(f"{folder.name}-correctnet")
+            yield Command(beside, (*COMMON, *shared, *on), about=about)
 
 
 def devices_rows() -> Iterator[Row]:
