@@ -85,7 +85,7 @@ def test_a_process_attaches_to_a_cluster_and_evaluates_there(
 ) -> None:
     command = [sys.executable, "-c", ATTACH, session.address, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
-    assert done.stdout == "[(0.5, 0), (0.5, 1)]\n", done.stderr
+    assert done.stdout == "[(0.5, 0.0), (0.5, 1.0)]\n", done.stderr
     assert done.stderr == ""
 
 
