@@ -446,7 +446,9 @@ def test_transformers_come_back_on_chips_as_far_as_the_page_says() -> None:
     assert model[0.5, noise] < model[0.5, fitted] < 0.87 < 0.89 < model[0.5, f"{fitted}, refined"]
     for sigma in (0.1, 0.3, 0.5):
         unet = {way: share for (n, s, way), share in kept.items() if n[0] == "u" and s == sigma}
+        refined = unet.pop("plain, per chip, refined", None)
         assert unet["plain, per chip"] == max(unet.values())
+        assert refined is None or refined > max(0.96, unet["plain, per chip"] + 0.06)
     lost = {r["layer"]: r["lost"] for r in found["sensitivity"] if r["network"] == "language_model"}
     head = lost.pop("head")
     assert head > 0.05 and head > 2 * max(lost.values())
