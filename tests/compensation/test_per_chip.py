@@ -319,11 +319,11 @@ def test_it_reads_what_an_owner_can_measure_and_no_weight_of_the_chip(monkeypatc
 
 def test_noise_of_readings_is_not_taken_for_the_chips_own_error():
     """Such a chip has no lasting error. A fit to one reading corrects the noise of that one, and so
-    adds it to all others, whose variance doubles; over n readings it adds one nth of it."""
+    adds it to all others. Over many readings only the digital path from the inputs helps."""
     torch.manual_seed(0)
-    x = torch.randn(2048, 12)
+    x = 2.0 + torch.randn(2048, 12)  # the noise of a weight moves means, too
     net = nn.Sequential(nn.Linear(12, 16), nn.Linear(16, 8))
-    model = network(net, "everywhere", LowRank(), ReadNoiseModel(0.1))
+    model = network(net, {"0": "size 1", "1": "size 1"}, LowRank(), ReadNoiseModel(0.1))
     clean = remove_compensation(copy.deepcopy(model))(x)
 
     def error(*fit):
@@ -334,8 +334,8 @@ def test_noise_of_readings_is_not_taken_for_the_chips_own_error():
 
     bare, many = error(), error(PerChipFit(x))
     one = error(PerChipFit(x, readings=1, batch_size=2048))
-    assert one > 1.4 * bare
-    assert many < 1.03 * bare
+    assert one > 1.3 * bare
+    assert many < 0.8 * bare
 
 
 @pytest.mark.parametrize("corrector", [LowRank(), Vera(), GeneratorCompensator()])
