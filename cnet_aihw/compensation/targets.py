@@ -23,7 +23,7 @@ from cnet_aihw.evaluation.chip_identity import describe_noise_models, describe_p
 from cnet_aihw.rram import nominal_inside, programmed
 from cnet_aihw.runtime.errors import bad_value
 from cnet_aihw.runtime.fingerprint import tensors_fingerprint, text_fingerprint
-from cnet_aihw.runtime.inputs import Inputs, call
+from cnet_aihw.runtime.inputs import Inputs, call, samples_in
 from cnet_aihw.runtime.memory import free_bytes
 from cnet_aihw.runtime.random_state import derive_seed, forked_random_state, seed_random_state
 from cnet_aihw.runtime.torch_device import device_of
@@ -65,7 +65,7 @@ class Targets:
 
     def _forget(self) -> None:
         self._model: Any = lambda: None
-        self._key = ""
+        self._key: tuple[str, list[int]] = "", []
         self._batches: Sequence[Inputs] = ()
         self._kept: list[dict[str, list[Tensor]]] = []  # batch by batch: layer -> wanted outputs
         self._not_kept: set[str] = set()  # layers that do not fit in, or are not run
@@ -83,7 +83,7 @@ class Targets:
             layers: its layers that are to be fitted.
             batches: the inputs, on the model's device.
         """
-        key = _identity(model)
+        key = _identity(model), [samples_in(batch) for batch in batches]
         if self._model() is not model or key != self._key:
             self._forget()
             self._model, self._key = weakref.ref(model), key

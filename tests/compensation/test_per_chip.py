@@ -338,6 +338,20 @@ def test_noise_of_readings_is_not_taken_for_the_chips_own_error():
     assert many < 0.8 * bare
 
 
+def test_one_fit_serves_chips_that_are_read_with_noise_and_others():
+    """Their inputs are divided otherwise, and wanted outputs are kept batch by batch."""
+    noisy = CompositeNoiseModel([LogNormalNoiseModel(0.3), ReadNoiseModel(0.05)])
+    model = network(linear_network(), "everywhere", LowRank(), LogNormalNoiseModel(0.3))
+
+    def outputs(fit, noise):
+        with programmed(model, 3, noise), fit(model):
+            return model(X)
+
+    used = PerChipFit(X, readings=8)
+    for noise in (None, noisy, None):
+        assert torch.equal(outputs(used, noise), outputs(PerChipFit(X, readings=8), noise))
+
+
 @pytest.mark.parametrize("corrector", [LowRank(), Vera(), GeneratorCompensator()])
 def test_refinement_brings_outputs_nearer_to_the_clean_ones(corrector):
     torch.manual_seed(0)
