@@ -26,27 +26,17 @@ from cnet_aihw.report.style import (
 IMAGES = HERE.parent / "docs" / "images"
 Row = Mapping[str, Any]
 MARKED: dict[str, Any] = {"markersize": 7, "markeredgecolor": "black", "markeredgewidth": 0.5}
-METHODS = {  # ways of per_chip.json -> how they are called; colour and marker in the figure
+METHODS = {  # ways of per_chip.json in the figure -> how they are called, colour and marker
     "plain, none": ("plain training", VERMILLION, "X"),
     "noise, none": ("noise injection", ORANGE, "s"),
     "noise_from_plain, none": ("noise injection from the plain weights", YELLOW, "s"),
     "noise_from_plain, batchnorm": ("noise from plain weights, BatchNorm per chip", YELLOW, "^"),
-    "lipschitz, none": ("Lipschitz penalty", None, ""),
     "paper, shared": ("CorrectNet: penalty, one fit for all chips", BLUE, "D"),
     "ahwa-lora-like": ("low rank, one fit for all chips (AHWA-LoRA-like)", PURPLE, "v"),
-    "dora-like": ("low rank, few images a chip (DoRA-like)", None, ""),
-    "plain, affine": ("scale and offset per chip", None, ""),
-    "lipschitz, affine": ("penalty, scale and offset per chip", None, ""),
     "noise, per chip": ("noise injection, low rank per chip", BLACK, "P"),
     "noise_from_plain, per chip": ("noise from plain weights, low rank per chip", PURPLE, "P"),
-    "noise_from_plain, per chip, refined": (
-        "noise from plain weights, low rank, refined on the chip",
-        None,
-        "",
-    ),
     "plain, per chip": ("plain training, low rank per chip", SKY, "o"),
     "lipschitz, per chip": ("penalty, low rank per chip", GREEN, "o"),
-    "lipschitz, per chip, refined": ("the same, refined on the chip", None, ""),
 }
 TITLES = {
     "lenet5_mnist": "LeNet-5, MNIST",
@@ -114,7 +104,7 @@ def draw_methods(rows: Sequence[Row]) -> None:
         figure, (ax,) = new_figure(height, rows=1)
         figure.set_size_inches(8.4, height)
         for place, network in enumerate(networks):
-            drawn = [row for row in rows if row["network"] == network and row.get("color")]
+            drawn = [row for row in rows if row["network"] == network]
             for i, row in enumerate(drawn):  # each a little lower, so that none hides another
                 ax.errorbar(
                     row["share"], place + 0.7 * ((i + 0.5) / len(drawn) - 0.5), fmt=row["marker"],
@@ -127,7 +117,7 @@ def draw_methods(rows: Sequence[Row]) -> None:
         ax.set_ylim(len(networks) - 0.5, -0.5)
         ax.set_xlim(0, 105)
         ax.set_xlabel("recovery in %: score on chips / clean score of the plain network, sigma 0.5")
-        shown = {row["method"]: row for row in rows if row.get("color")}
+        shown = {row["method"]: row for row in rows}
         handles = [ax.plot([], [], row["marker"], color=row["color"], label=name, **MARKED)[0]
                    for name, row in shown.items()]  # fmt: skip
         figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=9)
