@@ -98,7 +98,8 @@ def _on_devices() -> dict[str, str]:
         )
         for name, way in ways.items()
     }
-    return {"devices": str(len(clean)), **found}
+    compensated = sum(row["method"] == ways["correctnet"] for row in rows)
+    return {"devices": str(len(clean)), "devices_compensated": str(compensated), **found}
 
 
 def _searched() -> dict[str, str]:
