@@ -9,7 +9,7 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -159,8 +159,13 @@ def _watched(private: bool) -> Iterator[Callable[[str], object]]:
     os.close(read)
     _pipes.append(write)
     os.environ[_MARK] = mark
+
+    def watch(folder: str) -> None:
+        with suppress(BrokenPipeError):  # a watchdog that is gone does not end the work
+            os.write(write, os.fsencode(Path(folder).resolve()))
+
     try:
-        yield lambda folder: os.write(write, os.fsencode(Path(folder).resolve()))
+        yield watch
     finally:
         del os.environ[_MARK]
 
