@@ -5,13 +5,19 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_IMPORT = "<frozen importlib._bootstrap>"
 _AGAIN = 1.0
 """Seconds after which an interrupt that a library has swallowed is raised again."""
+_SOON = 0.05
+"""Seconds after which an interrupt that came during an import is tried again."""
+_PATIENCE = 10.0
+"""Seconds for which an import holds an interrupt back."""
 
 
 class Stop:
@@ -34,15 +40,22 @@ def stoppable() -> Iterator[Stop]:
     """Let SIGTERM and SIGHUP raise KeyboardInterrupt inside the block, as Ctrl-C does.
 
     Signals that are ignored when the block begins stay so (as under ``nohup``). An interrupt that
-    a library swallows (``except: pass``) is raised again until it leaves the block.
+    a library swallows (``except: pass``) is raised again until it leaves the block. One that comes
+    while a module is imported is raised after that import, or 10 s later, as compiled modules abort
+    the process where Python raises in their initialisation; a second signal does not wait for it.
     """
     stop = Stop()
 
     def interrupt(number: int, frame: FrameType | None) -> None:
+        first = not stop.number
         stop.number = number
-        if signal.getsignal(signal.SIGALRM) in (signal.SIG_DFL, _again):
-            signal.signal(signal.SIGALRM, _again)
-            signal.setitimer(signal.ITIMER_REAL, _AGAIN, _AGAIN)
+        timer = signal.getsignal(signal.SIGALRM)
+        if timer is signal.SIG_DFL or isinstance(timer, _Again):
+            waits = first and _imports(frame)
+            signal.signal(signal.SIGALRM, _Again())
+            signal.setitimer(signal.ITIMER_REAL, _SOON if waits else _AGAIN, _AGAIN)
+            if waits:
+                return
         raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():
@@ -70,17 +83,34 @@ def stoppable() -> Iterator[Stop]:
                 signal.signal(number, handler)
 
 
-def _again(number: int, frame: FrameType | None) -> None:
-    """Raise an interrupt again unless an ``except`` or ``finally`` that it began is at work."""
-    error = sys.exception()
-    while error is not None and not isinstance(error, KeyboardInterrupt):
-        error = error.__cause__ or error.__context__
-    if error is None:
-        raise KeyboardInterrupt
+class _Again:
+    """Raises an interrupt again unless an ``except`` or ``finally`` that it began is at work."""
+
+    def __init__(self) -> None:
+        self._patient_until = time.monotonic() + _PATIENCE
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if _imports(frame) and time.monotonic() < self._patient_until:
+            signal.setitimer(signal.ITIMER_REAL, _SOON, _AGAIN)
+            return
+        error = sys.exception()
+        while error is not None and not isinstance(error, KeyboardInterrupt):
+            error = error.__cause__ or error.__context__
+        if error is None:
+            raise KeyboardInterrupt
+
+
+def _imports(frame: FrameType | None) -> bool:
+    """Return whether a module is being imported where a signal came."""
+    while frame is not None:
+        if frame.f_code.co_filename == _IMPORT:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _end_timer() -> None:
-    if signal.getsignal(signal.SIGALRM) is _again:
+    if isinstance(signal.getsignal(signal.SIGALRM), _Again):
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
 

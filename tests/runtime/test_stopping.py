@@ -5,6 +5,8 @@ import signal
 import sys
 import time
 from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 
@@ -55,6 +57,49 @@ def test_an_interrupt_that_a_library_swallows_is_raised_again() -> None:
         assert stop.number == signal.SIGTERM
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
     assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
+
+
+def write_signalled_module(folder: Path, signals: int) -> Path:
+    """Write a module that gets signals while it is imported; return the file of its end."""
+    ended = folder / "ended"
+    (folder / "signalled.py").write_text(
+        "import os, pathlib, signal, time\n"
+        f"for _ in range({signals}):\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "time.sleep(0.3)\n"
+        f"pathlib.Path({str(ended)!r}).touch()\n"
+    )
+    return ended
+
+
+def test_an_import_ends_before_the_interrupt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a compiled module calls may not raise: the process would abort."""
+    ended = write_signalled_module(tmp_path, signals=1)
+    monkeypatch.syspath_prepend(tmp_path)
+    with stoppable() as stop:
+        begun = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            import_module("signalled")
+            time.sleep(10)
+        assert time.monotonic() - begun < 0.9  # sooner than where a library swallows it
+        assert stop.number == signal.SIGTERM
+    assert ended.exists()
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    del sys.modules["signalled"]
+
+
+@pytest.mark.parametrize(("signals", "patience"), [(2, 10.0), (1, 0.1)])
+def test_an_import_does_not_hold_an_interrupt_back_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signals: int, patience: float
+) -> None:
+    ended = write_signalled_module(tmp_path, signals)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("cnet_aihw.runtime.stopping._PATIENCE", patience)
+    with stoppable(), pytest.raises(KeyboardInterrupt):
+        import_module("signalled")
+    assert not ended.exists()
 
 
 def test_an_interrupt_on_its_way_out_may_take_its_time() -> None:
