@@ -249,7 +249,11 @@ SIGNALLED = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # the background ignores Ctrl-C
 from cnet_aihw.jobs.cli import main
-print("here", flush=True)
+class First:  # asked for modules: the first one that the command imports
+    def find_spec(*asked):
+        sys.meta_path.remove(First)
+        print("here", flush=True)
+sys.meta_path.insert(0, First)
 main()
 """
 
