@@ -78,12 +78,11 @@ def test_an_import_ends_before_the_interrupt(
     """What a compiled module calls may not raise: the process would abort."""
     ended = write_signalled_module(tmp_path, signals=1)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("cnet_aihw.runtime.stopping._AGAIN", 60.0)  # not what comes in time
     with stoppable() as stop:
-        begun = time.monotonic()
         with pytest.raises(KeyboardInterrupt):
             import_module("signalled")
             time.sleep(10)
-        assert time.monotonic() - begun < 0.9  # sooner than where a library swallows it
         assert stop.number == signal.SIGTERM
     assert ended.exists()
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
