@@ -18,7 +18,6 @@ import os
 import platform
 import statistics
 import sys
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -38,7 +37,7 @@ from torch.nn import functional as F
 
 from benchmarks.common import RESULTS, command_line
 from cnet_aihw.compensation import PAPER, Placement, compensate, compensation_parameters
-from cnet_aihw.evaluation import evaluate_chips
+from cnet_aihw.evaluation import Score, measured_chips
 from cnet_aihw.rram import (
     LogNormalNoiseModel,
     RRAMRPUConfig,
@@ -49,7 +48,7 @@ from cnet_aihw.rram import (
     resample_variation,
     trainable_parameters,
 )
-from cnet_aihw.runtime.records import read_records, write_json_atomic
+from cnet_aihw.runtime.records import write_json_atomic
 from cnet_aihw.training import LipschitzPenalty, lipschitz_lambda
 from cnet_aihw.zoo import MLP, VGG16, LanguageModel, LeNet5, ViT
 
@@ -224,12 +223,8 @@ def chip_variants(
                 right += (outputs.argmax(1) == labels).sum().item()
 
     def ours_chip() -> float:
-        # The records hold what a chip takes: program, one pass, clear.
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "chips.jsonl"
-            seed = next(seeds)
-            evaluate_chips(ours, (x, y), chips=2, seed=seed, batch_size=batch_size, records=path)
-            return statistics.mean(record["seconds"] for record in read_records(path))
+        seconds = chip_seconds(ours, (x, y), 2, seed=next(seeds), batch_size=batch_size)
+        return statistics.mean(seconds)
 
     def stock_chip(model: nn.Module) -> Step:
         def step() -> None:
@@ -244,6 +239,11 @@ def chip_variants(
     }
     plain: dict[str, Step] = {"plain torch": lambda: pass_over(digital), "chip": ours_chip}
     return plain | {name: stock_chip(model) for name, model in converted.items()}
+
+
+def chip_seconds(model: nn.Module, data: Any, chips: int, **how: Any) -> list[float]:
+    """Return what each chip takes: to program it, what is fitted to it, one pass, to clear it."""
+    return [chip.seconds for chip in measured_chips(model, data, Score(), chips, **how)]
 
 
 def race(variants: dict[str, Step], rounds: int) -> dict[str, list[float]]:

@@ -23,6 +23,7 @@ from cnet_aihw.compensation import (
     Placement,
     compensation_cost,
     network_cost,
+    uniform_placement,
 )
 from cnet_aihw.rram import LogNormalNoiseModel, RRAMRPUConfig, convert_to_analog, load_snapshot
 from cnet_aihw.tasks import Classification, LanguageModelling, Regression, Segmentation, Task
@@ -228,6 +229,12 @@ def swept(subject: Subject, training: str, sigma: float = SIGMA) -> nn.Module:
 def sizes(cost: NetworkCost, size: int) -> Placement:
     """Return the placement with one size at all layers."""
     return Placement({name: f"size {size}" for name, row in cost.layers.items() if row.analog})
+
+
+def uniform(cost: NetworkCost, corrector: Corrector, limit: float = LIMIT) -> Placement:
+    """Return the placement with one share at all layers, within a limit on weights and on MACs."""
+    layers = [name for name, row in cost.layers.items() if row.analog]
+    return uniform_placement(cost, layers, limit, corrector, limit_macs=limit)
 
 
 def cost_of(model: nn.Module, subject: Subject) -> NetworkCost:
