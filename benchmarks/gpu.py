@@ -96,12 +96,12 @@ def speed_rows(device: torch.device, quick: bool) -> list[Row]:
     for name, digital, shape, batch in networks(quick):
         digital.to(device)
         x, y = (part.to(device) for part in inputs(shape, batch))
-        plain = training_step(digital, x, y, None)
+        plain = training_step(digital, x, y)
         ours = {}
         for kind, config, probes in (("exact", CONFIG, None), ("table", TABLED, 1)):
             varied, penalised = (rram.convert_to_analog(digital, config) for _ in range(2))
             penalty = LipschitzPenalty(penalised, lambda_, probes=probes)
-            ours[f"variation, {kind}"] = training_step(varied, x, y, None)
+            ours[f"variation, {kind}"] = training_step(varied, x, y)
             ours[f"variation and penalty, {kind}"] = training_step(penalised, x, y, penalty)
         steps = {"plain": plain, **ours}
         seconds = race({k: timed(s, device) for k, s in steps.items()}, 2 if quick else 7)

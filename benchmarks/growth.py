@@ -9,21 +9,19 @@ first step. Writes benchmarks/results/growth.json.
 
 from __future__ import annotations
 
-import itertools
 import json
 import multiprocessing
 import statistics
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from copy import deepcopy
 from functools import partial
-from itertools import chain
-from multiprocessing.connection import Connection
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
 import torch
-from aihwkit.nn.conversion import convert_to_analog as stock_convert_to_analog
 from aihwkit.simulator.configs import TorchInferenceRPUConfig
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
@@ -35,7 +33,6 @@ from benchmarks.speed import (
     chip_variants,
     race,
     ratio,
-    stock_config,
     stock_training_step,
     training_step,
     training_variants,
@@ -148,11 +145,11 @@ def together() -> Iterator[dict]:
         "VGG16, an eighth of the width": (VGG16((3, 32, 32), 10, width=0.125), (3, 32, 32)),
     }
     for name, (network, shape) in networks.items():
-        for batch, number in itertools.product((16, 250), (4, 16)):
+        for batch, number in product((16, 250), (4, 16)):
             x, model = torch.randn(batch, *shape), network.eval()
             chips = [deepcopy(model) for _ in range(number)]
             stacked, skeleton = stack_module_state(chips), deepcopy(model).to("meta")
-            batched = vmap(partial(_with_state, skeleton, x))
+            batched = vmap(lambda *state, s=skeleton, x=x: functional_call(s, state, (x,)))
 
             def one_by_one(chips: list[nn.Module] = chips, x: Tensor = x) -> None:
                 with torch.no_grad():
@@ -173,31 +170,25 @@ def together() -> Iterator[dict]:
             }
 
 
-def _with_state(skeleton: nn.Module, x: Tensor, parameters: Any, buffers: Any) -> Tensor:
-    found: Tensor = functional_call(skeleton, (parameters, buffers), (x,))
-    return found
-
-
 # -- memory, each variant in a process of its own
 
 
-def _memory(variant: str, sender: Connection) -> None:
+def _memory(variant: str) -> float:
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", category=UserWarning)
     digital = VGG16((3, 32, 32), 10)
     x, y = torch.randn(MEMORY_BATCH, 3, 32, 32), torch.randint(10, (MEMORY_BATCH,))
     if variant == "plain torch":
-        step = training_step(digital, x, y, None)
+        step = training_step(digital, x, y)
     elif variant == "ours":
-        step = training_step(convert_to_analog(digital, RRAMRPUConfig()), x, y, None)
+        step = training_step(convert_to_analog(digital, RRAMRPUConfig()), x, y)
     else:
-        config = stock_config(TorchInferenceRPUConfig, modifier=True)
-        step = stock_training_step(stock_convert_to_analog(digital, config), x, y)
+        step = stock_training_step(digital, x, y, TorchInferenceRPUConfig)
     Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
     before = _peak()
     step()
     step()
-    sender.send((_peak() - before) / 1024)
+    return (_peak() - before) / 1024
 
 
 def _peak() -> int:
@@ -208,13 +199,9 @@ def _peak() -> int:
 
 def memory() -> Iterator[dict]:
     """Peak memory of a training step of VGG16."""
-    context = multiprocessing.get_context("spawn")
     for variant in ("plain torch", "ours", "stock torch tile"):
-        receiver, sender = context.Pipe(duplex=False)
-        process = context.Process(target=_memory, args=(variant, sender))
-        process.start()
-        mebibytes = receiver.recv()
-        process.join()
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+            mebibytes = pool.submit(_memory, variant).result()
         yield {
             "what": f"training step of VGG16, batch {MEMORY_BATCH}, {variant}",
             "axis": "memory",
