@@ -31,7 +31,7 @@ from benchmarks.subjects import (
     folder_of,
     network,
 )
-from benchmarks.ways import Way, calibration
+from benchmarks.ways import Way, calibration, chosen
 from cnet_aihw.attacks import APGD, PGD, Attack, OnePixel, Square, attack_chips
 from cnet_aihw.compensation import LowRank, Placement
 from cnet_aihw.evaluation import evaluate_chips
@@ -99,16 +99,14 @@ def on_device(
 
 def recipes(subject: Subject) -> dict[str, Way]:
     """Return the ways that are attacked, the last of them the best one on validation data."""
-    path = folder_of(subject, 0) / "choose.json"
-    chosen = recorded(path)["chosen"] if path.exists() else None
-    betas = {"lipschitz": chosen["beta"]} if chosen else {}
-    found = {
-        name: Way(name, name, beta=betas.get(name)) for name in ("plain", "noise", "lipschitz")
-    }
-    for name in ("plain", "lipschitz") if chosen else ():
-        placement, way = Placement(chosen["placement"]), f"{name}, per chip"
-        found[way] = Way(way, name, LowRank(), placement, "per_chip", beta=betas.get(name))
-    return found
+    best = chosen(subject)
+    placement, betas = Placement(best["placement"]), {"lipschitz": best["beta"]}
+    bare = [Way(name, name, beta=betas.get(name)) for name in ("plain", "noise", "lipschitz")]
+    fitted = [
+        Way(f"{name}, per chip", name, LowRank(), placement, "per_chip", beta=betas.get(name))
+        for name in ("plain", "lipschitz")
+    ]
+    return {way.name: way for way in (*bare, *fitted)}
 
 
 def run(network: list[str], attack: list[str]) -> None:

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.common import OUTPUTS, Row, command_line, once, rows_in, write_result
+from benchmarks.common import OUTPUTS, Row, command_line, once, rows_in, timed, write_result
 from benchmarks.subjects import CHIPS_SEED, Subject, cost_of, dataset, overheads, sizes
 from benchmarks.ways import Way, calibration, over_chips
 from cnet_aihw.compensation import LowRank, Placement
@@ -155,13 +155,7 @@ def run(network: list[str], rows: int) -> None:
                 continue
             left -= 1
             records = path.with_suffix(".jsonl")
-            once(path, measured, plan, potential, way, sigma, corrected, records)
-
-
-def measured(*given: Any) -> Row:
-    """Measure one row, with its seconds of the processor."""
-    start = process_time()
-    return {**measure(*given), "seconds": process_time() - start}
+            once(path, timed, measure, plan, potential, way, sigma, corrected, records)
 
 
 def measure(

@@ -17,13 +17,12 @@ from benchmarks.common import (
     OUTPUTS,
     command_line,
     once,
-    result,
     rows_in,
     with_earlier,
     write_result,
 )
 from benchmarks.subjects import CHIPS_SEED, SUBJECTS, dataset, folder_of, loaded
-from benchmarks.ways import plain_clean
+from benchmarks.ways import chosen, plain_clean
 from cnet_aihw.compensation import (
     LowRank,
     PerChipFit,
@@ -76,8 +75,8 @@ def measured(device: str, chips: int) -> Iterator[dict[str, Any]]:
     """Yield a row for each way and time."""
     subject = SUBJECTS["lenet5_cifar10"]
     folder, part = folder_of(subject, 0) / "lipschitz", dataset("cifar10").test.first(SAMPLES)
-    placement = Placement(result("per_chip")["choice"][subject.name]["chosen"]["placement"])
-    noise, chosen = DEVICES[device](), {"chips": chips, "seed": CHIPS_SEED, "batch_size": 500}
+    placement = Placement(chosen(subject)["placement"])
+    noise, asked = DEVICES[device](), {"chips": chips, "seed": CHIPS_SEED, "batch_size": 500}
     top = plain_clean(subject, 0, SAMPLES)
 
     def row(way: str, t: float, scores: list[Any], **cost: float) -> dict[str, Any]:
@@ -93,7 +92,7 @@ def measured(device: str, chips: int) -> Iterator[dict[str, Any]]:
     for way, scaled in (("none", None), ("global drift compensation", GlobalDriftCompensation())):
         config = RRAMRPUConfig(noise_model=noise, drift_compensation=scaled)
         model = loaded(subject, folder, config)
-        over_time = evaluate_chips(model, part, t_inference=TIMES, device="cpu", **chosen)
+        over_time = evaluate_chips(model, part, t_inference=TIMES, device="cpu", **asked)
         for t, found in over_time.items():
             yield row(way, t, list(found.scores))
     model = loaded(subject, folder, RRAMRPUConfig(noise_model=noise))
@@ -101,7 +100,7 @@ def measured(device: str, chips: int) -> Iterator[dict[str, Any]]:
     for way, (fits, vectors) in SCHEDULES.items():
         records = accuracy_over_time(
             model, part, TIMES, WithCompensation(placement, LowRank(), fit), fits=fits,
-            vectors=vectors, **chosen,
+            vectors=vectors, **asked,
         )  # fmt: skip
         for t in TIMES:
             at = [record for record in records if record["t_inference"] == t]

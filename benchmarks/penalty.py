@@ -16,14 +16,12 @@ from benchmarks.common import (
     cnet_aihw,
     command_line,
     once,
-    recorded,
-    result,
     rows_in,
     with_earlier,
     write_result,
 )
 from benchmarks.subjects import SUBJECTS, Subject, folder_of, where
-from benchmarks.ways import Way, measure
+from benchmarks.ways import Way, chosen, measure
 from cnet_aihw.compensation import LowRank, Placement
 
 COMMAND = "python -m benchmarks.penalty"
@@ -61,11 +59,9 @@ def run(network: list[str], chips: int) -> None:
 
 def measured(subject: Subject, name: str, chips: int) -> list[Row]:
     """Return the rows of a setting."""
-    kept = folder_of(subject, 0) / "choose.json"
-    choice = recorded(kept) if kept.exists() else result("per_chip")["choice"][subject.name]
     training = f"penalty/{name.replace(' ', '-')}/lipschitz"
     bare = Way(f"{name}, none", training)
-    placement = Placement(choice["chosen"]["placement"])
+    placement = Placement(chosen(subject)["placement"])
     fitted = replace(
         bare, name=f"{name}, per chip", corrector=LowRank(), placement=placement, fit="per_chip"
     )

@@ -44,6 +44,7 @@ from benchmarks.subjects import (
     kept,
     network,
     sizes,
+    uniform,
     where,
 )
 from benchmarks.ways import (
@@ -61,7 +62,6 @@ from cnet_aihw.compensation import (
     LowRank,
     Placement,
     Vera,
-    uniform_placement,
 )
 from cnet_aihw.evaluation import scan_layers
 from cnet_aihw.search.searchers import CoordinateSearcher, SpectrumSearcher
@@ -189,8 +189,7 @@ def ways(subject: Subject, seed: int, sigma: float = SIGMA) -> Iterator[Way]:
     choice, paper = choice_of(subject), subject.of_paper
     beta, placement = choice["chosen"]["beta"], Placement(choice["chosen"]["placement"])
     cost = cost_of(network(subject, seed, "plain"), subject)
-    everywhere = list(sizes(cost, 1))
-    full = Placement(dict.fromkeys(everywhere, 1.0))
+    full = Placement(dict.fromkeys(sizes(cost, 1), 1.0))
     trainings = subject.trainings.split(",")
     for training in trainings:
         target = "mean_over_chips" if training.startswith("noise") else "clean"
@@ -226,10 +225,11 @@ def ways(subject: Subject, seed: int, sigma: float = SIGMA) -> Iterator[Way]:
     }
     for name, (training, corrector) in correctors.items():
         if training in trainings:
-            within = uniform_placement(cost, everywhere, LIMIT, corrector, limit_macs=LIMIT)
             b = beta if training == "lipschitz" else None
             lrs = VERA_LRS if isinstance(corrector, Vera) else Way.lrs
-            yield Way(name, training, corrector, within, "shared", beta=b, lrs=lrs)
+            yield Way(
+                name, training, corrector, uniform(cost, corrector), "shared", beta=b, lrs=lrs
+            )
 
 
 def run(network: list[str], seed: list[int], sigma: list[float], way: str, chips: int) -> None:

@@ -21,17 +21,9 @@ from types import SimpleNamespace
 from torch import nn
 
 from benchmarks.common import OUTPUTS, Row, command_line, once, rows_in, write_result
-from benchmarks.subjects import (
-    CHIPS_SEED,
-    LIMIT,
-    SUBJECTS,
-    VALIDATION_SEED,
-    cost_of,
-    dataset,
-    sizes,
-)
+from benchmarks.subjects import CHIPS_SEED, SUBJECTS, VALIDATION_SEED, cost_of, dataset, uniform
 from benchmarks.subjects import network as trained
-from cnet_aihw.compensation import LowRank, PerChipFit, WithCompensation, uniform_placement
+from cnet_aihw.compensation import LowRank, PerChipFit, WithCompensation
 from cnet_aihw.evaluation import evaluate_chips, measure
 from cnet_aihw.tuning import TuningSettings, tune_chips
 
@@ -121,10 +113,9 @@ def tuned(name: str, training: str, sigma: float, rewrite: float, way: Way) -> R
 
 def correctors(name: str, model: nn.Module, target: str) -> WithCompensation:
     """Return low-rank correctors at all layers, within the limit, fitted to each chip."""
-    cost, x = cost_of(model, SUBJECTS[name]), dataset(SUBJECTS[name].data).train.x[:FITTED]
-    placement = uniform_placement(cost, list(sizes(cost, 1)), LIMIT, LowRank(), limit_macs=LIMIT)
-    fit = PerChipFit(x, batch_size=2000, target=target)
-    return WithCompensation(placement, LowRank(), fit)
+    subject = SUBJECTS[name]
+    fit = PerChipFit(dataset(subject.data).train.x[:FITTED], batch_size=2000, target=target)
+    return WithCompensation(uniform(cost_of(model, subject), LowRank()), LowRank(), fit)
 
 
 @cache

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import nn
 
-from benchmarks.common import SIGMA, Row, recorded
+from benchmarks.common import SIGMA, Row, recorded, result
 from benchmarks.subjects import (
     CHIPS_SEED,
     LIMIT,
@@ -221,6 +221,13 @@ def searched(
         budget=budget, store=folder / "evaluations", ray=RaySettings(dashboard=False),
     )  # fmt: skip
     return found.placement
+
+
+def chosen(subject: Subject) -> Row:
+    """Return the row that `per_chip choose` chose: its record, or else that of the results."""
+    path = folder_of(subject, 0) / "choose.json"
+    choice = recorded(path) if path.exists() else result("per_chip")["choice"][subject.name]
+    return dict(choice["chosen"])
 
 
 def choose_best(candidates: Iterable[Way], subject: Subject, samples: int) -> tuple[list[Row], Row]:
