@@ -23,6 +23,7 @@ from torch import nn
 from benchmarks.common import RECORDS, Row, command_line, once, rows_in, write_result
 from benchmarks.subjects import SUBJECTS, cost_of, dataset, overheads, swept
 from benchmarks.ways import over_chips
+from cnet_aihw import evaluation
 from cnet_aihw.compensation import (
     PAPER,
     FitSettings,
@@ -32,13 +33,6 @@ from cnet_aihw.compensation import (
     digital_placement,
     fit_compensation,
     uniform_placement,
-)
-from cnet_aihw.evaluation import (
-    AffineCorrection,
-    LayerScan,
-    candidate_layers,
-    evaluate_chips,
-    scan_layers,
 )
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.zoo import Dataset
@@ -75,15 +69,17 @@ class Trained:
         self.data: Dataset = dataset(self.name)
         self.model = swept(subject, self.training)
         self.cost = cost_of(self.model, subject)
-        self.candidates = list(candidate_layers(self.scan("suffix")))
+        self.candidates = list(evaluation.candidate_layers(self.scan("suffix")))
         rows = sorted(self.scan("single").rows, key=lambda row: row.mean)
         self.by_sensitivity = [row.name for row in rows]
 
-    def scan(self, mode: Any) -> LayerScan:
+    def scan(self, mode: Any) -> evaluation.LayerScan:
         """Return what is lost when layers vary."""
         part = (self.data.val.x[:1000], self.data.val.y[:1000])
         records = self.folder / f"scan-{mode}.jsonl"
-        return scan_layers(self.model, part, mode=mode, chips=20, seed=1, records=records)
+        return evaluation.scan_layers(
+            self.model, part, mode=mode, chips=20, seed=1, records=records
+        )
 
     def row(
         self, method: str, variant: str, model: nn.Module, part: str, records: Path,
@@ -91,7 +87,7 @@ class Trained:
     ) -> Row:  # fmt: skip
         """Measure a network; return its row."""
         chips, seed = PARTS[part]
-        found = evaluate_chips(
+        found = evaluation.evaluate_chips(
             model, getattr(self.data, part), chips=chips, seed=seed, records=records,
             calibration=calibration,
         )  # fmt: skip
@@ -155,7 +151,7 @@ def methods(it: Trained) -> Iterator[Row]:
     """All methods, on test data."""
     records = RECORDS / f"lenet5_{it.name}" / it.training / "chips.jsonl"  # measured there already
     yield it.row("none", "", it.model, "test", records)
-    affine = AffineCorrection(it.data.train.x[:1000])
+    affine = evaluation.AffineCorrection(it.data.train.x[:1000])
     yield it.row(
         "affine correction per chip", affine.label(), it.model, "test", it.folder / "affine.jsonl",
         affine, overhead_weights=affine.cost(it.model) / it.cost.weights,

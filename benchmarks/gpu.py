@@ -21,17 +21,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from benchmarks import speed
 from benchmarks.common import HERE, RESULTS, SIGMA, Row, command_line
-from benchmarks.speed import (
-    IMAGE,
-    TABLE,
-    Step,
-    chip_seconds,
-    inputs,
-    race,
-    ratio,
-    training_step,
-)
 from benchmarks.subjects import uniform
 from cnet_aihw import rram
 from cnet_aihw.compensation import LowRank, PerChipFit, WithCompensation, network_cost
@@ -40,7 +31,7 @@ from cnet_aihw.training import LipschitzPenalty, lipschitz_lambda
 from cnet_aihw.zoo import VGG16, LeNet5, ResNet20, ViT
 
 CONFIG = rram.RRAMRPUConfig(noise_model=rram.LogNormalNoiseModel(SIGMA))
-TABLED = replace(CONFIG, variation=rram.VariationParameter(table=TABLE))
+TABLED = replace(CONFIG, variation=rram.VariationParameter(table=speed.TABLE))
 STEPS = 10  # between two looks at the clock
 
 
@@ -49,9 +40,9 @@ def networks(quick: bool) -> list[tuple[str, nn.Module, tuple[int, ...], int]]:
     digit = (1, 28, 28)
     found: list[tuple[str, nn.Module, tuple[int, ...], int]] = [
         ("LeNet-5", LeNet5(digit, 10), digit, 256),
-        ("ResNet-20", ResNet20(IMAGE, 10), IMAGE, 256),
-        ("VGG16", VGG16(IMAGE, 10), IMAGE, 256),
-        ("ViT, 64 tokens", ViT(IMAGE, 10), IMAGE, 128),
+        ("ResNet-20", ResNet20(speed.IMAGE, 10), speed.IMAGE, 256),
+        ("VGG16", VGG16(speed.IMAGE, 10), speed.IMAGE, 256),
+        ("ViT, 64 tokens", ViT(speed.IMAGE, 10), speed.IMAGE, 128),
     ]
     return found[:1] if quick else found
 
@@ -62,7 +53,7 @@ def finished(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def timed(step: Step, device: torch.device) -> Step:
+def timed(step: speed.Step, device: torch.device) -> speed.Step:
     """Return several steps with the seconds of one of them, the device's work included."""
 
     def steps() -> float:
@@ -76,7 +67,7 @@ def timed(step: Step, device: torch.device) -> Step:
     return steps
 
 
-def waits(step: Step, device: torch.device) -> int | None:
+def waits(step: speed.Step, device: torch.device) -> int | None:
     """Count the times that one step makes the host wait for the device; None without CUDA."""
     if device.type != "cuda":
         return None
@@ -95,22 +86,22 @@ def speed_rows(device: torch.device, quick: bool) -> list[Row]:
     rows, lambda_ = [], lipschitz_lambda(CONFIG.noise_model)
     for name, digital, shape, batch in networks(quick):
         digital.to(device)
-        x, y = (part.to(device) for part in inputs(shape, batch))
-        plain = training_step(digital, x, y)
+        x, y = (part.to(device) for part in speed.inputs(shape, batch))
+        plain = speed.training_step(digital, x, y)
         ours = {}
         for kind, config, probes in (("exact", CONFIG, None), ("table", TABLED, 1)):
             varied, penalised = (rram.convert_to_analog(digital, config) for _ in range(2))
             penalty = LipschitzPenalty(penalised, lambda_, probes=probes)
-            ours[f"variation, {kind}"] = training_step(varied, x, y)
-            ours[f"variation and penalty, {kind}"] = training_step(penalised, x, y, penalty)
+            ours[f"variation, {kind}"] = speed.training_step(varied, x, y)
+            ours[f"variation and penalty, {kind}"] = speed.training_step(penalised, x, y, penalty)
         steps = {"plain": plain, **ours}
-        seconds = race({k: timed(s, device) for k, s in steps.items()}, 2 if quick else 7)
+        seconds = speed.race({k: timed(s, device) for k, s in steps.items()}, 2 if quick else 7)
         rows += [
             {
                 "network": name,
                 "batch": batch,
                 "case": kind,
-                "over_plain": ratio(seconds[kind], seconds["plain"]),
+                "over_plain": speed.ratio(seconds[kind], seconds["plain"]),
                 "milliseconds_plain": round(1e3 * min(seconds["plain"]), 3),
                 "waits": waits(step, device),
             }
@@ -124,14 +115,14 @@ def chip_rows(
     name: str, digital: nn.Module, shape: tuple[int, ...], device: torch.device, quick: bool
 ) -> list[Row]:
     """Measure chips a second over 2,000 inputs, bare and with correctors fitted to each."""
-    data, chips = inputs(shape, 64 if quick else 2000), 2 if quick else 10
+    data, chips = speed.inputs(shape, 64 if quick else 2000), 2 if quick else 10
     model = rram.convert_to_analog(digital, CONFIG).eval()
     placement = uniform(network_cost(model, data[0][:1].to(device)), LowRank())
     fit = PerChipFit(data[0][:1000], batch_size=1000)
     correctors = WithCompensation(placement, LowRank(), fit)
     rows = []
     for kind, calibration in (("chip", None), ("chip with its correctors", correctors)):
-        seconds = chip_seconds(model, data, chips, batch_size=1000, calibration=calibration)
+        seconds = speed.chip_seconds(model, data, chips, batch_size=1000, calibration=calibration)
         per_second = round(1 / statistics.median(seconds), 2)
         rows.append({"network": name, "case": kind, "per_second": per_second})
     return rows

@@ -26,17 +26,8 @@ from aihwkit.simulator.configs import TorchInferenceRPUConfig
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
+from benchmarks import speed
 from benchmarks.common import command_line, write_result
-from benchmarks.speed import (
-    OURS,
-    Step,
-    chip_variants,
-    race,
-    ratio,
-    stock_training_step,
-    training_step,
-    training_variants,
-)
 from cnet_aihw.compensation import PAPER, Placement, network_cost
 from cnet_aihw.evaluation import evaluate_chips
 from cnet_aihw.rram import RRAMRPUConfig, convert_to_analog
@@ -65,19 +56,21 @@ def networks() -> Iterator[dict]:
             network = mlp(layers, width)
             weights = sum(parameter.numel() for parameter in network.parameters())
             about = {"axis": axis, "layers": layers, "width": width, "weights": weights}
-            steps = race(training_variants(network, x[:BATCH], y[:BATCH], cheap=True), ROUNDS)
-            chip = race(chip_variants(mlp(layers, width), x, y, 256), ROUNDS)
+            steps = speed.race(
+                speed.training_variants(network, x[:BATCH], y[:BATCH], cheap=True), ROUNDS
+            )
+            chip = speed.race(speed.chip_variants(mlp(layers, width), x, y, 256), ROUNDS)
             for what, seconds, ours in (
                 ("training step", steps, "variation"),
                 ("training step with penalty", steps, "variation + penalty"),
-                ("training step with a table and probed penalty", steps, OURS[3]),
+                ("training step with a table and probed penalty", steps, speed.OURS[3]),
                 ("one chip", chip, "chip"),
             ):
                 yield {
                     "what": what,
                     **about,
-                    "ours_over_plain": ratio(seconds[ours], seconds["plain torch"]),
-                    "ours_over_stock": ratio(seconds[ours], seconds["stock torch tile"]),
+                    "ours_over_plain": speed.ratio(seconds[ours], seconds["plain torch"]),
+                    "ours_over_stock": speed.ratio(seconds[ours], seconds["stock torch tile"]),
                     "milliseconds": round(1e3 * statistics.median(seconds[ours]), 2),
                 }
 
@@ -91,13 +84,13 @@ def chips() -> Iterator[dict]:
         evaluate_chips(model, data, chips=number, batch_size=256)
 
     numbers = (1, 2, 5, 10, 20, 50)
-    seconds = race({str(n): partial(measure, n) for n in numbers}, 3)
+    seconds = speed.race({str(n): partial(measure, n) for n in numbers}, 3)
     for n in numbers:
         yield {
             "what": "evaluation of LeNet-5",
             "axis": "chips",
             "chips": n,
-            "times_one_chip": ratio(seconds[str(n)], seconds["1"]),
+            "times_one_chip": speed.ratio(seconds[str(n)], seconds["1"]),
         }
 
 
@@ -124,16 +117,16 @@ def placements() -> Iterator[dict]:
     def evaluate(placement: Placement) -> None:
         shared.evaluate(placement)
 
-    variants: dict[str, Step] = {"plain torch": passes}
+    variants: dict[str, speed.Step] = {"plain torch": passes}
     for n in (1, 2):
         placement = Placement(dict.fromkeys(layers[:n], 0.125))
         variants[f"compensation on {n} of {len(layers)} layers"] = partial(evaluate, placement)
-    seconds = race(variants, ROUNDS)
+    seconds = speed.race(variants, ROUNDS)
     for name in list(variants)[1:]:
         yield {
             "what": f"placement of LeNet-5, {name}, 10 chips",
             "axis": "placement",
-            "ours_over_plain": ratio(seconds[name], seconds["plain torch"]),
+            "ours_over_plain": speed.ratio(seconds[name], seconds["plain torch"]),
         }
 
 
@@ -160,13 +153,13 @@ def together() -> Iterator[dict]:
                 with torch.no_grad():
                     batched(*stacked)
 
-            seconds = race({"one by one": one_by_one, "at once": at_once}, ROUNDS)
+            seconds = speed.race({"one by one": one_by_one, "at once": at_once}, ROUNDS)
             yield {
                 "what": name,
                 "axis": "together",
                 "batch": batch,
                 "chips": number,
-                "at_once_over_one_by_one": ratio(seconds["at once"], seconds["one by one"]),
+                "at_once_over_one_by_one": speed.ratio(seconds["at once"], seconds["one by one"]),
             }
 
 
@@ -179,11 +172,11 @@ def _memory(variant: str) -> float:
     digital = VGG16((3, 32, 32), 10)
     x, y = torch.randn(MEMORY_BATCH, 3, 32, 32), torch.randint(10, (MEMORY_BATCH,))
     if variant == "plain torch":
-        step = training_step(digital, x, y)
+        step = speed.training_step(digital, x, y)
     elif variant == "ours":
-        step = training_step(convert_to_analog(digital, RRAMRPUConfig()), x, y)
+        step = speed.training_step(convert_to_analog(digital, RRAMRPUConfig()), x, y)
     else:
-        step = stock_training_step(digital, x, y, TorchInferenceRPUConfig)
+        step = speed.stock_training_step(digital, x, y, TorchInferenceRPUConfig)
     Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
     before = _peak()
     step()

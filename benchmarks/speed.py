@@ -35,18 +35,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.common import SIGMA, command_line, write_result
+from cnet_aihw import rram
 from cnet_aihw.compensation import PAPER, Placement, compensate, compensation_parameters
 from cnet_aihw.evaluation import Score, measured_chips
-from cnet_aihw.rram import (
-    LogNormalNoiseModel,
-    RRAMRPUConfig,
-    VariationParameter,
-    analog_layers,
-    convert_to_analog,
-    convert_to_digital,
-    resample_variation,
-    trainable_parameters,
-)
 from cnet_aihw.training import LipschitzPenalty, lipschitz_lambda
 from cnet_aihw.zoo import MLP, VGG16, LanguageModel, LeNet5, ViT
 
@@ -77,7 +68,7 @@ def stock_config(cls: type[InferenceRPUConfig], modifier: bool) -> InferenceRPUC
         forward=IOParameters(is_perfect=True, out_bound=0.0),
         mapping=MappingParameter(max_input_size=0, max_output_size=0),
         drift_compensation=None,
-        noise_model=LogNormalNoiseModel(SIGMA),
+        noise_model=rram.LogNormalNoiseModel(SIGMA),
         modifier=WeightModifierParameter(
             type=WeightModifierType.MULT_NORMAL if modifier else WeightModifierType.NONE,
             std_dev=SIGMA,
@@ -97,7 +88,7 @@ def training_step(
 ) -> Step:
     """One step on one batch, by SGD with momentum; the penalty at every k-th, with weight k."""
     if optimizer is None:
-        optimizer = torch.optim.SGD(trainable_parameters(model), lr=1e-4, momentum=0.9)
+        optimizer = torch.optim.SGD(rram.trainable_parameters(model), lr=1e-4, momentum=0.9)
     model.train()
 
     def steps() -> float:
@@ -143,15 +134,15 @@ def training_variants(
     digital: nn.Module, x: Tensor, y: Tensor, cheap: bool = False
 ) -> dict[str, Step]:
     """Name -> one training step; with ``cheap`` also with a table of factors and one probe."""
-    table = VariationParameter(table=TABLE)
-    config = RRAMRPUConfig(noise_model=LogNormalNoiseModel(SIGMA))
-    ours, penalized = (convert_to_analog(digital, config) for _ in range(2))
-    lambda_ = lipschitz_lambda(LogNormalNoiseModel(SIGMA))
+    table = rram.VariationParameter(table=TABLE)
+    config = rram.RRAMRPUConfig(noise_model=rram.LogNormalNoiseModel(SIGMA))
+    ours, penalized = (rram.convert_to_analog(digital, config) for _ in range(2))
+    lambda_ = lipschitz_lambda(rram.LogNormalNoiseModel(SIGMA))
     penalty = LipschitzPenalty(penalized, lambda_)
     more: dict[str, Step] = {}
     if cheap:
         tabled, probed, seldom = (
-            convert_to_analog(digital, replace(config, variation=table)) for _ in range(3)
+            rram.convert_to_analog(digital, replace(config, variation=table)) for _ in range(3)
         )
         first, second = (LipschitzPenalty(m, lambda_, probes=1) for m in (probed, seldom))
         more = {
@@ -175,13 +166,15 @@ def fitting_variants(digital: nn.Module, x: Tensor, y: Tensor) -> dict[str, Step
 
     Plain torch is the same network with the same compensation and frozen layers of plain torch.
     """
-    ours = convert_to_analog(digital, RRAMRPUConfig(variation=VariationParameter(hold=True)))
-    layers = list(analog_layers(ours))
+    ours = rram.convert_to_analog(
+        digital, rram.RRAMRPUConfig(variation=rram.VariationParameter(hold=True))
+    )
+    layers = list(rram.analog_layers(ours))
     compensate(ours, Placement({layers[0]: 0.5, layers[1]: 0.5}), PAPER)
     fitted = {id(parameter) for parameter in compensation_parameters(ours).values()}
     for parameter in ours.parameters():
         parameter.requires_grad_(id(parameter) in fitted)
-    plain = convert_to_digital(ours)
+    plain = rram.convert_to_digital(ours)
     fitted = {id(parameter) for parameter in compensation_parameters(plain).values()}
     for parameter in plain.parameters():
         parameter.requires_grad_(id(parameter) in fitted)
@@ -189,7 +182,7 @@ def fitting_variants(digital: nn.Module, x: Tensor, y: Tensor) -> dict[str, Step
     seeds = itertools.count()
 
     def step() -> None:
-        resample_variation(ours, next(seeds))
+        rram.resample_variation(ours, next(seeds))
         ours_step()
 
     return {"plain torch": plain_step, "fresh chip": step}
@@ -199,7 +192,7 @@ def chip_variants(
     digital: nn.Module, x: Tensor, y: Tensor, batch_size: int, stock: bool = True
 ) -> dict[str, Step]:
     """Name -> one chip measured (plain torch: one pass over the same data)."""
-    ours = convert_to_analog(digital, RRAMRPUConfig()).eval()
+    ours = rram.convert_to_analog(digital, rram.RRAMRPUConfig()).eval()
     digital.eval()
     seeds = itertools.count()
 
