@@ -130,15 +130,12 @@ def trained(name: str, kind: str, seed: int = 0) -> nn.Module:
 
 def measured(name: str, logits: dict[str, Tensor], several: bool) -> list[dict[str, Any]]:
     """Return scores of each number of samples and correction; of several chips each has its own."""
-    y, val = (
-        dataset(name).test.first(PLANS[name].test).y,
-        dataset(name).val.first(PLANS[name].held).y,
-    )
+    plan, data = PLANS[name], dataset(name)
+    y, val = data.test.first(plan.test).y, data.val.first(plan.held).y
     fit, found = logits["val"], []
     for kind in ("none", "temperature", "logit_affine"):
-        own = (
-            [bayes.fit_logits(one, val, kind) for one in fit] if several and kind != "none" else []
-        )
+        each = fit if several and kind != "none" else ()
+        own = [bayes.fit_logits(one, val, kind) for one in each]
         for n in (n for n in SAMPLES if n <= len(logits["test"])):
             test = {key: some[:n] for key, some in logits.items() if key != "val"}
             for key, some in test.items() if own else ():

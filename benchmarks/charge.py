@@ -4,10 +4,9 @@
     python -m benchmarks.charge run     # all rows, test part
     python -m benchmarks.charge table   # benchmarks/results/charge.json
 
-`--network NAME` takes one network, `--rows 5` measures so many rows of each. Networks and records
-are in outputs/per_chip/charge, or in the folder that the environment names as BENCHMARK_PER_CHIP;
-each row resumes where it was stopped. Data are expected as for benchmarks.per_chip. About 40
-minutes of one core in all.
+`--network NAME` takes one network. Networks and records are in outputs/per_chip/charge, or in the
+folder that the environment names as BENCHMARK_PER_CHIP; each row resumes where it was stopped. Data
+are expected as for benchmarks.per_chip. About 40 minutes of one core in all.
 """
 
 from __future__ import annotations
@@ -134,17 +133,13 @@ def train(network: list[str]) -> None:
         print(f"{folder}: {process_time() - start:.0f} s", flush=True)
 
 
-def run(network: list[str], rows: int) -> None:
-    """Measure the rows that are not there yet, at most so many of each network."""
+def run(network: list[str]) -> None:
+    """Measure the rows that are not there yet."""
     points = [*product(POTENTIALS, WAYS), (math.inf, "mapped")]
     for plan in (PLANS[name] for name in network):
-        left = rows
         for (potential, way), sigma, corrected in product(points, SIGMAS, (False, True)):
             name = f"e{potential:g}-{way}-s{sigma:g}-{'corrected' if corrected else 'bare'}"
             path = FOLDER / plan.subject.name / "rows" / f"{name}.json"
-            if path.exists() or left == 0:
-                continue
-            left -= 1
             records = path.with_suffix(".jsonl")
             once(path, timed, measure, plan, potential, way, sigma, corrected, records)
 
@@ -219,4 +214,4 @@ def table() -> None:
 
 
 if __name__ == "__main__":
-    command_line(__doc__, train, run, table, network=list(PLANS), rows=-1)
+    command_line(__doc__, train, run, table, network=list(PLANS))

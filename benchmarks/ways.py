@@ -68,30 +68,23 @@ def calibration(way: Way, subject: Subject) -> evaluation.ChipCalibration | None
 
 
 def prepared(way: Way, subject: Subject, seed: int, sigma: float = SIGMA) -> nn.Module:
-    """Return the network of a way, with its shared correctors fitted if it has any."""
+    """Return the network of a way; shared correctors are fitted, the best on validation chips."""
     if way.fit != "shared":
         return network(subject, seed, way.training, way.beta, sigma)
-    fits = [fitted(way, subject, seed, sigma, lr) for lr in way.lrs]
+    fits: list[tuple[float, nn.Module]] = []
+    for lr in way.lrs:
+        model = network(subject, seed, way.training, way.beta, sigma)
+        compensation.compensate(model, way.placement, way.corrector, 0)
+        name = way.name if lr == way.lrs[0] else f"{way.name}, lr {lr:g}"
+        settings = compensation.FitSettings(epochs=subject.fit_epochs, lr=lr, validation_chips=2)
+        found = compensation.fit_compensation(
+            model, dataset(subject.data), settings, folder_of(subject, seed) / "shared" / name,
+            task=subject.task, progress=False,
+        )  # fmt: skip
+        print(f"{subject.name} seed {seed}: {name}: lr {lr:g}, validation {found.chip_score}")
+        fits.append((found.chip_score, model))
     sign = 1 if subject.task.higher_is_better else -1
     return max(fits, key=lambda fit: sign * fit[0])[1]
-
-
-def fitted(
-    way: Way, subject: Subject, seed: int, sigma: float, lr: float
-) -> tuple[float, nn.Module]:
-    """Fit the shared correctors of a way; return their score on validation chips, and the model."""
-    assert way.corrector is not None and way.placement is not None
-    model = network(subject, seed, way.training, way.beta, sigma)
-    compensation.compensate(model, way.placement, way.corrector, 0)
-    name = way.name if lr == way.lrs[0] else f"{way.name}, lr {lr:g}"
-    settings = compensation.FitSettings(epochs=subject.fit_epochs, lr=lr, validation_chips=2)
-    folder = folder_of(subject, seed) / "shared" / name
-    result = compensation.fit_compensation(
-        model, dataset(subject.data), settings, folder, task=subject.task, progress=False
-    )
-    print(f"{subject.name} seed {seed}: {name}: lr {lr:g}, validation {result.chip_score}")
-    assert result.chip_score is not None
-    return result.chip_score, model
 
 
 def measure(
