@@ -39,12 +39,6 @@ BATCH, IMAGES, ROUNDS = 128, 1024, 9
 MEMORY_BATCH = 64
 
 
-def mlp(layers: int, width: int) -> nn.Module:
-    """Equal linear layers with ReLUs between them, and ten outputs."""
-    hidden = [m for _ in range(layers - 1) for m in (nn.Linear(width, width), nn.ReLU())]
-    return nn.Sequential(*hidden, nn.Linear(width, 10))
-
-
 def networks() -> Iterator[dict]:
     """Training step and chip over depth at one width, and over width at one depth."""
     for axis, sizes in (
@@ -53,13 +47,13 @@ def networks() -> Iterator[dict]:
     ):
         for layers, width in sizes:
             x, y = torch.randn(IMAGES, width), torch.randint(10, (IMAGES,))
-            network = mlp(layers, width)
+            network, again = (MLP((width,), 10, [width] * (layers - 1)) for _ in range(2))
             weights = sum(parameter.numel() for parameter in network.parameters())
             about = {"axis": axis, "layers": layers, "width": width, "weights": weights}
             steps = speed.race(
                 speed.training_variants(network, x[:BATCH], y[:BATCH], cheap=True), ROUNDS
             )
-            chip = speed.race(speed.chip_variants(mlp(layers, width), x, y, 256), ROUNDS)
+            chip = speed.race(speed.chip_variants(again, x, y, 256), ROUNDS)
             for what, seconds, ours in (
                 ("training step", steps, "variation"),
                 ("training step with penalty", steps, "variation + penalty"),
