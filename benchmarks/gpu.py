@@ -14,7 +14,6 @@ import subprocess
 import sys
 import time
 import warnings
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +26,9 @@ from benchmarks.subjects import uniform
 from cnet_aihw import rram
 from cnet_aihw.compensation import LowRank, PerChipFit, WithCompensation, network_cost
 from cnet_aihw.runtime.records import write_json_atomic
-from cnet_aihw.training import LipschitzPenalty, lipschitz_lambda
 from cnet_aihw.zoo import VGG16, LeNet5, ResNet20, ViT
 
 CONFIG = rram.RRAMRPUConfig(noise_model=rram.LogNormalNoiseModel(SIGMA))
-TABLED = replace(CONFIG, variation=rram.VariationParameter(table=speed.TABLE))
 STEPS = 10  # between two looks at the clock
 
 
@@ -83,29 +80,24 @@ def waits(step: speed.Step, device: torch.device) -> int | None:
 
 def speed_rows(device: torch.device, quick: bool) -> list[Row]:
     """Measure training steps, chips and fits of all networks."""
-    rows, lambda_ = [], lipschitz_lambda(CONFIG.noise_model)
+    rows = []
     for name, digital, shape, batch in networks(quick):
-        digital.to(device)
         x, y = (part.to(device) for part in speed.inputs(shape, batch))
-        plain = speed.training_step(digital, x, y)
-        ours = {}
-        for kind, config, probes in (("exact", CONFIG, None), ("table", TABLED, 1)):
-            varied, penalised = (rram.convert_to_analog(digital, config) for _ in range(2))
-            penalty = LipschitzPenalty(penalised, lambda_, probes=probes)
-            ours[f"variation, {kind}"] = speed.training_step(varied, x, y)
-            ours[f"variation and penalty, {kind}"] = speed.training_step(penalised, x, y, penalty)
-        steps = {"plain": plain, **ours}
-        seconds = speed.race({k: timed(s, device) for k, s in steps.items()}, 2 if quick else 7)
+        steps = speed.training_variants(digital.to(device), x, y, cheap=True, stock=False)
+        ours = speed.OURS[:4]
+        turns = {kind: timed(steps[kind], device) for kind in ("plain torch", *ours)}
+        seconds = speed.race(turns, 2 if quick else 7)
+        plain = seconds["plain torch"]
         rows += [
             {
                 "network": name,
                 "batch": batch,
                 "case": kind,
-                "over_plain": speed.ratio(seconds[kind], seconds["plain"]),
-                "milliseconds_plain": round(1e3 * min(seconds["plain"]), 3),
-                "waits": waits(step, device),
+                "over_plain": speed.ratio(seconds[kind], plain),
+                "milliseconds_plain": round(1e3 * min(plain), 3),
+                "waits": waits(steps[kind], device),
             }
-            for kind, step in ours.items()
+            for kind in ours
         ]
         rows += chip_rows(name, digital, shape, device, quick)
     return rows

@@ -131,7 +131,7 @@ def lightning_training_step(digital: nn.Module, x: Tensor, y: Tensor) -> Step:
 
 
 def training_variants(
-    digital: nn.Module, x: Tensor, y: Tensor, cheap: bool = False
+    digital: nn.Module, x: Tensor, y: Tensor, cheap: bool = False, stock: bool = True
 ) -> dict[str, Step]:
     """Name -> one training step; with ``cheap`` also with a table of factors and one probe."""
     table = rram.VariationParameter(table=TABLE)
@@ -150,8 +150,9 @@ def training_variants(
             OURS[3]: training_step(probed, x, y, first),
             OURS[4]: training_step(seldom, x, y, second, every=2),
         }
-    more |= {name: stock_training_step(digital, x, y, cls) for name, cls in STOCK.items()}
-    if LIGHTNING:
+    for name, cls in STOCK.items() if stock else ():
+        more[name] = stock_training_step(digital, x, y, cls)
+    if LIGHTNING and stock:
         more[RIVAL] = lightning_training_step(digital, x, y)
     return {
         "plain torch": training_step(digital, x, y),
