@@ -22,7 +22,14 @@ from torch.nn import functional as F
 
 from benchmarks.common import DATA, OUTPUTS, command_line, write_lines
 from benchmarks.subjects import CHIPS_SEED
-from cnet_aihw import kernels
+from cnet_aihw.kernels import (
+    exact_kernel,
+    fit_ridge,
+    kernel_classifier,
+    kernel_error,
+    matched_scale,
+    predicted_error,
+)
 from cnet_aihw.kernels.baselines import baselines, run_baseline
 from cnet_aihw.kernels.functions import feature_map
 from cnet_aihw.rram import LogNormalNoiseModel, RRAMRPUConfig, chips, convert_to_analog
@@ -70,16 +77,16 @@ def cell(name: str, kernel: str, features: str, ratio: int, seed: int) -> dict[s
     """Return accuracies and errors of one projection, on each chip."""
     x, y, xt, yt = of_kernel(name, kernel)
     gamma = GAMMAS.get((name, kernel))
-    made = kernels.kernel_classifier(
+    made = kernel_classifier(
         x, int(y.max()) + 1, kernel, features, log2_ratio=ratio, gamma=gamma, seed=seed
     ).fit(x, y, ALPHA)
     model = convert_to_analog(made, RRAMRPUConfig(), exclude=["readout"]).eval()
     random, probe = model.features, xt[:PROBE]
-    exact = kernels.exact_kernel(kernel, probe, probe, random.gamma)
+    exact = exact_kernel(kernel, probe, probe, random.gamma)
     found: dict[str, Any] = {}
     for sigma in SIGMAS:
         law = LogNormalNoiseModel(sigma)
-        scale = kernels.matched_scale(law, made.features.projection.weight)
+        scale = matched_scale(law, made.features.projection.weight)
         for _ in chips(model, CHIPS if sigma else 1, CHIPS_SEED + seed, law):
             projected = random.projection(xt)
             for way in ("", "match") if sigma and kernel != "arc_cosine" else ("",):
@@ -87,27 +94,25 @@ def cell(name: str, kernel: str, features: str, ratio: int, seed: int) -> dict[s
                 z = feature_map(kernel, scale * projected if way else projected, xt, random.gamma)
                 right = float((made.readout(z).argmax(1) == yt).double().mean())
                 of = found.setdefault(f"{sigma:g} {way}", [])
-                of.append([right, kernels.kernel_error(exact, z[:PROBE])])
+                of.append([right, kernel_error(exact, z[:PROBE])])
             if (kernel, features, ratio, sigma) == ("rbf", "rff", 2, 0.5):  # fitted to the chip
-                weight, bias = kernels.fit_ridge(random(x), y, made.classes, ALPHA)
+                weight, bias = fit_ridge(random(x), y, made.classes, ALPHA)
                 z = random(xt).double()
                 right = float(((z @ weight.T + bias).argmax(1) == yt).double().mean())
-                found.setdefault("0.5 chip", []).append(
-                    [right, kernels.kernel_error(exact, z[:PROBE])]
-                )
+                found.setdefault("0.5 chip", []).append([right, kernel_error(exact, z[:PROBE])])
     return {"s": random.s, "gamma": random.gamma, "found": found}
 
 
 def predicted(name: str) -> dict[str, Any]:
     """Return squared bias, and variance times s, of the error of RBF with independent rows."""
     x, _, xt, _ = dataset(name)
-    gamma = kernels.kernel_classifier(x, 2, gamma=GAMMAS.get((name, "rbf"))).features.gamma
+    gamma = kernel_classifier(x, 2, gamma=GAMMAS.get((name, "rbf"))).features.gamma
     found = {}
     for sigma, way in [(0.0, ""), *product(SIGMAS[1:], ("", "match"))]:
         law = LogNormalNoiseModel(sigma)
-        scale = kernels.matched_scale(law, torch.ones(2, 2)) if way else 1.0
+        scale = matched_scale(law, torch.ones(2, 2)) if way else 1.0
         given = (law, gamma, scale)
-        one, all_ = (kernels.predicted_error("rbf", xt[:PROBE], s, *given) ** 2 for s in (1, 10**9))
+        one, all_ = (predicted_error("rbf", xt[:PROBE], s, *given) ** 2 for s in (1, 10**9))
         found[f"{sigma:g} {way}"] = [all_, one - all_]
     return {"found": found}
 
@@ -135,9 +140,7 @@ def work(names: list[str]) -> Iterator[tuple[str, str, Any, tuple[Any, ...]]]:
             yield name, " ".join(map(str, given)), cell, given
         for kernel in KERNELS:
             x, y, xt, yt = of_kernel(name, kernel)
-            gamma = kernels.kernel_classifier(
-                x, 2, kernel, gamma=GAMMAS.get((name, kernel))
-            ).features.gamma
+            gamma = kernel_classifier(x, 2, kernel, gamma=GAMMAS.get((name, kernel))).features.gamma
             rows, parts = [round(2.0**r * x.shape[1]) for r in RATIOS], ((x, y), (xt, yt))
             for key, given in baselines([kernel], [gamma], rows, *parts, int(y.max()) + 1, ALPHA,
                                         4000, range(2)):  # fmt: skip

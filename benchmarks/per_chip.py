@@ -37,21 +37,8 @@ from benchmarks.subjects import (
     uniform,
     where,
 )
-from benchmarks.ways import (
-    Way,
-    choose_best,
-    measure,
-    measure_all,
-    plain_clean,
-    searched,
-)
-from cnet_aihw.compensation import (
-    Affine,
-    GeneratorCompensator,
-    LowRank,
-    Placement,
-    Vera,
-)
+from benchmarks.ways import Way, choose_best, measure, measure_all, plain_clean, searched
+from cnet_aihw.compensation import Affine, GeneratorCompensator, LowRank, Placement, Vera
 from cnet_aihw.evaluation import scan_layers
 from cnet_aihw.search.searchers import CoordinateSearcher, SpectrumSearcher
 from cnet_aihw.zoo import VGG16, ResNet20
