@@ -31,20 +31,11 @@ from benchmarks.subjects import (
     folder_of,
     network,
 )
-from benchmarks.ways import Way, calibration
+from benchmarks.ways import Way, calibration, chosen
+from cnet_aihw import rram
 from cnet_aihw.attacks import APGD, PGD, Attack, OnePixel, Square, attack_chips
 from cnet_aihw.compensation import LowRank, Placement
 from cnet_aihw.evaluation import evaluate_chips
-from cnet_aihw.rram import (
-    CompositeNoiseModel,
-    LevelsNoiseModel,
-    LogNormalNoiseModel,
-    ReadNoiseModel,
-    RRAMRPUConfig,
-    convert_to_analog,
-    convert_to_digital,
-    periphery,
-)
 
 COMMAND = "python -m benchmarks.attacks"
 NETWORKS = ["lenet5_mnist", "lenet5_cifar10"]
@@ -80,10 +71,10 @@ class Stage:
 
 
 STAGES = {
-    "levels": Stage(lambda bits: LevelsNoiseModel(max(2, round(2**bits))), 6.0, 1.0),
-    "programming": Stage(LogNormalNoiseModel, 0.02, 1.0),
-    "read": Stage(ReadNoiseModel, 0.002, 0.5),
-    "output": Stage(lambda _: LogNormalNoiseModel(0.0), 0.002, 1.0, output=True),
+    "levels": Stage(lambda bits: rram.LevelsNoiseModel(max(2, round(2**bits))), 6.0, 1.0),
+    "programming": Stage(rram.LogNormalNoiseModel, 0.02, 1.0),
+    "read": Stage(rram.ReadNoiseModel, 0.002, 0.5),
+    "output": Stage(lambda _: rram.LogNormalNoiseModel(0.0), 0.002, 1.0, output=True),
 }
 
 
@@ -91,24 +82,22 @@ def on_device(
     subject: Subject, training: str, beta: float | None, device: BaseNoiseModel, noise: float = 0.0
 ) -> nn.Module:
     """Return a trained network on other devices, with Gaussian noise on the crossbars' outputs."""
-    edge = periphery(out_noise=noise, adc_range=None) if noise else periphery()
-    config = RRAMRPUConfig(noise_model=device, forward=edge)
-    trained = convert_to_digital(network(subject, 0, training, beta))
-    return convert_to_analog(trained, config).eval()
+    edge = rram.periphery(out_noise=noise, adc_range=None) if noise else rram.periphery()
+    config = rram.RRAMRPUConfig(noise_model=device, forward=edge)
+    trained = rram.convert_to_digital(network(subject, 0, training, beta))
+    return rram.convert_to_analog(trained, config).eval()
 
 
 def recipes(subject: Subject) -> dict[str, Way]:
     """Return the ways that are attacked, the last of them the best one on validation data."""
-    path = folder_of(subject, 0) / "choose.json"
-    chosen = recorded(path)["chosen"] if path.exists() else None
-    betas = {"lipschitz": chosen["beta"]} if chosen else {}
-    found = {
-        name: Way(name, name, beta=betas.get(name)) for name in ("plain", "noise", "lipschitz")
-    }
-    for name in ("plain", "lipschitz") if chosen else ():
-        placement, way = Placement(chosen["placement"]), f"{name}, per chip"
-        found[way] = Way(way, name, LowRank(), placement, "per_chip", beta=betas.get(name))
-    return found
+    best = chosen(subject)
+    placement, betas = Placement(best["placement"]), {"lipschitz": best["beta"]}
+    bare = [Way(name, name, beta=betas.get(name)) for name in ("plain", "noise", "lipschitz")]
+    fitted = [
+        Way(f"{name}, per chip", name, LowRank(), placement, "per_chip", beta=betas.get(name))
+        for name in ("plain", "lipschitz")
+    ]
+    return {way.name: way for way in (*bare, *fitted)}
 
 
 def run(network: list[str], attack: list[str]) -> None:
@@ -128,7 +117,9 @@ def file_of(subject: Subject, name: str) -> Path:
 
 def attacked(subject: Subject, name: str, recipe: str, way: Way, path: Path) -> dict[str, Any]:
     """Attack one recipe; return its rows, one for each threat and budget."""
-    device = CompositeNoiseModel([LogNormalNoiseModel(SIGMA), ReadNoiseModel(READ_SIGMA)])
+    device = rram.CompositeNoiseModel(
+        [rram.LogNormalNoiseModel(SIGMA), rram.ReadNoiseModel(READ_SIGMA)]
+    )
     budgets = BUDGETS[subject.data] if name == "pgd" else OTHERS[subject.data]
     found = attack_chips(
         on_device(subject, way.training, way.beta, device),
@@ -158,7 +149,7 @@ def matched(subject: Subject, stage: Stage, training: str) -> tuple[float, float
     Clean is the network without any noise: that of outputs is there without a chip too.
     """
     part = dataset(subject.data).val.first(1000)
-    exact = on_device(subject, training, None, LogNormalNoiseModel(0.0))
+    exact = on_device(subject, training, None, rram.LogNormalNoiseModel(0.0))
     clean = evaluate_chips(exact, part, chips=1, seed=0, device="cpu", batch_size=500).mean
     weak, strong = stage.weak, stage.strong
     for _ in range(8):

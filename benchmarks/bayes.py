@@ -15,7 +15,6 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from time import process_time
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from benchmarks.common import DATA, OUTPUTS, command_line, once, recorded, write_lines
+from benchmarks.common import DATA, OUTPUTS, Row, command_line, once, recorded, timed, write_lines
 from benchmarks.subjects import CHIPS_SEED
 from cnet_aihw import bayes, rram, zoo
 from cnet_aihw.bayes.sampling import chip_logits
@@ -131,15 +130,12 @@ def trained(name: str, kind: str, seed: int = 0) -> nn.Module:
 
 def measured(name: str, logits: dict[str, Tensor], several: bool) -> list[dict[str, Any]]:
     """Return scores of each number of samples and correction; of several chips each has its own."""
-    y, val = (
-        dataset(name).test.first(PLANS[name].test).y,
-        dataset(name).val.first(PLANS[name].held).y,
-    )
+    plan, data = PLANS[name], dataset(name)
+    y, val = data.test.first(plan.test).y, data.val.first(plan.held).y
     fit, found = logits["val"], []
     for kind in ("none", "temperature", "logit_affine"):
-        own = (
-            [bayes.fit_logits(one, val, kind) for one in fit] if several and kind != "none" else []
-        )
+        each = fit if several and kind != "none" else ()
+        own = [bayes.fit_logits(one, val, kind) for one in each]
         for n in (n for n in SAMPLES if n <= len(logits["test"])):
             test = {key: some[:n] for key, some in logits.items() if key != "val"}
             for key, some in test.items() if own else ():
@@ -154,7 +150,7 @@ def measured(name: str, logits: dict[str, Tensor], several: bool) -> list[dict[s
 
 
 @torch.no_grad()
-def on_chip(name: str, kind: str, sigma: float, nu: float | None, t: Any, chip: int) -> list[dict]:
+def on_chip(name: str, kind: str, sigma: float, nu: float | None, t: Any, chip: int) -> Row:
     """Measure one chip, or one set of chips; ``nu``: what corrects the drift, None: no drift."""
     models: list[Any] = [rram.GaussianAdditiveNoiseModel(sigma)]
     models += [] if nu is None else [rram.PowerLawDriftNoiseModel(NU, NU_STD)]
@@ -171,7 +167,8 @@ def on_chip(name: str, kind: str, sigma: float, nu: float | None, t: Any, chip: 
                 count, stream = (FIT, "fit") if key == "val" else (most, "sample")
                 count = 1 if several else count
                 logits[key].append(chip_logits(model, some, count, seed, 1000, stream))
-    return measured(name, {key: torch.cat(some) for key, some in logits.items()}, several)
+    all_ = {key: torch.cat(some) for key, some in logits.items()}
+    return {"rows": measured(name, all_, several)}
 
 
 def rows(name: str) -> Iterator[tuple[str, float, float | None, float | None]]:
@@ -204,19 +201,13 @@ def run(data: list[str]) -> None:
         once(FOLDER / name / "digital.json", digital, name)
         for row in rows(name):
             for chip in range(SETS if row[0] == "chips" else CHIPS):
-                once(file_of(name, row, chip), timed, name, *row, chip)
+                once(file_of(name, row, chip), timed, on_chip, name, *row, chip)
 
 
 def file_of(name: str, row: tuple[Any, ...], chip: Any) -> Path:
     """Where one chip of a row is."""
     kind, sigma, nu, t = row
     return FOLDER / name / "rows" / f"{kind}-s{sigma:g}-e{nu}-t{t}-{chip}.json"
-
-
-def timed(*given: Any) -> dict[str, Any]:
-    """Measure one chip, with its seconds of the processor."""
-    start = process_time()
-    return {"rows": on_chip(*given), "seconds": process_time() - start}
 
 
 def table() -> None:

@@ -4,10 +4,9 @@
     python -m benchmarks.charge run     # all rows, test part
     python -m benchmarks.charge table   # benchmarks/results/charge.json
 
-`--network NAME` takes one network, `--rows 5` measures so many rows of each. Networks and records
-are in outputs/per_chip/charge, or in the folder that the environment names as BENCHMARK_PER_CHIP;
-each row resumes where it was stopped. Data are expected as for benchmarks.per_chip. About 40
-minutes of one core in all.
+`--network NAME` takes one network. Networks and records are in outputs/per_chip/charge, or in the
+folder that the environment names as BENCHMARK_PER_CHIP; each row resumes where it was stopped. Data
+are expected as for benchmarks.per_chip. About 40 minutes of one core in all.
 """
 
 from __future__ import annotations
@@ -22,21 +21,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.common import OUTPUTS, Row, command_line, once, rows_in, write_result
+from benchmarks.common import OUTPUTS, Row, command_line, once, rows_in, timed, write_result
 from benchmarks.subjects import CHIPS_SEED, Subject, cost_of, dataset, overheads, sizes
 from benchmarks.ways import Way, calibration, over_chips
+from cnet_aihw import rram
 from cnet_aihw.compensation import LowRank, Placement
 from cnet_aihw.evaluation import evaluate_chips, fit_charge_scales
-from cnet_aihw.rram import (
-    Charge,
-    LogNormalNoiseModel,
-    RRAMRPUConfig,
-    clear_chip,
-    convert_to_analog,
-    load_snapshot,
-    set_noise_model,
-    set_readout,
-)
 from cnet_aihw.training import TrainingSettings, load_checkpoint
 from cnet_aihw.training import train as train_network
 from cnet_aihw.zoo import ClippedCNN, ClippedMLP
@@ -95,12 +85,12 @@ PLANS = {
 def untrained(plan: Plan, potential: float) -> nn.Module:
     """Return a network on crossbars, with weights of a seed."""
     torch.manual_seed(0)
-    charge = Charge(potential, -potential, steps=STEPS, test_steps=TEST_STEPS)
-    config = RRAMRPUConfig(noise_model=LogNormalNoiseModel(0.0), readout=charge)
+    charge = rram.Charge(potential, -potential, steps=STEPS, test_steps=TEST_STEPS)
+    config = rram.RRAMRPUConfig(noise_model=rram.LogNormalNoiseModel(0.0), readout=charge)
     data = dataset(plan.subject.data)
     shapes = data.input_shape, data.classes
     digital = plan.subject.kind(*shapes, *plan.more, mean=data.mean, std=data.std)
-    return convert_to_analog(digital, config)
+    return rram.convert_to_analog(digital, config)
 
 
 def weights_of(plan: Plan, potential: float) -> Path:
@@ -112,7 +102,7 @@ def trained(plan: Plan, potential: float, way: str) -> nn.Module:
     """Return a trained network at a reversal potential."""
     model = untrained(plan, potential)
     folder = weights_of(plan, potential if way == "trained" else math.inf)
-    load_snapshot(model, load_checkpoint(folder / "best.safetensors").model)
+    rram.load_snapshot(model, load_checkpoint(folder / "best.safetensors").model)
     return model.eval()
 
 
@@ -125,7 +115,7 @@ def train(network: list[str]) -> None:
         model = untrained(plan, potential)
         if not first:
             best = weights_of(plan, math.inf) / "best.safetensors"
-            load_snapshot(model, load_checkpoint(best).model)
+            rram.load_snapshot(model, load_checkpoint(best).model)
         images = data.train.first(plan.images if first else plan.through)
         settings = TrainingSettings(
             name="unlimited" if first else "through",
@@ -143,25 +133,15 @@ def train(network: list[str]) -> None:
         print(f"{folder}: {process_time() - start:.0f} s", flush=True)
 
 
-def run(network: list[str], rows: int) -> None:
-    """Measure the rows that are not there yet, at most so many of each network."""
+def run(network: list[str]) -> None:
+    """Measure the rows that are not there yet."""
     points = [*product(POTENTIALS, WAYS), (math.inf, "mapped")]
     for plan in (PLANS[name] for name in network):
-        left = rows
         for (potential, way), sigma, corrected in product(points, SIGMAS, (False, True)):
             name = f"e{potential:g}-{way}-s{sigma:g}-{'corrected' if corrected else 'bare'}"
             path = FOLDER / plan.subject.name / "rows" / f"{name}.json"
-            if path.exists() or left == 0:
-                continue
-            left -= 1
             records = path.with_suffix(".jsonl")
-            once(path, measured, plan, potential, way, sigma, corrected, records)
-
-
-def measured(*given: Any) -> Row:
-    """Measure one row, with its seconds of the processor."""
-    start = process_time()
-    return {**measure(*given), "seconds": process_time() - start}
+            once(path, timed, measure, plan, potential, way, sigma, corrected, records)
 
 
 def measure(
@@ -171,8 +151,8 @@ def measure(
     data, subject = dataset(plan.subject.data), plan.subject
     model = trained(plan, potential, way)
     scales = scales_of(plan, model, potential) if way == "scaled" else (1.0, 1.0)
-    set_readout(model, scale_plus=scales[0], scale_minus=scales[1])
-    set_noise_model(model, LogNormalNoiseModel(sigma))
+    rram.set_readout(model, scale_plus=scales[0], scale_minus=scales[1])
+    rram.set_noise_model(model, rram.LogNormalNoiseModel(sigma))
     corrector, costs = LowRank(), cost_of(model, subject)
     placement = sizes(costs, 1)
     ask = Way(way, way, corrector, placement, "per_chip" if corrected else "none", FIT)
@@ -181,7 +161,7 @@ def measure(
         model, data.test.first(TEST), chips=chips, seed=CHIPS_SEED, records=records, device="cpu",
         calibration=calibration(ask, subject),
     )  # fmt: skip
-    clear_chip(model)
+    rram.clear_chip(model)
     return {
         "network": subject.name,
         "data": subject.data,
@@ -234,4 +214,4 @@ def table() -> None:
 
 
 if __name__ == "__main__":
-    command_line(__doc__, train, run, table, network=list(PLANS), rows=-1)
+    command_line(__doc__, train, run, table, network=list(PLANS))

@@ -15,12 +15,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from time import process_time
 from typing import Any
 
 import torch
 
 from cnet_aihw.runtime.errors import CnetError
-from cnet_aihw.runtime.records import replace_file, write_json_atomic
+from cnet_aihw.runtime.records import write_json_atomic, write_text_atomic
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
@@ -51,6 +52,12 @@ def once(path: Path, measure: Callable[..., Any], *given: Any) -> Any:
         write_json_atomic(path, measure(*given))
         print(f"{path}: done", flush=True)
     return recorded(path)
+
+
+def timed(measure: Callable[..., Mapping[str, Any]], *given: Any) -> Row:
+    """Return what is measured, with its seconds of the processor."""
+    start = process_time()
+    return {**measure(*given), "seconds": process_time() - start}
 
 
 def recorded(path: Path) -> Any:
@@ -91,8 +98,7 @@ def write_lines(name: str, head: Mapping[str, Any], **rows: Sequence[Any]) -> No
     parts = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in head.items()]
     for key, found in rows.items():
         parts.append(f"{json.dumps(key)}: [\n" + ",\n".join(map(json.dumps, found)) + "\n]")
-    text = "{\n" + ",\n".join(parts) + "\n}\n"
-    replace_file(RESULTS / f"{name}.json", lambda path: path.write_text(text, encoding="utf-8"))
+    write_text_atomic(RESULTS / f"{name}.json", "{\n" + ",\n".join(parts) + "\n}\n")
 
 
 def _refuse_empty(name: str, *rows: Sequence[Any]) -> None:

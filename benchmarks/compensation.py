@@ -10,10 +10,8 @@ were stopped. `--data mnist` and `--training noise` restrict them. Some hours.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from torch import nn
 from benchmarks.common import RECORDS, Row, command_line, once, rows_in, write_result
 from benchmarks.subjects import SUBJECTS, cost_of, dataset, overheads, swept
 from benchmarks.ways import over_chips
+from cnet_aihw import evaluation
 from cnet_aihw.compensation import (
     PAPER,
     FitSettings,
@@ -32,13 +31,6 @@ from cnet_aihw.compensation import (
     digital_placement,
     fit_compensation,
     uniform_placement,
-)
-from cnet_aihw.evaluation import (
-    AffineCorrection,
-    LayerScan,
-    candidate_layers,
-    evaluate_chips,
-    scan_layers,
 )
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.zoo import Dataset
@@ -75,15 +67,17 @@ class Trained:
         self.data: Dataset = dataset(self.name)
         self.model = swept(subject, self.training)
         self.cost = cost_of(self.model, subject)
-        self.candidates = list(candidate_layers(self.scan("suffix")))
+        self.candidates = list(evaluation.candidate_layers(self.scan("suffix")))
         rows = sorted(self.scan("single").rows, key=lambda row: row.mean)
         self.by_sensitivity = [row.name for row in rows]
 
-    def scan(self, mode: Any) -> LayerScan:
+    def scan(self, mode: Any) -> evaluation.LayerScan:
         """Return what is lost when layers vary."""
         part = (self.data.val.x[:1000], self.data.val.y[:1000])
         records = self.folder / f"scan-{mode}.jsonl"
-        return scan_layers(self.model, part, mode=mode, chips=20, seed=1, records=records)
+        return evaluation.scan_layers(
+            self.model, part, mode=mode, chips=20, seed=1, records=records
+        )
 
     def row(
         self, method: str, variant: str, model: nn.Module, part: str, records: Path,
@@ -91,7 +85,7 @@ class Trained:
     ) -> Row:  # fmt: skip
         """Measure a network; return its row."""
         chips, seed = PARTS[part]
-        found = evaluate_chips(
+        found = evaluation.evaluate_chips(
             model, getattr(self.data, part), chips=chips, seed=seed, records=records,
             calibration=calibration,
         )  # fmt: skip
@@ -133,52 +127,51 @@ class Trained:
         return [self.row(method, variant.label(), model, part, records, limit=limit, **more)]
 
 
-@cache
-def trained(name: str, training: str) -> Trained:
-    """A network, loaded and scanned once."""
-    return Trained(name, training)
-
-
 def folder_of(name: str, training: str) -> Path:
     """Where the records of a network are."""
     return RECORDS / f"compensation_{name}" / training
 
 
-def variants(it: Trained) -> Iterator[Row]:
+def variants(name: str, training: str) -> list[Row]:
     """No compensation, and every variant at 2 % overhead, on validation data."""
-    yield it.row("none", "", it.model, "val", it.folder / "none-val.jsonl")
+    it = Trained(name, training)
+    rows = [it.row("none", "", it.model, "val", it.folder / "none-val.jsonl")]
     for method, variant in VARIANTS.items():
-        yield from it.compensated(method, variant, 0.02, "val")
+        rows += it.compensated(method, variant, 0.02, "val")
+    return rows
 
 
-def methods(it: Trained) -> Iterator[Row]:
+def methods(name: str, training: str) -> list[Row]:
     """All methods, on test data."""
-    records = RECORDS / f"lenet5_{it.name}" / it.training / "chips.jsonl"  # measured there already
-    yield it.row("none", "", it.model, "test", records)
-    affine = AffineCorrection(it.data.train.x[:1000])
-    yield it.row(
-        "affine correction per chip", affine.label(), it.model, "test", it.folder / "affine.jsonl",
-        affine, overhead_weights=affine.cost(it.model) / it.cost.weights,
-    )  # fmt: skip
+    it = Trained(name, training)
+    records = RECORDS / f"lenet5_{name}" / training / "chips.jsonl"  # measured there already
+    affine = evaluation.AffineCorrection(it.data.train.x[:1000])
+    rows = [
+        it.row("none", "", it.model, "test", records),
+        it.row("affine correction per chip", affine.label(), it.model, "test",
+               it.folder / "affine.jsonl", affine,
+               overhead_weights=affine.cost(it.model) / it.cost.weights),
+    ]  # fmt: skip
     for limit in OVERHEADS:
         for method, variant in (("paper", PAPER), ("residual", RESIDUAL)):
-            yield from it.compensated(method, variant, limit, "test")
+            rows += it.compensated(method, variant, limit, "test")
         placement = digital_placement(it.cost, it.by_sensitivity, limit, limit_macs=None)
         model = compensate(deepcopy(it.model), placement)
         records, more = it.folder / f"digital-{limit:g}.jsonl", it.placed(placement, PAPER)
-        yield it.row("digital layers", "", model, "test", records, limit=limit, **more)
+        rows.append(it.row("digital layers", "", model, "test", records, limit=limit, **more))
+    return rows
 
 
 def select(data: list[str], training: list[str]) -> None:
     """Measure the variants."""
     for pair in product(data, training):
-        once(folder_of(*pair) / "variants.json", lambda p=pair: list(variants(trained(*p))))
+        once(folder_of(*pair) / "variants.json", variants, *pair)
 
 
 def run(data: list[str], training: list[str]) -> None:
     """Measure the methods."""
     for pair in product(data, training):
-        once(folder_of(*pair) / "compensation.json", lambda p=pair: list(methods(trained(*p))))
+        once(folder_of(*pair) / "compensation.json", methods, *pair)
 
 
 def table() -> None:

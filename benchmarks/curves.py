@@ -9,9 +9,9 @@ from time import perf_counter
 
 import torch
 
-from benchmarks.common import SIGMA, Row, recorded
-from benchmarks.subjects import Subject, cost_of, dataset, folder_of, network, sizes
-from benchmarks.ways import Way, searched
+from benchmarks.common import SIGMA, Row
+from benchmarks.subjects import Subject, cost_of, dataset, network, sizes, uniform
+from benchmarks.ways import Way, chosen, searched
 from cnet_aihw.compensation import (
     Affine,
     GeneratorCompensator,
@@ -20,7 +20,6 @@ from cnet_aihw.compensation import (
     Placement,
     compensate,
     compensation_disabled,
-    uniform_placement,
 )
 from cnet_aihw.rram import programmed
 from cnet_aihw.search.searchers import SpectrumSearcher
@@ -36,12 +35,11 @@ METHODS = (
 
 def points(subject: Subject) -> Iterator[tuple[str, str, Way, float]]:
     """Yield curve, name, way and sigma of each point."""
-    chosen = recorded(folder_of(subject, 0) / "choose.json")["chosen"]
-    cost = cost_of(network(subject, 0, "lipschitz", chosen["beta"]), subject)
-    bare = Way("none", "lipschitz", beta=chosen["beta"])
-    way = replace(
-        bare, corrector=LowRank(), placement=Placement(chosen["placement"]), fit="per_chip"
-    )
+    best = chosen(subject)
+    beta, placement = best["beta"], Placement(best["placement"])
+    cost = cost_of(network(subject, 0, "lipschitz", beta), subject)
+    bare = Way("none", "lipschitz", beta=beta)
+    way = replace(bare, corrector=LowRank(), placement=placement, fit="per_chip")
     for features in ("xy", "y", "patch"):
         for size in (1, 2, 4, 8):
             sized = replace(
@@ -60,11 +58,11 @@ def points(subject: Subject) -> Iterator[tuple[str, str, Way, float]]:
             trained = fit == "shared" and not 0.02 <= limit <= 0.1
             if trained or (name == "affine" and limit > 0.01):  # of one size, or minutes each
                 continue
-            within = uniform_placement(cost, list(cost.layers), limit, corrector, limit_macs=limit)
+            within = uniform(cost, corrector, limit)
             named = f"{name}, within {limit:g}"
             given = replace(way, name=named, corrector=corrector, placement=within, fit=fit)
             yield "overhead", f"{name}-{limit:g}", given, SIGMA
-        found = searched(subject, SpectrumSearcher(), chosen["beta"], 1, limit)
+        found = searched(subject, SpectrumSearcher(), beta, 1, limit)
         given = replace(way, name=f"spectrum, within {limit:g}", placement=found)
         yield "overhead", f"spectrum-{limit:g}", given, SIGMA
 

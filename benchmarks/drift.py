@@ -13,43 +13,21 @@ from typing import Any
 
 from aihwkit.inference import GlobalDriftCompensation
 
-from benchmarks.common import (
-    OUTPUTS,
-    command_line,
-    once,
-    result,
-    rows_in,
-    with_earlier,
-    write_result,
-)
+from benchmarks import common
 from benchmarks.subjects import CHIPS_SEED, SUBJECTS, dataset, folder_of, loaded
-from benchmarks.ways import plain_clean
-from cnet_aihw.compensation import (
-    LowRank,
-    PerChipFit,
-    Placement,
-    WithCompensation,
-    accuracy_over_time,
-)
+from benchmarks.ways import chosen, plain_clean
+from cnet_aihw import compensation, rram
 from cnet_aihw.evaluation import chip_statistics, evaluate_chips
-from cnet_aihw.rram import (
-    CMONoiseModel,
-    CompositeNoiseModel,
-    LogNormalNoiseModel,
-    PCMNoiseModel,
-    PowerLawDriftNoiseModel,
-    RRAMRPUConfig,
-)
 
 COMMAND = "python -m benchmarks.drift"
 DEVICES: dict[str, Callable[[], Any]] = {
-    "pcm": PCMNoiseModel,
-    "cmo": CMONoiseModel,
-    "lognormal, drift": lambda: CompositeNoiseModel(
-        [LogNormalNoiseModel(0.5), PowerLawDriftNoiseModel()]
+    "pcm": rram.PCMNoiseModel,
+    "cmo": rram.CMONoiseModel,
+    "lognormal, drift": lambda: rram.CompositeNoiseModel(
+        [rram.LogNormalNoiseModel(0.5), rram.PowerLawDriftNoiseModel()]
     ),
-    "lognormal, fast drift": lambda: CompositeNoiseModel(
-        [LogNormalNoiseModel(0.3), PowerLawDriftNoiseModel(nu=0.05, nu_std=0.03)]
+    "lognormal, fast drift": lambda: rram.CompositeNoiseModel(
+        [rram.LogNormalNoiseModel(0.3), rram.PowerLawDriftNoiseModel(nu=0.05, nu_std=0.03)]
     ),
 }
 """Phase-change memory, for comparison; ReRAM; and log-normal variation with the decay of the same
@@ -68,16 +46,16 @@ SAMPLES, IMAGES = 2000, 1000
 def run(device: list[str], chips: int) -> None:
     """Measure each device, in a file of its own."""
     for name in device:
-        path = OUTPUTS / "drift" / f"{name.replace(', ', '-').replace(' ', '-')}.json"
-        once(path, lambda name=name: list(measured(name, chips)))
+        path = common.OUTPUTS / "drift" / f"{name.replace(', ', '-').replace(' ', '-')}.json"
+        common.once(path, lambda name=name: list(measured(name, chips)))
 
 
 def measured(device: str, chips: int) -> Iterator[dict[str, Any]]:
     """Yield a row for each way and time."""
     subject = SUBJECTS["lenet5_cifar10"]
     folder, part = folder_of(subject, 0) / "lipschitz", dataset("cifar10").test.first(SAMPLES)
-    placement = Placement(result("per_chip")["choice"][subject.name]["chosen"]["placement"])
-    noise, chosen = DEVICES[device](), {"chips": chips, "seed": CHIPS_SEED, "batch_size": 500}
+    placement = compensation.Placement(chosen(subject)["placement"])
+    noise, asked = DEVICES[device](), {"chips": chips, "seed": CHIPS_SEED, "batch_size": 500}
     top = plain_clean(subject, 0, SAMPLES)
 
     def row(way: str, t: float, scores: list[Any], **cost: float) -> dict[str, Any]:
@@ -91,18 +69,18 @@ def measured(device: str, chips: int) -> Iterator[dict[str, Any]]:
         }  # fmt: skip
 
     for way, scaled in (("none", None), ("global drift compensation", GlobalDriftCompensation())):
-        config = RRAMRPUConfig(noise_model=noise, drift_compensation=scaled)
+        config = rram.RRAMRPUConfig(noise_model=noise, drift_compensation=scaled)
         model = loaded(subject, folder, config)
-        over_time = evaluate_chips(model, part, t_inference=TIMES, device="cpu", **chosen)
+        over_time = evaluate_chips(model, part, t_inference=TIMES, device="cpu", **asked)
         for t, found in over_time.items():
             yield row(way, t, list(found.scores))
-    model = loaded(subject, folder, RRAMRPUConfig(noise_model=noise))
-    fit = PerChipFit(dataset("cifar10").train.x[:IMAGES])
+    model = loaded(subject, folder, rram.RRAMRPUConfig(noise_model=noise))
+    fit = compensation.PerChipFit(dataset("cifar10").train.x[:IMAGES])
+    correctors = compensation.WithCompensation(placement, compensation.LowRank(), fit)
     for way, (fits, vectors) in SCHEDULES.items():
-        records = accuracy_over_time(
-            model, part, TIMES, WithCompensation(placement, LowRank(), fit), fits=fits,
-            vectors=vectors, **chosen,
-        )  # fmt: skip
+        records = compensation.accuracy_over_time(
+            model, part, TIMES, correctors, fits=fits, vectors=vectors, **asked
+        )
         for t in TIMES:
             at = [record for record in records if record["t_inference"] == t]
             spent = at[0]["calibration"]
@@ -112,10 +90,10 @@ def measured(device: str, chips: int) -> Iterator[dict[str, Any]]:
 
 def table() -> None:
     """Write all rows."""
-    rows = rows_in(sorted((OUTPUTS / "drift").glob("*.json")))
-    rows = with_earlier("drift", rows, "device", "way", "t_inference")
-    write_result("drift", f"{COMMAND} run", rows)
+    rows = common.rows_in(sorted((common.OUTPUTS / "drift").glob("*.json")))
+    rows = common.with_earlier("drift", rows, "device", "way", "t_inference")
+    common.write_result("drift", f"{COMMAND} run", rows)
 
 
 if __name__ == "__main__":
-    command_line(__doc__, run, table, device=list(DEVICES), chips=25)
+    common.command_line(__doc__, run, table, device=list(DEVICES), chips=25)

@@ -9,37 +9,25 @@ first step. Writes benchmarks/results/growth.json.
 
 from __future__ import annotations
 
-import itertools
 import json
 import multiprocessing
 import statistics
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from copy import deepcopy
 from functools import partial
-from itertools import chain
-from multiprocessing.connection import Connection
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
 import torch
-from aihwkit.nn.conversion import convert_to_analog as stock_convert_to_analog
 from aihwkit.simulator.configs import TorchInferenceRPUConfig
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
+from benchmarks import speed
 from benchmarks.common import command_line, write_result
-from benchmarks.speed import (
-    OURS,
-    Step,
-    chip_variants,
-    race,
-    ratio,
-    stock_config,
-    stock_training_step,
-    training_step,
-    training_variants,
-)
 from cnet_aihw.compensation import PAPER, Placement, network_cost
 from cnet_aihw.evaluation import evaluate_chips
 from cnet_aihw.rram import RRAMRPUConfig, convert_to_analog
@@ -51,12 +39,6 @@ BATCH, IMAGES, ROUNDS = 128, 1024, 9
 MEMORY_BATCH = 64
 
 
-def mlp(layers: int, width: int) -> nn.Module:
-    """Equal linear layers with ReLUs between them, and ten outputs."""
-    hidden = [m for _ in range(layers - 1) for m in (nn.Linear(width, width), nn.ReLU())]
-    return nn.Sequential(*hidden, nn.Linear(width, 10))
-
-
 def networks() -> Iterator[dict]:
     """Training step and chip over depth at one width, and over width at one depth."""
     for axis, sizes in (
@@ -65,22 +47,24 @@ def networks() -> Iterator[dict]:
     ):
         for layers, width in sizes:
             x, y = torch.randn(IMAGES, width), torch.randint(10, (IMAGES,))
-            network = mlp(layers, width)
+            network, again = (MLP((width,), 10, [width] * (layers - 1)) for _ in range(2))
             weights = sum(parameter.numel() for parameter in network.parameters())
             about = {"axis": axis, "layers": layers, "width": width, "weights": weights}
-            steps = race(training_variants(network, x[:BATCH], y[:BATCH], cheap=True), ROUNDS)
-            chip = race(chip_variants(mlp(layers, width), x, y, 256), ROUNDS)
+            steps = speed.race(
+                speed.training_variants(network, x[:BATCH], y[:BATCH], cheap=True), ROUNDS
+            )
+            chip = speed.race(speed.chip_variants(again, x, y, 256), ROUNDS)
             for what, seconds, ours in (
                 ("training step", steps, "variation"),
                 ("training step with penalty", steps, "variation + penalty"),
-                ("training step with a table and probed penalty", steps, OURS[3]),
+                ("training step with a table and probed penalty", steps, speed.OURS[3]),
                 ("one chip", chip, "chip"),
             ):
                 yield {
                     "what": what,
                     **about,
-                    "ours_over_plain": ratio(seconds[ours], seconds["plain torch"]),
-                    "ours_over_stock": ratio(seconds[ours], seconds["stock torch tile"]),
+                    "ours_over_plain": speed.ratio(seconds[ours], seconds["plain torch"]),
+                    "ours_over_stock": speed.ratio(seconds[ours], seconds["stock torch tile"]),
                     "milliseconds": round(1e3 * statistics.median(seconds[ours]), 2),
                 }
 
@@ -94,13 +78,13 @@ def chips() -> Iterator[dict]:
         evaluate_chips(model, data, chips=number, batch_size=256)
 
     numbers = (1, 2, 5, 10, 20, 50)
-    seconds = race({str(n): partial(measure, n) for n in numbers}, 3)
+    seconds = speed.race({str(n): partial(measure, n) for n in numbers}, 3)
     for n in numbers:
         yield {
             "what": "evaluation of LeNet-5",
             "axis": "chips",
             "chips": n,
-            "times_one_chip": ratio(seconds[str(n)], seconds["1"]),
+            "times_one_chip": speed.ratio(seconds[str(n)], seconds["1"]),
         }
 
 
@@ -127,16 +111,16 @@ def placements() -> Iterator[dict]:
     def evaluate(placement: Placement) -> None:
         shared.evaluate(placement)
 
-    variants: dict[str, Step] = {"plain torch": passes}
+    variants: dict[str, speed.Step] = {"plain torch": passes}
     for n in (1, 2):
         placement = Placement(dict.fromkeys(layers[:n], 0.125))
         variants[f"compensation on {n} of {len(layers)} layers"] = partial(evaluate, placement)
-    seconds = race(variants, ROUNDS)
+    seconds = speed.race(variants, ROUNDS)
     for name in list(variants)[1:]:
         yield {
             "what": f"placement of LeNet-5, {name}, 10 chips",
             "axis": "placement",
-            "ours_over_plain": ratio(seconds[name], seconds["plain torch"]),
+            "ours_over_plain": speed.ratio(seconds[name], seconds["plain torch"]),
         }
 
 
@@ -148,11 +132,11 @@ def together() -> Iterator[dict]:
         "VGG16, an eighth of the width": (VGG16((3, 32, 32), 10, width=0.125), (3, 32, 32)),
     }
     for name, (network, shape) in networks.items():
-        for batch, number in itertools.product((16, 250), (4, 16)):
+        for batch, number in product((16, 250), (4, 16)):
             x, model = torch.randn(batch, *shape), network.eval()
             chips = [deepcopy(model) for _ in range(number)]
             stacked, skeleton = stack_module_state(chips), deepcopy(model).to("meta")
-            batched = vmap(partial(_with_state, skeleton, x))
+            batched = vmap(lambda *state, s=skeleton, x=x: functional_call(s, state, (x,)))
 
             def one_by_one(chips: list[nn.Module] = chips, x: Tensor = x) -> None:
                 with torch.no_grad():
@@ -163,41 +147,35 @@ def together() -> Iterator[dict]:
                 with torch.no_grad():
                     batched(*stacked)
 
-            seconds = race({"one by one": one_by_one, "at once": at_once}, ROUNDS)
+            seconds = speed.race({"one by one": one_by_one, "at once": at_once}, ROUNDS)
             yield {
                 "what": name,
                 "axis": "together",
                 "batch": batch,
                 "chips": number,
-                "at_once_over_one_by_one": ratio(seconds["at once"], seconds["one by one"]),
+                "at_once_over_one_by_one": speed.ratio(seconds["at once"], seconds["one by one"]),
             }
-
-
-def _with_state(skeleton: nn.Module, x: Tensor, parameters: Any, buffers: Any) -> Tensor:
-    found: Tensor = functional_call(skeleton, (parameters, buffers), (x,))
-    return found
 
 
 # -- memory, each variant in a process of its own
 
 
-def _memory(variant: str, sender: Connection) -> None:
+def _memory(variant: str) -> float:
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", category=UserWarning)
     digital = VGG16((3, 32, 32), 10)
     x, y = torch.randn(MEMORY_BATCH, 3, 32, 32), torch.randint(10, (MEMORY_BATCH,))
     if variant == "plain torch":
-        step = training_step(digital, x, y, None)
+        step = speed.training_step(digital, x, y)
     elif variant == "ours":
-        step = training_step(convert_to_analog(digital, RRAMRPUConfig()), x, y, None)
+        step = speed.training_step(convert_to_analog(digital, RRAMRPUConfig()), x, y)
     else:
-        config = stock_config(TorchInferenceRPUConfig, modifier=True)
-        step = stock_training_step(stock_convert_to_analog(digital, config), x, y)
+        step = speed.stock_training_step(digital, x, y, TorchInferenceRPUConfig)
     Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
     before = _peak()
     step()
     step()
-    sender.send((_peak() - before) / 1024)
+    return (_peak() - before) / 1024
 
 
 def _peak() -> int:
@@ -208,13 +186,9 @@ def _peak() -> int:
 
 def memory() -> Iterator[dict]:
     """Peak memory of a training step of VGG16."""
-    context = multiprocessing.get_context("spawn")
     for variant in ("plain torch", "ours", "stock torch tile"):
-        receiver, sender = context.Pipe(duplex=False)
-        process = context.Process(target=_memory, args=(variant, sender))
-        process.start()
-        mebibytes = receiver.recv()
-        process.join()
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+            mebibytes = pool.submit(_memory, variant).result()
         yield {
             "what": f"training step of VGG16, batch {MEMORY_BATCH}, {variant}",
             "axis": "memory",

@@ -11,19 +11,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from benchmarks.common import (
-    Row,
-    cnet_aihw,
-    command_line,
-    once,
-    recorded,
-    result,
-    rows_in,
-    with_earlier,
-    write_result,
-)
+from benchmarks import common
 from benchmarks.subjects import SUBJECTS, Subject, folder_of, where
-from benchmarks.ways import Way, measure
+from benchmarks.ways import Way, chosen, measure
 from cnet_aihw.compensation import LowRank, Placement
 
 COMMAND = "python -m benchmarks.penalty"
@@ -51,21 +41,19 @@ def run(network: list[str], chips: int) -> None:
             given = [f"training.lipschitz.{word}" for word in words]
             if not words or not words[0].startswith("beta"):
                 given.append(f"training.lipschitz.beta={subject.betas[0]:g}")
-            cnet_aihw(
+            common.cnet_aihw(
                 f"experiment={subject.name}", "job=train", *where(subject.data),
                 "training=lipschitz", "training.select=last", *given, "progress=false",
                 f"run={folder}",
             )  # fmt: skip
-            once(folder / "rows.json", measured, subject, name, chips)
+            common.once(folder / "rows.json", measured, subject, name, chips)
 
 
-def measured(subject: Subject, name: str, chips: int) -> list[Row]:
+def measured(subject: Subject, name: str, chips: int) -> list[common.Row]:
     """Return the rows of a setting."""
-    kept = folder_of(subject, 0) / "choose.json"
-    choice = recorded(kept) if kept.exists() else result("per_chip")["choice"][subject.name]
     training = f"penalty/{name.replace(' ', '-')}/lipschitz"
     bare = Way(f"{name}, none", training)
-    placement = Placement(choice["chosen"]["placement"])
+    placement = Placement(chosen(subject)["placement"])
     fitted = replace(
         bare, name=f"{name}, per chip", corrector=LowRank(), placement=placement, fit="per_chip"
     )
@@ -80,9 +68,13 @@ def measured(subject: Subject, name: str, chips: int) -> list[Row]:
 def table() -> None:
     """Write all rows."""
     folders = (folder_of(subject, 0) / "penalty" for subject in SUBJECTS.values())
-    rows = rows_in(path for folder in folders for path in sorted(folder.glob("*/rows.json")))
-    write_result("penalty", f"{COMMAND} run", with_earlier("penalty", rows, "network", "way"))
+    rows = common.rows_in(path for folder in folders for path in sorted(folder.glob("*/rows.json")))
+    common.write_result(
+        "penalty", f"{COMMAND} run", common.with_earlier("penalty", rows, "network", "way")
+    )
 
 
 if __name__ == "__main__":
-    command_line(__doc__, run, table, network=["lenet5_cifar10", "vgg16_narrow_cifar10"], chips=20)
+    common.command_line(
+        __doc__, run, table, network=["lenet5_cifar10", "vgg16_narrow_cifar10"], chips=20
+    )

@@ -21,18 +21,7 @@ from fnmatch import fnmatch
 from itertools import product
 from typing import Any
 
-from benchmarks.common import (
-    SIGMA,
-    Row,
-    cnet_aihw,
-    command_line,
-    once,
-    recorded,
-    result,
-    rows_in,
-    with_earlier,
-    write_result,
-)
+from benchmarks import common
 from benchmarks.curves import cost_row, on_front, points
 from benchmarks.subjects import (
     LIMIT,
@@ -43,32 +32,19 @@ from benchmarks.subjects import (
     folder_of,
     kept,
     network,
+    overheads,
     sizes,
+    uniform,
     where,
 )
-from benchmarks.ways import (
-    Way,
-    choose_best,
-    measure,
-    measure_all,
-    plain_clean,
-    searched,
-    within_limits,
-)
-from cnet_aihw.compensation import (
-    Affine,
-    GeneratorCompensator,
-    LowRank,
-    Placement,
-    Vera,
-    uniform_placement,
-)
+from benchmarks.ways import Way, choose_best, measure, measure_all, plain_clean, searched
+from cnet_aihw.compensation import Affine, GeneratorCompensator, LowRank, Placement, Vera
 from cnet_aihw.evaluation import scan_layers
 from cnet_aihw.search.searchers import CoordinateSearcher, SpectrumSearcher
 from cnet_aihw.zoo import VGG16, ResNet20
 
 COMMAND = "python -m benchmarks.per_chip"
-SEEDS, SIGMAS = [0, 1, 2], [SIGMA, 0.1, 0.3, 0.7]
+SEEDS, SIGMAS = [0, 1, 2], [common.SIGMA, 0.1, 0.3, 0.7]
 FROM_KEPT = (
     "experiment=vgg16_narrow_cifar10", "job=train",
     "training.schedule=onecycle", "training.lr=0.02", "training.warmup_epochs=0",
@@ -88,7 +64,7 @@ def train(network: list[str], seed: list[int]) -> None:
     """Train all networks, by the commands that are printed."""
     for subject, number in asked(network, seed):
         for words in commands(subject, number):
-            cnet_aihw(*words)
+            common.cnet_aihw(*words)
 
 
 def commands(subject: Subject, seed: int) -> Iterator[list[str]]:
@@ -102,7 +78,7 @@ def commands(subject: Subject, seed: int) -> Iterator[list[str]]:
             plain = folder / "plain" / "best.safetensors"
             if not plain.exists():
                 yield [*words, f"run={folder}", "training=plain"]
-        for sigma in (subject.sigmas[0], SIGMA):
+        for sigma in (subject.sigmas[0], common.SIGMA):
             name = subject.under("noise_from_plain", sigma)
             yield [*words, f"run={folder}", "training=noise", f"training.name={name}",
                    f"rram.sigma={sigma:g}", f"pretrained={plain}", f"training.epochs={epochs}",
@@ -140,7 +116,7 @@ def choose(network: list[str]) -> None:
 
 def choice_of(subject: Subject) -> dict[str, Any]:
     """Return what is chosen, once."""
-    choice: dict[str, Any] = once(folder_of(subject, 0) / "choose.json", chosen, subject)
+    choice: dict[str, Any] = common.once(folder_of(subject, 0) / "choose.json", chosen, subject)
     return choice
 
 
@@ -171,17 +147,18 @@ def candidates(subject: Subject, images: int) -> Iterator[Way]:
         placements = {f"size {size}": sizes(cost, size) for size in few}
         placements["spectrum"] = searched(subject, SpectrumSearcher(), beta, 1)
         if subject.budget:
-            found = searched(subject, CoordinateSearcher(), beta, subject.budget)
-            placements["coordinate"] = found
-        for name, placement in within_limits(placements, cost).items():
+            placements["coordinate"] = searched(subject, CoordinateSearcher(), beta, subject.budget)
+        for name, placement in placements.items():
             named = f"beta {beta or 0:g}, {name}" if subject.of_paper else name
-            yield Way(named, training, LowRank(), placement, "per_chip", images=images, beta=beta)
+            way = Way(named, training, LowRank(), placement, "per_chip", images=images, beta=beta)
+            if max(overheads(cost, placement, LowRank()).values()) <= LIMIT:
+                yield way
 
 
 # -- ways to use a chip, on test data
 
 
-def ways(subject: Subject, seed: int, sigma: float = SIGMA) -> Iterator[Way]:
+def ways(subject: Subject, seed: int, sigma: float = common.SIGMA) -> Iterator[Way]:
     """Yield all ways that are compared; of networks beside the paper's, fewer.
 
     Those were trained under noise at the deviation that is measured, or at their first one.
@@ -189,8 +166,7 @@ def ways(subject: Subject, seed: int, sigma: float = SIGMA) -> Iterator[Way]:
     choice, paper = choice_of(subject), subject.of_paper
     beta, placement = choice["chosen"]["beta"], Placement(choice["chosen"]["placement"])
     cost = cost_of(network(subject, seed, "plain"), subject)
-    everywhere = list(sizes(cost, 1))
-    full = Placement(dict.fromkeys(everywhere, 1.0))
+    full = Placement(dict.fromkeys(sizes(cost, 1), 1.0))
     trainings = subject.trainings.split(",")
     for training in trainings:
         target = "mean_over_chips" if training.startswith("noise") else "clean"
@@ -226,10 +202,11 @@ def ways(subject: Subject, seed: int, sigma: float = SIGMA) -> Iterator[Way]:
     }
     for name, (training, corrector) in correctors.items():
         if training in trainings:
-            within = uniform_placement(cost, everywhere, LIMIT, corrector, limit_macs=LIMIT)
             b = beta if training == "lipschitz" else None
             lrs = VERA_LRS if isinstance(corrector, Vera) else Way.lrs
-            yield Way(name, training, corrector, within, "shared", beta=b, lrs=lrs)
+            yield Way(
+                name, training, corrector, uniform(cost, corrector), "shared", beta=b, lrs=lrs
+            )
 
 
 def run(network: list[str], seed: list[int], sigma: list[float], way: str, chips: int) -> None:
@@ -247,7 +224,7 @@ def scan(network: list[str]) -> None:
     """Measure plain networks beside the paper's with one layer at a time on the chip."""
     for subject in (SUBJECTS[name] for name in network):
         if not subject.of_paper:
-            once(folder_of(subject, 0) / "scan.json", scanned, subject)
+            common.once(folder_of(subject, 0) / "scan.json", scanned, subject)
 
 
 def scanned(subject: Subject) -> dict[str, Any]:
@@ -275,7 +252,7 @@ def curves(network: list[str]) -> None:
             about = {"curve": curve, "way": way.name.partition(", within")[0], "size": size}
             records = path.with_suffix(".jsonl")
             given = {"samples": samples, "sigma": sigma}
-            once(path, lambda w=way, s=subject, r=records, g=given, about=about: {
+            common.once(path, lambda w=way, s=subject, r=records, g=given, about=about: {
                 **measure(w, s, 0, r, 10, **g), **about
             })  # fmt: skip
 
@@ -283,16 +260,18 @@ def curves(network: list[str]) -> None:
 def cost(network: list[str]) -> None:
     """Time the closed form on one chip beside plain passes over the same images, in turns."""
     rows = [cost_row(SUBJECTS[name]) for name in network]
-    write_result("per_chip_cost", f"{COMMAND} cost", with_earlier("per_chip_cost", rows, "network"))
+    common.write_result(
+        "per_chip_cost", f"{COMMAND} cost", common.with_earlier("per_chip_cost", rows, "network")
+    )
 
 
 # -- results
 
 
-def rows_of(subject: Subject, seed: int, kind: str, command: str) -> Iterator[Row]:
+def rows_of(subject: Subject, seed: int, kind: str, command: str) -> Iterator[common.Row]:
     """Yield rows with their recovery, that of the plain network's clean score."""
     clean: dict[int, float] = {}
-    for row in rows_in(sorted(folder_of(subject, seed).glob(f"{kind}*/*.json"))):
+    for row in common.rows_in(sorted(folder_of(subject, seed).glob(f"{kind}*/*.json"))):
         top = clean.get(row["samples"]) or plain_clean(subject, seed, row["samples"])
         clean[row["samples"]] = top
         yield {
@@ -307,45 +286,45 @@ def rows_of(subject: Subject, seed: int, kind: str, command: str) -> Iterator[Ro
 def table() -> None:
     """Write all results; rows of which no records are here stay as they are there."""
     each, place = list(asked(list(SUBJECTS), SEEDS)), list(SUBJECTS).index
-    found: dict[str, list[Row]] = {"per_chip": [], "transformers": []}
+    found: dict[str, list[common.Row]] = {"per_chip": [], "transformers": []}
     for subject, seed in each:
         rows = rows_of(subject, seed, "test", f"{COMMAND} run --chips {{chips}}")
         found["per_chip" if subject.of_paper else "transformers"] += rows
     one = "network", "training_seed", "way"
-    rows = with_earlier("per_chip", found["per_chip"], *one, "sigma")
+    rows = common.with_earlier("per_chip", found["per_chip"], *one, "sigma")
     rows.sort(key=lambda row: (
-        row["sigma"] != SIGMA, place(row["network"]), row["training_seed"], row["way"],
+        row["sigma"] != common.SIGMA, place(row["network"]), row["training_seed"], row["way"],
         row["sigma"],
     ))  # fmt: skip
     paths = {s.name: folder_of(s, 0) / "choose.json" for s in SUBJECTS.values() if s.of_paper}
-    choice = result("per_chip").get("choice", {})
-    choice |= {name: recorded(path) for name, path in paths.items() if path.exists()}
-    write_result("per_chip", f"{COMMAND} run", rows, limit=LIMIT, choice=choice)
+    choice = common.result("per_chip").get("choice", {})
+    choice |= {name: common.recorded(path) for name, path in paths.items() if path.exists()}
+    common.write_result("per_chip", f"{COMMAND} run", rows, limit=LIMIT, choice=choice)
 
-    rows = with_earlier("transformers", found["transformers"], "network", "sigma", "way")
+    rows = common.with_earlier("transformers", found["transformers"], "network", "sigma", "way")
     rows.sort(key=lambda row: (place(row["network"]), row["sigma"], row["way"]))
-    scans = rows_in(folder_of(subject, 0) / "scan.json" for subject in SUBJECTS.values())
-    scans = with_earlier("transformers", scans, "network", "layer", key="sensitivity")
+    scans = common.rows_in(folder_of(subject, 0) / "scan.json" for subject in SUBJECTS.values())
+    scans = common.with_earlier("transformers", scans, "network", "layer", key="sensitivity")
     for row in scans:
         recovery = SUBJECTS[row["network"]].task.recovery(row["mean"], row["clean"])
         row["lost"] = None if recovery is None else 1 - recovery
     scans.sort(key=lambda row: (row["network"], -(row["lost"] or 0.0)))
-    write_result("transformers", f"{COMMAND} run", rows, limit=LIMIT, sensitivity=scans)
+    common.write_result("transformers", f"{COMMAND} run", rows, limit=LIMIT, sensitivity=scans)
 
     rows = [row for pair in each for row in rows_of(*pair, "curves", f"{COMMAND} curves")]
     of_point = "curve", "size", "features", "images", "sigma"
-    rows = with_earlier("per_chip_curves", rows, *one, *of_point)
+    rows = common.with_earlier("per_chip_curves", rows, *one, *of_point)
     rows.sort(key=lambda row: (
         row["curve"], row["way"], row["features"] or "", row["images"] or 0, row["sigma"],
         max(row["overhead_weights"], row["overhead_macs"]),
     ))  # fmt: skip
     over = [row for row in rows if row["curve"] == "overhead"]
     rows = [{**row, "front": on_front(row, over)} if row in over else row for row in rows]
-    write_result("per_chip_curves", f"{COMMAND} curves", rows)
+    common.write_result("per_chip_curves", f"{COMMAND} curves", rows)
 
 
 if __name__ == "__main__":
-    command_line(
+    common.command_line(
         __doc__, train, choose, run, scan, curves, cost, table,
         network=list(SUBJECTS), seed=SEEDS, sigma=SIGMAS, way="*", chips=0,
     )  # fmt: skip

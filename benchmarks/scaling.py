@@ -10,7 +10,6 @@ for networks that they were not measured on. Writes benchmarks/results/scaling.j
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,14 +17,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.common import RESULTS, command_line
-from benchmarks.speed import inputs
+from benchmarks.common import Row, command_line, write_result
+from benchmarks.speed import chip_seconds, inputs
 from cnet_aihw.cluster import RaySettings, start_ray
 from cnet_aihw.compensation import network_cost
-from cnet_aihw.evaluation import Score, evaluate_chips, measured_chips
+from cnet_aihw.evaluation import evaluate_chips
 from cnet_aihw.rram import RRAMRPUConfig, clear_chip, convert_to_analog, program
 from cnet_aihw.runtime.progress import reported_to
-from cnet_aihw.runtime.records import write_json_atomic
 from cnet_aihw.zoo import LeNet5, ViT
 
 CHIPS, IMAGES, BATCH = 100, 10_000, 250
@@ -43,31 +41,31 @@ BILLION_INPUTS = 1000
 WORKERS = (1, 8, 64)
 
 
-def efficiency(chips: int, count: int) -> list[dict[str, Any]]:
+def efficiency() -> list[Row]:
     """Time the chips of LeNet-5 with none, one and two workers; the faster of two turns each."""
-    model, data = analog(LeNet5(SHAPE, 10)), inputs(SHAPE, count)
+    model, data = analog(LeNet5(SHAPE, 10)), inputs(SHAPE, IMAGES)
     start_ray(RaySettings(num_cpus=2, dashboard=False))
-    turns = [turn(model, data, workers, chips) for _ in range(TURNS) for workers in (0, 1, 2)]
+    turns = [turn(model, data, workers) for _ in range(TURNS) for workers in (0, 1, 2)]
     return [
         min((row for row in turns if row["workers"] == workers), key=lambda row: row["seconds"])
         for workers in (0, 1, 2)
     ]
 
 
-def turn(model: nn.Module, data: Any, workers: int, chips: int) -> dict[str, Any]:
+def turn(model: nn.Module, data: Any, workers: int) -> Row:
     """Time chips once."""
     ray = RaySettings(workers=workers, num_cpus=2, dashboard=False)
     moments: list[float] = []
     start = time.perf_counter()
     with reported_to(lambda *news: moments.append(time.perf_counter())):
         evaluate_chips(
-            model, data, chips=chips, batch_size=BATCH, device="cpu", progress=True, ray=ray
+            model, data, chips=CHIPS, batch_size=BATCH, device="cpu", progress=True, ray=ray
         )
     done = moments[1:]  # the first one says that the bar is there
     row = {
         "workers": workers,
-        "chips": chips,
-        "images": len(data[0]),
+        "chips": CHIPS,
+        "images": IMAGES,
         "seconds": time.perf_counter() - start,
         "first_chip_seconds": done[0] - start,
         "chips_per_second": (len(done) - max(1, workers)) / (done[-1] - done[max(0, workers - 1)]),
@@ -92,50 +90,44 @@ def rates() -> dict[str, float]:
     found = {"weight": seconds(programming) / 1024**2, "layer_call": call}
     for family, sizes in FAMILIES.items():
         model, batch = analog(network(family, *sizes[0])), inputs(SHAPE, 16)[0]
-        layers = on_crossbars(model, batch)
-        products = len(batch) * sum(layer.macs for layer in layers)
+        size = size_of(model, batch)
         spent = seconds(lambda model=model, batch=batch: model(batch))
-        found[family] = max(0.0, spent - len(layers) * call) / products
+        products = len(batch) * size["macs_per_input"]
+        found[family] = max(0.0, spent - size["layers"] * call) / products
     return found
 
 
 def predicted(
-    rate: Mapping[str, float], family: str, model: nn.Module, inputs: torch.Tensor, batch: int
+    rate: Mapping[str, float], family: str, size: Mapping[str, float], inputs: int, batch: int
 ) -> float:
     """Return the seconds of a chip by the model of cost."""
-    layers = on_crossbars(model, inputs[:1])
-    calls = len(layers) * -(-len(inputs) // batch)
+    calls = -(-inputs // batch) * size["layers"]
     return (
-        sum(layer.weights for layer in layers) * rate["weight"]
-        + len(inputs) * sum(layer.macs for layer in layers) * rate[family]
+        size["weights"] * rate["weight"]
+        + inputs * size["macs_per_input"] * rate[family]
         + calls * rate["layer_call"]
     )
 
 
-def check(rate: Mapping[str, float]) -> list[dict[str, Any]]:
+def check(rate: Mapping[str, float]) -> list[Row]:
     """Compare the model of cost with chips of networks of other sizes."""
     rows = []
-    for family, sizes in FAMILIES.items():
-        for size in sizes[1:]:
-            model, data = analog(network(family, *size)), inputs(SHAPE, 64)
-            tries = [
-                measured_chips(model, data, Score(), 1, seed=n, batch_size=32) for n in range(3)
-            ]
-            measured = min(chip.seconds for (chip,) in tries)
-            by_model = predicted(rate, family, model, data[0], 32)
-            layers = on_crossbars(model, data[0][:1])
-            rows.append(
-                {
-                    "network": f"{family}, width {size[0]}, {size[1]} blocks",
-                    "weights": sum(layer.weights for layer in layers),
-                    "macs": sum(layer.macs for layer in layers),
-                    "inputs": len(data[0]),
-                    "seconds": measured,
-                    "predicted": by_model,
-                    "predicted_over_measured": by_model / measured,
-                }
-            )
-            print(rows[-1], flush=True)
+    others = [(family, *size) for family, sizes in FAMILIES.items() for size in sizes[1:]]
+    for family, width, blocks in others:
+        model, data = analog(network(family, width, blocks)), inputs(SHAPE, 64)
+        size, measured = size_of(model, data[0]), min(chip_seconds(model, data, 3, batch_size=32))
+        by_model = predicted(rate, family, size, len(data[0]), 32)
+        row = {
+            "network": f"{family}, width {width}, {blocks} blocks",
+            "weights": size["weights"],
+            "macs": size["macs_per_input"],
+            "inputs": len(data[0]),
+            "seconds": measured,
+            "predicted": by_model,
+            "predicted_over_measured": by_model / measured,
+        }
+        rows.append(row)
+        print(row, flush=True)
     return rows
 
 
@@ -149,28 +141,25 @@ def network(family: str, width: int, blocks: int) -> nn.Module:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 10))
 
 
-def on_crossbars(model: nn.Module, example: torch.Tensor) -> list[Any]:
-    """Return the cost of each layer on crossbars."""
-    layers = network_cost(model, example).layers.values()
-    return [layer for layer in layers if layer.analog]
+def size_of(model: nn.Module, example: torch.Tensor) -> dict[str, int]:
+    """Return what is on crossbars: weights, layers and products an input."""
+    layers = [r for r in network_cost(model, example[:1]).layers.values() if r.analog]
+    weights, macs = sum(row.weights for row in layers), sum(row.macs for row in layers)
+    return {"weights": weights, "layers": len(layers), "macs_per_input": macs}
 
 
-def plan(rate: Mapping[str, float], efficiency_of_two: float) -> list[dict[str, Any]]:
+def plan(rate: Mapping[str, float], efficiency_of_two: float) -> list[Row]:
     """Return what chips of a network of a billion weights take by the model of cost."""
-    b = BILLION
-    programming = b["weights"] * rate["weight"]
-    reading = BILLION_INPUTS * b["macs_per_input"] * rate["transformer"]
-    calls = -(-BILLION_INPUTS // BATCH) * b["layers"] * rate["layer_call"]
-    chip = programming + reading + calls
-    share = min(1.0, efficiency_of_two)
+    chips, share = BILLION["chips"], min(1.0, efficiency_of_two)
+    chip = predicted(rate, "transformer", BILLION, BILLION_INPUTS, BATCH)
     return [
         {
             "workers": workers,
-            "chips": b["chips"],
+            "chips": chips,
             "inputs": BILLION_INPUTS,
-            "programming_seconds": programming,
+            "programming_seconds": BILLION["weights"] * rate["weight"],
             "seconds_per_chip": chip,
-            "days": b["chips"] * chip / workers / (1.0 if workers == 1 else share) / 86400,
+            "days": chips * chip / workers / (1.0 if workers == 1 else share) / 86400,
         }
         for workers in WORKERS
     ]
@@ -195,31 +184,28 @@ def seconds(work: Callable[[], object], times: int = 1) -> float:
     return min(found)
 
 
-def run(chips: int, images: int) -> None:
+def run() -> None:
     """Measure all and write the result."""
     load = os.getloadavg()[0]  # of others
     rate = rates()
     print(rate, flush=True)
-    checked, rows = check(rate), efficiency(chips, images)
+    checked, rows = check(rate), efficiency()
     one, two = rows[1], rows[2]
-    found = {
-        "speedup": one["seconds"] / two["seconds"],
-        "speedup_without_start": two["chips_per_second"] / one["chips_per_second"],
-    }
-    print(found, flush=True)
-    record = {
-        "command": " ".join(["python -m benchmarks.scaling", *sys.argv[1:]]),
-        "cores": os.cpu_count(),
-        "load": load,
-        "rows": rows,
-        **found,
-        "seconds_for_each": rate,
-        "model": checked,
-        "billion_network": BILLION,
-        "billion": plan(rate, found["speedup_without_start"] / 2),
-    }
-    write_json_atomic(RESULTS / "scaling.json", record)
+    without_start = two["chips_per_second"] / one["chips_per_second"]
+    write_result(
+        "scaling",
+        "python -m benchmarks.scaling",
+        rows,
+        cores=os.cpu_count(),
+        load=load,
+        speedup=one["seconds"] / two["seconds"],
+        speedup_without_start=without_start,
+        seconds_for_each=rate,
+        model=checked,
+        billion_network=BILLION,
+        billion=plan(rate, without_start / 2),
+    )
 
 
 if __name__ == "__main__":
-    command_line(__doc__, run, chips=CHIPS, images=IMAGES)
+    command_line(__doc__, run)

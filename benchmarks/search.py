@@ -31,31 +31,13 @@ from torch import nn
 from benchmarks.common import RECORDS, cnet_aihw, command_line, once, with_earlier, write_result
 from benchmarks.subjects import SUBJECTS, cost_of, dataset, network, swept
 from benchmarks.sweeps import WHERE
+from cnet_aihw import search
 from cnet_aihw.cluster import RaySettings
 from cnet_aihw.compensation import GeneratorCompensator, LowRank
 from cnet_aihw.evaluation import scan_layers
 from cnet_aihw.runtime.records import read_json, read_records
-from cnet_aihw.search import (
-    EvaluationStore,
-    ObjectiveSettings,
-    PerChipEvaluator,
-    PlacementProblem,
-    SpaceSettings,
-    SupernetEvaluator,
-    placement_problem,
-    run_search,
-)
+from cnet_aihw.search import searchers
 from cnet_aihw.search.rllib import PPOSearcher
-from cnet_aihw.search.searchers import (
-    CoordinateSearcher,
-    EvolutionSearcher,
-    ExhaustiveSearcher,
-    GreedySearcher,
-    RandomSearcher,
-    SpectrumSearcher,
-    SurrogateSearcher,
-    TPESearcher,
-)
 from cnet_aihw.search.searchers.moves import no_compensation, redrawn
 
 COMMAND = "python -m benchmarks.search"
@@ -63,15 +45,15 @@ STORE = Path("outputs/evaluations")
 FEW = {"chips": 3, "samples": 500, "seed": 2000}
 FULL = {"chips": 15, "samples": 2000, "seed": 4000}
 SEARCHERS: dict[str, Callable[[], Any]] = {
-    "random": RandomSearcher,
-    "greedy": GreedySearcher,
-    "coordinate": CoordinateSearcher,
-    "evolution": EvolutionSearcher,
-    "tpe": TPESearcher,
-    "surrogate": SurrogateSearcher,
+    "random": searchers.RandomSearcher,
+    "greedy": searchers.GreedySearcher,
+    "coordinate": searchers.CoordinateSearcher,
+    "evolution": searchers.EvolutionSearcher,
+    "tpe": searchers.TPESearcher,
+    "surrogate": searchers.SurrogateSearcher,
     "ppo": PPOSearcher,
     "ppo_gru": lambda: PPOSearcher(policy="gru"),
-    "spectrum": SpectrumSearcher,  # of problems per chip alone; it draws nothing
+    "spectrum": searchers.SpectrumSearcher,  # of problems per chip alone; it draws nothing
 }
 
 
@@ -79,7 +61,7 @@ SEARCHERS: dict[str, Callable[[], Any]] = {
 class Task:
     """A problem and what values its placements."""
 
-    problem: PlacementProblem
+    problem: search.PlacementProblem
     evaluator: Any
 
 
@@ -90,15 +72,19 @@ def shared(name: str) -> Task:
     model, data = swept(subject, "lipschitz", 0.5 if small else 0.3), dataset("cifar10")
     cost = cost_of(model, subject)
     layers = [layer for layer in cost.layers if small or layer.startswith("features.")]
-    space = SpaceSettings(ratios=[0.0, 0.05, 0.25, 0.5, 1.0]) if small else SpaceSettings()
-    problem = placement_problem(
+    space = (
+        search.SpaceSettings(ratios=[0.0, 0.05, 0.25, 0.5, 1.0])
+        if small
+        else search.SpaceSettings()
+    )
+    problem = search.placement_problem(
         cost, layers, corrector, 0.1 if small else 0.05, space,
         sensitivity=sensitivity(name, model, 5), limit_macs=None,
     )  # fmt: skip
     # Chips that neither scans nor tests see.
     how = {"chips": 10, "samples": 500, "steps": 3000}
     how = how if small else {"chips": 4, "samples": 250, "steps": 1500}
-    evaluator = SupernetEvaluator(
+    evaluator = search.SupernetEvaluator(
         model, data, problem, corrector=corrector, seed=2000, folder=STORE / "shared", **how
     )
     return Task(problem, evaluator)
@@ -109,12 +95,12 @@ def per_chip(name: str, inputs: int = 500, how: dict[str, int] = FEW) -> Task:
     subject = SUBJECTS["lenet5_cifar10" if "lenet5" in name else "vgg16_narrow_cifar10"]
     model, data = network(subject, 0, "lipschitz"), dataset("cifar10")
     cost = cost_of(model, subject)
-    problem = placement_problem(
-        cost, list(cost.layers), LowRank(), 0.05, SpaceSettings(sizes=[0, 1, 2, 4, 8]),
-        ObjectiveSettings(overhead="none"), sensitivity=sensitivity(name, model, 3),
+    problem = search.placement_problem(
+        cost, list(cost.layers), LowRank(), 0.05, search.SpaceSettings(sizes=[0, 1, 2, 4, 8]),
+        search.ObjectiveSettings(overhead="none"), sensitivity=sensitivity(name, model, 3),
         limit_macs=0.05,
     )  # fmt: skip
-    evaluator = PerChipEvaluator(model, data.val, data.train.x[:inputs], device="cpu", **how)
+    evaluator = search.PerChipEvaluator(model, data.val, data.train.x[:inputs], device="cpu", **how)
     return Task(problem, evaluator)
 
 
@@ -153,15 +139,15 @@ def run(problem: list[str], searcher: list[str], seeds: int, budget: int, first:
         print(f"{name}: {count} of {task.problem.size} placements within the limit", flush=True)
         known = folder / "exhaustive" / "search.json"
         if "lenet5" in name and (not known.exists() or read_json(known)["result"] is None):
-            run_search(
-                task.problem, task.evaluator, ExhaustiveSearcher(), known.parent, store=STORE,
-                budget=count, ray=ray,
+            search.run_search(
+                task.problem, task.evaluator, searchers.ExhaustiveSearcher(), known.parent,
+                store=STORE, budget=count, ray=ray,
             )  # fmt: skip
         for each in searcher:
             alone = each == "spectrum"
             for seed in range((1 if alone else seeds) if name in FITTED or not alone else 0):
                 place = folder / (f"{each}-{seed}" if first == "auto" else f"{each}-none-{seed}")
-                result = run_search(
+                result = search.run_search(
                     task.problem, task.evaluator, SEARCHERS[each](), place,
                     budget=budget or points(name)[-1], seed=seed, store=STORE, ray=ray,
                     first=first, name=f"{name}-{each}-{seed}",
@@ -184,7 +170,7 @@ def ranked(name: str) -> dict[str, Any]:
     drawn = [redrawn(problem, no_compensation(problem), layers, rng) for _ in range(30)]
     found: dict[str, list[Any]] = {}
     for kind, task in (("few", few), ("full", full)):
-        store = EvaluationStore(STORE, task.evaluator.key())
+        store = search.EvaluationStore(STORE, task.evaluator.key())
         found[kind] = [store.measure(problem.placement(e), task.evaluator)[0] for e in drawn]
     means = [[value.mean for value in values] for values in found.values()]
     seconds = {kind: fmean(value.seconds for value in values) for kind, values in found.items()}

@@ -1,6 +1,6 @@
 """Speed of a training step and of a chip, against plain torch and stock aihwkit in one run.
 
-    make bench          (or: python -m benchmarks.speed [--quick] [--output FILE])
+    make bench          (or: python -m benchmarks.speed)
 
 BENCHMARK_LIGHTNING names a folder with IBM's aihwkit-lightning, which wants another version of
 torch and is only measured where it is given: `pip download --no-deps aihwkit-lightning`, unzipped.
@@ -18,12 +18,10 @@ import os
 import platform
 import statistics
 import sys
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import aihwkit
@@ -36,25 +34,13 @@ from aihwkit.simulator.parameters.enums import WeightModifierType
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.common import RESULTS, command_line
+from benchmarks.common import SIGMA, command_line, write_result
+from cnet_aihw import rram
 from cnet_aihw.compensation import PAPER, Placement, compensate, compensation_parameters
-from cnet_aihw.evaluation import evaluate_chips
-from cnet_aihw.rram import (
-    LogNormalNoiseModel,
-    RRAMRPUConfig,
-    VariationParameter,
-    analog_layers,
-    convert_to_analog,
-    convert_to_digital,
-    resample_variation,
-    trainable_parameters,
-)
-from cnet_aihw.runtime.records import read_records, write_json_atomic
+from cnet_aihw.evaluation import Score, measured_chips
 from cnet_aihw.training import LipschitzPenalty, lipschitz_lambda
 from cnet_aihw.zoo import MLP, VGG16, LanguageModel, LeNet5, ViT
 
-COMMAND = "python -m benchmarks.speed"
-SIGMA = 0.5
 IMAGE = (3, 32, 32)
 TABLE = 8_000_000
 RIVAL = "aihwkit-lightning"
@@ -82,7 +68,7 @@ def stock_config(cls: type[InferenceRPUConfig], modifier: bool) -> InferenceRPUC
         forward=IOParameters(is_perfect=True, out_bound=0.0),
         mapping=MappingParameter(max_input_size=0, max_output_size=0),
         drift_compensation=None,
-        noise_model=LogNormalNoiseModel(SIGMA),
+        noise_model=rram.LogNormalNoiseModel(SIGMA),
         modifier=WeightModifierParameter(
             type=WeightModifierType.MULT_NORMAL if modifier else WeightModifierType.NONE,
             std_dev=SIGMA,
@@ -93,33 +79,39 @@ def stock_config(cls: type[InferenceRPUConfig], modifier: bool) -> InferenceRPUC
 
 
 def training_step(
-    model: nn.Module, x: Tensor, y: Tensor, penalty: LipschitzPenalty | None, every: int = 1
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    penalty: LipschitzPenalty | None = None,
+    every: int = 1,
+    optimizer: torch.optim.Optimizer | None = None,
 ) -> Step:
-    """One step of SGD with momentum on one batch; the penalty at every k-th, with weight k."""
-    optimizer = torch.optim.SGD(trainable_parameters(model), lr=1e-4, momentum=0.9)
+    """One step on one batch, by SGD with momentum; the penalty at every k-th, with weight k."""
+    if optimizer is None:
+        optimizer = torch.optim.SGD(rram.trainable_parameters(model), lr=1e-4, momentum=0.9)
     model.train()
-
-    def step(number: int = 0) -> None:
-        optimizer.zero_grad()
-        F.cross_entropy(model(x), y).backward()
-        if penalty is not None and number == 0:
-            penalty.backward(1e-4 * every)
-        optimizer.step()
 
     def steps() -> float:
         start = time.perf_counter()
         for number in range(every):
-            step(number)
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), y).backward()
+            if penalty is not None and number == 0:
+                penalty.backward(1e-4 * every)
+            optimizer.step()
         return (time.perf_counter() - start) / every
 
     return steps
 
 
-def stock_training_step(model: nn.Module, x: Tensor, y: Tensor) -> Step:
+def stock_training_step(
+    digital: nn.Module, x: Tensor, y: Tensor, cls: type[InferenceRPUConfig]
+) -> Step:
     """The same with aihwkit's optimizer, without which its C++ tile injects nothing."""
+    model = stock_convert_to_analog(digital, stock_config(cls, modifier=True))
     optimizer = AnalogSGD(model.parameters(), lr=1e-4, momentum=0.9)
     optimizer.regroup_param_groups(model)
-    return taking_steps(model.train(), x, y, optimizer)
+    return training_step(model, x, y, optimizer=optimizer)
 
 
 def lightning_training_step(digital: nn.Module, x: Tensor, y: Tensor) -> Step:
@@ -135,48 +127,36 @@ def lightning_training_step(digital: nn.Module, x: Tensor, y: Tensor) -> Step:
     model = conversion.convert_to_analog(digital, config)
     sgd, learned = torch.optim.SGD, model.parameters()
     optimizer = optim.AnalogOptimizer(sgd, model.analog_layers, learned, lr=1e-4, momentum=0.9)
-    return taking_steps(model.train(), x, y, optimizer)
-
-
-def taking_steps(model: nn.Module, x: Tensor, y: Tensor, optimizer: torch.optim.Optimizer) -> Step:
-    """One step on one batch."""
-
-    def step() -> None:
-        optimizer.zero_grad()
-        F.cross_entropy(model(x), y).backward()
-        optimizer.step()
-
-    return step
+    return training_step(model, x, y, optimizer=optimizer)
 
 
 def training_variants(
-    digital: nn.Module, x: Tensor, y: Tensor, cheap: bool = False
+    digital: nn.Module, x: Tensor, y: Tensor, cheap: bool = False, stock: bool = True
 ) -> dict[str, Step]:
     """Name -> one training step; with ``cheap`` also with a table of factors and one probe."""
-    table = VariationParameter(table=TABLE)
-    config = RRAMRPUConfig(noise_model=LogNormalNoiseModel(SIGMA))
-    ours, penalized = (convert_to_analog(digital, config) for _ in range(2))
-    lambda_ = lipschitz_lambda(LogNormalNoiseModel(SIGMA))
+    table = rram.VariationParameter(table=TABLE)
+    config = rram.RRAMRPUConfig(noise_model=rram.LogNormalNoiseModel(SIGMA))
+    ours, penalized = (rram.convert_to_analog(digital, config) for _ in range(2))
+    lambda_ = lipschitz_lambda(rram.LogNormalNoiseModel(SIGMA))
     penalty = LipschitzPenalty(penalized, lambda_)
     more: dict[str, Step] = {}
     if cheap:
         tabled, probed, seldom = (
-            convert_to_analog(digital, replace(config, variation=table)) for _ in range(3)
+            rram.convert_to_analog(digital, replace(config, variation=table)) for _ in range(3)
         )
         first, second = (LipschitzPenalty(m, lambda_, probes=1) for m in (probed, seldom))
         more = {
-            OURS[2]: training_step(tabled, x, y, None),
+            OURS[2]: training_step(tabled, x, y),
             OURS[3]: training_step(probed, x, y, first),
             OURS[4]: training_step(seldom, x, y, second, every=2),
         }
-    for name, cls in STOCK.items():
-        converted = stock_convert_to_analog(digital, stock_config(cls, modifier=True))
-        more[name] = stock_training_step(converted, x, y)
-    if LIGHTNING:
+    for name, cls in STOCK.items() if stock else ():
+        more[name] = stock_training_step(digital, x, y, cls)
+    if LIGHTNING and stock:
         more[RIVAL] = lightning_training_step(digital, x, y)
     return {
-        "plain torch": training_step(digital, x, y, None),
-        OURS[0]: training_step(ours, x, y, None),
+        "plain torch": training_step(digital, x, y),
+        OURS[0]: training_step(ours, x, y),
         OURS[1]: training_step(penalized, x, y, penalty),
         **more,
     }
@@ -187,21 +167,23 @@ def fitting_variants(digital: nn.Module, x: Tensor, y: Tensor) -> dict[str, Step
 
     Plain torch is the same network with the same compensation and frozen layers of plain torch.
     """
-    ours = convert_to_analog(digital, RRAMRPUConfig(variation=VariationParameter(hold=True)))
-    layers = list(analog_layers(ours))
+    ours = rram.convert_to_analog(
+        digital, rram.RRAMRPUConfig(variation=rram.VariationParameter(hold=True))
+    )
+    layers = list(rram.analog_layers(ours))
     compensate(ours, Placement({layers[0]: 0.5, layers[1]: 0.5}), PAPER)
     fitted = {id(parameter) for parameter in compensation_parameters(ours).values()}
     for parameter in ours.parameters():
         parameter.requires_grad_(id(parameter) in fitted)
-    plain = convert_to_digital(ours)
+    plain = rram.convert_to_digital(ours)
     fitted = {id(parameter) for parameter in compensation_parameters(plain).values()}
     for parameter in plain.parameters():
         parameter.requires_grad_(id(parameter) in fitted)
-    plain_step, ours_step = (training_step(model, x, y, None) for model in (plain, ours))
+    plain_step, ours_step = (training_step(model, x, y) for model in (plain, ours))
     seeds = itertools.count()
 
     def step() -> None:
-        resample_variation(ours, next(seeds))
+        rram.resample_variation(ours, next(seeds))
         ours_step()
 
     return {"plain torch": plain_step, "fresh chip": step}
@@ -211,7 +193,7 @@ def chip_variants(
     digital: nn.Module, x: Tensor, y: Tensor, batch_size: int, stock: bool = True
 ) -> dict[str, Step]:
     """Name -> one chip measured (plain torch: one pass over the same data)."""
-    ours = convert_to_analog(digital, RRAMRPUConfig()).eval()
+    ours = rram.convert_to_analog(digital, rram.RRAMRPUConfig()).eval()
     digital.eval()
     seeds = itertools.count()
 
@@ -224,12 +206,8 @@ def chip_variants(
                 right += (outputs.argmax(1) == labels).sum().item()
 
     def ours_chip() -> float:
-        # The records hold what a chip takes: program, one pass, clear.
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "chips.jsonl"
-            seed = next(seeds)
-            evaluate_chips(ours, (x, y), chips=2, seed=seed, batch_size=batch_size, records=path)
-            return statistics.mean(record["seconds"] for record in read_records(path))
+        seconds = chip_seconds(ours, (x, y), 2, seed=next(seeds), batch_size=batch_size)
+        return statistics.mean(seconds)
 
     def stock_chip(model: nn.Module) -> Step:
         def step() -> None:
@@ -244,6 +222,11 @@ def chip_variants(
     }
     plain: dict[str, Step] = {"plain torch": lambda: pass_over(digital), "chip": ours_chip}
     return plain | {name: stock_chip(model) for name, model in converted.items()}
+
+
+def chip_seconds(model: nn.Module, data: Any, chips: int, **how: Any) -> list[float]:
+    """Return what each chip takes: to program it, what is fitted to it, one pass, to clear it."""
+    return [chip.seconds for chip in measured_chips(model, data, Score(), chips, **how)]
 
 
 def race(variants: dict[str, Step], rounds: int) -> dict[str, list[float]]:
@@ -289,11 +272,11 @@ Case = tuple[str, dict[str, Step], int, tuple[str, ...]]
 """Name of a case, its variants, rounds, and those of the variants that are ours."""
 
 
-def cases(quick: bool) -> Iterator[Case]:
+def cases() -> Iterator[Case]:
     """Yield all cases."""
     for name, make, shape, batch, images, size, rounds in (
-        ("LeNet-5", LeNet5, (1, 28, 28), 256, 2000, 500, 3 if quick else 21),
-        ("VGG16", VGG16, IMAGE, *((8, 32, 64, 1) if quick else (64, 256, 64, 4))),
+        ("LeNet-5", LeNet5, (1, 28, 28), 256, 2000, 500, 21),
+        ("VGG16", VGG16, IMAGE, 64, 256, 64, 4),
     ):
         x, y = inputs(shape, batch)
         about, steps = f"{name}, batch {batch}", training_variants(make(shape, 10), x, y)
@@ -313,21 +296,18 @@ def cases(quick: bool) -> Iterator[Case]:
     ]
     for name, digital, x, y in wide:
         steps = training_variants(digital, x, y, cheap=True)
-        yield f"training step, {name}", steps, 3 if quick else 15, OURS
+        yield f"training step, {name}", steps, 15, OURS
     # One chip over 2,000 inputs, where programming counts for little.
-    images = 64 if quick else 2000
     for name, digital, shape, rounds in (
         ("MLP 4x512", mlp, (512,), 9), ("ViT", ViT(IMAGE, 10), IMAGE, 9),
         ("VGG16", VGG16(IMAGE, 10), IMAGE, 3),
     ):  # fmt: skip
-        chip = chip_variants(digital, *inputs(shape, images), 250, stock=name != "VGG16")
-        yield f"one chip, {name}, {images} inputs", chip, 1 if quick else rounds, ("chip",)
+        chip = chip_variants(digital, *inputs(shape, 2000), 250, stock=name != "VGG16")
+        yield f"one chip, {name}, 2000 inputs", chip, rounds, ("chip",)
     # The convolution on which aihwkit's unfolding costs most: VGG16's second, 64 -> 64 at 32x32.
-    images = 32 if quick else 256
     second = [nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
-    chip = chip_variants(nn.Sequential(*second), *inputs((64, 32, 32), images, 64), 64)
-    name = f"one chip, VGG16's second convolution, {images} images"
-    yield name, chip, 1 if quick else 9, ("chip",)
+    chip = chip_variants(nn.Sequential(*second), *inputs((64, 32, 32), 256, 64), 64)
+    yield "one chip, VGG16's second convolution, 256 images", chip, 9, ("chip",)
 
 
 def inputs(shape: tuple[int, ...], count: int, classes: int = 10) -> tuple[Tensor, Tensor]:
@@ -335,26 +315,24 @@ def inputs(shape: tuple[int, ...], count: int, classes: int = 10) -> tuple[Tenso
     return torch.randn(count, *shape), torch.randint(classes, (count,))
 
 
-def run(quick: bool, output: Path) -> None:
+def run() -> None:
     """Run all cases and write the rows."""
     warnings.filterwarnings("ignore", category=UserWarning)
     torch.manual_seed(0)
     found: list[dict[str, Any]] = []
-    for case, variants, rounds, ours in cases(quick):
+    for case, variants, rounds, ours in cases():
         found += rows(case, race(variants, rounds), ours)
         print(json.dumps(found[-1]), flush=True)
     lightning = LIGHTNING and importlib.import_module("aihwkit_lightning.version").__version__
-    record = {
-        "command": COMMAND + " --quick" * quick,
+    about = {
         "threads": 1,
         "machine": platform.machine(),
         "torch": torch.__version__,
         "aihwkit": aihwkit.__version__,
         "aihwkit-lightning": lightning,
-        "rows": found,
     }
-    write_json_atomic(output, record)
+    write_result("speed", "python -m benchmarks.speed", found, **about)
 
 
 if __name__ == "__main__":
-    command_line(__doc__, run, quick=False, output=RESULTS / "speed.json")
+    command_line(__doc__, run)

@@ -12,8 +12,10 @@ import statistics
 import subprocess
 import sys
 import time
+from functools import partial
 
 from benchmarks.common import RESULTS, command_line
+from benchmarks.speed import race
 from cnet_aihw.runtime.records import write_json_atomic
 
 REPEATS = 5
@@ -40,19 +42,11 @@ def seconds(code: str) -> float:
 
 def run() -> None:
     """Measure and write."""
-    times: dict[str, list[float]] = {name: [] for name in VARIANTS}
-    for _ in range(REPEATS):
-        for name, code in VARIANTS.items():
-            times[name].append(seconds(code))
-    median = {name: statistics.median(values) for name, values in times.items()}
-    base, package, rooms, help_ = median.values()
+    found = race({name: partial(seconds, code) for name, code in VARIANTS.items()}, REPEATS)
     result = {
         "command": "python -m benchmarks.startup",
         "repeats": REPEATS,
-        "seconds": {name: round(value, 2) for name, value in median.items()},
-        "import_over_torch_and_aihwkit": round(package - base, 2),
-        "all_names_over_torch_and_aihwkit": round(rooms - base, 2),
-        "help": round(help_, 2),
+        "seconds": {name: round(statistics.median(of), 2) for name, of in found.items()},
     }
     print(result)
     write_json_atomic(RESULTS / "startup.json", result)

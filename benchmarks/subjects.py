@@ -17,33 +17,18 @@ from typing import Any
 from torch import nn
 
 from benchmarks.common import DATA, HERE, OUTPUTS, RECORDS, SIGMA
+from cnet_aihw import zoo
 from cnet_aihw.compensation import (
     Corrector,
     NetworkCost,
     Placement,
     compensation_cost,
     network_cost,
+    uniform_placement,
 )
 from cnet_aihw.rram import LogNormalNoiseModel, RRAMRPUConfig, convert_to_analog, load_snapshot
 from cnet_aihw.tasks import Classification, LanguageModelling, Regression, Segmentation, Task
 from cnet_aihw.training import load_checkpoint
-from cnet_aihw.zoo import (
-    MLP,
-    VGG16,
-    Dataset,
-    LanguageModel,
-    LeNet5,
-    Recurrent,
-    ResNet20,
-    UNet,
-    ViT,
-    arrays,
-    digit_scenes,
-    load_pretrained,
-    mnist,
-    table,
-    text,
-)
 
 LIMIT = 0.05
 CHIPS_SEED, VALIDATION_SEED = 7000, 3000
@@ -123,8 +108,8 @@ class Subject:
     def build(self) -> nn.Module:
         """Return the network, untrained."""
         data = dataset(self.data)
-        narrow = {"width": self.width} if self.kind is VGG16 else {}
-        hidden = {"hidden": (64, 64)} if self.kind is MLP else {}
+        narrow = {"width": self.width} if self.kind is zoo.VGG16 else {}
+        hidden = {"hidden": (64, 64)} if self.kind is zoo.MLP else {}
         return self.kind(data.input_shape, data.classes, **narrow, **hidden)
 
 
@@ -133,30 +118,30 @@ LATER: dict[str, Any] = OTHER | {"trainings": "plain,noise_from_plain"}
 SUBJECTS = {
     s.name: s
     for s in (
-        Subject("lenet5_mnist", "mnist", LeNet5, (1e-4,)),
-        Subject("lenet5_cifar10", "cifar10", LeNet5, (1e-3, 3e-3)),
-        Subject("vgg16_narrow_cifar10", "cifar10", VGG16, (1e-3,), 2000, REFINED[:1]),
-        Subject("vgg16_half_cifar10", "cifar10", VGG16, (1e-3,), 2000, (), budget=0, width=0.5,
+        Subject("lenet5_mnist", "mnist", zoo.LeNet5, (1e-4,)),
+        Subject("lenet5_cifar10", "cifar10", zoo.LeNet5, (1e-3, 3e-3)),
+        Subject("vgg16_narrow_cifar10", "cifar10", zoo.VGG16, (1e-3,), 2000, REFINED[:1]),
+        Subject("vgg16_half_cifar10", "cifar10", zoo.VGG16, (1e-3,), 2000, (), budget=0, width=0.5,
                 trainings="plain,lipschitz,noise_from_plain"),
-        Subject("vgg16_half_cifar100", "cifar100", VGG16, (1e-3,), 2000, (), budget=0, width=0.5,
-                sizes=WIDE, trainings="plain,lipschitz,noise_from_plain"),
-        Subject("vgg16_cifar10", "cifar10", VGG16, (), 2000, (), budget=0, width=1.0,
+        Subject("vgg16_half_cifar100", "cifar100", zoo.VGG16, (1e-3,), 2000, (), budget=0,
+                width=0.5, sizes=WIDE, trainings="plain,lipschitz,noise_from_plain"),
+        Subject("vgg16_cifar10", "cifar10", zoo.VGG16, (), 2000, (), budget=0, width=1.0,
                 sizes=WIDE, trainings="plain,noise_from_plain",
                 words=(*ONE_CYCLE, "training.epochs=12", "training.validate_every=12"),
                 later=("training.channels_last=true", "training.validation_chips=2",
                        "training.validate_every=8", "training.select=last")),
-        Subject("resnet20_cifar10", "cifar10", ResNet20, (1e-3,), 2000, REFINED[:1], budget=0,
+        Subject("resnet20_cifar10", "cifar10", zoo.ResNet20, (1e-3,), 2000, REFINED[:1], budget=0,
                 trainings="plain,lipschitz,noise_from_plain",
                 words=(*ONE_CYCLE, "training.epochs=20", "training.validate_every=20")),
-        Subject("vit_cifar10", "cifar10", ViT, (), 2000, ((100, 1000),), fit_epochs=1,
+        Subject("vit_cifar10", "cifar10", zoo.ViT, (), 2000, ((100, 1000),), fit_epochs=1,
                 from_plain=(4, 5e-4), **LATER),
-        Subject("language_model", "text", LanguageModel, (), None, ((100, 200),),
+        Subject("language_model", "text", zoo.LanguageModel, (), None, ((100, 200),),
                 LanguageModelling(), fit_epochs=1, images=200, batch=16, from_plain=(8, 1e-3),
                 **LATER),
-        Subject("recurrent_mnist", "mnist", Recurrent, (), 2000, ((300, 1000),), **OTHER),
-        Subject("unet_scenes", "scenes", UNet, (), 200, ((300, 300),), Segmentation(), images=100,
-                from_plain=(6, 1e-3), **LATER),
-        Subject("diabetes", "diabetes", MLP, (), None, ((300, 300),), Regression(metric="R2"),
+        Subject("recurrent_mnist", "mnist", zoo.Recurrent, (), 2000, ((300, 1000),), **OTHER),
+        Subject("unet_scenes", "scenes", zoo.UNet, (), 200, ((300, 300),), Segmentation(),
+                images=100, from_plain=(6, 1e-3), **LATER),
+        Subject("diabetes", "diabetes", zoo.MLP, (), None, ((300, 300),), Regression(metric="R2"),
                 images=300, **OTHER),
     )
 }  # fmt: skip
@@ -164,17 +149,17 @@ SUBJECTS = {
 
 
 @cache
-def dataset(name: str) -> Dataset:
+def dataset(name: str) -> zoo.Dataset:
     """A data set, loaded once."""
     if name == "mnist":
-        return mnist(str(DATA))
+        return zoo.mnist(str(DATA))
     if name == "text":
-        return text(DATA / "shakespeare.txt")
+        return zoo.text(DATA / "shakespeare.txt")
     if name == "scenes":
-        return digit_scenes()
+        return zoo.digit_scenes()
     if name == "diabetes":
-        return table("diabetes", target="number")
-    return arrays(DATA / f"{name}.npz", val_size=5000, augment=True)
+        return zoo.table("diabetes", target="number")
+    return zoo.arrays(DATA / f"{name}.npz", val_size=5000, augment=True)
 
 
 def where(name: str) -> list[str]:
@@ -199,7 +184,7 @@ def loaded(subject: Subject, folder: Path, on: float | RRAMRPUConfig = SIGMA) ->
     path, digital = folder / "best.safetensors", subject.build()
     long = kept(subject, folder.name)
     if long.exists() and not path.exists():
-        load_pretrained(digital, long)
+        zoo.load_pretrained(digital, long)
     if not isinstance(on, RRAMRPUConfig):
         on = RRAMRPUConfig(noise_model=LogNormalNoiseModel(on))
     model = convert_to_analog(digital, on)
@@ -228,6 +213,12 @@ def swept(subject: Subject, training: str, sigma: float = SIGMA) -> nn.Module:
 def sizes(cost: NetworkCost, size: int) -> Placement:
     """Return the placement with one size at all layers."""
     return Placement({name: f"size {size}" for name, row in cost.layers.items() if row.analog})
+
+
+def uniform(cost: NetworkCost, corrector: Corrector, limit: float = LIMIT) -> Placement:
+    """Return the placement with one share at all layers, within a limit on weights and on MACs."""
+    layers = [name for name, row in cost.layers.items() if row.analog]
+    return uniform_placement(cost, layers, limit, corrector, limit_macs=limit)
 
 
 def cost_of(model: nn.Module, subject: Subject) -> NetworkCost:

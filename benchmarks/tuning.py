@@ -5,8 +5,7 @@
 
 Networks are those of `python -m benchmarks.per_chip train`, in outputs/per_chip, or in the folder
 that the environment names as BENCHMARK_PER_CHIP; rows are kept in its folder `tuning`, and what is
-there is not repeated. Data are as for that command. `--network`, `--sigma`, `--rewrite`, `--way`
-and `--training plain` restrict it.
+there is not repeated. Data are as for that command. `--network` and `--sigma` restrict it.
 """
 
 from __future__ import annotations
@@ -21,22 +20,14 @@ from types import SimpleNamespace
 from torch import nn
 
 from benchmarks.common import OUTPUTS, Row, command_line, once, rows_in, write_result
-from benchmarks.subjects import (
-    CHIPS_SEED,
-    LIMIT,
-    SUBJECTS,
-    VALIDATION_SEED,
-    cost_of,
-    dataset,
-    sizes,
-)
+from benchmarks.subjects import CHIPS_SEED, SUBJECTS, VALIDATION_SEED, cost_of, dataset, uniform
 from benchmarks.subjects import network as trained
-from cnet_aihw.compensation import LowRank, PerChipFit, WithCompensation, uniform_placement
+from cnet_aihw.compensation import LowRank, PerChipFit, WithCompensation
 from cnet_aihw.evaluation import evaluate_chips, measure
 from cnet_aihw.tuning import TuningSettings, tune_chips
 
 COMMAND = "python -m benchmarks.tuning"
-NETWORKS = ["lenet5_mnist", "lenet5_cifar10"]
+NETWORKS, TRAINING = ["lenet5_mnist", "lenet5_cifar10"], "noise"
 SIGMAS, REWRITES = [0.3, 0.5, 1.0], [0.0, 0.1, 0.3]
 CHIPS, OTHERS, TEST, FITTED = 10, 1, 1000, 300
 STEPS = TuningSettings(
@@ -68,23 +59,17 @@ WAYS = (
 )
 
 
-TRAININGS = ["noise", "plain"]
-
-
-def run(
-    network: list[str], training: str, sigma: list[float], rewrite: list[float], way: list[str]
-) -> None:
+def run(network: list[str], sigma: list[float]) -> None:
     """Measure the rows that are not there yet."""
-    ways = [each for each in WAYS if each.name in way]
-    for cell in product(network, [training], sigma, rewrite, ways):
+    for cell in product(network, sigma, REWRITES, WAYS):
         once(folder_of(*cell) / "row.json", tuned, *cell)
 
 
-def tuned(name: str, training: str, sigma: float, rewrite: float, way: Way) -> Row:
+def tuned(name: str, sigma: float, rewrite: float, way: Way) -> Row:
     """Tune each chip in one way; return the row."""
-    subject, folder = SUBJECTS[name], folder_of(name, training, sigma, rewrite, way)
-    model, data = trained(subject, 0, training, sigma=sigma), dataset(subject.data)
-    target = best_target(name, training, sigma) if way.calibrated else None
+    subject, folder = SUBJECTS[name], folder_of(name, sigma, rewrite, way)
+    model, data = trained(subject, 0, TRAINING, sigma=sigma), dataset(subject.data)
+    target = best_target(name, sigma) if way.calibrated else None
     found = tune_chips(
         model,
         SimpleNamespace(train=data.train, val=data.val, augment=None, fingerprint=data.fingerprint),
@@ -104,7 +89,7 @@ def tuned(name: str, training: str, sigma: float, rewrite: float, way: Way) -> R
     return {
         "network": name,
         "data": subject.data,
-        "training": training,
+        "training": TRAINING,
         "training_seed": 0,
         "sigma": sigma,
         "way": way.name,
@@ -121,17 +106,16 @@ def tuned(name: str, training: str, sigma: float, rewrite: float, way: Way) -> R
 
 def correctors(name: str, model: nn.Module, target: str) -> WithCompensation:
     """Return low-rank correctors at all layers, within the limit, fitted to each chip."""
-    cost, x = cost_of(model, SUBJECTS[name]), dataset(SUBJECTS[name].data).train.x[:FITTED]
-    placement = uniform_placement(cost, list(sizes(cost, 1)), LIMIT, LowRank(), limit_macs=LIMIT)
-    fit = PerChipFit(x, batch_size=2000, target=target)
-    return WithCompensation(placement, LowRank(), fit)
+    subject = SUBJECTS[name]
+    fit = PerChipFit(dataset(subject.data).train.x[:FITTED], batch_size=2000, target=target)
+    return WithCompensation(uniform(cost_of(model, subject), LowRank()), LowRank(), fit)
 
 
 @cache
-def best_target(name: str, training: str, sigma: float) -> str:
+def best_target(name: str, sigma: float) -> str:
     """Return what correctors should aim at, clean outputs or their mean, by validation chips."""
     subject, scores = SUBJECTS[name], {}
-    model, part = trained(subject, 0, training, sigma=sigma), dataset(subject.data).val.first(TEST)
+    model, part = trained(subject, 0, TRAINING, sigma=sigma), dataset(subject.data).val.first(TEST)
     for target in TARGETS:
         scores[target] = evaluate_chips(
             model, part, chips=4, seed=VALIDATION_SEED, batch_size=500,
@@ -141,21 +125,18 @@ def best_target(name: str, training: str, sigma: float) -> str:
     return max(scores, key=scores.__getitem__)
 
 
-def folder_of(name: str, training: str, sigma: float, rewrite: float, way: Way) -> Path:
+def folder_of(name: str, sigma: float, rewrite: float, way: Way) -> Path:
     """Where a row is."""
     words = way.name.replace(",", "").replace(" ", "-")
-    return OUTPUTS / "tuning" / name / training / f"sigma{sigma:g}-fresh{rewrite:g}" / words
+    return OUTPUTS / "tuning" / name / TRAINING / f"sigma{sigma:g}-fresh{rewrite:g}" / words
 
 
 def table() -> None:
     """Write all rows that are there."""
-    cells = product(NETWORKS, TRAININGS, SIGMAS, REWRITES, WAYS)
+    cells = product(NETWORKS, SIGMAS, REWRITES, WAYS)
     rows = rows_in(folder_of(*cell) / "row.json" for cell in cells)
     write_result("tuning", f"{COMMAND} run", rows)
 
 
 if __name__ == "__main__":
-    command_line(
-        __doc__, run, table, network=NETWORKS, training="noise", sigma=SIGMAS, rewrite=REWRITES,
-        way=[way.name for way in WAYS],
-    )  # fmt: skip
+    command_line(__doc__, run, table, network=NETWORKS, sigma=SIGMAS)

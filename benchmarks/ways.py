@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import nn
 
-from benchmarks.common import SIGMA, Row, recorded
+from benchmarks.common import SIGMA, Row, recorded, result
 from benchmarks.subjects import (
     CHIPS_SEED,
     LIMIT,
@@ -20,33 +20,9 @@ from benchmarks.subjects import (
     network,
     overheads,
 )
+from cnet_aihw import compensation, evaluation, search
 from cnet_aihw.cluster import RaySettings
-from cnet_aihw.compensation import (
-    Corrector,
-    FitSettings,
-    LowRank,
-    NetworkCost,
-    PerChipFit,
-    Placement,
-    WithCompensation,
-    compensate,
-    fit_compensation,
-)
-from cnet_aihw.evaluation import (
-    BatchNormReestimation,
-    ChipCalibration,
-    ChipStatistics,
-    ceiling,
-    evaluate_chips,
-)
 from cnet_aihw.runtime.records import write_json_atomic
-from cnet_aihw.search import (
-    ObjectiveSettings,
-    PerChipEvaluator,
-    SpaceSettings,
-    placement_problem,
-    run_search,
-)
 from cnet_aihw.search.searchers import Searcher
 
 REFINE_LR = 3e-3
@@ -58,8 +34,8 @@ class Way:
 
     name: str
     training: str
-    corrector: Corrector | None = None
-    placement: Placement | None = None
+    corrector: compensation.Corrector | None = None
+    placement: compensation.Placement | None = None
     fit: str = "none"
     """"none", "per_chip", "shared" (trained over chips) or "batchnorm"."""
 
@@ -68,54 +44,47 @@ class Way:
     refine_batch: int = 64
     target: str = "clean"
     beta: float | None = None
-    lrs: tuple[float, ...] = (FitSettings.lr,)
+    lrs: tuple[float, ...] = (compensation.FitSettings.lr,)
     """Learning rates of a shared fit to choose among, on validation chips."""
 
     ridge: float | None = None
     """Of a fit per chip; None: chosen at each layer."""
 
 
-def calibration(way: Way, subject: Subject) -> ChipCalibration | None:
+def calibration(way: Way, subject: Subject) -> evaluation.ChipCalibration | None:
     """Return what is done on each chip."""
     x = dataset(subject.data).train.x[: way.images]
     if way.fit == "batchnorm":
-        return BatchNormReestimation(x)
+        return evaluation.BatchNormReestimation(x)
     if way.fit != "per_chip":
         return None
     assert way.corrector is not None and way.placement is not None
-    fit = PerChipFit(
+    fit = compensation.PerChipFit(
         x, batch_size=2000, refine_steps=way.refine_steps, refine_lr=REFINE_LR,
         refine_batch=way.refine_batch, ridge=way.ridge,
         target=way.target, task=subject.task,
     )  # fmt: skip
-    return WithCompensation(way.placement, way.corrector, fit)
+    return compensation.WithCompensation(way.placement, way.corrector, fit)
 
 
 def prepared(way: Way, subject: Subject, seed: int, sigma: float = SIGMA) -> nn.Module:
-    """Return the network of a way, with its shared correctors fitted if it has any."""
+    """Return the network of a way; shared correctors are fitted, the best on validation chips."""
     if way.fit != "shared":
         return network(subject, seed, way.training, way.beta, sigma)
-    fits = [fitted(way, subject, seed, sigma, lr) for lr in way.lrs]
+    fits: list[tuple[float, nn.Module]] = []
+    for lr in way.lrs:
+        model = network(subject, seed, way.training, way.beta, sigma)
+        compensation.compensate(model, way.placement, way.corrector, 0)
+        name = way.name if lr == way.lrs[0] else f"{way.name}, lr {lr:g}"
+        settings = compensation.FitSettings(epochs=subject.fit_epochs, lr=lr, validation_chips=2)
+        found = compensation.fit_compensation(
+            model, dataset(subject.data), settings, folder_of(subject, seed) / "shared" / name,
+            task=subject.task, progress=False,
+        )  # fmt: skip
+        print(f"{subject.name} seed {seed}: {name}: lr {lr:g}, validation {found.chip_score}")
+        fits.append((found.chip_score, model))
     sign = 1 if subject.task.higher_is_better else -1
     return max(fits, key=lambda fit: sign * fit[0])[1]
-
-
-def fitted(
-    way: Way, subject: Subject, seed: int, sigma: float, lr: float
-) -> tuple[float, nn.Module]:
-    """Fit the shared correctors of a way; return their score on validation chips, and the model."""
-    assert way.corrector is not None and way.placement is not None
-    model = network(subject, seed, way.training, way.beta, sigma)
-    compensate(model, way.placement, way.corrector, 0)
-    name = way.name if lr == way.lrs[0] else f"{way.name}, lr {lr:g}"
-    settings = FitSettings(epochs=subject.fit_epochs, lr=lr, validation_chips=2)
-    folder = folder_of(subject, seed) / "shared" / name
-    result = fit_compensation(
-        model, dataset(subject.data), settings, folder, task=subject.task, progress=False
-    )
-    print(f"{subject.name} seed {seed}: {name}: lr {lr:g}, validation {result.chip_score}")
-    assert result.chip_score is not None
-    return result.chip_score, model
 
 
 def measure(
@@ -135,7 +104,7 @@ def measure(
     measured = getattr(dataset(subject.data), part).first(samples)
     chips_seed = CHIPS_SEED if part == "test" else VALIDATION_SEED
     records.parent.mkdir(parents=True, exist_ok=True)
-    found = evaluate_chips(
+    found = evaluation.evaluate_chips(
         model, measured, task=subject.task, chips=chips, seed=chips_seed, calibration=asked,
         records=records, device="cpu", batch_size=500,
     )  # fmt: skip
@@ -171,7 +140,7 @@ def measure(
     }
 
 
-def over_chips(found: ChipStatistics) -> dict[str, float | None]:
+def over_chips(found: evaluation.ChipStatistics) -> dict[str, float | None]:
     """Return what rows say of a measurement."""
     return {name: getattr(found, name) for name in ("clean", "mean", "std", "q05")}
 
@@ -192,35 +161,35 @@ def measure_all(ways: Iterable[Way], subject: Subject, seed: int, sigma: float, 
         print(f"{path}: {row['mean']:.4f}", flush=True)
 
 
-def within_limits(placements: dict[str, Placement], cost: NetworkCost) -> dict[str, Placement]:
-    """Return those that add at most `LIMIT` to the weights and to the MACs."""
-    return {
-        name: placement for name, placement in placements.items()
-        if max(overheads(cost, placement, LowRank()).values()) <= LIMIT
-    }  # fmt: skip
-
-
 def searched(
     subject: Subject, searcher: Searcher, beta: float | None, budget: int, limit: float = LIMIT
-) -> Placement:
+) -> compensation.Placement:
     """Return the placement that a search finds within both limits, on few chips and images."""
     training, images = "plain" if beta is None else "lipschitz", subject.images
     model, data = network(subject, 0, training, beta), dataset(subject.data)
     cost = cost_of(model, subject)
-    problem = placement_problem(
-        cost, list(cost.layers), LowRank(), limit, SpaceSettings(sizes=list(subject.sizes)),
-        objective=ObjectiveSettings(overhead="none"), limit_macs=limit,
+    problem = search.placement_problem(
+        cost, list(cost.layers), compensation.LowRank(), limit,
+        search.SpaceSettings(sizes=list(subject.sizes)),
+        objective=search.ObjectiveSettings(overhead="none"), limit_macs=limit,
     )  # fmt: skip
-    evaluator = PerChipEvaluator(
+    evaluator = search.PerChipEvaluator(
         model, data.val, data.train.x[: images // 2], task=subject.task, chips=3,
         samples=images, seed=2000, device="cpu",
     )  # fmt: skip
     folder, within = folder_of(subject, 0) / "choose", "" if limit == LIMIT else f"-{limit:g}"
-    found = run_search(
+    found = search.run_search(
         problem, evaluator, searcher, folder / f"beta-{beta or 0:g}-{searcher.name}{within}",
         budget=budget, store=folder / "evaluations", ray=RaySettings(dashboard=False),
     )  # fmt: skip
     return found.placement
+
+
+def chosen(subject: Subject) -> Row:
+    """Return the row that `per_chip choose` chose: its record, or else that of the results."""
+    path = folder_of(subject, 0) / "choose.json"
+    choice = recorded(path) if path.exists() else result("per_chip")["choice"][subject.name]
+    return dict(choice["chosen"])
 
 
 def choose_best(candidates: Iterable[Way], subject: Subject, samples: int) -> tuple[list[Row], Row]:
@@ -238,4 +207,4 @@ def choose_best(candidates: Iterable[Way], subject: Subject, samples: int) -> tu
 def plain_clean(subject: Subject, seed: int, samples: int | None) -> float:
     """Return the clean score of the plain network on the first samples of the test part."""
     part, model = dataset(subject.data).test.first(samples), network(subject, seed, "plain")
-    return ceiling(model, part, [], task=subject.task, chips=1, batch_size=500).clean
+    return evaluation.ceiling(model, part, [], task=subject.task, chips=1, batch_size=500).clean
