@@ -73,13 +73,16 @@ def commands(subject: Subject, seed: int) -> Iterator[list[str]]:
     words = [f"experiment={subject.name}", "job=train", *subject.words, *where(subject.data)]
     words.append("progress=false")
     if subject.from_plain is not None:
-        epochs, lr = subject.from_plain
+        under = [
+            (subject.under("noise_from_plain", sigma), *subject.from_plain, sigma)
+            for sigma in (subject.sigmas[0], common.SIGMA)
+        ]
+        under += [("milder_noise", *subject.milder)] if subject.milder else []
         if not plain.exists():
             plain = folder / "plain" / "best.safetensors"
             if not plain.exists():
                 yield [*words, f"run={folder}", "training=plain"]
-        for sigma in (subject.sigmas[0], common.SIGMA):
-            name = subject.under("noise_from_plain", sigma)
+        for name, epochs, lr, sigma in under:
             yield [*words, f"run={folder}", "training=noise", f"training.name={name}",
                    f"rram.sigma={sigma:g}", f"pretrained={plain}", f"training.epochs={epochs}",
                    f"training.lr={lr:g}"]  # fmt: skip
@@ -183,7 +186,7 @@ def ways(subject: Subject, seed: int, sigma: float = common.SIGMA) -> Iterator[W
         )
         yield fitted
         if not paper:
-            steps, images = subject.refined[0]
+            steps, images = subject.refined[-1 if training == "milder_noise" else 0]
             yield replace(fitted, name=f"{training}, per chip, refined", refine_steps=steps,
                           images=images, refine_batch=subject.batch)  # fmt: skip
     if not paper:

@@ -95,6 +95,10 @@ class Subject:
     """Epochs and learning rate of trainings under noise from the plain weights, at two deviations;
     None: both trainings are those of its experiment."""
 
+    milder: tuple[int, float, float] | None = None
+    """The same of a longer training, and its deviation, which is below that of the chips; what is
+    left of their errors is for correctors, which aim at its clean outputs. None: there is none."""
+
     @property
     def sigmas(self) -> tuple[float, ...]:
         """Deviations of its measurements; at the first one its placement is chosen."""
@@ -115,6 +119,7 @@ class Subject:
 
 OTHER: dict[str, Any] = {"of_paper": False, "budget": 0, "trainings": "plain,noise"}
 LATER: dict[str, Any] = OTHER | {"trainings": "plain,noise_from_plain"}
+MILDER: dict[str, Any] = OTHER | {"trainings": "plain,noise_from_plain,milder_noise"}
 SUBJECTS = {
     s.name: s
     for s in (
@@ -135,9 +140,9 @@ SUBJECTS = {
                 words=(*ONE_CYCLE, "training.epochs=20", "training.validate_every=20")),
         Subject("vit_cifar10", "cifar10", zoo.ViT, (), 2000, ((100, 1000),), fit_epochs=1,
                 from_plain=(4, 5e-4), **LATER),
-        Subject("language_model", "text", zoo.LanguageModel, (), None, ((100, 200),),
+        Subject("language_model", "text", zoo.LanguageModel, (), None, ((100, 200), (300, 500)),
                 LanguageModelling(), fit_epochs=1, images=200, batch=16, from_plain=(8, 1e-3),
-                **LATER),
+                milder=(24, 1e-3, 0.4), **MILDER),
         Subject("recurrent_mnist", "mnist", zoo.Recurrent, (), 2000, ((300, 1000),), **OTHER),
         Subject("unet_scenes", "scenes", zoo.UNet, (), 200, ((300, 300),), Segmentation(),
                 images=100, from_plain=(6, 1e-3), **LATER),
