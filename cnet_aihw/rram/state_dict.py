@@ -168,6 +168,7 @@ def _named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
         if not isinstance(tile, InferenceTileWithPeriphery):
             kind, fix = type(tile).__name__, "take model.state_dict(), or digital_state_dict(model)"
             raise bad_value(name, kind, "an inference tile, whose weights torch sees", fix)
+    scaled = {id(weight) for weight in _scaled_weights(model)}
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         is_placeholder = isinstance(tensor, AnalogContext)
         is_drift_factor = "analog_module" in name and name.endswith(
@@ -177,7 +178,19 @@ def _named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
             continue
         if not isinstance(tensor, Parameter) and name not in persistent:
             continue
-        yield _plain_name(without_wrappers(model, name)), tensor
+        plain = _plain_name(without_wrappers(model, name))
+        if id(tensor) in scaled:
+            owner, dot, part = plain.rpartition(".")
+            plain = f"{owner}{dot}crossbar_{part}"
+        yield plain, tensor
+
+
+def _scaled_weights(model: nn.Module) -> Iterator[Tensor]:
+    """Yield the weights of aihwkit's torch tiles that are not in the network's units."""
+    for _, tile in named_tiles(model):
+        ours = isinstance(tile, RRAMInferenceTile)
+        if not ours and tile.mapping_scales is not None and isinstance(tile.tile, nn.Module):
+            yield from tile.tile.parameters(recurse=False)
 
 
 def _plain_name(name: str) -> str:

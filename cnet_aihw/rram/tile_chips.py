@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from aihwkit.simulator.tiles.inference import InferenceTileWithPeriphery
 from torch import nn
 
@@ -56,7 +55,8 @@ def put_chip(tile: Any, chip: Any) -> None:
         if chip is None:
             if tile.reference_combined_weights is not None:
                 tile.tile.set_weights(tile.reference_combined_weights)
-            chip = None, {**dict.fromkeys(_STOCK), "alpha": torch.ones_like(tile.alpha)}
+            one = tile.alpha.new_ones(1)  # aihwkit's drift leaves a scalar, which no state takes
+            chip = None, {**dict.fromkeys(_STOCK), "alpha": one}
         else:
             tile.tile.set_weights(chip[0])
         for name, value in chip[1].items():

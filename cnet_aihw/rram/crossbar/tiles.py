@@ -21,8 +21,9 @@ from torch import Tensor
 from torch.autograd import no_grad
 
 from cnet_aihw.rram.crossbar.chip_weights import ChipWeights
-from cnet_aihw.rram.crossbar.mapping import check_same_scaling, mapping_scales
+from cnet_aihw.rram.crossbar.mapping import mapping_scales
 from cnet_aihw.rram.crossbar.refusals import refusals
+from cnet_aihw.rram.crossbar.saved_state import readable_state
 from cnet_aihw.rram.crossbar.simulator_tile import LogicalContext, RRAMSimulatorTile
 from cnet_aihw.rram.devices.stochastic_cell import check_binary
 from cnet_aihw.runtime.errors import CnetError
@@ -304,11 +305,7 @@ class RRAMInferenceTile(TorchInferenceTile):
     def _load_from_state_dict(
         self, state_dict: Any, prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        config, name = self.rpu_config, self.get_analog_state_name(prefix)
-        state = state_dict.get(name, {})
-        if name in state_dict:
-            saved = state_dict.get(prefix + "mapping_scales")
-            check_same_scaling(prefix.rpartition(".analog_module")[0], saved, self.mapping_scales)
+        config, state = self.rpu_config, readable_state(self, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         if not isinstance(self.rpu_config, type(config)):
             self.rpu_config = config

@@ -1,0 +1,138 @@
+"""Networks and saved states of aihwkit itself, beside ours."""
+
+import copy
+
+import pytest
+import torch
+from aihwkit.inference import PCMLikeNoiseModel
+from aihwkit.nn import AnalogConv2d, AnalogConv2dMapped, AnalogLinear, AnalogSequential
+from aihwkit.nn.conversion import convert_to_analog as stock_convert_to_analog
+from aihwkit.simulator.configs import InferenceRPUConfig, TorchInferenceRPUConfig
+from torch import nn
+
+from cnet_aihw import RRAMRPUConfig, convert_to_analog, convert_to_digital, evaluate_chips
+from cnet_aihw.rram import count_weights, effective_weights, load_snapshot, programmed, snapshot
+from cnet_aihw.runtime.errors import CnetError
+
+X = torch.randn(5, 1, 4, 4, generator=torch.Generator().manual_seed(4))
+CLASSES = [InferenceRPUConfig, TorchInferenceRPUConfig]
+
+
+def digital(seed=0):
+    torch.manual_seed(seed)
+    layers = nn.Conv2d(1, 3, 3), nn.Tanh(), nn.Flatten(), nn.Linear(12, 4)
+    return nn.Sequential(*layers)
+
+
+def config_of(kind, **mapping):
+    """A configuration as aihwkit's users have it: its own defaults, but for the periphery."""
+    config = kind()
+    config.forward.is_perfect = True
+    config.noise_model = PCMLikeNoiseModel()
+    for key, value in mapping.items():
+        setattr(config.mapping, key, value)
+    return config
+
+
+# -- a chip leaves nothing behind
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_the_state_of_a_network_that_was_on_drifted_chips_loads_in_aihwkit(kind):
+    config = config_of(kind)
+    model = stock_convert_to_analog(digital(), config)
+    before = {name: tensor.shape for name, tensor in model.named_buffers()}
+    evaluate_chips(model, (X, torch.arange(5) % 4), chips=1, t_inference=1e4)
+    assert {name: tensor.shape for name, tensor in model.named_buffers()} == before
+    other = stock_convert_to_analog(digital(1), config)
+    other.load_state_dict(model.state_dict())
+    torch.testing.assert_close(other.eval()(X), digital().eval()(X))
+
+
+# -- to plain layers and to ours
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_mapped_layers_become_plain_ones_without_what_was_their_tiles(kind):
+    config = config_of(kind, max_input_size=10, max_output_size=2)
+    torch.manual_seed(0)
+    model = AnalogSequential(AnalogConv2dMapped(2, 3, 3, rpu_config=config), nn.Flatten(),
+                             AnalogLinear(12, 4, rpu_config=config)).eval()  # fmt: skip
+    images = torch.randn(5, 2, 4, 4)
+    plain = convert_to_digital(model)
+    torch.testing.assert_close(plain(images), model(images))
+    assert set(plain.state_dict()) == {"0.weight", "0.bias", "2.weight", "2.bias"}
+    assert set(vars(plain[0])) == set(vars(nn.Conv2d(2, 3, 3)))
+    ours = convert_to_analog(plain, RRAMRPUConfig())
+    torch.testing.assert_close(ours(images), model(images))
+    assert ours.conversion_report.analog == ("0", "2") and not ours.conversion_report.digital
+    assert count_weights(ours) == 54 + 3 + 48 + 4
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+@pytest.mark.parametrize("layer", [lambda **k: AnalogLinear(6, 4, **k),
+                                   lambda **k: AnalogConv2d(2, 3, 3, **k)])  # fmt: skip
+def test_a_plain_layer_has_nothing_of_the_analog_one(kind, layer):
+    analog = layer(rpu_config=config_of(kind))
+    plain = convert_to_digital(analog)
+    fresh = nn.Linear(6, 4) if isinstance(plain, nn.Linear) else nn.Conv2d(2, 3, 3)
+    assert set(vars(plain)) == set(vars(fresh))
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+@pytest.mark.parametrize("omega", [0.0, 0.7])
+def test_a_saved_state_of_aihwkits_defaults_loads_into_ours(kind, omega):
+    stock = stock_convert_to_analog(digital(), config_of(kind, weight_scaling_omega=omega)).eval()
+    mapping = copy.deepcopy(RRAMRPUConfig().mapping)
+    mapping.weight_scaling_omega = omega
+    ours = convert_to_analog(digital(1), RRAMRPUConfig(mapping=mapping)).eval()
+    ours.load_state_dict(stock.state_dict())
+    torch.testing.assert_close(ours(X), stock(X), rtol=1e-5, atol=1e-6)
+    for name, weight in effective_weights(stock).items():
+        torch.testing.assert_close(effective_weights(ours)[name], weight)
+    with programmed(ours, 3):
+        assert not torch.allclose(ours(X), stock(X))
+    torch.testing.assert_close(ours(X), stock(X), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("mapping", "key", "fix"),
+    [
+        ({"digital_bias": False}, "0.bias", "digital_state_dict"),
+        ({"max_input_size": 8, "max_output_size": 2}, "0.crossbars", "digital_state_dict"),
+        ({"weight_scaling_omega": 1.0}, "weight_scaling", "digital_state_dict"),
+    ],
+)
+def test_a_saved_state_of_other_crossbars_is_refused_with_what_helps(mapping, key, fix):
+    stock = stock_convert_to_analog(digital(), config_of(InferenceRPUConfig, **mapping))
+    ours = convert_to_analog(digital(1), RRAMRPUConfig())
+    with pytest.raises(CnetError, check=lambda e: e.key == key and fix in e.fix):
+        ours.load_state_dict(stock.state_dict())
+
+
+def test_the_saved_state_of_a_drifted_chip_is_warned_of():
+    stock = stock_convert_to_analog(digital(), config_of(TorchInferenceRPUConfig)).eval()
+    torch.manual_seed(0)
+    stock.drift_analog_weights(1e6)
+    ours = convert_to_analog(digital(1), RRAMRPUConfig()).eval()
+    with pytest.warns(UserWarning, match="chip"):
+        ours.load_state_dict(stock.state_dict())
+    weights = effective_weights(stock)
+    assert all(torch.equal(w, weights[name]) for name, w in effective_weights(ours).items())
+    assert all(bool((tile.alpha == 1).all()) for tile in ours.analog_tiles())
+
+
+def test_a_snapshot_in_the_crossbars_units_is_not_taken_for_weights():
+    mapping = config_of(TorchInferenceRPUConfig, weight_scaling_omega=1.0, max_input_size=0,
+                        max_output_size=0).mapping  # fmt: skip
+    config = config_of(TorchInferenceRPUConfig)
+    config.mapping = mapping
+    stock = stock_convert_to_analog(digital(), config)
+    ours = convert_to_analog(digital(1), RRAMRPUConfig(mapping=copy.deepcopy(mapping)))
+    with pytest.raises(CnetError, check=lambda e: e.key == "0.weight"):
+        load_snapshot(ours, snapshot(stock))
+    with pytest.raises(CnetError):
+        load_snapshot(stock, snapshot(ours))
+    other = stock_convert_to_analog(digital(1), config)
+    load_snapshot(other, snapshot(stock))
+    torch.testing.assert_close(other.eval()(X), stock.eval()(X))
