@@ -39,6 +39,31 @@ def test_snapshot_survives_a_file_and_training_bit_for_bit(conv_net, images, map
     assert torch.equal(model.eval()(images), expected)  # weights, biases and BatchNorm statistics
 
 
+@pytest.mark.parametrize("mapping", MAPPINGS)
+def test_a_network_loads_its_own_state_in_place(conv_net, images, mapping):
+    model = convert_to_analog(conv_net, RRAMRPUConfig(mapping=MAPPINGS[mapping])).eval()
+    expected, state = model(images), model.state_dict()
+    model.load_state_dict(state)
+    assert torch.equal(model(images), expected)
+    other = convert_to_analog(type(conv_net)(), RRAMRPUConfig(mapping=MAPPINGS[mapping])).eval()
+    other.load_state_dict(state)  # loading it before has not changed it
+    assert torch.equal(other(images), expected)
+
+
+@pytest.mark.parametrize("mapping", ["one tile", "tile array", "scaled"])
+def test_a_state_kept_while_training_goes_on_has_the_weights_of_then(conv_net, mapping):
+    """As with aihwkit's tiles. What else a state holds are torch's live tensors."""
+    model = convert_to_analog(conv_net, RRAMRPUConfig(mapping=MAPPINGS[mapping]))
+    then, state = digital_state_dict(model), model.state_dict()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("tile.weight"):
+                parameter.add_(0.5)
+    model.load_state_dict(state)
+    for name, weight in digital_state_dict(model).items():
+        torch.testing.assert_close(weight, then[name])
+
+
 def test_snapshot_has_the_names_of_the_digital_network(conv_net):
     assert set(snapshot(convert_to_analog(conv_net))) == set(conv_net.state_dict())
 

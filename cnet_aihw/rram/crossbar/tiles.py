@@ -325,7 +325,7 @@ class RRAMInferenceTile(TorchInferenceTile):
         """Return the state for a ``state_dict``, which stock aihwkit can load: always nominal."""
         state: dict[str, Any] = super().get_analog_state()
         if self.tile.scales is not None:
-            state[_LOGICAL] = self.tile.weight.detach()
+            state[_LOGICAL] = self.tile.weight.detach().clone()  # loading writes into the weights
         return state
 
     def __getstate__(self) -> dict[str, Any]:
