@@ -5,14 +5,18 @@ import torch
 from aihwkit.simulator.parameters import MappingParameter
 from safetensors.torch import load_file, save_file
 
+from cnet_aihw.compensation import network_cost
 from cnet_aihw.rram import (
     RRAMRPUConfig,
+    chip_model,
     convert_to_analog,
     count_weights,
     digital_state_dict,
     freeze_analog,
     is_programmed,
+    load_digital_state_dict,
     load_snapshot,
+    periphery,
     program,
     snapshot,
     trainable_parameters,
@@ -108,3 +112,25 @@ def test_every_weight_is_counted_once(conv_net):
     assert sum(p.numel() for p in trainable_parameters(model)) == count_weights(model)
     freeze_analog(model)
     assert sum(p.numel() for p in trainable_parameters(model)) == 16  # gamma and beta of the norm
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda model, x: digital_state_dict(model),
+        lambda model, x: load_digital_state_dict(model, digital_state_dict(model)),
+        lambda model, x: snapshot(model),
+        lambda model, x: model.state_dict(),
+        lambda model, x: chip_model(model, [1]),
+        lambda model, x: network_cost(model, x[:1]),
+    ],
+)
+def test_what_only_reads_a_network_draws_no_random_numbers(conv_net, images, use):
+    """Else saving a network in between would change the training that goes on."""
+    config = RRAMRPUConfig(forward=periphery(adc_bits=8, out_noise=0.1))
+    model = convert_to_analog(conv_net, config)
+    torch.manual_seed(5)
+    expected = torch.rand(4)
+    torch.manual_seed(5)
+    use(model, images)
+    assert torch.equal(torch.rand(4), expected)
