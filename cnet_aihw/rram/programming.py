@@ -23,7 +23,7 @@ from cnet_aihw.rram.crossbar.layers import RRAMLayer
 from cnet_aihw.rram.crossbar.tiles import RRAMInferenceTile
 from cnet_aihw.rram.devices.chip_scope import chip_scope
 from cnet_aihw.rram.layer_names import analog_layers, named_tiles
-from cnet_aihw.rram.tile_chips import chips_of, put_chip, put_chips
+from cnet_aihw.rram.tile_chips import chips_of, note_chip, put_chip, put_chips, warn_of_changes
 from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.inputs import main_output
 from cnet_aihw.runtime.random_state import checked_seed, derive_seed, seeded_rng
@@ -68,11 +68,13 @@ def program(
         else:
             others.append(tile)
     before = chips_of(model)
+    warn_of_changes(model)
     try:
         with chip_scope(seed):
             for name, tile in chosen:
                 with seeded_rng(derive_seed(seed, name)):
                     _program_tile(tile, noise_model, t_inference)
+                    note_chip(tile)
                 if isinstance(tile, RRAMInferenceTile) and tile.chip is not None:
                     tile.chip.seed_reads(derive_seed(seed, name, "read noise"))
         for tile in others:
@@ -85,6 +87,7 @@ def program(
 @checked
 def clear_chip(model: nn.Module) -> None:
     """Forget the chip: the model computes with its nominal weights again, bit for bit."""
+    warn_of_changes(model)
     for _, tile in named_tiles(model):
         put_chip(tile, None)
 

@@ -1,6 +1,7 @@
 """Networks and saved states of aihwkit itself, beside ours."""
 
 import copy
+import warnings
 
 import pytest
 import torch
@@ -11,7 +12,14 @@ from aihwkit.simulator.configs import InferenceRPUConfig, TorchInferenceRPUConfi
 from torch import nn
 
 from cnet_aihw import RRAMRPUConfig, convert_to_analog, convert_to_digital, evaluate_chips
-from cnet_aihw.rram import count_weights, effective_weights, load_snapshot, programmed, snapshot
+from cnet_aihw.rram import (
+    clear_chip,
+    count_weights,
+    effective_weights,
+    load_snapshot,
+    programmed,
+    snapshot,
+)
 from cnet_aihw.runtime.errors import CnetError
 
 X = torch.randn(5, 1, 4, 4, generator=torch.Generator().manual_seed(4))
@@ -47,6 +55,32 @@ def test_the_state_of_a_network_that_was_on_drifted_chips_loads_in_aihwkit(kind)
     other = stock_convert_to_analog(digital(1), config)
     other.load_state_dict(model.state_dict())
     torch.testing.assert_close(other.eval()(X), digital().eval()(X))
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_weights_that_changed_after_aihwkit_programmed_them_are_warned_of(kind):
+    config, data = config_of(kind), (X, torch.arange(5) % 4)
+    model = stock_convert_to_analog(digital(), config).eval()
+    model.program_analog_weights()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        evaluate_chips(model, data, chips=2, t_inference=[1.0, 1e4])  # nothing to warn of
+        with programmed(model, 1, t_inference=1e3), programmed(model, 2, t_inference=1e3):
+            pass
+    other = stock_convert_to_analog(digital(1), config).eval()
+    model.load_state_dict(other.state_dict())
+    with pytest.warns(UserWarning, match="reference_combined_weights"):
+        evaluate_chips(model, data, chips=2)
+    with pytest.warns(UserWarning, match="reference_combined_weights"):
+        clear_chip(copy.deepcopy(model))
+    for tile in model.analog_tiles():
+        tile.reference_combined_weights = None
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for seed in (1, 2):
+            with programmed(model, seed), programmed(other, seed):
+                torch.testing.assert_close(model(X), other(X))
+    torch.testing.assert_close(effective_weights(model), effective_weights(other))
 
 
 # -- to plain layers and to ours
