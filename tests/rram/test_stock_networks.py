@@ -6,7 +6,13 @@ import warnings
 import pytest
 import torch
 from aihwkit.inference import PCMLikeNoiseModel
-from aihwkit.nn import AnalogConv2d, AnalogConv2dMapped, AnalogLinear, AnalogSequential
+from aihwkit.nn import (
+    AnalogConv1d,
+    AnalogConv2d,
+    AnalogConv2dMapped,
+    AnalogLinear,
+    AnalogSequential,
+)
 from aihwkit.nn.conversion import convert_to_analog as stock_convert_to_analog
 from aihwkit.simulator.configs import InferenceRPUConfig, TorchInferenceRPUConfig
 from torch import nn
@@ -170,3 +176,40 @@ def test_a_snapshot_in_the_crossbars_units_is_not_taken_for_weights():
     other = stock_convert_to_analog(digital(1), config)
     load_snapshot(other, snapshot(stock))
     torch.testing.assert_close(other.eval()(X), stock.eval()(X))
+
+
+# -- layers that aihwkit's own conversion takes, but that fail
+
+
+@pytest.mark.parametrize(
+    ("kind", "layer", "analog"),
+    [
+        (InferenceRPUConfig, nn.Conv1d(2, 3, 3), True),
+        (InferenceRPUConfig, nn.Conv1d(2, 3, 3, dilation=2), False),
+        (InferenceRPUConfig, nn.Conv1d(200, 3, 3), False),  # on two crossbars
+        (InferenceRPUConfig, nn.Conv2d(2, 3, 3, dilation=2), True),
+        (TorchInferenceRPUConfig, nn.Conv1d(2, 3, 3), False),
+        (TorchInferenceRPUConfig, nn.Conv3d(2, 3, 3), False),
+        (TorchInferenceRPUConfig, nn.Conv2d(200, 3, 3), True),
+        (RRAMRPUConfig, nn.Conv1d(200, 3, 3, dilation=2), True),
+    ],
+)
+def test_convolutions_that_aihwkits_layers_cannot_compute_stay_digital(kind, layer, analog):
+    sizes = [7] * len(layer.kernel_size)
+    net = nn.Sequential(layer, nn.Flatten(1), nn.LazyLinear(2)).eval()
+    x = torch.randn(3, layer.in_channels, *sizes)
+    expected = net(x)
+    model = convert_to_analog(net, config_of(kind))
+    torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-5)
+    report = model.conversion_report
+    assert report.analog == (("0", "2") if analog else ("2",))
+    assert analog or "aihwkit's own layer" in report.digital["0"]
+
+
+def test_a_converter_of_your_own_decides_itself():
+    class Mine(AnalogConv1d):
+        pass
+
+    net = nn.Sequential(nn.Conv1d(2, 3, 3))
+    model = convert_to_analog(net, config_of(TorchInferenceRPUConfig), converters={nn.Conv1d: Mine})
+    assert type(model[0]) is Mine
