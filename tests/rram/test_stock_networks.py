@@ -213,3 +213,14 @@ def test_a_converter_of_your_own_decides_itself():
     net = nn.Sequential(nn.Conv1d(2, 3, 3))
     model = convert_to_analog(net, config_of(TorchInferenceRPUConfig), converters={nn.Conv1d: Mine})
     assert type(model[0]) is Mine
+
+
+def test_tiles_of_ours_take_other_configurations_of_ours_alone():
+    model = convert_to_analog(digital(), RRAMRPUConfig()).eval()
+    expected = model(X)
+    with pytest.raises(CnetError, check=lambda e: e.key == "rpu_config"):
+        next(model.analog_tiles()).to(config_of(TorchInferenceRPUConfig))
+    for tile in model.analog_tiles():
+        tile.to(RRAMRPUConfig(noise_model=PCMLikeNoiseModel()))
+        assert isinstance(tile.rpu_config.noise_model, PCMLikeNoiseModel)
+    assert torch.equal(model(X), expected)

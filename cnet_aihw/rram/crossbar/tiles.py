@@ -22,7 +22,7 @@ from torch.autograd import no_grad
 
 from cnet_aihw.rram.crossbar.chip_weights import ChipWeights
 from cnet_aihw.rram.crossbar.mapping import mapping_scales
-from cnet_aihw.rram.crossbar.refusals import refusals
+from cnet_aihw.rram.crossbar.refusals import not_ours, refusals, saved_configuration
 from cnet_aihw.rram.crossbar.saved_state import readable_state
 from cnet_aihw.rram.crossbar.simulator_tile import LogicalContext, RRAMSimulatorTile
 from cnet_aihw.rram.devices.stochastic_cell import check_binary
@@ -287,6 +287,12 @@ class RRAMInferenceTile(TorchInferenceTile):
             )
             tile.chip = chip
 
+    def replace_with(self, rpu_config: Any) -> None:
+        """Take another configuration; see aihwkit's ``replace_with``."""
+        if not hasattr(rpu_config, "variation"):
+            raise not_ours(rpu_config)
+        super().replace_with(rpu_config)
+
     # -- number types
 
     def get_dtype(self) -> torch.dtype:
@@ -309,14 +315,7 @@ class RRAMInferenceTile(TorchInferenceTile):
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         if not isinstance(self.rpu_config, type(config)):
             self.rpu_config = config
-            raise CnetError(
-                "the saved state's configuration is not an RRAMRPUConfig and would switch the "
-                "variation off; load it with load_rpu_config=False.",
-                key="load_rpu_config",
-                value=True,
-                expected=False,
-                fix="load it with load_rpu_config=False",
-            )
+            raise saved_configuration()
         self.sync_scales()
         self.tile.chip = None
         self.tile.exact = state.get(_LOGICAL)
