@@ -40,7 +40,7 @@ def readable_state(tile: Any, state_dict: dict[str, Any], prefix: str) -> dict[s
     name = tile.get_analog_state_name(prefix)
     if name not in state_dict:
         if any(key.startswith(f"{prefix}array.") for key in state_dict):
-            raise _other(layer, "crossbars", "split over several crossbars", "on one")
+            raise _other(layer, "crossbars", "several crossbars", "one")
         return {}
     _check_same_scaling(layer, state_dict.get(prefix + "mapping_scales"), tile.mapping_scales)
     state: dict[str, Any] = dict(state_dict[name])
