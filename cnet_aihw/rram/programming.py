@@ -28,6 +28,7 @@ from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.inputs import main_output
 from cnet_aihw.runtime.random_state import checked_seed, derive_seed, seeded_rng
 from cnet_aihw.runtime.typed import checked
+from cnet_aihw.runtime.values import check_count
 
 
 @checked
@@ -206,6 +207,7 @@ class ChipModel(nn.Module):
 
 
 @checked
+@torch.inference_mode(False)  # whose tensors take part in no gradient
 def chip_model(
     model: nn.Module,
     seeds: int | Sequence[int],
@@ -230,8 +232,7 @@ def chip_model(
     """
     seeds = [seeds] if isinstance(seeds, int) else list(seeds)
     for key, value in (("seeds", len(seeds)), ("readings", readings)):
-        if value < 1:
-            raise bad_value(key, value, "at least one")
+        check_count(key, value)
     check_copyable(model, "write a method in place of the function")
     frozen = deepcopy(model).eval().requires_grad_(False)
     held = ChipModel(frozen, seeds, readings)
@@ -307,10 +308,9 @@ def _check_names(model: nn.Module, names: Collection[str] | None) -> None:
 
 def _check_holds_chips(name: str, tile: Any) -> None:
     if not isinstance(tile, RRAMInferenceTile):
-        layer, kind = name.rpartition("/")[0], type(tile).__name__
         expected = "an RRAM layer, whose chips do not overwrite its weights"
         fix = "convert the digital network, convert_to_digital(model), with an RRAMRPUConfig"
-        raise bad_value(layer, kind, expected, fix)
+        raise bad_value(name.rpartition("/")[0], type(tile).__name__, expected, fix)
 
 
 def check_programmable(name: str, tile: Any) -> None:

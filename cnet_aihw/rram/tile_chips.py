@@ -91,7 +91,8 @@ def put_chip(tile: Any, chip: Any) -> None:
         if chip is None:
             if tile.reference_combined_weights is not None:
                 tile.tile.set_weights(tile.reference_combined_weights)
-            one = tile.alpha.new_ones(1)  # aihwkit's drift leaves a scalar, which no state takes
+            with torch.inference_mode(False):
+                one = tile.alpha.new_ones(1)  # aihwkit's drift leaves a scalar: no state takes it
             chip = None, {**dict.fromkeys(_STOCK), "alpha": one}
         else:
             tile.tile.set_weights(chip[0])

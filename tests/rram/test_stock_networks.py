@@ -18,11 +18,14 @@ from aihwkit.simulator.configs import InferenceRPUConfig, TorchInferenceRPUConfi
 from torch import nn
 
 from cnet_aihw import RRAMRPUConfig, convert_to_analog, convert_to_digital, evaluate_chips
+from cnet_aihw.compensation import LowRank, Placement, compensate, compensation_parameters
 from cnet_aihw.rram import (
+    chip_model,
     clear_chip,
     count_weights,
     effective_weights,
     load_snapshot,
+    program,
     programmed,
     snapshot,
 )
@@ -224,3 +227,37 @@ def test_tiles_of_ours_take_other_configurations_of_ours_alone():
         tile.to(RRAMRPUConfig(noise_model=PCMLikeNoiseModel()))
         assert isinstance(tile.rpu_config.noise_model, PCMLikeNoiseModel)
     assert torch.equal(model(X), expected)
+
+
+# -- inference mode, whose tensors take part in no gradient
+
+
+def gradient(model):
+    x = X.clone().requires_grad_()
+    model(x).square().sum().backward()
+    return x.grad
+
+
+@pytest.mark.parametrize("kind", [*CLASSES, RRAMRPUConfig])
+def test_a_network_measured_in_inference_mode_has_gradients_afterwards(kind):
+    model = stock_convert_to_analog(digital(), config_of(kind)).eval()
+    expected = gradient(model)
+    with torch.inference_mode():
+        evaluate_chips(model, (X, torch.arange(5) % 4), chips=1, t_inference=1e4)
+    assert torch.equal(gradient(model), expected)
+
+
+def test_chips_and_correctors_made_in_inference_mode_have_gradients():
+    def made():
+        model = convert_to_analog(digital(), RRAMRPUConfig()).eval()
+        compensate(model, Placement({"0": "size 1"}), LowRank())
+        program(model, 3)
+        return model, chip_model(model, [4])
+
+    with torch.inference_mode():
+        inside = made()
+    for one, other in zip(inside, made(), strict=True):
+        assert torch.equal(gradient(one), gradient(other))
+    clear_chip(inside[0])
+    gradient(inside[0].train())
+    assert all(p.grad is not None for p in compensation_parameters(inside[0]).values())

@@ -240,6 +240,7 @@ class RRAMInferenceTile(TorchInferenceTile):
     def reference_combined_weights(self, _: object) -> None:
         """Ignore what aihwkit's constructor and ``set_weights`` reset."""
 
+    @torch.inference_mode(False)  # gradients pass through a chip, wherever it was programmed
     @no_grad()
     def program_weights(
         self, from_reference: bool = True, noise_model: BaseNoiseModel | None = None
@@ -271,6 +272,7 @@ class RRAMInferenceTile(TorchInferenceTile):
             chip.drift_baseline = self.rpu_config.drift_compensation.init_baseline(self)
             tile.chip = chip
 
+    @torch.inference_mode(False)  # gradients pass through a chip, wherever it was programmed
     @no_grad()
     def drift_weights(self, t_inference: float = 0.0) -> None:
         """Let the chip drift to a time in seconds; programs one where there is none."""
