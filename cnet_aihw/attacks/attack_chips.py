@@ -24,7 +24,7 @@ from cnet_aihw.evaluation.chip_identity import chip_provenance
 from cnet_aihw.evaluation.chip_run import check_times_known, measuring, writing
 from cnet_aihw.evaluation.first_batch import check_first_batch
 from cnet_aihw.evaluation.spread import check_workers, spread
-from cnet_aihw.rram import analog_layers, nominal_weight
+from cnet_aihw.rram.training_variation import check_rram_layers
 from cnet_aihw.runtime.progress import progress_bar
 from cnet_aihw.runtime.records import RecordsFile
 from cnet_aihw.runtime.torch_device import resolve_device
@@ -114,8 +114,7 @@ def attack_chips(
         ("samples", 1 if samples is None else samples, 1),
     ):
         check_count(key, value, least)
-    for layer in analog_layers(model).values():  # says to convert first, where there is none
-        nominal_weight(layer)  # refuses aihwkit's own tiles, which hold one chip and no gradients
+    check_rram_layers(model)  # aihwkit's own hold one chip and no gradients
     check_times_known(model, noise_model, [t_inference])
     pixels = pixel_data(data, samples)
     for budget in budgets:

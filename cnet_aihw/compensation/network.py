@@ -26,6 +26,7 @@ from cnet_aihw.rram import count_weights, find_analog_layers, without_wrappers
 from cnet_aihw.rram.conversion_checks import weight_holders
 from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.inputs import Inputs, map_tensors, samples_in, select
+from cnet_aihw.runtime.random_state import forked_random_state
 from cnet_aihw.runtime.torch_device import device_of
 from cnet_aihw.runtime.typed import checked
 
@@ -101,6 +102,8 @@ class NetworkCost:
 def network_cost(model: nn.Module, example: Inputs) -> NetworkCost:
     """Count weights and MACs of a model without its compensation, in one forward pass.
 
+    torch's random state is left as it was.
+
     Args:
         model: converted model (or a digital one: then no layer is analog).
         example: inputs of one or more samples, moved to the model's device: a tensor [N, ...], or a
@@ -124,7 +127,13 @@ def network_cost(model: nn.Module, example: Inputs) -> NetworkCost:
     }
     shapes = {name: LayerShape.of(module) for name, module in layers.items()}
     other = {name: module for name, module in holders.items() if name not in layers}
-    with torch.no_grad(), evaluation_mode(model), compensation_disabled(model), _countable():
+    with (
+        forked_random_state(device_of(model)),  # periphery with noise draws
+        torch.no_grad(),
+        evaluation_mode(model),
+        compensation_disabled(model),
+        _countable(),
+    ):
         counter, samples = _counted(model, example, layers, shapes, other)
     costs, seen = {}, set[int]()
     for name, outputs in counter.positions.items():

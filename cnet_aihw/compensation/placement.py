@@ -145,7 +145,7 @@ def _check_layer(name: str, layer: object) -> None:
         )
     if not isinstance(layer, RRAMLayer):
         raise CnetError(
-            f"layer {name!r} is a {type(layer).__name__}; compensation goes to RRAM layers, so "
+            f"layer {name!r} is {type(layer).__name__}; compensation goes to RRAM layers, so "
             "convert the digital network, convert_to_digital(model), with an RRAMRPUConfig.",
             key=f"placement.{name}",
             value=type(layer).__name__,

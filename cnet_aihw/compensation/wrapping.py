@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from cnet_aihw.compensation.corrector import Corrector, layer_shape
@@ -75,6 +76,7 @@ class CompensatedLayer(LayerWrapper):
 
 
 @checked
+@torch.inference_mode(False)  # whose parameters could never be trained
 def compensate(
     model: nn.Module, placement: Placement, corrector: Corrector = PAPER, seed: int = 0
 ) -> nn.Module:

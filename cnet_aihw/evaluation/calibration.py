@@ -12,10 +12,10 @@ from typing import Any, Protocol
 
 import torch
 from aihwkit.nn.modules.base import AnalogLayerBase
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd
 
+from cnet_aihw.evaluation.affine_hooks import ChannelCorrector, Observer
 from cnet_aihw.evaluation.metrics import evaluation_mode
 from cnet_aihw.evaluation.settings import CALIBRATIONS
 from cnet_aihw.rram import CrossbarRecurrent, analog_layers, nominal_inside
@@ -169,9 +169,9 @@ class AffineCorrection:
     has in the clean network on the same inputs. All is estimated in one pass of the clean network
     and one of the chip, all inputs in one batch; there each layer is corrected before the next one
     sees its outputs. A channel that is constant on the chip gets an offset only. A layer that is
-    called several times is corrected everywhere by what its first call gives, a recurrent one by
-    its second, since states begin with zeros. A chip that is read with noise is read 16 times;
-    means and variances are averages over the readings.
+    called several times is corrected everywhere by what its first call gives in which samples
+    differ, a recurrent one by its second or later, since states begin with zeros. A chip that is
+    read with noise is read 16 times; means and variances are averages over the readings.
 
     Args:
         x: unlabelled inputs, at least two: a tensor [N, ...], or a tuple or mapping of them; moved
@@ -209,11 +209,11 @@ class AffineCorrection:
         states = _of_states(model)
         with evaluation_mode(model):
             with ExitStack() as observing, nominal_inside(model):
-                observers = {y: _Observer(int(y in states)) for y in layers}
+                observers = {y: Observer(int(y in states)) for y in layers}
                 _hook(observing, observers)
                 _forward(model, x)
             correctors = {
-                layer: _Corrector(observer.mean_and_std, observer.number)
+                layer: ChannelCorrector(observer.mean_and_std, observer.number)
                 for layer, observer in observers.items()
                 if observer.mean_and_std is not None
             }
@@ -253,77 +253,6 @@ def make_calibration(
         return None
     x = gathered(part, samples).x
     return BatchNormReestimation(x, batch_size) if name == "batchnorm" else AffineCorrection(x)
-
-
-class _Observer:
-    """Forward hook that keeps mean and standard deviation of each channel at one call.
-
-    Args:
-        number: number of the call.
-    """
-
-    def __init__(self, number: int) -> None:
-        self.mean_and_std: tuple[Tensor, Tensor] | None = None  # each [channels, 1, ...]
-        self.number = self._left = number
-
-    def __call__(self, layer: nn.Module, inputs: Any, output: Tensor) -> None:
-        if self._left:
-            self._left -= 1
-        elif self.mean_and_std is None:
-            self.mean_and_std = _channel_statistics(layer, output)
-
-
-class _Corrector:
-    """Forward hook that estimates scale and offset at one call and applies them from there on.
-
-    Args:
-        wanted: mean and standard deviation of each channel.
-        number: number of the call.
-    """
-
-    def __init__(self, wanted: tuple[Tensor, Tensor], number: int) -> None:
-        self.wanted, self.number = wanted, number
-        self.scale: Tensor | None = None  # [channels, 1, ...]
-        self.offset = torch.empty(0)
-        self._left = 0
-        self._readings: list[tuple[Tensor, Tensor]] = []
-
-    def begin(self) -> None:
-        """Estimate again, from the next reading."""
-        self._left, self.scale = self.number, None
-
-    def average(self) -> None:
-        """Correct from here on by the averages over all readings."""
-        if len(self._readings) > 1:
-            means, stds = (torch.stack(values) for values in zip(*self._readings, strict=True))
-            std = stds.square().mean(0).sqrt()
-            self.scale, self.offset = self._towards_wanted(means.mean(0), std)
-
-    def __call__(self, layer: nn.Module, inputs: Any, output: Tensor) -> Tensor:
-        if self._left:
-            self._left -= 1
-            return output
-        if self.scale is None:
-            self._readings.append(_channel_statistics(layer, output))
-            self.scale, self.offset = self._towards_wanted(*self._readings[-1])
-        return (output * self.scale + self.offset).to(output.dtype)
-
-    def _towards_wanted(self, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
-        wanted_mean, wanted_std = self.wanted
-        # the rest that a float32 sum leaves of a constant channel is not a spread
-        constant = std <= 1e-6 * mean.abs()
-        scale = torch.where(constant, 1.0, wanted_std / std)
-        return scale, wanted_mean - scale * mean
-
-
-def _channel_statistics(layer: nn.Module, output: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and standard deviation of each channel, shaped to broadcast to the output."""
-    positions = len(layer.kernel_size) if isinstance(layer, _ConvNd) else 0
-    channel = output.dim() - 1 - positions
-    others = [dim for dim in range(output.dim()) if dim != channel]
-    variance, mean = torch.var_mean(output.float(), dim=others, correction=0)
-    shape = (-1,) + (1,) * positions
-    return mean.view(shape), variance.sqrt().view(shape)
 
 
 def _of_states(model: nn.Module) -> set[nn.Module]:

@@ -14,6 +14,7 @@ from aihwkit.nn.conversion import convert_to_analog as aihwkit_convert_to_analog
 from aihwkit.nn.conversion import convert_to_digital as aihwkit_convert_to_digital
 from aihwkit.nn.modules.base import AnalogLayerBase
 from aihwkit.simulator.parameters.base import RPUConfigBase
+from aihwkit.simulator.tiles.module import TileModule
 from torch import nn
 
 from cnet_aihw.rram.charge_networks import check_charge_network
@@ -48,6 +49,9 @@ from cnet_aihw.runtime.typed import checked
 
 _FEW = 0.5
 """Share of the weights on crossbars below which a conversion is warned of."""
+
+_SIZES = {"in_sizes", "out_sizes", "fold_indices_lst"}
+"""Attributes that aihwkit's mapped layers have beside their tiles."""
 
 
 @checked
@@ -283,7 +287,7 @@ def convert_to_digital(model: nn.Module, inplace: bool = False) -> nn.Module:
             analog_class: Any = type(layer)
             plain = analog_class.to_digital(layer)
             keep_settings(layer, plain)
-            become(layer, plain)
+            become(layer, plain, _of_tiles(layer))
     rebind_methods(model, old_classes)
     before = dict(model.named_modules(remove_duplicate=False))
     conversion_set = _DEFAULT_DIGITAL_CONVERSION_SET | {AnalogSequential}
@@ -312,6 +316,19 @@ def fold(model: nn.Module) -> list[str]:
             become(module, folded, {*module._parameters, *module._modules})
     rebind_methods(model, old_classes)
     return names
+
+
+def _of_tiles(layer: nn.Module) -> set[str]:
+    """Return the attributes in which one of aihwkit's mapped layers has its tiles and their sizes.
+
+    Its other layers, and ours, have all in their ``analog_module``.
+    """
+    tiles = {
+        name
+        for name, child in layer.named_children()
+        if any(isinstance(module, TileModule) for module in child.modules())
+    }
+    return tiles | _SIZES if tiles - {"analog_module"} else set()
 
 
 def _inside(name: str, others: Sequence[str]) -> bool:

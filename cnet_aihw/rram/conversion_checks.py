@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from aihwkit.nn import AnalogSequential
 from aihwkit.nn.modules.base import AnalogLayerBase
+from aihwkit.simulator.parameters.base import RPUConfigBase
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 from torch.nn.utils.parametrize import is_parametrized
@@ -172,7 +174,9 @@ def reader(model: nn.Module, name: str) -> str:
     return next((c for c in classes if child in _READ_DIRECTLY.get(c, ())), "")
 
 
-def reason_to_stay_digital(module: nn.Module, table: Mapping[Kind, Any]) -> str:
+def reason_to_stay_digital(
+    module: nn.Module, table: Mapping[Kind, Any], rpu_config: RPUConfigBase
+) -> str:
     """Return why a module with weights has no place on crossbars, or ""."""
     known, converter = entry_of(module, table)
     if known and converter is None:
@@ -184,18 +188,9 @@ def reason_to_stay_digital(module: nn.Module, table: Mapping[Kind, Any]) -> str:
             return hanging
         if hasattr(converter, "reason_against"):
             return str(converter.reason_against(module))
-        ours = isinstance(converter, type) and issubclass(converter, RRAMLayer)
-        if (
-            not ours
-            and isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)
-            and (
-                module.groups != 1
-                or module.padding_mode != "zeros"
-                or isinstance(module.padding, str)
-            )
-        ):
-            return "aihwkit's own layer takes no groups, padding modes or named padding"
-        return ""
+        if isinstance(converter, type) and issubclass(converter, RRAMLayer):
+            return ""
+        return _reason_of_aihwkit(module, converter, rpu_config)
     if nn.utils.parametrize.is_parametrized(module):
         return "it carries a parametrization; remove that first (torch.nn.utils.parametrize)"
     parent = next((c for c in table if isinstance(c, type) and isinstance(module, c)), None)
@@ -206,3 +201,27 @@ def reason_to_stay_digital(module: nn.Module, table: Mapping[Kind, Any]) -> str:
             f"others that converters name, such as converters={{{name}: ...}}"
         )
     return f"no analog layer exists for {type(module).__name__}"
+
+
+def _reason_of_aihwkit(module: nn.Module, converter: Any, rpu_config: Any) -> str:
+    """Return why aihwkit's own layer cannot take the place of a digital one, or ""."""
+    if not isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+        return ""
+    if module.groups != 1 or module.padding_mode != "zeros" or isinstance(module.padding, str):
+        return "aihwkit's own layer takes no groups, padding modes or named padding"
+    if isinstance(module, nn.Conv2d) or not _is_of_aihwkit(converter):
+        return ""
+    if set(module.dilation) != {1}:
+        return "aihwkit's own layer takes no dilation"
+    inputs = math.prod((module.in_channels, *module.kernel_size))
+    tile_class = rpu_config.get_default_tile_module_class(module.out_channels, inputs)
+    if not tile_class.supports_indexed:
+        return (
+            f"aihwkit's own layer fails in every forward on a {tile_class.__name__}; RRAMRPUConfig "
+            "takes it"
+        )
+    return ""
+
+
+def _is_of_aihwkit(converter: Any) -> bool:
+    return str(getattr(converter, "__module__", "")).startswith("aihwkit.")

@@ -106,7 +106,7 @@ def plan_conversion(
         reason = "named in exclude" if name in excluded else ""
         if not reason and name in apart:
             reason = "all of its parts stay digital"
-        reason = reason or reason_to_stay_digital(module, table)
+        reason = reason or reason_to_stay_digital(module, table, rpu_config)
         if not reason and (parent := reader(model, name)):
             reason = f"{parent} computes with its weight itself, past any analog layer"
         if not reason and name in sharing and tied == "keep_digital":
@@ -204,23 +204,29 @@ def _parts(
     """Return the layers of a module that can be taken apart; None of any other."""
     converter = unfolding(module, table)
     inside = {n for n in sharing if n == name or _is_below(n, name)}
-    if converter is None or inside or reason_to_stay_digital(module, table):
+    if converter is None or inside or reason_to_stay_digital(module, table, rpu_config):
         return None
     made = unfolded(module, converter, rpu_config)
     return [
         _Part(
             ".".join(filter(None, (name, part))),
             sum(weight.numel() for weight in weights),
-            _reason_of_part(made, part, layer, table),
+            _reason_of_part(made, part, layer, table, rpu_config),
         )
         for part, layer, weights in weight_holders(made)
     ]
 
 
-def _reason_of_part(made: nn.Module, part: str, layer: nn.Module, table: Mapping[Kind, Any]) -> str:
+def _reason_of_part(
+    made: nn.Module,
+    part: str,
+    layer: nn.Module,
+    table: Mapping[Kind, Any],
+    rpu_config: RPUConfigBase,
+) -> str:
     if unfolding(layer, table) is not None:
         return "a module that is taken apart has one inside that would be, too"
-    reason = reason_to_stay_digital(layer, table)
+    reason = reason_to_stay_digital(layer, table, rpu_config)
     if not reason and (parent := reader(made, part)):
         reason = f"{parent} computes with its weight itself, past any analog layer"
     return reason

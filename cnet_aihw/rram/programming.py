@@ -23,11 +23,12 @@ from cnet_aihw.rram.crossbar.layers import RRAMLayer
 from cnet_aihw.rram.crossbar.tiles import RRAMInferenceTile
 from cnet_aihw.rram.devices.chip_scope import chip_scope
 from cnet_aihw.rram.layer_names import analog_layers, named_tiles
-from cnet_aihw.rram.tile_chips import chips_of, put_chip, put_chips
+from cnet_aihw.rram.tile_chips import chips_of, note_chip, put_chip, put_chips, warn_of_changes
 from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.inputs import main_output
 from cnet_aihw.runtime.random_state import checked_seed, derive_seed, seeded_rng
 from cnet_aihw.runtime.typed import checked
+from cnet_aihw.runtime.values import check_count
 
 
 @checked
@@ -68,11 +69,13 @@ def program(
         else:
             others.append(tile)
     before = chips_of(model)
+    warn_of_changes(model)
     try:
         with chip_scope(seed):
             for name, tile in chosen:
                 with seeded_rng(derive_seed(seed, name)):
                     _program_tile(tile, noise_model, t_inference)
+                    note_chip(tile)
                 if isinstance(tile, RRAMInferenceTile) and tile.chip is not None:
                     tile.chip.seed_reads(derive_seed(seed, name, "read noise"))
         for tile in others:
@@ -85,6 +88,7 @@ def program(
 @checked
 def clear_chip(model: nn.Module) -> None:
     """Forget the chip: the model computes with its nominal weights again, bit for bit."""
+    warn_of_changes(model)
     for _, tile in named_tiles(model):
         put_chip(tile, None)
 
@@ -203,6 +207,7 @@ class ChipModel(nn.Module):
 
 
 @checked
+@torch.inference_mode(False)  # whose tensors take part in no gradient
 def chip_model(
     model: nn.Module,
     seeds: int | Sequence[int],
@@ -227,8 +232,7 @@ def chip_model(
     """
     seeds = [seeds] if isinstance(seeds, int) else list(seeds)
     for key, value in (("seeds", len(seeds)), ("readings", readings)):
-        if value < 1:
-            raise bad_value(key, value, "at least one")
+        check_count(key, value)
     check_copyable(model, "write a method in place of the function")
     frozen = deepcopy(model).eval().requires_grad_(False)
     held = ChipModel(frozen, seeds, readings)
@@ -304,10 +308,9 @@ def _check_names(model: nn.Module, names: Collection[str] | None) -> None:
 
 def _check_holds_chips(name: str, tile: Any) -> None:
     if not isinstance(tile, RRAMInferenceTile):
-        layer, kind = name.rpartition("/")[0], type(tile).__name__
         expected = "an RRAM layer, whose chips do not overwrite its weights"
         fix = "convert the digital network, convert_to_digital(model), with an RRAMRPUConfig"
-        raise bad_value(layer, kind, expected, fix)
+        raise bad_value(name.rpartition("/")[0], type(tile).__name__, expected, fix)
 
 
 def check_programmable(name: str, tile: Any) -> None:

@@ -34,11 +34,19 @@ def _reduce(model: nn.Module) -> tuple[Any, ...]:
     reduced: Any = model.__reduce_ex__(4)
     made, arguments, *rest = reduced
     kind = type(model)
-    if arguments == (kind,):  # otherwise the digital class has a way of its own
+    if arguments == (kind,):
         made, arguments = _empty, (kind.__bases__[1],)
+    elif made is kind:  # the digital class has a way of its own, as torch.compile's has
+        made, arguments = _made_as_digital, (kind.__bases__[1], *arguments)
     return made, arguments, *rest
 
 
 def _empty(digital: type[nn.Module]) -> nn.Module:
     kind = root_class(digital)
     return kind.__new__(kind)
+
+
+def _made_as_digital(digital: type[nn.Module], *arguments: Any) -> nn.Module:
+    model = digital(*arguments)
+    object.__setattr__(model, "__class__", root_class(digital))
+    return model

@@ -20,7 +20,10 @@ from cnet_aihw.rram.crossbar.unfolded import UnfoldedModule
 from cnet_aihw.rram.layer_names import named_tiles, without_wrappers
 from cnet_aihw.rram.programming import clear_chip, nominal_inside
 from cnet_aihw.runtime.errors import CnetError, bad_value
+from cnet_aihw.runtime.random_state import forked_random_state
 from cnet_aihw.runtime.typed import checked
+
+_CPU = torch.device("cpu")
 
 
 @checked
@@ -85,13 +88,15 @@ def load_snapshot(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 def digital_state_dict(model: nn.Module) -> dict[str, Tensor]:
     """Export the nominal weights as the plain digital network's ``load_state_dict`` takes them.
 
+    torch's random state is left as it was.
+
     Args:
         model: an analog network.
 
     Returns:
         The state of the digital network, in its names and shapes.
     """
-    with nominal_inside(model):
+    with nominal_inside(model), forked_random_state(_CPU):  # new layers draw first weights
         digital = convert_to_digital(deepcopy(model), inplace=True)
     return {name: tensor.detach().cpu() for name, tensor in digital.state_dict().items()}
 
@@ -108,7 +113,8 @@ def load_digital_state_dict(model: nn.Module, state: Mapping[str, Tensor]) -> No
         CnetError: if names or shapes differ; the network is left as it was.
     """
     clear_chip(model)
-    plain: nn.Module = convert_to_digital(model)
+    with forked_random_state(_CPU):
+        plain: nn.Module = convert_to_digital(model)
     try:
         plain.load_state_dict(dict(state))
     except RuntimeError as error:
@@ -168,6 +174,7 @@ def _named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
         if not isinstance(tile, InferenceTileWithPeriphery):
             kind, fix = type(tile).__name__, "take model.state_dict(), or digital_state_dict(model)"
             raise bad_value(name, kind, "an inference tile, whose weights torch sees", fix)
+    scaled = {id(weight) for weight in _scaled_weights(model)}
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         is_placeholder = isinstance(tensor, AnalogContext)
         is_drift_factor = "analog_module" in name and name.endswith(
@@ -177,7 +184,19 @@ def _named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
             continue
         if not isinstance(tensor, Parameter) and name not in persistent:
             continue
-        yield _plain_name(without_wrappers(model, name)), tensor
+        plain = _plain_name(without_wrappers(model, name))
+        if id(tensor) in scaled:
+            owner, dot, part = plain.rpartition(".")
+            plain = f"{owner}{dot}crossbar_{part}"
+        yield plain, tensor
+
+
+def _scaled_weights(model: nn.Module) -> Iterator[Tensor]:
+    """Yield the weights of aihwkit's torch tiles that are not in the network's units."""
+    for _, tile in named_tiles(model):
+        ours = isinstance(tile, RRAMInferenceTile)
+        if not ours and tile.mapping_scales is not None and isinstance(tile.tile, nn.Module):
+            yield from tile.tile.parameters(recurse=False)
 
 
 def _plain_name(name: str) -> str:

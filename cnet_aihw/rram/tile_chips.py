@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from aihwkit.simulator.tiles.inference import InferenceTileWithPeriphery
-from torch import nn
+from torch import Tensor, nn
 
 from cnet_aihw.rram.crossbar.tiles import RRAMInferenceTile
 from cnet_aihw.rram.layer_names import named_tiles
@@ -21,6 +23,39 @@ _STOCK = (
     "drift_baseline",
 )
 """Attributes that aihwkit's own tiles keep of a chip beside the weights."""
+
+_PUT: WeakKeyDictionary[Any, Tensor] = WeakKeyDictionary()
+"""Tile of aihwkit -> the weights of the chip that was programmed on it here."""
+
+
+def note_chip(tile: Any) -> None:
+    """Note which weights a chip that was programmed here has, on one of aihwkit's own tiles."""
+    if not isinstance(tile, RRAMInferenceTile):
+        _PUT[tile] = tile.tile.get_weights()
+
+
+def warn_of_changes(model: nn.Module) -> None:
+    """Warn where aihwkit programmed its own tiles and their weights have changed since.
+
+    What aihwkit keeps as their nominal weights is then older than what was trained or loaded.
+    """
+    for name, tile in named_tiles(model):
+        if isinstance(tile, RRAMInferenceTile) or not isinstance(tile, InferenceTileWithPeriphery):
+            continue
+        if tile.reference_combined_weights is None:
+            continue
+        weights = tile.tile.get_weights()
+        known = (tile.reference_combined_weights, tile.programmed_weights, _PUT.get(tile))
+        if not any(w is not None and torch.equal(weights, w.to(weights)) for w in known):
+            layer = name.rpartition("/")[0]
+            warnings.warn(
+                f"aihwkit programmed {layer or 'the layer'}, and its weights have changed since: "
+                "they drifted, or were trained or loaded. Nominal are those of before it was "
+                "programmed. If they were trained or loaded, set reference_combined_weights = "
+                "None on all model.analog_tiles() first.",
+                stacklevel=4,
+            )
+            return
 
 
 def chips_of(model: nn.Module) -> list[tuple[Any, Any]]:
@@ -56,7 +91,9 @@ def put_chip(tile: Any, chip: Any) -> None:
         if chip is None:
             if tile.reference_combined_weights is not None:
                 tile.tile.set_weights(tile.reference_combined_weights)
-            chip = None, {**dict.fromkeys(_STOCK), "alpha": torch.ones_like(tile.alpha)}
+            with torch.inference_mode(False):
+                one = tile.alpha.new_ones(1)  # aihwkit's drift leaves a scalar: no state takes it
+            chip = None, {**dict.fromkeys(_STOCK), "alpha": one}
         else:
             tile.tile.set_weights(chip[0])
         for name, value in chip[1].items():

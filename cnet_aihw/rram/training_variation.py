@@ -10,6 +10,7 @@ from typing import Any
 from aihwkit.inference.noise.base import BaseNoiseModel
 from torch import nn
 
+from cnet_aihw.rram.crossbar.layers import RRAMLayer
 from cnet_aihw.rram.crossbar.perturbation import Perturbation
 from cnet_aihw.rram.crossbar.tiles import RRAMInferenceTile
 from cnet_aihw.rram.crossbar.variation import VariationParameter
@@ -120,6 +121,25 @@ def rram_tiles(model: nn.Module) -> Iterator[tuple[str, RRAMInferenceTile]]:
                 expected="an RRAM layer",
             )
         yield name, tile
+
+
+def check_rram_layers(model: nn.Module) -> None:
+    """Refuse networks with analog layers of another kind than ours.
+
+    Raises:
+        CnetError: names the first one; or if no layer is analog.
+    """
+    for name, layer in analog_layers(model).items():
+        if not isinstance(layer, RRAMLayer):
+            kind = type(layer).__name__
+            fix = "convert the digital network, convert_to_digital(model), with an RRAMRPUConfig"
+            raise CnetError(
+                f"layer {name!r} is {kind}; expected an RRAM layer; {fix}.",
+                key=name,
+                value=kind,
+                expected="an RRAM layer",
+                fix=fix,
+            )
 
 
 def _set_trainable(model: nn.Module, trainable: bool) -> None:

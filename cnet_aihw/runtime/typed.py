@@ -50,7 +50,8 @@ def checked[**Given, Result](function: Callable[Given, Result]) -> Callable[Give
             hints.update(hints_of(function))
         try:
             given = signature.bind(*args, **kwargs).arguments
-        except TypeError:  # the function itself says which argument is missing or unknown
+        except TypeError:  # the function itself says which argument is missing
+            _check_known(function, signature, kwargs)
             return function(*args, **kwargs)
         for name, value in given.items():
             if signature.parameters[name].kind in _VARIADIC:
@@ -59,6 +60,17 @@ def checked[**Given, Result](function: Callable[Given, Result]) -> Callable[Give
         return function(*args, **kwargs)
 
     return call
+
+
+def _check_known(function: Any, signature: inspect.Signature, given: Mapping[str, Any]) -> None:
+    """Refuse an argument that a function does not have, and name those that it has."""
+    parameters = signature.parameters
+    unknown = [name for name in given if name not in parameters]
+    if not unknown or any(p.kind == p.VAR_KEYWORD for p in parameters.values()):
+        return
+    names = [name for name, p in parameters.items() if name != "self" and p.kind not in _VARIADIC]
+    called = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
+    raise TypeError(f"{called}() has no argument {unknown[0]!r}; it has {', '.join(names)}.")
 
 
 def check_fields(settings: object, prefix: str = "") -> None:

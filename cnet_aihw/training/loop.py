@@ -18,11 +18,11 @@ from cnet_aihw.rram import (
     has_cells,
     load_snapshot,
     noise_model_id,
-    nominal_weight,
     snapshot,
     trainable_parameters,
     without_wrappers,
 )
+from cnet_aihw.rram.training_variation import check_rram_layers
 from cnet_aihw.runtime.determinism import deterministic
 from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.fingerprint import tensors_fingerprint
@@ -209,8 +209,8 @@ def _check(
         fix = "choose training=bayes_binary"
         expected = "bayes_binary, as the network is on stochastic cells"
         raise bad_value("training.optimizer", settings.optimizer, expected, fix)
-    for layer in analog_layers(model).values() if analog else ():
-        nominal_weight(layer)  # says to convert with an RRAMRPUConfig, where it is another's layer
+    if analog:
+        check_rram_layers(model)
 
 
 def _check_task(

@@ -334,7 +334,7 @@ def test_models_without_programmable_tiles_are_refused():
         (lambda model, *_: snapshot(model), "0/0"),
         (lambda model, data, folder: train(
             model, TrainingParts(data, data), TrainingSettings(epochs=1), folder
-        ), "layer"),
+        ), "0"),
     ],
 )  # fmt: skip
 def test_networks_on_tiles_of_training_are_refused_with_a_way_out(tmp_path, use, key):

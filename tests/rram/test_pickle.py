@@ -129,3 +129,33 @@ def test_a_chip_is_exported_as_plain_layers(conv_net, images):
         plain = convert_to_digital(model).eval()
     exported = torch.export.export(plain, (images,)).module()
     torch.testing.assert_close(exported(images), wanted)
+
+
+class Again(nn.Module):
+    """A class that says itself which arguments make it again."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, width)
+
+    def __reduce__(self):
+        return type(self), (self.fc.out_features,), vars(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(x)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: Again(3), lambda: torch.compile(MLP((4,), classes=3), backend="eager")]
+)
+def test_a_network_that_is_made_again_from_arguments_is_copied_with_its_chip(make) -> None:
+    torch.manual_seed(0)
+    model, x = convert_to_analog(make()).eval(), torch.randn(5, 4)
+    program(model, 3)
+    copied = copy.deepcopy(model)
+    assert type(copied) is type(model)
+    assert is_programmed(copied)
+    assert torch.equal(copied(x), model(x))
+    torch.testing.assert_close(convert_to_digital(model)(x), model(x))
+    clear_chip(model)
+    assert is_programmed(copied)

@@ -32,6 +32,7 @@ from cnet_aihw.rram import (
     programmed,
     resample_variation,
     set_variation,
+    trainable_parameters,
 )
 from cnet_aihw.runtime.errors import CnetError
 
@@ -280,3 +281,17 @@ def test_checkpointing_without_its_random_state_is_refused() -> None:
         y = checkpoint(model, x, use_reentrant=False, preserve_rng_state=False)
         with pytest.raises(CnetError, check=lambda e: e.key == "preserve_rng_state"):
             y.sum().backward()
+
+
+def test_a_compiled_network_is_trained_under_the_same_read_noise() -> None:
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Linear(6, 9), nn.Tanh(), nn.Linear(9, 5), nn.Tanh(), nn.Linear(5, 4))
+    model = convert_to_analog(layers, RRAMRPUConfig(noise_model=READ)).train()
+    gradients = []
+    for called in (model, torch.compile(model, backend="eager")):  # shapes are symbolic in it
+        torch.manual_seed(3)
+        called(torch.ones(3, 6)).square().sum().backward()
+        gradients.append([p.grad for p in trainable_parameters(model)])
+        model.zero_grad()
+    for compiled, plain in zip(*gradients, strict=True):
+        assert torch.equal(compiled, plain)

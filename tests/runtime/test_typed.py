@@ -65,6 +65,25 @@ def test_arguments_are_checked_before_the_call() -> None:
     assert function.__doc__ == "A function."
 
 
+def test_an_argument_that_a_function_does_not_have_is_answered_with_those_it_has() -> None:
+    @checked
+    def convert(model: int, exclude: list[str] | None = None) -> int:
+        return model
+
+    with pytest.raises(TypeError, match=r"convert\(\).*'exclude_modules'.*model, exclude\."):
+        convert(1, exclude_modules=["head"])  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="missing"):
+        convert()  # type: ignore[call-arg]
+
+    class Layer:
+        @checked
+        def __init__(self, size: int) -> None:
+            self.size = size
+
+    with pytest.raises(TypeError, match=r"Layer\(\).*'width'.*has size\."):
+        Layer(width=2)  # type: ignore[call-arg]
+
+
 def test_fields_are_checked() -> None:
     @dataclass
     class Settings:

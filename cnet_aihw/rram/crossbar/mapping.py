@@ -186,30 +186,3 @@ def mapping_scales(weight: Tensor, omega: float, columnwise: bool) -> Tensor:
     scales = largest / omega
     scales[scales == 0.0] = 1.0
     return scales
-
-
-def check_same_scaling(layer: str, saved: Tensor | None, own: Tensor | None) -> None:
-    """Refuse saved weights whose scales are of another ``weight_scaling`` than a layer's.
-
-    Args:
-        layer: its name.
-        saved: scales in the saved state; None without.
-        own: scales of the layer; None without.
-
-    Raises:
-        CnetError: if one has none, one of a tile or one of each column, and the other has not.
-    """
-    found, wanted = ("none" if t is None else f"of shape {tuple(t.shape)}" for t in (saved, own))
-    if found != wanted:
-        fix = (
-            "convert the network with the mapping that the weights were saved with, or carry them "
-            "over by digital_state_dict and load_digital_state_dict"
-        )
-        raise CnetError(
-            f"the saved weights of {layer or 'the layer'} have scales {found}, but the layer's are "
-            f"{wanted}, as its weight_scaling is another; {fix}.",
-            key="weight_scaling",
-            value=found,
-            expected=wanted,
-            fix=fix,
-        )

@@ -86,9 +86,7 @@ class ReadNoise:
         """
         generator = self._next_generator(weight.device)
         for std in self.stds:
-            draw = torch.randn(
-                std.shape, generator=generator, device=weight.device, dtype=weight.dtype
-            )
+            draw = _drawn(torch.randn, std.shape, weight, generator)
             noise = std.to(weight.device) * draw
             weight = weight + (noise if factor is None else noise * factor)
         return weight
@@ -139,11 +137,13 @@ class CellReads(ReadNoise):
             factor: of what is read, as [out, 1]; None: 1.
         """
         means = weight if factor is None else weight / factor
-        draw = torch.rand(
-            weight.shape,
-            generator=self._next_generator(weight.device),
-            device=weight.device,
-            dtype=weight.dtype,
-        )
+        draw = _drawn(torch.rand, weight.shape, weight, self._next_generator(weight.device))
         read = torch.where(2.0 * draw - 1.0 < means, 1.0, -1.0).to(weight.dtype)
         return read if factor is None else read * factor
+
+
+def _drawn(draw: Any, shape: torch.Size, like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Draw numbers; compiled networks take no generator of None where shapes are symbolic."""
+    given = {} if generator is None else {"generator": generator}
+    drawn: Tensor = draw(shape, device=like.device, dtype=like.dtype, **given)
+    return drawn

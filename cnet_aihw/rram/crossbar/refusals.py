@@ -49,6 +49,32 @@ def refusals() -> Iterator[None]:
         ) from error
 
 
+def not_ours(rpu_config: Any) -> CnetError:
+    """Return the error for a tile of ours that is to get one of aihwkit's configurations."""
+    kind = type(rpu_config).__name__
+    fix = "convert_to_analog(convert_to_digital(model), rpu_config) takes any"
+    return CnetError(
+        f"rpu_config is {kind}; a tile of RRAM layers needs an RRAMRPUConfig; {fix}.",
+        key="rpu_config",
+        value=kind,
+        expected="an RRAMRPUConfig",
+        fix=fix,
+    )
+
+
+def saved_configuration() -> CnetError:
+    """Return the error for a saved configuration that is not an RRAMRPUConfig."""
+    fix = "load it with load_rpu_config=False"
+    return CnetError(
+        "the saved state's configuration is not an RRAMRPUConfig and would switch the variation "
+        f"off; {fix}.",
+        key="load_rpu_config",
+        value=True,
+        expected=False,
+        fix=fix,
+    )
+
+
 def no_digital_equal(layer: str) -> CnetError:
     """Return the error for a digital layer that is to stand for one with charge read-out."""
     fix = "leave that layer digital when the network is trained (exclude), or choose a corrector"

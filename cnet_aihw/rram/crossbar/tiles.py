@@ -21,8 +21,9 @@ from torch import Tensor
 from torch.autograd import no_grad
 
 from cnet_aihw.rram.crossbar.chip_weights import ChipWeights
-from cnet_aihw.rram.crossbar.mapping import check_same_scaling, mapping_scales
-from cnet_aihw.rram.crossbar.refusals import refusals
+from cnet_aihw.rram.crossbar.mapping import mapping_scales
+from cnet_aihw.rram.crossbar.refusals import not_ours, refusals, saved_configuration
+from cnet_aihw.rram.crossbar.saved_state import readable_state
 from cnet_aihw.rram.crossbar.simulator_tile import LogicalContext, RRAMSimulatorTile
 from cnet_aihw.rram.devices.stochastic_cell import check_binary
 from cnet_aihw.runtime.errors import CnetError
@@ -239,6 +240,7 @@ class RRAMInferenceTile(TorchInferenceTile):
     def reference_combined_weights(self, _: object) -> None:
         """Ignore what aihwkit's constructor and ``set_weights`` reset."""
 
+    @torch.inference_mode(False)  # gradients pass through a chip, wherever it was programmed
     @no_grad()
     def program_weights(
         self, from_reference: bool = True, noise_model: BaseNoiseModel | None = None
@@ -270,6 +272,7 @@ class RRAMInferenceTile(TorchInferenceTile):
             chip.drift_baseline = self.rpu_config.drift_compensation.init_baseline(self)
             tile.chip = chip
 
+    @torch.inference_mode(False)  # gradients pass through a chip, wherever it was programmed
     @no_grad()
     def drift_weights(self, t_inference: float = 0.0) -> None:
         """Let the chip drift to a time in seconds; programs one where there is none."""
@@ -285,6 +288,12 @@ class RRAMInferenceTile(TorchInferenceTile):
                 self._forward_drift_readout_tensor(), chip.drift_baseline
             )
             tile.chip = chip
+
+    def replace_with(self, rpu_config: Any) -> None:
+        """Take another configuration; see aihwkit's ``replace_with``."""
+        if not hasattr(rpu_config, "variation"):
+            raise not_ours(rpu_config)
+        super().replace_with(rpu_config)
 
     # -- number types
 
@@ -304,22 +313,11 @@ class RRAMInferenceTile(TorchInferenceTile):
     def _load_from_state_dict(
         self, state_dict: Any, prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        config, name = self.rpu_config, self.get_analog_state_name(prefix)
-        state = state_dict.get(name, {})
-        if name in state_dict:
-            saved = state_dict.get(prefix + "mapping_scales")
-            check_same_scaling(prefix.rpartition(".analog_module")[0], saved, self.mapping_scales)
+        config, state = self.rpu_config, readable_state(self, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         if not isinstance(self.rpu_config, type(config)):
             self.rpu_config = config
-            raise CnetError(
-                "the saved state's configuration is not an RRAMRPUConfig and would switch the "
-                "variation off; load it with load_rpu_config=False.",
-                key="load_rpu_config",
-                value=True,
-                expected=False,
-                fix="load it with load_rpu_config=False",
-            )
+            raise saved_configuration()
         self.sync_scales()
         self.tile.chip = None
         self.tile.exact = state.get(_LOGICAL)
@@ -328,7 +326,7 @@ class RRAMInferenceTile(TorchInferenceTile):
         """Return the state for a ``state_dict``, which stock aihwkit can load: always nominal."""
         state: dict[str, Any] = super().get_analog_state()
         if self.tile.scales is not None:
-            state[_LOGICAL] = self.tile.weight.detach()
+            state[_LOGICAL] = self.tile.weight.detach().clone()  # loading writes into the weights
         return state
 
     def __getstate__(self) -> dict[str, Any]:
