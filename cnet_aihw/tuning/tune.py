@@ -28,18 +28,18 @@ from cnet_aihw.runtime.random_state import (
     forked_random_state,
     seed_random_state,
 )
-from cnet_aihw.runtime.records import read_json, write_json_atomic
+from cnet_aihw.runtime.records import read_json, write_json_atomic, write_records
 from cnet_aihw.runtime.torch_device import device_of
 from cnet_aihw.runtime.typed import checked
 from cnet_aihw.runtime.values import check_seed
 from cnet_aihw.tasks import Classification, Task, describe_task
-from cnet_aihw.training.checkpoint import load_checkpoint
+from cnet_aihw.training.checkpoint import check_kept, load_checkpoint
 from cnet_aihw.training.run_identity import TrainingData
 from cnet_aihw.tuning.chip import Chip, rram_layers
 from cnet_aihw.tuning.on_chip import NetworkOnChip, finite_score
 from cnet_aihw.tuning.parameters import trained_names
 from cnet_aihw.tuning.result import TuningResult, result_of
-from cnet_aihw.tuning.run import CHECKPOINT, TuningRun
+from cnet_aihw.tuning.run import CHECKPOINT, EPOCHS, TuningRun
 from cnet_aihw.tuning.settings import TuningSettings, validate_tuning_settings
 
 FORMAT = 1
@@ -120,8 +120,10 @@ def tune_on_chip(
         run = TuningRun(model, chip, train, val, settings, task, folder)
         known = _known(folder, provenance)
         if known is not None:
+            check_kept(folder / CHECKPOINT, "the tuned weights")
             kept = load_checkpoint(folder / CHECKPOINT)
             load_snapshot(model, kept.model)
+            write_records(folder / EPOCHS, kept.meta["records"])
             if hasattr(chip, "load"):
                 begins = "chip:"
                 chip.load({n[5:]: t for n, t in kept.held.items() if n.startswith(begins)})

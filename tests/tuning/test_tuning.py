@@ -597,3 +597,20 @@ def test_a_killed_run_with_noisy_readings_ends_the_same(backward: str, tmp_path:
     again, found = run("killed", 2)
     assert again == whole
     assert all(torch.equal(tensor, weights[name]) for name, tensor in found.items())
+
+
+def test_files_of_a_finished_tuning_that_are_damaged_or_gone(tmp_path: Path) -> None:
+    """Its course is kept in the checkpoint too; without that the weights are gone."""
+    model = analog()
+    found = tune_on_chip(model, SimulatedChip(model, 3), DATA, FEW, tmp_path)
+    whole = (tmp_path / "epochs.jsonl").read_bytes()
+    (tmp_path / "epochs.jsonl").write_bytes(b"{}\n" + whole[:30])
+    again = analog()
+    assert tune_on_chip(again, SimulatedChip(again, 3), DATA, FEW, tmp_path) == found
+    assert (tmp_path / "epochs.jsonl").read_bytes() == whole
+    (tmp_path / "checkpoint.safetensors").unlink()
+    with pytest.raises(CnetError) as error:
+        again = analog()
+        tune_on_chip(again, SimulatedChip(again, 3), DATA, FEW, tmp_path)
+    assert error.value.key == str(tmp_path / "checkpoint.safetensors")
+    assert str(tmp_path) in str(error.value.fix)
