@@ -23,7 +23,7 @@ def read_epochs(path: Path, epochs: int | None = None) -> list[dict[str, Any]]:
         records = read_records(path)
     except CnetError as error:
         raise _damaged(path, f"line {error.value} is not a JSON object") from error
-    found = [record.get("epoch") for record in records]
+    found: list[Any] = [record.get("epoch") for record in records]
     for line, epoch in enumerate(found, start=1):
         if not isinstance(epoch, int) or epoch < 0 or epoch - line != found[0] - 1:
             raise _damaged(path, f"line {line} is not that of the next epoch")
