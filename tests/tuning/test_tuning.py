@@ -603,11 +603,12 @@ def test_files_of_a_finished_tuning_that_are_damaged_or_gone(tmp_path: Path) -> 
     """Its course is kept in the checkpoint too; without that the weights are gone."""
     model = analog()
     found = tune_on_chip(model, SimulatedChip(model, 3), DATA, FEW, tmp_path)
-    whole = (tmp_path / "epochs.jsonl").read_bytes()
-    (tmp_path / "epochs.jsonl").write_bytes(b"{}\n" + whole[:30])
+    path = tmp_path / "epochs.jsonl"
+    whole, text = read_records(path), path.read_bytes()
+    path.write_bytes(b"{}\n" + text[:30])
     again = analog()
     assert tune_on_chip(again, SimulatedChip(again, 3), DATA, FEW, tmp_path) == found
-    assert (tmp_path / "epochs.jsonl").read_bytes() == whole
+    assert read_records(path) == whole
     (tmp_path / "checkpoint.safetensors").unlink()
     with pytest.raises(CnetError) as error:
         again = analog()
