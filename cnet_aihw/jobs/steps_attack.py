@@ -11,7 +11,13 @@ from cnet_aihw.evaluation.settings import times_of
 from cnet_aihw.jobs.artifacts import ATTACKS, job_record, write_artifact
 from cnet_aihw.jobs.earlier import check_records
 from cnet_aihw.jobs.loading import checked_records, trained
-from cnet_aihw.jobs.measuring import calibration_of, calibration_with, prepare, put_compensation
+from cnet_aihw.jobs.measuring import (
+    calibration_of,
+    calibration_with,
+    notes_on_time,
+    prepare,
+    put_compensation,
+)
 from cnet_aihw.jobs.nodes import make
 from cnet_aihw.jobs.ray_checks import check_measuring
 from cnet_aihw.report.attack_tables import attack_columns, attack_rows
@@ -115,7 +121,7 @@ def attack(job: JobContext) -> None:
         record,
         title,
         attack_columns,
-        [f"check not passed: {note}" for note in notes],
+        [*(f"check not passed: {note}" for note in notes), *notes_on_time(job)],
     )
 
 

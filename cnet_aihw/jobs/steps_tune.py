@@ -10,7 +10,13 @@ from cnet_aihw.evaluation.settings import times_of
 from cnet_aihw.jobs.artifacts import TUNINGS, job_record, write_artifact
 from cnet_aihw.jobs.earlier import check_records
 from cnet_aihw.jobs.loading import checked_records, trained
-from cnet_aihw.jobs.measuring import calibration_of, calibration_with, prepare, put_compensation
+from cnet_aihw.jobs.measuring import (
+    calibration_of,
+    calibration_with,
+    notes_on_time,
+    prepare,
+    put_compensation,
+)
 from cnet_aihw.report.rows import write_table
 from cnet_aihw.report.tuning_tables import tuning_columns, tuning_rows
 
@@ -52,7 +58,7 @@ def tune(job: JobContext) -> None:
     ]
     title = f"tuning on single chips: {found[0]['provenance']['noise_model']}"
     record = {**job_record(job), "rows": tuning_rows(found)}
-    write_table(job.folder / TUNINGS, record, title, tuning_columns)
+    write_table(job.folder / TUNINGS, record, title, tuning_columns, notes_on_time(job))
 
 
 def _name(variant: Variant) -> str:

@@ -75,7 +75,12 @@ def uncertainty(job: JobContext) -> None:
     found = [record for variant in job.variants for record in checked_records(job, variant, _TABLE)]
     title = f"uncertainty of predictions: {found[0]['provenance']['noise_model']}"
     record = {**job_record(job), "rows": uncertainty_rows(found)}
-    write_table(job.folder / UNCERTAINTIES, record, title, lambda _: uncertainty_columns())
+    notes = (
+        ["chips have no correctors here: bayes.correction says what is done on each chip"]
+        if any(variant.compensation.enabled for variant in job.variants)
+        else []
+    )
+    write_table(job.folder / UNCERTAINTIES, record, title, lambda _: uncertainty_columns(), notes)
 
 
 def _measure(
