@@ -229,6 +229,6 @@ def notes_on_time(job: JobContext) -> list[str]:
     if len(times) == 1:
         return []
     return [
-        f"all chips are seen {times[0]:g} s after programming, the first of {len(times)} times in "
-        "evaluation.t_inference; other times need folders of their own"
+        f"chips are seen {times[0]:g} s after programming here, the first of {len(times)} times in "
+        "evaluation.t_inference"
     ]

@@ -19,6 +19,7 @@ from cnet_aihw.jobs.measuring import (
 )
 from cnet_aihw.report.rows import write_table
 from cnet_aihw.report.tuning_tables import tuning_columns, tuning_rows
+from cnet_aihw.runtime.errors import bad_value
 
 if TYPE_CHECKING:
     from cnet_aihw.jobs.context import JobContext
@@ -32,8 +33,15 @@ _TABLE = ("tuning-*.json", "config.evaluation.t_inference")
 
 
 def check_tune(job: JobContext) -> None:
-    """Check before the first step what is in the folder."""
+    """Check before the first step what is in the folder, and whether the task has classes.
+
+    Raises:
+        CnetError: names the first value that cannot be.
+    """
     for variant in job.variants:
+        if variant.tuning.backward == "random_target" and job.task.name != "classification":
+            expected = f"another rule with task={job.task.name}, as it projects classes"
+            raise bad_value("tuning.backward", "random_target", expected)
         checked_records(job, variant, *_TABLE)
         settings, time = variant.tuning, times_of(variant.evaluation.t_inference)[0]
         asked = {

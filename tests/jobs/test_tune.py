@@ -107,3 +107,9 @@ def test_impossible_tunings_are_refused(
     assert wrong("tuning.tune=some").key == "tuning.tune"
     assert wrong("tuning.rewrite_sigma=-1").key == "tuning.rewrite_sigma"
     assert error_of(*trained, *FEW, "tuning=correctors").key == "tune"
+    table = ["data=table", "data.path=diabetes", "data.target=number", "task=regression"]
+    words = [*table, "model=mlp", "training=plain", "compensation=none", "progress=false"]
+    steps = "job.steps=[cnet_aihw.jobs.steps.train,cnet_aihw.jobs.steps_tune.tune]"
+    error = error_of(*words, *FEW, steps, "tuning=random_target", "hydra.run.dir=before")
+    assert error.key == "tuning.backward"
+    assert not Path("before/plain").exists()
