@@ -15,7 +15,7 @@ from cnet_aihw.evaluation.chip_identity import (
 )
 from cnet_aihw.evaluation.first_batch import check_first_batch
 from cnet_aihw.evaluation.metrics import evaluation_mode, pass_over
-from cnet_aihw.rram import clear_chip, load_snapshot, snapshot
+from cnet_aihw.rram import RRAMLayer, clear_chip, load_snapshot, snapshot
 from cnet_aihw.runtime.determinism import deterministic
 from cnet_aihw.runtime.device_parts import placed
 from cnet_aihw.runtime.errors import CnetError, bad_value
@@ -99,7 +99,7 @@ def tune_on_chip(
         if wanted and not hasattr(chip, "weight"):
             value = getattr(settings, key)
             raise bad_value(key, value, "a rule that need not read the chip's weights")
-    rram_layers(model)
+    _check_gradients(rram_layers(model), settings)
     clear_chip(model)
     folder, device = Path(folder), device_of(model)
     train = placed(as_part(data.train).first(settings.samples), device)
@@ -178,6 +178,20 @@ def write_all(model: nn.Module, chip: Chip) -> None:
     """Write all layers of a network to a chip, with its nominal weights."""
     for name, layer in rram_layers(model).items():
         chip.write(name, layer.nominal_weight().detach().clone())
+
+
+def _check_gradients(layers: dict[str, RRAMLayer], settings: TuningSettings) -> None:
+    """Check that gradients of layers on the chip can be computed, where the rule needs them."""
+    for name, layer in layers.items():
+        charged = any(tile.rpu_config.readout is not None for tile in layer.tiles())
+        if not charged:
+            continue
+        for key, wanted in (("backward", settings.backward != "perturbation"), ("angles", True)):
+            value = getattr(settings, key)
+            if wanted and value:
+                expected = "perturbation" if key == "backward" else "false"
+                reason = f"as {name} has charge read-out, whose gradients are not those of weights"
+                raise bad_value(key, value, f"{expected}, {reason}")
 
 
 def _provenance(

@@ -20,6 +20,7 @@ from cnet_aihw.compensation import (
     compensation_parameters,
 )
 from cnet_aihw.rram import (
+    Charge,
     CompositeNoiseModel,
     LogNormalNoiseModel,
     ReadNoiseModel,
@@ -50,6 +51,7 @@ from cnet_aihw.tuning.gradients import (
 )
 from cnet_aihw.tuning.on_chip import NetworkOnChip
 from cnet_aihw.tuning.result import result_of
+from cnet_aihw.zoo import ClippedMLP
 
 from ..fake_cuda import cuda
 
@@ -660,3 +662,20 @@ def test_learned_scales_are_tuned_with_the_weights_that_are_written(
     with torch.no_grad():
         accuracy = float((model(X[:20]).argmax(1) == Y[:20]).float().mean())
     assert found.score == pytest.approx(accuracy)
+
+
+def test_charge_read_out_is_tuned_by_perturbations_alone(tmp_path: Path) -> None:
+    """Other rules need the matrix product that such a layer does not compute."""
+    config = RRAMRPUConfig(noise_model=LogNormalNoiseModel(0.2), readout=Charge(test_steps=4))
+    net = nn.Sequential(ClippedMLP((1, 6, 6), 3, (8,)), nn.BatchNorm1d(3))
+    model = convert_to_analog(net, config).eval()
+    chip = SimulatedChip(model, 3)
+    digital = replace(FEW, tune="digital")
+    blind = replace(digital, backward="perturbation")
+    for settings, key in ((digital, "backward"), (replace(blind, angles=True), "angles")):
+        with pytest.raises(CnetError) as error:
+            tune_on_chip(model, chip, DATA, settings, tmp_path / key)
+        assert (error.value.key, error.value.value) == (key, getattr(settings, key))
+        assert not (tmp_path / key).exists()
+    found = tune_on_chip(model, chip, DATA, blind, tmp_path / "blind")
+    assert found.score == score_on_chip(model, chip, (X[:20], Y[:20]))
