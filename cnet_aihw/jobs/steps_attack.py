@@ -48,12 +48,14 @@ def check_attack(job: JobContext) -> None:
     from cnet_aihw.attacks import eps_of, pixel_data
     from cnet_aihw.attacks.base import evasion
     from cnet_aihw.attacks.pixels import check_budget
+    from cnet_aihw.jobs.build import check_our_tiles
 
     check_measuring(job)
     method = _method(job)
     if job.task.name != "classification":
         raise bad_value("task", job.task.name, "classification, as attacks change classes")
     evasion()
+    check_our_tiles(job.config, "job=attack", "choose another rram, such as rram=lognormal")
     settings = job.variants[0].attack
     pixels = pixel_data(job.data, settings.samples)
     for eps in eps_of(settings.eps):

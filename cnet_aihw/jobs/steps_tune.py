@@ -38,6 +38,9 @@ def check_tune(job: JobContext) -> None:
     Raises:
         CnetError: names the first value that cannot be.
     """
+    from cnet_aihw.jobs.build import check_our_tiles
+
+    check_our_tiles(job.config, "job=tune", "choose another rram, such as rram=lognormal")
     for variant in job.variants:
         if variant.tuning.backward == "random_target" and job.task.name != "classification":
             expected = f"another rule with task={job.task.name}, as it projects classes"

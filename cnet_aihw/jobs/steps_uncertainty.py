@@ -38,11 +38,12 @@ def check_uncertainty(job: JobContext) -> None:
     """
     from cnet_aihw.bayes.baselines import dropouts_of
     from cnet_aihw.bayes.sampling import check_source
-    from cnet_aihw.jobs.build import on_crossbars
+    from cnet_aihw.jobs.build import check_our_tiles, on_crossbars
 
     check_measuring(job)
     if job.task.name != "classification":
         raise bad_value("task", job.task.name, "classification, as probabilities are of classes")
+    check_our_tiles(job.config, "job=uncertainty", "choose another rram, such as rram=lognormal")
     _ood(job)
     for variant in job.variants:
         check_uncalibrated(variant.evaluation.calibration, "uncertainty", "bayes.correction")
