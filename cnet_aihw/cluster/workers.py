@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, Self
 
+from cnet_aihw.cluster.sending import cannot_be_sent
 from cnet_aihw.cluster.session import NAMESPACE, check_cpus, check_gpus, start_ray
 from cnet_aihw.cluster.settings import RaySettings
 from cnet_aihw.runtime.errors import CnetError
@@ -257,27 +258,6 @@ class WorkerProcess:
         if self._work is None:
             self._work = ray.get(work_ref[0])
         return self._work
-
-
-def cannot_be_sent(key: str, what: object, error: Exception, alone: str) -> CnetError:
-    """Return the error of an object that other processes cannot be given.
-
-    Args:
-        key: name of the object in messages.
-        what: the object.
-        error: what pickling it raised.
-        alone: setting that works in this process alone.
-    """
-    reason = str(error.__cause__ or error).strip().partition("\n")[0]
-    return CnetError(
-        f"the {key} cannot be sent to worker processes ({reason}); make all that it holds "
-        f"picklable (parametrizations: torch.nn.utils.parametrize.remove_parametrizations), or "
-        f"give {alone}.",
-        key=key,
-        value=type(what).__name__,
-        expected="an object that cloudpickle can pickle",
-        fix=alone,
-    )
 
 
 def _no_workers(what: str) -> CnetError:

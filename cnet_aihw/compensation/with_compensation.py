@@ -50,8 +50,12 @@ class WithCompensation:
 
     def label(self) -> str:
         """Return a short name for tables and records."""
-        layers = sum(ratio != 0.0 for ratio in self.placement.values())
-        return f"{self.corrector.label()} at {layers} layers, {self.fit.label()}"
+        chosen = [ratio for ratio in self.placement.values() if ratio != 0.0]
+        digital = chosen.count(DIGITAL)
+        parts = [f"{self.corrector.label()} at {len(chosen) - digital} layers"]
+        if digital:
+            parts = [*(parts if len(chosen) > digital else []), f"digital at {digital} layers"]
+        return ", ".join([*parts, self.fit.label()])
 
     def fingerprint(self) -> str:
         """Return the SHA-256 (hex) of placement, corrector and fit."""

@@ -150,6 +150,18 @@ def build_analog(config: DictConfig, data: Dataset, task: Task) -> nn.Module:
     return model
 
 
+def check_our_tiles(config: DictConfig, what: str, fix: str) -> None:
+    """Check that layers are on tiles of this package, for a part of a job that needs them.
+
+    Raises:
+        CnetError: if they are on others; ``what`` says what needs ours, ``fix`` what else to do.
+    """
+    kind = network_rpu_config(config)
+    if not isinstance(kind, RRAMRPUConfig):
+        expected = f"an RRAMRPUConfig, which {what} needs"
+        raise bad_value("rram.rpu_config", type(kind).__name__, expected, f"or {fix}")
+
+
 def on_crossbars(config: DictConfig, model: nn.Module) -> nn.Module:
     """Return the network as it is measured: itself, or with ``in_training`` false a copy.
 
@@ -237,11 +249,8 @@ def check_variant(variant: Variant, model: nn.Module, example: Inputs, task: Tas
             expected = "another value, as the network has no BatchNorm with running statistics"
             raise bad_value(key, value, expected)
     if not _in_training(config):
-        kind = network_rpu_config(config)
-        if settings.enabled and not isinstance(kind, RRAMRPUConfig):
-            expected = "an RRAMRPUConfig, which compensation needs"
-            name = type(kind).__name__
-            raise bad_value("rram.rpu_config", name, expected, "or choose compensation=none")
+        if settings.enabled:
+            check_our_tiles(config, "compensation", "choose compensation=none")
         check_clipped(on_crossbars(config, model), example)
     if settings.enabled:
         _check_compensation(variant, model, example, task)

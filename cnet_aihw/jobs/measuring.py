@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
+from cnet_aihw.evaluation.settings import times_of
 from cnet_aihw.jobs.artifacts import COMPENSATION, required, write_artifact
 from cnet_aihw.jobs.loading import compensation_folder, compensation_of
 
@@ -220,3 +221,14 @@ def measure(
             "search": (described.get("search") or {}).get("searcher"),
         }
     write_artifact(job, variant, path, content)
+
+
+def notes_on_time(job: JobContext) -> list[str]:
+    """Return a note for a table whose chips have one time, where several are asked for."""
+    times = times_of(job.variants[0].evaluation.t_inference)
+    if len(times) == 1:
+        return []
+    return [
+        f"chips are seen {times[0]:g} s after programming here, the first of {len(times)} times in "
+        "evaluation.t_inference"
+    ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import string
 from pathlib import Path
+from typing import Any
 
 from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
@@ -107,7 +108,22 @@ def _unknown_key(error: ConfigKeyError | ConfigAttributeError) -> str:
     if target and not target.startswith("cnet_aihw."):  # whose arguments all stand there
         return f"{key} does not exist; an argument of {target} is added with +{key}=VALUE."
     known = [name for name in known if name != "_target_"]
-    return f"{key} does not exist" + (f"; there are {', '.join(sorted(known))}." if known else ".")
+    if known:
+        return f"{key} does not exist; there are {', '.join(sorted(known))}."
+    others = _called(parent._get_root(), key.rpartition(".")[2]) if parent is not None else []
+    hint = f"did you mean {' or '.join(others)}?" if others else "leave it out."
+    return f"{key} does not exist; {hint}"
+
+
+def _called(node: Any, name: str, prefix: str = "") -> list[str]:
+    """Return the dotted names of keys with a name, in groups and groups within them."""
+    if not isinstance(node, DictConfig) or node._is_none() or prefix.count(".") > 1:
+        return []
+    found = [f"{prefix}{name}"] if name in node else []
+    for key in map(str, node):
+        if key != "hydra" and not OmegaConf.is_missing(node, key):
+            found += _called(node._get_node(key), name, f"{prefix}{key}.")
+    return sorted(found, key=lambda one: one.count("."))[:2]
 
 
 def _flat(text: str) -> str:

@@ -17,14 +17,20 @@ if TYPE_CHECKING:
     from cnet_aihw.jobs.variants import Variant
 
 
-def check_measuring(job: JobContext) -> None:
+def check_measuring(job: JobContext, networks: bool = True) -> None:
     """Check that the workers that a job measures chips with will be able to start.
 
+    Args:
+        job: the job.
+        networks: whether its networks are measured.
+
     Raises:
-        CnetError: where Ray cannot do what is asked of it.
+        CnetError: where Ray cannot do what is asked of it, or workers cannot be given a network.
     """
     for variant in job.variants:
         if variant.ray.workers:
+            if networks:
+                _check_sent(job, variant)
             _check_ray(job, variant, 0)
 
 
@@ -34,7 +40,8 @@ def check_searching(job: JobContext) -> None:
     A search that is done is only read, so that nothing is asked of the machine.
 
     Raises:
-        CnetError: where Ray cannot do what is asked of it, or the store cannot be written to.
+        CnetError: where Ray cannot do what is asked of it, workers cannot be given a network, or
+            the store cannot be written to.
     """
     from cnet_aihw.jobs.build import build_searcher
 
@@ -43,6 +50,8 @@ def check_searching(job: JobContext) -> None:
             continue
         _check_store(Path(variant.search.store))
         searcher = build_searcher(variant.config)
+        if variant.ray.workers:
+            _check_sent(job, variant)
         if variant.ray.workers or getattr(searcher, "needs_ray", False):
             _check_ray(job, variant, int(getattr(searcher, "num_env_runners", 0)))
 
@@ -55,6 +64,13 @@ def _is_searched(job: JobContext, variant: Variant) -> bool:
     made = read_json(path).get("provenance", {}).get("config", {}).get("search")
     asked = plain_values(variant.config.search)
     return made is not None and without(made, ["store"]) == without(asked, ["store"])
+
+
+def _check_sent(job: JobContext, variant: Variant) -> None:
+    """Check that workers can be given the network."""
+    from cnet_aihw.cluster.sending import check_sendable
+
+    check_sendable("model", job.networks[variant.name], "ray.workers=0")
 
 
 def _check_ray(job: JobContext, variant: Variant, runners: int) -> None:

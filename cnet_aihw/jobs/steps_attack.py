@@ -11,7 +11,13 @@ from cnet_aihw.evaluation.settings import times_of
 from cnet_aihw.jobs.artifacts import ATTACKS, job_record, write_artifact
 from cnet_aihw.jobs.earlier import check_records
 from cnet_aihw.jobs.loading import checked_records, trained
-from cnet_aihw.jobs.measuring import calibration_of, calibration_with, prepare, put_compensation
+from cnet_aihw.jobs.measuring import (
+    calibration_of,
+    calibration_with,
+    notes_on_time,
+    prepare,
+    put_compensation,
+)
 from cnet_aihw.jobs.nodes import make
 from cnet_aihw.jobs.ray_checks import check_measuring
 from cnet_aihw.report.attack_tables import attack_columns, attack_rows
@@ -42,12 +48,14 @@ def check_attack(job: JobContext) -> None:
     from cnet_aihw.attacks import eps_of, pixel_data
     from cnet_aihw.attacks.base import evasion
     from cnet_aihw.attacks.pixels import check_budget
+    from cnet_aihw.jobs.build import check_our_tiles
 
     check_measuring(job)
     method = _method(job)
     if job.task.name != "classification":
         raise bad_value("task", job.task.name, "classification, as attacks change classes")
     evasion()
+    check_our_tiles(job.config, "job=attack", "choose another rram, such as rram=lognormal")
     settings = job.variants[0].attack
     pixels = pixel_data(job.data, settings.samples)
     for eps in eps_of(settings.eps):
@@ -115,7 +123,7 @@ def attack(job: JobContext) -> None:
         record,
         title,
         attack_columns,
-        [f"check not passed: {note}" for note in notes],
+        [*(f"check not passed: {note}" for note in notes), *notes_on_time(job)],
     )
 
 

@@ -23,6 +23,7 @@ from cnet_aihw.jobs.measuring import (
     calibration_with,
     is_per_chip,
     measure,
+    notes_on_time,
     prepare,
     put_compensation,
 )
@@ -127,7 +128,7 @@ def select(job: JobContext) -> None:
         "rows": rows,
     }
     title = "candidates, on validation chips of their own"
-    write_table(job.folder / SELECTED, record, title, selection_columns)
+    write_table(job.folder / SELECTED, record, title, selection_columns, notes_on_time(job))
     if chosen is not None:
         words = (chosen[name] for name in ("training", "compensation", "calibration"))
         log.info("selected: %s", ", ".join(filter(None, words)))

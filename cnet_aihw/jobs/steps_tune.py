@@ -10,9 +10,16 @@ from cnet_aihw.evaluation.settings import times_of
 from cnet_aihw.jobs.artifacts import TUNINGS, job_record, write_artifact
 from cnet_aihw.jobs.earlier import check_records
 from cnet_aihw.jobs.loading import checked_records, trained
-from cnet_aihw.jobs.measuring import calibration_of, calibration_with, prepare, put_compensation
+from cnet_aihw.jobs.measuring import (
+    calibration_of,
+    calibration_with,
+    notes_on_time,
+    prepare,
+    put_compensation,
+)
 from cnet_aihw.report.rows import write_table
 from cnet_aihw.report.tuning_tables import tuning_columns, tuning_rows
+from cnet_aihw.runtime.errors import bad_value
 
 if TYPE_CHECKING:
     from cnet_aihw.jobs.context import JobContext
@@ -26,8 +33,18 @@ _TABLE = ("tuning-*.json", "config.evaluation.t_inference")
 
 
 def check_tune(job: JobContext) -> None:
-    """Check before the first step what is in the folder."""
+    """Check before the first step what is in the folder, and whether the task has classes.
+
+    Raises:
+        CnetError: names the first value that cannot be.
+    """
+    from cnet_aihw.jobs.build import check_our_tiles
+
+    check_our_tiles(job.config, "job=tune", "choose another rram, such as rram=lognormal")
     for variant in job.variants:
+        if variant.tuning.backward == "random_target" and job.task.name != "classification":
+            expected = f"another rule with task={job.task.name}, as it projects classes"
+            raise bad_value("tuning.backward", "random_target", expected)
         checked_records(job, variant, *_TABLE)
         settings, time = variant.tuning, times_of(variant.evaluation.t_inference)[0]
         asked = {
@@ -52,7 +69,7 @@ def tune(job: JobContext) -> None:
     ]
     title = f"tuning on single chips: {found[0]['provenance']['noise_model']}"
     record = {**job_record(job), "rows": tuning_rows(found)}
-    write_table(job.folder / TUNINGS, record, title, tuning_columns)
+    write_table(job.folder / TUNINGS, record, title, tuning_columns, notes_on_time(job))
 
 
 def _name(variant: Variant) -> str:

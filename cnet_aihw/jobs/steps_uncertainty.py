@@ -38,11 +38,12 @@ def check_uncertainty(job: JobContext) -> None:
     """
     from cnet_aihw.bayes.baselines import dropouts_of
     from cnet_aihw.bayes.sampling import check_source
-    from cnet_aihw.jobs.build import on_crossbars
+    from cnet_aihw.jobs.build import check_our_tiles, on_crossbars
 
     check_measuring(job)
     if job.task.name != "classification":
         raise bad_value("task", job.task.name, "classification, as probabilities are of classes")
+    check_our_tiles(job.config, "job=uncertainty", "choose another rram, such as rram=lognormal")
     _ood(job)
     for variant in job.variants:
         check_uncalibrated(variant.evaluation.calibration, "uncertainty", "bayes.correction")
@@ -75,7 +76,12 @@ def uncertainty(job: JobContext) -> None:
     found = [record for variant in job.variants for record in checked_records(job, variant, _TABLE)]
     title = f"uncertainty of predictions: {found[0]['provenance']['noise_model']}"
     record = {**job_record(job), "rows": uncertainty_rows(found)}
-    write_table(job.folder / UNCERTAINTIES, record, title, lambda _: uncertainty_columns())
+    notes = (
+        ["chips have no correctors here: bayes.correction says what is done on each chip"]
+        if any(variant.compensation.enabled for variant in job.variants)
+        else []
+    )
+    write_table(job.folder / UNCERTAINTIES, record, title, lambda _: uncertainty_columns(), notes)
 
 
 def _measure(

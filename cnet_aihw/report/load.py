@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cnet_aihw.report.tables import Metric
+from cnet_aihw.runtime.epochs import read_epochs
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.records import read_json, read_records
 
@@ -255,10 +256,10 @@ def _training(folder: Path, table: Record) -> Training:
         name=folder.name,
         run=_json(folder / "run.json"),
         result=_json(folder / "result.json"),
-        epochs=_records(folder / "epochs.jsonl"),
+        epochs=_epochs(folder),
         scan=_json(folder / "scan.json"),
         compensation=_json(folder / "compensation.json"),
-        fit=_records(folder / "compensation" / "epochs.jsonl"),
+        fit=_epochs(folder / "compensation"),
         measurements=first_of_each(
             [m for m in measurements if not tabled or m.compensation in tabled],
             lambda measured: measured.record,
@@ -299,6 +300,12 @@ def _measurement(path: Path) -> Measurement:
 
 def _json(path: Path) -> Record | None:
     return current(read_json(path)) if path.is_file() else None
+
+
+def _epochs(folder: Path) -> list[Record]:
+    """Return each epoch of the training or the fit in a folder."""
+    ended = (_json(folder / "result.json") or {}).get("epochs")
+    return [current(record) for record in read_epochs(folder / "epochs.jsonl", ended)]
 
 
 def _records(path: Path) -> list[Record]:

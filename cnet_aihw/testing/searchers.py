@@ -22,6 +22,7 @@ from cnet_aihw.search import (
     SearchContext,
 )
 from cnet_aihw.search.searchers import Searcher
+from cnet_aihw.testing.chance import one_source_of_chance
 from cnet_aihw.testing.promises import promise, promised
 
 RATIOS = (0.0, 0.25, 0.5, 1.0)
@@ -159,10 +160,16 @@ def _search(
             measured += 1
             yield Evaluation((score_of(problem.encode(placement)),), seconds), cached
 
-    searcher = make()
+    rng = np.random.default_rng(seed)
+    with one_source_of_chance(make(), rng):
+        searcher = make()
     evaluations = _Watched(problem, measure, budget, trace, gains=lambda _: GAINS)
     sentence = "asks for encodings of the problem until the budget is spent"
-    with promised(searcher, sentence), suppress(BudgetSpent):
-        searcher.search(problem, evaluations, np.random.default_rng(seed), SearchContext())
+    with (
+        one_source_of_chance(searcher, rng),
+        promised(searcher, sentence),
+        suppress(BudgetSpent),
+    ):
+        searcher.search(problem, evaluations, rng, SearchContext())
     rows = [tuple(row.encoding) for row in evaluations.rows]
     return _Course(rows, evaluations.over, evaluations.replayed)

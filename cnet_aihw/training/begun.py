@@ -10,6 +10,7 @@ from torch import nn
 
 from cnet_aihw.evaluation.calibration import ChipCalibration
 from cnet_aihw.rram import snapshot
+from cnet_aihw.runtime.epochs import read_epochs
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.fingerprint import tensors_fingerprint
 from cnet_aihw.runtime.parts import as_part
@@ -17,7 +18,8 @@ from cnet_aihw.runtime.provenance import check_provenance
 from cnet_aihw.runtime.records import read_json
 from cnet_aihw.runtime.torch_device import resolve_device
 from cnet_aihw.tasks import Task, smoothed
-from cnet_aihw.training.checkpoint import load_checkpoint
+from cnet_aihw.training.checkpoint import check_kept, load_checkpoint
+from cnet_aihw.training.journal import EPOCHS
 from cnet_aihw.training.run_identity import TrainingData, run_provenance
 from cnet_aihw.training.settings import TrainingSettings
 from cnet_aihw.training.trainer import BEST, CHECKPOINT
@@ -28,6 +30,9 @@ FORMAT = 2
 
 RUN = "run.json"
 """The file that says what a run is made from."""
+
+RESULT = "result.json"
+"""The file that a finished run ends with."""
 
 _ANOTHER = "give another folder"
 
@@ -75,7 +80,7 @@ def check_begun(
 
 
 def known_run(folder: Path, provenance: dict[str, Any], weights: str | None) -> float | None:
-    """Check that a folder's run is this one; return its lambda."""
+    """Check that a folder's run is this one, and that it is whole; return its lambda."""
     stored = read_json(folder / RUN)
     if stored.get("format") != FORMAT:
         raise CnetError(
@@ -88,8 +93,21 @@ def known_run(folder: Path, provenance: dict[str, Any], weights: str | None) -> 
     check_provenance(stored["provenance"], provenance, folder, _ANOTHER)
     if weights is not None:
         _check_weights(weights, stored["initial_weights"], folder)
+    _check_whole(folder, provenance["training"]["select"])
     lambda_: float | None = stored["lambda"]
     return lambda_
+
+
+def _check_whole(folder: Path, select: str) -> None:
+    """Check that the files are there that a run needs to end, and that no epoch is missing."""
+    if (folder / RESULT).exists():
+        check_kept(folder / BEST, "the selected weights")
+        read_epochs(folder / EPOCHS, read_json(folder / RESULT)["epochs"])
+    elif (folder / CHECKPOINT).exists():
+        state = load_checkpoint(folder / CHECKPOINT).meta["state"]
+        if state["best"] is not None and select != "last":
+            check_kept(folder / BEST, "the best weights so far")
+        read_epochs(folder / EPOCHS, state["epoch"])
 
 
 def _check_weights(weights: str, initial: str, folder: Path) -> None:

@@ -98,6 +98,27 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     return Checkpoint(meta=meta, **groups)
 
 
+def check_kept(path: Path, what: str) -> None:
+    """Check that a checkpoint that a run has left is still there.
+
+    Args:
+        path: the file, in the run's folder.
+        what: what it holds.
+
+    Raises:
+        CnetError: if it is not.
+    """
+    if path.is_file():
+        return
+    fix = f"put it back, or delete {path.parent}, so that the run is made again"
+    raise CnetError(
+        f"{path} is missing: {path.parent} holds a run that had written {what} there; {fix}.",
+        key=str(path),
+        expected=what,
+        fix=fix,
+    )
+
+
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Return the optimizer's state as named tensors."""
     return {

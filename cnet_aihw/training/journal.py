@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cnet_aihw.runtime.epochs import read_epochs
 from cnet_aihw.runtime.records import append_record, read_records, write_records
 from cnet_aihw.training.settings import TrainingSettings
 from cnet_aihw.training.state import RunState
@@ -18,15 +19,17 @@ class Journal:
         folder: the run's folder.
         epoch: first epoch that is going to be written; records of it and of later ones, from a run
             that was killed, are taken out.
+
+    Raises:
+        CnetError: where the file is there, and damaged.
     """
 
     def __init__(self, folder: Path, epoch: int) -> None:
         from torch.utils.tensorboard import SummaryWriter  # slow to import, and only needed here
 
         self.path = folder / EPOCHS
-        records = read_records(self.path)
-        kept = [record for record in records if record["epoch"] < epoch]
-        if len(kept) < len(records):
+        kept = read_epochs(self.path, epoch)
+        if len(kept) < len(read_records(self.path)):
             write_records(self.path, kept)
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=epoch or None)
 

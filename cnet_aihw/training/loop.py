@@ -33,7 +33,7 @@ from cnet_aihw.runtime.records import read_json, write_json_atomic
 from cnet_aihw.runtime.torch_device import moved_to, resolve_device
 from cnet_aihw.runtime.typed import checked
 from cnet_aihw.tasks import Task, smoothed
-from cnet_aihw.training.begun import FORMAT, RUN, known_run
+from cnet_aihw.training.begun import FORMAT, RESULT, RUN, known_run
 from cnet_aihw.training.checkpoint import all_finite, load_checkpoint
 from cnet_aihw.training.journal import EPOCHS
 from cnet_aihw.training.lambda_of_noise import lipschitz_lambda
@@ -49,8 +49,6 @@ from cnet_aihw.training.variation import (
     training_variation,
     try_variation,
 )
-
-_RESULT = "result.json"
 
 
 @checked
@@ -139,10 +137,10 @@ def train(
     else:
         _check_empty(folder)
         lambda_ = _lambda(model, settings)
-    if (folder / _RESULT).exists():
+    if (folder / RESULT).exists():
         load_snapshot(model, load_checkpoint(folder / BEST).model)
         model.eval()
-        return TrainingResult.from_record(read_json(folder / _RESULT), folder)
+        return TrainingResult.from_record(read_json(folder / RESULT), folder)
     others: dict[str, Any] = {
         **{"parts": parts, "settings": settings, "folder": folder, "task": task},
         **{"augment": data.augment, "calibration": calibration, "objective": objective},
@@ -169,7 +167,7 @@ def train(
             else:
                 trainer.start()
             result = trainer.finish(progress)
-    write_json_atomic(folder / _RESULT, result.as_record())
+    write_json_atomic(folder / RESULT, result.as_record())
     return result
 
 

@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from cnet_aihw.cluster.workers import cannot_be_sent
+from cnet_aihw.cluster.sending import cannot_be_sent
 from cnet_aihw.rram import load_snapshot
 from cnet_aihw.runtime.determinism import deterministic
 from cnet_aihw.runtime.errors import CnetError, bad_value

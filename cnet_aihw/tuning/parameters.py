@@ -22,6 +22,9 @@ def trained_names(model: nn.Module) -> list[str]:
 class TunedParts:
     """The parameters of a network by kind; those that are frozen stay so.
 
+    Scales that a tile has learned for its outputs belong to the weights that are written. Ranges of
+    its inputs are those of the chip's converters, and stay as they are.
+
     Args:
         model: a network of RRAM layers, perhaps with correctors.
         tune: a word of ``TuningSettings.tune``.
@@ -37,10 +40,17 @@ class TunedParts:
     def __init__(self, model: nn.Module, tune: str) -> None:
         self.model = model
         self.weights: dict[str, list[nn.Parameter]] = {
-            name: [tile.tile.weight for tile in layer.tiles() if tile.tile.weight.requires_grad]
+            name: [
+                parameter
+                for tile in layer.tiles()
+                for parameter in (tile.tile.weight, tile.out_scaling_alpha)
+                if parameter is not None and parameter.requires_grad
+            ]
             for name, layer in rram_layers(model).items()
         }
         on_crossbars = {id(p) for found in self.weights.values() for p in found}
+        tiles = [tile for layer in rram_layers(model).values() for tile in layer.tiles()]
+        on_crossbars |= {id(tile.input_range) for tile in tiles}
         correctors = {id(p) for p in compensation_parameters(model).values()}
         others = [p for p in trainable_parameters(model) if id(p) not in on_crossbars]
         if tune == "correctors":

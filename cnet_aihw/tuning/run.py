@@ -201,11 +201,16 @@ class TuningRun:
             tiles = [t for name in phase.weights for t in self.network.layers[name].tiles()]
         with ExitStack() as undo:
             for tile in tiles:
-                before = tile.rpu_config.variation.enabled
+                config = tile.rpu_config
+                ranges = config.pre_post.input_range
                 tile.train()
-                tile.rpu_config.variation.enabled = True
                 undo.callback(tile.eval)
-                undo.callback(setattr, tile.rpu_config.variation, "enabled", before)
+                for owner, name, value in (
+                    (config.variation, "enabled", True),
+                    (ranges, "init_from_data", 0),  # the chip's are those from before the tuning
+                ):
+                    undo.callback(setattr, owner, name, getattr(owner, name))
+                    setattr(owner, name, value)
             yield
 
     # -- the chip

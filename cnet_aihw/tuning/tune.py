@@ -15,7 +15,7 @@ from cnet_aihw.evaluation.chip_identity import (
 )
 from cnet_aihw.evaluation.first_batch import check_first_batch
 from cnet_aihw.evaluation.metrics import evaluation_mode, pass_over
-from cnet_aihw.rram import clear_chip, load_snapshot, snapshot
+from cnet_aihw.rram import RRAMLayer, clear_chip, load_snapshot, snapshot
 from cnet_aihw.runtime.determinism import deterministic
 from cnet_aihw.runtime.device_parts import placed
 from cnet_aihw.runtime.errors import CnetError, bad_value
@@ -28,18 +28,18 @@ from cnet_aihw.runtime.random_state import (
     forked_random_state,
     seed_random_state,
 )
-from cnet_aihw.runtime.records import read_json, write_json_atomic
+from cnet_aihw.runtime.records import read_json, write_json_atomic, write_records
 from cnet_aihw.runtime.torch_device import device_of
 from cnet_aihw.runtime.typed import checked
 from cnet_aihw.runtime.values import check_seed
 from cnet_aihw.tasks import Classification, Task, describe_task
-from cnet_aihw.training.checkpoint import load_checkpoint
+from cnet_aihw.training.checkpoint import check_kept, load_checkpoint
 from cnet_aihw.training.run_identity import TrainingData
 from cnet_aihw.tuning.chip import Chip, rram_layers
 from cnet_aihw.tuning.on_chip import NetworkOnChip, finite_score
 from cnet_aihw.tuning.parameters import trained_names
 from cnet_aihw.tuning.result import TuningResult, result_of
-from cnet_aihw.tuning.run import CHECKPOINT, TuningRun
+from cnet_aihw.tuning.run import CHECKPOINT, EPOCHS, TuningRun
 from cnet_aihw.tuning.settings import TuningSettings, validate_tuning_settings
 
 FORMAT = 1
@@ -99,7 +99,7 @@ def tune_on_chip(
         if wanted and not hasattr(chip, "weight"):
             value = getattr(settings, key)
             raise bad_value(key, value, "a rule that need not read the chip's weights")
-    rram_layers(model)
+    _check_gradients(rram_layers(model), settings)
     clear_chip(model)
     folder, device = Path(folder), device_of(model)
     train = placed(as_part(data.train).first(settings.samples), device)
@@ -120,8 +120,10 @@ def tune_on_chip(
         run = TuningRun(model, chip, train, val, settings, task, folder)
         known = _known(folder, provenance)
         if known is not None:
+            check_kept(folder / CHECKPOINT, "the tuned weights")
             kept = load_checkpoint(folder / CHECKPOINT)
             load_snapshot(model, kept.model)
+            write_records(folder / EPOCHS, kept.meta["records"])
             if hasattr(chip, "load"):
                 begins = "chip:"
                 chip.load({n[5:]: t for n, t in kept.held.items() if n.startswith(begins)})
@@ -176,6 +178,20 @@ def write_all(model: nn.Module, chip: Chip) -> None:
     """Write all layers of a network to a chip, with its nominal weights."""
     for name, layer in rram_layers(model).items():
         chip.write(name, layer.nominal_weight().detach().clone())
+
+
+def _check_gradients(layers: dict[str, RRAMLayer], settings: TuningSettings) -> None:
+    """Check that gradients of layers on the chip can be computed, where the rule needs them."""
+    for name, layer in layers.items():
+        charged = any(tile.rpu_config.readout is not None for tile in layer.tiles())
+        if not charged:
+            continue
+        for key, wanted in (("backward", settings.backward != "perturbation"), ("angles", True)):
+            value = getattr(settings, key)
+            if wanted and value:
+                expected = "perturbation" if key == "backward" else "false"
+                reason = f"as {name} has charge read-out, whose gradients are not those of weights"
+                raise bad_value(key, value, f"{expected}, {reason}")
 
 
 def _provenance(

@@ -16,12 +16,13 @@ from cnet_aihw.compensation import (
     compensate,
     compensation_parameters,
 )
+from cnet_aihw.compensation.placement import DIGITAL
 from cnet_aihw.evaluation import ChipCalibration, Score
 from cnet_aihw.evaluation.chip_identity import chip_provenance
 from cnet_aihw.evaluation.chip_run import check_times_known, measuring, writing
 from cnet_aihw.rram import clear_chip, count_weights
 from cnet_aihw.runtime.device_parts import placed
-from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.parts import Part, as_part
 from cnet_aihw.runtime.progress import progress_bar
 from cnet_aihw.runtime.random_state import derive_seed, seed_random_state
@@ -106,6 +107,8 @@ def tune_chips(
             expected="correctors",
             fix=fix,
         )
+    if isinstance(calibration, WithCompensation) and settings.tune == "correctors" and not own:
+        _check_correctors(calibration)
     rram_layers(model)
     check_times_known(model, None, [t_inference])
     task, where, folder = task or Classification(), resolve_device(device), Path(folder)
@@ -151,6 +154,13 @@ def tune_chips(
     return statistics_over_chips(
         [known[chip] for chip in range(chips)], rewrite_sigma, added, added / base
     )
+
+
+def _check_correctors(fit: WithCompensation) -> None:
+    """Check that a compensation has correctors to tune beside layers that are digital."""
+    if all(ratio in (0.0, DIGITAL) for ratio in fit.placement.values()):
+        expected = "another tune, as the placement has digital layers alone and no corrector"
+        raise bad_value("tune", "correctors", expected)
 
 
 _FIELDS = tuple(TuningSettings.__dataclass_fields__)

@@ -121,7 +121,13 @@ def test_trained_without_the_crossbar_and_measured_with_it(
         (["rram.in_training=false", "rram.adc_bits=99"], None),
         (["rram.wire_resistance=2.0", "rram.in_training=false"], None),
         (["rram=lognormal_cpp", "compensation=paper"], "rram.rpu_config"),
+        *(
+            (["rram=lognormal_cpp", f"job.steps=[{steps}.train,{steps}_{step}]"], "rram.rpu_config")
+            for steps in ("cnet_aihw.jobs.steps",)
+            for step in ("attack.attack", "tune.tune", "uncertainty.uncertainty")
+        ),
     ],
+    ids=lambda words: "-".join(words)[-40:] if isinstance(words, list) else words,
 )
 def test_impossible_crossbars_are_reported_before_training(
     error_of: Callable[..., CnetError], small: list[str], words: list[str], key: str | None

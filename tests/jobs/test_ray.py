@@ -91,6 +91,33 @@ def test_workers_inside_jobs_are_refused_before_ray_starts(
         assert error_of("-m", LAUNCHER, "seed=0,1", "ray.workers=2").key == "ray.workers"
 
 
+UNSENT = """
+from torch import nn
+
+def net():
+    stem = nn.utils.parametrizations.weight_norm(nn.Linear(64, 8))
+    return nn.Sequential(nn.Flatten(), stem, nn.ReLU(), nn.Linear(8, 10))
+"""
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [["job=pipeline"], ["job=pipeline", "compensation=default", "search=random"], ["job=attack"]],
+    ids=["pipeline", "search", "attack"],
+)
+def test_a_network_that_workers_cannot_be_given_is_refused_before_any_training(
+    error_of: Callable[..., CnetError], steps: list[str]
+) -> None:
+    """Parametrized layers cannot be pickled; the first measurement said so, after the training."""
+    Path("unsent.py").write_text(UNSENT)
+    model = ["model=custom", "model._target_=unsent.net", "training=plain"]
+    words = [word for word in MLP8 if word != "model=mlp"]
+    with mock.patch("ray.init", side_effect=AssertionError("Ray was started")):
+        error = error_of(*words, *model, *steps, "ray.workers=2", "hydra.run.dir=run")
+    assert (error.key, error.fix) == ("model", "ray.workers=0")
+    assert not list(Path("run").rglob("run.json"))
+
+
 @pytest.mark.parametrize("end", ["done", "failed"])
 def test_each_job_has_a_line_with_its_progress(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cnet_aihw.jobs.sweep_screen.time.time", lambda: 110.0)

@@ -10,6 +10,8 @@ from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.records import read_json, read_records
 from cnet_aihw.tuning.statistics import tuning_statistics_of
 
+from .conftest import MLP8
+
 FEW = [
     *("job=tune", "tuning.samples=64", "tuning.chips=2", "tuning.others=1", "tuning.epochs=1"),
     "tuning.validation_samples=50",
@@ -47,6 +49,23 @@ def test_ways_of_several_commands_stand_in_one_table(
         assert title in page
     for table in ("tunings", "tuning-course"):
         assert Path(f"run/report/{table}.csv").exists()
+
+
+def test_the_time_that_is_not_looked_at_is_said(cli: Callable, tiny: list[str]) -> None:
+    """Tuning and attacks see chips at the first of several times alone."""
+    drift = ["rram=pcm", "evaluation.t_inference=[60,3600]", "hydra.run.dir=run", "training=plain"]
+    words = [*MLP8, *drift]
+    assert cli(*words, "job=train").code == 0
+    few = ["attack.method.steps=1", "attack.samples=4", "attack.chips=1", "attack.threat=[nominal]"]
+    for more in ([*FEW, "tuning=digital"], ["job=attack", "attack.eps=[0.1]", *few]):
+        assert cli(*words, *more).code == 0
+    for name in ("tunings", "attacks"):
+        note = Path(f"run/{name}.txt").read_text().splitlines()
+        assert any("60 s" in line and "evaluation.t_inference" in line for line in note)
+    (record,) = read_records(Path("run/plain/tuning-digital-model/chips.jsonl"))[:1]
+    assert cli(*words, "job=evaluate").code == 0
+    same = [r for r in read_records(Path("run/plain/chips.jsonl")) if r["t_inference"] == 60]
+    assert record["before"] == pytest.approx(same[0]["score"])
 
 
 def test_networks_of_another_run_are_tuned(
@@ -88,3 +107,9 @@ def test_impossible_tunings_are_refused(
     assert wrong("tuning.tune=some").key == "tuning.tune"
     assert wrong("tuning.rewrite_sigma=-1").key == "tuning.rewrite_sigma"
     assert error_of(*trained, *FEW, "tuning=correctors").key == "tune"
+    table = ["data=table", "data.path=diabetes", "data.target=number", "task=regression"]
+    words = [*table, "model=mlp", "training=plain", "compensation=none", "progress=false"]
+    steps = "job.steps=[cnet_aihw.jobs.steps.train,cnet_aihw.jobs.steps_tune.tune]"
+    error = error_of(*words, *FEW, steps, "tuning=random_target", "hydra.run.dir=before")
+    assert error.key == "tuning.backward"
+    assert not Path("before/plain").exists()

@@ -51,6 +51,13 @@ def test_sources_of_several_commands_stand_in_one_table(
         assert Path(f"run/report/{table}.csv").exists()
 
 
+def test_a_table_says_that_correctors_have_no_part_in_it(cli: Callable, trained: list[str]) -> None:
+    words = [word for word in trained if word != "compensation=none"]
+    for more, said in (["compensation=none"], False), (["compensation=default"], True):
+        assert cli(*words, *FEW, *more).code == 0
+        assert ("no correctors" in Path("run/uncertainties.txt").read_text()) == said
+
+
 def test_networks_of_another_run_are_measured(
     cli: Callable, trained: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

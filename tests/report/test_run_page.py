@@ -325,3 +325,13 @@ def test_a_damaged_record_is_reported(finished: Path, copy: Copy) -> None:
     (folder / "plain" / "chips.json").write_text("{")
     with pytest.raises(CnetError, match=r"chips\.json is damaged"):
         write_report(folder)
+
+
+@pytest.mark.parametrize("line", ["{}", "garbage", '{"epoch": 7}'])
+def test_a_damaged_line_of_the_course_is_reported(finished: Path, copy: Copy, line: str) -> None:
+    folder = copy(finished)
+    path = folder / "plain" / "epochs.jsonl"
+    path.write_text("\n".join([line, *path.read_text().splitlines()[1:], ""]))
+    with pytest.raises(CnetError) as caught:
+        write_report(folder)
+    assert caught.value.key == str(path)

@@ -1,5 +1,6 @@
 """Edges of crossbars: the effect of each knob; closed forms and aihwkit are oracles."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -10,7 +11,7 @@ import torch
 from aihwkit.nn import AnalogLinear
 from aihwkit.nn.conversion import convert_to_analog as stock_convert_to_analog
 from aihwkit.simulator.configs import InferenceRPUConfig, TorchInferenceRPUConfig
-from aihwkit.simulator.parameters import MappingParameter
+from aihwkit.simulator.parameters import IOParameters, MappingParameter
 from torch import Tensor, nn
 
 from cnet_aihw.rram import (
@@ -23,6 +24,7 @@ from cnet_aihw.rram import (
     periphery,
     program,
 )
+from cnet_aihw.runtime.errors import CnetError
 
 ROWS, COLUMNS = 24, 10
 
@@ -295,3 +297,19 @@ def test_gradients_pass_through_ir_drop() -> None:
         up, down = model(x + shift).square().sum(), model(x - shift).square().sum()
     assert x.grad is not None
     assert x.grad[1, 5].item() == pytest.approx(((up - down) / 2e-2).item(), rel=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("name", "bound"), [("inp", 0.0), ("inp", -1.0), ("inp", math.inf), ("out", math.inf)]
+)
+def test_a_range_that_has_no_steps_is_refused_and_without_steps_is_open(
+    name: str, bound: float
+) -> None:
+    """It gave NaN, which was reported as a training that diverged."""
+    key = f"{name}_bound"
+    with pytest.raises(CnetError) as error:
+        linear(RRAMRPUConfig(forward=IOParameters(**{key: bound})))
+    assert (error.value.key, error.value.value) == (f"forward.{key}", bound)
+    if bound > 0.0:
+        open_ = IOParameters(**{key: bound, f"{name}_res": -1.0}, out_noise=0.0)
+        assert torch.isfinite(linear(RRAMRPUConfig(forward=open_))(inputs())).all()

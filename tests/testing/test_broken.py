@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -501,9 +501,71 @@ class PythonsOwnDraws(Shuffled):
         super().search(problem, evaluations, own, context)
 
 
+class SeedsItself(Shuffled):
+    def search(self, problem: Any, evaluations: Any, rng: Any, context: Any) -> None:
+        super().search(problem, evaluations, np.random.default_rng(0), context)
+
+
+@dataclass
+class MadeWithAGenerator(Shuffled):
+    own: Any = field(default_factory=lambda: random.Random(0))
+
+    def search(self, problem: Any, evaluations: Any, rng: Any, context: Any) -> None:
+        every = list(problem.encodings())
+        self.own.shuffle(every)
+        for encoding in every:
+            evaluations(encoding)
+
+
+class SeedsPython(Shuffled):
+    def search(self, problem: Any, evaluations: Any, rng: Any, context: Any) -> None:
+        random.seed(0)
+        every = list(problem.encodings())
+        random.shuffle(every)
+        for encoding in every:
+            evaluations(encoding)
+
+
+class SeedsNumpy(Shuffled):
+    def search(self, problem: Any, evaluations: Any, rng: Any, context: Any) -> None:
+        np.random.seed(0)
+        super().search(problem, evaluations, np.random, context)
+
+
+class SeedsTorch(Shuffled):
+    def search(self, problem: Any, evaluations: Any, rng: Any, context: Any) -> None:
+        torch.manual_seed(0)
+        every = list(problem.encodings())
+        for number in torch.randperm(len(every)).tolist():
+            evaluations(every[number])
+
+
+class TorchGenerator(Shuffled):
+    def search(self, problem: Any, evaluations: Any, rng: Any, context: Any) -> None:
+        every = list(problem.encodings())
+        own = torch.Generator().manual_seed(0)
+        for number in torch.randperm(len(every), generator=own).tolist():
+            evaluations(every[number])
+
+
+class Derived(Shuffled):
+    """Keeps all promises, with a generator whose seed is drawn."""
+
+    def search(self, problem: Any, evaluations: Any, rng: Any, context: Any) -> None:
+        every = list(problem.encodings())
+        own = torch.Generator().manual_seed(int(rng.integers(2**31)))
+        for number in torch.randperm(len(every), generator=own).tolist():
+            evaluations(every[number])
+
+
+class Spawned(Shuffled):
+    def search(self, problem: Any, evaluations: Any, rng: Any, context: Any) -> None:
+        super().search(problem, evaluations, np.random.default_rng(rng.spawn(1)[0]), context)
+
+
 class LooksAtTheBudget(Shuffled):
     def search(self, problem: Any, evaluations: Any, rng: Any, context: Any) -> None:
-        own = np.random.default_rng(evaluations.budget)
+        own = np.random.default_rng(evaluations.budget + rng.integers(9))
         super().search(problem, evaluations, own, context)
 
 
@@ -512,20 +574,21 @@ class Remembers(Shuffled):
 
     def search(self, problem: Any, evaluations: Any, rng: Any, context: Any) -> None:
         self.known.append(1)
-        super().search(problem, evaluations, np.random.default_rng(len(self.known)), context)
+        seed = len(self.known) + rng.integers(9)
+        super().search(problem, evaluations, np.random.default_rng(seed), context)
 
 
 class LooksAtTheClock(Shuffled):
     def search(self, problem: Any, evaluations: Any, rng: Any, context: Any) -> None:
         evaluations((0, 0, 0))
-        own = np.random.default_rng(int(evaluations.rows[0].seconds))
+        own = np.random.default_rng(int(evaluations.rows[0].seconds + rng.integers(9)))
         super().search(problem, evaluations, own, context)
 
 
 class LooksAtTheTrace(Shuffled):
     def search(self, problem: Any, evaluations: Any, rng: Any, context: Any) -> None:
         evaluations((0, 0, 0))
-        own = np.random.default_rng(evaluations.replayed)
+        own = np.random.default_rng(evaluations.replayed + rng.integers(9))
         super().search(problem, evaluations, own, context)
 
 
@@ -547,7 +610,13 @@ class OnlyOne(Shuffled):
 SEARCHERS: dict[type[Any], str] = {
     OverTheLimits: "over the limits",
     Outside: "encodings of the problem",
-    PythonsOwnDraws: "the same seed",
+    PythonsOwnDraws: "Python's global random state",
+    SeedsItself: "default_rng",
+    MadeWithAGenerator: "Random",
+    SeedsPython: "Python's global random state",
+    SeedsNumpy: "numpy's global random state",
+    SeedsTorch: "torch's global random state",
+    TorchGenerator: "Generator",
     LooksAtTheBudget: "begins with the smaller",
     Remembers: "the same seed",
     LooksAtTheClock: "the same seed",
@@ -560,9 +629,13 @@ SEARCHERS: dict[type[Any], str] = {
 
 @pytest.mark.parametrize("kind", SEARCHERS, ids=lambda kind: kind.__name__)
 def test_a_searcher_that_breaks_a_promise(kind: Any) -> None:
-    check_searcher(Shuffled)
+    for kept in (Shuffled, Derived, Spawned):
+        check_searcher(kept)
+    states = random.getstate(), str(np.random.get_state()), torch.get_rng_state()
     with pytest.raises(AssertionError, match=SEARCHERS[kind]):
         check_searcher(kind)
+    assert random.getstate() == states[0] and str(np.random.get_state()) == states[1]
+    assert torch.equal(torch.get_rng_state(), states[2])
 
 
 def test_a_searcher_may_end_by_itself() -> None:

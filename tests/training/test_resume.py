@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -541,3 +542,58 @@ def test_a_damaged_checkpoint_is_said_so(tmp_path: Path, content: bytes) -> None
     with pytest.raises(CnetError) as error:
         train(analog_network(), Data(), run, tmp_path)
     assert error.value.key == str(path)
+
+
+DAMAGES = {
+    "no JSON": lambda lines: [lines[0], b"garbage\n", lines[2]],
+    "no epoch": lambda lines: [lines[0], b"{}\n", lines[2]],
+    "a line missing": lambda lines: [lines[0], lines[2]],
+    "a line twice": lambda lines: [lines[0], lines[1], lines[1], lines[2]],
+    "the last line torn": lambda lines: [*lines[:2], lines[2][:20]],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_course_of_a_finished_run_is_noticed(tmp_path: Path, damage: str) -> None:
+    """And following the advice works: without the file, or with a training from scratch."""
+    result = train(analog_network(), Data(), SETTINGS, tmp_path / "run")
+    path = tmp_path / "run" / "epochs.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(b"".join(DAMAGES[damage](whole.splitlines(keepends=True))))
+    with pytest.raises(CnetError) as error:
+        train(analog_network(), Data(), SETTINGS, tmp_path / "run")
+    assert error.value.key == str(path) and error.value.fix
+    path.unlink()
+    assert train(analog_network(), Data(), SETTINGS, tmp_path / "run") == result
+
+
+def test_a_damaged_course_is_noticed_before_a_killed_run_resumes(tmp_path: Path) -> None:
+    train(analog_network(), Data(), SETTINGS, tmp_path)
+    (tmp_path / "result.json").unlink()
+    path = tmp_path / "epochs.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(lines[0] + lines[2])
+    kept = path.read_bytes()
+    with pytest.raises(CnetError) as error:
+        train(analog_network(), Data(), SETTINGS, tmp_path)
+    assert error.value.key == str(path)
+    assert path.read_bytes() == kept
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_selected_weights_that_are_gone_are_said_so_with_a_fix(
+    tmp_path: Path, finished: bool
+) -> None:
+    folder = tmp_path / "run"
+    train(analog_network(), Data(), SETTINGS, folder)
+    best = (folder / "best.safetensors").read_bytes()
+    (folder / "best.safetensors").unlink()
+    if not finished:
+        (folder / "result.json").unlink()
+    with pytest.raises(CnetError) as error:
+        train(analog_network(), Data(), SETTINGS, folder)
+    assert error.value.key == str(folder / "best.safetensors")
+    assert str(folder) in str(error.value.fix)  # which is to be deleted
+    shutil.rmtree(folder)
+    train(analog_network(), Data(), SETTINGS, folder)
+    assert (folder / "best.safetensors").read_bytes() == best

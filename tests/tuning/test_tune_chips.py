@@ -205,3 +205,27 @@ def test_outputs_that_are_not_finite_have_no_score(tmp_path: Path) -> None:
         tune_chips(model, DATA, SETTINGS, tmp_path, chips=1, device="cpu")
     assert caught.value.key == "chip"
     assert not read_records(tmp_path / "chips.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("second", "label"),
+    [
+        ("digital", "digital at 2 layers"),
+        ("size 1", "low rank of xy at 1 layers, digital at 1 layers"),
+        (0.0, "digital at 1 layers"),
+    ],
+)
+def test_digital_layers_are_called_so_and_are_not_correctors_to_tune(
+    tmp_path: Path, second: str | float, label: str
+) -> None:
+    fit = WithCompensation(Placement({"0": "digital", "2": second}), LowRank(), PerChipFit(X[:40]))
+    assert fit.label() == f"{label}, {fit.fit.label()}"
+    settings = replace(SETTINGS, tune="correctors")
+    given = {"chips": 1, "others": 0, "calibration": fit, "device": "cpu"}
+    if second == "size 1":
+        found = tune_chips(network(), DATA, settings, tmp_path, **given)
+        assert found.writes_most == 1
+        return
+    with pytest.raises(CnetError) as error:
+        tune_chips(network(), DATA, settings, tmp_path, **given)
+    assert (error.value.key, error.value.value) == ("tune", "correctors")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from aihwkit.simulator.parameters import MappingParameter
 from torch import Tensor, nn
 
 from cnet_aihw.compensation import (
@@ -19,6 +20,7 @@ from cnet_aihw.compensation import (
     compensation_parameters,
 )
 from cnet_aihw.rram import (
+    Charge,
     CompositeNoiseModel,
     LogNormalNoiseModel,
     ReadNoiseModel,
@@ -49,6 +51,7 @@ from cnet_aihw.tuning.gradients import (
 )
 from cnet_aihw.tuning.on_chip import NetworkOnChip
 from cnet_aihw.tuning.result import result_of
+from cnet_aihw.zoo import ClippedMLP
 
 from ..fake_cuda import cuda
 
@@ -597,3 +600,82 @@ def test_a_killed_run_with_noisy_readings_ends_the_same(backward: str, tmp_path:
     again, found = run("killed", 2)
     assert again == whole
     assert all(torch.equal(tensor, weights[name]) for name, tensor in found.items())
+
+
+def test_files_of_a_finished_tuning_that_are_damaged_or_gone(tmp_path: Path) -> None:
+    """Its course is kept in the checkpoint too; without that the weights are gone."""
+    model = analog()
+    found = tune_on_chip(model, SimulatedChip(model, 3), DATA, FEW, tmp_path)
+    path = tmp_path / "epochs.jsonl"
+    whole, text = read_records(path), path.read_bytes()
+    path.write_bytes(b"{}\n" + text[:30])
+    again = analog()
+    assert tune_on_chip(again, SimulatedChip(again, 3), DATA, FEW, tmp_path) == found
+    assert read_records(path) == whole
+    (tmp_path / "checkpoint.safetensors").unlink()
+    with pytest.raises(CnetError) as error:
+        again = analog()
+        tune_on_chip(again, SimulatedChip(again, 3), DATA, FEW, tmp_path)
+    assert error.value.key == str(tmp_path / "checkpoint.safetensors")
+    assert str(tmp_path) in str(error.value.fix)
+
+
+@pytest.mark.filterwarnings("ignore:pre_post.input_range")
+@pytest.mark.parametrize("seen", [0, 5], ids=["learned", "not known yet"])
+@pytest.mark.parametrize("tune", ["progressive", "all", "digital"])
+def test_ranges_of_inputs_are_those_of_the_chip(tune: str, seen: int, tmp_path: Path) -> None:
+    """A layer in software would have learned others, which its crossbar does not have."""
+    config = RRAMRPUConfig(noise_model=LogNormalNoiseModel(0.5))
+    config.pre_post.input_range.enable = True
+    config.pre_post.input_range.init_from_data = seen
+    model = convert_to_analog(plain(), config).eval()
+    before = snapshot(model)
+    tune_on_chip(model, SimulatedChip(model, 3), DATA, replace(FEW, tune=tune), tmp_path)
+    after = snapshot(model)
+    ranges = [name for name in after if "input_range" in name]
+    assert len(ranges) == 6
+    assert all(torch.equal(after[name], before[name]) for name in ranges)
+    assert config.pre_post.input_range.init_from_data == seen
+
+
+@pytest.mark.parametrize("tune", ["progressive", "all", "digital"])
+@pytest.mark.parametrize("backward", ["model", "exact", "feedback"])
+def test_learned_scales_are_tuned_with_the_weights_that_are_written(
+    tune: str, backward: str, tmp_path: Path
+) -> None:
+    """So what is on a chip without noise is what the network has, also after the tuning."""
+    mapping = MappingParameter(
+        weight_scaling_omega=1.0, learn_out_scaling=True, out_scaling_columnwise=True
+    )
+    config = RRAMRPUConfig(noise_model=LogNormalNoiseModel(0.0), mapping=mapping)
+    model = convert_to_analog(plain(), config).eval()
+    before = snapshot(model)
+    chip = SimulatedChip(model, 3)
+    settings = replace(FEW, tune=tune, backward=backward)
+    found = tune_on_chip(model, chip, DATA, settings, tmp_path)
+    after = snapshot(model)
+    tuned = [n for n in after if "alpha" in n and not torch.equal(after[n], before[n])]
+    assert len(tuned) == {"progressive": 2, "all": 3, "digital": 0}[tune]
+    for name in ("0", "4", "6"):
+        nominal = nominal_weight(model[int(name)]).detach()
+        torch.testing.assert_close(chip.weight(name), nominal, rtol=0.0, atol=1e-6)
+    with torch.no_grad():
+        accuracy = float((model(X[:20]).argmax(1) == Y[:20]).float().mean())
+    assert found.score == pytest.approx(accuracy)
+
+
+def test_charge_read_out_is_tuned_by_perturbations_alone(tmp_path: Path) -> None:
+    """Other rules need the matrix product that such a layer does not compute."""
+    config = RRAMRPUConfig(noise_model=LogNormalNoiseModel(0.2), readout=Charge(test_steps=4))
+    net = nn.Sequential(ClippedMLP((1, 6, 6), 3, (8,)), nn.BatchNorm1d(3))
+    model = convert_to_analog(net, config).eval()
+    chip = SimulatedChip(model, 3)
+    digital = replace(FEW, tune="digital")
+    blind = replace(digital, backward="perturbation")
+    for settings, key in ((digital, "backward"), (replace(blind, angles=True), "angles")):
+        with pytest.raises(CnetError) as error:
+            tune_on_chip(model, chip, DATA, settings, tmp_path / key)
+        assert (error.value.key, error.value.value) == (key, getattr(settings, key))
+        assert not (tmp_path / key).exists()
+    found = tune_on_chip(model, chip, DATA, blind, tmp_path / "blind")
+    assert found.score == score_on_chip(model, chip, (X[:20], Y[:20]))

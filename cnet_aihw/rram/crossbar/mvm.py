@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,7 @@ from aihwkit.simulator.parameters.enums import BoundManagementType, NoiseManagem
 from aihwkit.simulator.tiles.analog_mvm import AnalogMVM
 from torch import Tensor
 
-from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.errors import CnetError, bad_value
 
 
 class RRAMAnalogMVM(AnalogMVM):
@@ -20,8 +21,22 @@ class RRAMAnalogMVM(AnalogMVM):
 
     @classmethod
     def check_support(cls, io_pars: IOParameters) -> None:
-        """Refuse what torch tiles do not compute; see aihwkit's ``check_support``."""
+        """Refuse what torch tiles do not compute; see aihwkit's ``check_support``.
+
+        Raises:
+            CnetError: for a converter whose range cannot be divided into steps, which would give
+                NaN.
+        """
         super().check_support(replace(io_pars, ir_drop=0.0))
+        inputs, outputs = io_pars.inp_bound, io_pars.out_bound  # of outputs 0 is not known yet
+        for side, steps, bound, wrong in (
+            ("inp", io_pars.inp_res, inputs, not 0.0 < inputs < math.inf),
+            ("out", io_pars.out_res, outputs, not outputs < math.inf),
+        ):
+            if wrong and steps > 0.0 and not io_pars.is_perfect:
+                expected = f"a finite range above 0, which {side}_res divides into steps"
+                fix = f"or give {side}_res=-1 for a converter without steps"
+                raise bad_value(f"forward.{side}_bound", bound, expected, fix)
 
     @classmethod
     def matmul(
