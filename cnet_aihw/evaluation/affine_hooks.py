@@ -22,15 +22,17 @@ class Observer:
     def __init__(self, number: int) -> None:
         self.mean_and_std: tuple[Tensor, Tensor] | None = None  # each [channels, 1, ...]
         self.number = self._first = number
-        self._calls, self._found = 0, False
+        self._calls = 0
+        self._differ: bool | Tensor | None = None  # whether samples do at the call that is kept
 
     def __call__(self, layer: nn.Module, inputs: Any, output: Tensor) -> None:
         """Keep what the call gives, if none before it counts."""
-        if self._calls >= self._first and not self._found:
-            self._found = not inputs or bool((inputs[0] != inputs[0][:1]).any())
-            if self._found or self.mean_and_std is None:
+        if self._calls >= self._first:
+            differ = not inputs or (inputs[0] != inputs[0][:1]).any()
+            # read only where there is a further call, as reading waits for the device
+            if self._differ is None or (not self._differ and differ):
                 self.mean_and_std = _channel_statistics(layer, output)
-                self.number = self._calls
+                self.number, self._differ = self._calls, differ
         self._calls += 1
 
 

@@ -156,7 +156,10 @@ def test_label_and_fingerprint_hold_all_that_counts():
     assert len({c.fingerprint() for c in [one(), *others]}) == 1 + len(others)
     assert one().fingerprint() == one(refine_lr=5.0, target_chips=2).fingerprint()
     label = one(batchnorm=True, refine_steps=3).label()
-    assert all(part in label for part in ("low rank of xy", "3 layers", "40 inputs", "3 steps"))
+    assert all(
+        part in label
+        for part in ("low rank of xy at 2 layers", "digital at 1 layers", "40 inputs", "3 steps")
+    )
 
 
 def test_training_does_not_notice_what_its_validation_does(tmp_path):

@@ -122,7 +122,7 @@ def stock_network() -> nn.Module:
         (
             stock_network,
             PLAIN,
-            "layer",
+            "0",
         ),
         (
             lambda: analog_network(noise_model=LogNormalNoiseModel(0.5, sigma_die=0.1)),
