@@ -37,6 +37,10 @@ METHODS = {  # ways of per_chip.json in the figure -> how they are called, colou
     "noise_from_plain, per chip": ("noise from plain weights, low rank per chip", PURPLE, "P"),
     "plain, per chip": ("plain training, low rank per chip", SKY, "o"),
     "lipschitz, per chip": ("penalty, low rank per chip", GREEN, "o"),
+    **dict.fromkeys(
+        (f"{training}, per chip, refined" for training in ("plain", "lipschitz", "milder_noise")),
+        ("low rank, then steps on the chip; language model after milder noise", GREEN, "*"),
+    ),
 }
 TITLES = {
     "lenet5_mnist": "LeNet-5, MNIST",
@@ -48,6 +52,8 @@ TITLES = {
     "resnet20_cifar10": "ResNet-20, CIFAR-10",
     "vit_cifar10": "Vision transformer, CIFAR-10",
     "language_model": "Language model of bytes",
+    "recurrent_mnist": "GRU, MNIST by rows",
+    "unet_scenes": "U-Net, scenes of digits",
 }
 FRONTS = {  # methods of the curve over overhead -> how they are called, colour
     "spectrum": ("low rank, placed by spectrum", GREEN),

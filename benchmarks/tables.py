@@ -35,8 +35,6 @@ MARK = re.compile(r"(<!-- (table [\w.]+|words)\n(.+?) -->\n).*?(<!-- end -->)", 
 UNBROKEN = re.compile(r"(?<=\d) (±|to) (?=[-\d])")
 NAMES = {
     **TITLES,
-    "recurrent_mnist": "GRU, MNIST by rows",
-    "unet_scenes": "U-Net, scenes of digits",
     "diabetes": "Regression, diabetes",
     "mlp_mnist": "MLP, MNIST",
     "cnn_cifar10": "CNN, CIFAR-10",
