@@ -270,6 +270,15 @@ def test_a_network_measured_in_inference_mode_has_gradients_afterwards(kind):
     assert torch.equal(gradient(model), expected)
 
 
+@pytest.mark.parametrize("kind", [*CLASSES, RRAMRPUConfig])
+def test_a_network_made_digital_in_inference_mode_has_gradients(kind):
+    model = stock_convert_to_analog(digital(), config_of(kind)).eval()
+    with torch.inference_mode():
+        plain = convert_to_digital(model)
+    torch.testing.assert_close(gradient(plain), gradient(model))
+    assert all(p.grad is not None for p in plain.parameters())
+
+
 def test_chips_and_correctors_made_in_inference_mode_have_gradients():
     def made():
         model = convert_to_analog(digital(), RRAMRPUConfig()).eval()
