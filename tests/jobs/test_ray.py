@@ -102,8 +102,15 @@ def net():
 
 @pytest.mark.parametrize(
     "steps",
-    [["job=pipeline"], ["job=pipeline", "compensation=default", "search=random"], ["job=attack"]],
-    ids=["pipeline", "search", "attack"],
+    [
+        ["job=pipeline"],
+        ["job=attack"],
+        [
+            "job.steps=[cnet_aihw.jobs.steps.train,cnet_aihw.jobs.steps_search.search]",
+            *("compensation=default", "search=random"),
+        ],
+    ],
+    ids=["pipeline", "attack", "search"],
 )
 def test_a_network_that_workers_cannot_be_given_is_refused_before_any_training(
     error_of: Callable[..., CnetError], steps: list[str]
