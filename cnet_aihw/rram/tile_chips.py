@@ -54,9 +54,9 @@ def warn_of_changes(model: nn.Module) -> None:
             layer = name.rpartition("/")[0]
             warnings.warn(
                 f"aihwkit programmed {layer or 'the layer'}, and its weights have changed since: "
-                "they drifted, or were trained or loaded. Nominal are those of before it was "
-                "programmed. If they were trained or loaded, set reference_combined_weights = "
-                "None on all model.analog_tiles() first.",
+                "they drifted, or were trained or loaded. The nominal weights are those from "
+                "before it was programmed. If they were trained or loaded, set "
+                "reference_combined_weights = None on all model.analog_tiles() first.",
                 stacklevel=4,
             )
             return
