@@ -281,9 +281,11 @@ def test_a_network_made_digital_in_inference_mode_has_gradients(kind):
 
 def test_chips_and_correctors_made_in_inference_mode_have_gradients():
     def made():
-        model = convert_to_analog(digital(), RRAMRPUConfig()).eval()
+        model = convert_to_analog(digital(), config_of(RRAMRPUConfig)).eval()
         compensate(model, Placement({"0": "size 1"}), LowRank())
         program(model, 3)
+        torch.manual_seed(0)
+        model.drift_analog_weights(1e4)
         return model, chip_model(model, [4])
 
     with torch.inference_mode():

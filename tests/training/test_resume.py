@@ -50,6 +50,7 @@ from cnet_aihw.training import (
     load_checkpoint,
     train,
 )
+from cnet_aihw.training.begun import check_begun
 from cnet_aihw.training.run_identity import run_provenance
 from cnet_aihw.zoo.augment import CropFlip
 
@@ -576,9 +577,13 @@ def test_a_damaged_course_is_noticed_before_a_killed_run_resumes(tmp_path: Path)
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(lines[0] + lines[2])
     kept = path.read_bytes()
+    given = analog_network(), Data(), SETTINGS, tmp_path
+    rest: dict[str, Any] = {"task": Classification(), "calibration": None, "processes": 1}
+    with pytest.raises(CnetError) as early:  # as a job does before its first step
+        check_begun(*given, **rest, device="cpu")
     with pytest.raises(CnetError) as error:
-        train(analog_network(), Data(), SETTINGS, tmp_path)
-    assert error.value.key == str(path)
+        train(*given)
+    assert early.value.key == error.value.key == str(path)
     assert path.read_bytes() == kept
 
 
