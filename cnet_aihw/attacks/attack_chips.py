@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from cnet_aihw.attacks.base import Attack, evasion
 from cnet_aihw.attacks.checks import Check
 from cnet_aihw.attacks.comparisons import noise_checks
 from cnet_aihw.attacks.pixels import check_budget, pixel_data
-from cnet_aihw.attacks.run import AttackWork, Pair, Source, shared_attacks
+from cnet_aihw.attacks.run import AttackWork, Pair, pairs_of, shared_attacks
 from cnet_aihw.attacks.settings import eps_of, threats_of
 from cnet_aihw.attacks.statistics import AttackStatistics, matrix_of, success_of
 from cnet_aihw.cluster.settings import RaySettings
@@ -144,7 +144,7 @@ def attack_chips(
         file = RecordsFile(records, provenance)
     kept = file.records() if file is not None else []
     known = {_pair_of(record): record for record in kept if "threat" in record}
-    pairs = list(_pairs(threats, budgets, chips, sources or max(chips, 2)))
+    pairs = list(pairs_of(threats, budgets, chips, sources or max(chips, 2)))
     todo = [pair for pair in pairs if pair not in known]
     found: list[Check] = []
     wants_checks = checks
@@ -193,24 +193,6 @@ def attack_chips(
         matrices={budget: matrix for budget, matrix in matrices.items() if matrix},
         checks=(*found, *noise_checks(successes, len(pixels))) if checks else (),
     )
-
-
-def _pairs(
-    threats: Sequence[str], budgets: Sequence[float], chips: int, sources: int
-) -> Iterator[Pair]:
-    """Yield what is to be recorded; the same images serve all pairs of a source and budget."""
-    for threat in threats:
-        for target in range(chips):
-            named: dict[str, list[Source]] = {
-                "nominal": ["nominal"],
-                "other_chip": [source for source in range(sources) if source != target],
-                "other_chips_eot": ["other chips"],
-                "this_chip": [target],
-                "this_chip_eot": [f"readings of {target}"],
-            }
-            for source in named[threat]:
-                for eps in budgets:
-                    yield threat, source, target, eps
 
 
 def _pair_of(record: dict[str, Any]) -> Pair:

@@ -30,6 +30,24 @@ Pair = tuple[str, Source, int, float]
 """Threat, source, target chip and budget: what a record is of."""
 
 
+def pairs_of(
+    threats: Sequence[str], budgets: Sequence[float], chips: int, sources: int
+) -> Iterator[Pair]:
+    """Yield what is to be recorded; the same images serve all pairs of a source and budget."""
+    for threat in threats:
+        for target in range(chips):
+            named: dict[str, list[Source]] = {
+                "nominal": ["nominal"],
+                "other_chip": [source for source in range(sources) if source != target],
+                "other_chips_eot": ["other chips"],
+                "this_chip": [target],
+                "this_chip_eot": [f"readings of {target}"],
+            }
+            for source in named[threat]:
+                for eps in budgets:
+                    yield threat, source, target, eps
+
+
 def shared_attacks(todo: Sequence[Pair], one_run: bool) -> list[list[Pair]]:
     """Return pairs in groups that the same changed inputs, or the same run, serve.
 

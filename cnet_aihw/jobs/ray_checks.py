@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,21 +18,22 @@ if TYPE_CHECKING:
     from cnet_aihw.jobs.variants import Variant
 
 
-def check_measuring(job: JobContext, networks: bool = True) -> None:
+def check_measuring(job: JobContext, tasks: Callable[[Variant], int]) -> None:
     """Check that the workers that a job measures chips with will be able to start.
 
     Args:
         job: the job.
-        networks: whether its networks are measured.
+        tasks: how many tasks workers get with the network of a training, at most; a single one is
+            done without them.
 
     Raises:
         CnetError: where Ray cannot do what is asked of it, or workers cannot be given a network.
     """
     for variant in job.variants:
         if variant.ray.workers:
-            if networks:
-                _check_sent(job, variant)
             _check_ray(job, variant, 0)
+            if tasks(variant) > 1:
+                _check_sent(job, variant)
 
 
 def check_searching(job: JobContext) -> None:
@@ -50,10 +52,10 @@ def check_searching(job: JobContext) -> None:
             continue
         _check_store(Path(variant.search.store))
         searcher = build_searcher(variant.config)
-        if variant.ray.workers:
-            _check_sent(job, variant)
         if variant.ray.workers or getattr(searcher, "needs_ray", False):
             _check_ray(job, variant, int(getattr(searcher, "num_env_runners", 0)))
+        if variant.ray.workers:
+            _check_sent(job, variant)
 
 
 def _is_searched(job: JobContext, variant: Variant) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
 
+from cnet_aihw.evaluation.settings import times_of
 from cnet_aihw.jobs.artifacts import (
     BEST,
     DEVICE,
@@ -50,7 +51,9 @@ log = logging.getLogger(__name__)
 
 def check_evaluate(job: JobContext) -> None:
     """Check before the first step what the step needs, and what is in the folder."""
-    check_measuring(job)
+    check_measuring(
+        job, lambda one: one.evaluation.chips * len(times_of(one.evaluation.t_inference))
+    )
     check_chips(job)
 
 

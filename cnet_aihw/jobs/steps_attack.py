@@ -50,8 +50,8 @@ def check_attack(job: JobContext) -> None:
     from cnet_aihw.attacks.pixels import check_budget
     from cnet_aihw.jobs.build import check_our_tiles
 
-    check_measuring(job)
     method = _method(job)
+    check_measuring(job, lambda variant: _attacks(variant, method))
     if job.task.name != "classification":
         raise bad_value("task", job.task.name, "classification, as attacks change classes")
     evasion()
@@ -77,6 +77,18 @@ def check_attack(job: JobContext) -> None:
         for suffix in ("", "-compensated"):
             path = _path(job, variant, method, suffix)
             check_records(variant, path.with_suffix(".jsonl"), asked)
+
+
+def _attacks(variant: Variant, method: Attack) -> int:
+    """Return how many attacks the threats and budgets need."""
+    from cnet_aihw.attacks import eps_of
+    from cnet_aihw.attacks.run import pairs_of, shared_attacks
+    from cnet_aihw.attacks.settings import threats_of
+
+    settings = variant.attack
+    sources = settings.sources or max(settings.chips, 2)
+    pairs = pairs_of(threats_of(settings.threat), eps_of(settings.eps), settings.chips, sources)
+    return len(shared_attacks(list(pairs), method.one_run))
 
 
 def attack(job: JobContext) -> None:

@@ -38,7 +38,7 @@ OFF = "no compensation is asked for (compensation.enabled is false)"
 
 def check_scan(job: JobContext) -> None:
     """Check before the first step what the step needs, and what is in the folder."""
-    check_measuring(job)
+    check_measuring(job, lambda variant: _scanned(job, variant))
     if enabled(job):
         check_scans(job)
 
@@ -146,6 +146,15 @@ class _NothingToSearch(Exception):
 def enabled(job: JobContext) -> bool:
     """Return whether compensation is asked for."""
     return all(variant.compensation.enabled for variant in job.variants)
+
+
+def _scanned(job: JobContext, variant: Variant) -> int:
+    """Return how many chips of layers a scan has."""
+    from cnet_aihw.rram import analog_layers
+
+    if not enabled(job):
+        return 0
+    return variant.compensation.scan.chips * len(analog_layers(job.networks[variant.name]))
 
 
 def candidates_of(

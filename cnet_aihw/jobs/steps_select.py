@@ -63,7 +63,7 @@ def check_select(job: JobContext) -> None:
     Raises:
         CnetError: also where the same chips would choose and judge.
     """
-    check_measuring(job)
+    check_measuring(job, lambda variant: variant.select.chips)
     for variant in job.variants:
         check_chips_differ(
             "select.seed", variant.select.seed, {"evaluation.seed": variant.evaluation.seed}

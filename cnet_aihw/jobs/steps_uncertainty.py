@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from cnet_aihw.evaluation.settings import times_of
 from cnet_aihw.jobs.artifacts import UNCERTAINTIES, job_record, write_artifact
 from cnet_aihw.jobs.config_checks import check_uncalibrated
 from cnet_aihw.jobs.earlier import check_records
@@ -40,7 +41,7 @@ def check_uncertainty(job: JobContext) -> None:
     from cnet_aihw.bayes.sampling import check_source
     from cnet_aihw.jobs.build import check_our_tiles, on_crossbars
 
-    check_measuring(job)
+    check_measuring(job, lambda one: one.bayes.chips * len(times_of(one.evaluation.t_inference)))
     if job.task.name != "classification":
         raise bad_value("task", job.task.name, "classification, as probabilities are of classes")
     check_our_tiles(job.config, "job=uncertainty", "choose another rram, such as rram=lognormal")

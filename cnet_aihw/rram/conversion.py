@@ -264,6 +264,7 @@ def _convert_containers(
 
 
 @checked
+@torch.inference_mode(False)  # its tensors could never be trained
 def convert_to_digital(model: nn.Module, inplace: bool = False) -> nn.Module:
     """Turn an analog network into a plain one with the present weights, also a chip's.
 

@@ -217,8 +217,8 @@ def _reason_of_aihwkit(module: nn.Module, converter: Any, rpu_config: Any) -> st
     tile_class = rpu_config.get_default_tile_module_class(module.out_channels, inputs)
     if not tile_class.supports_indexed:
         return (
-            f"aihwkit's own layer fails in every forward on a {tile_class.__name__}; RRAMRPUConfig "
-            "takes it"
+            f"aihwkit's own layer fails in every forward on {tile_class.__name__}; give an "
+            "RRAMRPUConfig, which takes it"
         )
     return ""
 

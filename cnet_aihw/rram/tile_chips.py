@@ -6,32 +6,32 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from aihwkit.simulator.tiles.inference import InferenceTileWithPeriphery
-from torch import Tensor, nn
+from torch import nn
 
 from cnet_aihw.rram.crossbar.tiles import RRAMInferenceTile
 from cnet_aihw.rram.layer_names import named_tiles
 from cnet_aihw.runtime.typed import checked
+
+_NOTED = "weights_of_noted_chip"
+"""Attribute in which aihwkit's own tiles, and copies of them, have what :func:`note_chip` notes."""
 
 _STOCK = (
     "reference_combined_weights",
     "programmed_weights",
     "drift_noise_parameters",
     "drift_baseline",
+    _NOTED,
 )
 """Attributes that aihwkit's own tiles keep of a chip beside the weights."""
-
-_PUT: WeakKeyDictionary[Any, Tensor] = WeakKeyDictionary()
-"""Tile of aihwkit -> the weights of the chip that was programmed on it here."""
 
 
 def note_chip(tile: Any) -> None:
     """Note which weights a chip that was programmed here has, on one of aihwkit's own tiles."""
     if not isinstance(tile, RRAMInferenceTile):
-        _PUT[tile] = tile.tile.get_weights()
+        setattr(tile, _NOTED, tile.tile.get_weights())
 
 
 def warn_of_changes(model: nn.Module) -> None:
@@ -45,14 +45,18 @@ def warn_of_changes(model: nn.Module) -> None:
         if tile.reference_combined_weights is None:
             continue
         weights = tile.tile.get_weights()
-        known = (tile.reference_combined_weights, tile.programmed_weights, _PUT.get(tile))
+        known = (
+            tile.reference_combined_weights,
+            tile.programmed_weights,
+            getattr(tile, _NOTED, None),
+        )
         if not any(w is not None and torch.equal(weights, w.to(weights)) for w in known):
             layer = name.rpartition("/")[0]
             warnings.warn(
                 f"aihwkit programmed {layer or 'the layer'}, and its weights have changed since: "
-                "they drifted, or were trained or loaded. Nominal are those of before it was "
-                "programmed. If they were trained or loaded, set reference_combined_weights = "
-                "None on all model.analog_tiles() first.",
+                "they drifted, or were trained or loaded. The nominal weights are those from "
+                "before it was programmed. If they were trained or loaded, set "
+                "reference_combined_weights = None on all model.analog_tiles() first.",
                 stacklevel=4,
             )
             return
@@ -67,7 +71,7 @@ def chips_of(model: nn.Module) -> list[tuple[Any, Any]]:
         elif isinstance(tile, InferenceTileWithPeriphery):
             programmed = tile.reference_combined_weights is not None
             names = (*_STOCK, "alpha")
-            state = {name: getattr(tile, name) for name in names} if programmed else None
+            state = {name: getattr(tile, name, None) for name in names} if programmed else None
             found.append((tile, state and (tile.tile.get_weights(), state)))
     return found
 
@@ -123,6 +127,7 @@ def at_time(model: nn.Module, t_inference: float) -> Iterator[nn.Module]:
         for tile, chip in before:
             if chip is not None:
                 tile.drift_weights(t_inference)
+                note_chip(tile)
         yield model
     finally:
         put_chips(before)

@@ -10,14 +10,15 @@ from cnet_aihw.runtime.records import read_records
 def read_epochs(path: Path, epochs: int | None = None) -> list[dict[str, Any]]:
     """Return the records of epochs in their order; none where the file is missing.
 
-    The first ones may be missing, where the file was deleted while the run was under way.
+    The first ones may be missing, where the file was deleted while the run was under way; so all
+    that count, where the run was then killed before the checkpoint of its next epoch.
 
     Args:
         path: the records file.
         epochs: how many epochs were run; None: not known. Records of later ones are left out.
 
     Raises:
-        CnetError: where a line is damaged, or an epoch is missing or there twice.
+        CnetError: where a line is damaged or has no loss, or an epoch is missing or there twice.
     """
     try:
         records = read_records(path)
@@ -27,8 +28,10 @@ def read_epochs(path: Path, epochs: int | None = None) -> list[dict[str, Any]]:
     for line, epoch in enumerate(found, start=1):
         if not isinstance(epoch, int) or epoch < 0 or epoch - line != found[0] - 1:
             raise _damaged(path, f"line {line} is not that of the next epoch")
+        if not isinstance(records[line - 1].get("loss"), int | float):
+            raise _damaged(path, f"line {line} has no loss")
     kept = [record for record in records if epochs is None or record["epoch"] < epochs]
-    if records and epochs and (not kept or kept[-1]["epoch"] != epochs - 1):
+    if records and epochs and not found[0] - 1 <= epochs - 1 <= found[-1]:
         raise _damaged(path, f"its last line has epoch {found[-1]}, and {epochs} were run")
     return kept
 

@@ -28,7 +28,7 @@ from cnet_aihw.runtime.random_state import (
     forked_random_state,
     seed_random_state,
 )
-from cnet_aihw.runtime.records import read_json, write_json_atomic, write_records
+from cnet_aihw.runtime.records import read_json, read_records, write_json_atomic, write_records
 from cnet_aihw.runtime.torch_device import device_of
 from cnet_aihw.runtime.typed import checked
 from cnet_aihw.runtime.values import check_seed
@@ -123,7 +123,7 @@ def tune_on_chip(
             check_kept(folder / CHECKPOINT, "the tuned weights")
             kept = load_checkpoint(folder / CHECKPOINT)
             load_snapshot(model, kept.model)
-            write_records(folder / EPOCHS, kept.meta["records"])
+            _mend_course(folder / EPOCHS, kept.meta["records"])
             if hasattr(chip, "load"):
                 begins = "chip:"
                 chip.load({n[5:]: t for n, t in kept.held.items() if n.startswith(begins)})
@@ -192,6 +192,16 @@ def _check_gradients(layers: dict[str, RRAMLayer], settings: TuningSettings) -> 
                 expected = "perturbation" if key == "backward" else "false"
                 reason = f"as {name} has charge read-out, whose gradients are not those of weights"
                 raise bad_value(key, value, f"{expected}, {reason}")
+
+
+def _mend_course(path: Path, records: list[dict[str, Any]]) -> None:
+    """Write the course of a tuning again where it is damaged; a whole one may be read-only."""
+    try:
+        whole = read_records(path) == records
+    except CnetError:
+        whole = False
+    if not whole:
+        write_records(path, records)
 
 
 def _provenance(

@@ -18,10 +18,10 @@ from cnet_aihw.jobs.ray_launcher import RayJobs, job_names
 from cnet_aihw.jobs.sweep_screen import _update, lines
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.progress import progress_bar, reported_to
-from cnet_aihw.runtime.records import read_json
+from cnet_aihw.runtime.records import read_json, read_records
 
 from ..cluster.pretended import Shuffled
-from .conftest import MLP8, command
+from .conftest import MLP8, Cli, command
 
 LAUNCHER = "hydra/launcher=ray_jobs"
 STEPS = ",".join(f"cnet_aihw.jobs.steps.{name}" for name in ("train", "evaluate", "table"))
@@ -102,8 +102,15 @@ def net():
 
 @pytest.mark.parametrize(
     "steps",
-    [["job=pipeline"], ["job=pipeline", "compensation=default", "search=random"], ["job=attack"]],
-    ids=["pipeline", "search", "attack"],
+    [
+        ["job=pipeline"],
+        ["job=attack"],
+        [
+            "job.steps=[cnet_aihw.jobs.steps.train,cnet_aihw.jobs.steps_search.search]",
+            *("compensation=default", "search=random"),
+        ],
+    ],
+    ids=["pipeline", "attack", "search"],
 )
 def test_a_network_that_workers_cannot_be_given_is_refused_before_any_training(
     error_of: Callable[..., CnetError], steps: list[str]
@@ -116,6 +123,25 @@ def test_a_network_that_workers_cannot_be_given_is_refused_before_any_training(
         error = error_of(*words, *model, *steps, "ray.workers=2", "hydra.run.dir=run")
     assert (error.key, error.fix) == ("model", "ray.workers=0")
     assert not list(Path("run").rglob("run.json"))
+    missing = CnetError("Ray is not installed", key="ray")
+    with mock.patch("cnet_aihw.cluster.machine.check_installed", side_effect=missing):
+        assert error_of(*words, *model, *steps, "ray.workers=2", "hydra.run.dir=run") is missing
+
+
+def test_a_network_that_workers_are_not_given_may_be_any(cli: Cli) -> None:
+    """One chip, or one attack, is made in this process; without compensation nothing is scanned."""
+    Path("unsent.py").write_text(UNSENT)
+    words = [word for word in MLP8 if word != "model=mlp"]
+    words += ["model=custom", "model._target_=unsent.net", "training=plain", "evaluation.chips=1"]
+    few = ["attack.chips=2", "attack.samples=4", "attack.method.steps=1", "attack.checks=false"]
+    steps = ("steps.train", "steps_search.scan", "steps.evaluate")
+    for job in (
+        [f"job.steps=[{','.join(f'cnet_aihw.jobs.{step}' for step in steps)}]"],
+        ["job=attack", "attack.threat=[nominal]", "attack.eps=[0.1]", *few],
+        ["job=uncertainty", "bayes.chips=1", "bayes.samples=[2]", "bayes.source=chips"],
+    ):
+        assert cli(*words, *job, "ray.workers=2", "hydra.run.dir=run").code == 0
+    assert len(read_records("run/plain/chips.jsonl")) == 1
 
 
 @pytest.mark.parametrize("end", ["done", "failed"])

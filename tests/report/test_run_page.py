@@ -327,7 +327,7 @@ def test_a_damaged_record_is_reported(finished: Path, copy: Copy) -> None:
         write_report(folder)
 
 
-@pytest.mark.parametrize("line", ["{}", "garbage", '{"epoch": 7}'])
+@pytest.mark.parametrize("line", ["{}", "garbage", '{"epoch": 7}', '{"epoch": 0}'])
 def test_a_damaged_line_of_the_course_is_reported(finished: Path, copy: Copy, line: str) -> None:
     folder = copy(finished)
     path = folder / "plain" / "epochs.jsonl"

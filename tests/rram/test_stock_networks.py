@@ -1,6 +1,7 @@
 """Networks and saved states of aihwkit itself, beside ours."""
 
 import copy
+import pickle
 import warnings
 
 import pytest
@@ -20,6 +21,7 @@ from torch import nn
 from cnet_aihw import RRAMRPUConfig, convert_to_analog, convert_to_digital, evaluate_chips
 from cnet_aihw.compensation import LowRank, Placement, compensate, compensation_parameters
 from cnet_aihw.rram import (
+    at_time,
     chip_model,
     clear_chip,
     count_weights,
@@ -90,6 +92,27 @@ def test_weights_that_changed_after_aihwkit_programmed_them_are_warned_of(kind):
             with programmed(model, seed), programmed(other, seed):
                 torch.testing.assert_close(model(X), other(X))
     torch.testing.assert_close(effective_weights(model), effective_weights(other))
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_a_chip_that_has_drifted_here_is_not_taken_for_weights_that_changed(kind):
+    """Neither on a copy, nor where another chip was put in its place for a while."""
+    model = stock_convert_to_analog(digital(), config_of(kind)).eval()
+    program(model, 1, t_inference=3600.0)
+    drifted, nominal = model(X), digital().eval()(X)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for copied in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+            assert torch.equal(copied(X), drifted)
+            clear_chip(copied)
+            torch.testing.assert_close(copied(X), nominal)
+        evaluate_chips(model, (X, torch.arange(5) % 4), chips=2, t_inference=[1.0, 1e4])
+        with programmed(model, 2, t_inference=60.0), programmed(model, 3, t_inference=60.0):
+            pass
+        with at_time(model, 1e6), programmed(model, 2):
+            pass
+        assert torch.equal(model(X), drifted)
+        clear_chip(model)
 
 
 # -- to plain layers and to ours
@@ -247,11 +270,22 @@ def test_a_network_measured_in_inference_mode_has_gradients_afterwards(kind):
     assert torch.equal(gradient(model), expected)
 
 
+@pytest.mark.parametrize("kind", [*CLASSES, RRAMRPUConfig])
+def test_a_network_made_digital_in_inference_mode_has_gradients(kind):
+    model = stock_convert_to_analog(digital(), config_of(kind)).eval()
+    with torch.inference_mode():
+        plain = convert_to_digital(model)
+    torch.testing.assert_close(gradient(plain), gradient(model))
+    assert all(p.grad is not None for p in plain.parameters())
+
+
 def test_chips_and_correctors_made_in_inference_mode_have_gradients():
     def made():
-        model = convert_to_analog(digital(), RRAMRPUConfig()).eval()
+        model = convert_to_analog(digital(), config_of(RRAMRPUConfig)).eval()
         compensate(model, Placement({"0": "size 1"}), LowRank())
         program(model, 3)
+        torch.manual_seed(0)
+        model.drift_analog_weights(1e4)
         return model, chip_model(model, [4])
 
     with torch.inference_mode():

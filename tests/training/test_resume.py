@@ -36,6 +36,7 @@ from cnet_aihw.rram import (
     convert_to_analog,
     snapshot,
 )
+from cnet_aihw.runtime.epochs import read_epochs
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.parts import LoaderPart, as_part
 from cnet_aihw.runtime.records import read_json, read_records, write_json_atomic
@@ -49,6 +50,7 @@ from cnet_aihw.training import (
     load_checkpoint,
     train,
 )
+from cnet_aihw.training.begun import check_begun
 from cnet_aihw.training.run_identity import run_provenance
 from cnet_aihw.zoo.augment import CropFlip
 
@@ -547,6 +549,7 @@ def test_a_damaged_checkpoint_is_said_so(tmp_path: Path, content: bytes) -> None
 DAMAGES = {
     "no JSON": lambda lines: [lines[0], b"garbage\n", lines[2]],
     "no epoch": lambda lines: [lines[0], b"{}\n", lines[2]],
+    "no loss": lambda lines: [lines[0], b'{"epoch": 1}\n', lines[2]],
     "a line missing": lambda lines: [lines[0], lines[2]],
     "a line twice": lambda lines: [lines[0], lines[1], lines[1], lines[2]],
     "the last line torn": lambda lines: [*lines[:2], lines[2][:20]],
@@ -574,10 +577,28 @@ def test_a_damaged_course_is_noticed_before_a_killed_run_resumes(tmp_path: Path)
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(lines[0] + lines[2])
     kept = path.read_bytes()
+    given = analog_network(), Data(), SETTINGS, tmp_path
+    rest: dict[str, Any] = {"task": Classification(), "calibration": None, "processes": 1}
+    with pytest.raises(CnetError) as early:  # as a job does before its first step
+        check_begun(*given, **rest, device="cpu")
     with pytest.raises(CnetError) as error:
-        train(analog_network(), Data(), SETTINGS, tmp_path)
-    assert error.value.key == str(path)
+        train(*given)
+    assert early.value.key == error.value.key == str(path)
     assert path.read_bytes() == kept
+
+
+def test_a_course_that_was_deleted_on_the_way_may_begin_with_the_epoch_that_was_killed(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "epochs.jsonl"
+    line = '{"epoch": %d, "loss": 0.5}\n'
+    path.write_text(line % 2)
+    assert read_epochs(path, 2) == []
+    path.write_text(line % 2 + line % 3)
+    assert [record["epoch"] for record in read_epochs(path, 3)] == [2]
+    for epochs in (1, 5):  # one is missing, before or behind
+        with pytest.raises(CnetError):
+            read_epochs(path, epochs)
 
 
 @pytest.mark.parametrize("finished", [True, False])

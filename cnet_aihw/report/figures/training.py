@@ -33,7 +33,7 @@ def curves(
         marker = "o" if len(rows) == 1 else None
         upper.plot(numbers, [row["loss"] for row in rows], color=color, marker=marker)
         for name, look in (("clean_score", _CLEAN), ("chip_score", _CHIPS)):
-            points = [(row["epoch"] + 1, row[name]) for row in rows if row[name] is not None]
+            points = [(row["epoch"] + 1, row[name]) for row in rows if row.get(name) is not None]
             if points:
                 x, y = zip(*points, strict=True)
                 lower.plot(x, metric.shown(y), color=color, marker=marker, **look)

@@ -66,9 +66,9 @@ def _forget_drift(state_dict: dict[str, Any], name: str, own: Tensor) -> None:
         return
     if not bool((saved == 1.0).all()):
         warnings.warn(
-            "the saved state is that of a chip that has drifted, so that its weights, which "
-            "become the nominal ones, are the chip's; save a network before aihwkit programs it, "
-            "or load its state from before.",
+            "the saved state is that of a drifted chip: its weights, which become the nominal "
+            "ones, are the chip's. Load a state that was saved before aihwkit programmed the "
+            "network.",
             stacklevel=2,
         )
     state_dict[name] = torch.ones_like(own)
