@@ -22,6 +22,7 @@ from cnet_aihw.training.checkpoint import check_kept, load_checkpoint
 from cnet_aihw.training.journal import EPOCHS
 from cnet_aihw.training.run_identity import TrainingData, run_provenance
 from cnet_aihw.training.settings import TrainingSettings
+from cnet_aihw.training.state import TrainingResult
 from cnet_aihw.training.trainer import BEST, CHECKPOINT
 from cnet_aihw.training.variation import has_analog_layers
 
@@ -102,7 +103,8 @@ def _check_whole(folder: Path, select: str) -> None:
     """Check that the files are there that a run needs to end, and that no epoch is missing."""
     if (folder / RESULT).exists():
         check_kept(folder / BEST, "the selected weights")
-        read_epochs(folder / EPOCHS, read_json(folder / RESULT)["epochs"])
+        result = TrainingResult.from_record(read_json(folder / RESULT), folder)
+        read_epochs(folder / EPOCHS, result.epochs)
     elif (folder / CHECKPOINT).exists():
         state = load_checkpoint(folder / CHECKPOINT).meta["state"]
         if state["best"] is not None and select != "last":

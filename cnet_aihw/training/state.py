@@ -148,5 +148,15 @@ class TrainingResult:
 
     @staticmethod
     def from_record(record: dict[str, Any], folder: Path) -> "TrainingResult":
-        """Return the result that :meth:`as_record` described."""
-        return TrainingResult(folder=folder, **record)
+        """Return the result that :meth:`as_record` described.
+
+        Raises:
+            CnetError: if it lacks a value, or has one more.
+        """
+        try:
+            return TrainingResult(folder=folder, **record)
+        except TypeError as error:
+            fix = "delete the folder, to train again"
+            expected = "the values of a finished training"
+            message = f"result.json in {folder} is damaged: it does not hold {expected}; {fix}."
+            raise CnetError(message, key=str(folder), expected=expected, fix=fix) from error

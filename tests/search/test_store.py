@@ -283,15 +283,25 @@ def test_a_folder_that_cannot_be_written_to_is_said_before_any_work(tmp_path, ev
     assert not evaluator.log.exists()
 
 
-def test_looking_up_reads_no_other_row(store, evaluator):
+def test_looking_up_reads_no_other_row(store, evaluator, monkeypatch):
     """A searcher asks for the same placements again and again, among thousands."""
+    asked: list[str] = []
+    connect = sqlite3.connect
+
+    def watched(*args, **kwargs):
+        connection = connect(*args, **kwargs)
+        connection.set_trace_callback(asked.append)
+        return connection
+
     value, _ = store.measure(PLACEMENTS[0], evaluator)
-    assert store.get(PLACEMENTS[0]) == value
+    monkeypatch.setattr(sqlite3, "connect", watched)
+    assert reopened(store).get(PLACEMENTS[0]) == value
+    monkeypatch.undo()
+    looked_up = [text for text in asked if text.startswith("SELECT") and "evaluations" in text]
     with sqlite3.connect(store.path) as plain:
-        ((*_, plan),) = plain.execute(
-            "EXPLAIN QUERY PLAN SELECT scores FROM evaluations WHERE key = '' AND placement = ''"
-        )
-    assert "(key=? AND placement=?)" in plan  # by an index
+        plans = [plain.execute(f"EXPLAIN QUERY PLAN {text}").fetchall() for text in looked_up]
+    assert plans
+    assert all("(key=? AND placement=?)" in plan[-1] for (plan,) in plans)  # by an index
 
 
 def test_evaluations_read_back_as_they_were() -> None:

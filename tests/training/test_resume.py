@@ -570,6 +570,16 @@ def test_a_damaged_course_of_a_finished_run_is_noticed(tmp_path: Path, damage: s
     assert train(analog_network(), Data(), SETTINGS, tmp_path / "run") == result
 
 
+def test_a_result_without_its_values_is_damaged(tmp_path: Path) -> None:
+    result = train(analog_network(), Data(), SETTINGS, tmp_path / "run")
+    (tmp_path / "run" / "result.json").write_text("{}\n")
+    with pytest.raises(CnetError, match=r"^result\.json in .* is damaged: .* delete the folder"):
+        train(analog_network(), Data(), SETTINGS, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run")
+    again = train(analog_network(), Data(), SETTINGS, tmp_path / "run")
+    assert replace(again, seconds=result.seconds) == result
+
+
 def test_a_damaged_course_is_noticed_before_a_killed_run_resumes(tmp_path: Path) -> None:
     train(analog_network(), Data(), SETTINGS, tmp_path)
     (tmp_path / "result.json").unlink()
