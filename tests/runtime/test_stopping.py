@@ -75,7 +75,7 @@ def write_signalled_module(folder: Path, signals: int) -> Path:
 def test_an_import_ends_before_the_interrupt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a compiled module calls may not raise: the process would abort."""
+    """A compiled module may not see an exception: the process would abort."""
     ended = write_signalled_module(tmp_path, signals=1)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr("cnet_aihw.runtime.stopping._AGAIN", 60.0)  # not what comes in time
