@@ -274,7 +274,8 @@ def _numbers(results: Table, run: RunRecords) -> list[Number]:
         more = "" if macs is None else f"{percent_text(macs)} of MACs"
         numbers.append(Number(percent_text(best["overhead_weights"]), "weights added", more))
     if best.get("fit_seconds") is not None:
-        more = f"{best['images']:,.0f} unlabelled inputs, {best['passes']:g} passes"
+        more = f"{best['images']:,.0f} unlabelled inputs, {best['passes']:g} pass"
+        more += "" if best["passes"] == 1 else "es"
         numbers.append(
             Number(f"{best['fit_seconds']:.2g}\N{NO-BREAK SPACE}s", "to fit a chip", more)
         )

@@ -282,7 +282,7 @@ def test_the_page_shows_each_chip_before_and_after(words: list[str]) -> None:
         assert found["placed"] == 1
     page = Path("run/report.html").read_text()
     assert described["ceiling"]["sentence"] in page.replace("&#39;", "'")
-    assert "to fit a chip" in page and "50 unlabelled inputs" in page
+    assert "to fit a chip" in page and "50 unlabelled inputs, 1 pass<" in page
     for name in ("before-after", "filters"):
         assert f'id="figure-{name}"' in page
 
