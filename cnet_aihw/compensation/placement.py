@@ -12,6 +12,7 @@ from torch import nn
 
 from cnet_aihw.compensation.corrector import layer_shape, size_given
 from cnet_aihw.rram import RRAMLayer, analog_layers
+from cnet_aihw.rram.crossbar.refusals import not_rram
 from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.typed import check_type, checked
 from cnet_aihw.runtime.values import is_number
@@ -144,13 +145,7 @@ def _check_layer(name: str, layer: object) -> None:
             fix="put it into torch.nn.Sequential",
         )
     if not isinstance(layer, RRAMLayer):
-        raise CnetError(
-            f"layer {name!r} is {type(layer).__name__}; compensation goes to RRAM layers, so "
-            "convert the digital network, convert_to_digital(model), with an RRAMRPUConfig.",
-            key=f"placement.{name}",
-            value=type(layer).__name__,
-            expected="an RRAM layer",
-            fix="convert the digital network, convert_to_digital(model), with an RRAMRPUConfig",
-        )
+        kind = type(layer).__name__
+        raise not_rram(f"layer {name!r}", kind, f"placement.{name}", "an RRAM layer to compensate")
     assert isinstance(layer, nn.Module)
     layer_shape(layer)

@@ -20,11 +20,12 @@ from torch import Tensor, nn
 
 from cnet_aihw.rram.conversion_checks import check_copyable
 from cnet_aihw.rram.crossbar.layers import RRAMLayer
+from cnet_aihw.rram.crossbar.refusals import not_rram
 from cnet_aihw.rram.crossbar.tiles import RRAMInferenceTile
 from cnet_aihw.rram.devices.chip_scope import chip_scope
 from cnet_aihw.rram.layer_names import analog_layers, named_tiles
 from cnet_aihw.rram.tile_chips import chips_of, note_chip, put_chip, put_chips, warn_of_changes
-from cnet_aihw.runtime.errors import CnetError, bad_value
+from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.inputs import main_output
 from cnet_aihw.runtime.random_state import checked_seed, derive_seed, seeded_rng
 from cnet_aihw.runtime.typed import checked
@@ -61,15 +62,15 @@ def program(
     """
     seed = checked_seed(seed)
     _check_names(model, layers)
-    chosen, others = [], []
-    for name, tile in named_tiles(model):
+    tiles, chosen, others = list(named_tiles(model)), [], []
+    for name, tile in tiles:
         if layers is None or name.rpartition("/")[0] in layers:
             check_programmable(name, tile)
             chosen.append((name, tile))
         else:
             others.append(tile)
     before = chips_of(model)
-    warn_of_changes(model)
+    warn_of_changes(tiles)
     try:
         with chip_scope(seed):
             for name, tile in chosen:
@@ -88,8 +89,9 @@ def program(
 @checked
 def clear_chip(model: nn.Module) -> None:
     """Forget the chip: the model computes with its nominal weights again, bit for bit."""
-    warn_of_changes(model)
-    for _, tile in named_tiles(model):
+    tiles = list(named_tiles(model))
+    warn_of_changes(tiles)
+    for _, tile in tiles:
         put_chip(tile, None)
 
 
@@ -265,8 +267,7 @@ def nominal_weight(layer: AnalogLayerBase) -> Tensor:
         CnetError: if it is another kind of layer.
     """
     if not isinstance(layer, RRAMLayer):
-        fix = "convert the digital network, convert_to_digital(model), with an RRAMRPUConfig"
-        raise bad_value("layer", type(layer).__name__, "an RRAM layer", fix)
+        raise not_rram("layer", type(layer).__name__, "layer")
     return layer.nominal_weight()
 
 
@@ -308,9 +309,8 @@ def _check_names(model: nn.Module, names: Collection[str] | None) -> None:
 
 def _check_holds_chips(name: str, tile: Any) -> None:
     if not isinstance(tile, RRAMInferenceTile):
-        expected = "an RRAM layer, whose chips do not overwrite its weights"
-        fix = "convert the digital network, convert_to_digital(model), with an RRAMRPUConfig"
-        raise bad_value(name.rpartition("/")[0], type(tile).__name__, expected, fix)
+        layer, expected = name.rpartition("/")[0], "an RRAM layer, which keeps its weights"
+        raise not_rram(f"layer {layer!r}", type(tile).__name__, layer, expected)
 
 
 def check_programmable(name: str, tile: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,12 +34,15 @@ def note_chip(tile: Any) -> None:
         setattr(tile, _NOTED, tile.tile.get_weights())
 
 
-def warn_of_changes(model: nn.Module) -> None:
+def warn_of_changes(tiles: Iterable[tuple[str, Any]]) -> None:
     """Warn where aihwkit programmed its own tiles and their weights have changed since.
 
     What aihwkit keeps as their nominal weights is then older than what was trained or loaded.
+
+    Args:
+        tiles: the tiles of a network, as :func:`named_tiles` yields them.
     """
-    for name, tile in named_tiles(model):
+    for name, tile in tiles:
         if isinstance(tile, RRAMInferenceTile) or not isinstance(tile, InferenceTileWithPeriphery):
             continue
         if tile.reference_combined_weights is None:

@@ -12,6 +12,7 @@ from torch import nn
 
 from cnet_aihw.rram.crossbar.layers import RRAMLayer
 from cnet_aihw.rram.crossbar.perturbation import Perturbation
+from cnet_aihw.rram.crossbar.refusals import not_rram
 from cnet_aihw.rram.crossbar.tiles import RRAMInferenceTile
 from cnet_aihw.rram.crossbar.variation import VariationParameter
 from cnet_aihw.rram.devices.chip_scope import chip_scope
@@ -112,14 +113,8 @@ def rram_tiles(model: nn.Module) -> Iterator[tuple[str, RRAMInferenceTile]]:
     analog_layers(model)  # says to convert first, where there is none
     for name, tile in named_tiles(model):
         if not isinstance(tile, RRAMInferenceTile):
-            layer = name.rpartition("/")[0]
-            raise CnetError(
-                f"layer {layer!r} is on {type(tile).__name__}, where variation cannot be injected; "
-                "convert the digital network, convert_to_digital(model), with an RRAMRPUConfig.",
-                key=layer,
-                value=type(tile).__name__,
-                expected="an RRAM layer",
-            )
+            layer, expected = name.rpartition("/")[0], "an RRAM layer, where variation is injected"
+            raise not_rram(f"layer {layer!r}", type(tile).__name__, layer, expected)
         yield name, tile
 
 
@@ -131,15 +126,7 @@ def check_rram_layers(model: nn.Module) -> None:
     """
     for name, layer in analog_layers(model).items():
         if not isinstance(layer, RRAMLayer):
-            kind = type(layer).__name__
-            fix = "convert the digital network, convert_to_digital(model), with an RRAMRPUConfig"
-            raise CnetError(
-                f"layer {name!r} is {kind}; expected an RRAM layer; {fix}.",
-                key=name,
-                value=kind,
-                expected="an RRAM layer",
-                fix=fix,
-            )
+            raise not_rram(f"layer {name!r}", type(layer).__name__, name)
 
 
 def _set_trainable(model: nn.Module, trainable: bool) -> None:

@@ -49,6 +49,20 @@ def refusals() -> Iterator[None]:
         ) from error
 
 
+def not_rram(layer: str, kind: str, key: str, expected: str = "an RRAM layer") -> CnetError:
+    """Return the error for a layer that is not one of ours, where one is needed.
+
+    Args:
+        layer: the layer in the sentence, such as "layer 'fc'".
+        kind: its class, or that of its tile.
+        key: its name.
+        expected: what is needed.
+    """
+    fix = "convert the digital network, convert_to_digital(model), with an RRAMRPUConfig"
+    message = f"{layer} is {kind}; expected {expected}; {fix}."
+    return CnetError(message, key=key, value=kind, expected=expected, fix=fix)
+
+
 def not_ours(rpu_config: Any) -> CnetError:
     """Return the error for a tile of ours that is to get one of aihwkit's configurations."""
     kind = type(rpu_config).__name__
