@@ -1,6 +1,6 @@
 """Correctors fitted to each chip against every other way to use a chip, at 5 % of weights and MACs.
 
-    python -m benchmarks.per_chip train    # networks: plain, penalty, noise; three seeds
+    python -m benchmarks.per_chip train    # networks: plain, penalty, noise; up to three seeds
     python -m benchmarks.per_chip choose   # penalty, sizes and refinement, on validation data
     python -m benchmarks.per_chip run      # all ways x sigma on the same chips, on test data
     python -m benchmarks.per_chip scan     # sensitivity of each layer, on validation data
@@ -37,7 +37,16 @@ from benchmarks.subjects import (
     uniform,
     where,
 )
-from benchmarks.ways import Way, choose_best, measure, measure_all, plain_clean, searched
+from benchmarks.ways import (
+    Way,
+    choice_file,
+    choice_of,
+    choose_best,
+    measure,
+    measure_all,
+    plain_clean,
+    searched,
+)
 from cnet_aihw.compensation import Affine, GeneratorCompensator, LowRank, Placement, Vera
 from cnet_aihw.evaluation import scan_layers
 from cnet_aihw.search.searchers import CoordinateSearcher, SpectrumSearcher
@@ -56,7 +65,7 @@ VERA_LRS = (2e-3, 2e-4, 2e-5)  # its fit diverges with that of the others on som
 def asked(names: list[str], seeds: list[int]) -> Iterator[tuple[Subject, int]]:
     """Yield each network with each of its seeds that is asked for."""
     for subject, seed in product((SUBJECTS[name] for name in names), seeds):
-        if subject.of_paper or seed == 0:  # the others have one training
+        if seed < subject.seeds:
             yield subject, seed
 
 
@@ -69,9 +78,11 @@ def train(network: list[str], seed: list[int]) -> None:
 
 def commands(subject: Subject, seed: int) -> Iterator[list[str]]:
     """Yield the words of the commands that train a network."""
-    plain, folder = kept(subject, "plain"), folder_of(subject, seed)
-    words = [f"experiment={subject.name}", "job=train", *subject.words, *where(subject.data)]
-    words.append("progress=false")
+    plain, folder = kept(subject, "plain", seed), folder_of(subject, seed)
+    words = [f"experiment={subject.name.replace('_half', '')}", "job=train", *subject.words,
+             *where(subject.data), "progress=false", f"seed={seed}"]  # fmt: skip
+    if subject.width != 0.125:
+        words.append(f"model.width={subject.width:g}")
     if subject.from_plain is not None:
         under = [
             (subject.under("noise_from_plain", sigma), *subject.from_plain, sigma)
@@ -88,22 +99,21 @@ def commands(subject: Subject, seed: int) -> Iterator[list[str]]:
                    f"training.lr={lr:g}"]  # fmt: skip
     elif not subject.of_paper:
         yield [*words, f"run={folder}"]
-    elif plain.exists() or subject.later is not None:  # it takes hours: others start from it
+    elif subject.later is not None:  # the plain network takes hours: others start from it
         if not plain.exists():
             plain = folder / "plain" / "best.safetensors"
-            yield [*words, f"seed={seed}", "training.compare=[plain]", "training.select=last",
-                   f"run={folder}"]  # fmt: skip
+            yield [*words, "training.compare=[plain]", "training.select=last", f"run={folder}"]
         for name in subject.trainings.split(",")[1:]:
             kind, epochs = ("lipschitz", 4) if name == "lipschitz" else ("noise", 8)
             beta = [f"training.lipschitz.beta={subject.betas[0]:g}"] if subject.betas else []
             yield [f"training={kind}", f"training.name={name}", f"training.epochs={epochs}",
                    *FROM_KEPT, *where(subject.data), f"model.width={subject.width:g}",
-                   f"pretrained={plain}", *beta, *(subject.later or ()),
+                   f"pretrained={plain}", f"seed={seed}", *beta, *subject.later,
                    f"run={folder}"]  # fmt: skip
     else:
         for beta in subject.betas or (None,):
             names = subject.trainings if beta in (None, *subject.betas[:1]) else "lipschitz"
-            yield [*words, f"seed={seed}", f"training.compare=[{names}]", "training.select=last",
+            yield [*words, f"training.compare=[{names}]", "training.select=last",
                    f"training.lipschitz.beta={beta or 0:g}",
                    f"run={folder_of(subject, seed, beta)}"]  # fmt: skip
 
@@ -114,16 +124,10 @@ def commands(subject: Subject, seed: int) -> Iterator[list[str]]:
 def choose(network: list[str]) -> None:
     """Choose penalty, placement and refinement by the first seed's networks."""
     for subject in (SUBJECTS[name] for name in network):
-        choice_of(subject)
+        common.once(choice_file(subject), choose_among, subject)
 
 
-def choice_of(subject: Subject) -> dict[str, Any]:
-    """Return what is chosen, once."""
-    choice: dict[str, Any] = common.once(folder_of(subject, 0) / "choose.json", chosen, subject)
-    return choice
-
-
-def chosen(subject: Subject) -> dict[str, Any]:
+def choose_among(subject: Subject) -> dict[str, Any]:
     """Measure all candidates, then refinements of the best one."""
     samples = 2000 if subject.of_paper else subject.images
     rows, best = choose_best(candidates(subject, samples), subject, samples)
@@ -299,13 +303,15 @@ def table() -> None:
         row["sigma"] != common.SIGMA, place(row["network"]), row["training_seed"], row["way"],
         row["sigma"],
     ))  # fmt: skip
-    paths = {s.name: folder_of(s, 0) / "choose.json" for s in SUBJECTS.values() if s.of_paper}
+    paths = {s.name: choice_file(s) for s in SUBJECTS.values()}
     choice = common.result("per_chip").get("choice", {})
     choice |= {name: common.recorded(path) for name, path in paths.items() if path.exists()}
     common.write_result("per_chip", f"{COMMAND} run", rows, limit=LIMIT, choice=choice)
 
-    rows = common.with_earlier("transformers", found["transformers"], "network", "sigma", "way")
-    rows.sort(key=lambda row: (place(row["network"]), row["sigma"], row["way"]))
+    rows = common.with_earlier("transformers", found["transformers"], *one, "sigma")
+    rows.sort(key=lambda row: (
+        place(row["network"]), row["training_seed"], row["sigma"], row["way"]
+    ))  # fmt: skip
     scans = common.rows_in(folder_of(subject, 0) / "scan.json" for subject in SUBJECTS.values())
     scans = common.with_earlier("transformers", scans, "network", "layer", key="sensitivity")
     for row in scans:

@@ -79,8 +79,11 @@ class Subject:
     """Words of the command that trains it, beside those of its experiment."""
 
     later: tuple[str, ...] | None = None
-    """Words of trainings that start from the plain weights and are shorter than they; None: there
-    are such only where the plain network is in benchmarks/networks."""
+    """Words of trainings that start from the plain weights and are shorter than they; None: all
+    trainings start from random weights, or as their experiment says."""
+
+    seeds: int = 3
+    """Number of its trainings."""
 
     of_paper: bool = True
     """Whether it is a network of the paper, and not of another kind."""
@@ -117,6 +120,7 @@ class Subject:
         return self.kind(data.input_shape, data.classes, **narrow, **hidden)
 
 
+HALF = (*ONE_CYCLE, "training.epochs=30", "training.validate_every=30")
 OTHER: dict[str, Any] = {"of_paper": False, "budget": 0, "trainings": "plain,noise"}
 LATER: dict[str, Any] = OTHER | {"trainings": "plain,noise_from_plain"}
 MILDER: dict[str, Any] = OTHER | {"trainings": "plain,noise_from_plain,milder_noise"}
@@ -127,22 +131,23 @@ SUBJECTS = {
         Subject("lenet5_cifar10", "cifar10", zoo.LeNet5, (1e-3, 3e-3)),
         Subject("vgg16_narrow_cifar10", "cifar10", zoo.VGG16, (1e-3,), 2000, REFINED[:1]),
         Subject("vgg16_half_cifar10", "cifar10", zoo.VGG16, (1e-3,), 2000, (), budget=0, width=0.5,
-                trainings="plain,lipschitz,noise_from_plain"),
+                trainings="plain,lipschitz,noise_from_plain", words=HALF, later=(), seeds=2),
         Subject("vgg16_half_cifar100", "cifar100", zoo.VGG16, (1e-3,), 2000, (), budget=0,
-                width=0.5, sizes=WIDE, trainings="plain,lipschitz,noise_from_plain"),
+                width=0.5, sizes=WIDE, trainings="plain,lipschitz,noise_from_plain", words=HALF,
+                later=(), seeds=2),
         Subject("vgg16_cifar10", "cifar10", zoo.VGG16, (1e-3,), 2000, (), budget=0, width=1.0,
-                sizes=WIDE, trainings="plain,lipschitz,noise_from_plain",
+                sizes=WIDE, trainings="plain,lipschitz,noise_from_plain", seeds=1,
                 words=(*ONE_CYCLE, "training.epochs=12", "training.validate_every=12"),
                 later=("training.channels_last=true", "training.validation_chips=2",
                        "training.validate_every=8", "training.select=last")),
         Subject("resnet20_cifar10", "cifar10", zoo.ResNet20, (1e-3,), 2000, REFINED[:1], budget=0,
-                trainings="plain,lipschitz,noise_from_plain",
+                trainings="plain,lipschitz,noise_from_plain", seeds=2,
                 words=(*ONE_CYCLE, "training.epochs=20", "training.validate_every=20")),
         Subject("vit_cifar10", "cifar10", zoo.ViT, (), 2000, ((100, 1000),), fit_epochs=1,
-                from_plain=(4, 5e-4), **LATER),
+                from_plain=(4, 5e-4), seeds=2, **LATER),
         Subject("language_model", "text", zoo.LanguageModel, (), None, ((100, 200), (300, 500)),
                 LanguageModelling(), fit_epochs=1, images=200, batch=16, from_plain=(8, 1e-3),
-                milder=(24, 1e-3, 0.4), **MILDER),
+                milder=(24, 1e-3, 0.4), seeds=2, **MILDER),
         Subject("recurrent_mnist", "mnist", zoo.Recurrent, (), 2000, ((300, 1000),), **OTHER),
         Subject("unet_scenes", "scenes", zoo.UNet, (), 200, ((300, 300),), Segmentation(),
                 images=100, from_plain=(6, 1e-3), **LATER),
@@ -181,13 +186,15 @@ def folder_of(subject: Subject, seed: int, beta: float | None = None) -> Path:
     return OUTPUTS / f"{subject.name}-seed{seed}{other}"
 
 
-def loaded(subject: Subject, folder: Path, on: float | RRAMRPUConfig = SIGMA) -> nn.Module:
+def loaded(
+    subject: Subject, folder: Path, on: float | RRAMRPUConfig = SIGMA, seed: int = 0
+) -> nn.Module:
     """Return the analog network that was trained in a folder, or else is in benchmarks/networks.
 
     It is on crossbars of a log-normal variation, or of a config.
     """
     path, digital = folder / "best.safetensors", subject.build()
-    long = kept(subject, folder.name)
+    long = kept(subject, folder.name, seed)
     if long.exists() and not path.exists():
         zoo.load_pretrained(digital, long)
     if not isinstance(on, RRAMRPUConfig):
@@ -198,16 +205,17 @@ def loaded(subject: Subject, folder: Path, on: float | RRAMRPUConfig = SIGMA) ->
     return model.eval()
 
 
-def kept(subject: Subject, training: str) -> Path:
+def kept(subject: Subject, training: str, seed: int = 0) -> Path:
     """Return the file of a network that took hours, if there is one."""
-    return HERE / "networks" / f"{subject.name}_{training}.safetensors"
+    name = f"{subject.name}_{training}" + (f"_seed{seed}" if seed else "")
+    return HERE / "networks" / f"{name}.safetensors"
 
 
 def network(
     subject: Subject, seed: int, training: str, beta: float | None = None, sigma: float = SIGMA
 ) -> nn.Module:
     """Return a network that `python -m benchmarks.per_chip train` trained."""
-    return loaded(subject, folder_of(subject, seed, beta) / training, sigma)
+    return loaded(subject, folder_of(subject, seed, beta) / training, sigma, seed)
 
 
 def swept(subject: Subject, training: str, sigma: float = SIGMA) -> nn.Module:

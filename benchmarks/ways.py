@@ -185,11 +185,23 @@ def searched(
     return found.placement
 
 
+def choice_file(subject: Subject) -> Path:
+    """Where `per_chip choose` records its choice."""
+    return folder_of(subject, 0) / "choose.json"
+
+
+def choice_of(subject: Subject) -> Row:
+    """Return what `per_chip choose` chose: its record, or else that of the results."""
+    path, known = choice_file(subject), result("per_chip").get("choice", {})
+    if not path.exists() and subject.name not in known:
+        command = f"python -m benchmarks.per_chip choose --network {subject.name}"
+        raise SystemExit(f"{subject.name}: its placement is not chosen yet; {command} does it")
+    return dict(recorded(path) if path.exists() else known[subject.name])
+
+
 def chosen(subject: Subject) -> Row:
-    """Return the row that `per_chip choose` chose: its record, or else that of the results."""
-    path = folder_of(subject, 0) / "choose.json"
-    choice = recorded(path) if path.exists() else result("per_chip")["choice"][subject.name]
-    return dict(choice["chosen"])
+    """Return the row of the penalty and placement that were chosen."""
+    return dict(choice_of(subject)["chosen"])
 
 
 def choose_best(candidates: Iterable[Way], subject: Subject, samples: int) -> tuple[list[Row], Row]:
