@@ -446,7 +446,7 @@ OTHERS: dict[str, tuple[Callable[..., Any], Make]] = {
     "perturbation_gradient": (tuning.perturbation_gradient, perturbed),
     **{
         name: (getattr(rram, name), lambda: {"noise_model": rram.LogNormalNoiseModel()})
-        for name in ("has_read_noise", "label_of")
+        for name in ("acts_with_time", "has_read_noise", "label_of")
     },
     "nominal_weight": (rram.nominal_weight, lambda: {"layer": network().layers.fc1}),
     "filter_errors": (compensation.filter_errors, fitted),

@@ -18,7 +18,7 @@ from cnet_aihw.bayes.statistics import UncertaintyStatistics, pooled, row_of
 from cnet_aihw.cluster.settings import RaySettings
 from cnet_aihw.evaluation import ChipCalibration, Score
 from cnet_aihw.evaluation.chip_identity import chip_provenance
-from cnet_aihw.evaluation.chip_run import check_times_known, measuring, writing
+from cnet_aihw.evaluation.chip_run import check_times_known, measuring, warn_of_equal_times, writing
 from cnet_aihw.evaluation.first_batch import check_first_batch
 from cnet_aihw.evaluation.settings import times_of
 from cnet_aihw.evaluation.spread import OnDevice, check_workers, spread
@@ -95,6 +95,7 @@ def evaluate_uncertainty(
     check_seed("seed", seed)
     check_source(model, source, noise_model)
     check_times_known(model, noise_model, times)
+    warn_of_equal_times(model, noise_model, times)
     where, part = resolve_device(device), as_part(data)
     other = None if ood is None else as_part(ood)
     check_workers(ray, where)

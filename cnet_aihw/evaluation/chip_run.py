@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+import warnings
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +19,14 @@ from cnet_aihw.evaluation.calibration import ChipCalibration
 from cnet_aihw.evaluation.first_batch import check_first_batch
 from cnet_aihw.evaluation.measurement import Measurement, Score
 from cnet_aihw.evaluation.metrics import evaluation_mode
-from cnet_aihw.rram import analog_layers, check_times, named_tiles, nominal_inside, programmed
+from cnet_aihw.rram import (
+    acts_with_time,
+    analog_layers,
+    check_times,
+    named_tiles,
+    nominal_inside,
+    programmed,
+)
 from cnet_aihw.rram.programming import check_programmable
 from cnet_aihw.runtime.determinism import deterministic
 from cnet_aihw.runtime.device_parts import placed
@@ -266,6 +274,19 @@ def check_times_known(
     for name, tile in named_tiles(model):
         check_programmable(name, tile)
         check_times(noise_model or tile.rpu_config.noise_model, times)
+
+
+def warn_of_equal_times(
+    model: nn.Module, noise_model: BaseNoiseModel | None, times: Sequence[float | None]
+) -> None:
+    """Say so where chips are to be measured at several times, but do not change with time."""
+    models = (noise_model or tile.rpu_config.noise_model for _, tile in named_tiles(model))
+    if len(times) > 1 and not any(map(acts_with_time, models)):
+        warnings.warn(
+            f"the devices do not change with time, so that chips are the same at all {len(times)} "
+            "times; one time is enough.",
+            stacklevel=4,
+        )
 
 
 def writing(records: str | Path | None, todo: int) -> AbstractContextManager[None]:

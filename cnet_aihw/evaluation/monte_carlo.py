@@ -17,6 +17,7 @@ from cnet_aihw.evaluation.chip_run import (
     check_times_known,
     measure_clean,
     measuring,
+    warn_of_equal_times,
     writing,
 )
 from cnet_aihw.evaluation.first_batch import check_first_batch
@@ -158,6 +159,7 @@ def evaluate_chips(
     analog_layers(model)  # says to convert first, where there is none
     times = times_of(t_inference)
     check_times_known(model, noise_model, times)
+    warn_of_equal_times(model, noise_model, times)
     where, data_part = resolve_device(device), as_part(data)
     check_workers(ray, where)
     known: dict[tuple[int, float | None], float | None] = {}

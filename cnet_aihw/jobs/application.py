@@ -1,6 +1,5 @@
 """The command with Hydra; steps import the heavy libraries, so that help comes at once."""
 
-import difflib
 import io
 import logging
 import os
@@ -30,6 +29,7 @@ from cnet_aihw.jobs.ray_launcher import RayJobs  # registers it too
 from cnet_aihw.jobs.schema import register_schema
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.stopping import Stop
+from cnet_aihw.runtime.values import nearest
 
 CONFIG_DIR = Path(cnet_aihw.conf.__file__).parent
 
@@ -136,8 +136,8 @@ def _refuse_unknown_options(words: list[str]) -> None:
         if not word.startswith("-") or known or word.startswith(_LETTERS):
             continue
         written = f"{name.lstrip('-')}={value if equals else 'VALUE'}"
-        near = difflib.get_close_matches(name, _OPTIONS, n=1, cutoff=0.8)
-        fix = f"did you mean {near[0]}?" if near else f"a value is written as {written}."
+        near = nearest(name, _OPTIONS, cutoff=0.8)
+        fix = f"did you mean {near}?" if near else f"a value is written as {written}."
         raise CnetError(
             f"{word} is not an option; {fix}",
             key=name,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,7 +15,7 @@ from cnet_aihw.compensation.settings import (
 )
 from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.typed import check_type, one_word
-from cnet_aihw.runtime.values import check_seed
+from cnet_aihw.runtime.values import check_seed, nearest
 from cnet_aihw.search.settings import SearchSettings, validate_search_settings
 
 _RRAM: dict[str, tuple[Any, Any]] = {
@@ -91,9 +90,8 @@ def check_added_rram(config: Any, words: Sequence[str]) -> None:
             continue
         key = added[1]
         if not re.search(rf"{re.escape(key)}\b", text):
-            near = difflib.get_close_matches(added[2], list(map(str, config.rram)), n=2)
-            near = [name for name in near if name != added[2]]
-            hint = f"did you mean rram.{near[0]}?" if near else "leave it out."
+            near = nearest(added[2], [name for name in config.rram if name != added[2]])
+            hint = f"did you mean rram.{near}?" if near else "leave it out."
             raise CnetError(f"nothing refers to {key}; {hint}", key=key)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import string
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.values import nearest
 
 _SEVERAL = "Ambiguous value for argument "
 _NOT_A_LIST = "is not a ListConfig, list or tuple", "is not a list; write KEY=[VALUE,...]"
@@ -100,10 +100,10 @@ def _unknown_key(error: ConfigKeyError | ConfigAttributeError) -> str:
     key = str(error.full_key or error.key)
     parent = error.parent_node
     known = [str(name) for name in parent] if isinstance(parent, DictConfig) else []
-    near = difflib.get_close_matches(key.rpartition(".")[2], known, n=1, cutoff=0.7)
+    near = nearest(key.rpartition(".")[2], known, cutoff=0.7)
     prefix = f"{key.rpartition('.')[0]}." if "." in key else ""
     if near:
-        return f"{key} does not exist; did you mean {prefix}{near[0]}?"
+        return f"{key} does not exist; did you mean {prefix}{near}?"
     target = str(parent["_target_"]) if "_target_" in known else ""
     if target and not target.startswith("cnet_aihw."):  # whose arguments all stand there
         return f"{key} does not exist; an argument of {target} is added with +{key}=VALUE."

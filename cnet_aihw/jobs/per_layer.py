@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from difflib import get_close_matches
 from typing import Any
 
 from aihwkit.simulator.configs import InferenceRPUConfig
@@ -15,6 +14,7 @@ from cnet_aihw.jobs.nodes import make, plain_values
 from cnet_aihw.rram import match_names
 from cnet_aihw.rram.layer_configs import LayerConfig
 from cnet_aihw.runtime.errors import CnetError, bad_value
+from cnet_aihw.runtime.values import nearest
 
 _OF_ALL = (
     *("rpu_config", "exclude", "in_training", "t_inference", "per_layer"),
@@ -80,8 +80,8 @@ def _own_config(config: DictConfig, key: str, values: Any) -> InferenceRPUConfig
     known = [str(name) for name in config.rram if name not in _OF_ALL]
     for name, value in values.items():
         if name not in known:
-            near: Any = get_close_matches(str(name), known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}."
+            near = nearest(str(name), known)
+            hint = f"did you mean {near}?" if near else f"there are {', '.join(known)}."
             raise CnetError(
                 f"{key}.{name} is not a value that a layer has of its own; {hint}",
                 key=f"{key}.{name}",

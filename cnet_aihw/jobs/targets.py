@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Mapping
-from difflib import get_close_matches
 from importlib import import_module
 from os import PathLike
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.origin import own_line
 from cnet_aihw.runtime.typed import accepts, check_type, hints_of, one_word
+from cnet_aihw.runtime.values import nearest
 
 _TARGET = "_target_"
 
@@ -102,8 +102,8 @@ def _hints(node: Mapping[str, Any], key: str) -> dict[str, Any]:
     open_end = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for name in names:
         if name not in parameters and not open_end:
-            near = get_close_matches(name, parameters, n=1)
-            hint = f"did you mean {key}.{near[0]}?" if near else f"there are {_listed(parameters)}."
+            near = nearest(name, parameters)
+            hint = f"did you mean {key}.{near}?" if near else f"there are {_listed(parameters)}."
             raise CnetError(
                 f"{key}.{name} is not an argument of {path}; {hint}",
                 key=f"{key}.{name}",
@@ -162,9 +162,9 @@ def _not_found(key: str, path: str, known: str, found: Any, name: str) -> CnetEr
         reason = f"no module {name!r} lies in the current folder or is installed"
         fix = "give MODULE.NAME, and call from the folder that holds the module"
     else:
-        near = get_close_matches(name, dir(found), n=1)
+        near = nearest(name, dir(found))
         reason = f"{known} has no {name!r}"
-        fix = f"did you mean {known}.{near[0]}?" if near else "give a name that is in it"
+        fix = f"did you mean {known}.{near}?" if near else "give a name that is in it"
     return CnetError(
         f"{key} is {path!r}, but {reason}; {fix}{'' if fix.endswith('?') else '.'}",
         key=key,

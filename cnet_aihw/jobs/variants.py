@@ -6,10 +6,9 @@ import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -35,6 +34,7 @@ from cnet_aihw.jobs.config_checks import (
 from cnet_aihw.jobs.schema import Config, TrainingConfig
 from cnet_aihw.kernels.settings import KernelSettings, validate_kernel_settings
 from cnet_aihw.runtime.errors import CnetError, bad_value
+from cnet_aihw.runtime.values import nearest
 from cnet_aihw.search.settings import SearchSettings, SpaceSettings
 from cnet_aihw.training.settings import TrainingSettings, validate_training_settings
 from cnet_aihw.tuning.settings import TuningConfig, validate_tuning_settings
@@ -320,8 +320,8 @@ def _refuse_added_keys(name: str, node: DictConfig) -> None:
     known = [f.name for f in fields(kind)]
     for key in map(str, node):
         if key not in known:
-            near: Any = get_close_matches(key, known, n=1)
-            hint = f"did you mean {prefix}{near[0]}?" if near else f"there are {', '.join(known)}."
+            near = nearest(key, known)
+            hint = f"did you mean {prefix}{near}?" if near else f"there are {', '.join(known)}."
             raise CnetError(
                 f"{prefix}{key} does not exist; {hint}", key=prefix + key, expected=near or known
             )

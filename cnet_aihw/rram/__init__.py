@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from cnet_aihw.rram.devices import StochasticCellNoiseModel as StochasticCellNoiseModel
     from cnet_aihw.rram.devices import StuckAtNoiseModel as StuckAtNoiseModel
     from cnet_aihw.rram.devices import Wan2022NoiseModel as Wan2022NoiseModel
+    from cnet_aihw.rram.devices.any_model import acts_with_time as acts_with_time
     from cnet_aihw.rram.devices.any_model import check_times as check_times
     from cnet_aihw.rram.devices.any_model import has_read_noise as has_read_noise
     from cnet_aihw.rram.devices.any_model import label_of as label_of

@@ -34,7 +34,7 @@ def freeze_analog(model: nn.Module) -> None:
 
 @checked
 def unfreeze_analog(model: nn.Module) -> None:
-    """Undo :func:`freeze_analog`."""
+    """Let training change all analog layers, also those that were frozen one by one."""
     _set_trainable(model, True)
 
 

@@ -2,6 +2,7 @@
 
 import difflib
 import math
+from collections.abc import Iterable
 from numbers import Integral, Real
 from pathlib import Path
 from typing import TypeGuard
@@ -42,10 +43,24 @@ def is_number(value: object) -> TypeGuard[float]:
         return isinstance(value, Integral)
 
 
+def nearest(word: str, names: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """Return the name that somebody may have meant: the only one that a word begins, or is like.
+
+    Args:
+        word: what was given.
+        names: those that there are.
+        cutoff: likeness from which a name counts, of 0 to 1; see ``difflib.get_close_matches``.
+    """
+    found = [str(name) for name in names]
+    begun = [name for name in found if len(word) > 2 and name.startswith(word)]
+    near = begun if len(begun) == 1 else difflib.get_close_matches(word, found, 1, cutoff)
+    return near[0] if near else None
+
+
 def bad_choice(key: str, value: object, allowed: tuple[str, ...]) -> CnetError:
     """Return the error for a word that is not among the allowed ones, with the nearest of them."""
-    near = difflib.get_close_matches(str(value).lower(), allowed, n=1)
-    fix = f"did you mean {near[0]!r}?" if near else None
+    near = nearest(str(value).lower(), allowed)
+    fix = f"did you mean {near!r}?" if near else None
     error = bad_value(key, value, f"one of {', '.join(allowed)}", fix)
     error.expected = allowed
     return error

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cnet_aihw.runtime.errors import CnetError, bad_value
+from cnet_aihw.runtime.errors import bad_value
 from cnet_aihw.runtime.typed import check_fields
 from cnet_aihw.runtime.values import bad_choice, check_count
 
@@ -153,7 +151,7 @@ def validate_objective_settings(settings: ObjectiveSettings) -> None:
         ("direction", s.direction, DIRECTIONS),
     ):
         if word not in allowed:
-            raise _unknown(f"objective.{name}", word, allowed)
+            raise bad_choice(f"objective.{name}", word, allowed)
     if not (math.isfinite(s.k) and s.k >= 0):
         raise bad_value("objective.k", s.k, "a number of at least 0")
     if not 0.0 <= s.drop < 1.0:
@@ -225,9 +223,3 @@ def validate_search_settings(settings: SearchSettings, fit: str | None) -> None:
     if fit is not None and evaluator.kind not in (None, *EVALUATORS[fit]):
         expected = f"{' or '.join(EVALUATORS[fit])}, as compensation.fit is {fit}"
         raise bad_value("search.evaluator.kind", evaluator.kind, expected)
-
-
-def _unknown(name: str, word: str, allowed: Sequence[str]) -> CnetError:
-    near = difflib.get_close_matches(str(word).lower(), allowed, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else None
-    return bad_value(name, word, f"one of {', '.join(allowed)}", hint)

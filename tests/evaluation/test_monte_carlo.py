@@ -263,6 +263,19 @@ def test_drift_times_are_records_of_one_chip(data: Data, tmp_path: Path) -> None
     assert len(read_records(path)) == 9
 
 
+def test_times_at_which_devices_are_the_same_are_said_to_be(
+    model: nn.Module, data: Data, recwarn: pytest.WarningsRecorder
+) -> None:
+    with pytest.warns(UserWarning, match=r"do not change with time.*the same at all 2 times"):
+        found = evaluate_chips(model, data, chips=2, t_inference=[1.0, 86400.0])
+    assert found[1.0].scores == found[86400.0].scores
+    recwarn.clear()
+    evaluate_chips(model, data, chips=2, t_inference=1.0)
+    wan = ReRamWan2022NoiseModel(g_max=40.0)  # of aihwkit: it drifts
+    evaluate_chips(model, data, chips=2, t_inference=[1.0, 86400.0], noise_model=wan)
+    assert not [w for w in recwarn if "change with time" in str(w.message)]
+
+
 def test_another_noise_model_for_the_chips_only(model: nn.Module, data: Data) -> None:
     own = evaluate_chips(model, data, chips=3)
     exact = evaluate_chips(model, data, chips=3, noise_model=LogNormalNoiseModel(0.0))

@@ -10,7 +10,7 @@ import pytest
 
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.typed import check_fields, check_type, checked, describe, one_word
-from cnet_aihw.runtime.values import bad_choice
+from cnet_aihw.runtime.values import bad_choice, nearest
 
 
 @pytest.mark.parametrize(
@@ -104,3 +104,11 @@ def test_words_of_yaml(word: str, truth: bool) -> None:
 def test_a_question_ends_a_sentence() -> None:
     assert str(bad_choice("way", "batch", ("batchnorm", "none"))).endswith("'batchnorm'?")
     assert str(bad_choice("way", "x", ("batchnorm", "none"))).endswith("batchnorm, none.")
+
+
+def test_the_one_name_that_a_word_begins_is_meant() -> None:
+    targets = ("clean", "mean_over_chips")
+    assert nearest("mean", targets) == "mean_over_chips"  # "clean" is more like it
+    assert nearest("cleam", targets) == "clean"
+    assert nearest("mean", ("mean_a", "mean_b", "meant")) == "meant"  # several begin with it
+    assert nearest("xyz", targets) is None

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.autograd import no_grad
 
 from cnet_aihw.rram.crossbar.read_noise import CellReads, ReadNoise
+from cnet_aihw.rram.devices.any_model import acts_with_time
 from cnet_aihw.rram.devices.noise import DeviceNoiseModel
 from cnet_aihw.rram.devices.stochastic_cell import cell_means
 
@@ -60,9 +61,8 @@ class ChipWeights:
         programmed, memory = noise_model.apply_programming_noise(given)
         read_noise = ReadNoise.of(noise_model, memory)
         programmed = _as_weights(programmed, read_noise)
-        ours = isinstance(noise_model, DeviceNoiseModel)
-        drifts = not ours or any(model.acts_with_time for model in noise_model.chain())
-        return cls(programmed, programmed, noise_model, memory if drifts else [], read_noise)
+        kept = memory if acts_with_time(noise_model) else []
+        return cls(programmed, programmed, noise_model, kept, read_noise)
 
     @no_grad()
     def drifted(self, t_inference: float) -> ChipWeights:

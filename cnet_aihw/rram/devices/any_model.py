@@ -23,6 +23,13 @@ def has_read_noise(noise_model: BaseNoiseModel) -> bool:
 
 
 @checked
+def acts_with_time(noise_model: BaseNoiseModel) -> bool:
+    """Return whether devices are others at a later time; of aihwkit's models all count as such."""
+    ours = isinstance(noise_model, DeviceNoiseModel)
+    return not ours or any(model.acts_with_time for model in noise_model.chain())
+
+
+@checked
 def check_times(noise_model: BaseNoiseModel, times: Iterable[float | None]) -> None:
     """Check that a noise model knows its device at these times, before any work.
 
