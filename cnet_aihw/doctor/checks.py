@@ -40,8 +40,12 @@ def torch_and_cuda() -> list[Finding]:
     """Multiply on the CPU, and on the GPU where there is one."""
     import torch
 
+    from cnet_aihw.runtime.torch_device import has_bf16
+
     torch.ones(2, 2) @ torch.ones(2, 2)
     found = f"{torch.__version__}, {torch.get_num_threads()} threads"
+    if not has_bf16(torch.device("cpu")):
+        found += ", bfloat16 (training.bf16) is slow here"
     return [Finding("torch", OK, found), cuda_of(torch)]
 
 

@@ -29,6 +29,13 @@ def resolve_device(device: str | torch.device) -> torch.device:
     raise _not_available(device)
 
 
+def has_bf16(device: torch.device) -> bool:
+    """Say whether a device has instructions for bfloat16; others convert each number and back."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 def device_of(model: nn.Module) -> torch.device:
     """Return the device of a model's first parameter or buffer; the CPU for a model without any."""
     for tensor in (*model.parameters(), *model.buffers()):

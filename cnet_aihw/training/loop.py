@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from cnet_aihw.runtime.locks import alone
 from cnet_aihw.runtime.parts import Part, as_part
 from cnet_aihw.runtime.random_state import forked_random_state
 from cnet_aihw.runtime.records import read_json, write_json_atomic
-from cnet_aihw.runtime.torch_device import moved_to, resolve_device
+from cnet_aihw.runtime.torch_device import has_bf16, moved_to, resolve_device
 from cnet_aihw.runtime.typed import checked
 from cnet_aihw.tasks import Task, smoothed
 from cnet_aihw.training.begun import FORMAT, RESULT, RUN, known_run
@@ -110,6 +111,12 @@ def train(
     task = smoothed(task, settings.label_smoothing)
     folder, where = Path(folder), resolve_device(device)
     check_processes(processes, where)
+    if settings.bf16 and not has_bf16(where):
+        warnings.warn(
+            f"training.bf16 is true, but this {'GPU' if where.type == 'cuda' else 'processor'} has "
+            "no instructions for bfloat16: steps can take many times as long as with false.",
+            stacklevel=3,
+        )
     analog = has_analog_layers(model)
     parts = {"train": as_part(data.train), "val": as_part(data.val)}
     _check(model, parts, settings, analog)

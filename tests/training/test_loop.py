@@ -314,6 +314,21 @@ def test_bf16_trains(data: Data, tmp_path: Path) -> None:
     assert all(t.dtype in (torch.float32, torch.int64) for t in snapshot(model).values())
 
 
+@pytest.mark.parametrize("there", [False, True])
+def test_slow_bf16_is_said_to_be(
+    data: Data,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    recwarn: pytest.WarningsRecorder,
+    there: bool,
+) -> None:
+    monkeypatch.setattr("cnet_aihw.training.loop.has_bf16", lambda _: there)
+    for bf16 in (False, True):
+        train(analog_network(), data, replace(PLAIN, epochs=1, bf16=bf16), tmp_path / str(bf16))
+    said = [str(w.message) for w in recwarn if "no instructions for bfloat16" in str(w.message)]
+    assert len(said) == (0 if there else 1)
+
+
 def test_channels_last_reaches_the_network_and_changes_rounding_alone(
     data: Data, tmp_path: Path
 ) -> None:
