@@ -176,6 +176,19 @@ def test_a_saved_state_of_other_crossbars_is_refused_with_what_helps(mapping, ke
         ours.load_state_dict(stock.state_dict())
 
 
+def test_the_state_of_one_crossbar_is_refused_by_several():
+    cut = config_of(RRAMRPUConfig, max_input_size=8, max_output_size=2)
+    several, again = (convert_to_analog(digital(seed), cut).eval() for seed in (1, 0))
+    for one in (
+        stock_convert_to_analog(digital(), config_of(InferenceRPUConfig)),
+        convert_to_analog(digital(), RRAMRPUConfig()),
+    ):
+        with pytest.raises(CnetError, match="of 0 has one crossbar, but the layer has several"):
+            several.load_state_dict(one.state_dict())
+    several.load_state_dict(again.state_dict())
+    assert torch.equal(several(X), again(X))
+
+
 def test_the_saved_state_of_a_drifted_chip_is_warned_of():
     stock = stock_convert_to_analog(digital(), config_of(TorchInferenceRPUConfig)).eval()
     torch.manual_seed(0)

@@ -16,6 +16,7 @@ from aihwkit.simulator.parameters.enums import (
 
 from cnet_aihw.rram.crossbar.charge import Charge
 from cnet_aihw.rram.crossbar.mapping import CrossbarMapping
+from cnet_aihw.rram.crossbar.saved_state import RRAMTileArray
 from cnet_aihw.rram.crossbar.simulator_tile import RRAMSimulatorTile
 from cnet_aihw.rram.crossbar.tiles import RRAMInferenceTile
 from cnet_aihw.rram.crossbar.variation import VariationParameter
@@ -37,6 +38,9 @@ class RRAMRPUConfig(TorchInferenceRPUConfig):
 
     tile_class: type = RRAMInferenceTile
     """Tile class of a layer."""
+
+    tile_array_class: type = RRAMTileArray
+    """Class of the tiles of a layer that one crossbar cannot hold."""
 
     noise_model: BaseNoiseModel = field(default_factory=LogNormalNoiseModel)
     """Effect of programming on the weights; any aihwkit noise model."""

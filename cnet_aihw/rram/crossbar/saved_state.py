@@ -6,6 +6,7 @@ import warnings
 from typing import Any
 
 import torch
+from aihwkit.simulator.tiles.array import TileModuleArray
 from aihwkit.simulator.tiles.base import AnalogTileStateNames
 from torch import Tensor
 
@@ -15,6 +16,17 @@ _FIX = (
     "convert the network with the mapping that the weights were saved with, or carry them over by "
     "digital_state_dict and load_digital_state_dict"
 )
+
+
+class RRAMTileArray(TileModuleArray):
+    """Crossbars of one layer; a state that was saved of a single one is refused."""
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        if f"{prefix}{AnalogTileStateNames.ANALOG_STATE_NAME}" in state_dict:
+            raise _other(_layer_of(prefix), "crossbars", "one crossbar", "several")
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
 def readable_state(tile: Any, state_dict: dict[str, Any], prefix: str) -> dict[str, Any]:
@@ -36,7 +48,7 @@ def readable_state(tile: Any, state_dict: dict[str, Any], prefix: str) -> dict[s
     Warns:
         UserWarning: if the weights are those of a chip that has drifted.
     """
-    layer = prefix.rpartition(".analog_module")[0] or "the layer"
+    layer = _layer_of(prefix)
     name = tile.get_analog_state_name(prefix)
     if name not in state_dict:
         if any(key.startswith(f"{prefix}array.") for key in state_dict):
@@ -58,6 +70,10 @@ def readable_state(tile: Any, state_dict: dict[str, Any], prefix: str) -> dict[s
     state_dict[name] = state
     _forget_drift(state_dict, f"{prefix}alpha", tile.alpha)
     return state
+
+
+def _layer_of(prefix: str) -> str:
+    return prefix.rpartition(".analog_module")[0] or "the layer"
 
 
 def _forget_drift(state_dict: dict[str, Any], name: str, own: Tensor) -> None:
