@@ -236,7 +236,8 @@ def devices() -> Iterator[Command]:
             folder, about = DEVICES / f"{device}-{point}", {"device": device, "point": point}
             about["knobs"] = ", ".join(word.partition(".")[2] for word in knobs)
             on = (f"rram={device}", *path, *knobs)
-            fitted = ("training=all", "compensation=default", "search=spectrum")
+            fitted = ("training=all", "compensation=default", "search=spectrum",
+                      "compensation.per_chip.target=clean")  # fmt: skip
             yield Command(folder, (*COMMON, *fitted, *on), about=about)
             steps = ("_compensation.compensate", ".evaluate", ".table", ".report")
             steps = ",".join(f"cnet_aihw.jobs.steps{step}" for step in steps)

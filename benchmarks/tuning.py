@@ -22,8 +22,8 @@ from torch import nn
 from benchmarks.common import OUTPUTS, Row, command_line, once, rows_in, write_result
 from benchmarks.subjects import CHIPS_SEED, SUBJECTS, VALIDATION_SEED, cost_of, dataset, uniform
 from benchmarks.subjects import network as trained
-from cnet_aihw.compensation import LowRank, PerChipFit, WithCompensation
-from cnet_aihw.evaluation import evaluate_chips, measure
+from cnet_aihw.compensation import LowRank, PerChipFit, WithCompensation, choose_target
+from cnet_aihw.evaluation import measure
 from cnet_aihw.tuning import TuningSettings, tune_chips
 
 COMMAND = "python -m benchmarks.tuning"
@@ -45,7 +45,6 @@ class Way:
     """Whether correctors fitted to the chip are measured, too: instead, on top, or tuned."""
 
 
-TARGETS = ("clean", "mean_over_chips")
 WAYS = (
     Way("progressive", replace(STEPS, tune="progressive", epochs=1), True),
     Way("physics-aware", replace(STEPS, tune="all")),
@@ -104,7 +103,7 @@ def tuned(name: str, sigma: float, rewrite: float, way: Way) -> Row:
     }
 
 
-def correctors(name: str, model: nn.Module, target: str) -> WithCompensation:
+def correctors(name: str, model: nn.Module, target: str = "clean") -> WithCompensation:
     """Return low-rank correctors at all layers, within the limit, fitted to each chip."""
     subject = SUBJECTS[name]
     fit = PerChipFit(dataset(subject.data).train.x[:FITTED], batch_size=2000, target=target)
@@ -114,15 +113,13 @@ def correctors(name: str, model: nn.Module, target: str) -> WithCompensation:
 @cache
 def best_target(name: str, sigma: float) -> str:
     """Return what correctors should aim at, clean outputs or their mean, by validation chips."""
-    subject, scores = SUBJECTS[name], {}
+    subject = SUBJECTS[name]
     model, part = trained(subject, 0, TRAINING, sigma=sigma), dataset(subject.data).val.first(TEST)
-    for target in TARGETS:
-        scores[target] = evaluate_chips(
-            model, part, chips=4, seed=VALIDATION_SEED, batch_size=500,
-            calibration=correctors(name, model, target), device="cpu",
-        ).mean  # fmt: skip
-    print(f"{name} sigma {sigma:g}: correctors {scores}", flush=True)
-    return max(scores, key=scores.__getitem__)
+    found = choose_target(
+        model, part, correctors(name, model), chips=4, seed=VALIDATION_SEED, device="cpu"
+    )
+    print(f"{name} sigma {sigma:g}: correctors {found.scores}", flush=True)
+    return found.target
 
 
 def folder_of(name: str, sigma: float, rewrite: float, way: Way) -> Path:

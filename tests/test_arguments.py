@@ -450,6 +450,15 @@ OTHERS: dict[str, tuple[Callable[..., Any], Make]] = {
     },
     "nominal_weight": (rram.nominal_weight, lambda: {"layer": network().layers.fc1}),
     "filter_errors": (compensation.filter_errors, fitted),
+    "choose_target": (
+        compensation.choose_target,
+        lambda: {
+            **{"model": network(), "data": (X, Y), **ON_CPU},
+            "correctors": compensation.WithCompensation(
+                PLACEMENT, compensation.LowRank(), compensation.PerChipFit(X)
+            ),
+        },
+    ),
     "over_limit": (
         compensation.over_limit,
         lambda: {

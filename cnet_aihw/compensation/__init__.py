@@ -6,6 +6,8 @@ from cnet_aihw.runtime.lazy import lazy_names
 
 if TYPE_CHECKING:
     from cnet_aihw.compensation.affine import Affine as Affine
+    from cnet_aihw.compensation.aims import TargetChoice as TargetChoice
+    from cnet_aihw.compensation.aims import choose_target as choose_target
     from cnet_aihw.compensation.corrector import Corrector as Corrector
     from cnet_aihw.compensation.corrector import CorrectorCost as CorrectorCost
     from cnet_aihw.compensation.corrector import LayerShape as LayerShape

@@ -23,7 +23,7 @@ from cnet_aihw.compensation.layer_passes import (
     run,
 )
 from cnet_aihw.compensation.refinement import refine
-from cnet_aihw.compensation.settings import PerChipSettings, validate_per_chip_settings
+from cnet_aihw.compensation.settings import AUTO, PerChipSettings, validate_per_chip_settings
 from cnet_aihw.compensation.targets import Targets
 from cnet_aihw.compensation.wrapping import CompensatedLayer, compensation_parameters
 from cnet_aihw.evaluation import BatchNormReestimation
@@ -132,6 +132,9 @@ class PerChipFit:
             at=at, seed=seed,
         )  # fmt: skip
         validate_per_chip_settings(self.settings, prefix="")
+        if target == AUTO:
+            expected = "clean or mean_over_chips"
+            raise bad_value("target", target, expected, "choose_target tells which is better")
         self.task: Task = task or Classification()
         self.fits: dict[str, LinearFit] = {}
         """Layer -> the fit of the chip that was calibrated last."""

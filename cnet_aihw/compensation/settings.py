@@ -17,7 +17,7 @@ from cnet_aihw.training.settings import (
 
 BATCHNORMS = ("frozen", "per_chip")
 STARTS = ("closed_form", "identity")
-TARGETS = ("clean", "mean_over_chips")
+TARGETS, AUTO = ("clean", "mean_over_chips"), "auto"
 WEIGHTINGS = ("none", "loss")
 FITS = ("per_chip", "shared")
 FILLS = ("uniform", "digital")
@@ -57,7 +57,8 @@ class PerChipSettings:
 
     target: str = "clean"
     """Wanted outputs of a layer: those of the "clean" network, or their "mean_over_chips", for
-    networks trained under noise."""
+    networks trained under noise. In a job also "auto": for these, what scores better on validation
+    chips."""
 
     target_chips: int = 8
     """Chips of that mean, simulated from the network's noise model."""
@@ -106,8 +107,8 @@ def validate_per_chip_settings(settings: PerChipSettings, prefix: str = "per_chi
         raise bad_value(f"{prefix}refine_lr", s.refine_lr, "a number above 0")
     if s.at is not None and not (is_number(s.at) and s.at >= 0.0):
         raise bad_value(f"{prefix}at", s.at, "seconds after programming, or null")
-    if s.target not in TARGETS:
-        raise bad_choice(f"{prefix}target", s.target, TARGETS)
+    if s.target not in (*TARGETS, AUTO):
+        raise bad_choice(f"{prefix}target", s.target, (*TARGETS, AUTO))
     if s.weighting not in WEIGHTINGS:
         raise bad_choice(f"{prefix}weighting", s.weighting, WEIGHTINGS)
     if not isinstance(s.batchnorm, bool):

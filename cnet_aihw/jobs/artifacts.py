@@ -24,6 +24,7 @@ BEST = "best.safetensors"
 RESULT = "result.json"
 SCANNED = "scan.json"
 SEARCHED = "search.json"
+AIMED = "aim.json"
 COMPENSATION = "compensation.safetensors"
 COMPENSATED = "compensation.json"
 FIT = "compensation"  # the folder of a shared fit

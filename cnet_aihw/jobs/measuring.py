@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
+from cnet_aihw.compensation.settings import AUTO
 from cnet_aihw.evaluation.settings import times_of
-from cnet_aihw.jobs.artifacts import COMPENSATION, required, write_artifact
+from cnet_aihw.jobs.artifacts import AIMED, COMPENSATION, required, write_artifact
 from cnet_aihw.jobs.loading import compensation_folder, compensation_of
+from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.records import read_json
 
 if TYPE_CHECKING:
     from torch import nn
@@ -79,6 +82,7 @@ def compensating(
     placement: Placement,
     batchnorm: bool = False,
     described: Mapping[str, Any] | None = None,
+    target: str | None = None,
 ) -> WithCompensation:
     """Return the calibration that puts a placement's correctors on and fits them to each chip.
 
@@ -88,6 +92,7 @@ def compensating(
         placement: layer -> ratio or "digital".
         batchnorm: whether BatchNorm is re-estimated, even if the settings do not say so.
         described: the content of compensation.json, whose corrector and settings hold then.
+        target: what the correctors aim at; None: as the settings say.
     """
     from cnet_aihw.compensation import (
         PerChipFit,
@@ -101,7 +106,11 @@ def compensating(
     if described is not None:  # perhaps of a source
         settings = PerChipSettings(**described["per_chip"])
         corrector = corrector_from(described["corrector"])
-    settings = replace(settings, batchnorm=settings.batchnorm or batchnorm)
+    settings = replace(
+        settings,
+        batchnorm=settings.batchnorm or batchnorm,
+        target=target or settings.target,
+    )
     x = gathered(job.data.train, settings.samples).x
     return WithCompensation(placement, corrector, PerChipFit.of(settings, x, job.task))
 
@@ -113,20 +122,78 @@ def calibration_in_use(job: JobContext, variant: Variant, model: nn.Module) -> A
     since none is searched yet. A training whose epoch is chosen by the clean score, a baseline, has
     that of ``evaluation.calibration``, as without compensation.
     """
-    from cnet_aihw.compensation import network_cost
-    from cnet_aihw.jobs.build import uniform
-
     kind, settings = variant.evaluation.calibration, variant.compensation
     filled = settings.fill == "uniform" or variant.searches
     if not variant.per_chip or variant.training.select == "clean":
         return calibration_of(job, variant, kind)
-    if variant.placement is not None:
-        return compensating(job, variant, variant.placement, kind == "batchnorm")
-    if not filled:  # the most sensitive layers are not known yet
+    if variant.placement is None and not filled:  # the most sensitive layers are not known yet
         return calibration_of(job, variant, kind)
+    target = settings.per_chip.target
+    if target == AUTO:
+        target = "mean_over_chips" if variant.training.variation.enabled else "clean"
+    placement = _placement_in_use(job, variant, model)
+    return compensating(job, variant, placement, kind == "batchnorm", target=target)
+
+
+def _placement_in_use(job: JobContext, variant: Variant, model: nn.Module) -> Placement:
+    """Return the placement given, or the uniform one within the limits."""
+    from cnet_aihw.compensation import network_cost
+    from cnet_aihw.jobs.build import uniform
+
+    if variant.placement is not None:
+        return variant.placement
     network = network_cost(model, job.example)
-    placement = uniform(variant, network, network.correctable)
-    return compensating(job, variant, placement, kind == "batchnorm")
+    return uniform(variant, network, network.correctable)
+
+
+def aim_of(
+    job: JobContext, variant: Variant, model: nn.Module, placement: Placement | None = None
+) -> str:
+    """Return what the correctors of a trained network aim at; ``auto`` is measured once.
+
+    Args:
+        job: the job.
+        variant: its training; one without variation aims at clean outputs.
+        model: the network, without correctors.
+        placement: of the correctors; None: the one given, or the uniform one within the limits.
+    """
+    from cnet_aihw.compensation import DIGITAL, choose_target
+    from cnet_aihw.jobs.build import drift_time
+    from cnet_aihw.report.tables import Metric
+    from cnet_aihw.runtime.random_state import derive_seed
+
+    training, target = variant.training, variant.compensation.per_chip.target
+    if target != AUTO:
+        return target
+    if not (training.variation.enabled and training.validation_chips):
+        return "mean_over_chips" if training.variation.enabled else "clean"
+    path = job.folder_of(variant) / AIMED
+    if path.exists():
+        return str(read_json(path)["target"])
+    try:
+        placement = placement or _placement_in_use(job, variant, model)
+    except CnetError:  # not all layers within the limits: the search finds some of them
+        return "mean_over_chips"
+    if all(ratio == DIGITAL for ratio in placement.values()):
+        return "clean"
+    batchnorm = variant.evaluation.calibration == "batchnorm"
+    found = choose_target(
+        model,
+        job.data.val,
+        compensating(job, variant, placement, batchnorm, target="clean"),
+        task=job.task,
+        chips=training.validation_chips,
+        seed=derive_seed(training.seed, "validation"),
+        t_inference=drift_time(variant.config),
+        records=path.parent,
+        device=variant.config.device,
+        progress=variant.config.progress,
+    )
+    metric = Metric(job.task.metric, job.task.higher_is_better)
+    shown = ", ".join(f"{name} {metric.text(score)}" for name, score in found.scores.items())
+    log.info("correctors of %s aim at %s (%s)", variant.name, found.target, shown)
+    write_artifact(job, variant, path, {"target": found.target, "scores": dict(found.scores)})
+    return found.target
 
 
 def calibration_with(

@@ -23,7 +23,7 @@ from cnet_aihw.jobs.loading import (
     search_of,
     trained,
 )
-from cnet_aihw.jobs.measuring import compensating, shared_calibration
+from cnet_aihw.jobs.measuring import aim_of, compensating, shared_calibration
 from cnet_aihw.jobs.nodes import plain_values
 from cnet_aihw.jobs.steps_search import OFF, candidates_of, ceiling_of, enabled, no_candidates
 from cnet_aihw.runtime.errors import CnetError
@@ -130,6 +130,9 @@ def _compensated(
     validation, more = validated(job, variant, model, placement)
     if validation is not None:
         job.set_objective(variant, validation["mean"])
+    fit = plain_values(variant.config.compensation[settings.fit])
+    if variant.per_chip:
+        fit["target"] = aim_of(job, variant, model, placement)
     batchnorm = not variant.per_chip and settings.shared.batchnorm == "per_chip"
     label = (
         variant.corrector.label() if any(r != DIGITAL for r in placement.values()) else "digital"
@@ -137,7 +140,7 @@ def _compensated(
     return {
         "label": label + (", BatchNorm per chip" if batchnorm else ""),
         "fit": settings.fit,
-        settings.fit: plain_values(variant.config.compensation[settings.fit]),
+        settings.fit: fit,
         "corrector": variant.corrector.describe(),
         "calibration_samples": settings.calibration_samples if batchnorm else None,
         "overhead_weights": cost.overhead_weights,
@@ -164,7 +167,8 @@ def _validated_per_chip(
     if not training.validation_chips:
         return None, {}
     kind = variant.evaluation.calibration
-    calibration = compensating(job, variant, placement, kind == "batchnorm")
+    target = aim_of(job, variant, model, placement)
+    calibration = compensating(job, variant, placement, kind == "batchnorm", target=target)
     found = evaluate_chips(
         model,
         job.data.val,

@@ -18,7 +18,7 @@ from cnet_aihw.compensation import (
     Vera,
     load_compensation,
 )
-from cnet_aihw.compensation.settings import CompensationSettings
+from cnet_aihw.compensation.settings import CompensationSettings, PerChipSettings
 from cnet_aihw.evaluation import BatchNormReestimation, evaluate_chips
 from cnet_aihw.jobs.application import CONFIG_DIR
 from cnet_aihw.rram import (
@@ -341,7 +341,8 @@ def test_the_files_are_the_correctors_of_the_library(cli: Cli, only: Only) -> No
         assert cli(*words, only(seen.append)).code == 0
     assert [run.variants[0].corrector for run in seen[3:]] == [CORRECTORS[name] for name in kinds]
     default = seen[0].variants[0].compensation
-    assert replace(default, corrector=None) == CompensationSettings()  # it repeats the defaults
+    chosen = PerChipSettings(target="auto")  # which needs a job; all else repeats the defaults
+    assert replace(default, corrector=None) == CompensationSettings(per_chip=chosen)
     for seed in (7, -7):
         assert cli(f"seed={seed}", "training=plain", only(seen.append)).code == 0
         settings = seen[-1].variants[0].compensation

@@ -68,7 +68,8 @@ def read(path: str | Path) -> Any:
     return json.loads(Path(path).read_text())
 
 
-def network(folder: Path, training: str) -> Any:
+def network(folder: Path, training: str, target: str | None = None) -> Any:
+    """Data, network and correctors, which aim at what the job chose unless it is given."""
     data = digits(size=8, limit_train=100)
     model = convert_to_analog(
         MLP(data.input_shape, data.classes, hidden=(256, 128)),
@@ -77,7 +78,37 @@ def network(folder: Path, training: str) -> Any:
     load_snapshot(model, load_checkpoint(folder / training / "best.safetensors").model)
     cost = network_cost(model, data.val.x[:1])
     placement = uniform_placement(cost, list(cost.layers), 0.05, LowRank(), limit_macs=0.05)
-    return data, model, WithCompensation(placement, LowRank(), PerChipFit(data.train.x[:50]))
+    target = target or read(folder / training / "compensation.json")["per_chip"]["target"]
+    fit = PerChipFit(data.train.x[:50], target=target)
+    return data, model, WithCompensation(placement, LowRank(), fit)
+
+
+def test_what_correctors_aim_at_is_chosen_on_validation_chips(finished: Path) -> None:
+    found = read(finished / "noise" / "aim.json")
+    for target in ("clean", "mean_over_chips"):
+        data, model, calibration = network(finished, "noise", target)
+        chips = evaluate_chips(
+            model, data.val, chips=2, seed=derive_seed(0, "validation"), calibration=calibration
+        )
+        assert found["scores"][target] == chips.mean
+    assert found["target"] == max(found["scores"], key=found["scores"].get)
+    assert read(finished / "noise" / "compensation.json")["per_chip"]["target"] == found["target"]
+    assert not (finished / "plain" / "aim.json").exists()  # trained without variation
+    assert read(finished / "plain" / "compensation.json")["per_chip"]["target"] == "clean"
+
+
+def test_another_aim_and_an_aim_of_other_correctors(cli: Cli, words: list[str]) -> None:
+    asked = [*words, "training.compare=[]", "training=noise", "job=compensate"]
+    for name in ("compensation.json", "chips-compensated.json", "chips-compensated.jsonl"):
+        (Path("run/noise") / name).unlink()
+    outcome = cli(*asked, "compensation/corrector=affine")
+    assert outcome.code == 2 and "aim.json" in outcome.err, outcome.err
+    Path("run/noise/aim.json").unlink()
+    aim = "compensation.per_chip.target=mean_over_chips"
+    outcome = cli(*asked, aim, "training.select=clean", "run=given", "source=run")
+    assert outcome.code == 0, outcome.err
+    assert read("given/noise/compensation.json")["per_chip"]["target"] == "mean_over_chips"
+    assert not Path("given/noise/aim.json").exists()
 
 
 def test_the_table_is_that_of_the_library(finished: Path) -> None:
@@ -119,12 +150,14 @@ def test_what_a_chip_costs_is_recorded(finished: Path) -> None:
 
 
 def test_epochs_are_chosen_by_chips_as_they_will_be_used(finished: Path) -> None:
-    data, model, calibration = network(finished, "noise")
+    data, model, calibration = network(finished, "noise", "mean_over_chips")
     result = read(finished / "noise" / "result.json")
     seed = derive_seed(0, "validation")
     chips = evaluate_chips(model, data.val, chips=2, seed=seed, calibration=calibration)
     assert result["chip_score"] == chips.mean
     assert calibration.fingerprint() in (finished / "noise" / "run.json").read_text()
+    _, _, chosen = network(finished, "noise")
+    chips = evaluate_chips(model, data.val, chips=2, seed=seed, calibration=chosen)
     assert read(finished / "noise" / "compensation.json")["validation"]["mean"] == chips.mean
     # a baseline is chosen as it is
     assert "PerChipFit" not in (finished / "plain" / "run.json").read_text()
