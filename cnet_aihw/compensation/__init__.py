@@ -6,8 +6,6 @@ from cnet_aihw.runtime.lazy import lazy_names
 
 if TYPE_CHECKING:
     from cnet_aihw.compensation.affine import Affine as Affine
-    from cnet_aihw.compensation.aims import TargetChoice as TargetChoice
-    from cnet_aihw.compensation.aims import choose_target as choose_target
     from cnet_aihw.compensation.corrector import Corrector as Corrector
     from cnet_aihw.compensation.corrector import CorrectorCost as CorrectorCost
     from cnet_aihw.compensation.corrector import LayerShape as LayerShape
@@ -55,6 +53,8 @@ if TYPE_CHECKING:
     from cnet_aihw.compensation.shared_start import (
         fit_shared_closed_form as fit_shared_closed_form,
     )
+    from cnet_aihw.compensation.target_choice import TargetChoice as TargetChoice
+    from cnet_aihw.compensation.target_choice import choose_target as choose_target
     from cnet_aihw.compensation.total_cost import overheads as overheads
     from cnet_aihw.compensation.vera import Vera as Vera
     from cnet_aihw.compensation.with_compensation import WithCompensation as WithCompensation

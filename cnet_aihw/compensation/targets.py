@@ -171,6 +171,8 @@ class Targets:
                 )
                 seed_random_state(derive_seed(seed or s.seed, "target", number), device)
                 found, output = call_outputs(model, layers, x, stop_after)
+                if not s.refine_steps:  # then the network's own outputs do not count
+                    output = None
             self.passes += 1 / len(self._batches)
             if not sums and total is None:
                 sums, total = found, output
@@ -178,10 +180,10 @@ class Targets:
                 for name, calls in found.items():
                     for total_of_call, y in zip(sums[name], calls, strict=True):
                         total_of_call += y
-                total = None if stop_after else _one_tensor(total) + output
+                total = None if output is None else _one_tensor(total) + output
         if len(seeds) > 1:
             sums = {name: [y / len(seeds) for y in calls] for name, calls in sums.items()}
-            total = None if stop_after else total / len(seeds)
+            total = None if total is None else total / len(seeds)
         return sums, total
 
     def _sensitivities(
@@ -235,7 +237,7 @@ def _one_tensor(outputs: Any) -> Tensor:
     raise bad_value(
         "model", type(outputs).__name__,
         "a network that returns one tensor, or one named logits or out, where its outputs count",
-        "leave refine_steps, target and weighting as they are by default",
+        "leave refine_steps and weighting as they are by default",
     )  # fmt: skip
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from cnet_aihw.jobs.artifacts import (
-    AIMED,
     COMPENSATED,
     FIT,
     MEASURED,
@@ -21,6 +20,7 @@ from cnet_aihw.jobs.artifacts import (
     MEASURED_SELECTED,
     NETWORK,
     SEARCHED,
+    TARGETED,
     check,
 )
 from cnet_aihw.jobs.loading import check_compensation, check_measured
@@ -151,8 +151,8 @@ def check_compensations(job: JobContext) -> None:
         left = folder / COMPENSATED
         if left.exists() and read_json(left)["placement"]:
             check_compensation(job, variant, left, larger)
-        if (folder / AIMED).exists():
-            check(job, variant, folder / AIMED, ("compensation", "config.rram"), _FIX)
+        if (folder / TARGETED).exists():
+            check(job, variant, folder / TARGETED, ("compensation", "config.rram"), _FIX)
         if (folder / MEASURED_COMPENSATED).exists():
             check_compensation(job, variant, folder / MEASURED_COMPENSATED, larger)
         run = folder / FIT / RUN

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnet_aihw.jobs.build import drift_time, with_noise_model
-from cnet_aihw.jobs.measuring import aim_of, shared_calibration
+from cnet_aihw.jobs.measuring import shared_calibration, target_of
 from cnet_aihw.search.settings import EVALUATORS
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def _per_chip(job: JobContext, variant: Variant, model: nn.Module) -> PlacementE
         job.data.val,
         gathered(job.data.train, fit.samples).x,
         corrector=variant.corrector,
-        fit=replace(fit, batchnorm=batchnorm, target=aim_of(job, variant, model)),
+        fit=replace(fit, batchnorm=batchnorm, target=target_of(job, variant, model)),
         task=job.task,
         chips=settings.chips,
         seed=settings.chips_seed,

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from cnet_aihw.compensation.settings import AUTO
 from cnet_aihw.evaluation.settings import times_of
-from cnet_aihw.jobs.artifacts import AIMED, COMPENSATION, required, write_artifact
+from cnet_aihw.jobs.artifacts import COMPENSATION, TARGETED, required, write_artifact
 from cnet_aihw.jobs.loading import compensation_folder, compensation_of
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.records import read_json
@@ -146,7 +146,7 @@ def _placement_in_use(job: JobContext, variant: Variant, model: nn.Module) -> Pl
     return uniform(variant, network, network.correctable)
 
 
-def aim_of(
+def target_of(
     job: JobContext, variant: Variant, model: nn.Module, placement: Placement | None = None
 ) -> str:
     """Return what the correctors of a trained network aim at; ``auto`` is measured once.
@@ -167,7 +167,7 @@ def aim_of(
         return target
     if not (training.variation.enabled and training.validation_chips):
         return "mean_over_chips" if training.variation.enabled else "clean"
-    path = job.folder_of(variant) / AIMED
+    path = job.folder_of(variant) / TARGETED
     if path.exists():
         return str(read_json(path)["target"])
     try:

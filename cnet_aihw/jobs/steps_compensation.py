@@ -23,7 +23,7 @@ from cnet_aihw.jobs.loading import (
     search_of,
     trained,
 )
-from cnet_aihw.jobs.measuring import aim_of, compensating, shared_calibration
+from cnet_aihw.jobs.measuring import compensating, shared_calibration, target_of
 from cnet_aihw.jobs.nodes import plain_values
 from cnet_aihw.jobs.steps_search import OFF, candidates_of, ceiling_of, enabled, no_candidates
 from cnet_aihw.runtime.errors import CnetError
@@ -132,7 +132,7 @@ def _compensated(
         job.set_objective(variant, validation["mean"])
     fit = plain_values(variant.config.compensation[settings.fit])
     if variant.per_chip:
-        fit["target"] = aim_of(job, variant, model, placement)
+        fit["target"] = target_of(job, variant, model, placement)
     batchnorm = not variant.per_chip and settings.shared.batchnorm == "per_chip"
     label = (
         variant.corrector.label() if any(r != DIGITAL for r in placement.values()) else "digital"
@@ -167,7 +167,7 @@ def _validated_per_chip(
     if not training.validation_chips:
         return None, {}
     kind = variant.evaluation.calibration
-    target = aim_of(job, variant, model, placement)
+    target = target_of(job, variant, model, placement)
     calibration = compensating(job, variant, placement, kind == "batchnorm", target=target)
     found = evaluate_chips(
         model,

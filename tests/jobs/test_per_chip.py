@@ -84,7 +84,7 @@ def network(folder: Path, training: str, target: str | None = None) -> Any:
 
 
 def test_what_correctors_aim_at_is_chosen_on_validation_chips(finished: Path) -> None:
-    found = read(finished / "noise" / "aim.json")
+    found = read(finished / "noise" / "target.json")
     for target in ("clean", "mean_over_chips"):
         data, model, calibration = network(finished, "noise", target)
         chips = evaluate_chips(
@@ -93,7 +93,7 @@ def test_what_correctors_aim_at_is_chosen_on_validation_chips(finished: Path) ->
         assert found["scores"][target] == chips.mean
     assert found["target"] == max(found["scores"], key=found["scores"].get)
     assert read(finished / "noise" / "compensation.json")["per_chip"]["target"] == found["target"]
-    assert not (finished / "plain" / "aim.json").exists()  # trained without variation
+    assert not (finished / "plain" / "target.json").exists()  # trained without variation
     assert read(finished / "plain" / "compensation.json")["per_chip"]["target"] == "clean"
 
 
@@ -102,13 +102,13 @@ def test_another_aim_and_an_aim_of_other_correctors(cli: Cli, words: list[str]) 
     for name in ("compensation.json", "chips-compensated.json", "chips-compensated.jsonl"):
         (Path("run/noise") / name).unlink()
     outcome = cli(*asked, "compensation/corrector=affine")
-    assert outcome.code == 2 and "aim.json" in outcome.err, outcome.err
-    Path("run/noise/aim.json").unlink()
+    assert outcome.code == 2 and "target.json" in outcome.err, outcome.err
+    Path("run/noise/target.json").unlink()
     aim = "compensation.per_chip.target=mean_over_chips"
     outcome = cli(*asked, aim, "training.select=clean", "run=given", "source=run")
     assert outcome.code == 0, outcome.err
     assert read("given/noise/compensation.json")["per_chip"]["target"] == "mean_over_chips"
-    assert not Path("given/noise/aim.json").exists()
+    assert not Path("given/noise/target.json").exists()
 
 
 def test_the_table_is_that_of_the_library(finished: Path) -> None:

@@ -74,7 +74,7 @@ def choose_target(
             seed=seed,
             t_inference=t_inference,
             calibration=WithCompensation(correctors.placement, correctors.corrector, aimed),
-            records=None if records is None else Path(records) / f"aim-{target}.jsonl",
+            records=None if records is None else Path(records) / f"target-{target}.jsonl",
             device=device,
             progress=progress,
         ).mean

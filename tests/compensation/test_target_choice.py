@@ -58,7 +58,7 @@ def test_the_target_that_scores_better_is_chosen(metric, wanted, best, tmp_path)
     for target, score in found.scores.items():
         alone = evaluate_chips(model, data, **given, calibration=correctors(target))
         assert alone.mean == score
-        assert len((tmp_path / f"aim-{target}.jsonl").read_text().splitlines()) == 4
+        assert len((tmp_path / f"target-{target}.jsonl").read_text().splitlines()) == 4
     again = choose_target(model, data, correctors("mean_over_chips"), **given, records=tmp_path)
     assert again == found  # the fit's own target does not count, and nothing is measured again
 
