@@ -157,7 +157,6 @@ class _Gains:
             fit = self._fit.fits.get(layer.name)
             if fit is None or not fit.wanted > 0.0:
                 continue
-            before = self._fit.errors[layer.name]
             least = fit.unexplained + float(fit.spectrum.sum())
             for number, choice in enumerate(self._problem.choices):
                 if choice == DIGITAL:
@@ -167,7 +166,7 @@ class _Gains:
                 else:
                     size = self._corrector.size(self.shapes[layer.name], choice)
                     left = least - float(fit.spectrum[:size].sum())
-                self.sums[index, number] += (before - left) / fit.wanted
+                self.sums[index, number] += (fit.error - left) / fit.wanted
         return {"score": 0.0}
 
     def describe(self) -> dict[str, Any]:
