@@ -34,9 +34,9 @@ def uncertainty_scores(
         ``accuracy``; ``nll``, the mean negative log likelihood in nats; ``brier``, the mean over
         inputs of the sum over classes of squared errors, 0 to 2; ``ece``, the expected calibration
         error of the largest probability in bins of equal width, those of :func:`reliability`, and
-        ``ece_mass`` in bins of equal counts; ``entropy`` and ``mutual_information`` in nats; with ``ood`` the area
-        under the ROC curve of telling its inputs apart by either one, ``auroc_entropy`` and
-        ``auroc_mutual_information``, and its own ``ood_entropy``.
+        ``ece_mass`` in bins of equal counts; ``entropy`` and ``mutual_information`` in nats; with
+        ``ood`` the area under the ROC curve of telling its inputs apart by either one,
+        ``auroc_entropy`` and ``auroc_mutual_information``, and its own ``ood_entropy``.
 
     Raises:
         CnetError: for shapes that do not fit, and probabilities that are none.
