@@ -138,11 +138,14 @@ class LinearFit:
     """V^T, [C, m]."""
 
     spectrum: Tensor
-    """Variance of the residual that each possible filter explains, summed over channels, [C]: the
-    worth of the first filter, of the second, and so on. Channels count with their weights."""
+    """Variance of the residual that each possible filter explains, less its ridge penalty, summed
+    over channels, [C]: the worth of the first filter, of the second, and so on. With few rows the
+    penalty is large, and so is what further rows would not confirm of the variance explained.
+    Channels count with their weights."""
 
     unexplained: float
-    """Variance of the residual that is left with all filters, summed over channels."""
+    """Variance of the residual that is left with all filters, and their ridge penalty, summed over
+    channels."""
 
     wanted: float
     """Variance of the wanted output, summed over channels."""

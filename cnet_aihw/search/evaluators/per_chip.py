@@ -106,9 +106,10 @@ class PerChipEvaluator(MeasuringEvaluator):
         """Return the share of each layer's wanted output that its choices win back.
 
         That is the drop of the mean squared error of the layer's output, over positions, channels
-        and chips, relative to the variance of the wanted output, when all layers before are
-        corrected with the largest choice that fits the limits alone. One pass of the fit on each
-        chip gives it for all choices. A digital layer counts as one without any error.
+        and chips, less the fit's ridge penalty, relative to the variance of the wanted output, when
+        all layers before are corrected with the largest choice that fits the limits alone. One pass
+        of the fit on each chip gives it for all choices. A digital layer counts as one without any
+        error.
 
         Args:
             problem: layers, choices and limits.
