@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -173,9 +173,13 @@ def success_of(records: Records, threat: str, eps: float, chips: int) -> Success
         chips: number of chips.
     """
     chosen = [r for r in records if r["threat"] == threat and r["eps"] == eps]
-    rates = [
-        _mean(_rate(r, "fooled") for r in chosen if r["target"] == chip) for chip in range(chips)
-    ]
+    of_chips = [[r for r in chosen if r["target"] == chip] for chip in range(chips)]
+
+    def over_chips(value: Callable[[Mapping[str, Any]], float | None]) -> list[float | None]:
+        # some chips may have fewer sources than others; each chip counts the same
+        return [_mean(map(value, of_chip)) for of_chip in of_chips]
+
+    rates = over_chips(lambda r: _rate(r, "fooled"))
     values = [rate for rate in rates if rate is not None]
     mean = _mean(values)
     std = float(np.std(values, ddof=1)) if len(values) > 1 else None
@@ -184,7 +188,8 @@ def success_of(records: Records, threat: str, eps: float, chips: int) -> Success
         low, high = confidence_interval(mean, std, len(values))
         interval = max(0.0, low), min(1.0, high)
     elif values:
-        counts = [_mean(r[n] for r in chosen) or 0.0 for n in ("fooled", "clean_correct")]
+        one = [r for r in chosen if r["clean_correct"]]  # of the one chip that has a rate
+        counts = [_mean(r[n] for r in one) or 0.0 for n in ("fooled", "clean_correct")]
         interval = wilson(*counts)  # all sources fool the same inputs
     return Success(
         threat=threat,
@@ -195,11 +200,11 @@ def success_of(records: Records, threat: str, eps: float, chips: int) -> Success
         min=min(values, default=None),
         max=max(values, default=None),
         ci95=interval,
-        clean=_mean(r["clean_correct"] / r["inputs"] for r in chosen) or 0.0,
-        robust=_mean((r["clean_correct"] - r["fooled"]) / r["inputs"] for r in chosen) or 0.0,
-        flips=_mean(_rate(r, "flips") for r in chosen),
-        noise=_mean(_rate(r, "noise_fooled") for r in chosen),
-        queries=_mean(r["queries"] for r in chosen) or 0.0,
+        clean=_mean(over_chips(lambda r: r["clean_correct"] / r["inputs"])) or 0.0,
+        robust=_mean(over_chips(lambda r: (r["clean_correct"] - r["fooled"]) / r["inputs"])) or 0.0,
+        flips=_mean(over_chips(lambda r: _rate(r, "flips"))),
+        noise=_mean(over_chips(lambda r: _rate(r, "noise_fooled"))),
+        queries=_mean({r["source"]: r["queries"] for r in chosen}.values()) or 0.0,
         seconds=math.fsum({r["source"]: r["seconds"] for r in chosen}.values()),
     )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
-from torchmetrics.functional.classification import multiclass_calibration_error
 
 from cnet_aihw.runtime.errors import bad_value
 from cnet_aihw.runtime.typed import checked
@@ -34,10 +33,10 @@ def uncertainty_scores(
     Returns:
         ``accuracy``; ``nll``, the mean negative log likelihood in nats; ``brier``, the mean over
         inputs of the sum over classes of squared errors, 0 to 2; ``ece``, the expected calibration
-        error of the largest probability in bins of equal width (torchmetrics), and ``ece_mass`` in
-        bins of equal counts; ``entropy`` and ``mutual_information`` in nats; with ``ood`` the area
-        under the ROC curve of telling its inputs apart by either one, ``auroc_entropy`` and
-        ``auroc_mutual_information``, and its own ``ood_entropy``.
+        error of the largest probability in bins of equal width, those of :func:`reliability`, and
+        ``ece_mass`` in bins of equal counts; ``entropy`` and ``mutual_information`` in nats; with
+        ``ood`` the area under the ROC curve of telling its inputs apart by either one,
+        ``auroc_entropy`` and ``auroc_mutual_information``, and its own ``ood_entropy``.
 
     Raises:
         CnetError: for shapes that do not fit, and probabilities that are none.
@@ -53,7 +52,7 @@ def uncertainty_scores(
         "accuracy": correct.mean(),
         "nll": -mean.gather(1, y[:, None]).clamp(min=_SMALLEST).log().mean(),
         "brier": (mean - one_hot).square().sum(1).mean(),
-        "ece": multiclass_calibration_error(mean, y, p.shape[2], n_bins=bins, norm="l1"),
+        "ece": _equal_width(confidence, correct, bins),
         "ece_mass": _equal_mass(confidence, correct, bins),
         "entropy": entropy.mean(),
         "mutual_information": information.mean(),
@@ -91,7 +90,7 @@ def reliability(probabilities: Tensor, targets: Tensor, bins: int = BINS) -> lis
     check_count("bins", bins)
     confidence, chosen = p.mean(0).max(1)
     correct = (chosen == _classes(targets, p)).double()
-    index = (confidence * bins).ceil().long().clamp(1, bins) - 1
+    index = _bin_of(confidence, bins)
     rows = []
     for number in range(bins):
         inside = index == number
@@ -99,6 +98,17 @@ def reliability(probabilities: Tensor, targets: Tensor, bins: int = BINS) -> lis
         means = [float(v[inside].mean()) if count else 0.0 for v in (confidence, correct)]
         rows.append([count, *means])
     return rows
+
+
+def _bin_of(confidence: Tensor, bins: int) -> Tensor:
+    """Return the bin of equal width of each input, the lower one at a bound."""
+    return (confidence * bins).ceil().long().clamp(1, bins) - 1
+
+
+def _equal_width(confidence: Tensor, correct: Tensor, bins: int) -> Tensor:
+    index, gap = _bin_of(confidence, bins), confidence - correct
+    gaps = [gap[index == number].sum().abs() for number in range(bins)]
+    return torch.stack(gaps).sum() / len(confidence)
 
 
 def _entropies(p: Tensor) -> tuple[Tensor, Tensor]:
@@ -145,4 +155,4 @@ def _checked(probabilities: Tensor, key: str) -> Tensor:
         raise bad_value(key, "not finite or negative", "probabilities")
     if not torch.allclose(sums, torch.ones_like(sums), atol=1e-4):
         raise bad_value(key, float(sums.min()), "probabilities that sum to 1")
-    return p.clamp(max=1.0)  # torchmetrics takes all for logits where rounding leaves one above 1
+    return p.clamp(max=1.0)  # rounding may leave one a little above

@@ -138,14 +138,20 @@ class LinearFit:
     """V^T, [C, m]."""
 
     spectrum: Tensor
-    """Variance of the residual that each possible filter explains, summed over channels, [C]: the
-    worth of the first filter, of the second, and so on. Channels count with their weights."""
+    """Variance of the residual that each possible filter explains, less its ridge penalty, summed
+    over channels, [C]: the worth of the first filter, of the second, and so on. With few rows the
+    penalty is large, and so is what further rows would not confirm of the variance explained.
+    Channels count with their weights."""
 
     unexplained: float
-    """Variance of the residual that is left with all filters, summed over channels."""
+    """Variance of the residual that is left with all filters, and their ridge penalty, summed over
+    channels."""
 
     wanted: float
     """Variance of the wanted output, summed over channels."""
+
+    error: float
+    """Mean square of what was wrong with the output before, summed over channels."""
 
     mixing: Tensor | None = None
     """Map of y in place of the scale, [C, C], where the corrector has one; y' = M y + ..."""
@@ -221,7 +227,7 @@ def fit_linear(
 
     .. math:: B = (F^T F + \epsilon I)^{-1} F^T R
 
-    and the best map of rank m keeps the leading eigenvectors V of :math:`B^T F^T F B` (reduced rank
+    and the best map of rank m keeps the leading eigenvectors V of :math:`B^T F^T R` (reduced rank
     regression: Izenman 1975); the generator is :math:`(B V)^T`, the compensator V. With weights w
     of the channels it is the best one in their norm: V are eigenvectors for
     :math:`B W^{1/2}`, and :math:`W^{-1/2} V` is the compensator.
@@ -280,8 +286,9 @@ def fit_linear(
     offset = offset - compensator @ (generator @ found.f)
     left = float(((residual * root.square()).sum() - worth.sum()).clamp_min(0.0))
     of_wanted = ((variance + 2 * cross + found.dd) * root.square()).sum()
+    error = float(((found.d.square() + found.dd) * root.square()).sum())
     return LinearFit(
-        1.0 + change, offset, generator, compensator, worth, left, float(of_wanted), mixing
+        1.0 + change, offset, generator, compensator, worth, left, float(of_wanted), error, mixing
     )
 
 

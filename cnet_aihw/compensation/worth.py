@@ -17,8 +17,9 @@ def filter_errors(fit: PerChipFit) -> dict[str, dict[str, Any]]:
     """Return the error left in each layer's output by number of filters, on the chip fitted last.
 
     Returns:
-        Layer -> ``errors``, variance of the error left / variance of the wanted output with 0, 1,
-        ... filters (no filter: scale and offset alone), and ``placed``, the filters that it has.
+        Layer -> ``errors``, variance of the error left and ridge penalty / variance of the wanted
+        output with 0, 1, ... filters (no filter: scale and offset alone), and ``placed``, the
+        filters that it has.
     """
     found = {}
     for name, linear in fit.fits.items():

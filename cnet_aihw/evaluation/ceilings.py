@@ -79,8 +79,7 @@ class Ceiling:
         text = f"at most {100 * self.share:.1f} % of the plain network's clean {self.metric}"
         if self.reached:
             return f"compensation of these layers can reach {text}"
-        assert self.share_clean is not None
-        if self.share_clean < REACHED:
+        if self.share_clean is not None and self.share_clean < REACHED:
             fault = "the network itself, whose training cost too much without any variation"
         else:
             fault = f"the layers left as they are on the chip ({', '.join(self.left_out)})"

@@ -66,7 +66,7 @@ def worse_with_correctors(rows: Iterable[Mapping[str, Any]], metric: Metric) -> 
 
     Args:
         rows: of each network and time ``training``, ``compensation``, ``t_inference``, ``mean``,
-            ``std``, ``chips``, and ``images`` of a fit to each chip.
+            ``std``, ``chips``, ``failed`` ones among them, and ``images`` of a fit to each chip.
         metric: the score.
     """
     bare: dict[tuple[str, float | None], Mapping[str, Any]] = {}
@@ -74,15 +74,22 @@ def worse_with_correctors(rows: Iterable[Mapping[str, Any]], metric: Metric) -> 
         key = row["training"], row["t_inference"]
         if row["compensation"] is None:
             bare.setdefault(key, row)
-        elif (other := bare.get(key)) is not None and row["chips"] > 1:
+        elif (other := bare.get(key)) is not None:
+            errors = [e for e in map(_standard_error, (other, row)) if e is not None]
             lost = (other["mean"] - row["mean"]) * (1 if metric.higher_is_better else -1)
-            if lost > 2 * math.hypot(other["std"], row["std"]) / math.sqrt(row["chips"]):
+            if len(errors) == 2 and lost > 2 * math.hypot(*errors):
                 time = "" if key[1] is None else f" at {key[1]:g} s"
                 aim = ", or another compensation.per_chip.target" if row.get("images") else ""
                 yield (
                     f"{key[0]} is worse with its correctors{time}: {metric.text(row['mean'])}, and "
                     f"{metric.text(other['mean'])} without; give compensation=none{aim}."
                 )
+
+
+def _standard_error(row: Mapping[str, Any]) -> float | None:
+    """Return the standard error of a mean over chips; None where not two chips have a score."""
+    scores = row["chips"] - (row.get("failed") or 0)
+    return row["std"] / math.sqrt(scores) if scores > 1 else None
 
 
 def results_table(run: RunRecords) -> Table:

@@ -101,7 +101,8 @@ def objective_value(
         higher_is_better: direction of the score.
 
     Returns:
-        The statistic of the chips' worth; a chip without finite outputs is worth 0.
+        The statistic of the chips' worth; a chip without finite outputs is worth 0, or as little as
+        the worst of the others.
     """
     if objective.kind == "yield":
         assert objective.threshold is not None
@@ -111,7 +112,9 @@ def objective_value(
             for s in evaluation.scores
         ]
         return float(np.mean(good))
-    worth = [_worth(score, reference, higher_is_better) for score in evaluation.scores]
+    found = [_worth(score, reference, higher_is_better) for score in evaluation.finite]
+    # where scores can be below 0, a failed chip is not worth more than the worst of the others
+    worth = found + [min(0.0, *found)] * (len(evaluation.scores) - len(found))
     if objective.kind == "quantile":
         return float(np.quantile(worth, objective.quantile))
     mean = math.fsum(worth) / len(worth)
@@ -120,9 +123,7 @@ def objective_value(
     return mean
 
 
-def _worth(score: float | None, reference: float | None, higher_is_better: bool) -> float:
-    if score is None:
-        return 0.0
+def _worth(score: float, reference: float | None, higher_is_better: bool) -> float:
     if reference is None:
         return score
     return score / reference if higher_is_better else reference / max(score, 1e-12)

@@ -701,6 +701,33 @@ def test_rates_over_chips_are_those_by_hand() -> None:
     assert found.seconds == 2.0  # one attack, which both chips judge
 
 
+def test_each_chip_counts_the_same_however_many_attack_it() -> None:
+    def record(source: int, target: int) -> dict[str, Any]:
+        correct = (90, 80, 40)[target]
+        counts = {"inputs": 100, "clean_correct": correct, "fooled": 10, "flips": correct // 10}
+        pair = {"threat": "other_chip", "source": source, "target": target, "eps": 0.1}
+        noise = {"noise_fooled": target * correct // 10}
+        return {**pair, **counts, **noise, "queries": 2.0 + source, "seconds": 1.0}
+
+    # two chips are the sources: the third one is attacked twice, these once
+    found = success_of(
+        [record(1, 0), record(0, 1), record(0, 2), record(1, 2)], "other_chip", 0.1, 3
+    )
+    assert (found.clean, found.robust) == pytest.approx((0.7, 0.6))
+    assert (found.flips, found.noise, found.queries) == pytest.approx((0.1, 0.1, 2.5))
+
+
+def test_the_interval_of_one_chip_leaves_out_chips_without_a_rate() -> None:
+    def record(source: int, target: int, correct: int, fooled: int) -> dict[str, Any]:
+        counts = {"inputs": 50, "clean_correct": correct, "fooled": fooled, "flips": 0}
+        pair = {"threat": "other_chip", "source": source, "target": target, "eps": 0.1}
+        return {**pair, **counts, "noise_fooled": 0, "queries": 1.0, "seconds": 1.0}
+
+    found = success_of([record(1, 0, 50, 10), record(0, 1, 0, 0)], "other_chip", 0.1, 2)
+    assert found.rates == (0.2, None)
+    assert found.ci95 == wilson(10, 50)
+
+
 class Answers(nn.Module):
     """Gives one answer after the other, whatever it is asked."""
 

@@ -97,6 +97,19 @@ def test_a_probability_at_the_bound_of_two_bins_is_of_the_lower_one() -> None:
     assert found[2] == [1, 0.75, 1.0] and found[3] == [2, pytest.approx(0.9), 0.5]
 
 
+def test_the_calibration_error_is_that_of_the_reliability_diagram() -> None:
+    """Also where means over few certain samples lie at bounds of bins, and at 1."""
+    generator = torch.Generator().manual_seed(4)
+    classes = torch.randint(3, (3, 60), generator=generator)
+    classes[:, :20] = 0
+    p, y = torch.nn.functional.one_hot(classes, 3).double(), torch.arange(60) % 3
+    p = torch.cat([p, torch.tensor([[[0.96, 0.04, 0.0]]]).expand(3, 10, 3)], 1)
+    y = torch.cat([y, torch.zeros(10, dtype=torch.long)])
+    rows = reliability(p, y)
+    ece = sum(n * abs(c - a) for n, c, a in rows) / 70
+    assert uncertainty_scores(p, y)["ece"] == pytest.approx(ece, abs=1e-12)
+
+
 def test_a_temperature_is_fitted_to_the_mean_over_samples() -> None:
     """The least log loss of mean probabilities, which samples that differ need sharper."""
     logits = 2 * torch.randn(4, 300, 3, generator=torch.Generator().manual_seed(3)).double()

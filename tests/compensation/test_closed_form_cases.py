@@ -368,3 +368,17 @@ def test_few_rows_fit_fresh_ones_about_as_well_as_the_best_fixed_ridge():
     best = min(error(1e-3 * 10 ** (step / 2)) for step in range(11))
     assert error(None) < 1.15 * best
     assert error(None) < 0.7 * error(1e-3)
+
+
+@pytest.mark.parametrize("filters", [1, 3])
+def test_what_filters_leave_counts_with_their_ridge_penalty(filters):
+    f, y, noise = draw(30, 8), draw(30, 4, seed=2), draw(30, 4, seed=3)
+    wanted = y + 0.3 * f @ draw(8, 4, seed=4) + 0.1 * noise
+    fit = fit_linear(moments_of(f, y, wanted), 4, filters, ridge=0.5)
+    given = f.double() @ fit.generator.T @ fit.compensator.T + y * fit.scale + fit.offset
+    left = (given - wanted).square().mean(0).sum()
+    penalty = 0.5 * f.double().var(0, correction=0).mean() * fit.generator.square().sum()
+    claimed = fit.unexplained + fit.spectrum[filters:].sum()
+    assert float(claimed) == pytest.approx(float(left + penalty), rel=1e-9)
+    assert penalty > 0.1 * left
+    assert fit.error == pytest.approx(float((wanted - y).double().square().mean(0).sum()))

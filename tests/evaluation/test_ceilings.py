@@ -12,6 +12,7 @@ from cnet_aihw.rram import (
     convert_to_analog,
 )
 from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.tasks import Regression
 
 
 @pytest.fixture
@@ -64,6 +65,15 @@ def test_the_sentence_names_the_part_at_fault(clean, exact, reached, at_fault):
     assert (found.reached, found.share) == (reached, min(clean, exact))
     assert ("at fault" in found.sentence()) == (at_fault is not None)
     assert at_fault is None or at_fault in found.sentence()
+
+
+def test_layers_left_out_are_at_fault_where_the_network_itself_makes_no_error():
+    task = Regression()
+    shares = task.recovery(0.0, 0.1), task.recovery(0.5, 0.1)
+    assert shares == (None, 0.2)  # nothing is relative to an error of 0
+    found = Ceiling(0.0, 0.5, 0.1, *shares, 3, ("fc1",), "RMSE")
+    assert (found.share, found.reached) == (0.2, False)
+    assert "the layers left as they are on the chip (fc1)" in found.sentence()
 
 
 def test_it_is_relative_to_the_plain_network(model, data):

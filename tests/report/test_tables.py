@@ -100,6 +100,13 @@ def test_correctors_that_lower_a_score_beyond_chance_are_said(metric: Metric, si
         *(row("one", 0.2, chips=1), row("one", 0.1, "low rank", chips=1)),
         *(row("late", 0.2, t_inference=60.0), row("late", 0.1, "shared", t_inference=60.0)),
     ]
+    # of 50 chips 48 have failed, or all but one: the errors are those of the others
+    failed = {"failed": 48}
+    rows += [
+        *(row("few", 0.2, **failed), row("few", 0.2 - 1.5 * two_errors, "low rank", **failed)),
+        *(row("alone", 0.2, std=None, failed=49), row("alone", 0.1, "low rank")),
+        *(row("left", 0.2), row("left", 0.1, "low rank", std=None, failed=49)),
+    ]
     noise, late = worse_with_correctors(rows, metric)
     assert noise.startswith("noise is worse with its correctors: ")
     assert noise.endswith("give compensation=none, or another compensation.per_chip.target.")

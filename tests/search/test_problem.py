@@ -219,6 +219,21 @@ def test_a_reward_is_the_objective_less_the_overhead(
     assert problem.reward(encoding, evaluation) == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("scores", "kind", "worth"),
+    [
+        ((0.5, None), "mean", 0.25),  # worth 0
+        ((-2.0, 0.5, None), "mean", -3.5 / 3),  # an R2: worth as little as the worst other chip
+        ((-2.0, 0.5, None, None), "quantile", -2.0),
+    ],
+)
+def test_a_failed_chip_is_worth_no_more_than_any_other(
+    scores: tuple[float | None, ...], kind: str, worth: float
+) -> None:
+    problem = lenet_problem(kind=kind, overhead="none")
+    assert problem.reward((0,) * 5, Evaluation(scores, 1.0)) == pytest.approx(worth)
+
+
 def test_over_the_limit_the_reward_is_minus_the_overhead() -> None:
     problem = lenet_problem()
     encoding = (4, 4, 4, 4, 4)

@@ -7,15 +7,25 @@ import numpy as np
 import pytest
 import torch
 
-from cnet_aihw.compensation import LowRank, PerChipFit, Placement, compensate, network_cost
-from cnet_aihw.rram import programmed
+from cnet_aihw.compensation import (
+    LowRank,
+    PerChipFit,
+    PerChipSettings,
+    Placement,
+    compensate,
+    network_cost,
+)
+from cnet_aihw.rram import LogNormalNoiseModel, RRAMRPUConfig, convert_to_analog, programmed
 from cnet_aihw.runtime.errors import CnetError
-from cnet_aihw.runtime.random_state import derive_seed
+from cnet_aihw.runtime.random_state import derive_seed, seeded_rng
 from cnet_aihw.runtime.records import read_records
 from cnet_aihw.search import (
+    CandidateLayer,
     Evaluation,
     Evaluations,
+    ObjectiveSettings,
     PerChipEvaluator,
+    PlacementProblem,
     SearchContext,
     SpaceSettings,
     placement_problem,
@@ -58,6 +68,27 @@ def test_it_is_near_the_best_of_all_placements(limits, seed):
     found = placed_by_gains(problem, gains)
     assert problem.fits(found)
     assert gains[index, list(found)].sum() > 0.99 * best
+
+
+@pytest.mark.parametrize("seed", [4, 32, 180])
+def test_a_placement_that_takes_all_of_a_limit_is_reached(seed):
+    """Shares of 1/997 add up to the limit but for their last bits, whole numbers to it."""
+    rng = np.random.default_rng(seed)
+    whole = np.sort(rng.integers(1, 30, (4, 4)), 1)
+    whole[:, 0] = 0
+    limit = whole[np.arange(4), rng.integers(0, 4, 4)].sum()
+    gains = np.sort(rng.random((4, 4)), 1)
+    gains[:, 0] = 0.0
+    layers = tuple(CandidateLayer(str(n), "linear", 4, 4, 1, 0.0) for n in range(4))
+
+    def placed(unit):
+        costs = tuple(tuple(float(c / unit) for c in row) for row in whole)
+        problem = PlacementProblem(
+            layers, (0.0, 0.25, 0.5, 1.0), costs, costs, limit / unit, None, ObjectiveSettings()
+        )
+        return placed_by_gains(problem, gains)
+
+    assert placed(997) == placed(1)
 
 
 def test_only_the_result_is_evaluated():
@@ -105,6 +136,35 @@ def test_gains_are_the_drop_of_the_error_of_each_layer():
             variance = channels.var(0, correction=0).mean().item()
             expected += (errors[0] - np.array([errors[0], *errors[1:]])) / variance / 2
     assert gains[0] == pytest.approx(expected, rel=2e-3)
+
+
+def test_gains_weighted_by_a_loss_that_does_not_see_a_layer_are_numbers():
+    """Behind outputs below 0, a ReLU passes no gradient: all channels count the same there."""
+
+    class Beside(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.seen, self.unseen, self.last = (torch.nn.Linear(n, 3) for n in (6, 6, 3))
+            torch.nn.init.constant_(self.unseen.bias, -100.0)
+
+        def forward(self, x):
+            return self.last(torch.relu(self.seen(x)) + torch.relu(self.unseen(x)))
+
+    with seeded_rng(0):
+        model = convert_to_analog(Beside(), RRAMRPUConfig(noise_model=LogNormalNoiseModel(0.3)))
+        x = torch.randn(40, 6)
+    data, names = (x, model(x).argmax(1)), ["seen", "unseen", "last"]
+    cost = network_cost(model, x[:1])
+    problem = placement_problem(cost, names, LowRank(), 0.5, SIZES, limit_macs=None)
+
+    def gains(weighting):
+        fit = PerChipSettings(weighting=weighting)
+        return PerChipEvaluator(model, data, x, chips=1, fit=fit, device="cpu").gains(problem)
+
+    weighted, plain = gains("loss"), gains("none")
+    assert weighted[1] == pytest.approx(plain[1])
+    assert all(0.0 < row[1] < row[2] < row[3] <= row[4] for row in weighted)
+    assert problem.fits(placed_by_gains(problem, np.array(weighted)))
 
 
 def test_a_search_with_gains_of_chips_stays_within_both_limits():

@@ -106,9 +106,10 @@ class PerChipEvaluator(MeasuringEvaluator):
         """Return the share of each layer's wanted output that its choices win back.
 
         That is the drop of the mean squared error of the layer's output, over positions, channels
-        and chips, relative to the variance of the wanted output, when all layers before are
-        corrected with the largest choice that fits the limits alone. One pass of the fit on each
-        chip gives it for all choices. A digital layer counts as one without any error.
+        and chips, less the fit's ridge penalty, relative to the variance of the wanted output, when
+        all layers before are corrected with the largest choice that fits the limits alone. One pass
+        of the fit on each chip gives it for all choices. A digital layer counts as one without any
+        error.
 
         Args:
             problem: layers, choices and limits.
@@ -157,7 +158,6 @@ class _Gains:
             fit = self._fit.fits.get(layer.name)
             if fit is None or not fit.wanted > 0.0:
                 continue
-            before = self._fit.errors[layer.name]
             least = fit.unexplained + float(fit.spectrum.sum())
             for number, choice in enumerate(self._problem.choices):
                 if choice == DIGITAL:
@@ -167,7 +167,7 @@ class _Gains:
                 else:
                     size = self._corrector.size(self.shapes[layer.name], choice)
                     left = least - float(fit.spectrum[:size].sum())
-                self.sums[index, number] += (before - left) / fit.wanted
+                self.sums[index, number] += (fit.error - left) / fit.wanted
         return {"score": 0.0}
 
     def describe(self) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from cnet_aihw.compensation import (
     compensated_layers,
     compensation_parameters,
 )
-from cnet_aihw.compensation.closed_form import Moments
 from cnet_aihw.compensation.layer_passes import Enough, add_rows, layers_seen, run
 from cnet_aihw.evaluation.activation_cache import forward_replaced, trace_calls
 from cnet_aihw.rram import analog_layers
@@ -62,9 +61,6 @@ class ReusingFit(PerChipFit):
 
     def __init__(self, x: Inputs, *, memory: int = 2**30, **settings: Any) -> None:
         super().__init__(x, **settings)
-        self.errors: dict[str, float] = {}
-        """Layer -> mean square of what was wrong with its output, summed over channels, on the chip
-        that was calibrated last."""
         self._limit = memory
         self._forget()
 
@@ -198,15 +194,6 @@ class ReusingFit(PerChipFit):
 
         with layers_seen(seen, fit), placed.skipped(model, last):
             run(model, x)
-
-    def _put(self, name: str, layer: CompensatedLayer, moments: Moments) -> None:
-        super()._put(name, layer, moments)
-        found = moments.statistics()
-        squares = found.d.square() + found.dd  # of t - y
-        weights = self._targets.weights(name)
-        if weights is not None:
-            squares = squares * weights.to(squares) / weights.to(squares).mean()
-        self.errors[name] = float(squares.sum())
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave what is kept out of copies."""

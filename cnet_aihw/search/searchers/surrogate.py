@@ -16,6 +16,7 @@ from cnet_aihw.runtime.errors import bad_value
 from cnet_aihw.runtime.typed import check_fields
 from cnet_aihw.runtime.values import check_count
 from cnet_aihw.search.budgeted import Evaluations
+from cnet_aihw.search.counting import TOLERANCE
 from cnet_aihw.search.problem import Encoding, PlacementProblem
 from cnet_aihw.search.searchers.moves import (
     neighbours,
@@ -119,7 +120,7 @@ def climb(tables: Tables, costs: Array, limits: Array, encoding: Encoding) -> En
     index, at = np.arange(len(encoding)), np.array(encoding)
     pairs = tables.pairs
     while True:
-        left = (limits - costs[:, index, at].sum(1))[:, None, None]
+        left = (limits + TOLERANCE - costs[:, index, at].sum(1))[:, None, None]
         extra = costs - costs[:, index, at][..., None]
         here = pairs[index, :, at].transpose(1, 0, 2)  # [l, m, choice of l], m as it is
         single = tables.layers + here.sum(1)
