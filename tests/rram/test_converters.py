@@ -503,6 +503,8 @@ def test_converters_can_be_names_and_none():
         ({"Linaer": as_linear}, "converters.Linaer"),
         ({nn.Linear: lambda layer: layer}, "converters.Linear"),
         ({nn.Linear: lambda layer: 3}, "converters.Linear"),
+        ({nn.Linear: lambda layer: layer.columns}, "converters.Linear"),
+        ({nn.Linear: RRAMConv3d}, "converters.Linear"),
     ],
 )
 def test_converters_that_are_none_are_refused(converters, key):
