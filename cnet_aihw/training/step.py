@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from cnet_aihw.evaluation.first_batch import no_gradient
 from cnet_aihw.runtime.inputs import Inputs, call, map_tensors, select
 from cnet_aihw.tasks.base import mean_of_counted
 from cnet_aihw.training.lipschitz import LipschitzPenalty
@@ -62,6 +63,9 @@ def backward(
         penalty: the Lipschitz penalty, if any.
         counted: of how many of some targets the loss is the mean; a loss of none counts as 0.
 
+    Raises:
+        CnetError: for a loss without a gradient.
+
     Returns:
         Mean loss of the batch, and the penalty as often as it counts: on average over steps it is
         the penalty.
@@ -87,6 +91,8 @@ def backward(
         if parts > 1:
             loss = loss * share_of(wanted, targets, counted)
         loss = mean_of_counted(loss, counted(wanted))
+        if not loss.requires_grad:
+            raise no_gradient("loss")
         loss.backward()
         total = loss.detach() if parts == 1 else total + loss.detach()
         see(map_tensors(outputs, Tensor.detach), wanted)
