@@ -52,8 +52,7 @@ def check_first_batch(
 
     Raises:
         CnetError: where the network does not take the data, its outputs or the targets do not fit
-            the task, outputs in training mode have no gradient, no target counts for it, or none
-            of its analog layers is called.
+            the task, no target counts for it, or none of its analog layers is called.
 
     Warns:
         UserWarning: for each analog layer that is not called.
@@ -67,9 +66,6 @@ def check_first_batch(
             if isinstance(outputs, Tensor):
                 raise
             raise _not_a_tensor(outputs, training) from error
-        trained = training and any(p.requires_grad for p in model.parameters())
-        if trained and not any(y.requires_grad for y in named_tensors(outputs).values()):
-            raise no_gradient("outputs")
         if labelled and isinstance(part, TensorPart):
             check_counted(task, counted(task, part.y), len(part))
 
@@ -90,7 +86,7 @@ def check_inputs(model: nn.Module, inputs: Inputs, *, training: bool = False) ->
     with torch.no_grad(), forked_random_state(device), eager(), called_layers(model) as called:
         try:
             if training:
-                with _state_kept(model), torch.enable_grad():
+                with _state_kept(model):
                     outputs = call(model, inputs_on(device, inputs))
             else:
                 with evaluation_mode(model):
@@ -197,22 +193,6 @@ def _not_a_tensor(outputs: Any, training: bool) -> CnetError:
         key="outputs",
         value=kind,
         expected="a tensor",
-        fix=fix,
-    )
-
-
-def no_gradient(what: str) -> CnetError:
-    """Return the error of a network that cannot be trained, as no gradient comes through.
-
-    Args:
-        what: what has none: "outputs" or "loss".
-    """
-    owner = {"outputs": "the network", "loss": "the task"}[what]
-    fix = f"let {owner} compute without detach(), no_grad() and whole numbers"
-    return CnetError(
-        f"the {what} of {owner} cannot be trained, as no gradient comes through; {fix}.",
-        key=what,
-        expected="a gradient",
         fix=fix,
     )
 

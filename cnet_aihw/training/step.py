@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from cnet_aihw.evaluation.first_batch import no_gradient
+from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.inputs import Inputs, call, map_tensors, select
 from cnet_aihw.tasks.base import mean_of_counted
 from cnet_aihw.training.lipschitz import LipschitzPenalty
@@ -92,7 +92,7 @@ def backward(
             loss = loss * share_of(wanted, targets, counted)
         loss = mean_of_counted(loss, counted(wanted))
         if not loss.requires_grad:
-            raise no_gradient("loss")
+            raise _no_gradient()
         loss.backward()
         total = loss.detach() if parts == 1 else total + loss.detach()
         see(map_tensors(outputs, Tensor.detach), wanted)
@@ -102,6 +102,17 @@ def backward(
     if number % every:
         return total, torch.zeros_like(total)
     return total, every * penalty.backward(every * beta)
+
+
+def _no_gradient() -> CnetError:
+    fix = "let both compute without detach(), no_grad() and whole numbers"
+    return CnetError(
+        "the loss has no gradient, so that there is nothing to train: the network or the task cuts "
+        f"it off; {fix}.",
+        key="loss",
+        expected="a loss with a gradient",
+        fix=fix,
+    )
 
 
 def share_of(

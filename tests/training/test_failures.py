@@ -209,12 +209,9 @@ class Cut(nn.Module):
 
 
 @pytest.mark.parametrize("way", ["detach", "no_grad", "whole"])
-def test_outputs_without_a_gradient_are_refused_before_anything_is_written(
-    way: str, tmp_path: Path
-) -> None:
-    with pytest.raises(CnetError, check=lambda e: e.key == "outputs"):
+def test_outputs_without_a_gradient_are_refused_at_the_first_step(way: str, tmp_path: Path) -> None:
+    with pytest.raises(CnetError, check=lambda e: e.key == "loss"):
         train(Cut(way), Data(), PLAIN, tmp_path / "run")
-    assert not (tmp_path / "run").exists()
 
 
 class CutLoss(Classification):
