@@ -76,6 +76,8 @@ class Moments:
             self._add_rows(*part)
 
     def _add_rows(self, features: Tensor, output: Tensor, wanted: Tensor) -> None:
+        if not len(output):  # nothing has come this way, which is not a mean
+            return
         parts = [features, output, wanted - output]
         if output.dtype in (torch.float16, torch.bfloat16):
             parts = [part.float() for part in parts]
@@ -94,8 +96,8 @@ class Moments:
 
     @property
     def finite(self) -> bool:
-        """Whether all sums are finite, as those of a chip that computes are."""
-        return all(bool(value.isfinite().all()) for value in self._sums.values())
+        """Whether there are sums, all of them finite, as those of a chip that computes are."""
+        return self.count > 0 and all(bool(value.isfinite().all()) for value in self._sums.values())
 
     @property
     def size(self) -> int:

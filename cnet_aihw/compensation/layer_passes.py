@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from cnet_aihw.compensation.closed_form import ClosedFormModule, Moments, rows_of
 from cnet_aihw.compensation.corrector import Corrector, LayerShape
 from cnet_aihw.compensation.wrapping import CompensatedLayer, compensated_layers
+from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.inputs import Inputs, call
 from cnet_aihw.runtime.typed import checked
 
@@ -88,21 +89,28 @@ def layers_seen(
 
 @contextmanager
 def calls_seen(
-    layer: CompensatedLayer, wanted: Sequence[Tensor], see: Callable[[Tensor, Tensor, Tensor], None]
-) -> Iterator[None]:
+    name: str, layer: CompensatedLayer, wanted: Sequence[Tensor],
+    see: Callable[[Tensor, Tensor, Tensor], None],
+) -> Iterator[None]:  # fmt: skip
     """Show input, output and wanted output of each call of a layer, before its corrector acts.
 
     A call that is followed by others gives its wanted output, so that these get the inputs that
     they will have once the layer is corrected; the last one ends the pass.
 
     Args:
+        name: name of the layer.
         layer: the layer.
         wanted: wanted output of each call.
         see: called with input, output and wanted output.
+
+    Raises:
+        CnetError: for outputs without wanted ones beside them.
     """
     number = 0
 
     def gather(_: nn.Module, inputs: Any, y: Tensor) -> None:
+        if y.shape != wanted[number].shape:
+            raise unpaired(name)
         see(inputs[0], y, wanted[number])
         if number == len(wanted) - 1:
             raise Enough
@@ -134,3 +142,22 @@ def add_rows(
     module: Any = layer.corrector_module
     rows = rows_of(y, module.dims)
     moments.add(module.feature_rows(x, y), rows, rows_of(wanted, module.dims).to(rows.dtype))
+
+
+def unpaired(name: str) -> CnetError:
+    """Return the error of a layer whose outputs on a chip have no wanted ones beside them.
+
+    Args:
+        name: name of the layer.
+    """
+    expected = "a layer that is given the same samples on every chip"
+    fix = "leave it out of the placement, or digital (exclude)"
+    return CnetError(
+        f"layer {name!r} cannot be fitted to a chip: which samples it is given depends on what "
+        "the network computes, as behind a choice of experts or an early exit, so that they are "
+        f"not those of the clean network; {fix}.",
+        key=f"placement.{name}",
+        value=name,
+        expected=expected,
+        fix=fix,
+    )

@@ -16,7 +16,6 @@ from cnet_aihw.compensation.closed_form import LinearFit, Moments, fit_linear
 from cnet_aihw.compensation.corrector import layer_shape
 from cnet_aihw.compensation.layer_passes import (
     add_rows,
-    call_outputs,
     calls_seen,
     closed_form_layers,
     layers_seen,
@@ -276,7 +275,7 @@ class PerChipFit:
         def fit(name: str, layer: CompensatedLayer, x_in: Tensor, y: Tensor) -> None:
             if todo.pop(name, None) is not None:
                 moments = self._moments(layer)
-                self._add(moments, layer, x_in, y, self._targets.of(model, name, layer, 0))
+                self._add(moments, layer, x_in, y, self._targets.of(model, name, layer, y))
                 self._fit_layer(name, layer, moments)
 
         with layers_seen(layers, fit):
@@ -285,12 +284,12 @@ class PerChipFit:
     def _fit_layer_by_layer(
         self, model: nn.Module, layers: dict[str, CompensatedLayer], batches: Sequence[Inputs]
     ) -> int:
-        order = call_outputs(model, layers, select(batches[0], slice(2)))[0]
+        order = self._targets.order(model, layers)
         for name in order:
             layer, moments = layers[name], self._moments(layers[name])
             for number, x in enumerate(batches):
                 wanted = self._targets.of_calls(model, name, layer, number)
-                with calls_seen(layer, wanted, partial(self._add, moments, layer)):
+                with calls_seen(name, layer, wanted, partial(self._add, moments, layer)):
                     run(model, x)
             self._fit_layer(name, layer, moments)
         return len(order)

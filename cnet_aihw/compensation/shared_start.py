@@ -15,7 +15,6 @@ from cnet_aihw.compensation.closed_form import Moments, fit_linear
 from cnet_aihw.compensation.corrector import layer_shape
 from cnet_aihw.compensation.layer_passes import (
     add_rows,
-    call_outputs,
     calls_seen,
     closed_form_layers,
     run,
@@ -87,7 +86,7 @@ def fit_shared_closed_form(
     with evaluation_mode(model), forked_random_state(device):
         targets = Targets(PerChipSettings(), Classification())
         targets.begin(model, layers, batches)
-        order = list(call_outputs(model, layers, select(x, slice(2)))[0])
+        order = targets.order(model, layers)
         chips, fitted = [], []
         for seed in seeds:
             with programmed(model, seed, noise_model, t_inference):
@@ -114,7 +113,7 @@ def _add_chip(
 ) -> None:  # fmt: skip
     for number, x in enumerate(batches):
         wanted = targets.of_calls(model, name, layer, number)
-        with calls_seen(layer, wanted, partial(add_rows, moments, layer)):
+        with calls_seen(name, layer, wanted, partial(add_rows, moments, layer)):
             run(model, x)
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cnet_aihw.compensation.closed_form import rows_of
-from cnet_aihw.compensation.layer_passes import call_outputs
+from cnet_aihw.compensation.layer_passes import call_outputs, unpaired
 from cnet_aihw.compensation.settings import PerChipSettings
 from cnet_aihw.compensation.wrapping import (
     CompensatedLayer,
@@ -23,7 +23,7 @@ from cnet_aihw.evaluation.chip_identity import describe_noise_models, describe_p
 from cnet_aihw.rram import nominal_inside, programmed
 from cnet_aihw.runtime.errors import bad_value
 from cnet_aihw.runtime.fingerprint import tensors_fingerprint, text_fingerprint
-from cnet_aihw.runtime.inputs import Inputs, call, samples_in
+from cnet_aihw.runtime.inputs import Inputs, call, samples_in, select
 from cnet_aihw.runtime.memory import free_bytes
 from cnet_aihw.runtime.random_state import derive_seed, forked_random_state, seed_random_state
 from cnet_aihw.runtime.torch_device import device_of
@@ -117,11 +117,22 @@ class Targets:
         for old, (new, _) in zip(self._kept, found, strict=False):
             old |= new
 
-    def of(self, model: nn.Module, name: str, layer: CompensatedLayer, number: int) -> Tensor:
-        """Return the wanted output of a layer's first call, in the layer's own shape."""
-        if name in self._kept[number]:
-            return self._kept[number][name][0]
-        return self._mean_outputs(model, {name: layer}, number, 1)[0][name][0]
+    def of(self, model: nn.Module, name: str, layer: CompensatedLayer, y: Tensor) -> Tensor:
+        """Return the wanted output of a layer's only call with the only batch.
+
+        Args:
+            model: the model.
+            name: name of the layer.
+            layer: the layer.
+            y: its output on the chip.
+
+        Raises:
+            CnetError: if the wanted output has another shape, or there is none.
+        """
+        wanted = self._kept[0].get(name) or self._computed(model, name, layer, 0, 1)
+        if y.shape != wanted[0].shape:
+            raise unpaired(name)
+        return wanted[0]
 
     def of_calls(
         self, model: nn.Module, name: str, layer: CompensatedLayer, number: int
@@ -129,7 +140,27 @@ class Targets:
         """Return the wanted outputs of all calls of a layer for a batch."""
         if name in self._kept[number]:
             return self._kept[number][name]
-        return self._mean_outputs(model, {name: layer}, number, self.calls(name))[0][name]
+        return self._computed(model, name, layer, number, self.calls(name))
+
+    def _computed(
+        self, model: nn.Module, name: str, layer: CompensatedLayer, number: int, calls: int
+    ) -> list[Tensor]:
+        found = self._mean_outputs(model, {name: layer}, number, calls)[0]
+        if name not in found:
+            raise unpaired(name)
+        return found[name]
+
+    def order(self, model: nn.Module, layers: Mapping[str, CompensatedLayer]) -> list[str]:
+        """Return the layers that are called, in the order of execution.
+
+        Raises:
+            CnetError: if few samples do not call one of them that more samples call.
+        """
+        order, _ = call_outputs(model, layers, select(self._batches[0], slice(2)))
+        for name in self._calls:
+            if name in layers and name not in order:
+                raise unpaired(name)
+        return list(order)
 
     def calls(self, name: str) -> int:
         """Return how often a forward calls a layer."""
@@ -178,6 +209,8 @@ class Targets:
                 sums, total = found, output
             else:
                 for name, calls in found.items():
+                    if [y.shape for y in calls] != [y.shape for y in sums.get(name, [])]:
+                        raise unpaired(name)
                     for total_of_call, y in zip(sums[name], calls, strict=True):
                         total_of_call += y
                 total = None if output is None else _one_tensor(total) + output

@@ -27,7 +27,7 @@ class Observer:
 
     def __call__(self, layer: nn.Module, inputs: Any, output: Tensor) -> None:
         """Keep what the call gives, if none before it counts."""
-        if self._calls >= self._first:
+        if self._calls >= self._first and output.numel():  # an expert may be given no sample
             differ = not inputs or (inputs[0] != inputs[0][:1]).any()
             # read only where there is a further call, as reading waits for the device
             if self._differ is None or (not self._differ and differ):
@@ -56,16 +56,19 @@ class ChannelCorrector:
         self._left, self.scale = self.number, None
 
     def average(self) -> None:
-        """Correct from here on by the averages over all readings."""
-        if len(self._readings) > 1:
+        """Correct from here on by the averages over all readings; without any not at all."""
+        self._left = 0
+        if not self._readings:
+            self.scale, self.offset = torch.ones(()), torch.zeros(())
+        elif len(self._readings) > 1 or self.scale is None:
             means, stds = (torch.stack(values) for values in zip(*self._readings, strict=True))
             std = stds.square().mean(0).sqrt()
             self.scale, self.offset = self._towards_wanted(means.mean(0), std)
 
     def __call__(self, layer: nn.Module, inputs: Any, output: Tensor) -> Tensor:
         """Correct the output, by what is estimated of it at the call that counts."""
-        if self._left:
-            self._left -= 1
+        if self._left or (self.scale is None and not output.numel()):
+            self._left = max(0, self._left - 1)
             return output
         if self.scale is None:
             self._readings.append(_channel_statistics(layer, output))

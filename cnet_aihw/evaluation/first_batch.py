@@ -146,8 +146,9 @@ def _check_called(model: nn.Module, called: set[str]) -> None:
         )
     if missing:
         warnings.warn(
-            f"the forward calls {len(layers) - len(missing)} of {len(layers)} analog layers; these "
-            f"do not count, on no chip: {', '.join(missing)}.",
+            f"the forward calls {len(layers) - len(missing)} of {len(layers)} analog layers; "
+            "unless other samples need them, these do not count, on no chip: "
+            f"{', '.join(missing)}.",
             stacklevel=4,
         )
 

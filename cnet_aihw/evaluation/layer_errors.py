@@ -73,7 +73,7 @@ class LayerErrors:
         self.clean = clean
 
     def __call__(self, model: nn.Module, part: Part, batch_size: int) -> dict[str, float]:
-        """Return layer -> relative error, over one batch."""
+        """Return layer -> relative error, over one batch; without layers that have none."""
         ((inputs, _),) = part.batches(batch_size)
         return _errors(model, inputs, self.clean)
 
@@ -118,7 +118,8 @@ def error_growth(
 
     Returns:
         One for each analog layer, in the order of execution; a layer that is not called, or gives
-        only zeros in the clean network, has none.
+        only zeros in the clean network, has none, and neither has one that is given other samples
+        on a chip, as behind a choice of experts.
 
     Raises:
         CnetError: without chips or inputs, or for a model without analog layers.
@@ -158,7 +159,9 @@ def error_growth(
         )
     rows = []
     for index, name in enumerate(clean):
-        errors = [values[name] for values in found]
+        errors = [values[name] for values in found if name in values]
+        if len(errors) < len(found):
+            continue
         mean = math.fsum(errors) / len(errors)
         low, high, failed = min(errors), max(errors), chips - len(errors)
         rows.append(LayerError(name, index, mean, low, high, len(errors), samples, failed))
@@ -184,21 +187,26 @@ def _errors(model: nn.Module, x: Inputs, clean: dict[str, list[Tensor]]) -> dict
     """Return the relative error of each layer on the chip that is programmed now.
 
     A network may call a layer more or less often on a chip; calls without a clean one, or the other
-    way round, are left out.
+    way round, are left out. So are layers without a call to compare, or whose outputs are of other
+    samples than in the clean network.
     """
     squares = {name: calls[0].new_zeros((), dtype=torch.float64) for name, calls in clean.items()}
     norms = {name: square.clone() for name, square in squares.items()}
     left = {name: list(calls) for name, calls in clean.items()}
+    others: set[str] = set()
 
     def compare(name: str, output: Tensor) -> None:
-        if left[name]:
-            wanted = left[name].pop(0)
+        wanted = left[name].pop(0) if left[name] else None
+        if wanted is not None and wanted.shape != output.shape:
+            others.add(name)
+        elif wanted is not None:
             squares[name] += (output - wanted).double().square().sum()
             norms[name] += wanted.double().square().sum()
 
     with _watched(model, list(clean), compare):
         call(model, x)
-    return {name: math.sqrt((squares[name] / norms[name]).item()) for name in clean}
+    compared = [n for n in clean if n not in others and len(left[n]) < len(clean[n])]
+    return {name: math.sqrt((squares[name] / norms[name]).item()) for name in compared}
 
 
 @contextmanager

@@ -7,7 +7,8 @@ first step, by what is known without a trained network.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -24,7 +25,7 @@ from cnet_aihw.jobs.artifacts import (
     check,
 )
 from cnet_aihw.jobs.loading import check_compensation, check_measured
-from cnet_aihw.runtime.errors import bad_value
+from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.provenance import check_provenance
 from cnet_aihw.runtime.records import read_header, read_json
 
@@ -63,7 +64,25 @@ def check_trainings(job: JobContext) -> None:
 
     for variant in job.variants:
         if (job.folder_of(variant) / RUN).exists():
-            check_begun(**training_of(job, variant), initial=variant.start_from is None)
+            with network_by_name(job, variant):
+                check_begun(**training_of(job, variant), initial=variant.start_from is None)
+
+
+@contextmanager
+def network_by_name(job: JobContext, variant: Variant) -> Iterator[None]:
+    """Name the value of the configuration that made a network another one inside the block.
+
+    Raises:
+        CnetError: names the first value that differs.
+    """
+    path = job.folder_of(variant) / NETWORK
+    try:
+        yield
+    except CnetError as error:
+        key = str(error.key)
+        if (key.startswith("model.") or key == "initial_weights") and path.exists():
+            check(job, variant, path, ("config.model", "config.rram"))
+        raise
 
 
 def check_scans(job: JobContext) -> None:

@@ -18,11 +18,16 @@ from cnet_aihw.jobs.artifacts import (
     NETWORK,
     SELECTED,
     TABLE,
-    check,
     job_record,
     write_artifact,
 )
-from cnet_aihw.jobs.earlier import check_chips, check_tables, check_trainings, training_of
+from cnet_aihw.jobs.earlier import (
+    check_chips,
+    check_tables,
+    check_trainings,
+    network_by_name,
+    training_of,
+)
 from cnet_aihw.jobs.loading import (
     compensation_of,
     measured,
@@ -40,7 +45,7 @@ from cnet_aihw.jobs.ray_checks import check_measuring
 from cnet_aihw.report.rows import device_table, results_rows, write_table
 from cnet_aihw.report.run_tables import results_columns, worse_with_correctors
 from cnet_aihw.report.tables import Metric
-from cnet_aihw.runtime.errors import CnetError, bad_value
+from cnet_aihw.runtime.errors import bad_value
 from cnet_aihw.runtime.records import write_json_atomic
 
 if TYPE_CHECKING:
@@ -85,13 +90,8 @@ def train(job: JobContext) -> None:
         model, folder = models[variant.name], job.folder_of(variant)
         if variant.start_from is not None:
             load_snapshot(model, load_checkpoint(job.folder / variant.start_from / BEST).model)
-        try:
+        with network_by_name(job, variant):
             result = train_network(**training_of(job, variant), progress=variant.config.progress)
-        except CnetError as error:
-            if str(error.key).startswith("model.") and (folder / NETWORK).exists():
-                # which value of the configuration made it another network
-                check(job, variant, folder / NETWORK, ("config.model", "config.rram"))
-            raise
         write_artifact(job, variant, folder / NETWORK, {})
         job.set_objective(variant, result.chip_score)
         log.info(

@@ -109,12 +109,35 @@ def _hints(node: Mapping[str, Any], key: str) -> dict[str, Any]:
                 key=f"{key}.{name}",
                 expected=near or list(parameters),
             )
+    _check_given(path, key, parameters, node)
     made_by = getattr(target, "__init__") if isinstance(target, type) else target  # noqa: B009
     hints = hints_of(made_by.func if isinstance(made_by, functools.partial) else made_by)
     for name in names:
         if name in parameters and isinstance(parameters[name].default, bool):
             hints.setdefault(name, bool)
     return hints
+
+
+def _check_given(
+    path: str, key: str, parameters: Mapping[str, inspect.Parameter], node: Mapping[str, Any]
+) -> None:
+    """Refuse a target whose arguments are not all given.
+
+    Raises:
+        CnetError: names the first one that lacks a value.
+    """
+    if node.get("_partial_") or node.get("_args_"):
+        return
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    for name, parameter in parameters.items():
+        if parameter.kind in kinds and parameter.default is parameter.empty and name not in node:
+            fix = f"give it a value with +{key}.{name}=VALUE"
+            raise CnetError(
+                f"{key}.{name} is missing, which {path} needs; {fix}.",
+                key=f"{key}.{name}",
+                expected="a value",
+                fix=fix,
+            )
 
 
 def located(path: str, key: str) -> Any:

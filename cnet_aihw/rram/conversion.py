@@ -30,6 +30,7 @@ from cnet_aihw.rram.conversion_preserve import carry_over, check_number_types, k
 from cnet_aihw.rram.conversion_report import ConversionReport
 from cnet_aihw.rram.converters import (
     Kind,
+    applied,
     converters_of,
     layer_converter,
     unfolded,
@@ -237,7 +238,7 @@ def _convert_layers(
     for name, config in configs.items():
         layer = model.get_submodule(name)
         old_classes[layer] = type(layer)
-        analog = layer_converter(layer, table).from_digital(layer, deepcopy(config))
+        analog = applied(layer_converter(layer, table), layer, deepcopy(config))
         keep_settings(layer, analog)
         if isinstance(analog, RRAMLayer):
             analog.name_in_network = name

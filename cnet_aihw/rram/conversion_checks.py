@@ -36,7 +36,9 @@ def weight_holders(model: nn.Module) -> Iterator[tuple[str, nn.Module, list[Tens
     for name, module in model.named_modules():
         if f"{name}.".startswith(on_crossbars) or ".parametrizations." in f".{name}.":
             continue
-        weights: list[Tensor] = [p for p in module.parameters(recurse=False) if p.dim() >= 2]
+        weights: list[Tensor] = [
+            p for p in module.parameters(recurse=False) if p.dim() >= 2 and p.numel()
+        ]
         if is_parametrized(module):
             # parametrized weights lie in a child, so that its own list is empty
             weights = list(module.parameters())
@@ -200,7 +202,11 @@ def reason_to_stay_digital(
             f"it is a subclass of {parent.__name__}; only that class itself is converted, and "
             f"others that converters name, such as converters={{{name}: ...}}"
         )
-    return f"no analog layer exists for {type(module).__name__}"
+    kind = type(module)
+    name = kind.__name__
+    if any(isinstance(one, type) and one.__name__ == name for one in table):  # not torch's own
+        name = f"{kind.__module__}.{kind.__qualname__}"
+    return f"no analog layer exists for {name}"
 
 
 def _reason_of_aihwkit(module: nn.Module, converter: Any, rpu_config: Any) -> str:

@@ -66,10 +66,14 @@ def check_number_types(model: nn.Module, analog: Sequence[str], rpu_config: RPUC
     for name in analog:
         dtype = next(model.get_submodule(name).parameters()).dtype
         if dtype not in possible:
+            fix = "leave it digital (exclude)" if dtype.is_complex else "call model.float() first"
             raise CnetError(
                 f"{name or 'the model'} has weights of {dtype}, which the tiles of "
-                f"{type(rpu_config).__name__} do not take; call model.float() first.",
+                f"{type(rpu_config).__name__} do not take; {fix}.",
                 key=str(name or "the model"),
+                value=str(dtype),
+                expected=", ".join(map(str, possible)),
+                fix=fix,
             )
 
 

@@ -24,6 +24,7 @@ from cnet_aihw.rram.crossbar.transposed import (
     RRAMConvTranspose3d,
 )
 from cnet_aihw.runtime.errors import CnetError, bad_value
+from cnet_aihw.runtime.origin import fault
 
 Kind = type[nn.Module] | str
 """A class of digital modules, or its name, such as "Conv1D" or "my_networks.MyLinear"."""
@@ -126,16 +127,37 @@ def unfolding(module: nn.Module, table: Mapping[Kind, Any]) -> Any:
     return converter
 
 
+def applied(converter: Any, module: nn.Module, rpu_config: RPUConfigBase) -> Any:
+    """Return what a converter makes of a module.
+
+    Raises:
+        CnetError: where it fails.
+    """
+    try:
+        if hasattr(converter, "from_digital"):
+            return converter.from_digital(module, rpu_config)
+        return converter(module)
+    except CnetError:
+        raise
+    except Exception as error:  # a class that was made for other layers, or a function of one's own
+        name, expected = type(module).__name__, "a converter of layers of this class"
+        fix = "give a function that makes a plain layer, such as torch.nn.Linear, of it"
+        raise CnetError(
+            f"the converter {_name(converter)} does not take {name} ({fault(error)}); {fix}.",
+            key=f"converters.{name}",
+            value=_name(converter),
+            expected=expected,
+            fix=fix,
+        ) from error
+
+
 def unfolded(module: nn.Module, converter: Any, rpu_config: RPUConfigBase) -> nn.Module:
     """Return what a converter makes of a module, which is left as it is.
 
     Raises:
         CnetError: where that is not a module.
     """
-    if hasattr(converter, "from_digital"):
-        made = converter.from_digital(module, rpu_config)
-    else:
-        made = converter(module)
+    made = applied(converter, module, rpu_config)
     if not isinstance(made, nn.Module) or made is module:
         name = type(module).__name__
         raise CnetError(
@@ -171,4 +193,4 @@ def _imported(kind: Any, path: str) -> Any:
 
 
 def _name(kind: Any) -> str:
-    return kind if isinstance(kind, str) else kind.__name__
+    return kind if isinstance(kind, str) else getattr(kind, "__name__", repr(kind))

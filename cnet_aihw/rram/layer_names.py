@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
+from cnet_aihw.rram.crossbar.keyword_input import KeywordInput
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.typed import checked
 
 WRAPPED = "base_layer"
 
 
-class LayerWrapper(nn.Module):
+class LayerWrapper(KeywordInput, nn.Module):
     """Holds an analog layer and does something beside it.
 
     The layer counts under the wrapper's name everywhere (chips, snapshots, reports), so that

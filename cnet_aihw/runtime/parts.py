@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
@@ -66,15 +67,20 @@ class TensorPart:
             ("y", y, isinstance(self.y, Tensor)),
         ):
             if not good:
+                found = type(value).__name__
+                if isinstance(value, np.ndarray):
+                    found = f"an array of {value.dtype}"
                 raise CnetError(
-                    f"{name} of the data is {type(value).__name__}; expected a tensor"
-                    f"{', or a tuple or mapping of tensors' if name == 'x' else ''}.",
+                    f"{name} of the data is {found}; expected a tensor or array of numbers"
+                    f"{', or a tuple or mapping of such' if name == 'x' else ''}.",
                     key=name,
-                    value=type(value).__name__,
-                    expected="a tensor",
+                    value=found,
+                    expected="a tensor or array of numbers",
                 )
         tensors = {**named_tensors(self.x), "y": self.y}
         for name, tensor in tensors.items():
+            if tensor.layout != torch.strided:
+                raise bad_value(name, str(tensor.layout), "a dense tensor", "give x.to_dense()")
             if tensor.ndim == 0:
                 raise bad_value(name, f"one number, {tensor}", "one for each sample, [N, ...]")
         for name, tensor in tensors.items():

@@ -53,6 +53,8 @@ def _check_untouched(task: Task, outputs: Any, targets: Tensor) -> None:
     task.new_metric().update(*given)
     same = _equal(given[0], outputs) and torch.equal(given[1], targets)
     promise(same, task, "leaves outputs and targets as they are")
+    with promised(task, "check() takes outputs of the first samples with all targets of a part"):
+        task.check(select(outputs, slice(2)), targets)
 
 
 def _check_refusal(task: Task, outputs: Any, targets: Tensor) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -38,9 +39,12 @@ def make_optimizer(
         raise bad_value("parameters", [], "at least one")
     lr, decay = settings.lr, settings.weight_decay
     if settings.optimizer == "sgd":
-        return torch.optim.SGD(
+        sgd = torch.optim.SGD(
             parameters, lr=lr, momentum=settings.momentum, weight_decay=decay, fused=True
         )
+        if settings.momentum:
+            sgd.register_step_pre_hook(_begin_momentum)
+        return sgd
     if settings.optimizer == "bayes_binary":
         return BayesBinary(parameters, binary, samples, settings.bayes, lr)
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer]
@@ -75,6 +79,17 @@ def learning_rate(settings: TrainingSettings, step: int, steps_per_epoch: int) -
     if settings.schedule == "constant":
         return settings.lr
     return settings.lr * _cosine(1.0, 0.0, (step - warmup) / (total - warmup))
+
+
+def _begin_momentum(sgd: torch.optim.Optimizer, *_: Any) -> None:
+    """Give a parameter with its first gradient a momentum of zero, from which torch's rule begins.
+
+    The fused kernel takes all momenta or none, but a layer that is not called in each step, such as
+    a skipped block or an expert that is given no sample, has its first gradient later than others.
+    """
+    for parameter in (p for group in sgd.param_groups for p in group["params"]):
+        if parameter.grad is not None and "momentum_buffer" not in sgd.state[parameter]:
+            sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
 
 def _onecycle(step: int, total: int) -> float:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.inputs import Inputs, call, map_tensors, select
 from cnet_aihw.tasks.base import mean_of_counted
 from cnet_aihw.training.lipschitz import LipschitzPenalty
@@ -62,6 +63,9 @@ def backward(
         penalty: the Lipschitz penalty, if any.
         counted: of how many of some targets the loss is the mean; a loss of none counts as 0.
 
+    Raises:
+        CnetError: for a loss without a gradient.
+
     Returns:
         Mean loss of the batch, and the penalty as often as it counts: on average over steps it is
         the penalty.
@@ -87,6 +91,8 @@ def backward(
         if parts > 1:
             loss = loss * share_of(wanted, targets, counted)
         loss = mean_of_counted(loss, counted(wanted))
+        if not loss.requires_grad:
+            raise _no_gradient()
         loss.backward()
         total = loss.detach() if parts == 1 else total + loss.detach()
         see(map_tensors(outputs, Tensor.detach), wanted)
@@ -96,6 +102,17 @@ def backward(
     if number % every:
         return total, torch.zeros_like(total)
     return total, every * penalty.backward(every * beta)
+
+
+def _no_gradient() -> CnetError:
+    fix = "let both compute without detach(), no_grad() and whole numbers"
+    return CnetError(
+        "the loss has no gradient, so that there is nothing to train: the network or the task cuts "
+        f"it off; {fix}.",
+        key="loss",
+        expected="a loss with a gradient",
+        fix=fix,
+    )
 
 
 def share_of(

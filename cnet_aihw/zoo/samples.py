@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from cnet_aihw.runtime.typed import checked
 from cnet_aihw.zoo.dataset import Dataset
 from cnet_aihw.zoo.split import mixing_order, stratified_split
 
-Given = tuple[Any, Any]
+Given = Sequence[Any]
 """Inputs [N, ...], or a tuple or mapping of them, and targets [N, ...]; of torch or numpy."""
 
 
@@ -90,14 +91,19 @@ def from_samples(
 
 def _part(name: str, given: Given) -> TensorPart:
     """Return one part with float32 and int64, of finite numbers."""
+    if not isinstance(given, tuple | list) or len(given) != 2:
+        found = f"{len(given)} values" if isinstance(given, tuple | list) else type(given).__name__
+        several = "several inputs are a tuple or mapping: ((x1, x2), y)"
+        raise bad_value(name, found, "two, inputs and targets: (x, y)", several)
     x, y = (map_tensors(from_numpy(value), _plain) for value in given)
     part = TensorPart(x, y)
     for key, tensor in {**named_tensors(part.x), "y": part.y}.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             first = int(torch.nonzero(~torch.isfinite(tensor))[0, 0])
             raise bad_value(f"{key} of {name}", f"not finite in sample {first}", "finite numbers")
-    whole = part.y.is_floating_point() or part.y.is_complex()
-    return part if whole else TensorPart(part.x, part.y.long())
+    if part.y.is_complex():
+        raise bad_value(f"y of {name}", str(part.y.dtype), "real numbers", "give view_as_real(y)")
+    return part if part.y.is_floating_point() else TensorPart(part.x, part.y.long())
 
 
 def _mixed(part: TensorPart, seed: int) -> TensorPart:

@@ -109,6 +109,16 @@ def test_batches_of_any_number_give_the_same_fit():
     )
 
 
+def test_a_batch_without_rows_changes_nothing():
+    f, y, t = data()
+    moments = moments_of(f[:0], y[:0], t[:0])
+    assert not moments.finite
+    moments.add(f, y, t)
+    fit, wanted = fit_linear(moments, 5, 2), fit_linear(moments_of(f, y, t), 5, 2)
+    assert moments.finite and torch.equal(fit.scale, wanted.scale)
+    assert torch.equal(fit.generator, wanted.generator)
+
+
 def test_means_far_from_zero_cost_no_digits():
     f, y, t = (part.float() + 1e4 for part in data(noise=0.0))
     f = torch.cat([f, y], 1)
@@ -237,6 +247,48 @@ def test_a_layer_called_twice_is_fitted_to_both_calls():
         before = (model(X) - net(X)).abs().mean()
         with PerChipFit(X)(model):
             assert (model(X) - net(X)).abs().mean() < 0.2 * before
+
+
+class Routed(nn.Module):
+    """Each sample goes to one of the experts, as a layer says."""
+
+    def __init__(self, experts, skips):
+        super().__init__()
+        self.gate = nn.Linear(6, experts)
+        self.experts = nn.ModuleList(nn.Linear(6, 6) for _ in range(experts))
+        self.head, self.skips = nn.Linear(6, 3), skips
+
+    def forward(self, x):
+        chosen, y = self.gate(x).argmax(1), torch.zeros_like(x)
+        for number, expert in enumerate(self.experts):
+            mine = chosen == number
+            if mine.any() or not self.skips:
+                y[mine] = expert(x[mine])
+        return self.head(y)
+
+
+@pytest.mark.parametrize("skips", [False, True])
+@pytest.mark.parametrize("batch_size", [400, 100])
+@pytest.mark.parametrize("experts", [4, 40])
+@pytest.mark.parametrize("target", ["clean", "mean_over_chips"])
+def test_layers_that_are_given_other_samples_on_a_chip_are_refused_by_name(
+    skips, batch_size, experts, target
+):
+    torch.manual_seed(0)
+    net = Routed(experts, skips)
+    places = [f"experts.{number}" for number in range(experts)]
+    model = network(net, {**dict.fromkeys(places, 0.5), "head": 0.5}, LowRank())
+    settings = {"batch_size": batch_size, "target": target}
+    with programmed(model, 3), pytest.raises(CnetError) as error, PerChipFit(X, **settings)(model):
+        pass
+    assert error.value.key.removeprefix("placement.") in places and error.value.fix
+    remove_compensation(model)
+    compensate(model, Placement({"gate": 1.0, "head": 1.0}), LowRank())
+    with programmed(model, 3):
+        clean = net(X).detach()
+        before = (model(X) - clean).abs().mean()
+        with PerChipFit(X, **settings)(model):  # others are fitted
+            assert (model(X) - clean).abs().mean() < before
 
 
 class Alone(nn.Module):

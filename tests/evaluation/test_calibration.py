@@ -486,3 +486,37 @@ def test_layers_of_a_loop_of_your_own_are_corrected_by_a_step_in_which_samples_d
     if begin == 0.0:  # else the first state differs where the correction is not there yet
         torch.testing.assert_close(corrected, clean, rtol=1e-3, atol=1e-4)
     assert (corrected - clean).square().mean() < 0.05 * (wrong - clean).square().mean()
+
+
+class Sides(nn.Module):
+    """Samples go to one of two layers, by the sign of their first number."""
+
+    def __init__(self, skips: bool) -> None:
+        super().__init__()
+        self.low, self.high, self.skips = nn.Linear(4, 3), nn.Linear(4, 3), skips
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, high = x.new_zeros(len(x), 3), x[:, 0] > 0
+        for layer, mine in ((self.low, ~high), (self.high, high)):
+            if mine.any() or not self.skips:
+                y[mine] = layer(x[mine])
+        return y
+
+
+@pytest.mark.parametrize("skips", [False, True])
+@pytest.mark.parametrize("noise", [LogNormalNoiseModel(0.5), ReadNoiseModel(0.0)])
+def test_a_layer_that_no_calibration_sample_reaches_stays_as_it_is(
+    skips: bool, noise: BaseNoiseModel
+) -> None:
+    torch.manual_seed(0)
+    model = convert_to_analog(Sides(skips), RRAMRPUConfig(noise_model=noise)).eval()
+    x = torch.randn(40, 4)
+    high = x[:, 0] > 0
+    with programmed(model, 1), torch.no_grad():
+        chip = model(x)
+        with AffineCorrection(x[high])(model):
+            found = model(x)
+    wanted = model(x).detach()
+    assert torch.equal(found[~high], chip[~high])
+    for moment in (torch.mean, lambda y, dim: y.std(dim, correction=0)):
+        torch.testing.assert_close(moment(found[high], 0), moment(wanted[high], 0))

@@ -196,3 +196,38 @@ def test_calls_that_only_one_of_both_makes_are_left_out(clean_calls: int) -> Non
         errors.append(float((apart / norm).sqrt()))
     assert chip_calls == {1, 2}
     assert (row.low, row.high) == pytest.approx((min(errors), max(errors)), rel=1e-4)
+
+
+class Routed(nn.Module):
+    """Samples of which a layer says so go through another one, where there are any."""
+
+    def __init__(self, offset: float) -> None:
+        super().__init__()
+        self.gate, self.expert, self.offset = nn.Linear(6, 6), nn.Linear(6, 6), offset
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.gate(x)
+        chosen = y.sum(1) > self.offset
+        if chosen.any():
+            y[chosen] = self.expert(y[chosen])
+        return y
+
+
+@pytest.mark.parametrize("called", ["some samples", "two samples", "on chips alone"])
+def test_layers_that_are_given_other_samples_on_chips_have_no_row(called: str, x: Tensor) -> None:
+    torch.manual_seed(0)
+    net = Routed(0.0).eval()
+    sums = net.gate(x).sum(1).sort(descending=True).values
+    net.offset = {"some samples": 0.0, "two samples": float(sums[:2].mean())}.get(
+        called, float(sums[0]) + 1e-3
+    )
+    model = convert_to_analog(net, RRAMRPUConfig(noise_model=LogNormalNoiseModel(0.5)))
+    (row,) = error_growth(model, x, chips=6)
+    errors, bias = [], net.gate.bias
+    wanted = net.gate(x)
+    for chip in range(6):
+        with programmed(model, derive_seed(0, chip)), torch.no_grad():
+            found = F.linear(x, effective_weights(model)["gate"], bias)
+        errors.append(float((found - wanted).norm() / wanted.norm()))
+    assert row.layer == "gate" and row.chips == 6
+    assert (row.low, row.high) == pytest.approx((min(errors), max(errors)), rel=1e-4)

@@ -161,6 +161,10 @@ def test_a_mistake_names_its_key(
         (["training.compare=[plain,plain]"], "training.compare"),
         (["training.epochs=-1"], "training.epochs"),
         (["model=custom"], "model._target_"),
+        (
+            ["model=custom", "model._target_=torch.nn.Linear", "+model.in_features=784"],
+            "model.out_features",
+        ),
         (["job.steps=[cnet_aihw.jobs.steps.trian]"], "job.steps"),
         (["training=noise_from_plain", "job=train"], "training.start_from"),
     ],

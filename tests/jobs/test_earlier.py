@@ -58,6 +58,7 @@ CHANGED = [
     ("compensation.per_chip.samples=60", "config.compensation.per_chip.samples"),
     ("training.lr=0.2", "training.lr"),
     ("data.split_seed=1", "config.data.split_seed"),
+    ("model.hidden=[5]", "config.model.hidden"),
     ("seed=1", "compensation.per_chip.seed"),
     ("evaluation.samples=40", "evaluation.samples"),
 ]

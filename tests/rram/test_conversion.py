@@ -347,8 +347,28 @@ def test_an_analog_network_is_cast_as_a_digital_one(dtype, mapping):
 @pytest.mark.filterwarnings("ignore")
 def test_number_types_that_tiles_do_not_take_are_refused(dtype, config):
     net = nn.Sequential(nn.Linear(2, 2).to(dtype))
-    with pytest.raises(CnetError, check=lambda e: e.key == "0"):
+    with pytest.raises(CnetError, check=lambda e: e.key == "0") as error:
         convert_to_analog(net, config)
+    assert ("float" in str(error.value.fix)) != dtype.is_complex  # which torch casts no complex to
+
+
+def test_layers_without_weights_stay_digital():
+    net = nn.Sequential(nn.Linear(3, 0), nn.Linear(0, 2))
+    with pytest.raises(CnetError, check=lambda e: e.key == "model"):
+        convert_to_analog(net)
+    net.append(nn.Linear(2, 2))
+    model = convert_to_analog(net).eval()
+    assert model.conversion_report.analog == ("2",)
+    x = torch.randn(4, 3)
+    assert torch.equal(model(x), net(x))
+
+
+def test_another_class_of_the_name_of_torchs_is_named_in_full():
+    kind = type("Linear", (nn.Module,), {"__module__": "somewhere.else_"})
+    layer = kind()
+    layer.weight = nn.Parameter(torch.zeros(2, 2))
+    report = convert_to_analog(nn.Sequential(layer, nn.Linear(9, 9))).conversion_report
+    assert report.digital["0"].endswith("somewhere.else_.Linear")
 
 
 def test_a_sequential_keeps_its_own_parameters_and_hooks():

@@ -1,6 +1,7 @@
 """Converters: each computes and learns as torch does at sigma 0, and varies with the chip."""
 
 import copy
+from inspect import signature
 
 import pytest
 import torch
@@ -173,6 +174,20 @@ def test_each_converter_varies_with_the_chip_and_is_repeatable(name):
         assert first(analog(*inputs)) == nominal
     for layer, weight in effective_weights(analog).items():
         assert not torch.equal(chip[layer], weight)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_inputs_can_be_given_by_torchs_names(name):
+    digital, inputs = build(name, 0)
+    names = list(signature(digital.forward).parameters)
+    named = dict(zip(names, inputs, strict=False))
+    analog = convert_to_analog(digital, perfect()).eval()
+    seen: list[tuple[object, ...]] = []
+    analog.register_forward_hook(lambda _, given, __: seen.append(given))
+    wanted = first(digital.eval()(**named))
+    torch.testing.assert_close(first(analog(**named)), wanted, rtol=1e-5, atol=1e-6)
+    if names[0] != "query":  # what looks at a layer's inputs finds them where they usually are
+        assert seen[0][0] is inputs[0]
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -488,6 +503,8 @@ def test_converters_can_be_names_and_none():
         ({"Linaer": as_linear}, "converters.Linaer"),
         ({nn.Linear: lambda layer: layer}, "converters.Linear"),
         ({nn.Linear: lambda layer: 3}, "converters.Linear"),
+        ({nn.Linear: lambda layer: layer.columns}, "converters.Linear"),
+        ({nn.Linear: RRAMConv3d}, "converters.Linear"),
     ],
 )
 def test_converters_that_are_none_are_refused(converters, key):

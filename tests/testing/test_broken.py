@@ -428,6 +428,13 @@ class TakesAll(Classification):
         pass
 
 
+class OneTargetEach(Classification):
+    def check(self, outputs: Any, targets: Tensor) -> None:
+        if len(outputs) != len(targets):
+            raise CnetError("not as many targets as outputs.")
+        super().check(outputs, targets)
+
+
 class Upside(Classification):
     higher_is_better = False
 
@@ -446,6 +453,7 @@ TASKS: dict[type[Any], str] = {
     Inverted: "recovery",
     TooConstant: "constant_loss",
     TakesAll: "refuses outputs",
+    OneTargetEach: "all targets of a part",
     Upside: "perfect outputs score better",
     Uphill: "perfect outputs is lower",
 }

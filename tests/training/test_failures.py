@@ -19,6 +19,7 @@ from cnet_aihw.rram import (
 )
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.records import read_records
+from cnet_aihw.tasks import Classification
 from cnet_aihw.training import (
     LipschitzPenalty,
     LipschitzSettings,
@@ -192,6 +193,35 @@ def test_outputs_in_training_mode_are_checked_before_anything_is_written(tmp_pat
     with pytest.raises(CnetError, check=lambda e: e.key == "outputs" and e.value == "tuple"):
         train(Auxiliary(), Data(), PLAIN, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+class Cut(nn.Module):
+    """Outputs without a gradient, in one of three ways."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.network, self.way = analog_network(), way
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.set_grad_enabled(self.way != "no_grad" and torch.is_grad_enabled()):
+            y: Tensor = self.network(x)
+        return {"detach": y.detach(), "no_grad": y, "whole": y.round().long()}[self.way]
+
+
+@pytest.mark.parametrize("way", ["detach", "no_grad", "whole"])
+def test_outputs_without_a_gradient_are_refused_at_the_first_step(way: str, tmp_path: Path) -> None:
+    with pytest.raises(CnetError, check=lambda e: e.key == "loss"):
+        train(Cut(way), Data(), PLAIN, tmp_path / "run")
+
+
+class CutLoss(Classification):
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return super().loss(outputs, targets).detach()
+
+
+def test_a_loss_without_a_gradient_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CnetError, check=lambda e: e.key == "loss"):
+        train(analog_network(), Data(), PLAIN, tmp_path / "run", task=CutLoss())
 
 
 def test_batchnorm_on_batches_of_one_is_refused_before_anything_is_written(tmp_path: Path) -> None:

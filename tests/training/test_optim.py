@@ -1,8 +1,10 @@
 """Learning rates against torch's own schedulers, optimizers against torch's defaults."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cnet_aihw.training import TrainingSettings, learning_rate, make_optimizer
 
@@ -77,3 +79,27 @@ def test_optimizer_steps_are_torchs(kind: str) -> None:
         optimizer.step()
         reference.step()
     torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adam", "adamw"])
+def test_parameters_may_get_their_first_gradient_in_any_step(kind: str) -> None:
+    def stepped(chosen: list[int], optimizer_of: Callable[..., torch.optim.Optimizer]) -> Tensor:
+        parameters = [nn.Parameter(torch.full((3,), float(n))) for n in range(3)]
+        optimizer = optimizer_of(parameters)
+        for step in range(6):
+            for number, parameter in enumerate(parameters):
+                called = number <= step and (step + number) % 3 and number in chosen
+                parameter.grad = torch.full((3,), step + 1.0) if called else None
+            optimizer.step()
+        return torch.stack([p.detach() for p in parameters])
+
+    settings = TrainingSettings(optimizer=kind, lr=0.1, momentum=0.8, weight_decay=0.01)
+    found = stepped([0, 1, 2], lambda p: make_optimizer(settings, p))
+    for number in range(3):
+        alone = stepped([number], lambda p, n=number: make_optimizer(settings, [p[n]]))
+        assert torch.equal(found[number], alone[number])
+    if kind == "sgd":
+        theirs = {"lr": 0.1, "momentum": 0.8, "weight_decay": 0.01, "foreach": False}
+        torch.testing.assert_close(
+            found, stepped([0, 1, 2], lambda p: torch.optim.SGD(p, **theirs))
+        )

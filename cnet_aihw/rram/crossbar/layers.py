@@ -22,6 +22,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from cnet_aihw.rram.crossbar.charge import Charge, charge_voltage
 from cnet_aihw.rram.crossbar.configs import RRAMRPUConfig
+from cnet_aihw.rram.crossbar.keyword_input import KeywordInput
 from cnet_aihw.rram.crossbar.refusals import check_one_crossbar_of_rows, no_digital_equal
 from cnet_aihw.rram.crossbar.stand_in import WeightStandIn
 from cnet_aihw.rram.crossbar.tiles import RRAMInferenceTile
@@ -34,7 +35,7 @@ _LARGE = 2**30
 """Bytes of weights from which on free memory is looked at."""
 
 
-class RRAMLayer(AnalogLayerBase):
+class RRAMLayer(KeywordInput, AnalogLayerBase):
     """Base of the RRAM layers: the weight matrix of this forward, for torch's kernels."""
 
     analog_module: RRAMInferenceTile | TileModuleArray

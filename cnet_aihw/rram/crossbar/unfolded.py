@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
+from cnet_aihw.rram.crossbar.keyword_input import KeywordInput
 
-class UnfoldedModule(nn.Module, ABC):
+
+class UnfoldedModule(KeywordInput, nn.Module, ABC):
     """Module that computes as one of torch's, with a layer of its own for each weight matrix.
 
     Made of plain layers by :meth:`from_digital`; conversion puts these on crossbars one by one.

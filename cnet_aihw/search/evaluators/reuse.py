@@ -186,7 +186,7 @@ class ReusingFit(PerChipFit):
                 if moments is None:
                     moments = self._moments(layer)
                     with placed.aside():  # a pass of its own, where it is not kept
-                        wanted = self._targets.of(model, name, layer, 0)
+                        wanted = self._targets.of(model, name, layer, y)
                     add_rows(moments, layer, x_in, y, wanted)
                     work = float(moments.count) * moments.size
                     self.memory.put(key, moments, 8 * moments.size, work)
