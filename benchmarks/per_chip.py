@@ -173,7 +173,7 @@ def ways(subject: Subject, seed: int, sigma: float = common.SIGMA) -> Iterator[W
     choice, paper = choice_of(subject), subject.of_paper
     beta, placement = choice["chosen"]["beta"], Placement(choice["chosen"]["placement"])
     cost = cost_of(network(subject, seed, "plain"), subject)
-    full = Placement(dict.fromkeys(sizes(cost, 1), 1.0))
+    affine = uniform(cost, Affine())
     trainings = subject.trainings.split(",")
     for training in trainings:
         target = "mean_over_chips" if training.startswith("noise") else "clean"
@@ -184,7 +184,7 @@ def ways(subject: Subject, seed: int, sigma: float = common.SIGMA) -> Iterator[W
             yield replace(bare, name=f"{training}, batchnorm", fit="batchnorm")
         fitted = replace(bare, fit="per_chip", target=target, images=subject.images)
         if paper or training == "plain":
-            yield replace(fitted, name=f"{training}, affine", corrector=Affine(), placement=full)
+            yield replace(fitted, name=f"{training}, affine", corrector=Affine(), placement=affine)
         fitted = replace(
             fitted, name=f"{training}, per chip", corrector=LowRank(), placement=placement
         )
