@@ -74,11 +74,10 @@ def refuse_foreign_folder(words: Sequence[str]) -> None:
         if key not in _FOLDERS or "${" in value:
             continue
         folder = Path(value.strip("'").replace(r"\'", "'"))
-        if _is_run(folder):
-            _check_writable(folder)
-            continue
+        run = _is_run(folder)
+        _check_writable(folder)
         found = next((name for name in _WRITTEN if (folder / name).exists()), None)
-        if found is not None:
+        if found is not None and not run:
             raise CnetError(
                 f"{folder} holds {found}, which no run of cnet-aihw wrote; give another folder.",
                 key="run",
