@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         room = item.path.relative_to(here).parts[0]
         if room in INTEGRATION or room.startswith("test_"):
             item.add_marker(pytest.mark.integration)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Leave out slow tests when their time is over, as on a slow machine of an integration."""
+    until = os.environ.get("TESTS_UNTIL")  # seconds since the epoch
+    if until and item.get_closest_marker("slow") and time.time() > float(until):
+        pytest.skip("the time for slow tests is over (TESTS_UNTIL)")
 
 
 @pytest.hookimpl(trylast=True)  # when modules that a test has put in place are gone
