@@ -1,4 +1,4 @@
-"""What correctors should aim at: measured on validation chips."""
+"""The target of correctors: the better one on validation chips."""
 
 import pytest
 import torch
