@@ -116,6 +116,7 @@ def check_searches(job: JobContext) -> None:
     for variant in job.variants:
         if not variant.searches:
             continue
+        _check_target(job, variant)
         settings, searcher = variant.search, build_searcher(variant.config)
         folder = job.folder_of(variant)
         path = folder / "search" / f"{searcher.name}-seed{settings.seed}" / SEARCHED
@@ -170,8 +171,7 @@ def check_compensations(job: JobContext) -> None:
         left = folder / COMPENSATED
         if left.exists() and read_json(left)["placement"]:
             check_compensation(job, variant, left, larger)
-        if (folder / TARGETED).exists():
-            check(job, variant, folder / TARGETED, ("compensation", "config.rram"), _FIX)
+        _check_target(job, variant)
         if (folder / MEASURED_COMPENSATED).exists():
             check_compensation(job, variant, folder / MEASURED_COMPENSATED, larger)
         run = folder / FIT / RUN
@@ -183,6 +183,13 @@ def check_compensations(job: JobContext) -> None:
             _check_values(
                 run, made, {f"compensation.shared.{n}": (n, asked[n]) for n in asked if n in made}
             )
+
+
+def _check_target(job: JobContext, variant: Variant) -> None:
+    """Check the choice of what correctors aim at, which searches and fits read."""
+    path = job.folder_of(variant) / TARGETED
+    if path.exists():
+        check(job, variant, path, ("compensation", "config.rram"), _FIX)
 
 
 def check_chips(job: JobContext) -> None:

@@ -103,6 +103,8 @@ def test_another_aim_and_an_aim_of_other_correctors(cli: Cli, words: list[str]) 
         (Path("run/noise") / name).unlink()
     outcome = cli(*asked, "compensation/corrector=affine")
     assert outcome.code == 2 and "target.json" in outcome.err, outcome.err
+    searched = cli(*asked, "job=search", "search=spectrum", "compensation/corrector=affine")
+    assert searched.code == 2 and "target.json" in searched.err, searched.err
     Path("run/noise/target.json").unlink()
     aim = "compensation.per_chip.target=mean_over_chips"
     outcome = cli(*asked, aim, "training.select=clean", "run=given", "source=run")
