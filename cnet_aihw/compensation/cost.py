@@ -265,6 +265,11 @@ class OverLimit:
         )
 
 
+def is_within(overhead: float, limit: float | None) -> bool:
+    """Say whether an overhead keeps a limit, from which sums may differ in their last bits."""
+    return limit is None or overhead <= limit + 1e-12
+
+
 @checked
 def over_limit(
     cost: CompensationCost, limit: float | None, limit_macs: float | None
@@ -280,7 +285,7 @@ def over_limit(
     passed = [
         OverLimit(key, most, overhead)
         for key, most, overhead in found
-        if most is not None and overhead > most + 1e-12
+        if most is not None and not is_within(overhead, most)
     ]
     return max(passed, key=_factor, default=None)
 

@@ -79,6 +79,7 @@ def select(job: JobContext) -> None:
     not used.
     """
     from cnet_aihw.compensation import overheads
+    from cnet_aihw.compensation.cost import is_within
     from cnet_aihw.evaluation import evaluate_chips
     from cnet_aihw.tasks import is_better
 
@@ -99,8 +100,9 @@ def select(job: JobContext) -> None:
             "calibration_kind": candidate.kind,
             "overhead_weights": weights,
             "overhead_macs": macs,
-            "allowed": weights <= settings.limit
-            and (settings.limit_macs is None or (macs <= settings.limit_macs and not unknown)),
+            "allowed": is_within(weights, settings.limit)
+            and (settings.limit_macs is None or not unknown)
+            and is_within(macs, settings.limit_macs),
         }
         if row["allowed"]:
             found = evaluate_chips(

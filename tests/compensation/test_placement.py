@@ -34,6 +34,7 @@ from cnet_aihw.compensation import (
     total_overhead,
     uniform_placement,
 )
+from cnet_aihw.compensation.cost import is_within
 from cnet_aihw.evaluation import AffineCorrection
 from cnet_aihw.rram import convert_to_analog
 from cnet_aihw.runtime.errors import CnetError
@@ -562,3 +563,9 @@ def test_ratios_of_numpy_are_ratios():
     given = Placement({"conv1": np.float32(0.5), "fc1": np.int64(1)})
     assert given == Placement({"conv1": 0.5, "fc1": 1.0})
     assert Placement.parse(given.to_json()) == given
+
+
+def test_a_sum_that_differs_from_a_limit_in_its_last_bits_keeps_it():
+    assert 0.1 + 0.2 > 0.3
+    assert is_within(0.1 + 0.2, 0.3) and is_within(7.0, None)
+    assert not is_within(0.3 + 1e-9, 0.3)
