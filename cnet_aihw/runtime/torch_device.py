@@ -33,7 +33,8 @@ def has_bf16(device: torch.device) -> bool:
     """Say whether a device has instructions for bfloat16; others convert each number and back."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    known = torch.backends.mkldnn.is_available()  # whose kernels those of a CPU are
+    return known and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def device_of(model: nn.Module) -> torch.device:
