@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from torch import nn
 
-from benchmarks import archive, common, figures, findings, summary, sweeps
+from benchmarks import archive, common, figures, findings, per_chip, subjects, summary, sweeps
 from benchmarks import page as pages
 from benchmarks.common import command_line, result
 from benchmarks.paper import cells, page, rows
@@ -280,6 +280,21 @@ def test_the_page_shows_each_cell_and_whether_repetitions_agree(
         assert line.endswith(f"| {inside} of 4 |")
     assert "overlap: LeNet-5 on MNIST, sigma 0.5: 1 of 16. As the others" in text  # 1 + 3 + 6 + 6
     assert "As the others predict: 7 of 8 (88 %)." in text
+
+
+# -- trainings
+
+
+@pytest.mark.parametrize("name", [n for n, s in subjects.SUBJECTS.items() if s.seeds > 1])
+def test_a_second_training_begins_from_weights_of_its_own(name: str) -> None:
+    subject = subjects.SUBJECTS[name]
+    commands = list(per_chip.commands(subject, 1))
+    assert all("seed=1" in words for words in commands)
+    own = str(subjects.folder_of(subject, 1))
+    given = [word for words in commands for word in words if word.startswith("pretrained=")]
+    assert all(word.startswith(f"pretrained={own}/plain/") for word in given)
+    assert bool(given) == bool(subject.later is not None or subject.from_plain)
+    assert not subjects.kept(subject, "plain", 1).exists()  # of the first training alone
 
 
 # -- the archive of records
