@@ -64,6 +64,10 @@ class VariationSettings:
     """Epochs over which the deviation injected grows evenly from nothing to the device's own; under
     the full one from the first step deep and narrow networks learn slowly."""
 
+    least_share: float = 1.0
+    """Smallest share of that deviation: each step, or each chip that is held, draws its share
+    evenly from this to 1, so that the network learns several deviations. 1: always the whole."""
+
     gradient: str = "auto"
     """How the gradient passes the variation: "reparametrized" (through the factor),
     "straight_through" (as if it were not there), "auto" (the first where it is a factor)."""
@@ -221,6 +225,8 @@ def validate_training_settings(settings: TrainingSettings) -> None:
     for name, share in (("momentum", s.momentum), ("label_smoothing", s.label_smoothing)):
         if not (is_number(share) and 0.0 <= share < 1.0):
             raise bad_value(f"training.{name}", share, "a number in [0, 1)")
+    if not (is_number(variation.least_share) and 0.0 <= variation.least_share <= 1.0):
+        raise bad_value("training.variation.least_share", variation.least_share, "a share in [0, 1]")
     for name, word, allowed in (
         ("optimizer", s.optimizer, OPTIMIZERS),
         ("schedule", s.schedule, SCHEDULES),

@@ -45,7 +45,7 @@ from cnet_aihw.training.variation import (
     held_chip,
     hold_again,
     let_chip_go,
-    ramp_variation,
+    set_share,
     training_variation,
 )
 
@@ -182,7 +182,7 @@ class Trainer:
             inputs = self.augment(inputs, torch.Generator().manual_seed(seed))
         if settings.channels_last:
             inputs = map_tensors(inputs, channels_last)
-        ramp_variation(self.model, settings, number, self.steps)
+        set_share(self.model, settings, number, self.steps)
         samples = len(targets)
         weight: Tensor | float = 1.0
         if self.group is not None:

@@ -111,16 +111,21 @@ def hold_chip(model: nn.Module, settings: TrainingSettings, step: int) -> None:
     resample_variation(model, derive_seed(settings.seed, "chip", number))
 
 
-def ramp_variation(
-    model: nn.Module, settings: TrainingSettings, step: int, steps_per_epoch: int
-) -> None:
-    """Set the share of the deviation that is injected at a step of the whole run, from 0.
+def set_share(model: nn.Module, settings: TrainingSettings, step: int, epoch_steps: int) -> None:
+    """Set the share of the deviation that is injected at a step of the whole run: ramp and draw.
 
     It depends on nothing but its arguments, so that a resumed run has the same.
     """
-    ramp = settings.variation.ramp_epochs * steps_per_epoch
-    if settings.variation.enabled and ramp and step < ramp + 1:
-        set_variation(model, strength=min(1.0, step / ramp))
+    variation = settings.variation
+    ramp, least = variation.ramp_epochs * epoch_steps, variation.least_share
+    if not variation.enabled or (least == 1.0 and (not ramp or step >= ramp + 1)):
+        return
+    share = min(1.0, step / ramp) if ramp else 1.0
+    if least < 1.0:
+        chip = step // (variation.steps_per_chip or 1)
+        generator = torch.Generator().manual_seed(derive_seed(settings.seed, "share", chip))
+        share *= torch.empty(()).uniform_(least, 1.0, generator=generator).item()
+    set_variation(model, strength=min(1.0, share))
 
 
 def held_chip(model: nn.Module) -> dict[str, Tensor]:

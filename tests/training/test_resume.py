@@ -159,6 +159,7 @@ def remapped_network() -> nn.Module:
         (analog_network, {"optimizer": "adam", "lr": 1e-3, "schedule": "onecycle"}),
         (analog_network, {"variation": VariationSettings(enabled=True, steps_per_chip=4)}),
         (analog_network, {"variation": VariationSettings(enabled=True, ramp_epochs=2.3)}),
+        (analog_network, {"variation": VariationSettings(enabled=True, least_share=0.1)}),
         (additive_network, {"variation": VariationSettings(enabled=True, steps_per_chip=4)}),
         (read_network, {"variation": VariationSettings(enabled=True, steps_per_chip=4)}),
         (pair_network, {"variation": VariationSettings(enabled=True, steps_per_chip=4)}),

@@ -55,6 +55,8 @@ def test_defaults_are_valid() -> None:
         ({"variation": VariationSettings(steps_per_chip=-1)}, "variation.steps_per_chip"),
         ({"variation": VariationSettings(ramp_epochs=-1.0)}, "variation.ramp_epochs"),
         ({"epochs": 3, "variation": VariationSettings(ramp_epochs=3.5)}, "variation.ramp_epochs"),
+        ({"variation": VariationSettings(least_share=1.5)}, "variation.least_share"),
+        ({"variation": VariationSettings(least_share=-0.1)}, "variation.least_share"),
         ({"variation": VariationSettings(gradient="reparameterized")}, "variation.gradient"),
     ],
 )
