@@ -22,10 +22,10 @@ import torch
 from torch import nn
 
 from benchmarks.common import OUTPUTS, Row, command_line, once, rows_in, timed, write_result
-from benchmarks.subjects import CHIPS_SEED, Subject, cost_of, dataset, overheads, sizes
+from benchmarks.subjects import CHIPS_SEED, Subject, dataset, overheads, sizes
 from benchmarks.ways import Way, calibration, over_chips
 from cnet_aihw import rram
-from cnet_aihw.compensation import LowRank, Placement
+from cnet_aihw.compensation import LowRank, Placement, network_cost
 from cnet_aihw.evaluation import evaluate_chips, fit_charge_scales
 from cnet_aihw.training import TrainingSettings, load_checkpoint
 from cnet_aihw.training import train as train_network
@@ -153,7 +153,7 @@ def measure(
     scales = scales_of(plan, model, potential) if way == "scaled" else (1.0, 1.0)
     rram.set_readout(model, scale_plus=scales[0], scale_minus=scales[1])
     rram.set_noise_model(model, rram.LogNormalNoiseModel(sigma))
-    corrector, costs = LowRank(), cost_of(model, subject)
+    corrector, costs = LowRank(), network_cost(model, data.val.first(1).x)
     placement = sizes(costs, 1)
     ask = Way(way, way, corrector, placement, "per_chip" if corrected else "none", FIT)
     chips = CHIPS if sigma else 1  # without variation all chips are the same

@@ -66,7 +66,7 @@ class Trained:
         subject = SUBJECTS[f"lenet5_{self.name}"]
         self.data: Dataset = dataset(self.name)
         self.model = swept(subject, self.training)
-        self.cost = cost_of(self.model, subject)
+        self.cost = cost_of(subject)
         self.candidates = list(evaluation.candidate_layers(self.scan("suffix")))
         rows = sorted(self.scan("single").rows, key=lambda row: row.mean)
         self.by_sensitivity = [row.name for row in rows]

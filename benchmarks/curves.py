@@ -37,7 +37,7 @@ def points(subject: Subject) -> Iterator[tuple[str, str, Way, float]]:
     """Yield curve, name, way and sigma of each point."""
     best = chosen(subject)
     beta, placement = best["beta"], Placement(best["placement"])
-    cost = cost_of(network(subject, 0, "lipschitz", beta), subject)
+    cost = cost_of(subject)
     bare = Way("none", "lipschitz", beta=beta)
     way = replace(bare, corrector=LowRank(), placement=placement, fit="per_chip")
     for features in ("xy", "y", "patch"):
@@ -81,7 +81,7 @@ def on_front(row: Row, rows: list[Row]) -> bool:
 def cost_row(subject: Subject) -> Row:
     """Return the median seconds of fits and passes, for two filters at all layers."""
     model, x = network(subject, 0, "lipschitz"), dataset(subject.data).train.x[:1000]
-    placement = sizes(cost_of(model, subject), 2)
+    placement = sizes(cost_of(subject), 2)
     compensate(model, placement, LowRank(), 0)
     fit = PerChipFit(x)
     passes, fits = [], []

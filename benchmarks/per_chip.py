@@ -149,7 +149,7 @@ def candidates(subject: Subject, images: int) -> Iterator[Way]:
     """Yield each penalty with each placement within the limits."""
     for beta in subject.betas or (None,):
         training = "plain" if beta is None else "lipschitz"
-        cost = cost_of(network(subject, 0, training, beta), subject)
+        cost = cost_of(subject)
         few = (1, 2) if subject.of_paper else (1, 2, 4)
         placements = {f"size {size}": sizes(cost, size) for size in few}
         placements["spectrum"] = searched(subject, SpectrumSearcher(), beta, 1)
@@ -165,14 +165,14 @@ def candidates(subject: Subject, images: int) -> Iterator[Way]:
 # -- ways to use a chip, on test data
 
 
-def ways(subject: Subject, seed: int, sigma: float = common.SIGMA) -> Iterator[Way]:
+def ways(subject: Subject, sigma: float = common.SIGMA) -> Iterator[Way]:
     """Yield all ways that are compared; of networks beside the paper's, fewer.
 
     Those were trained under noise at the deviation that is measured, or at their first one.
     """
     choice, paper = choice_of(subject), subject.of_paper
     beta, placement = choice["chosen"]["beta"], Placement(choice["chosen"]["placement"])
-    cost = cost_of(network(subject, seed, "plain"), subject)
+    cost = cost_of(subject)
     affine = uniform(cost, Affine())
     trainings = subject.trainings.split(",")
     for training in trainings:
@@ -220,9 +220,7 @@ def run(network: list[str], seed: list[int], sigma: list[float], way: str, chips
     """Measure the ways whose names match a pattern, at each deviation."""
     for subject, number in asked(network, seed):
         for deviation in (each for each in subject.sigmas if each in sigma):
-            matching = (
-                found for found in ways(subject, number, deviation) if fnmatch(found.name, way)
-            )
+            matching = (found for found in ways(subject, deviation) if fnmatch(found.name, way))
             most = chips or (50 if subject.of_paper else 25)
             measure_all(matching, subject, number, deviation, most)
 

@@ -70,7 +70,7 @@ def shared(name: str) -> Task:
     small, corrector = name == "lenet5", GeneratorCompensator(form="residual")
     subject = SUBJECTS["lenet5_cifar10" if small else "vgg16_narrow_cifar10"]
     model, data = swept(subject, "lipschitz", 0.5 if small else 0.3), dataset("cifar10")
-    cost = cost_of(model, subject)
+    cost = cost_of(subject)
     layers = [layer for layer in cost.layers if small or layer.startswith("features.")]
     space = (
         search.SpaceSettings(ratios=[0.0, 0.05, 0.25, 0.5, 1.0])
@@ -94,7 +94,7 @@ def per_chip(name: str, inputs: int = 500, how: dict[str, int] = FEW) -> Task:
     """Correctors fitted to each chip, all layers, 6 choices each."""
     subject = SUBJECTS["lenet5_cifar10" if "lenet5" in name else "vgg16_narrow_cifar10"]
     model, data = network(subject, 0, "lipschitz"), dataset("cifar10")
-    cost = cost_of(model, subject)
+    cost = cost_of(subject)
     problem = search.placement_problem(
         cost, list(cost.layers), LowRank(), 0.05, search.SpaceSettings(sizes=[0, 1, 2, 4, 8]),
         search.ObjectiveSettings(overhead="none"), sensitivity=sensitivity(name, model, 3),

@@ -72,7 +72,7 @@ class Subject:
     fit_epochs: int = 2
     """Of a shared fit."""
 
-    trainings: str = "plain,lipschitz,noise,noise_from_plain"
+    trainings: str = "plain,lipschitz,noise,noise_from_plain,noise_drawn"
     """Names of its trainings."""
 
     words: tuple[str, ...] = ()
@@ -234,8 +234,9 @@ def uniform(cost: NetworkCost, corrector: Corrector, limit: float = LIMIT) -> Pl
     return uniform_placement(cost, layers, limit, corrector, limit_macs=limit)
 
 
-def cost_of(model: nn.Module, subject: Subject) -> NetworkCost:
-    """Return the costs of a network."""
+def cost_of(subject: Subject) -> NetworkCost:
+    """Return the costs of a network, whose weights do not matter."""
+    model = convert_to_analog(subject.build(), RRAMRPUConfig())
     return network_cost(model, dataset(subject.data).val.first(1).x)
 
 

@@ -16,6 +16,8 @@ WAYS = {
     "nothing": ("plain, none",),
     "noise": ("noise, none", "noise_from_plain, none", "milder_noise, none"),
     "noise, BatchNorm": ("noise, batchnorm", "noise_from_plain, batchnorm"),
+    "noise, drawn": ("noise_drawn, none",),
+    "noise, drawn, BatchNorm": ("noise_drawn, batchnorm",),
     "CorrectNet": ("paper, shared",),
     "AHWA-LoRA-like": ("ahwa-lora-like",),
     "VeRA-like": ("vera-like",),

@@ -17,8 +17,6 @@ from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 
-from torch import nn
-
 from benchmarks.common import OUTPUTS, Row, command_line, once, rows_in, write_result
 from benchmarks.subjects import CHIPS_SEED, SUBJECTS, VALIDATION_SEED, cost_of, dataset, uniform
 from benchmarks.subjects import network as trained
@@ -79,7 +77,7 @@ def tuned(name: str, sigma: float, rewrite: float, way: Way) -> Row:
         seed=CHIPS_SEED,
         rewrite_sigma=rewrite,
         others=OTHERS,
-        calibration=correctors(name, model, target) if target else None,
+        calibration=correctors(name, target) if target else None,
         batch_size=500,
         device="cpu",
     )
@@ -103,11 +101,11 @@ def tuned(name: str, sigma: float, rewrite: float, way: Way) -> Row:
     }
 
 
-def correctors(name: str, model: nn.Module, target: str = "clean") -> WithCompensation:
+def correctors(name: str, target: str = "clean") -> WithCompensation:
     """Return low-rank correctors at all layers, within the limit, fitted to each chip."""
     subject = SUBJECTS[name]
     fit = PerChipFit(dataset(subject.data).train.x[:FITTED], batch_size=2000, target=target)
-    return WithCompensation(uniform(cost_of(model, subject), LowRank()), LowRank(), fit)
+    return WithCompensation(uniform(cost_of(subject), LowRank()), LowRank(), fit)
 
 
 @cache
@@ -116,7 +114,7 @@ def best_target(name: str, sigma: float) -> str:
     subject = SUBJECTS[name]
     model, part = trained(subject, 0, TRAINING, sigma=sigma), dataset(subject.data).val.first(TEST)
     found = choose_target(
-        model, part, correctors(name, model), chips=4, seed=VALIDATION_SEED, device="cpu"
+        model, part, correctors(name), chips=4, seed=VALIDATION_SEED, device="cpu"
     )
     print(f"{name} sigma {sigma:g}: correctors {found.scores}", flush=True)
     return found.target

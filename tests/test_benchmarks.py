@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from torch import nn
 
-from benchmarks import archive, common, figures, findings, per_chip, subjects, summary, sweeps
+from benchmarks import archive, common, figures, findings, per_chip, subjects, summary, sweeps, ways
 from benchmarks import page as pages
 from benchmarks.common import command_line, result
 from benchmarks.paper import cells, page, rows
@@ -23,6 +23,7 @@ from cnet_aihw.evaluation import ChipStatistics, chip_statistics
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.records import read_json, write_json_atomic
 from cnet_aihw.training import load_checkpoint
+from cnet_aihw.zoo import LeNet5
 
 ROOT = Path(__file__).parents[1]
 
@@ -152,6 +153,18 @@ def test_tables_and_findings_take_new_networks_trainings_and_deviations(
     assert said["ahead_of_noise"] == "1 of 1 (+31.0 to +31.0)"
     assert said["ahead_of_correctnet"] == "none measured"
     assert (said["deviations"], said["limit"]) == ("0.2: 1 of 1 (97.0 %)", "4")
+
+
+def test_the_clean_score_of_a_network_that_is_not_here_is_that_of_the_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subjects, "OUTPUTS", tmp_path)
+    rows = [training(seed, 0.9, samples=7, plain_clean=0.1 * seed) for seed in range(3)]
+    rows += [training(1, 0.9, samples=8, plain_clean=0.5)]
+    found = {"per_chip": {"rows": []}, "transformers": {"rows": rows}}
+    monkeypatch.setattr(ways, "result", found.__getitem__)
+    mine = subjects.Subject("mine", "mnist", LeNet5)
+    assert ways.plain_clean(mine, 1, 7) == 0.1 and ways.plain_clean(mine, 1, 8) == 0.5
 
 
 ROWS_OF_A_TABLE: list[dict[str, Any]] = [
