@@ -275,6 +275,16 @@ OF_MODEL: dict[str, tuple[Callable[..., Any], Make]] = {
         ),
     ),
     "LipschitzPenalty": (training.LipschitzPenalty, of_model(lambda_=1.0)),
+    "Distillation": (
+        training.Distillation,
+        lambda: {
+            "teacher": network(),
+            "share": 0.5,
+            "temperature": 2.0,
+            "task": None,
+            "label_smoothing": 0.0,
+        },
+    ),
     "spectral_norms": (training.spectral_norms, of_model()),
     "following_batchnorms": (training.following_batchnorms, of_model(example_input=X[:1])),
     "network_cost": (compensation.network_cost, of_model(example=X[:1])),

@@ -7,27 +7,21 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from cnet_aihw.compensation.fit_choice import FitChoice, FitResult
 from cnet_aihw.compensation.settings import FitSettings, validate_fit_settings
 from cnet_aihw.compensation.wrapping import compensation_parameters, remove_compensation
 from cnet_aihw.evaluation.calibration import ChipCalibration
-from cnet_aihw.rram import convert_to_digital
 from cnet_aihw.runtime.errors import CnetError
-from cnet_aihw.runtime.inputs import call
 from cnet_aihw.runtime.torch_device import resolve_device
 from cnet_aihw.runtime.typed import checked
-from cnet_aihw.tasks import Task, smoothed
-from cnet_aihw.tasks.base import counted, mean_of_counted
-from cnet_aihw.training import train
+from cnet_aihw.tasks import Task
+from cnet_aihw.training import Distillation, train
 from cnet_aihw.training.run_identity import TrainingData
-from cnet_aihw.training.trainer import Objective
 
 
 @checked
@@ -78,7 +72,7 @@ def fit_compensation(
             key="model",
             fix="call compensate(model, ...) first",
         )
-    objective = _distillation(model, settings, task, where)
+    objective = _distillation(model, settings, task)
     chosen = FitChoice(model, data, settings, folder, task, calibration, where)
     with _only_trainable(model, fitted), _batchnorm_kept(model):
         chosen.check_earlier(objective)
@@ -100,32 +94,13 @@ def fit_compensation(
 
 
 def _distillation(
-    model: nn.Module, settings: FitSettings, task: Task | None, device: torch.device
-) -> Objective | None:
-    """The loss and the divergence from the clean network, weighted; None without a teacher.
-
-    The divergence is the task's own, if it has one, as classification does; otherwise the mean
-    squared difference of the outputs.
-    """
+    model: nn.Module, settings: FitSettings, task: Task | None
+) -> Distillation | None:
+    """The loss that also aims at the clean network, without its correctors; None without it."""
     if settings.distillation == 0.0:
         return None
-    teacher = convert_to_digital(remove_compensation(deepcopy(model))).to(device).eval()
-    share, temperature = settings.distillation, settings.temperature
-    judge = smoothed(task, settings.label_smoothing)
-    divergence = getattr(judge, "divergence", None)
-
-    def objective(outputs: Any, targets: Tensor, inputs: Any) -> Tensor:
-        with torch.no_grad():
-            wanted = call(teacher, inputs)
-        apart = (
-            F.mse_loss(outputs, wanted)
-            if divergence is None
-            else divergence(outputs, wanted, temperature)
-        )
-        loss = mean_of_counted(judge.loss(outputs, targets), counted(judge, targets))
-        return (1 - share) * loss + share * apart
-
-    return objective
+    teacher, share = remove_compensation(deepcopy(model)), settings.distillation
+    return Distillation(teacher, share, settings.temperature, task, settings.label_smoothing)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -32,6 +33,7 @@ from cnet_aihw.runtime.records import read_header, read_json
 if TYPE_CHECKING:
     from cnet_aihw.jobs.context import JobContext
     from cnet_aihw.jobs.variants import Variant
+    from cnet_aihw.training import Distillation
 
 _FIX = "give the earlier value, or another folder"
 
@@ -49,9 +51,25 @@ def training_of(job: JobContext, variant: Variant) -> dict[str, Any]:
         "folder": job.folder_of(variant),
         "task": job.task,
         "calibration": calibration_in_use(job, variant, model),
+        "objective": _objective(job, variant),
         "device": variant.config.device,
         "processes": variant.config.processes,
     }
+
+
+def _objective(job: JobContext, variant: Variant) -> Distillation | None:
+    """Return the loss of a training that has a teacher."""
+    from cnet_aihw.rram import load_snapshot
+    from cnet_aihw.training import Distillation, load_checkpoint
+    from cnet_aihw.training.trainer import BEST
+
+    asked = variant.distillation
+    if asked.teacher is None:
+        return None
+    teacher = deepcopy(job.networks[variant.name])
+    load_snapshot(teacher, load_checkpoint(job.folder / asked.teacher / BEST).model)
+    smoothing = variant.training.label_smoothing
+    return Distillation(teacher, asked.share, asked.temperature, job.task, smoothing)
 
 
 def check_trainings(job: JobContext) -> None:

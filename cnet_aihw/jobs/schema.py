@@ -20,6 +20,21 @@ from cnet_aihw.tuning.settings import TuningConfig
 
 
 @dataclass
+class DistillationConfig:
+    """A second aim of a training: the outputs of another network."""
+
+    teacher: str | None = None
+    """Name of another training of the same run whose best network, without variation, is the
+    teacher; None: there is no second aim."""
+
+    share: float = 0.5
+    """Weight in the loss of the distance from its outputs, in (0, 1]."""
+
+    temperature: float = 2.0
+    """Of outputs that are compared as probabilities, above 0."""
+
+
+@dataclass
 class TrainingConfig(TrainingSettings):
     """One training, or the names of several."""
 
@@ -31,6 +46,9 @@ class TrainingConfig(TrainingSettings):
 
     lr_scale: float = 1.0
     """Factor on ``lr``, for a training that starts from weights trained before."""
+
+    distillation: DistillationConfig = field(default_factory=DistillationConfig)
+    """A second aim beside the task's."""
 
 
 @dataclass

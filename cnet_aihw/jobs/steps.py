@@ -187,11 +187,16 @@ def inspect(job: JobContext) -> None:
 
 
 def _check_starts(job: JobContext) -> None:
-    """Check that trainings from the weights of others come after these."""
+    """Check that trainings that need others come after these."""
     names: list[str] = []
     for variant in job.variants:
-        start = variant.start_from
-        if start is not None and start not in names and not (job.folder / start / BEST).exists():
+        needed = {
+            "start_from": variant.start_from,
+            "distillation.teacher": variant.distillation.teacher,
+        }
+        for key, other in needed.items():
+            if other is None or other in names or (job.folder / other / BEST).exists():
+                continue
             expected = f"a training before {variant.name} in training.compare, or in the folder"
-            raise bad_value("training.start_from", start, expected)
+            raise bad_value(f"training.{key}", other, expected)
         names.append(variant.name)

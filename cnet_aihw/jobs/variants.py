@@ -31,20 +31,24 @@ from cnet_aihw.jobs.config_checks import (
     check_search_settings,
     check_seeds,
 )
-from cnet_aihw.jobs.schema import Config, TrainingConfig
+from cnet_aihw.jobs.schema import Config, DistillationConfig, TrainingConfig
 from cnet_aihw.kernels.settings import KernelSettings, validate_kernel_settings
 from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.values import nearest
 from cnet_aihw.search.settings import SearchSettings, SpaceSettings
-from cnet_aihw.training.settings import TrainingSettings, validate_training_settings
+from cnet_aihw.training.settings import (
+    TrainingSettings,
+    check_distillation,
+    validate_training_settings,
+)
 from cnet_aihw.tuning.settings import TuningConfig, validate_tuning_settings
 
 if TYPE_CHECKING:
     from cnet_aihw.compensation import Corrector, NetworkCost, Placement
 
 _TYPED = (
-    *("training", "training.lipschitz", "training.variation", "training.bayes", "evaluation"),
-    *("job", "select", "bayes", "kernel"),
+    *("training", "training.lipschitz", "training.variation", "training.bayes"),
+    *("training.distillation", "evaluation", "job", "select", "bayes", "kernel"),
     *("compensation", "compensation.scan", "compensation.per_chip", "compensation.shared"),
     *("compensation.shared.lipschitz", "compensation.shared.variation"),
     *("search", "search.objective", "search.evaluator", "ray", "attack", "tuning"),
@@ -71,6 +75,9 @@ class Variant:
 
     start_from: str | None
     """Another training whose best weights it starts from."""
+
+    distillation: DistillationConfig
+    """Another training whose outputs it aims at, too."""
 
     evaluation: EvaluationSettings
     """Measurement over chips."""
@@ -228,6 +235,7 @@ def _variant(config: DictConfig) -> Variant:
         config,
         settings,
         training.start_from,
+        training.distillation,
         cast(EvaluationSettings, OmegaConf.to_object(config.evaluation)),
         cast(CompensationSettings, OmegaConf.to_object(config.compensation)),
         cast(SearchSettings, OmegaConf.to_object(config.search)),
@@ -258,6 +266,8 @@ def _check(variant: Variant, training: TrainingConfig) -> None:
     if not training.lr_scale > 0:
         raise bad_value("training.lr_scale", training.lr_scale, "a number above 0")
     validate_training_settings(variant.training)
+    distillation = variant.distillation
+    check_distillation(distillation.share, distillation.temperature, "training.distillation.")
     validate_evaluation_settings(evaluation)
     check_compensation_settings(compensation)
     check_search_settings(search, compensation.fit if compensation.enabled else None)

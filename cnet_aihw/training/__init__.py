@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from cnet_aihw.training.checkpoint import Checkpoint as Checkpoint
     from cnet_aihw.training.checkpoint import load_checkpoint as load_checkpoint
     from cnet_aihw.training.checkpoint import save_checkpoint as save_checkpoint
+    from cnet_aihw.training.distillation import Distillation as Distillation
     from cnet_aihw.training.lambda_of_noise import lipschitz_lambda as lipschitz_lambda
     from cnet_aihw.training.lipschitz import LipschitzPenalty as LipschitzPenalty
     from cnet_aihw.training.lipschitz import following_batchnorms as following_batchnorms

@@ -20,7 +20,7 @@ from cnet_aihw.runtime.torch_device import resolve_device
 from cnet_aihw.tasks import Task, smoothed
 from cnet_aihw.training.checkpoint import check_kept, load_checkpoint
 from cnet_aihw.training.journal import EPOCHS
-from cnet_aihw.training.run_identity import TrainingData, run_provenance
+from cnet_aihw.training.run_identity import Objective, TrainingData, run_provenance
 from cnet_aihw.training.settings import TrainingSettings
 from cnet_aihw.training.state import TrainingResult
 from cnet_aihw.training.trainer import BEST, CHECKPOINT
@@ -48,6 +48,7 @@ def check_begun(
     calibration: ChipCalibration | None,
     device: str | torch.device,
     processes: int,
+    objective: Objective | None = None,
     initial: bool = True,
 ) -> None:
     """Check that the run in a folder, if any, is the one that is asked for now.
@@ -61,6 +62,7 @@ def check_begun(
         calibration: calibration of the validation chips.
         device: device of the run.
         processes: number of its processes.
+        objective: a loss in place of the task's.
         initial: whether the model has the weights that the run begins with.
 
     Raises:
@@ -72,7 +74,7 @@ def check_begun(
         *(model, data, {"train": as_part(data.train), "val": as_part(data.val)}, settings),
         task=smoothed(task, settings.label_smoothing),
         calibration=calibration,
-        objective=None,
+        objective=objective,
         device=resolve_device(device),
         analog=has_analog_layers(model),
         processes=processes,

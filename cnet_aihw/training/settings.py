@@ -225,8 +225,9 @@ def validate_training_settings(settings: TrainingSettings) -> None:
     for name, share in (("momentum", s.momentum), ("label_smoothing", s.label_smoothing)):
         if not (is_number(share) and 0.0 <= share < 1.0):
             raise bad_value(f"training.{name}", share, "a number in [0, 1)")
-    if not (is_number(variation.least_share) and 0.0 <= variation.least_share <= 1.0):
-        raise bad_value("training.variation.least_share", variation.least_share, "a share in [0, 1]")
+    least = variation.least_share
+    if not (is_number(least) and 0.0 <= least <= 1.0):
+        raise bad_value("training.variation.least_share", least, "a share in [0, 1]")
     for name, word, allowed in (
         ("optimizer", s.optimizer, OPTIMIZERS),
         ("schedule", s.schedule, SCHEDULES),
@@ -276,3 +277,20 @@ def _check_bayes(s: TrainingSettings) -> None:
         if value is not None:
             expected = f"{expected}, with the optimizer bayes_binary"
             raise bad_value(f"training.{name}", value, expected, "see training=bayes_binary")
+
+
+def check_distillation(share: float, temperature: float, prefix: str) -> None:
+    """Check the values of a distillation.
+
+    Args:
+        share: weight of the divergence.
+        temperature: of the outputs.
+        prefix: what names of values begin with.
+
+    Raises:
+        CnetError: names the value that cannot be.
+    """
+    if not 0.0 < share <= 1.0:
+        raise bad_value(f"{prefix}share", share, "a share above 0 and at most 1")
+    if not temperature > 0.0:
+        raise bad_value(f"{prefix}temperature", temperature, "a number above 0")

@@ -189,7 +189,7 @@ def test_the_teacher_is_the_network_without_its_correctors():
             parameter.add_(0.3)
     assert not torch.allclose(model.eval()(x), wanted)
     settings = fit_settings(distillation=1.0, temperature=4.0)
-    objective = _distillation(model, settings, None, torch.device("cpu"))
+    objective = _distillation(model, settings, None)
     assert float(objective(wanted, DATA.train.y[:20], x)) == pytest.approx(0.0, abs=1e-5)
     aim, given = (torch.softmax(logits / 4.0, 1) for logits in (wanted, 3.0 * wanted))
     apart = 16.0 * (aim * (aim.log() - given.log())).sum(1).mean()

@@ -167,6 +167,10 @@ def test_a_mistake_names_its_key(
         ),
         (["job.steps=[cnet_aihw.jobs.steps.trian]"], "job.steps"),
         (["training=noise_from_plain", "job=train"], "training.start_from"),
+        (["training.distillation.teacher=other", "job=train"], "training.distillation.teacher"),
+        (["training.distillation.share=0"], "training.distillation.share"),
+        (["training.distillation.temperature=-1"], "training.distillation.temperature"),
+        (["+training.distillation.weight=1"], "training.distillation.weight"),
     ],
 )
 def test_a_mistake_on_the_command_line_names_its_key(

@@ -48,6 +48,25 @@ def test_a_training_starts_from_the_best_plain_weights(cli: Cli, small: list[str
     assert not list(Path("other").glob("*/run.json"))
 
 
+def test_a_training_can_have_the_plain_network_as_its_teacher(cli: Cli, small: list[str]) -> None:
+    words = [*small, "training.compare=[plain,noise_from_plain,noise_distilled]", "job=train"]
+    assert cli(*words).code == 0
+    weights = {
+        name: load_checkpoint(f"run/{name}/best.safetensors").model
+        for name in ("plain", "noise_from_plain", "noise_distilled")
+    }
+    distilled = weights.pop("noise_distilled")
+    for other in weights.values():
+        assert not all(torch.equal(tensor, other[name]) for name, tensor in distilled.items())
+    made = read("run/noise_distilled/run.json")["provenance"]
+    assert "Distillation" in made["objective"] and "'share': 0.5" in made["objective"]
+    assert read("run/noise_from_plain/run.json")["provenance"]["objective"] is None
+    result = read("run/noise_distilled/result.json")
+    assert cli(*words).code == 0 and read("run/noise_distilled/result.json") == result
+    outcome = cli(*words, "training.distillation.share=0.9")
+    assert outcome.code == 2 and "objective" in outcome.err
+
+
 def test_the_best_on_validation_chips_is_measured_on_the_test_part(
     cli: Cli, small: list[str], error_of: Callable[..., CnetError]
 ) -> None:
