@@ -49,6 +49,7 @@ def findings() -> dict[str, Any]:
         "widths": "; ".join(f"{100 * left:.1f} and {100 * ours[name]:.1f} ({name})"
                             for name, left in shares("nothing").items() if name in ours
                             and name.startswith("VGG16") and name.endswith("CIFAR-10")),
+        **{f"low_rank_{n}": f"{100 * ours[name]:.1f}" for n, name in NAMES.items() if name in ours},
         "limit": f"{max(max(r['overhead_weights'], r['overhead_macs']) for r in rows):.0%}"[:-1],
         "penalty": listed(gain, "+.1f"),
         **{f"ahead_of_{name}": _ahead(ours, heading) for name, heading in {

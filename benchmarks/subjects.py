@@ -72,7 +72,7 @@ class Subject:
     fit_epochs: int = 2
     """Of a shared fit."""
 
-    trainings: str = "plain,lipschitz,noise,noise_from_plain,noise_drawn"
+    trainings: str = "plain,lipschitz,noise,noise_from_plain,noise_drawn,noise_distilled"
     """Names of its trainings."""
 
     words: tuple[str, ...] = ()

@@ -16,6 +16,8 @@ WAYS = {
     "nothing": ("plain, none",),
     "noise": ("noise, none", "noise_from_plain, none", "milder_noise, none"),
     "noise, BatchNorm": ("noise, batchnorm", "noise_from_plain, batchnorm"),
+    "noise, distilled": ("noise_distilled, none",),
+    "noise, distilled, BatchNorm": ("noise_distilled, batchnorm",),
     "noise, drawn": ("noise_drawn, none",),
     "noise, drawn, BatchNorm": ("noise_drawn, batchnorm",),
     "CorrectNet": ("paper, shared",),
