@@ -224,8 +224,9 @@ def plain_clean(subject: Subject, seed: int, samples: int | None) -> float:
     weights = folder_of(subject, seed) / "plain" / "best.safetensors"
     if not (weights.exists() or kept(subject, "plain", seed).exists()):
         about = {"network": subject.name, "training_seed": seed, "samples": samples}
+        about["way"] = "plain, none"
         for row in (*result("per_chip")["rows"], *result("transformers")["rows"]):
             if row.items() >= about.items():
-                return float(row["plain_clean"])
+                return float(row["clean"])
     part, model = dataset(subject.data).test.first(samples), network(subject, seed, "plain")
     return evaluation.ceiling(model, part, [], task=subject.task, chips=1, batch_size=500).clean

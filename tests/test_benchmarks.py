@@ -159,8 +159,10 @@ def test_the_clean_score_of_a_network_that_is_not_here_is_that_of_the_results(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(subjects, "OUTPUTS", tmp_path)
-    rows = [training(seed, 0.9, samples=7, plain_clean=0.1 * seed) for seed in range(3)]
-    rows += [training(1, 0.9, samples=8, plain_clean=0.5)]
+    about = {"way": "plain, none", "samples": 7}
+    rows = [training(1, 0.9, samples=7)]
+    rows += [training(seed, 0.9, **about | {"clean": 0.1 * seed}) for seed in range(3)]
+    rows += [training(1, 0.9, **about | {"clean": 0.5, "samples": 8})]
     found = {"per_chip": {"rows": []}, "transformers": {"rows": rows}}
     monkeypatch.setattr(ways, "result", found.__getitem__)
     mine = subjects.Subject("mine", "mnist", LeNet5)
