@@ -63,6 +63,11 @@ def map_tensors(inputs: Any, change: Callable[[Tensor], Tensor]) -> Any:
     return inputs
 
 
+def at_least_float32(x: Tensor) -> Tensor:
+    """Return a tensor in single precision, or in double where it is: half would round too much."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def from_numpy(inputs: Any) -> Any:
     """Return inputs with tensors in place of numpy arrays, in the same structure."""
     if isinstance(inputs, np.ndarray) and inputs.dtype.kind in "biufc":

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.fingerprint import exact_text, holds_table, without_addresses
+from cnet_aihw.runtime.inputs import at_least_float32
 from cnet_aihw.runtime.typed import checked
 from cnet_aihw.runtime.values import is_number
 
@@ -83,7 +84,7 @@ def loss_of_drawn_classes(logits: Tensor) -> Tensor:
     Args:
         logits: [..., classes].
     """
-    rows = logits.float().flatten(0, -2)
+    rows = at_least_float32(logits).flatten(0, -2)
     with torch.no_grad():
         classes = torch.multinomial(rows.softmax(1), 1).flatten()
     return functional.cross_entropy(rows, classes, reduction="sum")

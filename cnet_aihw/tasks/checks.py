@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cnet_aihw.runtime.errors import CnetError, bad_value
+from cnet_aihw.runtime.inputs import at_least_float32
 
 
 class BuiltAtFirstBatch:
@@ -31,7 +32,7 @@ class BuiltAtFirstBatch:
         """Take in one batch."""
         if self._metric is None:
             self._metric = self._build(outputs).to(outputs.device)
-        self._metric.update(*self._change(outputs.detach().float(), targets))
+        self._metric.update(*self._change(at_least_float32(outputs.detach()), targets))
 
     def compute(self) -> Tensor | float:
         """Return the score; NaN before the first batch."""

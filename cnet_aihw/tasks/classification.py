@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cnet_aihw.runtime.errors import bad_value
+from cnet_aihw.runtime.inputs import at_least_float32
 from cnet_aihw.runtime.typed import checked
 from cnet_aihw.runtime.values import is_number
 from cnet_aihw.tasks.base import Task, loss_of_drawn_classes
@@ -67,7 +68,9 @@ class Classification:
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the mean cross entropy (natural logarithm) of a batch."""
-        return F.cross_entropy(outputs.float(), targets, label_smoothing=self.label_smoothing)
+        return F.cross_entropy(
+            at_least_float32(outputs), targets, label_smoothing=self.label_smoothing
+        )
 
     def divergence(self, outputs: Tensor, wanted: Tensor, temperature: float) -> Tensor:
         """Return the Kullback-Leibler divergence from wanted logits, times temperature squared.

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cnet_aihw.runtime.inputs import at_least_float32
 from cnet_aihw.runtime.typed import checked
 from cnet_aihw.tasks.base import loss_of_drawn_classes
 from cnet_aihw.tasks.checks import check_numbers, check_outputs, check_targets
@@ -24,7 +25,7 @@ class Perplexity:
     def update(self, outputs: Tensor, targets: Tensor) -> None:
         """Take in logits [N, T, V] and tokens [N, T]."""
         losses = F.cross_entropy(
-            outputs.float().flatten(0, 1),
+            at_least_float32(outputs).flatten(0, 1),
             targets.flatten(),
             ignore_index=self.ignored,
             reduction="none",
@@ -75,7 +76,7 @@ class LanguageModelling:
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the mean cross entropy (natural logarithm) over the tokens of a batch."""
         return F.cross_entropy(
-            outputs.float().flatten(0, 1), targets.flatten(), ignore_index=self.ignored
+            at_least_float32(outputs).flatten(0, 1), targets.flatten(), ignore_index=self.ignored
         )
 
     def counted(self, targets: Tensor) -> Tensor:
@@ -85,7 +86,7 @@ class LanguageModelling:
     def divergence(self, outputs: Tensor, wanted: Tensor, temperature: float) -> Tensor:
         """Return the mean Kullback-Leibler divergence of a token from wanted logits."""
         given, aim = (
-            F.log_softmax(logits.float().flatten(0, 1) / temperature, 1)
+            F.log_softmax(at_least_float32(logits).flatten(0, 1) / temperature, 1)
             for logits in (outputs, wanted)
         )
         return temperature**2 * F.kl_div(given, aim, reduction="batchmean", log_target=True)

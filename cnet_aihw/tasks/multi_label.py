@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.inputs import at_least_float32
 from cnet_aihw.runtime.typed import checked
 from cnet_aihw.tasks.base import Metric
 from cnet_aihw.tasks.checks import (
@@ -103,11 +104,12 @@ class MultiLabel:
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the mean binary cross entropy over all labels of a batch."""
-        return F.binary_cross_entropy_with_logits(outputs.float(), targets.float())
+        logits = at_least_float32(outputs)
+        return F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype))
 
     def drawn_loss(self, outputs: Tensor) -> Tensor:
         """Return the summed cross entropy against labels drawn from their own probabilities."""
-        logits = outputs.float()
+        logits = at_least_float32(outputs)
         labels = torch.bernoulli(logits.detach().sigmoid())
         return F.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cnet_aihw.runtime.inputs import at_least_float32
 from cnet_aihw.runtime.typed import checked
 from cnet_aihw.tasks.checks import check_choice, check_outputs, check_targets
 
@@ -92,7 +93,8 @@ class Regression:
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the mean squared error of a batch."""
-        return F.mse_loss(outputs.float(), targets.float())
+        outputs = at_least_float32(outputs)
+        return F.mse_loss(outputs, targets.to(outputs.dtype))
 
     def constant_loss(self, targets: Tensor) -> float:
         """Return the least mean squared error of outputs that do not look at their input."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cnet_aihw.runtime.inputs import at_least_float32
 from cnet_aihw.runtime.typed import checked
 from cnet_aihw.tasks.base import Metric, loss_of_drawn_classes
 from cnet_aihw.tasks.checks import (
@@ -53,7 +54,7 @@ class Segmentation:
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the mean cross entropy (natural logarithm) over the pixels of a batch."""
-        return F.cross_entropy(outputs.float(), targets, ignore_index=self.ignored)
+        return F.cross_entropy(at_least_float32(outputs), targets, ignore_index=self.ignored)
 
     def counted(self, targets: Tensor) -> Tensor:
         """Return how many targets are not ignored, a scalar."""

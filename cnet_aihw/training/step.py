@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from cnet_aihw.runtime.errors import CnetError
-from cnet_aihw.runtime.inputs import Inputs, call, map_tensors, select
+from cnet_aihw.runtime.inputs import Inputs, at_least_float32, call, map_tensors, select
 from cnet_aihw.tasks.base import mean_of_counted
 from cnet_aihw.training.lipschitz import LipschitzPenalty
 from cnet_aihw.training.settings import TrainingSettings
@@ -131,4 +131,4 @@ def share_of(
 
 def _at_least_float32(tensor: Tensor) -> Tensor:
     """Return outputs of autocast in float32, in which losses are taken."""
-    return tensor.float() if tensor.dtype in (torch.bfloat16, torch.half) else tensor
+    return at_least_float32(tensor) if tensor.is_floating_point() else tensor

@@ -14,6 +14,7 @@ from cnet_aihw.rram.crossbar.read_noise import CellReads, ReadNoise
 from cnet_aihw.rram.devices.any_model import acts_with_time
 from cnet_aihw.rram.devices.noise import DeviceNoiseModel
 from cnet_aihw.rram.devices.stochastic_cell import cell_means
+from cnet_aihw.runtime.inputs import at_least_float32
 
 
 @dataclass
@@ -52,17 +53,21 @@ class ChipWeights:
     def program(cls, noise_model: BaseNoiseModel, weight: Tensor) -> ChipWeights:
         """Program weights once, drawing from torch's generator of their device.
 
+        Devices are computed in single precision at least: half of it would round away small errors.
+
         Args:
             noise_model: any aihwkit noise model.
             weight: nominal weights in the tile's units, [out, in]; never changed.
         """
         # Models of ours never write to their input; strangers' get a copy of it.
-        given = weight if isinstance(noise_model, DeviceNoiseModel) else weight.clone()
+        wide = at_least_float32(weight)
+        given = wide if isinstance(noise_model, DeviceNoiseModel) else wide.clone()
         programmed, memory = noise_model.apply_programming_noise(given)
         read_noise = ReadNoise.of(noise_model, memory)
         programmed = _as_weights(programmed, read_noise)
         kept = memory if acts_with_time(noise_model) else []
-        return cls(programmed, programmed, noise_model, kept, read_noise)
+        chip = cls(programmed, programmed, noise_model, kept, read_noise)
+        return chip.apply(lambda tensor: tensor.to(weight.dtype))
 
     @no_grad()
     def drifted(self, t_inference: float) -> ChipWeights:
@@ -77,14 +82,16 @@ class ChipWeights:
             read_noise = self.read_noise and replace(self.read_noise, reads=0)
             return replace(self, weight=self.programmed, read_noise=read_noise)
         factor = self.factor
-        programmed = self.programmed if factor is None else self.programmed / factor
+        programmed = at_least_float32(self.programmed)
+        programmed = programmed if factor is None else programmed / factor
         weight = self.noise_model.apply_drift_noise(programmed, self.memory, t_inference)
         read_noise = ReadNoise.of(self.noise_model, self.memory)
         weight = _as_weights(weight, read_noise)
         if read_noise is not None:
+            read_noise = read_noise.to(weight.device, self.weight.dtype)
             read_noise.seed = seed
         weight = weight if factor is None else weight * factor
-        return replace(self, weight=weight, read_noise=read_noise)
+        return replace(self, weight=weight.to(self.weight.dtype), read_noise=read_noise)
 
     def read(self) -> Tensor:
         """Return the weights as the next forward reads them, [out, in]."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from cnet_aihw.rram.devices.any_model import label_of
 from cnet_aihw.rram.devices.noise import MultiplicativeNoiseModel
 from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.inputs import at_least_float32
 from cnet_aihw.runtime.random_state import derive_seed, seeded_rng
 
 _KEPT = 4  # tables; one of 8 million factors takes 32 MB
@@ -64,7 +65,8 @@ def _table(noise_model: MultiplicativeNoiseModel, size: int, weight: Tensor) -> 
         _TABLES.move_to_end(key)
         return _TABLES[key]
     with seeded_rng(derive_seed(0, "table of factors"), torch.device("cpu")), torch.no_grad():
-        made = noise_model.sample_factor(torch.ones(size, dtype=weight.dtype)).to(weight.device)
+        made = noise_model.sample_factor(at_least_float32(torch.ones(size, dtype=weight.dtype)))
+    made = made.to(weight)
     _TABLES[key] = made
     if len(_TABLES) > _KEPT:
         _TABLES.popitem(last=False)

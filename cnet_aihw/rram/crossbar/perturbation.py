@@ -14,6 +14,7 @@ from cnet_aihw.rram.crossbar.read_noise import ReadNoise
 from cnet_aihw.rram.devices.noise import MultiplicativeNoiseModel
 from cnet_aihw.rram.devices.stochastic_cell import cell_of, relaxed_sample
 from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.inputs import at_least_float32
 
 _SMALLEST = 1e-6  # of a uniform draw, whose log-odds must be finite
 
@@ -55,16 +56,18 @@ class Perturbation:
             weight: nominal weights of the tile, [out, in], in the tile's units.
             t_inference: seconds after programming, or None for just programmed.
         """
-        cell = cell_of(noise_model)
+        cell, wide = cell_of(noise_model), at_least_float32(weight)
         if cell is not None:
-            draw = torch.rand_like(weight).clamp(_SMALLEST, 1.0 - _SMALLEST)
-            return cls(None, 0.5 * torch.logit(draw), None, cell.temperature)
-        if isinstance(noise_model, MultiplicativeNoiseModel) and noise_model.multiplicative:
-            return cls(noise_model.sample_factor(weight), None)
-        noisy, drift = noise_model.apply_programming_noise(weight)
-        if t_inference is not None:
-            noisy = noise_model.apply_drift_noise(noisy, drift, t_inference)
-        return cls(None, noisy - weight, ReadNoise.of(noise_model, drift))
+            draw = torch.rand_like(wide).clamp(_SMALLEST, 1.0 - _SMALLEST)
+            found = cls(None, 0.5 * torch.logit(draw), None, cell.temperature)
+        elif isinstance(noise_model, MultiplicativeNoiseModel) and noise_model.multiplicative:
+            found = cls(noise_model.sample_factor(wide), None)
+        else:
+            noisy, drift = noise_model.apply_programming_noise(wide)
+            if t_inference is not None:
+                noisy = noise_model.apply_drift_noise(noisy, drift, t_inference)
+            found = cls(None, noisy - wide, ReadNoise.of(noise_model, drift))
+        return found.to(weight.device, weight.dtype)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Perturbation:
         """Move to a device, and cast to the number type of the weights there."""

@@ -15,6 +15,7 @@ from torch.utils.checkpoint import CheckpointFunction
 from cnet_aihw.rram.devices.noise import DeviceNoiseModel
 from cnet_aihw.rram.devices.stochastic_cell import cell_of
 from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.inputs import at_least_float32
 from cnet_aihw.runtime.random_state import derive_seed
 
 _REMEMBERED = 10_000
@@ -136,8 +137,8 @@ class CellReads(ReadNoise):
             weight: means of the cells, within -1 and 1, times the factor.
             factor: of what is read, as [out, 1]; None: 1.
         """
-        means = weight if factor is None else weight / factor
-        draw = _drawn(torch.rand, weight.shape, weight, self._next_generator(weight.device))
+        means = at_least_float32(weight if factor is None else weight / factor)
+        draw = _drawn(torch.rand, means.shape, means, self._next_generator(means.device))
         read = torch.where(2.0 * draw - 1.0 < means, 1.0, -1.0).to(weight.dtype)
         return read if factor is None else read * factor
 
