@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import is_dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -198,10 +198,10 @@ def build_searcher(config: DictConfig) -> Searcher:
     Raises:
         CnetError: when it cannot be built, or the target gives something else.
     """
+    from cnet_aihw.search.searchers.protocol import validate_searcher
+
     made = make(config.search.searcher, "search.searcher")
-    if not is_dataclass(made) or isinstance(made, type):
-        expected = "a searcher, such as cnet_aihw.search.searchers.RandomSearcher"
-        raise bad_value("search.searcher", made, expected)
+    validate_searcher(made)
     return cast("Searcher", made)
 
 

@@ -96,7 +96,8 @@ def hints_of(target: Any) -> dict[str, Any]:
     owners = target.__mro__[::-1] if isinstance(target, type) else (target,)
     found: dict[str, Any] = {}
     for owner in owners:
-        names = getattr(sys.modules.get(owner.__module__), "__dict__", {})
+        module = getattr(owner, "__module__", None)  # which object.__init__ does not have
+        names = getattr(sys.modules.get(str(module)), "__dict__", {})
         names = names | getattr(inspect.unwrap(owner), "__globals__", {})
         inner = {p.__name__: p for p in getattr(owner, "__type_params__", ())}
         for name, hint in getattr(owner, "__annotations__", {}).items():

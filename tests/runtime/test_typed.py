@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from cnet_aihw.runtime.errors import CnetError
-from cnet_aihw.runtime.typed import check_fields, check_type, checked, describe, one_word
+from cnet_aihw.runtime.typed import (
+    check_fields,
+    check_type,
+    checked,
+    describe,
+    hints_of,
+    one_word,
+)
 from cnet_aihw.runtime.values import bad_choice, nearest
 
 
@@ -92,6 +99,10 @@ def test_fields_are_checked() -> None:
     check_fields(Settings(), "training.")
     with pytest.raises(CnetError, check=lambda e: e.key == "training.epochs"):
         check_fields(Settings(epochs=True), "training.")
+
+
+def test_a_class_without_an_init_of_its_own_has_no_hints() -> None:
+    assert hints_of(object.__init__) == {}
 
 
 @pytest.mark.parametrize(("word", "truth"), [("no", False), ("Off", False), ("YES", True)])
