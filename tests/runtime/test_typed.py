@@ -18,6 +18,7 @@ from cnet_aihw.runtime.typed import (
     one_word,
 )
 from cnet_aihw.runtime.values import bad_choice, nearest
+from cnet_aihw.tasks.base import Metric
 
 
 @pytest.mark.parametrize(
@@ -53,6 +54,14 @@ def test_hints_in_words() -> None:
 def test_a_class_in_place_of_an_instance_is_named() -> None:
     with pytest.raises(CnetError, check=lambda e: e.fix == "give an instance: Path()"):
         check_type("x", Path, Path)
+
+
+def test_what_a_protocol_misses_is_named() -> None:
+    class Half:
+        def update(self) -> None: ...
+
+    with pytest.raises(CnetError, match="without compute;"):
+        check_type("metric", Half(), Metric)
 
 
 def test_arguments_are_checked_before_the_call() -> None:
