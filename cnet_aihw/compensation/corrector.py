@@ -15,7 +15,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.typed import checked
-from cnet_aihw.runtime.values import check_count
+from cnet_aihw.runtime.values import check_count, is_whole
 
 _KIND = "corrector"  # key of the class in a description
 CORRECTABLE = "a linear layer or a 1d or 2d convolution"
@@ -249,6 +249,26 @@ class Corrector(ABC):
             )
         kind = type(self)
         return {_KIND: f"{kind.__module__}.{kind.__qualname__}", **asdict(settings)}  # type: ignore[arg-type]
+
+
+def cost_of(corrector: Corrector, shape: LayerShape, size: int) -> CorrectorCost:
+    """Return the cost that a corrector names, which may be of a class from outside.
+
+    Raises:
+        CnetError: for anything but two whole numbers of at least 0.
+    """
+    cost: Any = corrector.cost(shape, size)
+    whole = isinstance(cost, CorrectorCost) and is_whole(cost.weights) and is_whole(cost.macs)
+    if not whole or min(cost.weights, cost.macs) < 0:
+        expected = "a CorrectorCost of two whole numbers of at least 0"
+        kind = type(corrector).__name__
+        raise CnetError(
+            f"{kind}.cost returns {cost!r}; expected {expected}.",
+            key=_KIND,
+            value=cost,
+            expected=expected,
+        )
+    return cost
 
 
 @checked

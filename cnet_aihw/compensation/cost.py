@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from cnet_aihw.compensation.corrector import CORRECTABLE, Corrector, with_size
+from cnet_aihw.compensation.corrector import CORRECTABLE, Corrector, cost_of, with_size
 from cnet_aihw.compensation.digital import Digital
 from cnet_aihw.compensation.generator import PAPER
 from cnet_aihw.compensation.network import LayerCost, NetworkCost, OtherCost
@@ -62,7 +62,7 @@ def compensation_cost(
         weights[name] = macs[name] = 0
         if ratio != 0.0:
             size = 0 if ratio == DIGITAL else kind.size(layer.shape, ratio)
-            cost = kind.cost(layer.shape, size)
+            cost = cost_of(kind, layer.shape, size)
             weights[name], macs[name] = cost.weights, cost.macs * layer.positions
             if not kind.on_crossbar:
                 macs[name] = layer.macs

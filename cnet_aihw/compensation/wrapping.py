@@ -9,13 +9,14 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from cnet_aihw.compensation.corrector import Corrector, layer_shape
+from cnet_aihw.compensation.corrector import Corrector, LayerShape, layer_shape
 from cnet_aihw.compensation.digital import Digital
 from cnet_aihw.compensation.generator import PAPER
 from cnet_aihw.compensation.placement import DIGITAL, Placement, check_placement
 from cnet_aihw.rram import LayerWrapper, analog_layers, snapshot, without_wrappers
 from cnet_aihw.rram.references import exchange_references
 from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.origin import fault
 from cnet_aihw.runtime.random_state import derive_seed, seeded_rng
 from cnet_aihw.runtime.typed import checked
 
@@ -114,11 +115,31 @@ def compensate(
         shape = layer_shape(layer)
         size = 0 if ratio == DIGITAL else kind.size(shape, ratio)
         with seeded_rng(derive_seed(seed, "compensation", name)):
-            module = kind.build(shape, size).to(next(layer.parameters()).device)
+            module = _built(kind, shape, size).to(next(layer.parameters()).device)
         wrapper = CompensatedLayer(layer, kind, module, ratio if kind.on_crossbar else DIGITAL)
         wrappers[layer] = wrapper.train(layer.training)
     replace_modules(model, wrappers)
     return model
+
+
+def _built(corrector: Corrector, shape: LayerShape, size: int) -> nn.Module:
+    kind = type(corrector).__name__
+    try:
+        module: Any = corrector.build(shape, size)
+    except CnetError:
+        raise
+    except Exception as error:
+        what = f"cannot build a module for {shape} of size {size} ({fault(error)}); mend it"
+        raise CnetError(f"{kind} {what}.", key="corrector", value=kind) from error
+    if not isinstance(module, nn.Module):
+        expected = "a torch.nn.Module"
+        raise CnetError(
+            f"{kind}.build returns {type(module).__name__}; expected {expected}.",
+            key="corrector",
+            value=type(module).__name__,
+            expected=expected,
+        )
+    return module
 
 
 @checked

@@ -14,6 +14,7 @@ from aihwkit.optim.context import AnalogContext
 from torch import Tensor, nn
 
 from cnet_aihw.evaluation.metrics import evaluation_mode
+from cnet_aihw.evaluation.task_trial import failing, try_task
 from cnet_aihw.rram import find_analog_layers, named_tiles
 from cnet_aihw.rram.called import called_layers
 from cnet_aihw.runtime.errors import CnetError
@@ -52,7 +53,8 @@ def check_first_batch(
 
     Raises:
         CnetError: where the network does not take the data, its outputs or the targets do not fit
-            the task, no target counts for it, or none of its analog layers is called.
+            the task, no target counts for it, its loss or score is none, or none of the network's
+            analog layers is called.
 
     Warns:
         UserWarning: for each analog layer that is not called.
@@ -61,13 +63,17 @@ def check_first_batch(
     outputs = check_inputs(model, inputs, training=training)
     if task is not None:
         try:
-            task.check(outputs, part.y if isinstance(part, TensorPart) else targets)
+            with failing(task, "check"):
+                task.check(outputs, part.y if isinstance(part, TensorPart) else targets)
         except CnetError as error:
             if isinstance(outputs, Tensor):
                 raise
             raise _not_a_tensor(outputs, training) from error
-        if labelled and isinstance(part, TensorPart):
-            check_counted(task, counted(task, part.y), len(part))
+        if labelled:
+            if isinstance(part, TensorPart):
+                check_counted(task, counted(task, part.y), len(part))
+            with forked_random_state(device_of(model)):
+                try_task(task, outputs, targets.to(device_of(model)))
 
 
 def check_inputs(model: nn.Module, inputs: Inputs, *, training: bool = False) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import is_dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -11,16 +11,18 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from cnet_aihw.compensation import (
+    DIGITAL,
     check_placement,
     compensation_cost,
     network_cost,
     uniform_placement,
 )
+from cnet_aihw.compensation.trial import try_corrector
 from cnet_aihw.evaluation import check_clipped, move_to_crossbars, perfect_periphery
 from cnet_aihw.evaluation.adc import lacks_adc_range
 from cnet_aihw.evaluation.calibration import running_batchnorms
 from cnet_aihw.evaluation.settings import times_of
-from cnet_aihw.jobs.fits import check_fit, check_fit_time, limits_of_job
+from cnet_aihw.jobs.fits import check_fit, check_fit_time, limits_of_job, try_chip
 from cnet_aihw.jobs.nodes import make, plain_values
 from cnet_aihw.jobs.per_layer import layer_config_of, layer_rpu_configs, network_rpu_config
 from cnet_aihw.rram import (
@@ -198,10 +200,10 @@ def build_searcher(config: DictConfig) -> Searcher:
     Raises:
         CnetError: when it cannot be built, or the target gives something else.
     """
+    from cnet_aihw.search.searchers.protocol import validate_searcher
+
     made = make(config.search.searcher, "search.searcher")
-    if not is_dataclass(made) or isinstance(made, type):
-        expected = "a searcher, such as cnet_aihw.search.searchers.RandomSearcher"
-        raise bad_value("search.searcher", made, expected)
+    validate_searcher(made)
     return cast("Searcher", made)
 
 
@@ -248,10 +250,12 @@ def check_variant(variant: Variant, model: nn.Module, example: Inputs, task: Tas
         if asked and without_batchnorm:
             expected = "another value, as the network has no BatchNorm with running statistics"
             raise bad_value(key, value, expected)
-    if not _in_training(config):
+    measured = on_crossbars(config, model)
+    if measured is not model:
         if settings.enabled:
             check_our_tiles(config, "compensation", "choose compensation=none")
-        check_clipped(on_crossbars(config, model), example)
+        check_clipped(measured, example)
+    try_chip(measured, times_of(evaluation.t_inference)[-1])
     if settings.enabled:
         _check_compensation(variant, model, example, task)
 
@@ -262,7 +266,10 @@ def _check_compensation(variant: Variant, model: nn.Module, example: Inputs, tas
     if placement is not None:
         check_placement(placement, model)
         compensation_cost(network, placement, variant.corrector)
+        given = [name for name, ratio in placement.items() if ratio not in (0.0, DIGITAL)]
+        try_corrector(model, variant.corrector, given, example)
         return
+    try_corrector(model, variant.corrector, network.correctable, example)
     if variant.searches:
         _check_search(variant, network, task)
     elif settings.fill == "uniform" and (variant.per_chip or settings.scan.mode == "suffix"):

@@ -11,7 +11,7 @@ from torch import nn
 
 from cnet_aihw.evaluation.first_batch import check_first_batch
 from cnet_aihw.evaluation.settings import times_of
-from cnet_aihw.rram import check_times
+from cnet_aihw.rram import check_times, programmed
 from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.origin import fault, own_line
 from cnet_aihw.tasks import Task
@@ -33,6 +33,25 @@ def check_fit(network: nn.Module, data: Dataset, task: Task) -> None:
             key="model",
             value=type(network).__name__,
             expected=f"a network for inputs of shape {tuple(data.input_shape)}",
+        ) from error
+
+
+def try_chip(model: nn.Module, t_inference: float | None) -> None:
+    """Program one chip, so that a device of the user that fails shows before any work.
+
+    Raises:
+        CnetError: with the line of the user's code, if any.
+    """
+    try:
+        with programmed(model, 0, t_inference=t_inference):
+            pass
+    except CnetError:
+        raise
+    except Exception as error:
+        what = f"{fault(error)}{'' if str(error) else f' ({type(error).__name__})'}"
+        fix = "mend it, or choose another rram"
+        raise CnetError(
+            f"no chip can be programmed: {what}; {fix}.", key="rram.rpu_config.noise_model", fix=fix
         ) from error
 
 

@@ -96,7 +96,8 @@ def hints_of(target: Any) -> dict[str, Any]:
     owners = target.__mro__[::-1] if isinstance(target, type) else (target,)
     found: dict[str, Any] = {}
     for owner in owners:
-        names = getattr(sys.modules.get(owner.__module__), "__dict__", {})
+        module = getattr(owner, "__module__", None)  # which object.__init__ does not have
+        names = getattr(sys.modules.get(str(module)), "__dict__", {})
         names = names | getattr(inspect.unwrap(owner), "__globals__", {})
         inner = {p.__name__: p for p in getattr(owner, "__type_params__", ())}
         for name, hint in getattr(owner, "__annotations__", {}).items():
@@ -123,7 +124,11 @@ def check_type(key: str, value: object, hint: Any) -> None:
     expected, fix = describe(hint), None
     if isinstance(value, type) and any(_makes(value, option) for option in options):
         fix = f"give an instance: {value.__name__}()"
-    message = f"{key} is {_Short(value)!r}; expected {expected}{'; ' + fix if fix else ''}."
+    lacking = [] if fix or len(options) != 1 else _lacking(value, options[0])
+    without = f" without {', '.join(lacking)}" if lacking else ""
+    message = (
+        f"{key} is {_Short(value)!r}{without}; expected {expected}{'; ' + fix if fix else ''}."
+    )
     raise CnetError(message, key=key, value=value, expected=expected, fix=fix)
 
 
@@ -211,8 +216,14 @@ def _fits_one(value: object, hint: Any) -> bool:
     if isinstance(value, dict) and inner and issubclass(dict, kind):
         return all(_fits(k, inner[0]) and _fits(v, inner[-1]) for k, v in value.items())
     if getattr(kind, "_is_protocol", False):
-        return not isinstance(value, type) and all(_has(value, n) for n in vars(kind)[_MEMBERS])
+        return not isinstance(value, type) and not _lacking(value, kind)
     return isinstance(value, kind)
+
+
+def _lacking(value: object, kind: Any) -> list[str]:
+    """Return the members of a protocol that a value does not have."""
+    members = vars(kind)[_MEMBERS] if getattr(kind, "_is_protocol", False) else ()
+    return sorted(name for name in members if not _has(value, name))
 
 
 def _has(value: object, name: str) -> bool:

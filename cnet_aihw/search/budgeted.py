@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
+from operator import index
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -261,14 +262,14 @@ class Evaluations:
             observer.close()
 
     def _checked(self, encoding: Sequence[int]) -> Encoding:
-        checked = tuple(int(choice) for choice in encoding)
         choices = range(len(self.problem.choices))
+        expected = f"{len(self.problem.layers)} whole numbers from 0 to {len(choices) - 1}"
+        try:
+            checked = tuple(index(choice) for choice in encoding)  # ratios are none
+        except TypeError as error:
+            raise bad_value("encoding", encoding, f"{expected}, indices of choices") from error
         if len(checked) != len(self.problem.layers) or any(c not in choices for c in checked):
-            raise bad_value(
-                "encoding",
-                checked,
-                f"{len(self.problem.layers)} choices, each from 0 to {len(choices) - 1}",
-            )
+            raise bad_value("encoding", checked, f"{expected}, indices of choices")
         return self.problem.canonical(checked)
 
     def _count_idle(self, asked: int, new: bool) -> None:

@@ -7,7 +7,7 @@ import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,7 +28,7 @@ from cnet_aihw.search.observers import ProgressLine, TensorBoardCurves
 from cnet_aihw.search.problem import Encoding, PlacementProblem
 from cnet_aihw.search.scores import Evaluation
 from cnet_aihw.search.searchers.exhaustive import ExhaustiveSearcher
-from cnet_aihw.search.searchers.protocol import SearchContext, Searcher
+from cnet_aihw.search.searchers.protocol import SearchContext, Searcher, validate_searcher
 from cnet_aihw.search.searchers.spectrum import SpectrumSearcher, placed_by_gains
 from cnet_aihw.search.settings import FIRST
 from cnet_aihw.search.store import EvaluationStore
@@ -204,11 +204,11 @@ def describe_search(
     """Return all that determines the course of a search, as plain values.
 
     Raises:
-        CnetError: if the searcher is not a dataclass, so that its settings are not known, and for
-            values that a file cannot hold.
+        CnetError: as :func:`validate_searcher`, and for values that a file cannot hold.
     """
+    validate_searcher(searcher)
     described = {
-        "searcher": {"name": searcher.name, **_settings_of(searcher)},
+        "searcher": {"name": searcher.name, **asdict(cast(Any, searcher))},
         "seed": seed,
         "problem": problem.as_record(),
         "evaluator": {**evaluator.describe(), "key": evaluator.key()},
@@ -219,18 +219,6 @@ def describe_search(
         except (TypeError, ValueError) as error:
             raise bad_value(key, described[key], f"values for a file ({error})") from error
     return cast(dict[str, Any], json.loads(json.dumps(described)))  # as the file gives it back
-
-
-def _settings_of(searcher: object) -> dict[str, Any]:
-    if not is_dataclass(searcher) or isinstance(searcher, type):
-        raise CnetError(
-            f"the searcher {searcher!r} is not a dataclass object; make its class a dataclass "
-            "whose fields are its settings, so that a folder can tell which search it holds.",
-            key="searcher",
-            value=type(searcher).__name__,
-            expected="a dataclass object",
-        )
-    return asdict(searcher)
 
 
 def _first_by_gains(first: str, evaluator: PlacementEvaluator, searcher: Searcher) -> bool:

@@ -1,5 +1,8 @@
 """The check of the first batch: networks that do not compute what is reported, and misfits."""
 
+import warnings
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -17,7 +20,7 @@ from cnet_aihw.evaluation.first_batch import check_first_batch
 from cnet_aihw.rram import RRAMRPUConfig, convert_to_analog, periphery, snapshot
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.parts import TensorPart, as_part
-from cnet_aihw.tasks import Classification
+from cnet_aihw.tasks import Classification, MultiLabel, Regression
 
 X = torch.randn(8, 8, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(8) % 4
@@ -189,3 +192,88 @@ def test_the_targets_of_each_part_that_is_measured_are_checked() -> None:
     with pytest.raises(CnetError) as error:
         measurement(model, parts[1], 4)
     assert error.value.key == "targets"
+
+
+class NoLoss(Classification):
+    loss = None  # type: ignore[assignment]
+
+
+class LossOfEach(Classification):
+    def loss(self, outputs: Any, targets: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(outputs, targets, reduction="none")
+
+
+class LossWithoutGradient(Classification):
+    def loss(self, outputs: Any, targets: Tensor) -> Tensor:
+        return super().loss(outputs.detach(), targets)
+
+
+class LossAsNumber(Classification):
+    def loss(self, outputs: Any, targets: Tensor) -> Any:
+        return float(super().loss(outputs, targets))
+
+
+class NoMetric(Classification):
+    def new_metric(self) -> Any:
+        return None
+
+
+class ScoreOfEach(Classification):
+    def new_metric(self) -> Any:
+        return self
+
+    def update(self, outputs: Tensor, targets: Tensor) -> None:
+        self.right = (outputs.argmax(1) == targets).float()
+
+    def compute(self) -> Tensor:
+        return self.right
+
+
+class NumberAsText(Classification):
+    def format(self, score: float) -> Any:
+        return score
+
+
+class RecoveryAsText(Classification):
+    def recovery(self, score: float, reference: float) -> Any:
+        return f"{score / reference:.0%}"
+
+
+class CheckFails(Classification):
+    def check(self, outputs: Any, targets: Tensor) -> None:
+        raise ValueError("outputs must be something else")
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        *(NoLoss, LossOfEach, LossWithoutGradient, LossAsNumber, NoMetric, ScoreOfEach),
+        *(NumberAsText, RecoveryAsText, CheckFails),
+    ],
+)
+def test_a_task_that_does_not_work_is_refused(task: Any) -> None:
+    model = convert_to_analog(nn.Linear(8, 4), RRAMRPUConfig())
+    with pytest.raises(CnetError) as error:
+        check_first_batch(model, as_part((X, Y)), task())
+    assert (error.value.key, error.value.value) == ("task", task.__name__)
+
+
+@pytest.mark.parametrize("samples", [1, 2, 8])
+@pytest.mark.parametrize(
+    ("task", "targets"),
+    [
+        (Classification(), Y),
+        (Regression("R2"), X[:, :4]),
+        (MultiLabel("mAP"), torch.zeros(8, 4, dtype=torch.long)),
+        (MultiLabel("F1"), torch.zeros(8, 4, dtype=torch.long)),
+    ],
+)
+def test_the_trial_of_a_task_takes_few_samples_and_no_chance(
+    task: Any, targets: Tensor, samples: int
+) -> None:
+    model = convert_to_analog(nn.Sequential(nn.Linear(8, 4)), RRAMRPUConfig())
+    state = torch.get_rng_state()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_first_batch(model, as_part((X[:samples], targets[:samples])), task)
+    assert torch.equal(torch.get_rng_state(), state)

@@ -393,6 +393,7 @@ def test_a_mistake_names_its_key_before_any_work(
     [
         "compensation.limit=1e-6",
         "search.searcher._target_=builtins.dict",
+        "search.searcher._target_=builtins.object",
     ],
 )
 def test_what_only_the_network_shows_is_reported_before_training(cli: Cli, word: str) -> None:

@@ -390,3 +390,51 @@ def test_a_converter_and_its_range_are_not_both_given() -> None:
     converter = StuckAtNoiseModel().g_converter
     with pytest.raises(CnetError, check=lambda e: e.key == "g_max"):
         StuckAtNoiseModel(g_converter=converter, g_max=5.0)
+
+
+class Named(DeviceNoiseModel):
+    def label(self) -> str:
+        return "own"
+
+
+class NoLabel(DeviceNoiseModel):
+    def program_device(self, g: Tensor, scale: Any) -> tuple[Tensor, Any]:
+        return g, None
+
+
+class Misspelt(Named):
+    def progam_device(self, g: Tensor, scale: Any) -> tuple[Tensor, Any]:
+        return 2 * g, None
+
+
+class NoDrift(Named):
+    drifts = True
+
+
+class NoReading(Named):
+    stage = "read noise"
+
+
+@pytest.mark.parametrize(
+    ("kind", "method"),
+    [
+        (NoLabel, "label"),
+        (Misspelt, "program_device"),
+        (NoDrift, "drift_device"),
+        (NoReading, "read_std_of_device"),
+    ],
+)
+def test_a_device_that_could_not_act_is_refused(kind: Any, method: str) -> None:
+    with pytest.raises(CnetError) as error:
+        kind()
+    assert error.value.key == method
+
+
+def test_conductances_without_a_memory_are_refused() -> None:
+    class Alone(Named):
+        def program_device(self, g: Tensor, scale: Any) -> Any:
+            return 1.1 * g
+
+    with pytest.raises(CnetError) as error:
+        Alone().apply_programming_noise(torch.randn(2, 3))
+    assert error.value.value == "Tensor"

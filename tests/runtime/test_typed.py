@@ -9,8 +9,16 @@ import numpy as np
 import pytest
 
 from cnet_aihw.runtime.errors import CnetError
-from cnet_aihw.runtime.typed import check_fields, check_type, checked, describe, one_word
+from cnet_aihw.runtime.typed import (
+    check_fields,
+    check_type,
+    checked,
+    describe,
+    hints_of,
+    one_word,
+)
 from cnet_aihw.runtime.values import bad_choice, nearest
+from cnet_aihw.tasks.base import Metric
 
 
 @pytest.mark.parametrize(
@@ -46,6 +54,14 @@ def test_hints_in_words() -> None:
 def test_a_class_in_place_of_an_instance_is_named() -> None:
     with pytest.raises(CnetError, check=lambda e: e.fix == "give an instance: Path()"):
         check_type("x", Path, Path)
+
+
+def test_what_a_protocol_misses_is_named() -> None:
+    class Half:
+        def update(self) -> None: ...
+
+    with pytest.raises(CnetError, match="without compute;"):
+        check_type("metric", Half(), Metric)
 
 
 def test_arguments_are_checked_before_the_call() -> None:
@@ -92,6 +108,10 @@ def test_fields_are_checked() -> None:
     check_fields(Settings(), "training.")
     with pytest.raises(CnetError, check=lambda e: e.key == "training.epochs"):
         check_fields(Settings(epochs=True), "training.")
+
+
+def test_a_class_without_an_init_of_its_own_has_no_hints() -> None:
+    assert hints_of(object.__init__) == {}
 
 
 @pytest.mark.parametrize(("word", "truth"), [("no", False), ("Off", False), ("YES", True)])

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -166,8 +167,11 @@ def test_a_searcher_that_asks_for_nothing_new_is_stopped(asked: list[Encoding]) 
             evaluations.many(asked)
 
 
-@pytest.mark.parametrize("encoding", [(0, 0), (0, 0, 0, 0), (0, 0, 5), (0, -1, 0)])
-def test_an_impossible_encoding_is_refused(encoding: Encoding) -> None:
+@pytest.mark.parametrize(
+    "encoding",
+    [(0, 0), (0, 0, 0, 0), (0, 0, 5), (0, -1, 0), (0.0, 0.5, 1.0), {"layer0": 0.5}, 3],
+)
+def test_an_impossible_encoding_is_refused(encoding: Any) -> None:
     with pytest.raises(CnetError) as error:
         budgeted()[0](encoding)
     assert (error.value.key, error.value.value) == ("encoding", encoding)

@@ -308,6 +308,30 @@ class NoDataclass:
 
 
 @dataclass
+class NoName:
+    def search(self, problem: object, evaluations: object, rng: object, context: object) -> None:
+        raise NotImplementedError
+
+
+@dataclass
+class TwoFolders(NoName):
+    name: ClassVar[str] = "own/random"
+
+
+@dataclass
+class NoSearch:
+    name: ClassVar[str] = "own"
+
+
+@dataclass
+class NoContext:
+    name: ClassVar[str] = "own"
+
+    def search(self, problem: object, evaluations: object, rng: object) -> None:
+        raise NotImplementedError
+
+
+@dataclass
 class NotPlain(Lazy):
     folder: Path = Path("here")
 
@@ -318,7 +342,10 @@ class NotPlain(Lazy):
         (lambda s, f: search(f, s, budget=0), "budget"),
         (lambda s, f: search(f, s, ray=RaySettings(workers=-1)), "ray.workers"),
         (lambda s, f: search(f, s, Lazy()), "searcher"),
-        (lambda s, f: search(f, s, NoDataclass()), "searcher"),
+        *(
+            (lambda s, f, kind=kind: search(f, s, kind()), "searcher")
+            for kind in (NoDataclass, NoName, TwoFolders, NoSearch, NoContext)
+        ),
         (lambda s, f: search(f, s, NotPlain()), "searcher"),
         (lambda s, f: search(f, s, ExhaustiveSearcher()), "budget"),
     ],

@@ -139,7 +139,7 @@ class TileDevices:
         """
         ages = any(model.acts_with_time for model in chain)
         for model in chain:
-            programmed = model.program_devices(self.present, self.scale)
+            programmed = _pairs(model, model.program_devices(self.present, self.scale))
             self.present = _as_given(model, [g for g, _ in programmed], self.present)
             if ages:
                 self.memories.append([memory for _, memory in programmed])
@@ -188,6 +188,25 @@ def range_of(converter: BaseConductanceConverter) -> tuple[float, float]:
             fix="give it the attributes g_min and g_max, in uS",
         )
     return known["g_min"], known["g_max"]
+
+
+def _pairs(model: ActingModel, programmed: list[Any]) -> list[tuple[Tensor, Any]]:
+    """Return what a model gives for each device: conductances, and what its drift needs.
+
+    Raises:
+        CnetError: for anything else, such as the conductances alone.
+    """
+    for one in programmed:
+        if not isinstance(one, tuple) or len(one) != 2:
+            kind, expected = type(model).__name__, "two values: the conductances, and a memory"
+            raise CnetError(
+                f"{kind} programs a device and returns {type(one).__name__}; expected {expected} "
+                "that its drift needs, or None.",
+                key=kind,
+                value=type(one).__name__,
+                expected=expected,
+            )
+    return programmed
 
 
 def _as_given(model: ActingModel, found: list[Tensor], given: list[Tensor]) -> list[Tensor]:

@@ -15,13 +15,13 @@ from torch.autograd import no_grad
 
 from cnet_aihw.rram.devices.chip_scope import generator_of_chip
 from cnet_aihw.rram.devices.conductances import (
-    STAGES,
     Stage,
     TileDevices,
     WeightScale,
     range_of,
 )
-from cnet_aihw.runtime.errors import CnetError, bad_value
+from cnet_aihw.rram.devices.whole_class import check_class
+from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.fingerprint import exact_text
 
 
@@ -40,7 +40,8 @@ class DeviceNoiseModel(BaseNoiseModel):
 
     Raises:
         CnetError: if the conductances are no range or outside that of the device, both a
-            converter and its range are given, or the class names a stage that there is not.
+            converter and its range are given, or the class names a stage that there is not or
+            lacks a method.
     """
 
     stage: ClassVar[Stage] = "variation"
@@ -62,8 +63,7 @@ class DeviceNoiseModel(BaseNoiseModel):
         g_max: float | None = None,
         g_min: float | None = None,
     ) -> None:
-        if self.stage not in STAGES:
-            raise bad_value("stage", self.stage, f"one of {', '.join(STAGES)}")
+        check_class(self, DeviceNoiseModel)
         self.range_is_given = not (g_converter is None and g_max is None and g_min is None)
         super().__init__(self.make_converter(g_converter, g_max, g_min))
         self.check_range(*range_of(self.g_converter))

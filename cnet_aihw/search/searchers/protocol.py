@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
 
 import numpy as np
 
 from cnet_aihw.cluster.settings import RaySettings
+from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.search.budgeted import Evaluations
 from cnet_aihw.search.problem import PlacementProblem
 
@@ -53,3 +55,37 @@ class Searcher(Protocol):
             rng: the only source of chance.
             context: surroundings of the search.
         """
+
+
+def validate_searcher(searcher: object) -> None:
+    """Check that an object can be a searcher, before any work.
+
+    Raises:
+        CnetError: if it is not a dataclass object, or its ``name`` or ``search`` is not that of
+            :class:`Searcher`.
+    """
+    kind = searcher if isinstance(searcher, type) else type(searcher)
+    if not is_dataclass(searcher) or isinstance(searcher, type):
+        raise _not_a_searcher(
+            f"{kind.__name__} is not a dataclass object; make its class a dataclass whose fields "
+            "are its settings, so that a folder can tell which search it holds",
+            "a dataclass object",
+        )
+    name = getattr(searcher, "name", None)
+    if not isinstance(name, str) or not name or Path(name).name != name:
+        raise _not_a_searcher(
+            f"{kind.__name__}.name is {name!r}; give it a short text that a folder can have",
+            "a short text",
+        )
+    try:
+        inspect.signature(searcher.search).bind(*["problem", "evaluations", "rng", "context"])  # type: ignore[attr-defined]
+    except (AttributeError, TypeError) as error:
+        raise _not_a_searcher(
+            f"{kind.__name__} has no method search(problem, evaluations, rng, context) ({error}); "
+            "give it one, which asks evaluations for rewards",
+            "search(problem, evaluations, rng, context)",
+        ) from error
+
+
+def _not_a_searcher(message: str, expected: str) -> CnetError:
+    return CnetError(f"the searcher {message}.", key="searcher", expected=expected)
