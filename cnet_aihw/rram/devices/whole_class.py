@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from cnet_aihw.rram.devices.conductances import STAGES
 from cnet_aihw.runtime.errors import CnetError, bad_value
 
@@ -18,12 +20,12 @@ def check_class(model: object, base: type) -> None:
     Raises:
         CnetError: names the stage that there is not, or the method that is missing.
     """
-    kind = type(model)
-    stage: str = getattr(kind, "stage")  # noqa: B009
+    kind: Any = type(model)
+    stage: str = kind.stage
     if stage not in STAGES:
         raise bad_value("stage", stage, f"one of {', '.join(STAGES)}")
-    needed = [("label",)]
-    if getattr(kind, "drifts"):  # noqa: B009
+    needed: list[tuple[str, ...]] = [("label",)]
+    if kind.drifts:
         needed.append(("drift_device", "apply_drift_noise", "chain"))
     elif stage != "read noise":
         needed.append(_PROGRAM)
