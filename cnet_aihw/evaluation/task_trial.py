@@ -58,11 +58,11 @@ def failing(task: object, method: str) -> Iterator[None]:
     except Exception as error:
         kind = type(task).__name__
         raise CnetError(
-            f"{kind}.{method} fails on the first samples ({fault(error)}); mend it, or choose "
-            "another task.",
+            f"{kind}.{method} fails on the outputs and targets of the first samples "
+            f"({fault(error)}); mend it, the network or the data, or choose another task.",
             key="task",
             value=kind,
-            fix="mend it, or choose another task",
+            fix="mend it, the network or the data, or choose another task",
         ) from error
 
 
