@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -71,7 +71,7 @@ def _score(task: Task, outputs: Any, targets: Tensor) -> float:
         warnings.simplefilter("ignore")  # of scores that take more samples
         metric: Any = task.new_metric()
         for name in ("update", "compute"):
-            if not isinstance(getattr(metric, name, None), Callable):
+            if not callable(getattr(metric, name, None)):
                 raise _wrong(task, "new_metric", metric, f"an object with a method {name}")
         if hasattr(metric, "to"):
             metric = metric.to(targets.device)

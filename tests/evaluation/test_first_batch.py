@@ -210,7 +210,7 @@ class LossWithoutGradient(Classification):
 
 class LossAsNumber(Classification):
     def loss(self, outputs: Any, targets: Tensor) -> Any:
-        return float(super().loss(outputs, targets))
+        return float(super().loss(outputs, targets).detach())
 
 
 class NoMetric(Classification):

@@ -22,7 +22,7 @@ def check_class(model: object, base: type) -> None:
     stage: str = getattr(kind, "stage")  # noqa: B009
     if stage not in STAGES:
         raise bad_value("stage", stage, f"one of {', '.join(STAGES)}")
-    needed = [("label",)]
+    needed: list[tuple[str, ...]] = [("label",)]
     if getattr(kind, "drifts"):  # noqa: B009
         needed.append(("drift_device", "apply_drift_noise", "chain"))
     elif stage != "read noise":
