@@ -72,6 +72,22 @@ class Attack:
                 fix=f"give {kind} the field {self.effort!r}",
             )
         check_count(self.effort, getattr(self, self.effort))
+        self._check_class()
+
+    def _check_class(self) -> None:
+        kind = type(self)
+        has = {
+            "name": isinstance(getattr(kind, "name", None), str),
+            "white_box": isinstance(getattr(kind, "white_box", None), bool),
+            "generate": kind.generate is not Attack.generate or kind.perturb is not Attack.perturb,
+        }
+        for missing in (name for name, there in has.items() if not there):
+            raise CnetError(
+                f"{kind.__name__} has no {missing}; give it one, or mend its name.",
+                key=missing,
+                value=kind.__name__,
+                fix=f"give {kind.__name__} {missing}",
+            )
 
     def describe(self) -> dict[str, Any]:
         """Return name and settings as plain values."""

@@ -27,12 +27,10 @@ def try_task(task: Task, outputs: Any, targets: Tensor) -> None:
     Raises:
         CnetError: names the task's class, its method, and what it gives.
     """
-    given = outputs.detach().requires_grad_() if _is_floating(outputs) else outputs
-    with torch.enable_grad(), failing(task, "loss"):
-        loss: Any = task.loss(given, targets)
-    is_scalar = isinstance(loss, Tensor) and loss.dim() == 0
-    if not is_scalar or (given is not outputs and not loss.requires_grad):
-        raise _wrong(task, "loss", loss, "a scalar tensor that gradients pass through")
+    with torch.no_grad(), failing(task, "loss"):
+        loss: Any = task.loss(outputs, targets)
+    if not isinstance(loss, Tensor) or loss.dim() > 0:
+        raise _wrong(task, "loss", loss, "a scalar tensor")
     score = _score(task, outputs, targets)
     with failing(task, "format"):
         text: Any = task.format(score)
@@ -58,11 +56,11 @@ def failing(task: object, method: str) -> Iterator[None]:
     except Exception as error:
         kind = type(task).__name__
         raise CnetError(
-            f"{kind}.{method} fails on the first samples ({fault(error)}); mend it, or choose "
-            "another task.",
+            f"{kind}.{method} fails on the outputs and targets of the first samples "
+            f"({fault(error)}); mend it, the network or the data, or choose another task.",
             key="task",
             value=kind,
-            fix="mend it, or choose another task",
+            fix="mend it, the network or the data, or choose another task",
         ) from error
 
 
@@ -84,10 +82,6 @@ def _score(task: Task, outputs: Any, targets: Tensor) -> float:
         return float(number)
     except (TypeError, ValueError, RuntimeError) as error:
         raise _wrong(task, "new_metric().compute", score, "a number") from error
-
-
-def _is_floating(outputs: Any) -> bool:
-    return isinstance(outputs, Tensor) and outputs.is_floating_point()
 
 
 def _wrong(task: Task, method: str, found: Any, expected: str) -> CnetError:

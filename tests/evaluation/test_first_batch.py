@@ -203,14 +203,9 @@ class LossOfEach(Classification):
         return nn.functional.cross_entropy(outputs, targets, reduction="none")
 
 
-class LossWithoutGradient(Classification):
-    def loss(self, outputs: Any, targets: Tensor) -> Tensor:
-        return super().loss(outputs.detach(), targets)
-
-
 class LossAsNumber(Classification):
     def loss(self, outputs: Any, targets: Tensor) -> Any:
-        return float(super().loss(outputs, targets))
+        return float(super().loss(outputs, targets).detach())
 
 
 class NoMetric(Classification):
@@ -247,7 +242,7 @@ class CheckFails(Classification):
 @pytest.mark.parametrize(
     "task",
     [
-        *(NoLoss, LossOfEach, LossWithoutGradient, LossAsNumber, NoMetric, ScoreOfEach),
+        *(NoLoss, LossOfEach, LossAsNumber, NoMetric, ScoreOfEach),
         *(NumberAsText, RecoveryAsText, CheckFails),
     ],
 )

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cnet_aihw.attacks import Attack
+from cnet_aihw.attacks import PGD, Attack
 from cnet_aihw.compensation import Affine, Corrector, CorrectorCost, LayerShape, LowRank
 from cnet_aihw.rram import (
     CompositeNoiseModel,
@@ -744,6 +744,17 @@ def test_an_attack_that_breaks_a_promise(kind: Any) -> None:
     check_attack(Signs())
     with pytest.raises(AssertionError, match=ATTACKS[kind]):
         check_attack(kind())
+
+
+@pytest.mark.parametrize("missing", ["name", "white_box", "generate"])
+def test_an_attack_that_lacks_a_part_is_refused(missing: str) -> None:
+    parts = {"name": "own", "white_box": True, "generate": PGD.generate, "steps": 1}
+    del parts[missing]
+    hints = {"name": ClassVar[str], "white_box": ClassVar[bool], "steps": int}
+    kind: Any = dataclass(frozen=True)(type("Own", (Attack,), {**parts, "__annotations__": hints}))
+    with pytest.raises(CnetError) as error:
+        kind()
+    assert error.value.key == missing
 
 
 def test_an_attack_without_a_field_of_its_effort_is_refused() -> None:
