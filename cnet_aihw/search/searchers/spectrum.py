@@ -8,8 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from cnet_aihw.search.budgeted import Evaluations
-from cnet_aihw.search.problem import Encoding, PlacementProblem
-from cnet_aihw.search.searchers.moves import neighbours, no_compensation
+from cnet_aihw.search.problem import TOLERANCE, Encoding, PlacementProblem
 from cnet_aihw.search.searchers.protocol import SearchContext
 from cnet_aihw.search.searchers.second_order import Tables
 from cnet_aihw.search.searchers.surrogate import climb
@@ -65,14 +64,24 @@ def placed_by_gains(problem: PlacementProblem, gains: np.ndarray) -> Encoding:
 
 def _greedy(problem: PlacementProblem, gains: np.ndarray, power: float) -> Encoding:
     """Step forward by the highest gain / price ** power until nothing fits or gains."""
-    encoding, index = no_compensation(problem), range(len(problem.layers))
+    layers, choices = range(len(problem.layers)), np.arange(len(problem.choices))
+    measures = [(np.array(costs), limit) for costs, limit in problem.limits]
+    prices = np.array(problem.weights)
+    if measures:
+        prices = np.sum([costs / max(limit, TOLERANCE) for costs, limit in measures], 0)
+    fresh = np.ones(gains.shape, dtype=bool)  # choices that do not repeat others, [layers, choices]
+    for layer, again in enumerate(problem.repeats):
+        fresh[layer, list(again)] = False
+    now = np.zeros(len(layers), dtype=int)
     while True:
-        now, price = gains[index, encoding].sum(), problem.price(encoding)
-        steps = [step for step in neighbours(problem, encoding, index) if sum(step) > sum(encoding)]
-        rates = [
-            (gains[index, step].sum() - now) / max(problem.price(step) - price, _FREE) ** power
-            for step in steps
-        ]
-        if not rates or max(rates) <= 0:
-            return encoding
-        encoding = steps[rates.index(max(rates))]
+        steps = fresh & (choices > now[:, None])
+        for costs, limit in measures:
+            own = costs[layers, now]
+            steps &= costs <= limit + TOLERANCE - (own.sum() - own)[:, None]
+        rates = gains - gains[layers, now, None]
+        rates = rates / np.maximum(prices - prices[layers, now, None], _FREE) ** power
+        rates[~steps] = -np.inf
+        best = np.unravel_index(rates.argmax(), rates.shape)
+        if rates[best] <= 0:
+            return tuple(now.tolist())
+        now[best[0]] = best[1]
