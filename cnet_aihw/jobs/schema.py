@@ -25,7 +25,7 @@ class DistillationConfig:
 
     teacher: str | None = None
     """Name of another training of the same run whose best network, without variation, is the
-    teacher; None: there is no second aim."""
+    teacher; None: the task's loss alone."""
 
     share: float = 0.5
     """Weight in the loss of the distance from its outputs, in (0, 1]."""
