@@ -27,7 +27,12 @@ from cnet_aihw.runtime.torch_device import moved_to
 from cnet_aihw.tasks import Task, is_better, smoothed
 from cnet_aihw.training import TrainingResult
 from cnet_aihw.training.journal import EPOCHS
-from cnet_aihw.training.run_identity import Objective, TrainingData, run_provenance
+from cnet_aihw.training.run_identity import (
+    Objective,
+    TrainingData,
+    absent_settings,
+    run_provenance,
+)
 from cnet_aihw.training.validation import Validation, validate
 from cnet_aihw.training.variation import injected_time
 
@@ -89,6 +94,7 @@ class FitChoice:
         self.task = smoothed(task, settings.label_smoothing)
         self.calibration, self.device = calibration, device
         self.seconds = 0.0
+        self._absent = absent_settings(settings)
 
     def check_earlier(self, objective: Objective | None) -> None:
         """Check that a result in the folder is this fit's.
@@ -101,7 +107,8 @@ class FitChoice:
         path = self.folder / _CHOICE
         made_from = read_json(path)["provenance"] if path.exists() else None
         if made_from is not None or (path.exists() and self.settings.epochs == 0):
-            check_provenance(made_from or {}, self._provenance(objective), self.folder, _ANOTHER)
+            asked = self._provenance(objective)
+            check_provenance(made_from or {}, asked, self.folder, _ANOTHER, self._absent)
 
     def put_start(self) -> None:
         """Give the correctors their first weights; those of an earlier call, where it made any.
@@ -114,7 +121,7 @@ class FitChoice:
             return
         made_from, described = self._provenance(None), self.folder / _START_OF
         if described.exists():
-            check_provenance(read_json(described), made_from, path, _ANOTHER)
+            check_provenance(read_json(described), made_from, path, _ANOTHER, self._absent)
             restore_compensation(self.model, path)
             return
         begin = time.perf_counter()

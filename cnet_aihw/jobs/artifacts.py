@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 
+from cnet_aihw.jobs.schema import Config
 from cnet_aihw.jobs.variants import Variant
 from cnet_aihw.runtime.errors import CnetError
-from cnet_aihw.runtime.provenance import check_provenance, only, without
+from cnet_aihw.runtime.provenance import check_provenance, default_values, only, without
 from cnet_aihw.runtime.records import read_json, write_json_atomic
 
 if TYPE_CHECKING:
@@ -57,8 +58,6 @@ def provenance(job: JobContext, variant: Variant) -> dict[str, Any]:
     config = plain_values(variant.config)
     if not config["rram"].get("per_layer", True):  # none: as in runs from before there was the key
         del config["rram"]["per_layer"]
-    if config["evaluation"].get("samples") is None:  # the same
-        config["evaluation"].pop("samples", None)
     return {
         "training": variant.name,
         "task": describe_task(job.task),
@@ -152,7 +151,9 @@ def check(
         only(without(of, (*_UNTOLD, *but)), keys)
         for of in (record["provenance"], provenance(job, variant))
     )
-    check_provenance(made, asked, path, f"{fix}: {record['command']}")
+    defaults = default_values(Config)
+    absent = {"config": defaults, "compensation": defaults["compensation"]}
+    check_provenance(made, asked, path, f"{fix}: {record['command']}", absent)
 
 
 def _compensation(variant: Variant) -> dict[str, Any] | None:

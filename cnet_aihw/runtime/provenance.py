@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,23 @@ class Difference:
     """Its value now; None where it is not known now."""
 
 
+def default_values(kind: type) -> dict[str, Any]:
+    """Return the fields of a dataclass that have defaults, as plain nested values."""
+    found: dict[str, Any] = {}
+    for known in fields(kind):
+        value = known.default
+        if known.default_factory is not MISSING:
+            value = known.default_factory()
+        if value is not MISSING:
+            nested = is_dataclass(value) and not isinstance(value, type)
+            found[known.name] = asdict(value) if nested else value
+    return found
+
+
 def diff(
-    made: Mapping[str, Any], asked: Mapping[str, Any], *, common_only: bool = False
+    made: Mapping[str, Any],
+    asked: Mapping[str, Any],
+    absent: Mapping[str, Any] | None = None,
 ) -> Difference | None:
     """Return the first difference between two nested records, or None.
 
@@ -38,22 +53,22 @@ def diff(
     Args:
         made: provenance of the artifact.
         asked: provenance of what is asked for now.
-        common_only: whether to compare only keys that both have, as for artifacts of a version
-            that knew fewer settings.
+        absent: values of keys that ``made`` may lack, because its version knew fewer settings:
+            a setting's default is what was done before there was the setting.
     """
+    absent = absent or {}
     names = dict.fromkeys((*asked, *made))  # in their order, so that the first is always the same
     keys = sorted(names, key=lambda k: isinstance(made.get(k, asked.get(k)), Mapping))
     digest: Difference | None = None
     for key in keys:
-        if common_only and (key not in made or key not in asked):
-            continue
-        old, new = made.get(key), asked.get(key)
+        known = key in made or (key in absent and key in asked)
+        old, new = made.get(key, absent.get(key)), asked.get(key)
         found: Difference | None = None
         if isinstance(old, Mapping) and isinstance(new, Mapping):
-            inner = diff(old, new, common_only=common_only)
+            inner = diff(old, new, group if isinstance(group := absent.get(key), Mapping) else None)
             if inner is not None:
                 found = Difference(f"{key}.{inner.key}", inner.made, inner.asked)
-        elif old != new or (key in made) != (key in asked):
+        elif old != new or known != (key in asked):
             found = Difference(key, old, new)
         if found is not None and not (_is_digest(found.made) and _is_digest(found.asked)):
             return found
@@ -66,8 +81,7 @@ def check_provenance(
     asked: Mapping[str, Any],
     artifact: str | Path,
     fix: str,
-    *,
-    common_only: bool = False,
+    absent: Mapping[str, Any] | None = None,
 ) -> None:
     """Refuse an artifact that was made from something else than is asked for now.
 
@@ -76,13 +90,13 @@ def check_provenance(
         asked: provenance of what is asked for now.
         artifact: the file or folder.
         fix: what to do about a difference, as a clause.
-        common_only: as in :func:`diff`.
+        absent: as in :func:`diff`.
 
     Raises:
         CnetError: names the first difference; ``key`` is its dotted name, ``value`` the value now
             and ``expected`` that of the artifact.
     """
-    found = diff(made, asked, common_only=common_only)
+    found = diff(made, asked, absent)
     if found is not None:
         change = f"{found.key} = {_short(found.made)} and now it is {_short(found.asked)}"
         if _is_digest(found.made) and _is_digest(found.asked):

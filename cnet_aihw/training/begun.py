@@ -20,7 +20,12 @@ from cnet_aihw.runtime.torch_device import resolve_device
 from cnet_aihw.tasks import Task, smoothed
 from cnet_aihw.training.checkpoint import check_kept, load_checkpoint
 from cnet_aihw.training.journal import EPOCHS
-from cnet_aihw.training.run_identity import Objective, TrainingData, run_provenance
+from cnet_aihw.training.run_identity import (
+    Objective,
+    TrainingData,
+    absent_settings,
+    run_provenance,
+)
 from cnet_aihw.training.settings import TrainingSettings
 from cnet_aihw.training.state import TrainingResult
 from cnet_aihw.training.trainer import BEST, CHECKPOINT
@@ -79,10 +84,13 @@ def check_begun(
         analog=has_analog_layers(model),
         processes=processes,
     )
-    known_run(folder, provenance, tensors_fingerprint(snapshot(model)) if initial else None)
+    weights = tensors_fingerprint(snapshot(model)) if initial else None
+    known_run(folder, provenance, weights, absent_settings(settings))
 
 
-def known_run(folder: Path, provenance: dict[str, Any], weights: str | None) -> float | None:
+def known_run(
+    folder: Path, provenance: dict[str, Any], weights: str | None, absent: dict[str, Any]
+) -> float | None:
     """Check that a folder's run is this one, and that it is whole; return its lambda."""
     stored = read_json(folder / RUN)
     if stored.get("format") != FORMAT:
@@ -93,7 +101,7 @@ def known_run(folder: Path, provenance: dict[str, Any], weights: str | None) -> 
             expected=FORMAT,
             fix=_ANOTHER,
         )
-    check_provenance(stored["provenance"], provenance, folder, _ANOTHER)
+    check_provenance(stored["provenance"], provenance, folder, _ANOTHER, absent)
     if weights is not None:
         _check_weights(weights, stored["initial_weights"], folder)
     _check_whole(folder, provenance["training"]["select"])

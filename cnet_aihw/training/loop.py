@@ -39,7 +39,12 @@ from cnet_aihw.training.checkpoint import all_finite, load_checkpoint
 from cnet_aihw.training.journal import EPOCHS
 from cnet_aihw.training.lambda_of_noise import lipschitz_lambda
 from cnet_aihw.training.processes import check_processes, training_group
-from cnet_aihw.training.run_identity import Objective, TrainingData, run_provenance
+from cnet_aihw.training.run_identity import (
+    Objective,
+    TrainingData,
+    absent_settings,
+    run_provenance,
+)
 from cnet_aihw.training.settings import TrainingSettings, validate_training_settings
 from cnet_aihw.training.state import TrainingResult
 from cnet_aihw.training.step import training_mode
@@ -140,7 +145,7 @@ def train(
         raise bad_value("folder", str(folder), "a folder for the run; there is a file")
     begun = (folder / RUN).exists()
     if begun:
-        lambda_ = known_run(folder, provenance, weights)
+        lambda_ = known_run(folder, provenance, weights, absent_settings(settings))
     else:
         _check_empty(folder)
         lambda_ = _lambda(model, settings)

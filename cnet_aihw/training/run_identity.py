@@ -96,6 +96,11 @@ def describe_settings(settings: TrainingSettings) -> dict[str, Any]:
     return described
 
 
+def absent_settings(settings: TrainingSettings) -> dict[str, Any]:
+    """Return the values of settings that the provenance of an earlier version may lack."""
+    return {"training": describe_settings(type(settings)())}
+
+
 def run_provenance(
     model: nn.Module,
     data: TrainingData,

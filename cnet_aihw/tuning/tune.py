@@ -22,7 +22,7 @@ from cnet_aihw.runtime.errors import CnetError, bad_value
 from cnet_aihw.runtime.fingerprint import tensors_fingerprint, text_fingerprint
 from cnet_aihw.runtime.locks import alone
 from cnet_aihw.runtime.parts import Part, as_part
-from cnet_aihw.runtime.provenance import check_provenance
+from cnet_aihw.runtime.provenance import check_provenance, default_values
 from cnet_aihw.runtime.random_state import (
     derive_seed,
     forked_random_state,
@@ -238,6 +238,7 @@ def _known(folder: Path, provenance: dict[str, Any]) -> TuningResult | None:
             value=made["format"],
             expected=FORMAT,
         )
-    check_provenance(made["provenance"], provenance, path, "give another folder")
+    absent = {"settings": default_values(TuningSettings)}
+    check_provenance(made["provenance"], provenance, path, "give another folder", absent)
     result = folder / _RESULT
     return result_of(read_json(result)) if result.exists() else None

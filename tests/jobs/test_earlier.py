@@ -94,6 +94,45 @@ def test_the_same_command_and_a_larger_budget_resume(cli: Cli, searched: Path) -
     assert {row["chips"] for row in read_json(Path("run/table.json"))["rows"]} == {3}
 
 
+ADDED = {  # settings, and other values of them
+    "training.variation.least_share": "0.5",
+    "compensation.per_chip.refine_lr": "0.5",
+}
+
+
+@pytest.fixture
+def of_fewer_settings(searched: Path) -> Path:
+    """The same folder as a version leaves it that has none of these settings."""
+
+    def without(value: Any) -> Any:
+        if isinstance(value, dict):
+            gone = ("least_share", "distillation", "refine_lr")
+            return {key: without(inner) for key, inner in value.items() if key not in gone}
+        return value
+
+    for path in sorted(searched.rglob("*.json")):
+        write_json_atomic(path, without(read_json(path)))
+    return searched
+
+
+def test_a_folder_of_a_version_that_had_fewer_settings_resumes(
+    cli: Cli, of_fewer_settings: Path
+) -> None:
+    for name in ("run.json", "network.json", "search.json"):
+        assert "least_share" not in (of_fewer_settings / name).read_text(), name
+    outcome = cli(*SEARCHED, "training=plain", "search.budget=3", "evaluation.chips=3")
+    assert outcome.code == 0, outcome.err
+    assert {row["chips"] for row in read_json(Path("run/table.json"))["rows"]} == {3}
+
+
+@pytest.mark.parametrize("name", ADDED)
+def test_and_is_refused_where_such_a_setting_is_not_by_default(
+    of_fewer_settings: Path, error_of: ErrorOf, name: str
+) -> None:
+    error = error_of(*SEARCHED, "training=plain", f"{name}={ADDED[name]}")
+    assert str(error.key).endswith(name)
+
+
 @pytest.mark.parametrize(
     ("words", "key"),
     [

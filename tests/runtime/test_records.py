@@ -6,6 +6,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from cnet_aihw.runtime.errors import CnetError
-from cnet_aihw.runtime.provenance import check_provenance, provenance_key
+from cnet_aihw.runtime.provenance import check_provenance, default_values, provenance_key
 from cnet_aihw.runtime.records import (
     RecordsFile,
     append_record,
@@ -267,7 +268,44 @@ def test_a_value_that_only_one_side_knows_is_a_difference() -> None:
         with pytest.raises(CnetError) as error:
             check_provenance(made, asked, "folder", "give another folder")
         assert error.value.key == "b"
-        check_provenance(made, asked, "folder", "give another folder", common_only=True)
+
+
+def test_a_setting_that_a_record_lacks_counts_by_its_default() -> None:
+    absent = {"settings": {"new": 1.0, "group": {"name": None}}, "unasked": 2}
+    made = {"settings": {"old": 3}}
+    asked = {"settings": {"old": 3, "new": 1.0, "group": {"name": None}}}
+    check_provenance(made, asked, "folder", "give another folder", absent)
+    for key, other, known in (
+        ("settings.new", {"old": 3, "new": 0.5}, 1.0),
+        ("settings.group.name", {"old": 3, "group": {"name": "a"}}, None),
+        ("settings.old", {"old": 4, "new": 1.0}, 3),
+    ):
+        with pytest.raises(CnetError) as error:
+            check_provenance(made, {"settings": other}, "folder", "give another folder", absent)
+        assert (error.value.key, error.value.expected) == (key, known)
+    with pytest.raises(CnetError) as error:  # what it has is not overlooked
+        check_provenance({"settings": asked["settings"]}, made, "folder", "another", absent)
+    assert error.value.key == "settings.new"
+
+
+@dataclass
+class Inner:
+    """Settings within settings."""
+
+    names: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Outer:
+    """Settings, one of which has to be given."""
+
+    given: int
+    plain: float = 1.0
+    inner: Inner = field(default_factory=Inner)
+
+
+def test_defaults_are_plain_nested_values_of_fields_that_have_one() -> None:
+    assert default_values(Outer) == {"plain": 1.0, "inner": {"names": []}}
 
 
 def test_the_key_of_a_provenance_does_not_hang_on_the_order_of_its_names() -> None:
