@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.mark.parametrize("row", ROWS.values(), ids=list(ROWS))
 def test_the_commands_of_the_papers_rows_compose(row: Any) -> None:
-    for sigma in SIGMAS:
+    for sigma in (SIGMAS[0], SIGMAS[-1]):
         searching = ["compensation=paper", *row.scan, "search=ppo", *row.search]
         config = composed(*row.words(sigma, 3, "training=noise", "job=search", *searching))
         assert (config.rram.sigma, config.seed, config.training.seed) == (sigma, 3, 3)
@@ -72,7 +72,11 @@ def test_each_module_can_be_imported(name: str) -> None:
     assert all(hasattr(module, step) for step in steps)
 
 
-POINTS = {str(command.folder.relative_to(sweeps.DEVICES)): command for command in sweeps.devices()}
+POINTS = {
+    str(command.folder.relative_to(sweeps.DEVICES)): command
+    for number, command in enumerate(sweeps.devices())
+    if number < 2 or "method" not in command.about  # the other words of all these are the same
+}
 
 
 @pytest.mark.parametrize("command", POINTS.values(), ids=list(POINTS))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -151,6 +152,7 @@ class Config:
     """Shape and normalisation of the data, for the network."""
 
 
+@cache
 def register_schema() -> None:
     """Make the types known to Hydra under the name that conf/config.yaml gives them."""
     ConfigStore.instance().store(name="schema", node=Config, provider="cnet_aihw")
