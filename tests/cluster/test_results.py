@@ -17,8 +17,8 @@ class TaskError(Exception):
     """Stands for Ray's error around that of a task."""
 
     def __init__(self, cause: BaseException) -> None:
-        super().__init__("ray::WorkerProcess.do() (pid=1)")
-        self.cause, self.traceback_str = cause, "my_networks.py, line 12"
+        super().__init__("my_networks.py, line 12")
+        self.cause = cause
 
 
 class Died(Exception):
