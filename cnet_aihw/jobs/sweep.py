@@ -75,7 +75,7 @@ def _gather(folder: Path, swept: SweptTable) -> bool:
     jobs = [
         (_words(path, record), record["rows"]) for path, record in zip(paths, records, strict=True)
     ]
-    varied = _varied([words for words, _ in jobs])
+    varied = _varied(jobs)
     called = {name: f"{name}=" if _differs_from_rows(name, jobs) else name for name in varied}
     metrics = [Metric.of(record) for record in records]
     several = len(set(metrics)) > 1
@@ -123,10 +123,23 @@ def _last_words(path: Path) -> list[str]:
     return list(map(str, OmegaConf.load(path.parent / ".hydra" / "overrides.yaml")))
 
 
-def _varied(of_jobs: list[dict[str, str]]) -> list[str]:
-    """Return the overrides that differ between jobs; rows have their training already."""
+def _varied(jobs: Sequence[_Job]) -> list[str]:
+    """Return the overrides that differ between jobs; rows name their training already."""
+    of_jobs = [words for words, _ in jobs]
     names = dict.fromkeys(name for words in of_jobs for name in words)
-    return [n for n in names if n != "training" and len({w.get(n) for w in of_jobs}) > 1]
+    named = not _trainings_share_a_name(jobs)
+    differ = [n for n in names if len({words.get(n) for words in of_jobs}) > 1]
+    return [name for name in differ if not (named and name == "training")]
+
+
+def _trainings_share_a_name(jobs: Sequence[_Job]) -> bool:
+    """Say whether two files of trainings have one ``name``, as where a user's own has none."""
+    words: dict[str, set[str | None]] = {}
+    for given, listed in jobs:
+        names = {row["training"] for row in listed if "training" in row}
+        for name in names if len(names) == 1 else ():
+            words.setdefault(name, set()).add(given.get("training"))
+    return any(len(several) > 1 for several in words.values())
 
 
 def _differs_from_rows(name: str, jobs: Sequence[_Job]) -> bool:
@@ -139,6 +152,7 @@ def _add_recovery(rows: list[dict[str, Any]], varied: list[str], tasks: Sequence
     """Fill in the recovery where the plain training was a job of its own."""
     from cnet_aihw.jobs.nodes import make
 
+    varied = [name for name in varied if name != "training="]
     plain = [r for r in rows if r["training"] == "plain" and r.get("compensation") is None]
     clean = {tuple(row[name] for name in varied): row["clean"] for row in plain}
     for row, node in zip(rows, tasks, strict=True):
