@@ -276,6 +276,8 @@ def _result(ref: Any, task: Any) -> Any:
         if not isinstance(error.cause, Exception):
             raise
         failure = error.cause
+        if not isinstance(failure, CnetError):  # whose sentence says all
+            failure.add_note(f"In the worker:\n{error}")
     except (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError) as error:
         if _RAY_ENDED in str(error):
             raise CnetError(

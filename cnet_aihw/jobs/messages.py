@@ -104,7 +104,7 @@ def _unknown_key(error: ConfigKeyError | ConfigAttributeError) -> str:
     prefix = f"{key.rpartition('.')[0]}." if "." in key else ""
     if near:
         return f"{key} does not exist; did you mean {prefix}{near}?"
-    target = str(parent["_target_"]) if "_target_" in known else ""
+    target = _target_of(parent, prefix) if "_target_" in known else ""
     if target and not target.startswith("cnet_aihw."):  # whose arguments all stand there
         return f"{key} does not exist; an argument of {target} is added with +{key}=VALUE."
     known = [name for name in known if name != "_target_"]
@@ -113,6 +113,13 @@ def _unknown_key(error: ConfigKeyError | ConfigAttributeError) -> str:
     others = _called(parent._get_root(), key.rpartition(".")[2]) if parent is not None else []
     hint = f"did you mean {' or '.join(others)}?" if others else "leave it out."
     return f"{key} does not exist; {hint}"
+
+
+def _target_of(node: DictConfig, prefix: str) -> str:
+    """Return a target as it stands in the configuration, where it may not be given yet."""
+    if OmegaConf.is_missing(node, "_target_"):
+        return f"{prefix}_target_"
+    return str(node._get_node("_target_"))
 
 
 def _called(node: Any, name: str, prefix: str = "") -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,8 +129,11 @@ def _sendable(found: JobReturn) -> JobReturn:
 
     if found.status == JobStatus.FAILED:
         error = found._return_value
+        where = "In its process:\n" + "".join(traceback.format_exception(error))
         try:
             cloudpickle.loads(cloudpickle.dumps(error))
         except Exception:  # whatever a library's exception does when it is copied
-            found.return_value = RuntimeError(f"{type(error).__name__}: {error}")
+            error = found.return_value = RuntimeError(f"{type(error).__name__}: {error}")
+        if not isinstance(error, CnetError):  # whose sentence says all
+            error.add_note(where)  # traces are not sent
     return found

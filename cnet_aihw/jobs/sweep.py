@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from cnet_aihw.report.run_tables import HIDDEN
 from cnet_aihw.report.swept_tables import ALL, MEASURED, SweptTable
-from cnet_aihw.report.tables import Column, Metric, Table
+from cnet_aihw.report.tables import SEVERAL, Column, Metric, Table
 from cnet_aihw.runtime.locks import locked
 from cnet_aihw.runtime.records import read_json, write_json_atomic, write_text_atomic
 
@@ -75,25 +75,27 @@ def _gather(folder: Path, swept: SweptTable) -> bool:
     jobs = [
         (_words(path, record), record["rows"]) for path, record in zip(paths, records, strict=True)
     ]
-    varied = _varied([words for words, _ in jobs])
+    varied = _varied(jobs)
     called = {name: f"{name}=" if _differs_from_rows(name, jobs) else name for name in varied}
-    rows = [
-        {
-            **row,
-            **{called[name]: words.get(name) for name in varied},
-            "folder": path.parent.relative_to(folder).as_posix(),
-        }
-        for path, (words, listed) in zip(paths, jobs, strict=True)
-        for row in listed
-    ]
+    metrics = [Metric.of(record) for record in records]
+    several = len(set(metrics)) > 1
+    rows, tasks = [], []
+    for path, record, metric, (words, listed) in zip(paths, records, metrics, jobs, strict=True):
+        more = {called[name]: words.get(name) for name in varied}
+        more["folder"] = path.parent.relative_to(folder).as_posix()
+        named = {"metric": metric.name} if several else {}
+        rows += [{**row, **named, **more} for row in listed]
+        tasks += [record["task"]] * len(listed)
     varied, first = list(called.values()), records[0]
     if swept is MEASURED:
-        _add_recovery(rows, varied, first["task"])
+        _add_recovery(rows, varied, tasks)
     shown = {*varied, *(name.removeprefix("rram.") for name in varied)}
-    known = [column for column in swept.columns(Metric.of(first)) if column.name not in shown]
+    known = [c for c in swept.columns_of(SEVERAL if several else metrics[0]) if c.name not in shown]
     table = Table(swept.name, [*map(Column, varied), *known], rows).filled(*HIDDEN)
     text = table.as_text(f"sweep over {', '.join(varied)}")
     head = {key: first[key] for key in ("format", "task", "metric", "higher_is_better")}
+    if several:
+        head |= {"task": None, "metric": SEVERAL.name, "higher_is_better": True}
     write_json_atomic(folder / swept.file, {**head, "varied": varied, "rows": rows})
     write_text_atomic(folder / f"{swept.name}.txt", text)
     print(f"\n{text}\nin {folder}", flush=True)
@@ -121,10 +123,23 @@ def _last_words(path: Path) -> list[str]:
     return list(map(str, OmegaConf.load(path.parent / ".hydra" / "overrides.yaml")))
 
 
-def _varied(of_jobs: list[dict[str, str]]) -> list[str]:
-    """Return the overrides that differ between jobs; rows have their training already."""
+def _varied(jobs: Sequence[_Job]) -> list[str]:
+    """Return the overrides that differ between jobs; rows name their training already."""
+    of_jobs = [words for words, _ in jobs]
     names = dict.fromkeys(name for words in of_jobs for name in words)
-    return [n for n in names if n != "training" and len({w.get(n) for w in of_jobs}) > 1]
+    named = not _trainings_share_a_name(jobs)
+    differ = [n for n in names if len({words.get(n) for words in of_jobs}) > 1]
+    return [name for name in differ if not (named and name == "training")]
+
+
+def _trainings_share_a_name(jobs: Sequence[_Job]) -> bool:
+    """Say whether two files of trainings have one ``name``, as where a user's own has none."""
+    words: dict[str, set[str | None]] = {}
+    for given, listed in jobs:
+        names = {row["training"] for row in listed if "training" in row}
+        for name in names if len(names) == 1 else ():
+            words.setdefault(name, set()).add(given.get("training"))
+    return any(len(several) > 1 for several in words.values())
 
 
 def _differs_from_rows(name: str, jobs: Sequence[_Job]) -> bool:
@@ -133,14 +148,15 @@ def _differs_from_rows(name: str, jobs: Sequence[_Job]) -> bool:
     return any(str(row[name]) != word for row, word in rows)
 
 
-def _add_recovery(rows: list[dict[str, Any]], varied: list[str], task_node: Any) -> None:
+def _add_recovery(rows: list[dict[str, Any]], varied: list[str], tasks: Sequence[Any]) -> None:
     """Fill in the recovery where the plain training was a job of its own."""
     from cnet_aihw.jobs.nodes import make
 
-    task = make(OmegaConf.create(task_node), "task")
+    varied = [name for name in varied if name != "training="]
     plain = [r for r in rows if r["training"] == "plain" and r.get("compensation") is None]
     clean = {tuple(row[name] for name in varied): row["clean"] for row in plain}
-    for row in rows:
+    for row, node in zip(rows, tasks, strict=True):
         reference = clean.get(tuple(row[name] for name in varied))
         if row["recovery"] is None and reference is not None:
+            task = make(OmegaConf.create(node), "task")
             row["recovery"] = task.recovery(row["mean"], reference)

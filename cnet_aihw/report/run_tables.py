@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from cnet_aihw.report.load import Measurement, RunRecords
-from cnet_aihw.report.tables import Column, Metric, Table
+from cnet_aihw.report.tables import SEVERAL, Column, Metric, Table
 
 NETWORK = (
     Column("training"),
@@ -135,7 +135,7 @@ def results_text(results: Table, metric: Metric) -> str:
     if not metric.higher_is_better:
         text += " Lower is better."
     least = sorted({row["threshold"] for row in results.rows if row.get("threshold") is not None})
-    if least:
+    if least and metric != SEVERAL:
         reached = " or ".join(map(metric.text, least))
         at = "at least" if metric.higher_is_better else "at most"
         text += f" Yield is the share of chips with {metric.name} of {at} {reached}."

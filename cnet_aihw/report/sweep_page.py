@@ -17,7 +17,7 @@ from cnet_aihw.report.run_page import write_run_report
 from cnet_aihw.report.run_tables import results_text
 from cnet_aihw.report.style import figure_style
 from cnet_aihw.report.swept_tables import MEASURED, OTHERS, SEARCHED, SweptTable, is_sweep
-from cnet_aihw.report.tables import Column, Metric, Table, percent_text
+from cnet_aihw.report.tables import SEVERAL, Column, Metric, Table, percent_text
 from cnet_aihw.runtime.typed import checked
 
 _SIGMA = "rram.sigma"
@@ -74,7 +74,7 @@ class _Sweep:
         return cls(kind, record["varied"], record["rows"], Metric.of(record))
 
     def table(self) -> Table:
-        known = self.kind.columns(self.metric)
+        known = self.kind.columns_of(self.metric)
         columns = [column for column in known if column.name not in self.varied]
         name = Path(self.kind.of_job).stem if self.kind is not MEASURED else "sweep"
         return Table(name, [*map(Column, self.varied), *columns, Column("folder")], self.rows)
@@ -126,22 +126,18 @@ def _searches(searched: _Sweep, folder: Path) -> list[Plot]:
     for number_, (values, rows) in enumerate(grouped(searched.rows, "training", *others).items()):
         training, *rest = values if others else (values,)
         what = ", ".join([training, *(f"{n}={v}" for n, v in zip(others, rest, strict=True))])
-        searches = [
-            search
-            for row in rows
-            for of in read_run(folder / row["folder"]).trainings
-            if of.name == training
-            for search in of.searches
-        ]
+        runs = [read_run(folder / row["folder"]) for row in rows]
+        trainings = [of for run in runs for of in run.trainings if of.name == training]
+        searches = [search for of in trainings for search in of.searches]
         name = f"{training}-{number_}" if others else training
-        plots += both(name, what, searches, searched.metric)
+        plots += both(name, what, searches, runs[0].metric)
     return plots
 
 
 def _curves(sweep: _Sweep, table: Table) -> Sequence[Plot]:
     """Draw curves over the most telling axis: sigma, else that with the most numbers."""
     varied = sweep.varied
-    if not varied or not table.rows:
+    if not varied or not table.rows or sweep.metric == SEVERAL:
         return ()
     counts = {name: len(grouped(table.rows, name)) for name in varied}
     numeric = [n for n in varied if all(number(row[n]) is not None for row in table.rows)]
@@ -155,7 +151,7 @@ def _numbers(sweep: _Sweep, name: str, what: str) -> list[Number]:
     """Return the highest and the lowest value of a column; none without rows."""
     numbers = []
     for choose, which in ((max, "highest"), (min, "lowest")):
-        if sweep.rows:
+        if sweep.rows and (name == "reward" or sweep.metric != SEVERAL):
             row = choose(sweep.rows, key=lambda row: row[name])
             words = [row["training"], row.get("compensation")]
             words += [f"{varied}={row[varied]}" for varied in sweep.varied]

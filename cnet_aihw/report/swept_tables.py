@@ -10,7 +10,7 @@ from cnet_aihw.report.attack_tables import ATTACKS_TEXT, attack_columns
 from cnet_aihw.report.kernel_tables import KERNELS_TEXT, kernel_columns
 from cnet_aihw.report.run_tables import results_columns
 from cnet_aihw.report.search_tables import SEARCH_TEXT, searches_columns
-from cnet_aihw.report.tables import Column, Metric
+from cnet_aihw.report.tables import SEVERAL, Column, Metric
 from cnet_aihw.report.tuning_tables import TUNINGS_TEXT, tuning_columns
 from cnet_aihw.report.uncertainty_tables import UNCERTAINTY_TEXT, uncertainty_columns
 
@@ -33,6 +33,13 @@ class SweptTable:
 
     text: str = ""
     """Below that."""
+
+    def columns_of(self, metric: Metric) -> Sequence[Column]:
+        """Return its columns; of several metrics, without those that differ by direction."""
+        if metric != SEVERAL:
+            return self.columns(metric)
+        known = [column for column in self.columns(metric) if column.name not in ("min", "max")]
+        return [Column("metric"), *known]
 
     @property
     def file(self) -> str:

@@ -69,6 +69,9 @@ class Metric:
 ACCURACY = Metric()
 """The metric of classification, and of records that name none."""
 
+SEVERAL = Metric("scores")
+"""Stands for the metrics of a sweep's jobs where they differ; each row names its own."""
+
 
 def percent_text(share: float) -> str:
     """Write a share in percent that does not break across lines."""

@@ -223,7 +223,7 @@ class PlacementProblem:
         """Return the reward: objective over chips - overhead.
 
         For an encoding that does not fit it is - overhead, in weights where overhead counts
-        nothing.
+        nothing; where the cheapest placement is asked for, it ranks as one without any score.
 
         Source: CorrectNet (DATE 2023), step 3, as we read the paper, with the mean; the other
         objectives are ours.
@@ -234,7 +234,8 @@ class PlacementProblem:
         """
         overhead = self.overhead(encoding)
         if not self.fits(encoding):
-            return -overhead if overhead else -self.overhead_weights(encoding)
+            refused = self._behind(1.0) if self.objective.direction == "cheapest" else 0.0
+            return refused - (overhead or self.overhead_weights(encoding))
         assert evaluation is not None
         return self.worth(evaluation) - overhead
 
@@ -249,7 +250,7 @@ class PlacementProblem:
             return objective_value(
                 evaluation, self.objective, self.reference, self.higher_is_better
             )
-        return -(sum(max(row) for row in self.costs) + shortfall) if shortfall > 0.0 else 0.0
+        return self._behind(shortfall) if shortfall > 0.0 else 0.0
 
     def shortfall(self, evaluation: Evaluation) -> float | None:
         """Return what is missing to the share of the clean score that is wanted, at least 0.
@@ -261,6 +262,10 @@ class PlacementProblem:
         value = objective_value(evaluation, self.objective, self.reference, self.higher_is_better)
         missing = 1.0 - self.objective.drop - value
         return missing if missing > TOLERANCE else 0.0
+
+    def _behind(self, shortfall: float) -> float:
+        """Return the worth of what ranks behind all that reach what is wanted."""
+        return -(sum(max(row) for row in self.costs) + shortfall)
 
     def as_record(self) -> dict[str, Any]:
         """Return plain values, as a JSON file gives them back."""

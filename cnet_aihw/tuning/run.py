@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,12 @@ class TuningRun:
         Raises:
             CnetError: where they would be more.
         """
-        self.cells.check(planned_writes(self.settings, self.steps_per_epoch))
+        more, cells = planned_writes(self.settings, self.steps_per_epoch), self.cells
+        if self.settings.tune != "progressive":  # which tunes most layers before their write
+            cells, more = deepcopy(cells), more - 1
+            for name in self.order:  # cells that hold their weights already are not written
+                cells.note(name, nominal_weight(self.network.layers[name]))
+        cells.check(more)
 
     def phases(self) -> list[Phase]:
         """Return the phases in their order."""

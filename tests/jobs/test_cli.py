@@ -109,6 +109,7 @@ MISTAKES = [
     (["attack.eps=3"], "int is not a list; write KEY=[VALUE,...]"),
     (["model=lenet6"], "model/lenet6 does not exist; there are clipped_cnn,"),
     (["model=custom", "model._target_=x.Y", "model.width=4"], "is added with +model.width=VALUE"),
+    (["model=custom", "model.width=4", "model._target_=x.Y"], "an argument of model._target_ is"),
     (["rram=pcm", "rram.sigma=0.3"], "rram.sigma does not exist; there are "),
     (["task.metric=R2"], "task.metric does not exist; leave it out."),
     (["task.label_smoothing=0.1"], "did you mean training.label_smoothing"),

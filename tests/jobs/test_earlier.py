@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cnet_aihw.jobs.sweep import gather_sweep
+from cnet_aihw.jobs.sweep import _add_recovery, _varied, gather_sweep
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.records import read_json, read_records, write_json_atomic
 
@@ -240,6 +240,22 @@ def test_a_refused_command_does_not_change_the_words_of_a_sweep(
     sweep = json.loads(Path("sweep/sweep.json").read_text())
     assert sweep["varied"] == ["seed="]
     assert sorted(row["seed="] for row in sweep["rows"]) == ["1", "2"]
+
+
+def test_trainings_of_one_name_are_told_apart_by_their_files() -> None:
+    def job(word: str, *names: str) -> tuple[dict[str, str], list[dict[str, str]]]:
+        return {"training": word, "seed": "1"}, [{"training": name} for name in names]
+
+    assert _varied([job("plain", "plain"), job("noise", "noise"), job("mine", "mine")]) == []
+    assert _varied([job("all", "plain", "noise"), job("plain", "plain")]) == []
+    assert _varied([job("plain", "plain"), job("noise", "noise"), job("mine", "noise")]) == [
+        "training"
+    ]
+    plain = {"training": "plain", "training=": "plain", "clean": 0.8, "mean": 0.6, "recovery": 0.75}
+    mine = {"training": "noise", "training=": "mine", "clean": 0.7, "mean": 0.4, "recovery": None}
+    task = {"_target_": "cnet_aihw.tasks.Classification"}
+    _add_recovery([plain, mine], ["training="], [task, task])
+    assert mine["recovery"] == pytest.approx(0.4 / 0.8)
 
 
 @pytest.mark.parametrize("word", ["evaluation.chips=2,3", "processes=1,2", "device=auto,cpu"])

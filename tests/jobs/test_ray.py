@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import pickle
 import subprocess
 import sys
 import time
@@ -12,8 +13,10 @@ from unittest import mock
 
 import pytest
 import yaml
+from hydra.core.utils import JobReturn, JobStatus
 
 from cnet_aihw.jobs.application import CONFIG_DIR
+from cnet_aihw.jobs.ray_job import _sendable
 from cnet_aihw.jobs.ray_launcher import RayJobs, job_names
 from cnet_aihw.jobs.sweep_screen import _update, lines
 from cnet_aihw.runtime.errors import CnetError
@@ -60,6 +63,28 @@ def test_the_file_has_the_launcher_s_arguments() -> None:
     assert given.pop("_target_") == f"{RayJobs.__module__}.RayJobs"
     parameters = inspect.signature(RayJobs).parameters
     assert given == {name: parameter.default for name, parameter in parameters.items()}
+
+
+class Odd(Exception):
+    """An error that cannot be copied."""
+
+    def __init__(self, one: str, other: int) -> None:
+        super().__init__(f"{one} and {other}")
+
+
+@pytest.mark.parametrize("error", [ValueError("six"), Odd("five", 5), CnetError("Give more.")])
+def test_an_error_of_a_job_is_sent_with_its_trace(error: Exception) -> None:
+    try:
+        raise error
+    except Exception as raised:
+        sent = pickle.loads(
+            pickle.dumps(_sendable(JobReturn(status=JobStatus.FAILED, _return_value=raised)))
+        )
+    found = sent._return_value
+    assert str(error) in str(found)
+    notes = getattr(found, "__notes__", [])
+    assert len(notes) == (not isinstance(error, CnetError))
+    assert all("raise error" in note and __file__ in note for note in notes)
 
 
 def test_jobs_are_called_by_what_differs() -> None:

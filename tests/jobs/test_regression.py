@@ -101,3 +101,22 @@ def test_the_search_of_a_regression_is_checked_before_its_training(
     outcome = cli(*words, *asked, only(lambda job: built.append(job.networks)))
     assert outcome.code == 0, outcome.err
     assert set(built[0]) == {"plain", "noise"}
+
+
+def test_a_sweep_over_metrics_keeps_the_direction_of_each(cli: Cli, words: list[str]) -> None:
+    other = ("hydra.run.dir", "evaluation.threshold", "training.compare")
+    given = [word for word in words if not word.startswith(other)]
+    outcome = cli("-m", *given, "training=plain,noise", "task.metric=RMSE,R2", "run=sweep")
+    assert outcome.code == 0, outcome.err
+    sweep = json.loads(Path("sweep/sweep.json").read_text())
+    assert (sweep["metric"], sweep["higher_is_better"]) == ("scores", True)
+    assert [row["metric"] for row in sweep["rows"]] == ["RMSE", "R2"] * 2
+    plain = {row["metric"]: row["clean"] for row in sweep["rows"] if row["training"] == "plain"}
+    for row in sweep["rows"]:
+        mean, reference = row["mean"], plain[row["metric"]]
+        wanted = reference / mean if row["metric"] == "RMSE" else mean / reference
+        assert row["recovery"] == pytest.approx(wanted)
+    assert "worst 5 %" in (table := Path("sweep/sweep.txt").read_text())
+    assert table.count("worst") == 1  # a worst chip is the lowest of one, the highest of the other
+    page = Path("sweep/report.html").read_text()
+    assert "highest mean" not in page and "<svg" not in page

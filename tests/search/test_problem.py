@@ -358,6 +358,8 @@ def test_the_cheapest_reach_what_is_wanted_and_others_are_behind_all_of_them() -
     assert problem.reward(none, far) == pytest.approx(
         problem.reward(none, miss) - (0.71 - 0.3) / 0.8
     )
+    limited = replace(problem, limit=problem.overhead_weights(none) + 1e-6)
+    assert limited.reward(everywhere, None) < limited.reward(none, miss)  # over the limit
     assert problem.shortfall(reach) == 0.0
     assert problem.shortfall(miss) == pytest.approx(0.9 - 0.71 / 0.8)
     assert lenet_problem().shortfall(miss) is None

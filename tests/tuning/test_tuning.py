@@ -432,7 +432,25 @@ def test_endurance_is_checked_before_any_work(tmp_path: Path) -> None:
     tune_on_chip(model, chip, DATA, replace(FEW, max_writes=7), tmp_path / "b")
     assert chip.cells.most == 7
     with pytest.raises(CnetError):  # the chip's life so far counts
-        tune_on_chip(model, chip, DATA, replace(FEW, max_writes=13), tmp_path / "c")
+        tune_on_chip(model, chip, DATA, replace(FEW, max_writes=12), tmp_path / "c")
+    tune_on_chip(model, chip, DATA, replace(FEW, max_writes=13), tmp_path / "d")
+    assert chip.cells.most == 13  # the first write of what it holds already wrote no cell
+
+
+def test_cells_that_hold_their_weights_may_be_at_the_end_of_their_endurance(
+    tmp_path: Path,
+) -> None:
+    model = analog()
+    chip = SimulatedChip(model, 3, max_writes=1)
+    digital = replace(FEW, tune="digital", max_writes=1)
+    for folder in ("a", "b"):
+        assert tune_on_chip(model, chip, DATA, digital, tmp_path / folder).writes_most == 1
+    with torch.no_grad():
+        model.get_submodule("4").set_weights(torch.zeros(8, 16))
+    with pytest.raises(CnetError) as caught:
+        tune_on_chip(model, chip, DATA, digital, tmp_path / "c")
+    assert (caught.value.key, caught.value.value, caught.value.expected) == ("max_writes", 2, 1)
+    assert chip.cells.most == 1
 
 
 class Branched(nn.Module):
