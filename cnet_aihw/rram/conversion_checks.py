@@ -56,8 +56,12 @@ def what_hangs_on(module: nn.Module) -> str:
     return ""
 
 
-def keep_gradient_hooks(model: nn.Module, copied: nn.Module) -> None:
-    """Put the gradient hooks of parameters on a copy, since copies of tensors lose them."""
+def keep_hooks_and_modes(model: nn.Module, copied: nn.Module) -> None:
+    """Put on a copy what copies lose: gradient hooks of tensors, modes of traced graphs."""
+    modules = dict(copied.named_modules())
+    for name, module in model.named_modules():
+        if name in modules:
+            modules[name].training = module.training
     for old, new in zip(model.parameters(), copied.parameters(), strict=True):
         for hook in (old._backward_hooks or {}).values():
             new.register_hook(hook)
