@@ -28,7 +28,12 @@ from cnet_aihw.search.observers import ProgressLine, TensorBoardCurves
 from cnet_aihw.search.problem import Encoding, PlacementProblem
 from cnet_aihw.search.scores import Evaluation
 from cnet_aihw.search.searchers.exhaustive import ExhaustiveSearcher
-from cnet_aihw.search.searchers.protocol import SearchContext, Searcher, validate_searcher
+from cnet_aihw.search.searchers.protocol import (
+    SearchContext,
+    Searcher,
+    ask_searcher,
+    validate_searcher,
+)
 from cnet_aihw.search.searchers.spectrum import SpectrumSearcher, placed_by_gains
 from cnet_aihw.search.settings import FIRST
 from cnet_aihw.search.store import EvaluationStore
@@ -243,7 +248,7 @@ def _search(
     try:
         if by_gains:
             evaluations(placed_by_gains(evaluations.problem, np.array(evaluations.gains())))
-        searcher.search(evaluations.problem, evaluations, rng, context)
+        ask_searcher(searcher, evaluations, rng, context)
     except BudgetSpent as reason:
         log.debug("The search ended: %s", reason)
     except KeyboardInterrupt as interrupt:
