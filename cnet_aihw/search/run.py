@@ -16,6 +16,7 @@ import numpy as np
 from cnet_aihw.cluster.settings import RaySettings, validate_ray_settings
 from cnet_aihw.compensation import Placement
 from cnet_aihw.runtime.errors import CnetError, bad_value
+from cnet_aihw.runtime.fingerprint import class_elsewhere
 from cnet_aihw.runtime.locks import alone
 from cnet_aihw.runtime.provenance import check_provenance
 from cnet_aihw.runtime.random_state import derive_seed
@@ -212,8 +213,10 @@ def describe_search(
         CnetError: as :func:`validate_searcher`, and for values that a file cannot hold.
     """
     validate_searcher(searcher)
+    elsewhere = class_elsewhere(searcher)
+    kind = {} if elsewhere is None else {"class": elsewhere}
     described = {
-        "searcher": {"name": searcher.name, **asdict(cast(Any, searcher))},
+        "searcher": {"name": searcher.name, **kind, **asdict(cast(Any, searcher))},
         "seed": seed,
         "problem": problem.as_record(),
         "evaluator": {**evaluator.describe(), "key": evaluator.key()},

@@ -392,6 +392,17 @@ def test_a_searcher_that_fails_is_named_with_its_error_and_resumes_once_it_is_me
     assert len(s.evaluated) == 20
 
 
+def test_searchers_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    @dataclass
+    class Mine(RandomSearcher):
+        pass
+
+    search(tmp_path, small(), RandomSearcher())
+    with pytest.raises(CnetError) as error:
+        search(tmp_path, small(), Mine())
+    assert error.value.key == "searcher.class"
+
+
 def test_an_evaluation_that_fails_is_not_the_searchers_fault(tmp_path: Path) -> None:
     @dataclass
     class Mine(RandomSearcher):
