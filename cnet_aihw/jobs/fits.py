@@ -21,7 +21,7 @@ from cnet_aihw.zoo import Dataset
 def check_fit(network: nn.Module, data: Dataset, task: Task) -> None:
     """Pass two samples through the network, so that a misfit shows before any work."""
     try:
-        check_first_batch(network, data.val, task)
+        check_first_batch(network, data.val, task, classes=data.classes)
     except CnetError as error:
         if error.key != "data":
             raise
