@@ -264,8 +264,9 @@ def _lambda(model: nn.Module, settings: TrainingSettings) -> float | None:
         raise bad_value("training.lipschitz.lambda_", None, expected)
     (noise_model,) = noise_models.values()
     weights = {name: tile.tile.crossbar_weight().detach() for name, tile in tiles.items()}
+    scales = {n: tile.tile.scales for n, tile in tiles.items() if tile.tile.scales is not None}
     time = injected_time(model)
-    return lipschitz_lambda(noise_model, lipschitz.k, weights, t_inference=time)
+    return lipschitz_lambda(noise_model, lipschitz.k, weights, t_inference=time, scales=scales)
 
 
 def _check_empty(folder: Path) -> None:
