@@ -115,10 +115,10 @@ def _noise_traps(config: InferenceRPUConfig) -> Iterator[Trap]:
             f"the noise model ({label_of(model)}) has read noise, but {config.tile_class.__name__} "
             "reads the same weights every time; use RRAMRPUConfig.",
         )
-    converter, acting = model.g_converter, getattr(model, "chain", tuple)()
+    converter, acting = model.g_converter, getattr(model, "chain", list[object])()
     if isinstance(converter, ReferenceColumnConverter) and not converter.exact:
-        even = [m.levels for m in acting if isinstance(m, LevelsNoiseModel) and m.levels % 2 == 0]
-        for levels in even:
+        counts = [part.levels for part in acting if isinstance(part, LevelsNoiseModel)]
+        for levels in (count for count in counts if count % 2 == 0):
             yield Trap(
                 "reference-between-levels",
                 f"levels is {levels}, so that the middle of the range, where the reference column "
