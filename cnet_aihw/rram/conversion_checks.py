@@ -201,7 +201,9 @@ def reason_to_stay_digital(
         return "it carries a parametrization; remove that first (torch.nn.utils.parametrize)"
     parent = next((c for c in table if isinstance(c, type) and isinstance(module, c)), None)
     if parent is not None:
-        name = type(module).__name__
+        kind, name = type(module), type(module).__name__
+        if name == parent.__name__:
+            name = f"{kind.__module__}.{kind.__qualname__}"
         return (
             f"it is a subclass of {parent.__name__}; only that class itself is converted, and "
             f"others that converters name, such as converters={{{name}: ...}}"

@@ -57,6 +57,17 @@ class Awkward(nn.Module):
         return self.tied(self.norm(self.twice(self.spectral(self.subclass(self.plain(x))))))
 
 
+def test_a_subclass_with_the_name_of_its_parent_is_named_in_full():
+    class Linear(nn.Linear):
+        pass
+
+    model = nn.Sequential(nn.Linear(8, 8), Linear(8, 3))
+    reason = convert_to_analog(model).conversion_report.digital["1"]
+    name = f"{__name__}.{Linear.__qualname__}"
+    assert f"converters={{{name}: ...}}" in reason
+    assert convert_to_analog(model, converters={name: RRAMLinear}).conversion_report.digital == {}
+
+
 def test_every_silent_skip_is_named_with_its_reason():
     report = convert_to_analog(Awkward()).conversion_report
     parts = [f"attention.{part}_proj" for part in ("q", "k", "v", "out")]
