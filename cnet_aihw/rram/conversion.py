@@ -76,8 +76,8 @@ def convert_to_analog(
     so that lists, methods and partials that hold it hold the analog one; it keeps its hooks and
     whatever else was put on it, its mode (training or evaluation) and its number type, and stays
     frozen where it was. One whose forward was replaced or whose weights have gradient hooks stays
-    digital. ``torch.nn.TransformerEncoderLayer`` computes layer by layer from then on, also in
-    evaluation: torch's fast path would take no analog layers.
+    digital. ``torch.nn.TransformerEncoder`` computes layer by layer from then on, not by torch's
+    fast path, which takes no analog layers (and gives 0 at padded positions, without gradients).
 
     Args:
         model: the digital network.
