@@ -8,13 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from cnet_aihw.compensation.ridge import chosen_ridge, solve
+from cnet_aihw.evaluation.affine_hooks import FEWEST_ROWS
 
 _CACHED_ROWS = 2048
 """Rows whose sums are taken at once on a CPU, whose caches they fit."""
-
-_FEWEST_ROWS = 4
-"""Rows from which a scale is fitted: the mean of 1 / (variance of n normal numbers) is finite from
-four on."""
 
 
 @dataclass(frozen=True)
@@ -260,7 +257,7 @@ def fit_linear(
     if on_output == "scale":
         # what rounding leaves of a constant channel is not a spread
         constant = variance <= 1e-10 * (found.y.square() + residual)
-        constant |= moments.count < _FEWEST_ROWS
+        constant |= moments.count < FEWEST_ROWS
         change = torch.where(constant, 0.0, cross / torch.where(constant, 1.0, variance))
         residual = residual - 2 * change * cross + change.square() * variance
         to_residual = to_residual - found.fy * change
