@@ -147,15 +147,9 @@ def check_weights(model: nn.Module, analog: Sequence[str]) -> None:
 def _way_to_plain_parameter(module: nn.Module, path: str, part: str) -> str:
     for hook in module._forward_pre_hooks.values():
         if isinstance(hook, WeightNorm):
-            return (
-                f'call torch.nn.utils.remove_weight_norm({path}, "{part}"), or use '
-                "torch.nn.utils.parametrizations.weight_norm"
-            )
+            return f'call torch.nn.utils.remove_weight_norm({path}, "{part}")'
         if isinstance(hook, SpectralNorm):
-            return (
-                f'call torch.nn.utils.remove_spectral_norm({path}, "{part}"), or use '
-                "torch.nn.utils.parametrizations.spectral_norm"
-            )
+            return f'call torch.nn.utils.remove_spectral_norm({path}, "{part}")'
         if isinstance(hook, BasePruningMethod):
             return f'call torch.nn.utils.prune.remove({path}, "{part}")'
     return f"make it one: {path}.{part} = torch.nn.Parameter(...)"
