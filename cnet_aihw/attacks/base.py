@@ -17,6 +17,7 @@ from cnet_aihw.attacks.networks import PixelNetwork
 from cnet_aihw.attacks.pixels import Array, within_budget
 from cnet_aihw.attacks.settings import NORMS
 from cnet_aihw.runtime.errors import CnetError
+from cnet_aihw.runtime.fingerprint import class_elsewhere
 from cnet_aihw.runtime.random_state import derive_seed
 from cnet_aihw.runtime.torch_device import device_of
 from cnet_aihw.runtime.values import bad_choice, check_count
@@ -90,8 +91,10 @@ class Attack:
             )
 
     def describe(self) -> dict[str, Any]:
-        """Return name and settings as plain values."""
-        return {"name": self.name, **asdict(self)}
+        """Return name and settings as plain values, and the class where it is from elsewhere."""
+        elsewhere = class_elsewhere(self)
+        kind = {} if elsewhere is None else {"class": elsewhere}
+        return {"name": self.name, **kind, **asdict(self)}
 
     def stronger(self) -> Self:
         """Return the attack with :data:`STRONGER` times the steps."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cnet_aihw.compensation.ridge import chosen_ridge, solve
+from cnet_aihw.evaluation.affine_hooks import FEWEST_ROWS
 
 _CACHED_ROWS = 2048
 """Rows whose sums are taken at once on a CPU, whose caches they fit."""
@@ -234,8 +235,9 @@ def fit_linear(
     of the channels it is the best one in their norm: V are eigenvectors for
     :math:`B W^{1/2}`, and :math:`W^{-1/2} V` is the compensator.
 
-    A channel that is constant on the chip keeps its scale of 1 and gets an offset. Where nothing is
-    wrong (t = y) the result is exactly s = 1, c = 0 and filters that give 0.
+    A channel that is constant on the chip keeps its scale of 1 and gets an offset; all channels do
+    so with fewer than four rows, from which a scale has no finite variance. Where nothing is wrong
+    (t = y) the result is exactly s = 1, c = 0 and filters that give 0.
 
     Args:
         moments: the layer's moments.
@@ -255,6 +257,7 @@ def fit_linear(
     if on_output == "scale":
         # what rounding leaves of a constant channel is not a spread
         constant = variance <= 1e-10 * (found.y.square() + residual)
+        constant |= moments.count < FEWEST_ROWS
         change = torch.where(constant, 0.0, cross / torch.where(constant, 1.0, variance))
         residual = residual - 2 * change * cross + change.square() * variance
         to_residual = to_residual - found.fy * change

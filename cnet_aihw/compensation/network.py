@@ -214,7 +214,7 @@ def _other_costs(
             inside = any(name.startswith(f"{o}." if o else "") for o in counter.other_macs)
             # not called: others computed with its weights, or nobody did
             macs = 0 if inside or not counter.unexplained_flops else None
-        if isinstance(module, _NO_PRODUCT):
+        if isinstance(module, _NO_PRODUCT) or (macs is None and own and all(map(_is_scale, own))):
             macs = 0
         found[name] = OtherCost(weights, macs)
     return found
@@ -310,6 +310,11 @@ class _Frame:
 
 _NO_PRODUCT = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm)
 """Modules whose weights are not multiplied with as a matrix."""
+
+
+def _is_scale(weight: Tensor) -> bool:
+    """Say whether a weight has one axis with more than one number, such as a scale [C, 1, 1]."""
+    return sum(size > 1 for size in weight.shape) <= 1
 
 
 def _in_corrector(model: nn.Module, name: str) -> bool:

@@ -36,6 +36,11 @@ class Observer:
         self._calls += 1
 
 
+FEWEST_ROWS = 4
+"""Rows from which a scale of a channel is fitted: the mean of 1 / (variance of n normal numbers) is
+finite from four on."""
+
+
 class ChannelCorrector:
     """Forward hook that estimates scale and offset at one call and applies them from there on.
 
@@ -50,6 +55,7 @@ class ChannelCorrector:
         self.offset = torch.empty(0)
         self._left = 0
         self._readings: list[tuple[Tensor, Tensor]] = []
+        self._rows = 0  # of a reading
 
     def begin(self) -> None:
         """Estimate again, from the next reading."""
@@ -72,13 +78,14 @@ class ChannelCorrector:
             return output
         if self.scale is None:
             self._readings.append(_channel_statistics(layer, output))
+            self._rows = output.numel() // self._readings[-1][0].numel()
             self.scale, self.offset = self._towards_wanted(*self._readings[-1])
         return (output * self.scale + self.offset).to(output.dtype)
 
     def _towards_wanted(self, mean: Tensor, std: Tensor) -> tuple[Tensor, Tensor]:
         wanted_mean, wanted_std = self.wanted
         # the rest that a float32 sum leaves of a constant channel is not a spread
-        constant = std <= 1e-6 * mean.abs()
+        constant = (std <= 1e-6 * mean.abs()) | (self._rows < FEWEST_ROWS)
         scale = torch.where(constant, 1.0, wanted_std / std)
         return scale, wanted_mean - scale * mean
 

@@ -168,10 +168,11 @@ class AffineCorrection:
     They give the channel the mean and the standard deviation (over inputs and positions) that it
     has in the clean network on the same inputs. All is estimated in one pass of the clean network
     and one of the chip, all inputs in one batch; there each layer is corrected before the next one
-    sees its outputs. A channel that is constant on the chip gets an offset only. A layer that is
-    called several times is corrected everywhere by what its first call gives in which samples
-    differ, a recurrent one by its second or later, since states begin with zeros. A chip that is
-    read with noise is read 16 times; means and variances are averages over the readings.
+    sees its outputs. A channel that is constant on the chip, or seen at fewer than four positions
+    of all inputs, gets an offset only. A layer that is called several times is corrected everywhere
+    by what its first call gives in which samples differ, a recurrent one by its second or later,
+    since states begin with zeros. A chip that is read with noise is read 16 times; means and
+    variances are averages over the readings.
 
     Args:
         x: unlabelled inputs, at least two: a tensor [N, ...], or a tuple or mapping of them; moved

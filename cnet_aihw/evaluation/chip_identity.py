@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from cnet_aihw.evaluation.calibration import ChipCalibration
 from cnet_aihw.evaluation.measurement import Measurement
 from cnet_aihw.rram import analog_layers, has_read_noise, named_tiles, noise_model_id, snapshot
 from cnet_aihw.runtime.errors import CnetError
-from cnet_aihw.runtime.fingerprint import tensors_fingerprint, text_fingerprint
+from cnet_aihw.runtime.fingerprint import object_text, tensors_fingerprint, text_fingerprint
 from cnet_aihw.runtime.parts import Part
 
 
@@ -97,8 +98,24 @@ def describe_network(model: nn.Module) -> list[str]:
             for key in ("stride", "padding", "dilation", "groups", "padding_mode")
             if key in module.__dict__
         ]
+        geometry += [] if extra else _unsaid(module)
         lines.append(f"{name} {type(module).__name__} {extra} {' '.join(geometry)}")
     return lines
+
+
+def _unsaid(module: nn.Module) -> list[str]:
+    """Return functions and flags of a module that says nothing of itself, such as ``norm_first``.
+
+    Numbers are left out, as they may count calls; networks of this package are told by their names.
+    """
+    ours = any(kind.__module__.startswith("cnet_aihw.") for kind in type(module).__mro__)
+    if ours or (isinstance(module, AnalogLayerBase) and not module.IS_CONTAINER):
+        return []
+    own = {n: v for n, v in vars(module).items() if n[0] != "_" and n != "training"}
+    functions = {n: v for n, v in own.items() if isinstance(v, FunctionType | BuiltinFunctionType)}
+    return [f"{n}={object_text(v)}" for n, v in functions.items()] + [
+        n for n, value in own.items() if value is True
+    ]
 
 
 def describe_noise_models(model: nn.Module, noise_model: BaseNoiseModel | None) -> list[str]:

@@ -28,6 +28,9 @@ from cnet_aihw.tasks.base import check_counted, counted
 
 SAMPLES = 2
 
+_OF_CLASSES = ("classification", "segmentation")
+"""Tasks whose outputs have an axis of classes."""
+
 
 def check_first_batch(
     model: nn.Module,
@@ -37,6 +40,7 @@ def check_first_batch(
     samples: int = SAMPLES,
     training: bool = False,
     labelled: bool = True,
+    classes: int | None = None,
 ) -> None:
     """Pass the first samples through a network, and check that it computes what is reported.
 
@@ -50,6 +54,7 @@ def check_first_batch(
         training: whether to run as the network is, where it is put into training mode, rather than
             in evaluation mode.
         labelled: whether the targets are used, of which then one at least has to count.
+        classes: how many classes the data set has; None: unknown.
 
     Raises:
         CnetError: where the network does not take the data, its outputs or the targets do not fit
@@ -57,7 +62,8 @@ def check_first_batch(
             analog layers is called.
 
     Warns:
-        UserWarning: for each analog layer that is not called.
+        UserWarning: for each analog layer that is not called, and for outputs of more classes than
+            the data set has.
     """
     inputs, targets = next(iter(part.first(samples).batches(samples)))
     outputs = check_inputs(model, inputs, training=training)
@@ -69,6 +75,13 @@ def check_first_batch(
             if isinstance(outputs, Tensor):
                 raise
             raise _not_a_tensor(outputs, training) from error
+        if classes is not None and task.name in _OF_CLASSES and outputs.shape[1] > classes:
+            warnings.warn(
+                f"the network has {outputs.shape[1]} outputs and the data set {classes} classes, "
+                f"so that an answer of {classes} or above is always wrong; unless this is meant, "
+                f"give the network {classes} outputs.",
+                stacklevel=3,
+            )
         if labelled:
             if isinstance(part, TensorPart):
                 check_counted(task, counted(task, part.y), len(part))

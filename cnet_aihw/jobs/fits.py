@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,7 +22,7 @@ from cnet_aihw.zoo import Dataset
 def check_fit(network: nn.Module, data: Dataset, task: Task) -> None:
     """Pass two samples through the network, so that a misfit shows before any work."""
     try:
-        check_first_batch(network, data.val, task)
+        check_first_batch(network, data.val, task, classes=data.classes)
     except CnetError as error:
         if error.key != "data":
             raise
@@ -76,6 +77,34 @@ def check_fit_time(config: DictConfig, noise_model: Any) -> None:
     if at > earliest:
         fix = "measure later, or leave it null"
         raise bad_value(key, at, f"at most the first of evaluation.t_inference, {earliest:g}", fix)
+
+
+@contextmanager
+def keys_of_job(group: str, names: Iterable[str]) -> Iterator[None]:
+    """Name the keys of the job in errors of settings that a room names without their group.
+
+    Args:
+        group: the group of the configuration, such as "tuning".
+        names: the settings of it.
+    """
+    words = "|".join(names)
+    pattern = re.compile(rf"(?<![\w.])({words})(?==| is | needs )|(?<=another )({words})\b")
+    try:
+        yield
+    except CnetError as error:
+        if error.key is None or not re.fullmatch(words, error.key):
+            raise
+        message, fix = (
+            None if text is None else pattern.sub(rf"{group}.\g<0>", text)
+            for text in (str(error), error.fix)
+        )
+        raise CnetError(
+            str(message),
+            key=f"{group}.{error.key}",
+            value=error.value,
+            expected=error.expected,
+            fix=fix,
+        ) from error
 
 
 @contextmanager

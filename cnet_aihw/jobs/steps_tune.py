@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cnet_aihw.evaluation.settings import times_of
 from cnet_aihw.jobs.artifacts import TUNINGS, job_record, write_artifact
 from cnet_aihw.jobs.earlier import check_records
+from cnet_aihw.jobs.fits import keys_of_job
 from cnet_aihw.jobs.loading import checked_records, trained
 from cnet_aihw.jobs.measuring import (
     calibration_of,
@@ -93,23 +94,24 @@ def _tune(job: JobContext, variant: Variant) -> None:
     )
     name = _name(variant)
     folder = job.folder_of(variant) / name
-    found = tune_chips(
-        model,
-        job.data,
-        settings,
-        folder,
-        test=job.data.test,
-        chips=settings.chips,
-        seed=evaluation.seed,
-        rewrite_sigma=settings.rewrite_sigma,
-        others=settings.others,
-        t_inference=times_of(evaluation.t_inference)[0],
-        calibration=calibration,
-        task=job.task,
-        batch_size=evaluation.batch_size,
-        device=variant.config.device,
-        progress=variant.config.progress,
-    )
+    with keys_of_job("tuning", asdict(settings)):
+        found = tune_chips(
+            model,
+            job.data,
+            settings,
+            folder,
+            test=job.data.test,
+            chips=settings.chips,
+            seed=evaluation.seed,
+            rewrite_sigma=settings.rewrite_sigma,
+            others=settings.others,
+            t_inference=times_of(evaluation.t_inference)[0],
+            calibration=calibration,
+            task=job.task,
+            batch_size=evaluation.batch_size,
+            device=variant.config.device,
+            progress=variant.config.progress,
+        )
     content = {
         "records": f"{name}/chips.jsonl",
         "compensation": None if described is None else described.get("label"),

@@ -16,13 +16,14 @@ from aihwkit.nn.modules.base import AnalogLayerBase
 from aihwkit.simulator.parameters.base import RPUConfigBase
 from aihwkit.simulator.tiles.module import TileModule
 from torch import nn
+from torch.fx import GraphModule
 
 from cnet_aihw.rram.charge_networks import check_charge_network
 from cnet_aihw.rram.conversion_checks import (
     check_convertible,
     check_copyable,
     check_weights,
-    keep_gradient_hooks,
+    keep_hooks_and_modes,
     what_hangs_on,
 )
 from cnet_aihw.rram.conversion_plan import plan_conversion, tied_apart
@@ -75,8 +76,8 @@ def convert_to_analog(
     so that lists, methods and partials that hold it hold the analog one; it keeps its hooks and
     whatever else was put on it, its mode (training or evaluation) and its number type, and stays
     frozen where it was. One whose forward was replaced or whose weights have gradient hooks stays
-    digital. ``torch.nn.TransformerEncoderLayer`` computes layer by layer from then on, also in
-    evaluation: torch's fast path would take no analog layers.
+    digital. ``torch.nn.TransformerEncoder`` computes layer by layer from then on, not by torch's
+    fast path, which takes no analog layers (and gives 0 at padded positions, without gradients).
 
     Args:
         model: the digital network.
@@ -84,8 +85,8 @@ def convert_to_analog(
         exclude: layers to leave digital: names, or patterns such as ``features.*``; also of parts,
             such as ``*.q_proj``.
         inplace: whether to convert the network itself instead of a copy.
-        ensure_analog_root: whether the result gets aihwkit's model methods
-            (``program_analog_weights``, ...).
+        ensure_analog_root: whether the result gets aihwkit's model methods, such as
+            ``program_analog_weights``; a ``torch.fx.GraphModule`` never does.
         converters: further kinds of modules -> what takes their place, in one line each:
             ``{MyLinear: RRAMLinear}`` (an analog layer with ``from_digital(layer, rpu_config)``),
             ``{MyProjection: lambda layer: ...}`` (a function that makes a module of plain layers,
@@ -173,7 +174,7 @@ def _copy(model: nn.Module) -> nn.Module:
             expected=True,
             fix=fix,
         ) from error
-    keep_gradient_hooks(model, copied)
+    keep_hooks_and_modes(model, copied)
     return copied
 
 
@@ -250,7 +251,9 @@ def _convert_containers(
     model: nn.Module, report: ConversionReport, rpu_config: RPUConfigBase, ensure_analog_root: bool
 ) -> nn.Module:
     before = dict(model.named_modules(remove_duplicate=False))
-    if not isinstance(model, AnalogLayerBase):
+    if isinstance(model, GraphModule):  # a copy of a class below its own would call itself for ever
+        ensure_analog_root = False
+    elif not isinstance(model, AnalogLayerBase):
         root_class(type(model))  # for aihwkit to find
     analog = aihwkit_convert_to_analog(  # containers alone: the layers are analog already
         model,

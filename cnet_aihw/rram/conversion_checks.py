@@ -56,8 +56,12 @@ def what_hangs_on(module: nn.Module) -> str:
     return ""
 
 
-def keep_gradient_hooks(model: nn.Module, copied: nn.Module) -> None:
-    """Put the gradient hooks of parameters on a copy, since copies of tensors lose them."""
+def keep_hooks_and_modes(model: nn.Module, copied: nn.Module) -> None:
+    """Put on a copy what copies lose: gradient hooks of tensors, modes of traced graphs."""
+    modules = dict(copied.named_modules())
+    for name, module in model.named_modules():
+        if name in modules:
+            modules[name].training = module.training
     for old, new in zip(model.parameters(), copied.parameters(), strict=True):
         for hook in (old._backward_hooks or {}).values():
             new.register_hook(hook)
@@ -143,15 +147,9 @@ def check_weights(model: nn.Module, analog: Sequence[str]) -> None:
 def _way_to_plain_parameter(module: nn.Module, path: str, part: str) -> str:
     for hook in module._forward_pre_hooks.values():
         if isinstance(hook, WeightNorm):
-            return (
-                f'call torch.nn.utils.remove_weight_norm({path}, "{part}"), or use '
-                "torch.nn.utils.parametrizations.weight_norm"
-            )
+            return f'call torch.nn.utils.remove_weight_norm({path}, "{part}")'
         if isinstance(hook, SpectralNorm):
-            return (
-                f'call torch.nn.utils.remove_spectral_norm({path}, "{part}"), or use '
-                "torch.nn.utils.parametrizations.spectral_norm"
-            )
+            return f'call torch.nn.utils.remove_spectral_norm({path}, "{part}")'
         if isinstance(hook, BasePruningMethod):
             return f'call torch.nn.utils.prune.remove({path}, "{part}")'
     return f"make it one: {path}.{part} = torch.nn.Parameter(...)"
@@ -197,7 +195,9 @@ def reason_to_stay_digital(
         return "it carries a parametrization; remove that first (torch.nn.utils.parametrize)"
     parent = next((c for c in table if isinstance(c, type) and isinstance(module, c)), None)
     if parent is not None:
-        name = type(module).__name__
+        kind, name = type(module), type(module).__name__
+        if name == parent.__name__:
+            name = f"{kind.__module__}.{kind.__qualname__}"
         return (
             f"it is a subclass of {parent.__name__}; only that class itself is converted, and "
             f"others that converters name, such as converters={{{name}: ...}}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
@@ -135,6 +136,7 @@ def applied(converter: Any, module: nn.Module, rpu_config: RPUConfigBase) -> Any
     """
     try:
         if hasattr(converter, "from_digital"):
+            _warn_of_own_forward(converter, module)
             return converter.from_digital(module, rpu_config)
         return converter(module)
     except CnetError:
@@ -149,6 +151,24 @@ def applied(converter: Any, module: nn.Module, rpu_config: RPUConfigBase) -> Any
             expected=expected,
             fix=fix,
         ) from error
+
+
+def _warn_of_own_forward(converter: Any, module: nn.Module) -> None:
+    """Warn where one of torch's layers computes in another way, which its analog one does not."""
+    kind = type(module)
+    parent = next((one for one in kind.__mro__ if one in CONVERTERS), kind)
+    changed = [
+        name
+        for name in ("forward", "_conv_forward")
+        if getattr(kind, name, None) is not getattr(parent, name, None)
+    ]
+    if changed and converter in CONVERTERS.values():
+        warnings.warn(
+            f"{kind.__name__} has a {changed[0]} of its own, which {_name(converter)} does not "
+            f"call: it computes as {parent.__name__} does. Where that differs, give a function "
+            "that makes plain layers of it, or leave it digital (None).",
+            stacklevel=5,
+        )
 
 
 def unfolded(module: nn.Module, converter: Any, rpu_config: RPUConfigBase) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Find what aihwkit 1.2 takes without a word but computes other than meant, before any work."""
+"""Find settings that compute other than meant, most of them of aihwkit 1.2, before any work."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from aihwkit.simulator.parameters.enums import (
     WeightModifierType,
 )
 
+from cnet_aihw.rram.crossbar.mapping import ReferenceColumnConverter
 from cnet_aihw.rram.crossbar.tiles import RRAMInferenceTile
 from cnet_aihw.rram.devices.any_model import has_read_noise, label_of
+from cnet_aihw.rram.devices.levels import LevelsNoiseModel
 from cnet_aihw.runtime.typed import checked
 
 
@@ -34,7 +36,7 @@ class Trap:
 
 @checked
 def find_traps(rpu_config: RPUConfigBase) -> list[Trap]:
-    """List the traps of aihwkit 1.2 that this configuration walks into.
+    """List the traps that this configuration walks into, most of them of aihwkit 1.2.
 
     Args:
         rpu_config: any RPU configuration.
@@ -113,6 +115,16 @@ def _noise_traps(config: InferenceRPUConfig) -> Iterator[Trap]:
             f"the noise model ({label_of(model)}) has read noise, but {config.tile_class.__name__} "
             "reads the same weights every time; use RRAMRPUConfig.",
         )
+    converter, acting = model.g_converter, getattr(model, "chain", list[object])()
+    if isinstance(converter, ReferenceColumnConverter) and not converter.exact:
+        counts = [part.levels for part in acting if isinstance(part, LevelsNoiseModel)]
+        for levels in (count for count in counts if count % 2 == 0):
+            yield Trap(
+                "reference-between-levels",
+                f"levels is {levels}, so that the middle of the range, where the reference column "
+                "is, lies between two levels; its devices take the next one, and all weights shift "
+                "by half a step; give an odd number of levels, or another cell.",
+            )
     if config.drift_compensation is not None:
         yield Trap(
             "drift-compensation",

@@ -82,6 +82,16 @@ def object_text(thing: object, depth: int = 0) -> str | None:
     return f"{named.__module__}.{named.__qualname__} {exact_text(without_addresses(public, depth))}"
 
 
+def class_elsewhere(thing: object) -> str | None:
+    """Return module and name of an object's class; None for one of this package or of aihwkit.
+
+    Two classes from elsewhere may have the same name and settings and do different things.
+    """
+    kind = type(thing)
+    ours = kind.__module__.partition(".")[0] in ("cnet_aihw", "aihwkit")
+    return None if ours else f"{kind.__module__}.{kind.__qualname__}"
+
+
 def without_addresses(value: Any, depth: int = 0) -> Any:
     """Return a value as it is, but objects whose text is an address by their :func:`object_text`.
 

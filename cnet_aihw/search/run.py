@@ -16,6 +16,7 @@ import numpy as np
 from cnet_aihw.cluster.settings import RaySettings, validate_ray_settings
 from cnet_aihw.compensation import Placement
 from cnet_aihw.runtime.errors import CnetError, bad_value
+from cnet_aihw.runtime.fingerprint import class_elsewhere
 from cnet_aihw.runtime.locks import alone
 from cnet_aihw.runtime.provenance import check_provenance
 from cnet_aihw.runtime.random_state import derive_seed
@@ -28,7 +29,12 @@ from cnet_aihw.search.observers import ProgressLine, TensorBoardCurves
 from cnet_aihw.search.problem import Encoding, PlacementProblem
 from cnet_aihw.search.scores import Evaluation
 from cnet_aihw.search.searchers.exhaustive import ExhaustiveSearcher
-from cnet_aihw.search.searchers.protocol import SearchContext, Searcher, validate_searcher
+from cnet_aihw.search.searchers.protocol import (
+    SearchContext,
+    Searcher,
+    ask_searcher,
+    validate_searcher,
+)
 from cnet_aihw.search.searchers.spectrum import SpectrumSearcher, placed_by_gains
 from cnet_aihw.search.settings import FIRST
 from cnet_aihw.search.store import EvaluationStore
@@ -207,8 +213,10 @@ def describe_search(
         CnetError: as :func:`validate_searcher`, and for values that a file cannot hold.
     """
     validate_searcher(searcher)
+    elsewhere = class_elsewhere(searcher)
+    kind = {} if elsewhere is None else {"class": elsewhere}
     described = {
-        "searcher": {"name": searcher.name, **asdict(cast(Any, searcher))},
+        "searcher": {"name": searcher.name, **kind, **asdict(cast(Any, searcher))},
         "seed": seed,
         "problem": problem.as_record(),
         "evaluator": {**evaluator.describe(), "key": evaluator.key()},
@@ -243,7 +251,7 @@ def _search(
     try:
         if by_gains:
             evaluations(placed_by_gains(evaluations.problem, np.array(evaluations.gains())))
-        searcher.search(evaluations.problem, evaluations, rng, context)
+        ask_searcher(searcher, evaluations, rng, context)
     except BudgetSpent as reason:
         log.debug("The search ended: %s", reason)
     except KeyboardInterrupt as interrupt:

@@ -23,6 +23,7 @@ def lipschitz_lambda(
     samples: int | None = None,
     seed: int = 0,
     t_inference: float | None = None,
+    scales: Mapping[str, Tensor] | None = None,
 ) -> float:
     r"""Singular value at which a layer does not amplify an error at three sigma of the variation.
 
@@ -31,7 +32,8 @@ def lipschitz_lambda(
     with mean and standard deviation of the factor on a weight. They are in closed form for a noise
     model that is a factor; for any other they are fitted to samples on the weights themselves:
     :math:`\mu = \langle w', w\rangle / \langle w, w\rangle` and
-    :math:`s = \mathrm{rms}(w' - \mu w) / \mathrm{rms}(w)`, w' programmed and read once.
+    :math:`s = \mathrm{rms}(w' - \mu w) / \mathrm{rms}(w)` over all tiles, w' programmed and read
+    once, w and w' in the network's units.
     Source: CorrectNet (DATE 2023), step 1, as we read the paper; the samples are ours.
 
     Args:
@@ -43,6 +45,8 @@ def lipschitz_lambda(
             all tiles of a chip share a part of the variation, which each sample has but once.
         seed: seed of those samples; torch's generators are left as they were.
         t_inference: seconds since programming at which they are read; None: just programmed.
+        scales: what turns the tile's units into the network's, [out, 1] or [1, 1], by tile; a tile
+            that is not named has 1.
 
     Returns:
         lambda; 0.340 for the lognormal with sigma 0.5.
@@ -66,17 +70,18 @@ def lipschitz_lambda(
         models = noise_model.chain() if isinstance(noise_model, DeviceNoiseModel) else ()
         shared = any(getattr(model, "sigma_die", 0.0) > 0.0 for model in models)
         samples = 256 if shared else 8
-    cross = square = noisy_square = 0.0
+    cross, square, noisy_square, one = 0.0, 0.0, 0.0, torch.ones(1)
     with torch.no_grad():
         for name, weight in weights.items():
-            nominal = weight.detach().cpu()
+            nominal, scale = weight.detach().cpu(), (scales or {}).get(name, one).detach().cpu()
+            wanted = nominal.double() * scale
             for sample in range(samples):
                 own = derive_seed(seed, "lambda", name, sample)
                 with seeded_rng(own), chip_scope(derive_seed(seed, "lambda", sample)):
                     chip = Perturbation.draw(noise_model, nominal, t_inference)
-                    noisy = chip.apply(nominal, "straight_through").double()
-                cross += torch.sum(noisy * nominal.double()).item()
-                square += torch.sum(nominal.double() ** 2).item()
+                    noisy = chip.apply(nominal, "straight_through").double() * scale
+                cross += torch.sum(noisy * wanted).item()
+                square += torch.sum(wanted**2).item()
                 noisy_square += torch.sum(noisy**2).item()
     if square == 0:
         raise CnetError(

@@ -126,7 +126,7 @@ def train(
     parts = {"train": as_part(data.train), "val": as_part(data.val)}
     _check(model, parts, settings, analog)
     clear_chip(model)
-    _check_task(model, parts, settings, task)
+    _check_task(model, parts, settings, task, getattr(data, "classes", None))
     provenance = run_provenance(
         model,
         data,
@@ -224,7 +224,11 @@ def _check(
 
 
 def _check_task(
-    model: nn.Module, parts: dict[str, Part], settings: TrainingSettings, task: Task
+    model: nn.Module,
+    parts: dict[str, Part],
+    settings: TrainingSettings,
+    task: Task,
+    classes: int | None,
 ) -> None:
     """Check that outputs and targets fit the task, in both modes, before anything is written."""
     buffers = {without_wrappers(model, name) for name, _ in model.named_buffers()}
@@ -238,7 +242,7 @@ def _check_task(
                 fix=fix,
             )
     for part in parts.values():
-        check_first_batch(model, part, task)
+        check_first_batch(model, part, task, classes=classes)
     samples = min(2, settings.batch_size, len(parts["train"]))
     still = replace(settings, variation=replace(settings.variation, enabled=False))
     with training_mode(model, settings), training_variation(model, still):
@@ -265,8 +269,9 @@ def _lambda(model: nn.Module, settings: TrainingSettings) -> float | None:
         raise bad_value("training.lipschitz.lambda_", None, expected)
     (noise_model,) = noise_models.values()
     weights = {name: tile.tile.crossbar_weight().detach() for name, tile in tiles.items()}
+    scales = {n: tile.tile.scales for n, tile in tiles.items() if tile.tile.scales is not None}
     time = injected_time(model)
-    return lipschitz_lambda(noise_model, lipschitz.k, weights, t_inference=time)
+    return lipschitz_lambda(noise_model, lipschitz.k, weights, t_inference=time, scales=scales)
 
 
 def _check_empty(folder: Path) -> None:

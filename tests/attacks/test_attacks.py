@@ -674,6 +674,31 @@ def test_checks_belong_to_the_largest_budget_and_survive_a_kill(
     assert run([0.0, 0.02]) == ["gradient", "more_steps", "whole_range"]
 
 
+def test_records_tell_attacks_of_one_name_apart(images: Images, tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Nothing(PGD):
+        def generate(self, classifier: Any, x: Any, y: Any, eps: float) -> Any:
+            return x
+
+    @dataclass(frozen=True)
+    class Other(PGD):
+        pass
+
+    def run(attack: Attack) -> float:
+        path = tmp_path / "records.jsonl"
+        found = attack_chips(
+            linear(), images, attack, "this_chip", 0.1, 1, records=path, checks=False
+        )
+        return found.of("this_chip", 0.1).mean
+
+    assert run(Nothing()) == run(Nothing()) == 0.0
+    for other in (Other(), PGD()):
+        with pytest.raises(CnetError) as caught:
+            run(other)
+        assert caught.value.key == "attack.class"
+    assert "class" not in PGD().describe()
+
+
 def test_several_attackers_of_the_same_inputs_do_not_narrow_the_interval() -> None:
     def record(source: int, fooled: int) -> dict[str, Any]:
         counts = {"inputs": 50, "clean_correct": 40, "fooled": fooled, "flips": 0}

@@ -72,6 +72,31 @@ def data(rows=500, features=7, channels=5, noise=0.3):
     return f, y, t
 
 
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_few_rows_give_offsets_and_no_scales(rows):
+    f, y, t = data(rows)
+    fit = fit_linear(moments_of(f[:, :0], y, t), 5, 0)
+    assert torch.equal(fit.scale, torch.ones(5).double())
+    assert torch.allclose(fit.offset, (t - y).mean(0))
+    assert not torch.equal(fit_linear(moments_of(*data(4)), 5, 0).scale, fit.scale)
+
+
+@pytest.mark.parametrize("corrector", [Affine(), LowRank()])
+def test_a_fit_to_two_inputs_does_no_harm_to_others(corrector):
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 4)
+    )
+    model = network(net, "everywhere", corrector)
+    x = torch.randn(202, 16)
+    wanted = model(x[2:])
+    for seed in range(10):
+        with torch.no_grad(), programmed(model, seed):
+            before = (model(x[2:]) - wanted).square().mean()
+            with PerChipFit(x[:2])(model):
+                assert (model(x[2:]) - wanted).square().mean() < 2 * before
+
+
 def test_size_0_is_the_least_squares_line_of_each_channel():
     f, y, t = data()
     fit = fit_linear(moments_of(f[:, :0], y, t), 5, 0)

@@ -363,6 +363,23 @@ def test_modules_that_cannot_be_counted_are_named(caplog):
     assert counted or (costs.uncounted == ("0",) and "0" in caplog.text)
 
 
+class Scale(nn.Module):
+    def __init__(self, *shape: int) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.ones(shape))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.gamma
+
+
+@pytest.mark.parametrize("shape", [(4, 1, 1), (1, 1, 1), (1, 4, 1, 1)])
+def test_scales_of_channels_are_not_products_that_cannot_be_counted(shape):
+    model = convert_to_analog(nn.Sequential(nn.Conv2d(3, 4, 1), Scale(*shape)))
+    costs = network_cost(model, torch.randn(2, 3, 5, 5))
+    assert costs.uncounted == ()
+    assert (costs.macs, costs.others["1"].macs) == (25 * 3 * 4, 0)
+
+
 class TwoInputs(nn.Module):
     def __init__(self) -> None:
         super().__init__()

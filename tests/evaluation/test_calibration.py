@@ -308,6 +308,22 @@ def test_batch_size_of_the_reestimation_is_part_of_its_fingerprint() -> None:
     assert len(prints) == 3
 
 
+@pytest.mark.parametrize("inputs", [2, 3, 4])
+def test_few_inputs_give_a_linear_layer_offsets_only(inputs: int) -> None:
+    torch.manual_seed(0)
+    model = convert_to_analog(nn.Linear(16, 8), RRAMRPUConfig(noise_model=LogNormalNoiseModel(0.5)))
+    model.eval()
+    x = torch.randn(50, 16)
+    with torch.no_grad():
+        wanted = model(x[:inputs])
+        with programmed(model, 1):
+            before = model(x)
+            with AffineCorrection(x[:inputs])(model):
+                after = model(x)
+    offset = wanted.mean(0) - before[:inputs].mean(0)
+    assert torch.allclose(after, before + offset, atol=1e-5) is (inputs < 4)
+
+
 def test_constant_channels_get_an_offset_only(digital: nn.Module) -> None:
     with torch.no_grad():
         digital.first.weight[0] = 0.0  # gives its bias everywhere

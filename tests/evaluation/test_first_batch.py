@@ -21,6 +21,8 @@ from cnet_aihw.rram import RRAMRPUConfig, convert_to_analog, periphery, snapshot
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.parts import TensorPart, as_part
 from cnet_aihw.tasks import Classification, MultiLabel, Regression
+from cnet_aihw.training import TrainingSettings, train
+from cnet_aihw.zoo import from_samples
 
 X = torch.randn(8, 8, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(8) % 4
@@ -72,6 +74,17 @@ def test_a_network_that_calls_none_of_its_analog_layers_is_refused(verb):
 def test_analog_layers_that_are_not_called_are_named(verb):
     with pytest.warns(UserWarning, match=r"1 of 2 analog layers.*on no chip: aux\.$"):
         verb(convert_to_analog(Net()))
+
+
+def test_outputs_of_more_classes_than_the_data_have_are_named(tmp_path):
+    model = convert_to_analog(nn.Sequential(nn.Linear(8, 5)))
+    data = from_samples("mine", (X, Y), (X, Y), (X, Y))
+    with pytest.warns(UserWarning, match="5 outputs and the data set 4 classes"):
+        train(model, data, TrainingSettings(epochs=0), folder=tmp_path / "a", device="cpu")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_first_batch(model, as_part((X, Y)), Classification(), classes=5)
+        check_first_batch(model, as_part((X, Y)), Classification())  # a part may lack a class
 
 
 @pytest.mark.parametrize("verb", [measured, scanned, walked])

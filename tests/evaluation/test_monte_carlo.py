@@ -26,7 +26,7 @@ from cnet_aihw.evaluation import (
     scan_layers,
     score,
 )
-from cnet_aihw.evaluation.chip_identity import chip_provenance
+from cnet_aihw.evaluation.chip_identity import chip_provenance, describe_network
 from cnet_aihw.rram import (
     Charge,
     CrossbarMapping,
@@ -331,6 +331,23 @@ def test_records_are_not_mixed(
         evaluate_chips(model, data, chips=3, records=path, **arguments)
     assert error.value.key == key and "chips.jsonl" in str(error.value)
     assert len(read_records(path)) == 2
+
+
+def encoder(activation: str = "relu", norm_first: bool = False) -> nn.Module:
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(4, 1, 8, 0.0, activation, norm_first=norm_first)
+    return convert_to_analog(layer, RRAMRPUConfig())
+
+
+def test_functions_and_flags_of_a_module_are_part_of_the_network() -> None:
+    plain, again = describe_network(encoder()), describe_network(encoder().eval())
+    gelu, first = (
+        describe_network(encoder("gelu")),
+        describe_network(encoder(norm_first=True)),
+    )
+    assert plain == again
+    assert len({tuple(lines) for lines in (plain, gelu, first)}) == 3
+    assert any("activation=torch.nn.functional.relu" in line for line in plain)
 
 
 def of_chips(config: RRAMRPUConfig, noise_model: Any = None) -> dict[str, Any]:

@@ -106,7 +106,13 @@ def test_impossible_tunings_are_refused(
 ) -> None:
     assert wrong("tuning.tune=some").key == "tuning.tune"
     assert wrong("tuning.rewrite_sigma=-1").key == "tuning.rewrite_sigma"
-    assert error_of(*trained, *FEW, "tuning=correctors").key == "tune"
+    error = error_of(*trained, *FEW, "tuning=correctors")
+    assert error.key == "tuning.tune"
+    assert str(error).startswith("tuning.tune is correctors")
+    error = error_of(*trained, *FEW, "tuning=physics_aware", "tuning.max_writes=1")
+    assert error.key == "tuning.max_writes"
+    assert "tuning.max_writes is 1" in str(error)
+    assert error.fix is not None and "tuning.tune=progressive" in error.fix
     table = ["data=table", "data.path=diabetes", "data.target=number", "task=regression"]
     words = [*table, "model=mlp", "training=plain", "compensation=none", "progress=false"]
     steps = "job.steps=[cnet_aihw.jobs.steps.train,cnet_aihw.jobs.steps_tune.tune]"

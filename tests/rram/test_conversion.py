@@ -1,6 +1,7 @@
 """Conversion: what becomes analog, what stays digital, and that the report says why."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -8,8 +9,10 @@ from aihwkit.nn import AnalogLinear
 from aihwkit.simulator.configs import SingleRPUConfig, TorchInferenceRPUConfig
 from aihwkit.simulator.parameters import MappingParameter
 from torch import Tensor, nn
+from torch.fx import symbolic_trace
 from torchvision.models import SwinTransformer, VisionTransformer
 from torchvision.models.convnext import CNBlockConfig, ConvNeXt
+from torchvision.models.feature_extraction import create_feature_extractor
 
 from cnet_aihw.rram import (
     LayerWrapper,
@@ -52,6 +55,17 @@ class Awkward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.tied(self.norm(self.twice(self.spectral(self.subclass(self.plain(x))))))
+
+
+def test_a_subclass_with_the_name_of_its_parent_is_named_in_full():
+    class Linear(nn.Linear):
+        pass
+
+    model = nn.Sequential(nn.Linear(8, 8), Linear(8, 3))
+    reason = convert_to_analog(model).conversion_report.digital["1"]
+    name = f"{__name__}.{Linear.__qualname__}"
+    assert f"converters={{{name}: ...}}" in reason
+    assert convert_to_analog(model, converters={name: RRAMLinear}).conversion_report.digital == {}
 
 
 def test_every_silent_skip_is_named_with_its_reason():
@@ -242,6 +256,25 @@ def test_every_layer_keeps_its_mode_both_ways(make, training):
     x = torch.ones(2, 4)
     assert torch.equal(analog(x), analog(x)) is not training
     assert {module.training for module in convert_to_digital(analog).modules()} == {training}
+
+
+@pytest.mark.parametrize(
+    "trace", [symbolic_trace, partial(create_feature_extractor, return_nodes=["2"])]
+)
+def test_a_traced_network_converts_computes_and_can_be_copied(trace):
+    network = trace(nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3))).eval()
+    analog = convert_to_analog(network)
+    x = torch.ones(2, 4)
+    assert not any(module.training for module in analog.modules())
+
+    def outputs(model):
+        given = model.eval()(x)
+        return given["2"] if isinstance(given, dict) else given
+
+    for model in (analog, copy.deepcopy(analog), convert_to_digital(analog)):
+        assert torch.equal(outputs(model), outputs(network))
+    with programmed(analog, seed=1):
+        assert not torch.equal(outputs(analog), outputs(network))
 
 
 def test_a_layer_in_another_mode_than_its_network_keeps_it(conv_net):

@@ -1,6 +1,7 @@
 """Converters: each computes and learns as torch does at sigma 0, and varies with the chip."""
 
 import copy
+import warnings
 from inspect import signature
 
 import pytest
@@ -16,8 +17,10 @@ from cnet_aihw.rram import (
     CrossbarRNN,
     LayerWrapper,
     LogNormalNoiseModel,
+    RRAMConv2d,
     RRAMConv3d,
     RRAMConvTranspose2d,
+    RRAMLinear,
     RRAMRPUConfig,
     RRAMTransposedLinear,
     analog_layers,
@@ -561,3 +564,25 @@ def test_a_snapshot_has_the_names_of_the_parts_and_copies_keep_the_chip():
     program(analog, 3)
     x = torch.randn(5, 3, 4)
     assert torch.equal(copy.deepcopy(analog)(x)[0], analog(x)[0])
+
+
+def test_a_forward_of_its_own_that_an_analog_layer_does_not_call_is_warned_of():
+    class Doubled(nn.Linear):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    class Same(nn.Conv2d):
+        def _conv_forward(self, x, weight, bias):
+            return super()._conv_forward(x, weight, bias)
+
+    class Renamed(nn.Linear):
+        pass
+
+    for layer, analog in ((Doubled(3, 3), RRAMLinear), (Same(1, 1, 1), RRAMConv2d)):
+        with pytest.warns(UserWarning, match=f"{type(layer).__name__} has a .*forward of its own"):
+            convert_to_analog(nn.Sequential(layer), perfect(), converters={type(layer): analog})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        convert_to_analog(
+            nn.Sequential(Renamed(3, 3), nn.LSTM(2, 2)), perfect(), converters={Renamed: RRAMLinear}
+        )

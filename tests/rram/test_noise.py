@@ -15,6 +15,7 @@ from cnet_aihw.rram import (
     clear_chip,
     convert_to_analog,
     effective_weights,
+    noise_model_id,
     program,
 )
 from cnet_aihw.rram.devices.chip_scope import chip_scope
@@ -190,3 +191,16 @@ def test_models_of_one_law_are_equal():
     assert LogNormalNoiseModel(0.5) == LogNormalNoiseModel(0.5)
     assert LogNormalNoiseModel(0.5) != LogNormalNoiseModel(0.4)
     assert "sigma=0.5" in str(LogNormalNoiseModel(0.5))
+
+
+def test_models_from_elsewhere_of_one_name_have_different_identifiers():
+    def made(factor: float) -> LogNormalNoiseModel:
+        class Mine(LogNormalNoiseModel):
+            scale = factor
+
+        Mine.__qualname__ = f"of_{factor}.Mine"
+        return Mine(0.5)
+
+    assert noise_model_id(made(1.0)) == noise_model_id(made(1.0)) != noise_model_id(made(2.0))
+    ours = LogNormalNoiseModel(0.5)
+    assert noise_model_id(ours) == f"LogNormalNoiseModel {ours}"

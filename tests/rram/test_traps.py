@@ -1,6 +1,7 @@
 """Silent traps of aihwkit 1.2 do not catch here, or are reported; one test per trap."""
 
 import copy
+import warnings
 
 import pytest
 import torch
@@ -21,9 +22,13 @@ from aihwkit.simulator.parameters.enums import WeightModifierType
 from torch import nn
 
 from cnet_aihw.rram import (
+    CompositeNoiseModel,
+    LevelsNoiseModel,
     LogNormalNoiseModel,
     RRAMRPUConfig,
+    StuckAtNoiseModel,
     clear_chip,
+    conductance_converter,
     convert_to_analog,
     effective_weights,
     find_traps,
@@ -275,6 +280,37 @@ def test_settings_that_mean_other_than_they_say_are_warned_of(config, trap):
     assert trap in [t.name for t in find_traps(config)]
     with pytest.warns(UserWarning):
         convert_to_analog(nn.Sequential(nn.Linear(2, 2)), config)
+
+
+@pytest.mark.parametrize(
+    ("cell", "levels", "composed", "shift"),
+    [
+        ("reference", 32, False, 0.5),
+        ("reference", 4, True, 0.5),
+        ("reference", 33, False, 0.0),
+        ("reference", 0, True, 0.0),
+        ("offset", 32, False, 0.0),
+        ("pair", 32, False, 0.0),
+    ],
+)
+def test_a_reference_between_two_levels_shifts_all_weights_and_is_warned_of(
+    cell, levels, composed, shift
+):
+    converter = conductance_converter(cell, g_min=0.0, g_max=25.0)
+    noise = LevelsNoiseModel(levels, converter)
+    if composed:
+        models = [LevelsNoiseModel(levels), StuckAtNoiseModel(0.0, 0.0)]
+        noise = CompositeNoiseModel(models, g_converter=converter)
+    config = RRAMRPUConfig(noise_model=noise)
+    assert [t.name for t in find_traps(config)] == ["reference-between-levels"] * bool(shift)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = convert_to_analog(nn.Sequential(nn.Linear(100, 100)), config)
+    nominal = weight(model)
+    step = 2 * nominal.abs().max() / (max(levels, 2) - 1)
+    with programmed(model, 1):
+        found = (weight(model) - nominal).mean() / step
+    assert abs(float(found)) == pytest.approx(shift, abs=0.02)
 
 
 @pytest.mark.parametrize(

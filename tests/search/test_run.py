@@ -365,3 +365,52 @@ def test_a_folder_that_cannot_be_written_to_is_said_so(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(CnetError):
         search(tmp_path / "search", synthetic())
+
+
+def test_a_searcher_that_fails_is_named_with_its_error_and_resumes_once_it_is_mended(
+    tmp_path: Path,
+) -> None:
+    @dataclass
+    class Mine:
+        name: ClassVar[str] = "mine"
+        broken: ClassVar[bool] = True
+
+        def search(self, problem: Any, evaluations: Any, rng: Any, context: Any) -> None:
+            for encoding in problem.encodings():
+                evaluations(encoding)
+                if self.broken and evaluations.spent == 3:
+                    raise KeyError("lost")
+
+    s = small()
+    with pytest.raises(CnetError) as error:
+        search(tmp_path, s, Mine())
+    assert (error.value.key, error.value.value) == ("searcher", "Mine")
+    assert isinstance(error.value.__cause__, KeyError)
+    assert "KeyError: 'lost' at test_run.py line" in str(error.value)
+    Mine.broken = False
+    assert search(tmp_path, s, Mine()).evaluations == 20
+    assert len(s.evaluated) == 20
+
+
+def test_searchers_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    @dataclass
+    class Mine(RandomSearcher):
+        pass
+
+    search(tmp_path, small(), RandomSearcher())
+    with pytest.raises(CnetError) as error:
+        search(tmp_path, small(), Mine())
+    assert error.value.key == "searcher.class"
+
+
+def test_an_evaluation_that_fails_is_not_the_searchers_fault(tmp_path: Path) -> None:
+    @dataclass
+    class Mine(RandomSearcher):
+        name: ClassVar[str] = "mine"
+
+    class Broken(Synthetic):
+        def evaluate(self, placement: Placement) -> tuple[float, ...]:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        search(tmp_path, Broken(SMALL, 0.15), Mine())

@@ -1,6 +1,7 @@
 """The loop does what the settings say, against plain torch where there is an equal."""
 
 import json
+import math
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -20,17 +21,20 @@ from torch import Tensor, nn
 
 from cnet_aihw.evaluation import evaluate_chips, make_calibration, scan_layers, score
 from cnet_aihw.rram import (
+    GaussianAdditiveNoiseModel,
     LogNormalNoiseModel,
     PowerLawDriftNoiseModel,
     RRAMRPUConfig,
     VariationParameter,
     analog_layers,
     convert_to_analog,
+    effective_weights,
     freeze_analog,
     is_programmed,
     nominal_weight,
     periphery,
     program,
+    programmed,
     snapshot,
 )
 from cnet_aihw.runtime.errors import CnetError
@@ -280,6 +284,31 @@ def test_lambda_is_in_proportion_to_k_and_that_of_the_chips_time(
     drift = PowerLawDriftNoiseModel(nu=0.1, nu_std=0.0)  # all weights alike, 1e4 ** -0.1 then
     late = lambda_of("late", 1.0, noise_model=drift, variation=VariationParameter(t_inference=1e4))
     assert late == pytest.approx(1e4**0.1, rel=1e-3)
+
+
+@pytest.mark.parametrize("columnwise", [False, True])
+def test_lambda_belongs_to_the_weights_of_the_network_and_not_to_their_mapping(
+    data: Data, tmp_path: Path, columnwise: bool
+) -> None:
+    """Mean and spread of the weights over chips, by hand, where tiles and columns are scaled."""
+    noise = GaussianAdditiveNoiseModel(0.1)
+    scaled = MappingParameter(weight_scaling_omega=1.0, weight_scaling_columnwise=columnwise)
+    network = digital_network()
+    network[0].weight.data *= 20.0  # layers of different sizes
+    network[5].weight.data[0] *= 5.0  # and columns
+    model = convert_to_analog(network, RRAMRPUConfig(noise_model=noise, mapping=scaled))
+    settings = replace(PLAIN, epochs=0, lipschitz=LipschitzSettings(enabled=True))
+    found = train(model, data, settings, tmp_path).lambda_
+    cross = square = noisy = 0.0
+    nominal = effective_weights(model)
+    for seed in range(100):
+        with programmed(model, seed):
+            for name, chip in effective_weights(model).items():
+                cross += float((chip * nominal[name]).sum())
+                square += float(nominal[name].square().sum())
+                noisy += float(chip.square().sum())
+    mean = cross / square
+    assert found == pytest.approx(1 / (mean + 3 * math.sqrt(noisy / square - mean**2)), rel=0.05)
 
 
 def test_only_what_requires_a_gradient_is_trained(data: Data, tmp_path: Path) -> None:

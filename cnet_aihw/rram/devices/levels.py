@@ -22,7 +22,10 @@ from cnet_aihw.runtime.typed import checked
 class LevelsNoiseModel(DeviceNoiseModel):
     """Each device takes the nearest of equally spaced conductances from g_min to g_max.
 
-    A pair of devices so gives a weight ``2 * levels - 1`` values. Nothing is drawn at random.
+    A pair of devices so gives a weight ``2 * levels - 1`` values. Nothing is drawn at random. A
+    reference column stands in the middle of the range: where ``levels`` is even, that is between
+    two levels, its devices take the next one, and all weights shift by half a step (a warning says
+    so).
 
     Args:
         levels: number of conductances; 0 or None: any conductance.

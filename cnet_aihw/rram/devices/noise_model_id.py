@@ -7,7 +7,7 @@ from typing import Any
 from aihwkit.inference.noise.base import BaseNoiseModel
 
 from cnet_aihw.rram.devices.noise import DeviceNoiseModel
-from cnet_aihw.runtime.fingerprint import exact_text, holds_table
+from cnet_aihw.runtime.fingerprint import class_elsewhere, exact_text, holds_table
 from cnet_aihw.runtime.typed import checked
 
 _NOT_LAW = ("g_converter", "scale_ratio")  # the latter is what a converter mapped last
@@ -16,7 +16,8 @@ _NOT_LAW = ("g_converter", "scale_ratio")  # the latter is what a converter mapp
 @checked
 def noise_model_id(noise_model: BaseNoiseModel) -> str:
     """Return a text of all that tells a noise model apart, for keys and records."""
-    return f"{type(noise_model).__name__} {noise_model}{unprinted_attributes(noise_model)}"
+    kind = class_elsewhere(noise_model) or type(noise_model).__name__
+    return f"{kind} {noise_model}{unprinted_attributes(noise_model)}"
 
 
 @checked

@@ -6,13 +6,15 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
+from traceback import walk_tb
 from typing import ClassVar, Protocol
 
 import numpy as np
 
 from cnet_aihw.cluster.settings import RaySettings
 from cnet_aihw.runtime.errors import CnetError
-from cnet_aihw.search.budgeted import Evaluations
+from cnet_aihw.runtime.origin import fault
+from cnet_aihw.search.budgeted import BudgetSpent, Evaluations
 from cnet_aihw.search.problem import PlacementProblem
 
 
@@ -84,6 +86,34 @@ def validate_searcher(searcher: object) -> None:
             f"{kind.__name__} has no method search(problem, evaluations, rng, context) ({error}); "
             "give it one, which asks evaluations for rewards",
             "search(problem, evaluations, rng, context)",
+        ) from error
+
+
+def ask_searcher(
+    searcher: Searcher, evaluations: Evaluations, rng: np.random.Generator, context: SearchContext
+) -> None:
+    """Let a searcher search, and say in one sentence where a class from elsewhere fails.
+
+    Raises:
+        CnetError: names the searcher, its error and the line; errors of evaluations stay as they
+            are.
+    """
+    try:
+        searcher.search(evaluations.problem, evaluations, rng, context)
+    except (BudgetSpent, CnetError, OSError):
+        raise
+    except Exception as error:
+        kind, evaluating = type(searcher), Evaluations.many.__code__.co_filename
+        files = [frame.f_code.co_filename for frame, _ in walk_tb(error.__traceback__)]
+        if kind.__module__.startswith("cnet_aihw.") or evaluating in files:
+            raise
+        fix = "mend it; the same search then resumes"
+        raise CnetError(
+            f"the searcher {kind.__name__} fails after {evaluations.spent} evaluations "
+            f"({type(error).__name__}: {fault(error)}); {fix}.",
+            key="searcher",
+            value=kind.__name__,
+            fix=fix,
         ) from error
 
 
