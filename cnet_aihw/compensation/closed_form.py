@@ -7,121 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from cnet_aihw.compensation.few_rows import filters_from_rows
+from cnet_aihw.compensation.moments import Moments
 from cnet_aihw.compensation.ridge import chosen_ridge, solve
 from cnet_aihw.evaluation.affine_hooks import FEWEST_ROWS
-
-_CACHED_ROWS = 2048
-"""Rows whose sums are taken at once on a CPU, whose caches they fit."""
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """Means and covariances of a layer's features f, output y and error d = t - y, in float64."""
-
-    f: Tensor
-    """Means of the features, [F]."""
-
-    y: Tensor
-    """Means of the output, [C]."""
-
-    d: Tensor
-    """Means of the error, [C]."""
-
-    ff: Tensor
-    """Covariances of the features, [F, F]."""
-
-    fy: Tensor
-    """Covariances of features and output, [F, C]."""
-
-    fd: Tensor
-    """Covariances of features and error, [F, C]."""
-
-    yy: Tensor
-    """Covariances of the output, [C, C]; without a map of y, its variances alone, [C]."""
-
-    yd: Tensor
-    """Covariances of output and error, in the shape of ``yy``."""
-
-    dd: Tensor
-    """Variances of the error, [C]."""
-
-
-class Moments:
-    """Sums over positions of one layer's features, output, and what is wrong with the output.
-
-    Batches are added one by one, so that memory does not depend on how many there are. Products
-    are taken in the type of the batches after the first batch's means are subtracted, and summed
-    in float64. Only products that a fit reads are taken.
-
-    Args:
-        on_output: part that acts on y alone, as :class:`ClosedFormModule` names it.
-        ends_with_y: whether the last C features are y itself.
-    """
-
-    def __init__(self, on_output: str = "scale", ends_with_y: bool = False) -> None:
-        self.count = 0
-        self._map, self._with_y = on_output == "map", ends_with_y
-        self._origins: list[Tensor] = []  # near the means, so that nothing cancels
-        self._sums: dict[str, Tensor] = {}
-
-    def add(self, features: Tensor, output: Tensor, wanted: Tensor) -> None:
-        """Take in one batch.
-
-        Args:
-            features: [positions, F].
-            output: the layer's output on the chip, [positions, C].
-            wanted: what it should be, [positions, C].
-        """
-        rows = _CACHED_ROWS if output.device.type == "cpu" else max(1, len(output))
-        for part in zip(features.split(rows), output.split(rows), wanted.split(rows), strict=True):
-            self._add_rows(*part)
-
-    def _add_rows(self, features: Tensor, output: Tensor, wanted: Tensor) -> None:
-        if not len(output):  # nothing has come this way, which is not a mean
-            return
-        parts = [features, output, wanted - output]
-        if output.dtype in (torch.float16, torch.bfloat16):
-            parts = [part.float() for part in parts]
-        if not self._origins:
-            self._origins = [part.mean(0) for part in parts]
-        f, y, d = (part - origin for part, origin in zip(parts, self._origins, strict=True))
-        self.count += len(d)
-        batch = {"f": f.sum(0), "y": y.sum(0), "d": d.sum(0), "dd": d.square().sum(0)}
-        batch |= {"ff": _gram(f), "fd": f.T @ d}
-        if not self._with_y:
-            batch["fy"] = f.T @ y
-            batch["yy"] = _gram(y) if self._map else y.square().sum(0)
-            batch["yd"] = y.T @ d if self._map else (y * d).sum(0)
-        for name, value in batch.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value.double()
-
-    @property
-    def finite(self) -> bool:
-        """Whether there are sums, all of them finite, as those of a chip that computes are."""
-        return self.count > 0 and all(bool(value.isfinite().all()) for value in self._sums.values())
-
-    @property
-    def size(self) -> int:
-        """Number of sums."""
-        return sum(value.numel() for value in self._sums.values())
-
-    def statistics(self) -> Statistics:
-        """Return means and covariances."""
-        means = {name: self._sums[name] / self.count for name in "fyd"}
-
-        def covariance(name: str) -> Tensor:
-            value, (a, b) = self._sums[name] / self.count, (means[n] for n in name)
-            return value - (torch.outer(a, b) if value.dim() == 2 else a * b)
-
-        found = {name: covariance(name) for name in self._sums if len(name) == 2}
-        if self._with_y:
-            first = len(means["f"]) - len(means["y"])
-            found["fy"] = found["ff"][:, first:]
-            found |= {"yy": found["fy"][first:], "yd": found["fd"][first:]}
-            if not self._map:
-                found |= {name: found[name].diagonal() for name in ("yy", "yd")}
-        origins = dict(zip("fyd", self._origins, strict=True))
-        return Statistics(**{n: origins[n].double() + means[n] for n in "fyd"}, **found)
 
 
 @dataclass(frozen=True)
@@ -199,17 +88,6 @@ class ClosedFormModule(nn.Module):
         raise NotImplementedError
 
 
-def _gram(columns: Tensor) -> Tensor:
-    """Return columns^T columns, of wide ones half of it mirrored."""
-    width = columns.shape[1]
-    if width <= 256:
-        return columns.T @ columns
-    left, right = columns[:, : width // 2], columns[:, width // 2 :]
-    across = left.T @ right
-    upper = torch.cat([_gram(left), across], 1)
-    return torch.cat([upper, torch.cat([across.T, _gram(right)], 1)])
-
-
 def rows_of(values: Tensor, dims: int) -> Tensor:
     """Return every position of a layer's input or output as a row, [positions, channels]."""
     last = values.movedim(-1 - dims, -1)
@@ -260,7 +138,8 @@ def fit_linear(
         constant |= moments.count < FEWEST_ROWS
         change = torch.where(constant, 0.0, cross / torch.where(constant, 1.0, variance))
         residual = residual - 2 * change * cross + change.square() * variance
-        to_residual = to_residual - found.fy * change
+        if found.rows is None:
+            to_residual = to_residual - found.fy * change
     elif on_output == "map":  # the filters see what y does not explain of the features
         of_output = ridge
         if of_output is None:
@@ -271,16 +150,15 @@ def fit_linear(
         to_residual = to_residual - found.fy @ mixing
         of_features = of_features - found.fy @ read
     root = _root(weights, found.y)
-    if ridge is None:
-        variance_left = (residual * root.square()).sum()
-        ridge = chosen_ridge(of_features, to_residual * root, variance_left, moments.count)
-    solution = solve(of_features, to_residual, ridge)  # B, [F, C]
-    explained = solution.T @ to_residual * root * root.unsqueeze(1)
-    worth, vectors = torch.linalg.eigh((explained + explained.T) / 2)  # ascending
-    worth, vectors = worth.flip(0).clamp_min(0.0), vectors.flip(1)
-    chosen = vectors[:, :size]  # [C, m]
-    generator = (solution * root @ chosen).T
-    compensator = chosen / root.unsqueeze(1)
+    if found.rows is not None:
+        f, y, d = found.rows
+        found_filters = filters_from_rows(f, d - change * y, root, size, ridge)
+    else:
+        if ridge is None:
+            variance_left = (residual * root.square()).sum()
+            ridge = chosen_ridge(of_features, to_residual * root, variance_left, moments.count)
+        found_filters = _filters(of_features, to_residual, root, size, ridge)
+    worth, generator, compensator = found_filters
     if mixing is not None and read is not None:
         mixing = (mixing - read @ generator.T @ compensator.T).T
         offset = found.d - mixing @ found.y
@@ -295,6 +173,18 @@ def fit_linear(
     return LinearFit(
         1.0 + change, offset, generator, compensator, worth, left, float(of_wanted), error, mixing
     )
+
+
+def _filters(
+    of_features: Tensor, to_residual: Tensor, root: Tensor, size: int, ridge: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return worth, generator and compensator from covariances, as from rows."""
+    solution = solve(of_features, to_residual, ridge)  # B, [F, C]
+    explained = solution.T @ to_residual * root * root.unsqueeze(1)
+    worth, vectors = torch.linalg.eigh((explained + explained.T) / 2)  # ascending
+    chosen = vectors.flip(1)[:, :size]  # [C, m]
+    generator = (solution * root @ chosen).T
+    return worth.flip(0).clamp_min(0.0), generator, chosen / root.unsqueeze(1)
 
 
 def _root(weights: Tensor | None, like: Tensor) -> Tensor:

@@ -8,8 +8,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from cnet_aihw.compensation.closed_form import ClosedFormModule, Moments, rows_of
+from cnet_aihw.compensation.closed_form import ClosedFormModule, rows_of
 from cnet_aihw.compensation.corrector import Corrector, LayerShape
+from cnet_aihw.compensation.moments import Moments
 from cnet_aihw.compensation.wrapping import CompensatedLayer, compensated_layers
 from cnet_aihw.runtime.errors import CnetError
 from cnet_aihw.runtime.inputs import Inputs, call

@@ -11,10 +11,11 @@ from aihwkit.inference.noise.base import BaseNoiseModel
 from torch import Tensor, nn
 
 from cnet_aihw.compensation.affine import AffineModule
-from cnet_aihw.compensation.closed_form import Moments, fit_linear, rows_of
+from cnet_aihw.compensation.closed_form import fit_linear, rows_of
 from cnet_aihw.compensation.layer_passes import closed_form_layers
 from cnet_aihw.compensation.low_rank import LowRankModule
 from cnet_aihw.compensation.modules import along_channels
+from cnet_aihw.compensation.moments import Moments
 from cnet_aihw.compensation.per_chip import PerChipFit
 from cnet_aihw.compensation.with_compensation import WithCompensation
 from cnet_aihw.compensation.wrapping import CompensatedLayer, compensation_parameters

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cnet_aihw.compensation.closed_form import LinearFit, Moments, fit_linear
+from cnet_aihw.compensation.closed_form import LinearFit, fit_linear
 from cnet_aihw.compensation.corrector import layer_shape
 from cnet_aihw.compensation.layer_passes import (
     add_rows,
@@ -21,6 +21,7 @@ from cnet_aihw.compensation.layer_passes import (
     layers_seen,
     run,
 )
+from cnet_aihw.compensation.moments import Moments
 from cnet_aihw.compensation.refinement import refine
 from cnet_aihw.compensation.settings import AUTO, PerChipSettings, validate_per_chip_settings
 from cnet_aihw.compensation.targets import Targets

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -13,8 +13,10 @@ LEAST = 1e-3
 
 _TRIED = [LEAST * 10 ** (step / 2) for step in range(11)]
 _ENOUGH = 4  # rows for each feature; from there on the choice changes next to nothing
-_WIDE = 1024  # features from which on eigenvalues take much longer than systems of equations
 _PROBES = 64
+
+WIDE = 1024
+"""Features from which on their eigenvalues take much longer than systems of equations."""
 
 
 def solve(covariance: Tensor, right: Tensor, ridge: float) -> Tensor:
@@ -69,26 +71,51 @@ def chosen_ridge(covariance: Tensor, right: Tensor, variance: Tensor, rows: int)
     size = covariance.diagonal().mean() if len(covariance) else 0.0
     if rows >= _ENOUGH * len(covariance) or not float(size) > 0.0:
         return LEAST
-    wide = len(covariance) > _WIDE
-    fits = (_by_systems if wide else _by_eigenvalues)(covariance, right, float(size))
+    if len(covariance) > WIDE:
+        tried = _by_systems(covariance, right, float(size))
+        return least_ridge(tried, float(variance), rows, until_worse=True)
+    values, vectors = torch.linalg.eigh(covariance)
+    power = (vectors.T @ right).square().sum(1)
+    tried = by_eigenvalues(values.clamp_min(0.0), power, float(size))
+    return least_ridge(tried, float(variance), rows)
+
+
+def least_ridge(
+    tried: Iterable[tuple[float, float, float]],
+    variance: float,
+    rows: int,
+    until_worse: bool = False,
+) -> float:
+    """Return the ridge of the least generalized cross-validation among those tried.
+
+    Args:
+        tried: of each ridge itself, the variance that is explained, and the degrees of freedom.
+        variance: of the targets, summed over channels.
+        rows: number of rows.
+        until_worse: whether the first one that is worse than that before it is the last.
+    """
     best, least = _TRIED[-1], math.inf
-    for ridge, explained, dof in fits:
+    for ridge, explained, dof in tried:
         if dof + 2.0 >= rows:
             continue
-        error = max(float(variance) - explained, 0.0) / (1.0 - (dof + 2.0) / rows) ** 2
+        error = max(variance - explained, 0.0) / (1.0 - (dof + 2.0) / rows) ** 2
         if error < least:
             best, least = ridge, error
-        elif wide:
+        elif until_worse:
             break
     return best
 
 
-def _by_eigenvalues(
-    covariance: Tensor, right: Tensor, size: float
+def by_eigenvalues(
+    values: Tensor, power: Tensor, size: float
 ) -> Iterator[tuple[float, float, float]]:
-    """Yield each ridge, the variance that its solution explains, and its degrees of freedom."""
-    values, vectors = torch.linalg.eigh(covariance)
-    values, power = values.clamp_min(0.0), (vectors.T @ right).square().sum(1)
+    """Yield each ridge, the variance that its solution explains, and its degrees of freedom.
+
+    Args:
+        values: eigenvalues of the features' covariance, at least 0.
+        power: squares of the covariances with the targets along the eigenvectors, summed.
+        size: mean diagonal of the covariance.
+    """
     for ridge in _TRIED:
         shifted = values + ridge * size
         explained = ((shifted + ridge * size) / shifted.square() * power).sum()
@@ -98,7 +125,7 @@ def _by_eigenvalues(
 def _by_systems(
     covariance: Tensor, right: Tensor, size: float
 ) -> Iterator[tuple[float, float, float]]:
-    """Yield as :func:`_by_eigenvalues` does, with the degrees of freedom from random signs."""
+    """Yield as :func:`by_eigenvalues` does, with the degrees of freedom from random signs."""
     generator = torch.Generator().manual_seed(0)
     signs = torch.randint(0, 2, (len(covariance), _PROBES), generator=generator).to(covariance)
     signs = 2.0 * signs - 1.0

@@ -11,7 +11,7 @@ import torch
 from aihwkit.inference.noise.base import BaseNoiseModel
 from torch import nn
 
-from cnet_aihw.compensation.closed_form import Moments, fit_linear
+from cnet_aihw.compensation.closed_form import fit_linear
 from cnet_aihw.compensation.corrector import layer_shape
 from cnet_aihw.compensation.layer_passes import (
     add_rows,
@@ -19,6 +19,7 @@ from cnet_aihw.compensation.layer_passes import (
     closed_form_layers,
     run,
 )
+from cnet_aihw.compensation.moments import Moments
 from cnet_aihw.compensation.settings import PerChipSettings, validate_per_chip_settings
 from cnet_aihw.compensation.targets import Targets
 from cnet_aihw.compensation.wrapping import CompensatedLayer

@@ -17,7 +17,8 @@ from cnet_aihw.compensation import (
     compensated_layers,
     compensation_parameters,
 )
-from cnet_aihw.compensation.closed_form import Moments, fit_linear
+from cnet_aihw.compensation.closed_form import fit_linear
+from cnet_aihw.compensation.moments import Moments
 from cnet_aihw.compensation.ridge import chosen_ridge, solve
 from cnet_aihw.rram import (
     CompositeNoiseModel,
@@ -341,8 +342,92 @@ def test_the_ridge_of_many_features_is_near_the_exact_one(rows, monkeypatch):
     f, t = f - f.mean(0), t - t.mean(0)
     given = f.T @ f / rows, f.T @ t / rows, t.square().sum() / rows, rows
     exact = chosen_ridge(*given)
-    monkeypatch.setattr("cnet_aihw.compensation.ridge._WIDE", 100)
+    monkeypatch.setattr("cnet_aihw.compensation.ridge.WIDE", 100)
     assert exact / 10 <= chosen_ridge(*given) <= exact * 10
+
+
+# -- rows in place of their sums
+
+
+FEW = [  # rows, features, channels, filters
+    (12, 40, 6, 3),  # fewer channels than rows
+    (40, 40, 6, 6),  # as many rows as features
+    (5, 40, 9, 4),  # more
+    (5, 40, 9, 8),  # more filters than rows
+    (3, 40, 4, 2),  # too few for a scale
+]
+
+
+@pytest.mark.parametrize("on_output", ["scale", "nothing"])
+@pytest.mark.parametrize("ridge", [None, 0.0, 1e-3, 10.0])
+@pytest.mark.parametrize(("rows", "features", "channels", "filters"), FEW)
+def test_kept_rows_give_the_fit_of_their_sums(
+    rows, features, channels, filters, ridge, on_output, monkeypatch
+):
+    f, y = draw(rows, features).double() + 3.0, draw(rows, channels, seed=2).double()
+    t = f[:, :channels] * 0.5 + y + 0.1 * draw(rows, channels, seed=3)
+    weights = draw(channels, seed=4).square()
+    fits = []
+    for width in (10_000, 0):
+        monkeypatch.setattr("cnet_aihw.compensation.moments.WIDE", width)
+        moments = Moments(on_output)
+        for part in zip(f.split(2), y.split(2), t.split(2), strict=True):
+            moments.add(*part)
+        assert len(moments.statistics().ff) == (features if width else 0)
+        fits.append(fit_linear(moments, channels, filters, ridge, weights, on_output))
+    sums, kept = fits
+    assert kept.generator.shape == sums.generator.shape == (filters, features)
+    for name in ("scale", "offset", "spectrum", "unexplained", "wanted", "error"):
+        torch.testing.assert_close(getattr(kept, name), getattr(sums, name), rtol=1e-6, atol=1e-8)
+    for fit in fits:
+        np.testing.assert_allclose(applied(fit, f, y), applied(sums, f, y), rtol=1e-6, atol=1e-7)
+        norm = fit.compensator * (weights / weights.mean()).clamp_min(1e-6).sqrt()[:, None]
+        torch.testing.assert_close(norm.T @ norm, torch.eye(filters).double())
+
+
+def test_rows_are_kept_while_they_are_few_and_summed_as_ever_once_they_are_not(monkeypatch):
+    monkeypatch.setattr("cnet_aihw.compensation.moments.WIDE", 39)
+    f, y, t = (draw(60, n, seed=n) for n in (40, 5, 6))
+    t = t[:, :5]
+    parts = list(zip(f.split(15), y.split(15), t.split(15), strict=True))
+    moments, kept = Moments(), []
+    for part in parts:
+        moments.add(*part)
+        kept.append(not len(moments.statistics().ff))
+    assert kept == [True, True, False, False]
+    monkeypatch.setattr("cnet_aihw.compensation.moments.WIDE", 1024)
+    ever = Moments()
+    for part in parts:
+        ever.add(*part)
+    for name in ("ff", "fy", "fd", "yy", "yd", "dd", "f", "y", "d"):
+        assert torch.equal(getattr(moments.statistics(), name), getattr(ever.statistics(), name))
+
+
+def test_kept_rows_are_not_those_that_a_later_layer_changes_in_place(monkeypatch):
+    monkeypatch.setattr("cnet_aihw.compensation.moments.WIDE", 0)
+    f, y, t = (draw(4, n, seed=n) for n in (40, 5, 5))
+    moments = Moments()
+    moments.add(f, y, t)
+    before = moments.statistics().rows
+    for part in (f, y, t):
+        part.relu_()
+    assert all(map(torch.equal, moments.statistics().rows, before))
+
+
+def test_a_wide_linear_layer_is_fitted_without_a_matrix_of_its_features(monkeypatch):
+    """As the first linear layer of VGG16 for ImageNet, whose 29,184 features would take 7 GB."""
+    net = nn.Sequential(nn.Linear(5000, 64), nn.ReLU(), nn.Linear(64, 10))
+    model = analog(net)
+    compensate(model, Placement({"0": "size 2", "2": "size 2"}), LowRank())
+    x, wanted = draw(40, 5000), net(draw(40, 5000))
+    seen = []
+    eigh = torch.linalg.eigh
+    monkeypatch.setattr("torch.linalg.eigh", lambda m: seen.append(len(m)) or eigh(m))
+    with programmed(model, seed=1), torch.no_grad():
+        before = (model(x) - wanted).square().mean()
+        with PerChipFit(x)(model):
+            assert (model(x) - wanted).square().mean() < 0.5 * before
+    assert seen and max(seen) <= 74
 
 
 def test_the_ridge_is_small_where_rows_are_many_and_large_where_nothing_can_be_learnt():

@@ -19,7 +19,8 @@ from cnet_aihw.compensation import (
     compensation_parameters,
     remove_compensation,
 )
-from cnet_aihw.compensation.closed_form import Moments, fit_linear
+from cnet_aihw.compensation.closed_form import fit_linear
+from cnet_aihw.compensation.moments import Moments
 from cnet_aihw.compensation.refinement import refine
 from cnet_aihw.evaluation import error_growth, evaluate_chips
 from cnet_aihw.rram import (
